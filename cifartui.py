@@ -1,0 +1,41 @@
+"""The way in: makes sure that `presets`, `engine` and `tui` are this installation's, then starts the command line.
+
+These are common names, and PYTHONPATH on GPU machines often holds somebody else's `engine.py`. Imports
+nothing of ours before that is checked.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+
+def _foreign_package() -> str | None:
+    """Return the file that hides one of our packages, or None."""
+    home = Path(__file__).resolve().parent
+    for name in ("presets", "engine", "tui"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if found != home / name / "__init__.py":
+            return str(found) if found else f"a folder called {name} without an __init__.py"
+    return None
+
+
+def main() -> None:
+    """Run the command line; exit 2 with a sentence where another package hides one of ours."""
+    in_the_way = _foreign_package()
+    if in_the_way:
+        print(
+            f"cifartui: {in_the_way} hides a package of cifartui; "
+            "unset PYTHONPATH (or remove that file) and try again.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    from tui.cli import cifartui
+
+    cifartui(prog_name="cifartui")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Where runs are kept, what is in a run directory, and whether somebody is working in it.
+
+Knows names, paths and locks; knows nothing of what events mean (`engine.runs.state`) or of starting
+workers (`engine.runs.launch`).
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import socket
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import platformdirs
+
+from engine.runs import journal
+from engine.runs.state import RunState, fold
+from presets.errors import CifartuiError
+from presets.schema import Preset
+
+Status: TypeAlias = Literal[
+    "starting", "data", "model", "training", "validating", "testing", "paused", "stalled", "lost",
+    "completed", "stopped", "aborted", "failed",
+]  # fmt: skip
+STALLED_AFTER_S = 30.0
+"""A living worker sends telemetry every two seconds; this long without any means it is not running."""
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json: what was asked for. Written once by the launcher, never changed."""
+
+    id: str
+    preset_name: str
+    preset: Preset
+    overrides: tuple[str, ...] = ()
+    seed: int
+    device: str
+    data_dir: str | None = None
+    created: float
+    """Unix seconds."""
+    host: str
+    argv: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+
+
+class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker writes into its lock file."""
+
+    pid: int
+    host: str
+
+
+def default_runs_dir() -> Path:
+    """Return CIFARTUI_RUNS, or the runs folder in the user's state directory."""
+    named = os.environ.get("CIFARTUI_RUNS")
+    return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
+
+
+class RunFolder:
+    """One run directory: its paths, and the few things that can be read without knowing their meaning."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events = path / "events.jsonl"
+        self.commands = path / "commands.jsonl"
+        self.log = path / "worker.log"
+        self.lock = path / "worker.lock"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.pt"
+        self.last = self.checkpoints / "last.pt"
+
+    @property
+    def id(self) -> str:
+        """The run's name: its folder's."""
+        return self.path.name
+
+    def read_info(self) -> RunInfo:
+        """Return run.json; raise CifartuiError where it is absent or not one."""
+        try:
+            return msgspec.json.decode((self.path / "run.json").read_bytes(), type=RunInfo)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CifartuiError(f"{self.path} is not a run directory: run.json cannot be read ({error}).") from error
+
+    def read_state(self) -> RunState:
+        """Return what the journal so far adds up to."""
+        return fold(journal.read_events(self.events))
+
+    def worker_lives(self) -> bool | None:
+        """Return whether a worker holds the lock; None where that cannot be seen from this host."""
+        mark = self.read_mark()
+        if mark is not None and mark.host != socket.gethostname():
+            return None
+        return is_locked(self.lock)
+
+    def read_mark(self) -> WorkerMark | None:
+        """Return who last took the lock, where that is known."""
+        try:
+            return msgspec.json.decode(self.lock.read_bytes(), type=WorkerMark)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+def status_of(state: RunState, lives: bool | None, now: float) -> Status:
+    """Return a run's status: its phase, corrected by whether its worker lives and still speaks.
+
+    Args:
+        state: what the events add up to.
+        lives: `RunFolder.worker_lives`; None (another host) goes by the age of the last event alone.
+        now: Unix seconds.
+    """
+    if state.is_finished and not lives:
+        return state.phase
+    if lives is False:
+        return "lost"
+    silent = state.last_time is not None and now - state.last_time > STALLED_AFTER_S
+    if silent:
+        return "lost" if lives is None else "stalled"
+    return state.phase
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether some process holds the flock on `path`."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def create(runs_dir: Path, preset_name: str, **info: Any) -> RunFolder:
+    """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
+
+    Args:
+        runs_dir: made where absent.
+        preset_name: goes into the folder's name.
+        info: the other fields of RunInfo except `id`, `created` and `host`.
+    """
+    now = datetime.now(timezone.utc)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{stem}-{secrets.token_hex(2)}"
+            try:
+                path.mkdir(mode=0o700)
+                break
+            except FileExistsError:
+                continue
+        folder = RunFolder(path)
+        folder.checkpoints.mkdir(mode=0o700)
+        record = RunInfo(
+            id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
+        )
+        write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
+    except OSError as error:
+        raise CifartuiError(
+            f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
+        ) from error
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def list_runs(runs_dir: Path) -> list[RunFolder]:
+    """Return every run directory below `runs_dir`, newest first."""
+    try:
+        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir()]
+    except OSError:
+        return []
+    paths = [Path(entry.path) for entry in entries]
+    return [RunFolder(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
+
+
+def find_run(runs_dir: Path, name: str) -> RunFolder:
+    """Return the run called `name`: an id, a unique prefix or part of one, or "latest".
+
+    Raises:
+        CifartuiError: no run, or several, answer to the name.
+    """
+    runs = list_runs(runs_dir)
+    if not runs:
+        raise CifartuiError(f"There are no runs in {runs_dir} yet; start one with: cifartui train demo")
+    if name == "latest":
+        return runs[0]
+    if not _RUN_ID.fullmatch(name):
+        raise CifartuiError(f"{name!r} is not a run id; cifartui runs lists them.")
+    exact = [run for run in runs if run.id == name]
+    found = exact or [run for run in runs if run.id.startswith(name)] or [run for run in runs if name in run.id]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CifartuiError(f"No run is called {name}; cifartui runs lists them.")
+    shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
+    raise CifartuiError(f"{name} could be {len(found)} runs ({shown}); give more of the name.")

@@ -1,0 +1,136 @@
+"""Append-only files of one JSON object a line: the events and the commands of a run.
+
+Knows how lines are written whole and read safely while another process writes; knows nothing of
+what they mean. A reader leaves an unfinished last line for later; a resuming writer cuts it off.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from engine.runs.commands import AnyCommand
+from engine.runs.events import AnyEvent
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+_CHUNK_BYTES = 1 << 20
+_SYNCED = {"EpochCompleted", "CheckpointSaved", "CommandApplied", "RunFinished"}
+
+
+def append_command(path: Path, command: AnyCommand) -> None:
+    """Append one command, stamped with the time, in a single write (several viewers may do so at once)."""
+    stamped = msgspec.structs.replace(command, time=time.time())
+    _append(path, msgspec.json.encode(stamped) + b"\n")
+
+
+def _append(path: Path, line: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)
+
+
+class EventWriter:
+    """The one writer of events.jsonl: numbers and stamps events, and writes each with one system call.
+
+    Facts that people act on (epochs, checkpoints, acknowledgements, the end) are also fsynced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._seq = _repair_tail(path, self._fd)
+
+    def write(self, event: AnyEvent) -> AnyEvent:
+        """Append `event` and return it as written, with its number and time."""
+        self._seq += 1
+        stamped = msgspec.structs.replace(event, seq=self._seq, time=time.time())
+        view = memoryview(msgspec.json.encode(stamped) + b"\n")
+        while view:  # a full disk can take part of a line; the rest must follow or raise
+            view = view[os.write(self._fd, view) :]
+        if type(event).__name__ in _SYNCED:
+            os.fsync(self._fd)
+        return stamped
+
+    def close(self) -> None:
+        """Close the file; no event can be written after this."""
+        os.close(self._fd)
+
+
+def _repair_tail(path: Path, fd: int) -> int:
+    """Cut an unfinished last line off and return the last sequence number used."""
+    end = os.fstat(fd).st_size
+    while end > 0 and os.pread(fd, 1, end - 1) != b"\n":
+        end -= 1
+    os.ftruncate(fd, end)
+    return max((event.seq for event in read_events(path)), default=0)
+
+
+class LineReader(Generic[Record]):
+    """Follows a growing journal: each call of `read` returns the records completed since the last.
+
+    Lines of a type this version does not know, and lines that are not valid, are counted in
+    `num_skipped` and passed over: a newer or damaged journal can still be watched.
+    """
+
+    def __init__(self, path: Path, record_type: Any) -> None:
+        self._path = path
+        self._decoder = msgspec.json.Decoder(record_type)
+        self._offset = 0
+        self.num_skipped = 0
+
+    def skip_to(self, offset: int) -> None:
+        """Start at byte `offset`, which must be the beginning of a line."""
+        self._offset = offset
+
+    def read(self) -> list[Record]:
+        """Return the new records, oldest first; an absent file is an empty one."""
+        return [record for chunk in self._chunks() for record in self._decode(chunk)]
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            fd = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            if os.fstat(fd).st_size < self._offset:  # a resuming worker cut a torn line
+                self._offset = os.fstat(fd).st_size
+            wanted = _CHUNK_BYTES
+            while chunk := os.pread(fd, wanted, self._offset):
+                complete, newline, _rest = chunk.rpartition(b"\n")
+                if not newline:
+                    if len(chunk) < wanted:
+                        return
+                    wanted *= 2  # one line longer than the chunk
+                    continue
+                self._offset += len(complete) + 1
+                yield complete
+        finally:
+            os.close(fd)
+
+    def _decode(self, chunk: bytes) -> Iterator[Record]:
+        for line in chunk.split(b"\n"):
+            if not line:
+                continue
+            try:
+                yield self._decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self.num_skipped += 1
+
+
+def event_reader(path: Path) -> LineReader[AnyEvent]:
+    """Return a reader at the start of an events.jsonl."""
+    return LineReader(path, AnyEvent)
+
+
+def command_reader(path: Path) -> LineReader[AnyCommand]:
+    """Return a reader at the start of a commands.jsonl."""
+    return LineReader(path, AnyCommand)
+
+
+def read_events(path: Path) -> list[AnyEvent]:
+    """Return every event written so far."""
+    return event_reader(path).read()

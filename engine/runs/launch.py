@@ -1,0 +1,67 @@
+"""Starting a worker that outlives the terminal. Knows processes; nothing of training or of torch."""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import msgspec
+
+from engine.runs.folder import RunFolder, WorkerMark
+from presets.errors import CifartuiError
+
+_LOCK_PATIENCE_S = 0.5
+
+
+def start_worker(folder: RunFolder, *, resume: bool = False) -> int:
+    """Start the worker of a run in a session of its own and return its process id.
+
+    The launcher takes the run's lock and hands it down, so that from the first moment nobody else can
+    start a second worker here, and a worker that dies at once is seen to be dead.
+
+    Raises:
+        CifartuiError: a worker already holds the run.
+    """
+    lock_fd = _take_lock(folder)
+    commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
+    arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
+    log_fd = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "engine.training.worker", *arguments, *(["--resume"] if resume else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            cwd=folder.path,  # -m puts this folder first on sys.path: it holds nothing to import by mistake
+            pass_fds=(lock_fd,),
+            start_new_session=True,
+        )
+        _write_mark(lock_fd, process.pid)
+    finally:
+        os.close(log_fd)
+        os.close(lock_fd)
+    return process.pid
+
+
+def _take_lock(folder: RunFolder) -> int:
+    fd = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:  # a worker, or a viewer who is just looking whether there is one
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise CifartuiError(
+                    f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}"
+                ) from None
+            time.sleep(0.02)
+
+
+def _write_mark(lock_fd: int, pid: int) -> None:
+    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname()))
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, content, 0)

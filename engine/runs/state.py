@@ -1,0 +1,259 @@
+"""What the events of a run add up to: `RunState`, by `fold`, and nothing else.
+
+Used alike by the dashboard, the plain output and `cifartui runs`. Knows nothing of files; whether the
+worker still lives is not in the events, so `engine.runs.folder` adds that.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, field
+
+from engine.runs.events import (
+    Alerted,
+    AnyEvent,
+    CheckpointSaved,
+    CommandApplied,
+    Continued,
+    DataProgressed,
+    DataReady,
+    DeviceSampled,
+    EpochCompleted,
+    EvaluationProgressed,
+    ModelBuilt,
+    Paused,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    StepsTrained,
+)
+
+Phase: TypeAlias = Literal[
+    "starting", "data", "model", "training", "validating", "testing", "paused",
+    "completed", "stopped", "aborted", "failed",
+]  # fmt: skip
+FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "failed"})
+_RATE_WINDOW = 20
+_SAMPLES_KEPT = 3600
+
+
+class StepPoint(Struct, frozen=True):
+    """Training metrics at one place. `epoch` is fractional: 1.5 is half-way through the second."""
+
+    global_step: int
+    epoch: float
+    time: float
+    loss: float
+    top1: float
+
+
+class EpochPoint(Struct, frozen=True):
+    """Metrics of a finished epoch; `epoch` is how many epochs were done by then."""
+
+    global_step: int
+    epoch: float
+    time: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    lr: float
+    seconds: float
+
+
+class RunState(Struct):
+    """Everything a viewer shows of a run. Mutable only by `apply`."""
+
+    phase: Phase = "starting"
+    started: RunStarted | None = None
+    first_started_time: float | None = None
+    data_progress: DataProgressed | None = None
+    data: DataReady | None = None
+    model: ModelBuilt | None = None
+    stage: StageStarted | None = None
+    finished: RunFinished | None = None
+
+    epoch: int = 0
+    """The epoch under way, or the last one trained; 0 before training."""
+    step: int = 0
+    """Batches trained in it."""
+    global_step: int = 0
+    lr: float | None = None
+    images_per_s: float | None = None
+    """Mean over the last two seconds or so of training."""
+    evaluation: EvaluationProgressed | None = None
+
+    steps: list[StepPoint] = field(default_factory=list)
+    epochs: list[EpochPoint] = field(default_factory=list)
+    best: EpochPoint | None = None
+    device: DeviceSampled | None = None
+    device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
+    checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
+    commands: dict[str, CommandApplied] = field(default_factory=dict)
+    """Acknowledged commands by id."""
+    alerts: list[Alerted] = field(default_factory=list)
+    log: list[AnyEvent] = field(default_factory=list)
+    """The events a person would want to read, oldest first (no steps, samples or progress)."""
+    last_time: float | None = None
+    """Unix time of the newest event of any kind."""
+    rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run's last word is RunFinished."""
+        return self.phase in FINISHED
+
+    @property
+    def total_epochs(self) -> int:
+        """The last epoch of the stage under way; 0 before it is known."""
+        return self.stage.first_epoch + self.stage.epochs - 1 if self.stage else 0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end of the stage: from whole epochs where there are some, else from the rate."""
+        if self.stage is None or self.is_finished or self.data is None:
+            return None
+        steps_left = (self.total_epochs - self.epoch + 1) * self.stage.steps_per_epoch - self.step
+        recent = sorted(point.seconds for point in self.epochs[-5:])
+        if recent:
+            return steps_left / self.stage.steps_per_epoch * recent[len(recent) // 2]
+        if self.images_per_s:
+            images_left = steps_left / self.stage.steps_per_epoch * self.data.num_train
+            return images_left / self.images_per_s
+        return None
+
+
+def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
+    """Return what `events` add up to, going on from `state` where one is given (it is updated in place)."""
+    state = RunState() if state is None else state
+    for event in events:
+        apply(state, event)
+    return state
+
+
+def apply(state: RunState, event: AnyEvent) -> None:
+    """Take one more event into `state`."""
+    state.last_time = event.time
+    _REACTIONS[type(event)](state, event)
+
+
+def _on_started(state: RunState, event: RunStarted) -> None:
+    state.started, state.finished, state.phase = event, None, "starting"
+    state.first_started_time = state.first_started_time or event.time
+    state.rates.clear()
+    # What the lost worker did after its last checkpoint is about to happen again.
+    state.steps = [point for point in state.steps if point.global_step <= event.global_step]
+    state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
+    state.best = _best_of(state.epochs)
+    state.log.append(event)
+
+
+def _on_data_progressed(state: RunState, event: DataProgressed) -> None:
+    state.phase, state.data_progress = "data", event
+
+
+def _on_data_ready(state: RunState, event: DataReady) -> None:
+    state.phase, state.data, state.data_progress = "model", event, None
+    state.log.append(event)
+
+
+def _on_model_built(state: RunState, event: ModelBuilt) -> None:
+    state.phase, state.model = "model", event
+    state.log.append(event)
+
+
+def _on_stage_started(state: RunState, event: StageStarted) -> None:
+    state.phase, state.stage = "training", event
+    state.epoch, state.step = max(state.epoch, event.first_epoch), 0
+    state.log.append(event)
+
+
+def _on_steps_trained(state: RunState, event: StepsTrained) -> None:
+    state.phase, state.evaluation = "training", None
+    state.epoch, state.step, state.global_step, state.lr = event.epoch, event.step, event.global_step, event.lr
+    state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
+    num_images, seconds = map(sum, zip(*state.rates, strict=True))
+    state.images_per_s = num_images / seconds if seconds else None
+    steps_per_epoch = state.stage.steps_per_epoch if state.stage else event.step
+    epoch = event.epoch - 1 + event.step / steps_per_epoch
+    state.steps.append(StepPoint(event.global_step, epoch, event.time, event.loss, event.top1))
+
+
+def _on_evaluation_progressed(state: RunState, event: EvaluationProgressed) -> None:
+    state.phase = "validating" if event.split == "val" else "testing"
+    state.evaluation = event
+
+
+def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
+    state.phase, state.evaluation = "training", None
+    state.epoch, state.global_step, state.lr = event.epoch, event.global_step, event.lr
+    steps_per_epoch = state.stage.steps_per_epoch if state.stage else 0
+    state.step = state.step if event.partial else steps_per_epoch
+    done = event.epoch - 1 + state.step / steps_per_epoch if steps_per_epoch else float(event.epoch)
+    point = EpochPoint(
+        event.global_step, done, event.time, event.train_loss, event.train_top1,
+        event.val_loss, event.val_top1, event.lr, event.seconds,
+    )  # fmt: skip
+    state.epochs.append(point)
+    state.best = _best_of(state.epochs)
+    state.log.append(event)
+
+
+def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
+    """Return the first epoch with the highest validation accuracy: the one whose weights are in best.pt."""
+    return max(epochs, key=lambda point: point.val_top1, default=None)
+
+
+def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
+    state.checkpoints[event.kind] = event
+    state.log.append(event)
+
+
+def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
+    state.device = event
+    state.device_history.append(event)
+
+
+def _on_command_applied(state: RunState, event: CommandApplied) -> None:
+    state.commands[event.command_id] = event
+    state.log.append(event)
+
+
+def _on_alerted(state: RunState, event: Alerted) -> None:
+    state.alerts.append(event)
+    state.log.append(event)
+
+
+def _on_paused(state: RunState, event: Paused) -> None:
+    state.phase = "paused"
+    state.log.append(event)
+
+
+def _on_continued(state: RunState, event: Continued) -> None:
+    state.phase = "training"
+    state.log.append(event)
+
+
+def _on_finished(state: RunState, event: RunFinished) -> None:
+    state.phase, state.finished, state.evaluation = event.outcome, event, None
+    state.log.append(event)
+
+
+_REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
+    RunStarted: _on_started,
+    DataProgressed: _on_data_progressed,
+    DataReady: _on_data_ready,
+    ModelBuilt: _on_model_built,
+    StageStarted: _on_stage_started,
+    StepsTrained: _on_steps_trained,
+    EvaluationProgressed: _on_evaluation_progressed,
+    EpochCompleted: _on_epoch_completed,
+    CheckpointSaved: _on_checkpoint_saved,
+    DeviceSampled: _on_device_sampled,
+    CommandApplied: _on_command_applied,
+    Alerted: _on_alerted,
+    Paused: _on_paused,
+    Continued: _on_continued,
+    RunFinished: _on_finished,
+}

@@ -1,0 +1,1 @@
+"""What can be trained: presets as data, and their schema. Imports nothing else of this project."""

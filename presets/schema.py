@@ -1,0 +1,199 @@
+"""The shape of a preset: what may be written in its TOML file, with types, ranges and defaults.
+
+Knows nothing of files, of inheritance (`presets.catalog`) or of how anything is trained (`engine`).
+Fractions (accuracy, momentum, dropout) are in [0, 1]; sizes are pixels; schedules count epochs.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+Pixels: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0.0)]
+NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TOML table: keyword only, immutable, and strict about keys it does not know."""
+
+
+# --- augmentation: a list of tables, applied in the order they are written -------------------------
+
+
+class Resize(_Table, frozen=True, kw_only=True, tag="resize", tag_field="op"):
+    """Antialiased bilinear resize of the shorter side.
+
+    `size` is in pixels; without it the result is `data.image_size` times `scale`.
+    """
+
+    size: Pixels | None = None
+    scale: Annotated[float, Meta(gt=0.0, le=16.0)] = 1.0
+
+
+class CenterCrop(_Table, frozen=True, kw_only=True, tag="center-crop", tag_field="op"):
+    """The middle square; `size` defaults to `data.image_size`."""
+
+    size: Pixels | None = None
+
+
+class RandomCrop(_Table, frozen=True, kw_only=True, tag="random-crop", tag_field="op"):
+    """A square at a random place, another for every image; `size` defaults to `data.image_size`."""
+
+    size: Pixels | None = None
+    padding: Annotated[int, Meta(ge=0, le=1024)] = 0
+    fill: Literal["zeros", "reflect"] = "zeros"
+
+
+class HorizontalFlip(_Table, frozen=True, kw_only=True, tag="horizontal-flip", tag_field="op"):
+    """Mirror left and right with probability `p`, drawn for every image."""
+
+    p: Fraction = 0.5
+
+
+Augmentation: TypeAlias = Resize | CenterCrop | RandomCrop | HorizontalFlip
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+class Data(_Table, frozen=True, kw_only=True):
+    """Which images, at what size, and how they are split and normalised."""
+
+    dataset: Literal["cifar100", "shapes100", "class-folders"]
+    image_size: Pixels = 32
+    normalize: Literal["none", "unit", "half", "cifar100", "imagenet"] = "none"
+    path: str | None = None
+    """Folder or archive of this data set; without it the data folders are searched."""
+    validation: Literal["every-tenth"] | Fraction = "every-tenth"
+    """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    train_limit: Count | None = None
+    """Use only the first so many training images."""
+
+
+# --- networks --------------------------------------------------------------------------------------
+
+
+class BaseNet(_Table, frozen=True, kw_only=True, tag="basenet", tag_field="network"):
+    """The report's baseline: two 5×5 convolutions and two linear layers. Needs 32×32 input."""
+
+
+class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
+    """3×3 convolutions in blocks, each block followed by a pool, then linear layers with ReLU."""
+
+    blocks: Annotated[tuple[Annotated[tuple[Count, ...], Meta(min_length=1)], ...], Meta(min_length=1)]
+    """Output channels of every convolution, block by block."""
+    pools: tuple[Literal["max", "none", "avg"], ...]
+    """One a block: 2×2 maximum, nothing, or adaptive average to 1×1 (last block only)."""
+    head: tuple[Count, ...] = ()
+    """Widths of the hidden linear layers between the pooled features and the class scores."""
+
+
+class Resnet50(_Table, frozen=True, kw_only=True, tag="resnet50", tag_field="network"):
+    """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
+
+    weights: str | None = None
+    """A torchvision name such as IMAGENET1K_V2, or a path to a state-dict file; without it, random."""
+    frozen: bool = False
+    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
+
+
+Model: TypeAlias = BaseNet | Vgg | Resnet50
+
+
+# --- training --------------------------------------------------------------------------------------
+
+
+class Train(_Table, frozen=True, kw_only=True):
+    """How long, how many images at once, in which number format, with which augmentation."""
+
+    epochs: Annotated[int, Meta(ge=1, le=100_000)]
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    augment: tuple[Augmentation, ...] = ()
+
+
+class Sgd(_Table, frozen=True, kw_only=True, tag="sgd", tag_field="name"):
+    """Stochastic gradient descent (torch.optim.SGD)."""
+
+    lr: Positive
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+
+
+class AdamW(_Table, frozen=True, kw_only=True, tag="adamw", tag_field="name"):
+    """Adam with decoupled weight decay (torch.optim.AdamW)."""
+
+    lr: Positive = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: NonNegative = 0.01
+
+
+Optimizer: TypeAlias = Sgd | AdamW
+
+
+class Constant(_Table, frozen=True, kw_only=True, tag="constant", tag_field="name"):
+    """The optimizer's learning rate, unchanged."""
+
+
+class Plateau(_Table, frozen=True, kw_only=True, tag="plateau", tag_field="name"):
+    """Multiply by `factor` after `patience` epochs without better validation accuracy."""
+
+    factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.1
+    patience: Annotated[int, Meta(ge=0)] = 3
+
+
+class Step(_Table, frozen=True, kw_only=True, tag="step", tag_field="name"):
+    """Multiply by `factor` every `every` epochs."""
+
+    every: Count
+    factor: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1
+
+
+class Cosine(_Table, frozen=True, kw_only=True, tag="cosine", tag_field="name"):
+    """Half a cosine from the optimizer's rate to `final_lr`, after a linear warm-up; moves every batch."""
+
+    warmup_epochs: NonNegative = 0.0
+    final_lr: NonNegative = 0.0
+
+
+class OneCycle(_Table, frozen=True, kw_only=True, tag="one-cycle", tag_field="name"):
+    """Up to the optimizer's rate in the first `warmup_fraction` of all steps, then down to nearly 0."""
+
+    warmup_fraction: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.3
+
+
+Schedule: TypeAlias = Constant | Plateau | Step | Cosine | OneCycle
+
+
+class Loss(_Table, frozen=True, kw_only=True):
+    """Cross-entropy, optionally with smoothed labels."""
+
+    label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+
+
+class Report(_Table, frozen=True, kw_only=True):
+    """Published results, shown beside measured ones and drawn as reference lines. Fractions."""
+
+    val_top1: Fraction | None = None
+    val_top1_before: Fraction | None = None
+    train_top1: Fraction | None = None
+    test_top1: Fraction | None = None
+    note: str = ""
+
+
+class Preset(_Table, frozen=True, kw_only=True):
+    """Everything that says what is trained. A preset's name is its path without `.toml`."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=80)]
+    summary: Annotated[str, Meta(max_length=400)] = ""
+    group: Annotated[str, Meta(min_length=1, max_length=40)] = "yours"
+    report: Report = Report()
+    data: Data
+    model: Model
+    train: Train
+    optimizer: Optimizer
+    schedule: Schedule = Constant()
+    loss: Loss = Loss()

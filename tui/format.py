@@ -1,0 +1,68 @@
+"""Numbers as people read them, the same on every screen and in every printed line. Knows no widgets."""
+
+MISSING = "n/a"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return 0.2513 as "25.1 %"."""
+    return MISSING if fraction is None else f"{fraction * 100:.{digits}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as "42 s", "3 min 05 s", "2 h 07 min" or "3 d 04 h"."""
+    if seconds is None:
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
+
+
+def memory(num_bytes: float | None) -> str:
+    """Return bytes as "812 B", "14.2 MB" or "3.1 GB" (powers of 1000, as disks and data sets are sold)."""
+    if num_bytes is None:
+        return MISSING
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def count(number: float | None) -> str:
+    """Return 28022 as "28,022"."""
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def short_count(number: float | None) -> str:
+    """Return 7203000 as "7.20 M"."""
+    if number is None:
+        return MISSING
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def lr(rate: float | None) -> str:
+    """Return a learning rate in the shortest exact-looking form: 0.1, 0.005, 1e-05."""
+    return MISSING if rate is None else f"{rate:.4g}"
+
+
+def loss(value: float | None) -> str:
+    """Return a loss with three decimals."""
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def ago(seconds: float) -> str:
+    """Return an age as "just now", "4 min ago", "3 h ago", "2 d ago"."""
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 86_400:
+        return f"{seconds // 3600:.0f} h ago"
+    return f"{seconds // 86_400:.0f} d ago"
