@@ -5,6 +5,7 @@ what they mean. A reader leaves an unfinished last line for later; a resuming wr
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,14 +44,16 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self._seq = _repair_tail(path, self._fd)
+        self._lock = threading.Lock()  # training and telemetry write from two threads
 
     def write(self, event: AnyEvent) -> AnyEvent:
         """Append `event` and return it as written, with its number and time."""
-        self._seq += 1
-        stamped = msgspec.structs.replace(event, seq=self._seq, time=time.time())
-        view = memoryview(msgspec.json.encode(stamped) + b"\n")
-        while view:  # a full disk can take part of a line; the rest must follow or raise
-            view = view[os.write(self._fd, view) :]
+        with self._lock:
+            self._seq += 1
+            stamped = msgspec.structs.replace(event, seq=self._seq, time=time.time())
+            view = memoryview(msgspec.json.encode(stamped) + b"\n")
+            while view:  # a full disk can take part of a line; the rest must follow or raise
+                view = view[os.write(self._fd, view) :]
         if type(event).__name__ in _SYNCED:
             os.fsync(self._fd)
         return stamped

@@ -4,6 +4,7 @@ Used alike by the dashboard, the plain output and `cifartui runs`. Knows nothing
 worker still lives is not in the events, so `engine.runs.folder` adds that.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias
@@ -60,6 +61,12 @@ class EpochPoint(Struct, frozen=True):
     val_top1: float
     lr: float
     seconds: float
+    partial: bool
+
+    @property
+    def number(self) -> int:
+        """The epoch's number, from 1; a partial epoch counts as the one it is part of."""
+        return math.ceil(self.epoch)
 
 
 class RunState(Struct):
@@ -115,7 +122,7 @@ class RunState(Struct):
         if self.stage is None or self.is_finished or self.data is None:
             return None
         steps_left = (self.total_epochs - self.epoch + 1) * self.stage.steps_per_epoch - self.step
-        recent = sorted(point.seconds for point in self.epochs[-5:])
+        recent = sorted(point.seconds for point in self.epochs[-5:] if not point.partial)
         if recent:
             return steps_left / self.stage.steps_per_epoch * recent[len(recent) // 2]
         if self.images_per_s:
@@ -141,6 +148,7 @@ def apply(state: RunState, event: AnyEvent) -> None:
 def _on_started(state: RunState, event: RunStarted) -> None:
     state.started, state.finished, state.phase = event, None, "starting"
     state.first_started_time = state.first_started_time or event.time
+    state.epoch, state.step, state.global_step = 0, 0, event.global_step
     state.rates.clear()
     # What the lost worker did after its last checkpoint is about to happen again.
     state.steps = [point for point in state.steps if point.global_step <= event.global_step]
@@ -193,7 +201,7 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
     done = event.epoch - 1 + state.step / steps_per_epoch if steps_per_epoch else float(event.epoch)
     point = EpochPoint(
         event.global_step, done, event.time, event.train_loss, event.train_top1,
-        event.val_loss, event.val_top1, event.lr, event.seconds,
+        event.val_loss, event.val_top1, event.lr, event.seconds, event.partial,
     )  # fmt: skip
     state.epochs.append(point)
     state.best = _best_of(state.epochs)

@@ -1,0 +1,45 @@
+# make run · make test · make check · make pictures · make bench
+# Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test check pictures bench clean
+
+run: $(VENV)/installed
+	@$(BIN)/cifartui $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pictures: $(VENV)/installed-dev
+	$(BIN)/python docs/pictures.py
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.basenet
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "cifartui needs Python 3.10 or newer; name one: make run PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Ubuntu: apt install python3-venv"; exit 2; }
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV): this fetches torch and takes some minutes, once."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,1 @@
+"""Networks by name, their layer tables, and pretrained weights."""

@@ -1,0 +1,73 @@
+"""Checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from presets.errors import CifartuiError
+
+
+def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) -> int:
+    """Write a checkpoint to a temporary name, fsync it and rename it; return its size in bytes.
+
+    Args:
+        content: tensors, and dicts, lists and plain values of them.
+        path: the final name.
+        keep_previous: let what `path` held before live on as `NAME.prev.pt`.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+        num_bytes = file.tell()
+    if keep_previous and path.exists():
+        path.replace(path.with_name(f"{path.stem}.prev{path.suffix}"))
+    temporary.replace(path)
+    _sync_folder(path.parent)
+    return num_bytes
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content on the CPU; only tensors and plain values are admitted.
+
+    Raises:
+        CifartuiError: there is none, it is damaged, or it holds anything but tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CifartuiError(f"There is no checkpoint {path}.") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise CifartuiError(f"The checkpoint {path} is damaged or not one of cifartui's and was not loaded.") from error
+    if not isinstance(content, dict):
+        raise CifartuiError(f"{path} is not a checkpoint of cifartui.")
+    return content
+
+
+def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:
+    """Return the newest readable checkpoint to resume from, and a sentence where it is not last.pt.
+
+    Raises:
+        CifartuiError: neither last.pt nor last.prev.pt can be read.
+    """
+    last, previous = checkpoints / "last.pt", checkpoints / "last.prev.pt"
+    try:
+        return load(last), ""
+    except CifartuiError as error:
+        if not previous.exists():
+            raise
+        return load(previous), f"{error} Going on from last.prev.pt, the one before."

@@ -1,0 +1,131 @@
+"""What people ask of the worker, turned into what the loop must do. Knows commands; no tensors.
+
+`poll` is called between batches, in evaluation, while data is prepared and while paused, so no state
+of a run is deaf. It costs a clock reading; the file is looked at twenty times a second.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from engine.runs import commands
+from engine.runs.events import CommandApplied, Continued, Paused
+from engine.runs.folder import RunFolder
+from engine.runs.journal import EventWriter, command_reader
+
+_POLL_INTERVAL_S = 0.05
+
+
+class Aborted(Exception):
+    """The user wants the run to end now."""
+
+
+class Controls:
+    """Wishes received so far; `stop_after` is what the loop has to look at."""
+
+    def __init__(self, folder: RunFolder, journal: EventWriter, *, commands_from: int = 0) -> None:
+        self.stop_after: Literal["batch", "epoch"] | None = None
+        self.stop_reason = ""
+        self.epoch = 0
+        self.global_step = 0
+        self.save_checkpoint: Callable[[], str] | None = None
+        """How to write last.pt now and say so; None where there is nothing to save yet."""
+        self._journal = journal
+        self._commands = command_reader(folder.commands)
+        self._commands.skip_to(commands_from)
+        self._next_look = 0.0
+        self._signal: str | None = None
+        self._paused = False
+        self._wake = threading.Event()
+
+    def listen_to_signals(self) -> None:
+        """Let SIGTERM and SIGINT mean Stop after this batch, and SIGHUP nothing."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signal = signal.Signals(number).name
+        self._wake.set()
+
+    def poll(self) -> float:
+        """Take in what was asked; stand still while paused, and return for how many seconds.
+
+        Raises:
+            Aborted: the user asked for it.
+        """
+        now = time.monotonic()
+        if now < self._next_look and self._signal is None:
+            return 0.0
+        self._look()
+        if not self._paused:
+            self._next_look = now + _POLL_INTERVAL_S
+            return 0.0
+        while self._paused:
+            self._wake.wait(_POLL_INTERVAL_S)
+            self._wake.clear()
+            self._look()
+        return time.monotonic() - now
+
+    def _look(self) -> None:
+        if self._signal is not None and self.stop_after != "batch":
+            self._stop("batch", f"{self._signal} was received")
+        self._signal = None
+        for command in self._commands.read():
+            self._obey(command)
+
+    def _obey(self, command: commands.AnyCommand) -> None:
+        if isinstance(command, commands.Abort):
+            self._acknowledge(command, "aborting; the checkpoints written so far stay")
+            raise Aborted
+        if isinstance(command, commands.Stop):
+            self._stop(command.after, f"stopped after this {command.after} by command")
+            self._acknowledge(command, f"stopping after this {command.after}, then testing the best weights")
+        elif isinstance(command, commands.Pause):
+            self._pause(command)
+        elif isinstance(command, commands.Continue):
+            self._continue(command)
+        else:
+            self._save(command)
+
+    def _stop(self, after: Literal["batch", "epoch"], reason: str) -> None:
+        self.stop_after, self.stop_reason, self._paused = after, reason, False
+
+    def _pause(self, command: commands.Pause) -> None:
+        if self._paused:
+            self._acknowledge(command, "already paused", accepted=False)
+            return
+        self._paused = True
+        self._acknowledge(command, "paused; everything stays in memory")
+        self._journal.write(Paused(global_step=self.global_step))
+
+    def _continue(self, command: commands.Continue) -> None:
+        if self._paused:
+            self._paused = False
+            self._acknowledge(command, "going on")
+            self._journal.write(Continued(global_step=self.global_step))
+        elif self.stop_after == "epoch":
+            self.stop_after = None
+            self._acknowledge(command, "the stop after this epoch is taken back")
+        else:
+            self._acknowledge(command, "nothing to continue: the run is not paused", accepted=False)
+
+    def _save(self, command: commands.SaveCheckpoint) -> None:
+        if self.save_checkpoint is None:
+            self._acknowledge(command, "nothing to save yet: training has not begun", accepted=False)
+        else:
+            self._acknowledge(command, self.save_checkpoint())
+
+    def _acknowledge(self, command: commands.AnyCommand, effect: str, *, accepted: bool = True) -> None:
+        self._journal.write(
+            CommandApplied(
+                command_id=command.id,
+                command=type(command).__name__,
+                accepted=accepted,
+                effect=effect,
+                epoch=self.epoch,
+                global_step=self.global_step,
+            )
+        )

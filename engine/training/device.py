@@ -1,0 +1,82 @@
+"""Which device to train on, in which number format. Knows torch's backends; nothing of runs."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from engine.runs.events import TorchMemory
+from presets.errors import CifartuiError
+
+
+def choose_device(asked: str) -> torch.device:
+    """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        CifartuiError: the device asked for is not there, or the name is none.
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise CifartuiError(f"{asked!r} is not a device; use auto, cpu, cuda, cuda:N or mps.") from None
+    if device.type == "cuda":
+        num_gpus = torch.cuda.device_count()
+        index = device.index or 0
+        if index >= num_gpus:
+            raise CifartuiError(
+                f"torch sees {num_gpus or 'no'} CUDA GPU{'' if num_gpus == 1 else 's'} here, so {asked} cannot be used;"
+                " cifartui doctor says more, and --device cpu always works."
+            )
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise CifartuiError("torch has no MPS device here; use --device auto.")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what people call the device: the GPU's product name, or the processor type."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return {"cpu": "CPU", "mps": "Apple GPU"}.get(device.type, device.type)
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """Return "fp32", "bf16" or "fp16" for the preset's wish on this device.
+
+    "auto" is bf16 on CUDA hardware that has it, fp16 (with a gradient scaler) on older CUDA GPUs, and
+    fp32 elsewhere.
+    """
+    if asked != "auto":
+        return asked
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
+    """Return a maker of the context in which forward passes run."""
+    if precision == "fp32":
+        return nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def prepare_backend(device: torch.device) -> None:
+    """Let CUDA pick its quickest kernels: TF32 for what stays in fp32, measured convolution algorithms."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+
+
+def torch_memory() -> TorchMemory:
+    """Return what torch's CUDA allocator holds on the current device, in bytes."""
+    return TorchMemory(
+        allocated_bytes=torch.cuda.memory_allocated(),
+        reserved_bytes=torch.cuda.memory_reserved(),
+        peak_bytes=torch.cuda.max_memory_allocated(),
+    )

@@ -1,0 +1,100 @@
+"""`python -m engine.training.evaluation RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
+
+Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Writes nothing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from engine.runs.events import DataProgressed
+from engine.runs.folder import RunFolder
+from engine.training import checkpoint
+from engine.training.evaluate import evaluate
+from engine.training.setup import choose_hardware, set_up
+from presets.errors import CifartuiError
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured: of which weights, on how many images of which split."""
+
+    run: str
+    checkpoint: str
+    epoch: int
+    split: str
+    num_images: int
+    loss: float | None
+    top1: float | None
+    labels_hidden: bool
+    device: str
+
+
+def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_dir: str | None) -> Evaluation:
+    """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
+
+    Raises:
+        CifartuiError: no such checkpoint, or it does not fit, or the data is absent.
+    """
+    info = folder.read_info()
+    path = folder.best if which == "best" else folder.last
+    if not path.exists():
+        raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
+    state = checkpoint.load(path)
+    info = msgspec.structs.replace(info, device=device_asked, data_dir=data_dir or info.data_dir)
+    device, precision = choose_hardware(info)
+    setup = set_up(info, device, precision, write=_ignore, report=_ignore)
+    try:
+        setup.network.load_state_dict(state["network"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise CifartuiError(f"{path} does not fit this run's preset.") from error
+    images = setup.data.val if split == "val" else setup.data.test
+    hidden = split == "test" and setup.data.test_labels_hidden
+    sums = evaluate(
+        setup.network,
+        images,
+        setup.plain_transform,
+        setup.criterion,
+        batch_size=setup.eval_batch_size,
+        autocast=setup.autocast,
+        progress=_ignore,
+    )
+    progress = state.get("progress", {})
+    return Evaluation(
+        run=folder.id,
+        checkpoint=which,
+        epoch=state.get("epoch", progress.get("epoch", 0)),
+        split=split,
+        num_images=sums.num_images,
+        loss=None if hidden else sums.mean_loss(),
+        top1=None if hidden else sums.top1(),
+        labels_hidden=hidden,
+        device=str(device),
+    )
+
+
+def _ignore(_fact: DataProgressed | object) -> None:
+    """Nobody follows an evaluation."""
+
+
+def main() -> int:
+    """Measure what the arguments say; return the exit code."""
+    parser = argparse.ArgumentParser(prog="engine.training.evaluation")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    parser.add_argument("--split", choices=["val", "test"], default="test")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data-dir")
+    asked = parser.parse_args()
+    try:
+        result = measure(RunFolder(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
+    except CifartuiError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(msgspec.json.encode(result).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

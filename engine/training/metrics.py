@@ -1,0 +1,83 @@
+"""Loss and accuracy summed on the device, and read without making it wait. Knows tensors; no events."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Sums(NamedTuple):
+    """Totals over images: summed loss, number of correct predictions, number of images."""
+
+    loss: float
+    hits: float
+    num_images: int
+
+    def mean_loss(self) -> float:
+        """Return the loss per image; NaN where there were none."""
+        return self.loss / self.num_images if self.num_images else float("nan")
+
+    def top1(self) -> float:
+        """Return the fraction of correct predictions; NaN where there were none."""
+        return self.hits / self.num_images if self.num_images else float("nan")
+
+    def is_finite(self) -> bool:
+        """Return whether the loss is still a number."""
+        return math.isfinite(self.loss)
+
+    def since(self, earlier: "Sums") -> "Sums":
+        """Return what was added after `earlier` was read."""
+        return Sums(self.loss - earlier.loss, self.hits - earlier.hits, self.num_images - earlier.num_images)
+
+
+class Meter:
+    """Sums of an epoch or an evaluation, kept on the device.
+
+    `add` never waits for the device. `request` starts a copy to pinned memory and `arrived` hands it
+    over once it is there; `read` waits. Sums are float64 (float32 on MPS, which has no float64), so the
+    difference of two readings is as good as a sum of its own.
+    """
+
+    def __init__(self, device: torch.device, start: Sums | None = None) -> None:
+        start = start or Sums(0.0, 0.0, 0)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.tensor([start.loss, start.hits], dtype=dtype, device=device)
+        self._num_images = start.num_images
+        self._landing = torch.zeros(2, dtype=dtype, pin_memory=device.type == "cuda")
+        self._landed = torch.cuda.Event() if device.type == "cuda" else None
+        self._pending: int | None = None
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            loss: mean loss of the batch, a scalar on the device.
+            logits: [B, C], any float type.
+            labels: int64 [B].
+        """
+        self._sums[0].add_(loss.detach(), alpha=len(labels))
+        self._sums[1].add_((logits.argmax(1) == labels).sum())
+        self._num_images += len(labels)
+
+    def request(self) -> None:
+        """Start a copy of the sums as they are now, unless one is already on its way."""
+        if self._pending is None:
+            self._landing.copy_(self._sums, non_blocking=True)
+            if self._landed is not None:
+                self._landed.record()
+            self._pending = self._num_images
+
+    def arrived(self) -> Sums | None:
+        """Return the sums asked for by `request` once they are here, else None."""
+        if self._pending is None or (self._landed is not None and not self._landed.query()):
+            return None
+        loss, hits = self._landing.tolist()
+        num_images, self._pending = self._pending, None
+        return Sums(loss, hits, num_images)
+
+    def read(self) -> Sums:
+        """Return the sums now, waiting for the device."""
+        loss, hits = self._sums.tolist()
+        return Sums(loss, hits, self._num_images)

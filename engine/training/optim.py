@@ -1,0 +1,81 @@
+"""Optimizers and learning-rate schedules, from preset tables to torch's own classes."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+
+from presets import schema
+
+
+def build_optimizer(table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device) -> Optimizer:
+    """Return the optimizer over those `parameters` that want gradients, fused where torch has that."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = True if device.type in {"cpu", "cuda"} else None
+    if isinstance(table, schema.AdamW):
+        return torch.optim.AdamW(trained, lr=table.lr, betas=table.betas, weight_decay=table.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        trained,
+        lr=table.lr,
+        momentum=table.momentum,
+        nesterov=table.nesterov,
+        weight_decay=table.weight_decay,
+        fused=fused,
+    )
+
+
+class Schedule:
+    """The learning rate over a run: told of every step and every epoch, whichever the schedule goes by."""
+
+    def __init__(self, table: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: int, epochs: int) -> None:
+        self._by_step: LRScheduler | None = None
+        self._by_epoch: LRScheduler | None = None
+        self._by_accuracy: ReduceLROnPlateau | None = None
+        total_steps = steps_per_epoch * epochs
+        if isinstance(table, schema.OneCycle):
+            max_lr = optimizer.param_groups[0]["lr"]
+            self._by_step = OneCycleLR(optimizer, max_lr, total_steps, pct_start=table.warmup_fraction)
+        elif isinstance(table, schema.Cosine):
+            peak = optimizer.param_groups[0]["lr"]
+            warmup_steps = round(table.warmup_epochs * steps_per_epoch)
+            floor = table.final_lr / peak
+            self._by_step = LambdaLR(optimizer, lambda step: _cosine(step, total_steps, warmup_steps, floor))
+        elif isinstance(table, schema.Step):
+            self._by_epoch = StepLR(optimizer, table.every, table.factor)
+        elif isinstance(table, schema.Plateau):
+            self._by_accuracy = ReduceLROnPlateau(optimizer, "max", table.factor, table.patience)
+
+    def step_done(self) -> None:
+        """Move schedules that go by batches."""
+        if self._by_step is not None:
+            self._by_step.step()
+
+    def epoch_done(self, val_top1: float) -> None:
+        """Move schedules that go by epochs or by validation accuracy."""
+        if self._by_epoch is not None:
+            self._by_epoch.step()
+        if self._by_accuracy is not None:
+            self._by_accuracy.step(val_top1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on: plain values only."""
+        schedule = self._by_step or self._by_epoch or self._by_accuracy
+        return {} if schedule is None else dict(schedule.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        schedule = self._by_step or self._by_epoch or self._by_accuracy
+        if schedule is not None:
+            schedule.load_state_dict(state)
+
+
+def _cosine(step: int, total_steps: int, warmup_steps: int, floor: float) -> float:
+    """Return the share of the peak rate at `step`: linear up, half a cosine down to `floor`."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,156 @@
+"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.launch`.
+
+Owns the run's journal from start to end and turns whatever happens into a last event. Imports torch
+only after it has begun to speak and to listen.
+"""
+
+import argparse
+import os
+import platform
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
+from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.journal import EventWriter
+from engine.training.controls import Aborted, Controls
+from engine.training.telemetry import Telemetry
+from presets.errors import CifartuiError
+
+
+class StoppedBeforeTraining(Exception):
+    """A stop came while data was still being prepared."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train a run to its end; return 0 unless it failed."""
+    parser = argparse.ArgumentParser(prog="engine.training.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lock-fd", type=int, required=True, help="inherited; held for as long as the worker lives")
+    parser.add_argument("--commands-from", type=int, default=0, help="byte of commands.jsonl to start at")
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args(argv)
+
+    os.umask(0o077)
+    os.set_inheritable(arguments.lock_fd, False)
+    started = time.monotonic()
+    folder = RunFolder(arguments.folder)
+    journal = EventWriter(folder.events)
+    controls = Controls(folder, journal, commands_from=arguments.commands_from)
+    controls.listen_to_signals()
+    with Telemetry(journal, os.getpid()) as telemetry:
+        finished = _outcome(folder, journal, controls, telemetry, resume=arguments.resume)
+    journal.write(_with_seconds(finished, time.monotonic() - started))
+    journal.close()
+    return 1 if finished.outcome == "failed" else 0
+
+
+def _outcome(
+    folder: RunFolder, journal: EventWriter, controls: Controls, telemetry: Telemetry, *, resume: bool
+) -> RunFinished:
+    """Train, and return how it ended, whatever happened."""
+    reason = ""
+    try:
+        return _train(folder, folder.read_info(), journal, controls, telemetry, resume=resume)
+    except StoppedBeforeTraining:
+        return _ended(controls, "stopped", f"{controls.stop_reason}, before training began")
+    except Aborted:
+        return _ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
+    except CifartuiError as error:
+        reason = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        reason = _explain(error)
+    return _ended(controls, "failed", reason)
+
+
+def _train(
+    folder: RunFolder,
+    info: RunInfo,
+    journal: EventWriter,
+    controls: Controls,
+    telemetry: Telemetry,
+    *,
+    resume: bool,
+) -> RunFinished:
+    import torch
+
+    from engine.training import checkpoint
+    from engine.training.device import device_name, torch_memory
+    from engine.training.setup import choose_hardware, set_up
+    from engine.training.trainer import Trainer
+
+    state, fallback = checkpoint.load_last(folder.checkpoints) if resume and _has_checkpoint(folder) else ({}, "")
+    device, precision = choose_hardware(info)
+    journal.write(
+        RunStarted(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            device=str(device),
+            device_name=device_name(device),
+            precision=precision,
+            num_threads=torch.get_num_threads(),
+            versions={"python": platform.python_version(), "torch": torch.__version__},
+            global_step=_global_step(state),
+        )
+    )
+    if fallback:
+        journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
+    if device.type == "cuda":
+        telemetry.torch_memory = torch_memory
+
+    def report(event: DataProgressed) -> None:
+        journal.write(event)
+        controls.poll()
+        if controls.stop_after is not None:
+            raise StoppedBeforeTraining
+
+    setup = set_up(info, device, precision, write=journal.write, report=report)
+    for notice in setup.data.notices:
+        journal.write(Alerted(severity="notice", kind="data", text=notice))
+    trainer = Trainer(setup, folder, journal, controls)
+    if state:
+        trainer.restore(state)
+    return trainer.run()
+
+
+def _has_checkpoint(folder: RunFolder) -> bool:
+    return any(folder.checkpoints.glob("last*.pt"))
+
+
+def _global_step(state: dict[str, object]) -> int:
+    progress = state.get("progress")
+    step = progress.get("global_step", 0) if isinstance(progress, dict) else 0
+    return step if isinstance(step, int) else 0
+
+
+def _ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
+    return RunFinished(
+        outcome=outcome,  # type: ignore[arg-type]
+        reason=reason,
+        epoch=controls.epoch,
+        global_step=controls.global_step,
+    )
+
+
+def _with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
+    import msgspec
+
+    return msgspec.structs.replace(finished, seconds=seconds)
+
+
+def _explain(error: Exception) -> str:
+    """Return one sentence for an error nobody foresaw, or one of torch's that people meet."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

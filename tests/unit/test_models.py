@@ -1,0 +1,171 @@
+"""Networks: what `build` makes of each [model] table, and what a frozen backbone keeps."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from engine.models.build import build, sketch
+from engine.models.table import num_parameters, num_trainable
+from presets.errors import CifartuiError
+from presets.schema import BaseNet, Model, Resnet50, Vgg
+
+BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
+VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
+VGG_CUSTOM_5 = Vgg(blocks=(*BLOCKS, (512, 512)), pools=("max", "max", "max", "none", "avg"), head=(4096,))
+VGG_19 = Vgg(blocks=((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4), pools=("max",) * 5, head=(4096, 4096))
+TINY = Vgg(blocks=((4,), (6,)), pools=("max", "max"), head=(8,))
+
+
+@pytest.mark.parametrize(
+    ("model", "num_classes", "image_size", "expected"),
+    [
+        (BaseNet(), 100, 32, 28_022),
+        (VGG_CUSTOM, 100, 128, 7_200_164),
+        (VGG_CUSTOM_5, 100, 128, 11_921_828),
+        # torchvision's ResNet-50 has 25,557,032 with a last layer of 2048 × 1000 + 1000
+        (Resnet50(), 200, 224, 25_557_032 - 2_049_000 + 2049 * 200),
+    ],
+)
+def test_parameter_counts(model: Model, num_classes: int, image_size: int, expected: int) -> None:
+    assert num_parameters(sketch(model, num_classes, image_size)) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "image_size"),
+    [
+        (BaseNet(), 32),
+        (VGG_CUSTOM, 8),
+        (VGG_CUSTOM, 128),
+        (VGG_CUSTOM_5, 97),
+        (VGG_19, 32),
+        (VGG_19, 64),
+        (Vgg(blocks=((4,),), pools=("none",)), 9),
+        (Vgg(blocks=((4,),), pools=("avg",)), 1),
+        (Resnet50(), 32),
+        (Resnet50(frozen=True), 224),
+    ],
+)
+def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_size: int) -> None:
+    network = sketch(model, 7, image_size)
+    assert network(torch.empty(2, 3, image_size, image_size, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("model", [BaseNet(), VGG_CUSTOM, VGG_CUSTOM_5, Resnet50(), Resnet50(frozen=True)])
+def test_forward_and_backward_on_a_pretended_gpu(model: Model) -> None:
+    with FakeTensorMode(), torch.device("cuda"):
+        network = build(model, 100, 32)
+        scores = network(torch.empty(2, 3, 32, 32))
+        scores.sum().backward()
+    assert scores.shape == (2, 100)
+    assert scores.device.type == "cuda"
+
+
+def test_basenet_and_vgg_are_flat() -> None:
+    for model in (BaseNet(), VGG_CUSTOM):
+        network = build(model, 100, 32)
+        assert isinstance(network, nn.Sequential)
+        assert not any(list(layer.children()) for layer in network)
+
+
+def test_vgg_19_has_the_convolutions_of_torchvisions() -> None:
+    from torchvision.models import vgg19_bn
+
+    ours = sketch(VGG_19, 100, 32)
+    with torch.device("meta"):
+        theirs = vgg19_bn(num_classes=100).features
+    wanted = [(key, tensor.shape) for key, tensor in theirs.state_dict().items()]
+    assert [(key, tensor.shape) for key, tensor in ours.state_dict().items()][: len(wanted)] == wanted
+
+
+@pytest.mark.parametrize("image_size", [8, 9, 11])
+def test_without_a_final_average_the_head_sees_every_remaining_pixel(image_size: int) -> None:
+    network = sketch(TINY, 3, image_size)
+    linear = next(layer for layer in network if isinstance(layer, nn.Linear))  # type: ignore[attr-defined]
+    assert linear.in_features == 6 * 2 * 2
+
+
+def test_a_network_is_a_function_of_the_random_state() -> None:
+    torch.manual_seed(3)
+    first = build(TINY, 5, 8).state_dict()
+    torch.manual_seed(3)
+    second = build(TINY, 5, 8).state_dict()
+    torch.manual_seed(4)
+    third = build(TINY, 5, 8).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["0.weight"], third["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("model", "image_size", "words"),
+    [
+        (BaseNet(), 64, ["32×32", "64×64", "data.image_size"]),
+        (Vgg(blocks=((4,), (4,)), pools=("max",)), 32, ["2 blocks", "1 pools", "model.pools"]),
+        (Vgg(blocks=((4,), (4,)), pools=("avg", "max")), 32, ["last block", "model.pools"]),
+        (VGG_19, 31, ["31×31", "5 maximum pools", "at least 32"]),
+        (VGG_CUSTOM, 7, ["7×7", "3 maximum pools", "at least 8"]),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_with_a_sentence(model: Model, image_size: int, words: list[str]) -> None:
+    with pytest.raises(CifartuiError) as caught:
+        build(model, 100, image_size)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_basenet_and_vgg_do_not_wait_for_torchvision() -> None:
+    script = (
+        "import sys\n"
+        "from engine.models.build import build\n"
+        "from engine.models.table import layer_table\n"
+        "from presets.schema import BaseNet, Vgg\n"
+        "layer_table(build(BaseNet(), 10, 32), 32)\n"
+        "build(Vgg(blocks=((4,),), pools=('avg',)), 10, 32)\n"
+        "sys.exit('torchvision' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def frozen() -> nn.Module:
+    torch.manual_seed(0)
+    return build(Resnet50(frozen=True), 5, 32)
+
+
+def test_frozen_only_the_last_layer_gets_gradients(frozen: nn.Module) -> None:
+    assert num_trainable(frozen) == 2048 * 5 + 5
+    assert {name for name, parameter in frozen.named_parameters() if parameter.requires_grad} == {
+        "fc.weight",
+        "fc.bias",
+    }
+
+
+def test_frozen_training_changes_nothing_but_the_last_layer(frozen: nn.Module) -> None:
+    before = {key: tensor.clone() for key, tensor in frozen.state_dict().items()}
+    optimizer = torch.optim.SGD(frozen.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    frozen.train()
+    for seed in range(2):
+        images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(frozen(images), torch.tensor([0, 4])).backward()
+        optimizer.step()
+    after = frozen.state_dict()
+    assert {key for key in after if not torch.equal(before[key], after[key])} == {"fc.weight", "fc.bias"}
+
+
+def test_frozen_backbone_stays_in_eval_mode(frozen: nn.Module) -> None:
+    frozen.train()
+    assert frozen.training
+    assert {name for name, module in frozen.named_modules() if module.training} == {"", "fc"}
+    frozen.eval()
+    assert not any(module.training for module in frozen.modules())
+
+
+def test_frozen_computes_what_the_whole_network_computes(frozen: nn.Module) -> None:
+    whole = sketch(Resnet50(), 5, 32).to_empty(device="cpu").eval()
+    whole.load_state_dict(frozen.state_dict())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    assert torch.equal(frozen.eval()(images), whole(images))

@@ -1,0 +1,196 @@
+"""Pretrained weights: found, fetched, read safely, and refused with a sentence where they do not fit."""
+
+import hashlib
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
+
+from engine.models.build import build, sketch
+from engine.models.weights import download, find_weights, load_weights
+from presets.errors import CifartuiError
+from presets.schema import Resnet50
+
+V2_FILE = "resnet50-11ad3fa6.pth"
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch.hub's folder of downloaded weights, empty, and a network that ends at this machine."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+def network_of(num_classes: int) -> nn.Module:
+    """A ResNet-50 without the second that drawing its weights takes."""
+    network = sketch(Resnet50(), num_classes, 32).to_empty(device="cpu")
+    for tensor in network.state_dict().values():
+        tensor.fill_(7)
+    return network
+
+
+def state_of(num_classes: int, fill: float = 0.25) -> dict[str, Tensor]:
+    """A ResNet-50 state dict in which every tensor repeats one stored number, so that its file is small."""
+    shapes = sketch(Resnet50(), num_classes, 32).state_dict()
+    return {key: torch.tensor(fill).to(tensor.dtype).expand(tensor.shape) for key, tensor in shapes.items()}
+
+
+def saved(path: Path, content: object) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return str(path)
+
+
+def test_a_state_dict_file_fills_the_network(tmp_path: Path) -> None:
+    network = build(Resnet50(weights=saved(tmp_path / "w.pt", state_of(5))), 5, 32)
+    assert all(bool((parameter == 0.25).all()) for parameter in network.parameters())
+
+
+def test_a_torchvision_name_is_found_in_the_hub_folder(hub: Path) -> None:
+    saved(hub / V2_FILE, state_of(1000))
+    assert find_weights("IMAGENET1K_V2") == hub / V2_FILE
+    network = network_of(200)
+    load_weights(network, "IMAGENET1K_V2")
+    assert bool((network.get_parameter("conv1.weight") == 0.25).all())
+
+
+def test_the_last_layer_of_another_number_of_classes_is_left_as_it_is(tmp_path: Path) -> None:
+    network = network_of(200)
+    load_weights(network, saved(tmp_path / "w.pt", state_of(1000)))
+    changed = {key for key, tensor in network.state_dict().items() if not bool((tensor == 7).all())}
+    assert changed == set(network.state_dict()) - {"fc.weight", "fc.bias"}
+
+
+def test_a_file_without_a_last_layer_or_batch_counters_loads(tmp_path: Path) -> None:
+    state = {key: value for key, value in state_of(5).items() if "fc." not in key and "num_batches" not in key}
+    network = network_of(5)
+    load_weights(network, saved(tmp_path / "w.pt", state))
+    assert bool((network.get_parameter("layer4.2.conv3.weight") == 0.25).all())
+    assert bool((network.get_parameter("fc.weight") == 7).all())
+
+
+def test_a_frozen_network_takes_weights_too(tmp_path: Path) -> None:
+    network = build(Resnet50(weights=saved(tmp_path / "w.pt", state_of(1000)), frozen=True), 3, 32)
+    assert bool((network.get_parameter("conv1.weight") == 0.25).all())
+    assert not network.get_parameter("conv1.weight").requires_grad
+
+
+def test_an_unknown_name_lists_the_names() -> None:
+    with pytest.raises(CifartuiError, match="IMAGENET1K_V9.*IMAGENET1K_V1, IMAGENET1K_V2.*path"):
+        find_weights("IMAGENET1K_V9")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer1.0.conv1.weight": None, "bn1.bias": None}, ["lacks", "'bn1.bias'", "'layer1.0.conv1.weight'"]),
+        ({"layer9.weight": torch.zeros(1)}, ["holds 'layer9.weight'", "does not have"]),
+        ({"conv1.weight": torch.zeros(64, 1, 7, 7)}, ["other shapes for 'conv1.weight'"]),
+    ],
+)
+def test_a_file_of_another_network_is_refused_by_key(
+    tmp_path: Path, change: dict[str, Tensor | None], words: list[str]
+) -> None:
+    state = {key: value for key, value in (state_of(5) | change).items() if value is not None}
+    path = saved(tmp_path / "w.pt", state)
+    with pytest.raises(CifartuiError) as caught:
+        load_weights(network_of(5), path)
+    for word in [path, "does not fit ResNet-50", *words]:
+        assert word in str(caught.value)
+
+
+def test_long_lists_of_keys_are_cut(tmp_path: Path) -> None:
+    state = {f"module.{key}": value for key, value in state_of(5).items()}
+    with pytest.raises(CifartuiError, match=r"lacks '\S+', '\S+', '\S+' and 262 more\."):
+        load_weights(network_of(5), saved(tmp_path / "w.pt", state))
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    path = saved(tmp_path / "w.pt", {"conv1.weight": Payload(marker)})
+    with pytest.raises(CifartuiError, match="Python objects, which are never loaded"):
+        load_weights(network_of(5), path)
+    assert not marker.exists()
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    whole = Path(saved(tmp_path / "whole.pt", state_of(5))).read_bytes()
+    network = network_of(5)
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-30], b"\x80\x02" + b"\x00" * 40):
+        path = tmp_path / "damaged.pt"
+        path.write_bytes(content)
+        with pytest.raises(CifartuiError, match="it is damaged"):
+            load_weights(network, str(path))
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"network": {}}, {1: torch.zeros(1)}, torch.zeros(2)])
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    with pytest.raises(CifartuiError, match="is not a state dict"):
+        load_weights(network_of(5), saved(tmp_path / "w.pt", content))
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, str]]:
+    """A local web server with one file, as the address of its folder and the start of the file's SHA-256."""
+    buffer = io.BytesIO()
+    torch.save({"conv1.weight": torch.zeros(1)}, buffer)
+    content = buffer.getvalue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            self.send_response(404 if "absent" in self.path else 200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", hashlib.sha256(content).hexdigest()[:8]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_arrives_whole_and_checked(served: tuple[str, str], hub: Path) -> None:
+    address, start_of_hash = served
+    path = hub / f"net-{start_of_hash}.pth"
+    download(f"{address}/{path.name}", path)
+    assert list(torch.load(path, weights_only=True)) == ["conv1.weight"]
+    assert [file.name for file in hub.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["net-00000000.pth", "absent-00000000.pth"])
+def test_a_wrong_or_absent_file_leaves_nothing_behind(served: tuple[str, str], hub: Path, name: str) -> None:
+    with pytest.raises(CifartuiError, match="Could not fetch"):
+        download(f"{served[0]}/{name}", hub / name)
+    assert list(hub.iterdir()) == []
+
+
+def test_offline_the_sentence_says_what_to_download_and_where_to_put_it(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTPS_PROXY", "https_proxy"):  # nothing listens on port 9: as good as no network
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with pytest.raises(CifartuiError) as caught:
+        find_weights("IMAGENET1K_V2")
+    message = str(caught.value)
+    assert ResNet50_Weights.IMAGENET1K_V2.url in message
+    assert f"put the file {V2_FILE} into {hub}" in message

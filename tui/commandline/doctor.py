@@ -1,0 +1,138 @@
+"""`cifartui doctor`: is everything in place on this machine? Never imports torch itself; asks a child."""
+
+import importlib.metadata
+import locale
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+from msgspec import Struct
+
+from engine.devices import DeviceReader
+from engine.locate import locate
+from presets.schema import Data
+from tui import format as fmt
+from tui.commandline.group import Places, places, with_places
+
+_LITTLE_DISK_BYTES = 1e9
+_ASK_TORCH = """
+import json, torch
+gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
+"""
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Literal["ok", "note", "problem"]
+    text: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_places
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check versions, devices, terminal, data and disk; exit 1 on a problem."""
+    checks = run_checks(places(ctx))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=2).decode())
+    else:
+        for check in checks:
+            click.echo(f"{check.verdict:<8} {check.what:<9} {check.text}")
+    ctx.exit(int(any(check.verdict == "problem" for check in checks)))
+
+
+def run_checks(where: Places) -> list[Check]:
+    """Return everything that was looked at, in the order a person would."""
+    gpus, missing = _gpus()
+    return [
+        _versions(),
+        _torch(num_gpus=len(gpus)),
+        Check("gpu", "ok" if gpus else "note", "; ".join(gpus) or f"none seen: {missing}"),
+        _terminal(),
+        _data(where),
+        _disk(where.runs_dir),
+    ]
+
+
+def _versions() -> Check:
+    names = ("cifartui", "torch", "torchvision", "textual", "plotext")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names if _is_installed(name)]
+    return Check("versions", "ok", f"python {platform.python_version()}, {', '.join(found)}")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _gpus() -> tuple[list[str], str]:
+    with DeviceReader() as reader:
+        samples, missing = reader.sample()
+    return [f"{gpu.name}, {fmt.memory(gpu.memory_total_bytes)}" for gpu in samples], missing
+
+
+def _torch(num_gpus: int) -> Check:
+    child = subprocess.run(
+        [sys.executable, "-c", _ASK_TORCH],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if child.returncode:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        return Check(
+            "torch", "problem", f"cannot be imported ({last}); reinstall it for this Python: pip install torch"
+        )
+    answer = msgspec.json.decode(child.stdout.strip().splitlines()[-1])
+    if answer["gpus"]:
+        return Check("torch", "ok", f"{answer['version']} sees {', '.join(answer['gpus'])}")
+    if num_gpus:
+        built = f"built for CUDA {answer['cuda']}" if answer["cuda"] else "a build without CUDA"
+        return Check(
+            "torch",
+            "problem",
+            f"{answer['version']} ({built}) sees none of the {num_gpus} GPUs; install a build that fits the driver",
+        )
+    return Check("torch", "ok", f"{answer['version']}, training will use the CPU ({os.cpu_count()} cores)")
+
+
+def _terminal() -> Check:
+    columns, lines = shutil.get_terminal_size()
+    encoding = locale.getpreferredencoding(False)
+    kind = f"{os.environ.get('TERM', 'unset')}, {columns}×{lines}, {encoding}"
+    if columns < 60 or lines < 16:
+        return Check("terminal", "note", f"{kind}: too small for the dashboard, which needs 60×16")
+    return Check("terminal", "ok", kind)
+
+
+def _data(where: Places) -> Check:
+    found = locate(Data(dataset="cifar100"), where.data_dir)
+    if found.kind == "absent":
+        return Check("data", "note", f"{found.text}. {found.advice}")
+    return Check("data", "ok", found.text)
+
+
+def _disk(runs_dir: Path) -> Check:
+    existing = next(folder for folder in (runs_dir, *runs_dir.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{fmt.memory(free)} free for runs in {runs_dir}"
+    if not os.access(existing, os.W_OK):
+        return Check("disk", "problem", f"{runs_dir} cannot be written; choose another folder with --runs-dir")
+    if free < _LITTLE_DISK_BYTES:
+        return Check("disk", "problem", f"only {text}; delete old runs or choose another folder with --runs-dir")
+    return Check("disk", "ok", text)

@@ -1,0 +1,119 @@
+"""The top of the command line: the options every command shares, and how errors reach the user."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec import Struct
+
+from engine.runs import folder
+from presets.errors import CifartuiError
+
+
+class Places(Struct, frozen=True):
+    """Where runs are kept, and where data is looked for first (None: CIFARTUI_DATA, then the user's folder)."""
+
+    runs_dir: Path
+    data_dir: str | None
+
+
+class _Group(click.Group):
+    """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CifartuiError as error:
+            click.echo(f"cifartui: {error}", err=True)
+            ctx.exit(2)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_modules())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _modules().get(cmd_name)
+        if module is None:
+            return None
+        from importlib import import_module
+
+        name = {"continue": "continue_", "presets": "presets_"}.get(cmd_name, cmd_name)
+        command: click.Command = getattr(import_module(f"tui.commandline.{module}"), name)
+        return command
+
+
+def _modules() -> dict[str, str]:
+    """Return which module holds which command, in the order of the help text."""
+    return {
+        "train": "train",
+        "attach": "looking",
+        "runs": "looking",
+        "show": "looking",
+        "stop": "steering",
+        "pause": "steering",
+        "continue": "steering",
+        "abort": "steering",
+        "resume": "train",
+        "evaluate": "evaluate",
+        "presets": "about",
+        "data": "about",
+        "doctor": "doctor",
+    }
+
+
+def _set_runs_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["runs_dir"] = value
+
+
+def _set_data_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["data_dir"] = value
+
+
+def with_places(command: Any) -> Any:
+    """Give a command --runs-dir and --data-dir, which may also stand before the command's name."""
+    for name, callback, text in (
+        ("--runs-dir", _set_runs_dir, "Where runs are kept (else CIFARTUI_RUNS, else your state folder)."),
+        ("--data-dir", _set_data_dir, "Where data is looked for first (then CIFARTUI_DATA, then your data folder)."),
+    ):
+        command = click.option(name, metavar="DIR", callback=callback, expose_value=False, help=text)(command)
+    return command
+
+
+def places(ctx: click.Context) -> Places:
+    """Return the folders that the options, or else the environment, name."""
+    named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
+    runs_dir = Path(named_runs).expanduser() if named_runs else folder.default_runs_dir()
+    data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
+    return Places(runs_dir.absolute(), data_dir)
+
+
+@click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@with_places
+@click.version_option(package_name="cifartui")
+@click.pass_context
+def cifartui(ctx: click.Context) -> None:
+    """Train image classifiers from a terminal. Without a command: the dashboard."""
+    if ctx.invoked_subcommand is None:
+        open_dashboard(places(ctx))
+
+
+def open_dashboard(where: Places, attach: folder.RunFolder | None = None) -> None:
+    """Show the dashboard until the user leaves it.
+
+    Raises:
+        CifartuiError: there is no terminal to show it on.
+    """
+    import sys
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CifartuiError(
+            "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
+        )
+    from tui.app import CifartuiApp
+
+    message = CifartuiApp(where.runs_dir, where.data_dir, attach).run()
+    if message:
+        click.echo(message)

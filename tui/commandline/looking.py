@@ -1,0 +1,98 @@
+"""`cifartui attach · runs · show`: look at runs without touching them."""
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from engine.runs.folder import find_run, list_runs
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.commandline.group import open_dashboard, places, with_places
+from tui.summary import Summary, summarise
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", required=False, default="latest")
+@with_places
+@click.pass_context
+def attach(ctx: click.Context, name: str) -> None:
+    """Open the dashboard on a run (the newest, if none is named)."""
+    where = places(ctx)
+    open_dashboard(where, find_run(where.runs_dir, name))
+
+
+@click.command()
+@_AS_JSON
+@with_places
+@click.pass_context
+def runs(ctx: click.Context, as_json: bool) -> None:
+    """List all runs, newest first."""
+    runs_dir = places(ctx).runs_dir
+    summaries = _summaries(runs_dir)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=2).decode())
+        return
+    if not summaries:
+        click.echo(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
+        return
+    width = max(len(summary.id) for summary in summaries)
+    click.echo(f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}  STARTED")
+    now = time.time()
+    for summary in summaries:
+        epochs = f"{summary.epoch}/{summary.epochs}"
+        click.echo(
+            f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
+            f"  {fmt.percent(summary.test_top1):>8}  {fmt.ago(now - summary.created)}"
+        )
+
+
+def _summaries(runs_dir: Path) -> list[Summary]:
+    summaries = []
+    for run in list_runs(runs_dir):
+        try:
+            summaries.append(summarise(run))
+        except CifartuiError as error:
+            click.echo(f"left out: {error}", err=True)
+    return summaries
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@_AS_JSON
+@with_places
+@click.pass_context
+def show(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Print what is known of a run on one page."""
+    run = find_run(places(ctx).runs_dir, name)
+    summary = summarise(run)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode())
+        return
+    for label, value in _page(summary):
+        click.echo(f"{label:<12}{value}")
+
+
+def _page(summary: Summary) -> list[tuple[str, str]]:
+    best = fmt.percent(summary.best_val_top1)
+    best += f" (epoch {summary.best_epoch})" if summary.best_epoch else ""
+    loss = f"train {fmt.loss(summary.train_loss)}, val {fmt.loss(summary.val_loss)}"
+    rows = [
+        ("run", summary.id),
+        ("preset", f"{summary.title} ({summary.preset_name})"),
+        ("changed", " ".join(summary.overrides)),
+        ("state", summary.status + (f": {summary.reason}" if summary.reason else "")),
+        ("data", summary.data),
+        ("device", summary.device),
+        ("epoch", f"{summary.epoch}/{summary.epochs}, step {summary.global_step:,}"),
+        ("loss", loss if summary.train_loss is not None else ""),
+        ("best val", best),
+        ("test", fmt.percent(summary.test_top1)),
+        ("seed", str(summary.seed)),
+        ("folder", summary.path),
+    ]
+    rows += [("alert", text) for text in summary.alerts]
+    return [(label, value) for label, value in rows if value]
