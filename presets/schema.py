@@ -9,8 +9,9 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 Pixels: TypeAlias = Annotated[int, Meta(ge=1, le=4096)]
-Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+Decay: TypeAlias = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0.0)]
 NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
 
@@ -66,7 +67,7 @@ class Data(_Table, frozen=True, kw_only=True):
     normalize: Literal["none", "unit", "half", "cifar100", "imagenet"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
-    validation: Literal["every-tenth"] | Fraction = "every-tenth"
+    validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
     """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
     train_limit: Count | None = None
     """Use only the first so many training images."""
@@ -127,7 +128,7 @@ class AdamW(_Table, frozen=True, kw_only=True, tag="adamw", tag_field="name"):
     """Adam with decoupled weight decay (torch.optim.AdamW)."""
 
     lr: Positive = 1e-3
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegative = 0.01
 
 
@@ -142,7 +143,7 @@ class Plateau(_Table, frozen=True, kw_only=True, tag="plateau", tag_field="name"
     """Multiply by `factor` after `patience` epochs without better validation accuracy."""
 
     factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.1
-    patience: Annotated[int, Meta(ge=0)] = 3
+    patience: Annotated[int, Meta(ge=0, le=100_000)] = 3
 
 
 class Step(_Table, frozen=True, kw_only=True, tag="step", tag_field="name"):

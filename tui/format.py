@@ -66,3 +66,13 @@ def ago(seconds: float) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600:.0f} h ago"
     return f"{seconds // 86_400:.0f} d ago"
+
+
+def short_id(run_id: str) -> str:
+    """Return a run's id without its timestamp: what people type after `cifartui attach`."""
+    return run_id.partition("-")[2] or run_id
+
+
+def batches(number: int) -> str:
+    """Return 1 as "1 batch", 1407 as "1,407 batches"."""
+    return "1 batch" if number == 1 else f"{number:,} batches"

@@ -153,7 +153,7 @@ def served() -> Iterator[tuple[str, str]]:
     content = buffer.getvalue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.send_response(404 if "absent" in self.path else 200)
             self.end_headers()
             self.wfile.write(content)

@@ -1,0 +1,151 @@
+"""Where data sets are: looks at names of files and folders only, never into them.
+
+The dashboard uses it, so it must not import torch, numpy or pooch. Reading is `engine.data.load`.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import platformdirs
+from msgspec import Struct
+
+from presets.schema import Data
+
+CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+CIFAR100_ARCHIVE = "cifar-100-python.tar.gz"
+CIFAR100_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
+MEMBER_MD5: dict[str, str] = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+    "train_cs543": "49eee854445c1e2ebe796cd93c20bb0f",
+    "test_cs543": "d3fe9f6a9251bd443f428f896d27384f",
+}
+"""Published md5s of the files inside the archives, by file name; `_cs543` is the course's packaging."""
+COURSE_ARCHIVE = "cifar100.tar.gz"
+COURSE_MD5 = "e68a4c763591787a0b39fe2209371f32"
+COURSE_SUFFIX = "_cs543"
+
+Kind: TypeAlias = Literal[
+    "generated", "archive", "folder", "course-archive", "course-folder", "class-folders", "absent"
+]  # fmt: skip
+
+
+class Location(Struct, frozen=True, kw_only=True):
+    """Where a data set was found, or how to get it."""
+
+    dataset: str
+    kind: Kind
+    path: str | None = None
+    """The archive or folder; None where there is none (generated, absent)."""
+    text: str
+    """One line for people: what was found, and where."""
+    advice: str = ""
+    """What to do where it is absent."""
+
+
+def search_folders(data_dir: str | None) -> list[Path]:
+    """Return the data folders, in the order in which they are searched.
+
+    `data_dir` (from --data-dir) goes before the environment's CIFARTUI_DATA and the user data folder.
+    """
+    named = [folder for folder in (data_dir, os.environ.get("CIFARTUI_DATA")) if folder]
+    folders = [Path(folder).expanduser() for folder in named]
+    return list(dict.fromkeys([*folders, platformdirs.user_data_path("cifartui")]))
+
+
+def locate(data: Data, data_dir: str | None) -> Location:
+    """Return where the data set of `data` is.
+
+    `data.path` is looked at alone where it is given; a relative one is looked for in every data folder.
+    """
+    if data.dataset == "shapes100":
+        return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")
+    places = _places(data, data_dir)
+    find = _find_cifar100 if data.dataset == "cifar100" else _find_class_folders
+    for place in places:
+        found = find(place)
+        if found is not None:
+            return found
+    return _absent(data, data_dir, places)
+
+
+def _places(data: Data, data_dir: str | None) -> list[Path]:
+    folders = search_folders(data_dir)
+    if data.path is None:
+        return folders
+    path = Path(data.path).expanduser()
+    return list(dict.fromkeys(folder / path for folder in folders))  # an absolute path stays what it is
+
+
+def _find_cifar100(place: Path) -> Location | None:
+    for kind, path in _cifar100_candidates(place):
+        is_course = kind.startswith("course")
+        suffix = COURSE_SUFFIX if is_course else ""
+        is_there = (
+            _is_file(path)
+            if kind.endswith("archive")
+            else _is_file(path / f"train{suffix}") and _is_file(path / f"test{suffix}")
+        )
+        if is_there:
+            packaging = " (the course's packaging)" if is_course else ""
+            form = "archive" if kind.endswith("archive") else "folder"
+            return Location(
+                dataset="cifar100", kind=kind, path=str(path), text=f"CIFAR-100 {form}{packaging}: {path}"
+            )  # fmt: skip
+    return None
+
+
+def _cifar100_candidates(place: Path) -> Iterator[tuple[Kind, Path]]:
+    if place.name.endswith((".tar.gz", ".tgz")):
+        yield ("course-archive" if place.name == COURSE_ARCHIVE else "archive"), place
+        return
+    yield "folder", place / "cifar-100-python"  # before the archive: it needs no unpacking
+    yield "folder", place
+    yield "archive", place / CIFAR100_ARCHIVE
+    yield "course-folder", place / "cifar100"
+    yield "course-folder", place / "cifar-100-cs543-python"
+    yield "course-folder", place
+    yield "course-archive", place / COURSE_ARCHIVE
+
+
+def _find_class_folders(place: Path) -> Location | None:
+    if not _has_folder(place / "train"):
+        return None
+    return Location(
+        dataset="class-folders", kind="class-folders", path=str(place), text=f"folders of images by class: {place}"
+    )
+
+
+def _absent(data: Data, data_dir: str | None, places: list[Path]) -> Location:
+    searched = " or ".join(str(place) for place in places)
+    if data.dataset == "class-folders":
+        return Location(
+            dataset=data.dataset,
+            kind="absent",
+            text=f"no folders train/<class>/ with images in {searched}",
+            advice="Name the folder that holds train/<class>/ and test/<class>/ with: --set data.path=/that/folder",
+        )
+    return Location(
+        dataset=data.dataset,
+        kind="absent",
+        text=f"CIFAR-100 is not in {searched}",
+        advice=f"Put {CIFAR100_URL} (169 MB, md5 {CIFAR100_MD5}), as it is, into {search_folders(data_dir)[0]}, "
+        "or name the folder that holds it with --data-dir. `cifartui train demo` needs no data.",
+    )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder above it that we may not enter
+        return False
+
+
+def _has_folder(path: Path) -> bool:
+    try:
+        return any(child.is_dir() for child in path.iterdir())
+    except OSError:
+        return False

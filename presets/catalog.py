@@ -1,0 +1,166 @@
+"""Which presets there are, and how one is loaded: found, extended, overridden, checked.
+
+Shipped presets lie beside this file, users' in the configuration folder. Knows nothing of training;
+fast to import, because the first screen lists presets.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import platformdirs
+from msgspec import Struct
+
+from presets.checks import check, faults
+from presets.errors import CifartuiError
+from presets.layers import Layer, blame, extended_name, lay, override_layers, read_table
+from presets.problems import explain, nearest, printable
+from presets.schema import Preset
+
+__all__ = ["Listed", "check", "list_presets", "load", "user_folder"]
+
+_SHIPPED = Path(__file__).parent
+_GROUP_ORDER = {"demo": 0, "report": 1, "yours": 3}
+_Files: TypeAlias = dict[str, Path]
+
+
+class Listed(Struct, frozen=True):
+    """A preset that was found. `problem` says why it cannot be used; empty where it can."""
+
+    name: str
+    path: Path
+    preset: Preset | None
+    problem: str
+
+
+def user_folder() -> Path:
+    """Return the folder of the user's own presets, which need not exist."""
+    return platformdirs.user_config_path("cifartui") / "presets"
+
+
+def list_presets() -> list[Listed]:
+    """Return every preset, broken ones included: demo, report, other groups by name, the user's own.
+
+    A user's preset takes the place of a shipped one of the same name.
+    """
+    shipped = _find(_SHIPPED)
+    files = {**shipped, **_find(user_folder())}
+    listed = []
+    for name, path in files.items():
+        try:
+            listed.append(Listed(name, path, _load(path, (), shipped, files), ""))
+        except CifartuiError as error:
+            listed.append(Listed(name, path, None, str(error)))
+    return sorted(listed, key=_place)
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Preset:
+    """Return a preset with everything it extends and every override applied, checked.
+
+    Args:
+        name: A preset's name, or a path to a file (anything that ends in .toml, or is a file).
+        overrides: `key.path=value`, the value as TOML or as a plain word.
+
+    Raises:
+        CifartuiError: whatever is wrong with it, in one sentence.
+    """
+    shipped = _find(_SHIPPED)
+    files = {**shipped, **_find(user_folder())}
+    path = files.get(name)
+    if path is None:
+        if not name.endswith(".toml") and not _is_file(Path(name)):
+            hint = nearest(name, files) or "; `cifartui presets` lists them."
+            raise CifartuiError(f'There is no preset called "{printable(name)}"{hint}')
+        path = _expanded(name)
+    return _load(path, overrides, shipped, files)
+
+
+def _load(path: Path, overrides: Sequence[str], shipped: _Files, files: _Files) -> Preset:
+    label = printable(str(path))
+    try:
+        layers = [*_chain(path, shipped, files), *override_layers(overrides)]
+        table = lay(layers)
+        try:
+            preset = msgspec.convert(table, Preset)
+            fault = next(faults(preset), None)
+        except msgspec.ValidationError as error:
+            fault = explain(error, table, Preset)
+    except RecursionError:
+        raise CifartuiError(f"{label} nests tables or lists too deeply; a preset needs three levels.") from None
+    except (OSError, ValueError):  # such as a zero byte in a file name, or a current folder that was removed
+        raise CifartuiError(f"{label} cannot be read; check its name and the folder you are in.") from None
+    if fault is not None:
+        raise CifartuiError(f"{blame(layers, fault.keys)}: {fault.text}")
+    return preset
+
+
+def _chain(path: Path, shipped: _Files, files: _Files) -> list[Layer]:
+    """Return the file at `path` and all that it extends as layers, the most basic first."""
+    ours = {os.path.realpath(file) for file in shipped.values()}
+    is_shipped = os.path.realpath(path) in ours
+    layers: list[Layer] = []
+    seen: list[str] = []
+    current: Path | None = path
+    while current is not None:
+        label = printable(str(current))
+        real = os.path.realpath(current)
+        if real in seen:
+            circle = " → ".join(printable(Path(file).name) for file in [*seen[seen.index(real) :], real])
+            raise CifartuiError(f"{printable(str(path))}: extends goes in a circle ({circle}); take one of them out.")
+        seen.append(real)
+        table = read_table(current)
+        name = extended_name(table, label)
+        if real in ours and not is_shipped:
+            table.pop("group", None)  # a user's variation of a shipped preset is one of "yours"
+        layers.insert(0, Layer(label=label, table=table))
+        current = None if name is None else _extended(name, current, shipped if real in ours else files, shipped)
+    return layers
+
+
+def _extended(name: str, path: Path, files: _Files, shipped: _Files) -> Path:
+    """Return the file that `extends = name` in `path` means."""
+    found = files.get(name)
+    if found is not None and name in shipped and os.path.realpath(found) == os.path.realpath(path):
+        return shipped[name]  # the user's vgg-custom extends the shipped vgg-custom that it replaces
+    if found is not None:
+        return found
+    label = printable(str(path))
+    if not name.endswith(".toml"):
+        hint = nearest(name, files) or "; `cifartui presets` lists them."
+        raise CifartuiError(f'{label}: extends names "{printable(name)}", which is no preset{hint}')
+    other = path.parent / _expanded(name)
+    if not _is_file(other):
+        raise CifartuiError(f'{label}: extends names the file "{printable(name)}", which does not exist there.')
+    return other
+
+
+def _find(folder: Path) -> _Files:
+    """Return the .toml files under `folder` by preset name."""
+    files: _Files = {}
+    for parent, _, names in os.walk(folder):
+        for file in sorted(names):
+            path = Path(parent, file)
+            if path.suffix == ".toml":
+                files[printable(path.relative_to(folder).with_suffix("").as_posix())] = path
+    return files
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _expanded(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no home)
+
+
+def _place(listed: Listed) -> tuple[int, str, list[str | int]]:
+    group = listed.preset.group if listed.preset else "yours"
+    parts = re.split(r"([0-9]+)", listed.name)
+    natural = [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return _GROUP_ORDER.get(group, 2), group, natural

@@ -1,0 +1,59 @@
+"""Real worker processes on small runs. Waits for conditions, never for a time."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.runs import folder, launch
+from engine.runs.folder import RunFolder
+from presets import catalog
+from tests.waiting import PATIENCE_S
+
+SMALL = ("data.train_limit=1280", "train.batch_size=32")
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path) -> Iterator[Path]:
+    """A runs folder whose workers are ended with the test."""
+    path = tmp_path / "runs"
+    yield path
+    for run in folder.list_runs(path):
+        mark = run.read_mark()
+        if mark is not None and run.worker_lives():
+            os.kill(mark.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def start(runs_dir: Path) -> Callable[..., RunFolder]:
+    """Start the demo, small, with further overrides."""
+
+    def start_demo(*overrides: str, seed: int = 0) -> RunFolder:
+        preset = catalog.load("demo", [*SMALL, *overrides])
+        run = folder.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
+        launch.start_worker(run)
+        return run
+
+    return start_demo
+
+
+@pytest.fixture
+def cifartui(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line with this test's runs folder."""
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cifartui", *arguments],
+            env={**os.environ, "CIFARTUI_RUNS": str(runs_dir), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,189 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from engine.runs.folder import RunFolder, list_runs
+from tests.waiting import PATIENCE_S, wait_for
+
+Call = Callable[..., CompletedProcess[str]]
+SMALL = ("--set", "data.train_limit=1280", "--set", "train.batch_size=32", "--device", "cpu")
+
+
+def one_sentence(result: CompletedProcess[str]) -> str:
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+def test_train_off_a_terminal_prints_a_line_an_epoch(cifartui: Call) -> None:
+    result = cifartui("train", "demo", "--epochs", "2", *SMALL)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert "generated" in result.stdout
+    assert lines[-1].startswith("completed: all 2 epochs are trained · best val ")
+    assert "\r" not in result.stdout
+
+
+def test_train_in_json_prints_the_events(cifartui: Call, runs_dir: Path) -> None:
+    result = cifartui("train", "demo", "--epochs", "1", "--output", "json", *SMALL)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[-1]["type"] == "RunFinished"
+    (run,) = list_runs(runs_dir)
+    assert len(events) == len(run.events.read_text().splitlines())
+
+
+def test_what_runs_and_show_and_evaluate_say_agrees(cifartui: Call, runs_dir: Path) -> None:
+    assert cifartui("train", "demo", "--epochs", "1", "--output", "quiet", *SMALL).stdout == ""
+    (row,) = json.loads(cifartui("runs", "--json").stdout)
+    shown = json.loads(cifartui("show", "latest", "--json").stdout)
+    assert row == shown
+    assert shown["status"] == "completed"
+    assert row["id"] in cifartui("runs").stdout
+    assert "completed" in cifartui("show", row["id"]).stdout
+    for split, key in (("val", "best_val_top1"), ("test", "test_top1")):
+        measured = json.loads(cifartui("evaluate", "latest", "--split", split, "--json", "--device", "cpu").stdout)
+        assert measured["top1"] == shown[key]
+    assert "top-1" in cifartui("evaluate", "latest", "--checkpoint", "last", "--device", "cpu").stdout
+
+
+def test_several_presets_run_one_after_another(cifartui: Call, runs_dir: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('extends = "demo"\ntitle = "Another"\n')
+    assert cifartui("train", "demo", str(other), "--epochs", "1", *SMALL).returncode == 0
+    states = [run.read_state() for run in list_runs(runs_dir)]
+    assert len(states) == 2
+    assert all(state.phase == "completed" for state in states)
+
+
+def test_a_detached_run_is_steered_and_resumed(cifartui: Call, runs_dir: Path) -> None:
+    assert cifartui("train", "demo", "--epochs", "500", "--detach", *SMALL).returncode == 0
+    (run,) = list_runs(runs_dir)
+    wait_for(lambda: run.read_state().steps, "training")
+    assert "paused" in cifartui("pause", "latest").stdout
+    assert "already paused" in one_sentence(cifartui("pause", "latest"))
+    assert "going on" in cifartui("continue", "latest").stdout
+    assert "already has a worker" in one_sentence(cifartui("resume", run.id))
+    assert "stopping after this batch" in cifartui("stop", "latest").stdout
+    wait_for(lambda: run.worker_lives() is False, "the end")
+    assert run.read_state().phase == "stopped"
+    assert "cifartui resume" in one_sentence(cifartui("stop", "latest"))
+    assert cifartui("resume", "latest", "--detach").returncode == 0
+    wait_for(lambda: run.read_state().phase == "training", "training again")
+    assert "aborting" in cifartui("abort", "latest").stdout
+
+
+def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunFolder, str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifartui", "train", "demo", "--epochs", "500", *SMALL],
+        env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "the run folder")
+    wait_for(lambda: run.read_state().steps, "training")
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        if times > 1:
+            wait_for(lambda: run.commands.exists(), "the wish to stop")
+            process.send_signal(signal.SIGINT)
+            break
+    _out, error = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, run, error
+
+
+def test_ctrl_c_once_stops_and_waits_for_the_result(cifartui: Call, runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(runs_dir, times=1)
+    assert code == 130
+    assert "Asked to stop" in error
+    assert run.read_state().phase == "stopped"
+    assert run.best.exists()
+
+
+def test_ctrl_c_twice_returns_and_says_how_to_come_back(cifartui: Call, runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(runs_dir, times=2)
+    assert code == 130
+    assert f"cifartui attach {run.id}" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "no-such-preset"), "no-such-preset"),
+        (("train", "demo", "--set", "optimizer.rl=1"), "lr"),
+        (("train", "demo", "--set", "train.epochs=none"), "train.epochs"),
+        (("show", "latest"), "cifartui train demo"),
+        (("attach",), "no runs"),
+        (("--data-dir", "/no/such/folder", "data"), "--data-dir"),
+        ((), "needs a terminal"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(cifartui: Call, arguments: tuple[str, ...], said: str) -> None:
+    assert said in one_sentence(cifartui(*arguments))
+
+
+def test_absent_data_offline_is_said_with_what_to_do(cifartui: Call, runs_dir: Path, tmp_path: Path) -> None:
+    result = cifartui(
+        "train", "basenet", "--epochs", "1", "--device", "cpu",
+        CIFARTUI_DATA=str(tmp_path), XDG_DATA_HOME=str(tmp_path), HOME=str(tmp_path),
+        http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert result.returncode == 1
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("failed")
+    assert "cifar-100-python.tar.gz" in last
+    assert "eb9058c3a382ffc7106e4002c42a8d85" in last
+    assert "cifartui train demo" in last
+
+
+def test_presets_data_and_doctor(cifartui: Call) -> None:
+    names = [row["name"] for row in json.loads(cifartui("presets", "--json").stdout)]
+    assert {"demo", "basenet", "vgg-custom", "vgg-custom-5", "resnet50-frozen", "resnet50-finetune"} <= set(names)
+    assert "28" in cifartui("presets", "basenet").stdout or "BaseNet" in cifartui("presets", "basenet").stdout
+    assert {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)} == {"shapes100", "cifar100"}
+    checks = {row["what"]: row["verdict"] for row in json.loads(cifartui("doctor", "--json").stdout)}
+    assert checks["torch"] == "ok"
+    assert set(checks) == {"versions", "torch", "gpu", "terminal", "data", "disk"}
+
+
+def test_a_foreign_engine_on_pythonpath_is_named(cifartui: Call, tmp_path: Path) -> None:
+    foreign = tmp_path / "engine.py"
+    foreign.write_text("raise SystemExit('wrong engine')\n")
+    result = subprocess.run(
+        [Path(sys.executable).parent / "cifartui", "presets"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert str(foreign) in one_sentence(result)
+
+
+def test_the_command_line_never_imports_torch() -> None:
+    code = (
+        "import sys, cifartui, tui.commandline.train, tui.commandline.evaluate, tui.commandline.about, tui.commandline."
+        "looking, tui.commandline.steering, tui.commandline.doctor; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.real_data
+def test_one_epoch_of_basenet_on_real_cifar100(cifartui: Call, runs_dir: Path, cifar100_dir: Path) -> None:
+    result = cifartui("--data-dir", str(cifar100_dir), "train", "basenet", "--epochs", "1", "--device", "cpu")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (run,) = list_runs(runs_dir)
+    state = run.read_state()
+    assert state.data is not None
+    assert (state.data.num_train, state.data.num_val, state.data.num_test) == (45_000, 5_000, 10_000)
+    assert state.epochs[0].val_top1 > 0.03  # chance is 0.01
+    assert state.finished is not None
+    assert state.finished.test_top1 is not None

@@ -1,0 +1,72 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.training import checkpoint
+from presets.errors import CifartuiError
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("open('executed', 'w')",))
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    size = checkpoint.save({"network": {"w": torch.arange(3.0)}, "progress": {"epoch": 2}}, path)
+    content = checkpoint.load(path)
+    assert torch.equal(content["network"]["w"], torch.arange(3.0))
+    assert content["progress"] == {"epoch": 2}
+    assert size == path.stat().st_size
+    assert path.stat().st_mode & 0o077 == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save({"n": 1}, path, keep_previous=True)
+    checkpoint.save({"n": 2}, path, keep_previous=True)
+    assert checkpoint.load(path) == {"n": 2}
+    assert checkpoint.load(tmp_path / "last.prev.pt") == {"n": 1}
+
+
+def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save({"n": 1}, path)
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        checkpoint.save({"n": lambda: None}, path)
+    assert checkpoint.load(path) == {"n": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut", pickle.dumps([1])])
+def test_damage_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(CifartuiError, match=r"last\.pt"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_hostile_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "last.pt"
+    torch.save({"network": Evil()}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CifartuiError):
+        checkpoint.load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_fallback_to_the_one_before_is_said(tmp_path: Path) -> None:
+    checkpoint.save({"n": 1}, tmp_path / "last.pt", keep_previous=True)
+    checkpoint.save({"n": 2}, tmp_path / "last.pt", keep_previous=True)
+    (tmp_path / "last.pt").write_bytes(b"cut")
+    content, said = checkpoint.load_last(tmp_path)
+    assert content == {"n": 1}
+    assert "last.prev.pt" in said
+
+
+def test_no_checkpoint_at_all_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="no checkpoint"):
+        checkpoint.load_last(tmp_path)

@@ -1,0 +1,138 @@
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.runs import commands, events
+from engine.runs.folder import RunFolder
+from engine.runs.journal import EventWriter, append_command, read_events
+from engine.training.controls import Aborted, Controls
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+@pytest.fixture
+def controls(run: RunFolder) -> Iterator[Controls]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield Controls(run, EventWriter(run.events))
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def answers(run: RunFolder) -> list[events.CommandApplied]:
+    return [event for event in read_events(run.events) if isinstance(event, events.CommandApplied)]
+
+
+def ask(run: RunFolder, command: commands.AnyCommand) -> str:
+    append_command(run.commands, command)
+    return command.id
+
+
+def test_a_stop_is_acknowledged_at_its_step(run: RunFolder, controls: Controls) -> None:
+    controls.epoch, controls.global_step = 3, 421
+    command_id = ask(run, commands.Stop(after="epoch"))
+    controls.poll()
+    assert controls.stop_after == "epoch"
+    (answer,) = answers(run)
+    assert (answer.command_id, answer.command, answer.accepted) == (command_id, "Stop", True)
+    assert (answer.epoch, answer.global_step) == (3, 421)
+
+
+def test_a_stop_after_this_epoch_can_be_taken_back(run: RunFolder, controls: Controls) -> None:
+    ask(run, commands.Stop(after="epoch"))
+    ask(run, commands.Continue())
+    controls.poll()
+    assert controls.stop_after is None
+
+
+def test_a_pause_stands_still_until_continue(run: RunFolder, controls: Controls) -> None:
+    ask(run, commands.Pause())
+    polling = threading.Thread(target=controls.poll)
+    polling.start()
+    while not any(isinstance(event, events.Paused) for event in read_events(run.events)):
+        assert polling.is_alive()
+    ask(run, commands.Continue())
+    polling.join(timeout=5)
+    assert not polling.is_alive()
+    assert [type(event).__name__ for event in read_events(run.events)] == [
+        "CommandApplied", "Paused", "CommandApplied", "Continued",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("after", ["batch", "epoch"])
+def test_a_stop_ends_a_pause(run: RunFolder, controls: Controls, after: str) -> None:
+    ask(run, commands.Pause())
+    ask(run, commands.Stop(after="epoch" if after == "epoch" else "batch"))
+    assert controls.poll() < 5
+    assert controls.stop_after == after
+
+
+def test_a_pause_after_a_wish_to_stop_after_the_epoch_still_pauses(run: RunFolder, controls: Controls) -> None:
+    ask(run, commands.Stop(after="epoch"))
+    ask(run, commands.Pause())
+    polling = threading.Thread(target=controls.poll)
+    polling.start()
+    while not any(isinstance(event, events.Paused) for event in read_events(run.events)):
+        assert polling.is_alive()
+    assert polling.is_alive()
+    ask(run, commands.Continue())
+    polling.join(timeout=5)
+    assert controls.stop_after == "epoch"
+
+
+def test_abort_is_acknowledged_and_raised(run: RunFolder, controls: Controls) -> None:
+    ask(run, commands.Abort())
+    with pytest.raises(Aborted):
+        controls.poll()
+    assert answers(run)[0].command == "Abort"
+
+
+def test_what_cannot_be_done_is_refused_in_words(run: RunFolder, controls: Controls) -> None:
+    ask(run, commands.Continue())
+    ask(run, commands.SaveCheckpoint())
+    controls.poll()
+    assert [answer.accepted for answer in answers(run)] == [False, False]
+    assert all(answer.effect for answer in answers(run))
+
+
+def test_save_checkpoint_says_what_it_did(run: RunFolder, controls: Controls) -> None:
+    controls.save_checkpoint = lambda: "written"
+    ask(run, commands.SaveCheckpoint())
+    controls.poll()
+    assert answers(run)[0].effect == "written"
+
+
+def test_commands_from_before_a_resume_are_not_obeyed(run: RunFolder) -> None:
+    ask(run, commands.Stop())
+    controls = Controls(run, EventWriter(run.events), commands_from=run.commands.stat().st_size)
+    controls.poll()
+    assert controls.stop_after is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_sigint_mean_stop_after_this_batch(controls: Controls, number: signal.Signals) -> None:
+    controls.listen_to_signals()
+    os.kill(os.getpid(), number)
+    controls.poll()
+    assert controls.stop_after == "batch"
+    assert number.name in controls.stop_reason
+
+
+def test_sighup_means_nothing(controls: Controls) -> None:
+    controls.listen_to_signals()
+    os.kill(os.getpid(), signal.SIGHUP)
+    controls.poll()
+    assert controls.stop_after is None
+
+
+def test_polling_does_not_read_the_file_at_every_step(run: RunFolder, controls: Controls) -> None:
+    controls.poll()
+    ask(run, commands.Stop())
+    controls.poll()
+    assert controls.stop_after is None  # looked at again only after 50 ms

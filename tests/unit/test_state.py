@@ -1,0 +1,125 @@
+import math
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.runs import events
+from engine.runs.events import AnyEvent
+from engine.runs.folder import STALLED_AFTER_S, status_of
+from engine.runs.state import RunState, fold
+
+STARTED = events.RunStarted(
+    pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={}, time=100.0
+)
+DATA = events.DataReady(
+    dataset="cifar100",
+    source="x",
+    generated=False,
+    num_train=100,
+    num_val=10,
+    num_test=10,
+    num_classes=100,
+    image_size=32,
+)
+STAGE = events.StageStarted(stage=0, num_stages=1, name="train", first_epoch=1, epochs=4, steps_per_epoch=10)
+
+
+def steps(epoch: int, step: int, *, loss: float = 1.0, time: float = 101.0) -> events.StepsTrained:
+    return events.StepsTrained(
+        epoch=epoch, step=step, global_step=(epoch - 1) * 10 + step, num_steps=5, num_images=50, loss=loss,
+        top1=0.5, lr=0.1, images_per_s=100.0, time=time,
+    )  # fmt: skip
+
+
+def epoch(
+    number: int, val_top1: float, *, partial_at: int | None = None, seconds: float = 2.0
+) -> events.EpochCompleted:
+    return events.EpochCompleted(
+        epoch=number, global_step=(number - 1) * 10 + (partial_at or 10), train_loss=1.0, train_top1=0.5, val_loss=1.0,
+        val_top1=val_top1, lr=0.1, seconds=seconds, is_best=False, partial=partial_at is not None,
+    )  # fmt: skip
+
+
+def test_a_run_that_trains() -> None:
+    state = fold([STARTED, DATA, STAGE, steps(1, 5), steps(1, 10), epoch(1, 0.3), steps(2, 5)])
+    assert state.phase == "training"
+    assert (state.epoch, state.step, state.global_step, state.total_epochs) == (2, 5, 15, 4)
+    assert [point.epoch for point in state.steps] == [0.5, 1.0, 1.5]
+    assert state.images_per_s == 100.0
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_accuracy() -> None:
+    state = fold([STARTED, STAGE, epoch(1, 0.3), epoch(2, 0.5), epoch(3, 0.5), epoch(4, 0.4)])
+    assert state.best is not None
+    assert (state.best.number, state.best.val_top1) == (2, 0.5)
+
+
+def test_time_left_comes_from_whole_epochs_where_there_are_some() -> None:
+    before = fold([STARTED, DATA, STAGE, steps(1, 5)])
+    assert before.eta_s == 3.5 * 100 / 100.0
+    after = fold([epoch(1, 0.1, seconds=7.0), steps(2, 5)], before)
+    assert after.eta_s == 2.5 * 7.0
+
+
+def test_a_partial_epoch_lies_where_training_stopped_and_does_not_spoil_the_time_left() -> None:
+    state = fold(
+        [STARTED, DATA, STAGE, epoch(1, 0.1, seconds=7.0), steps(2, 4), epoch(2, 0.2, partial_at=4, seconds=0.1)]
+    )
+    assert state.epochs[-1].epoch == 1.4
+    assert state.epochs[-1].number == 2
+    assert state.eta_s == 2.6 * 7.0
+
+
+def test_a_resume_forgets_what_will_be_trained_again() -> None:
+    lost = [STARTED, STAGE, steps(1, 10), epoch(1, 0.9), steps(2, 5), epoch(2, 1.0)]
+    state = fold([*lost, msgspec.structs.replace(STARTED, global_step=10), STAGE])
+    assert [point.global_step for point in state.steps] == [10]
+    assert [point.global_step for point in state.epochs] == [10]
+    assert state.best is not None
+    assert state.best.val_top1 == 0.9
+    assert state.global_step == 10
+
+
+def test_phases_follow_the_events() -> None:
+    told: list[tuple[AnyEvent, str]] = [
+        (STARTED, "starting"),
+        (events.DataProgressed(phase="unpack", done=1, total=2, unit="B", what="x"), "data"),
+        (DATA, "model"),
+        (events.ModelBuilt(network="vgg", layers=(), num_parameters=1, num_trainable=1), "model"),
+        (STAGE, "training"),
+        (steps(1, 5), "training"),
+        (events.Paused(global_step=5), "paused"),
+        (events.Continued(global_step=5), "training"),
+        (events.EvaluationProgressed(split="val", done=1, total=2), "validating"),
+        (epoch(1, 0.3), "training"),
+        (events.EvaluationProgressed(split="test", done=1, total=2), "testing"),
+        (events.RunFinished(outcome="stopped", reason="asked", epoch=1, global_step=10), "stopped"),
+    ]
+    state = RunState()
+    for event, phase in told:
+        fold([event], state)
+        assert state.phase == phase, event
+
+
+def test_status_adds_whether_the_worker_lives() -> None:
+    state = fold([STARTED, STAGE, steps(1, 5, time=1000.0)])
+    assert status_of(state, True, 1001.0) == "training"
+    assert status_of(state, False, 1001.0) == "lost"
+    assert status_of(state, True, 1001.0 + STALLED_AFTER_S) == "stalled"
+    assert status_of(state, None, 1001.0 + STALLED_AFTER_S) == "lost"
+    finished = fold([events.RunFinished(outcome="failed", reason="x", epoch=1, global_step=5)], state)
+    assert status_of(finished, False, 9999.0) == "failed"
+
+
+def test_a_run_not_yet_heard_of_is_starting_or_lost() -> None:
+    assert status_of(RunState(), True, 0.0) == "starting"
+    assert status_of(RunState(), False, 0.0) == "lost"
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 10)), max_size=40), st.integers(0, 40))
+def test_folding_in_two_parts_is_folding_at_once(places: list[tuple[int, int]], cut: int) -> None:
+    told: list[AnyEvent] = [STARTED, DATA, STAGE, *(steps(e, s, loss=math.sqrt(s)) for e, s in sorted(places))]
+    at_once = fold(told)
+    in_parts = fold(told[cut:], fold(told[:cut]))
+    assert msgspec.structs.asdict(at_once) == msgspec.structs.asdict(in_parts)

@@ -1,0 +1,160 @@
+"""The one place that reads journals for the dashboard: in threads, handing on what it finds as messages.
+
+Knows files and time; knows nothing of widgets. A first, perhaps huge, history is folded here, before
+anybody else has the state; from then on only new events are handed over, and the state is never touched here again.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.message import Message
+
+from engine.runs import folder as runs
+from engine.runs import journal
+from engine.runs.events import AnyEvent
+from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.state import RunState, fold
+from presets.errors import CifartuiError
+
+POLL_S = 0.25
+_RUNS_LISTED = 50
+_EVENTS_A_MESSAGE = 2000
+_LOG_LINES = 12
+_LOG_BYTES = 16_384
+
+
+@dataclass
+class RunOpened(Message):
+    """The history of a run, folded. The receiver owns `state` from now on."""
+
+    info: RunInfo
+    state: RunState
+    lives: bool | None
+    log_tail: tuple[str, ...]
+
+
+@dataclass
+class RunUnreadable(Message):
+    """The run cannot be shown, and why."""
+
+    problem: str
+
+
+@dataclass
+class RunProgressed(Message):
+    """What is new: events in order (often none), whether the worker lives, and its last words where it does not."""
+
+    events: list[AnyEvent]
+    lives: bool | None
+    log_tail: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in one line."""
+
+    id: str
+    path: Path
+    preset_name: str
+    title: str
+    status: Status
+    epoch: int
+    total_epochs: int
+    best_val_top1: float | None
+    created: float
+
+
+@dataclass
+class RunsListed(Message):
+    """The newest runs, newest first, and how many there are in all."""
+
+    runs: tuple[RunSummary, ...]
+    num_all: int
+
+
+def follow_run(run: RunFolder, post: Callable[[Message], object], stop: threading.Event) -> None:
+    """Post one RunOpened (or RunUnreadable), then a RunProgressed every `POLL_S` with something new, until `stop`."""
+    try:
+        info = run.read_info()
+    except CifartuiError as error:
+        post(RunUnreadable(str(error)))
+        return
+    reader = journal.event_reader(run.events)
+    state = fold(reader.read())
+    told = _life(run)
+    post(RunOpened(info, state, *told))
+    while not stop.wait(POLL_S):
+        events, life = reader.read(), _life(run)
+        if not events and life == told:
+            continue
+        told = life
+        for start in range(0, max(1, len(events)), _EVENTS_A_MESSAGE):
+            post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life))
+
+
+def _life(run: RunFolder) -> tuple[bool | None, tuple[str, ...]]:
+    lives = run.worker_lives()
+    return lives, () if lives else _tail(run.log)
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    """Return the last lines of a text file, printable characters only; an absent file has none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ()
+    lines = ["".join(char for char in line.expandtabs() if char.isprintable()).rstrip() for line in text.splitlines()]
+    return tuple([line for line in lines if line][-_LOG_LINES:])
+
+
+class RunLister:
+    """Summarises the newest runs. Remembers where it was in every journal, so that looking again is cheap."""
+
+    def __init__(self, runs_dir: Path, now: Callable[[], float]) -> None:
+        self._runs_dir, self._now = runs_dir, now
+        self._known: dict[str, tuple[RunInfo, journal.LineReader[AnyEvent], RunState]] = {}
+
+    def list(self) -> RunsListed:
+        """Read what is new and return the runs; one that cannot be read is left out."""
+        found = runs.list_runs(self._runs_dir)
+        newest = found[:_RUNS_LISTED]
+        self._known = {run.id: self._known[run.id] for run in newest if run.id in self._known}
+        summaries = []
+        for run in newest:
+            try:
+                summaries.append(self._summarise(run))
+            except CifartuiError:
+                continue
+        return RunsListed(tuple(summaries), len(found))
+
+    def _summarise(self, run: RunFolder) -> RunSummary:
+        if run.id not in self._known:
+            self._known[run.id] = (run.read_info(), journal.event_reader(run.events), RunState())
+        info, reader, state = self._known[run.id]
+        fold(reader.read(), state)
+        state.steps = state.steps[-1:]  # a summary has no curves, and these grow long
+        return RunSummary(
+            id=run.id,
+            path=run.path,
+            preset_name=info.preset_name,
+            title=info.preset.title,
+            status=status_of(state, run.worker_lives(), self._now()),
+            epoch=state.epoch,
+            total_epochs=state.total_epochs or info.preset.train.epochs,
+            best_val_top1=state.best.val_top1 if state.best else None,
+            created=info.created,
+        )
+
+
+def keep_listing(
+    lister: RunLister, post: Callable[[Message], object], wake: threading.Event, stop: threading.Event, every_s: float
+) -> None:
+    """Post RunsListed at once, then every `every_s` or when woken, until `stop` (set `wake` too to end at once)."""
+    while not stop.is_set():
+        wake.clear()
+        post(lister.list())
+        wake.wait(every_s)

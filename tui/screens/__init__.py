@@ -1,0 +1,1 @@
+"""Home, Monitor, and the panels that open above them."""

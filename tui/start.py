@@ -1,0 +1,47 @@
+"""Starting a run: its directory, then its worker. Used by the dashboard and by the command line."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.runs import folder as runs
+from engine.runs import launch
+from engine.runs.folder import RunFolder
+from presets import catalog
+
+
+def start_run(
+    runs_dir: Path,
+    name: str,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    data_dir: str | None = None,
+) -> RunFolder:
+    """Make the run directory of a preset and start its worker, which outlives this process.
+
+    Args:
+        runs_dir: made where absent.
+        name: of the preset.
+        overrides: `key.path=value`, one a string.
+        seed: of every random number of the run.
+        device: auto, cpu, cuda, cuda:N or mps.
+        data_dir: searched first for data sets.
+
+    Raises:
+        CifartuiError: the preset or an override is not valid, or the folder cannot be written.
+    """
+    preset = catalog.load(name, overrides)
+    run = runs.create(
+        runs_dir,
+        name,
+        preset=preset,
+        overrides=tuple(overrides),
+        seed=seed,
+        device=device,
+        data_dir=data_dir,
+        argv=tuple(sys.argv),
+        versions={},
+    )
+    launch.start_worker(run)
+    return run

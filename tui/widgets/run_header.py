@@ -1,0 +1,111 @@
+"""The top of the Monitor: what runs, how it is doing, how far it is, how long it will take."""
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from engine.runs.folder import RunFolder, RunInfo, Status
+from engine.runs.state import RunState
+from tui import format as fmt
+from tui import words
+from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
+from tui.widgets.fields import in_a_row, labelled, left_and_right
+from tui.widgets.quiet import Quiet
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that a widget may know of the run under view. `now` is Unix seconds."""
+
+    run: RunFolder
+    info: RunInfo
+    state: RunState
+    status: Status
+    now: float
+
+
+class RunHeader(Quiet):
+    """Four rows: title and status, progress, times and speeds, results."""
+
+    def show(self, view: RunView) -> None:
+        """Draw the header of `view`."""
+        width = max(40, self.content_size.width)
+        rows = [_title(view, width), _progress(view, width), _speeds(view, width), _results(view, width)]
+        self.tell(Text("\n", no_wrap=True).join(rows))
+
+
+def _title(view: RunView, width: int) -> Text:
+    left = Text.assemble((view.info.preset.title, f"bold {TEXT}"), (f"   {fmt.short_id(view.info.id)}", MUTED))
+    tone = words.tone(view.status)
+    if words.is_live(view.status) and words.stop_effect(view.state):
+        tone = "warn"
+    return left_and_right(left, Text(words.status(view.status, view.state), f"bold {TONES[tone]}"), width)
+
+
+def _progress(view: RunView, width: int) -> Text:
+    state = view.state
+    if not state.total_epochs or state.stage is None:
+        said = Text("waiting for training to begin", MUTED)
+        return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
+    done = (max(state.epoch, 1) - 1 + state.step / max(1, state.stage.steps_per_epoch)) / state.total_epochs
+    parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
+    if state.evaluation is not None:
+        evaluation = state.evaluation
+        parts.append(labelled(evaluation.split, f"{fmt.count(evaluation.done)}/{fmt.count(evaluation.total)} images"))
+    elif not state.is_finished:
+        parts.append(labelled("batch", f"{fmt.count(state.step)}/{fmt.count(state.stage.steps_per_epoch)}"))
+    if state.stage.num_stages > 1:
+        parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
+    parts.append(Text(f"{100 * done:3.0f} %", TEXT))
+    said = in_a_row(parts, width - 10, gap=2)
+    color = TONES["warn"] if view.status in {"paused", "stalled"} else TRAIN if not state.is_finished else GOOD
+    return Text.assemble(_bar(done, max(8, width - said.cell_len - 2), color), "  ", said)
+
+
+def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
+    full = round(min(1.0, max(0.0, fraction)) * width)
+    return Text.assemble(("━" * full, color), ("━" * (width - full), FAINT))
+
+
+def _speeds(view: RunView, width: int) -> Text:
+    state, started = view.state, view.state.started
+    fields = []
+    if state.finished is not None and state.is_finished:
+        fields.append(labelled("took", fmt.duration(state.finished.seconds)))
+    elif state.first_started_time is not None:
+        until = view.now if words.is_live(view.status) else (state.last_time or view.now)
+        fields.append(labelled("elapsed", fmt.duration(until - state.first_started_time)))
+        if words.is_live(view.status) and state.eta_s is not None and view.status != "paused":
+            fields.append(labelled("left", fmt.duration(state.eta_s)))
+    if state.images_per_s is not None:
+        fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
+    if state.lr is not None:
+        fields.append(labelled("lr", fmt.lr(state.lr)))
+    if started is not None:
+        device = "CPU" if started.device == "cpu" else started.device
+        threads = f", {started.num_threads} threads" if started.device == "cpu" else f" {started.device_name}"
+        fields.append(labelled("on", f"{device}{threads} {started.precision}"))
+    return in_a_row(fields, width)
+
+
+def _results(view: RunView, width: int) -> Text:
+    state, report = view.state, view.info.preset.report
+    fields = []
+    if state.best is not None:
+        fields.append(labelled("best val", f"{fmt.percent(state.best.val_top1)} (epoch {state.best.number})", VAL))
+    elif not state.is_finished:
+        fields.append(Text("no epoch validated yet", MUTED))
+    if state.finished is not None and state.finished.test_top1 is not None:
+        fields.append(labelled("test", fmt.percent(state.finished.test_top1), GOOD))
+    published = [
+        f"{name} {fmt.percent(value, 1 if value * 1000 % 10 else 0)}"
+        for name, value in (("val", report.val_top1), ("test", report.test_top1))
+        if value is not None
+    ]
+    if published:
+        fields.append(labelled("report", ", ".join(published), REFERENCE))
+    if state.data is not None:
+        fields.append(labelled("data", words.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
+    elif view.info.preset.data.dataset == "shapes100":
+        fields.append(labelled("data", "shapes100 (generated data)", TONES["warn"]))
+    return in_a_row(fields, width)

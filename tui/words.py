@@ -1,0 +1,142 @@
+"""Runs and events in words, the same on every screen. Knows no widgets and no files."""
+
+import time
+
+from engine.runs import events as ev
+from engine.runs.folder import STALLED_AFTER_S, Status
+from engine.runs.state import RunState
+from tui import format as fmt
+from tui.palette import Tone
+
+_TONES: dict[Status, Tone] = {
+    "starting": "calm", "data": "busy", "model": "busy", "training": "good", "validating": "good",
+    "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
+    "stopped": "warn", "aborted": "warn", "failed": "bad",
+}  # fmt: skip
+_PHASES = {
+    "download": "downloading", "verify": "checking", "unpack": "unpacking", "decode": "reading images of",
+    "generate": "generating",
+}  # fmt: skip
+
+
+def tone(status: Status) -> Tone:
+    """Return how a status is to be taken."""
+    return _TONES[status]
+
+
+def is_live(status: Status) -> bool:
+    """Return whether a worker is there to obey."""
+    return status not in {"lost", "completed", "stopped", "aborted", "failed"}
+
+
+def stop_effect(state: RunState) -> str:
+    """Return what an obeyed stop is about to do, or nothing where none is under way."""
+    since = state.started.time if state.started else 0.0
+    obeyed = [c for c in state.commands.values() if c.accepted and c.time >= since]
+    last = next((c for c in reversed(obeyed) if _is(c, "stop") or _is(c, "continue")), None)
+    return last.effect if last is not None and _is(last, "stop") and not state.is_finished else ""
+
+
+def _is(applied: ev.CommandApplied, name: str) -> bool:
+    return applied.command.lower().startswith(name)
+
+
+def status(status: Status, state: RunState) -> str:
+    """Return a run's status as a heading."""
+    if status == "data":
+        return "preparing data"
+    if status == "model":
+        return "building the model"
+    if status in {"training", "validating", "testing"} and stop_effect(state):
+        return f"stopping, {status}"
+    return {"stalled": "no sign of life", "lost": "worker lost"}.get(status, status)
+
+
+def progress(event: ev.DataProgressed) -> str:
+    """Return "downloading CIFAR-100  41 % of 169.0 MB"."""
+    doing = f"{_PHASES[event.phase]} {event.what}"
+    measure = fmt.memory if event.unit == "B" else fmt.count
+    unit = "" if event.unit == "B" else " images"
+    if event.total <= 0:
+        return f"{doing}  {measure(event.done)}{unit}"
+    return f"{doing}  {100 * event.done // event.total} % of {measure(event.total)}{unit}"
+
+
+def dataset(data: ev.DataReady) -> str:
+    """Return the data set's name, marked where it was generated."""
+    return f"{data.dataset} (generated data)" if data.generated else data.dataset
+
+
+def outcome(status: Status, state: RunState) -> str:
+    """Return one sentence about a run without a worker, or one that has gone silent: what and why."""
+    reason = state.finished.reason if state.finished else ""
+    where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+    if status == "lost":
+        return f"The worker is gone{where}, without a last word. Press r to resume from the last checkpoint."
+    if status == "stalled":
+        return f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"
+    said = {
+        "completed": "Completed: every epoch was trained",
+        "stopped": f"Stopped{where}",
+        "aborted": f"Aborted{where}, without a last validation",
+        "failed": f"Failed{where}",
+    }[status]
+    again = " Press r to resume." if status in {"stopped", "aborted", "failed"} else ""
+    return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
+
+
+def clock(unix_s: float) -> str:
+    """Return the local time of day."""
+    return time.strftime("%H:%M:%S", time.localtime(unix_s))
+
+
+def event(event: ev.AnyEvent) -> tuple[str, Tone]:
+    """Return an event of the log as a sentence, and how it is to be taken."""
+    match event:
+        case ev.RunStarted():
+            verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
+            where = f"{event.device} ({event.device_name})" if event.device_name else event.device
+            return f"{verb} on {event.host}, {where}, {event.precision}", "calm"
+        case ev.DataReady():
+            counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
+            return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
+        case ev.ModelBuilt():
+            return f"model built: {event.network}, {fmt.count(event.num_parameters)} parameters", "calm"
+        case ev.StageStarted():
+            name = event.name or "training"
+            stage = f"stage {event.stage + 1} of {event.num_stages}, {name}" if event.num_stages > 1 else name
+            return f"{stage}: {event.epochs} epochs of {fmt.count(event.steps_per_epoch)} batches", "calm"
+        case ev.EpochCompleted():
+            best = ", the best so far" if event.is_best else ""
+            part = " (part of it)" if event.partial else ""
+            return (
+                f"epoch {event.epoch}{part}: val {fmt.percent(event.val_top1)}, train {fmt.percent(event.train_top1)}, "
+                f"{fmt.duration(event.seconds)}{best}"
+            ), "calm"
+        case ev.CheckpointSaved():
+            return f"saved {event.path} ({fmt.memory(event.num_bytes)})", "calm"
+        case ev.CommandApplied():
+            verb = "" if event.accepted else " refused"
+            return f"{event.effect or event.command}{verb}, at step {fmt.count(event.global_step)}", (
+                "busy" if event.accepted else "warn"
+            )
+        case _:
+            return _rarer_event(event)
+
+
+def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
+    match event:
+        case ev.Alerted():
+            tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
+            return f"{event.text} {event.advice}".strip(), tones[event.severity]
+        case ev.Paused():
+            return f"paused at step {fmt.count(event.global_step)}", "warn"
+        case ev.Continued():
+            return "training goes on", "calm"
+        case ev.RunFinished():
+            test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
+            best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
+            why = f" ({event.reason})" if event.reason and event.outcome != "completed" else ""
+            return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
+        case _:
+            return type(event).__name__, "calm"
