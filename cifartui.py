@@ -32,7 +32,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    from tui.cli import cifartui
+    from tui.commandline import cifartui
 
     cifartui(prog_name="cifartui")
 

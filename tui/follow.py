@@ -86,7 +86,8 @@ def follow_run(run: RunFolder, post: Callable[[Message], object], stop: threadin
     told = _life(run)
     post(RunOpened(info, state, *told))
     while not stop.wait(POLL_S):
-        events, life = reader.read(), _life(run)
+        life = _life(run)  # before reading: the last words of a worker that ends now are not missed
+        events = reader.read()
         if not events and life == told:
             continue
         told = life

@@ -18,10 +18,19 @@ from engine.runs.folder import RunFolder, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.state import RunState, apply
 from tui import format as fmt
+from tui import words
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2
 _INTERRUPTED = 130
+_TOLD = (
+    events.RunStarted
+    | events.DataReady
+    | events.ModelBuilt
+    | events.CommandApplied
+    | events.Alerted
+    | events.RunFinished
+)
 
 
 class _Interrupts:
@@ -110,9 +119,9 @@ def _print_live(event: events.AnyEvent, state: RunState) -> None:
 def _now(event: events.AnyEvent, state: RunState) -> str:
     """Return the live line, where this event changes it."""
     if isinstance(event, events.DataProgressed):
-        return progress_text(event)
+        return words.progress(event)
     if isinstance(event, events.EvaluationProgressed):
-        return f"{state.phase}: {event.done:,} of {event.total:,} images"
+        return f"{state.phase}  {event.done:,} of {event.total:,} images"
     if isinstance(event, events.StepsTrained) and state.stage is not None:
         return (
             f"epoch {event.epoch}/{state.total_epochs}  batch {event.step:,}/{state.stage.steps_per_epoch:,}"
@@ -122,37 +131,11 @@ def _now(event: events.AnyEvent, state: RunState) -> str:
     return ""
 
 
-def progress_text(event: events.DataProgressed) -> str:
-    """Return "download cifar-100-python.tar.gz: 41 % of 169.0 MB" and the like."""
-    if event.unit == "B":
-        total, done = fmt.memory(event.total), fmt.memory(event.done)
-    else:
-        total, done = f"{event.total:,} images", f"{event.done:,} images"
-    share = f"{fmt.percent(event.done / event.total, 0)} of {total}" if event.total else done
-    return f"{event.phase} {event.what}: {share}"
-
-
 def describe(event: events.AnyEvent, state: RunState) -> str:
     """Return an event as a line for a log, or "" for those that are not worth one."""
-    if isinstance(event, events.RunStarted):
-        again = f", resumed at step {event.global_step:,}" if event.global_step else ""
-        return f"device     {event.device_name} ({event.device}), {event.precision}, {event.num_threads} threads{again}"
-    if isinstance(event, events.DataReady):
-        generated = " (generated images)" if event.generated else ""
-        sizes = f"{event.num_train:,} train, {event.num_val:,} val, {event.num_test:,} test"
-        return f"data       {event.dataset}{generated}: {sizes}"
-    if isinstance(event, events.ModelBuilt):
-        flops = f", {fmt.short_count(event.flops_per_image)}FLOP per image" if event.flops_per_image else ""
-        return f"network    {event.network}: {event.num_parameters:,} parameters{flops}"
     if isinstance(event, events.EpochCompleted):
         return _epoch_line(event, state)
-    if isinstance(event, events.Alerted):
-        return f"{event.severity:<11}{event.text} {event.advice}".rstrip()
-    if isinstance(event, events.CommandApplied):
-        return f"asked      {event.command} at step {event.global_step:,}: {event.effect}"
-    if isinstance(event, events.RunFinished):
-        return _last_line(event)
-    return ""
+    return words.event(event)[0] if isinstance(event, _TOLD) else ""
 
 
 def _epoch_line(event: events.EpochCompleted, state: RunState) -> str:
@@ -164,13 +147,3 @@ def _epoch_line(event: events.EpochCompleted, state: RunState) -> str:
         f"  lr {fmt.lr(event.lr)}  {fmt.duration(event.seconds)}"
         f"  {fmt.count(state.images_per_s)} images/s{'  best' if event.is_best else ''}"
     )
-
-
-def _last_line(event: events.RunFinished) -> str:
-    parts = [f"{event.outcome}: {event.reason}"]
-    if event.best_val_top1 is not None:
-        parts.append(f"best val {fmt.percent(event.best_val_top1)} (epoch {event.best_epoch})")
-    if event.test_top1 is not None:
-        parts.append(f"test {fmt.percent(event.test_top1)}")
-    parts.append(fmt.duration(event.seconds))
-    return " · ".join(parts)

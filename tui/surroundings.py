@@ -4,9 +4,10 @@ Gathered in one object so that a test or a picture can show a machine other than
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,6 +63,7 @@ class Surroundings:
     """Ways to ask. All but `now` may touch the disk or a driver; only `presets` and `load` are quick."""
 
     now: Callable[[], float] = time.time
+    host: str = field(default_factory=socket.gethostname)
     presets: "Callable[[], list[Listed]]" = _presets
     load: Callable[[str, Sequence[str]], Preset] = _load
     locate: "Callable[[Data, str | None], Location]" = _locate

@@ -36,7 +36,8 @@ def load_pickle(content: bytes, what: str) -> dict[str, Any]:
         raise CifartuiError(f"{what} is damaged or incomplete; delete it and fetch it again.") from None
     if not isinstance(loaded, dict):
         raise CifartuiError(f"{what} holds no dictionary, so it is no CIFAR file; fetch it again.")
-    return {_text(key): _array(value, what) if isinstance(value, _Array) else value for key, value in loaded.items()}
+    named = {_text(key): value for key, value in loaded.items() if isinstance(key, bytes | str)}
+    return {key: _array(value, what) if isinstance(value, _Array) else value for key, value in named.items()}
 
 
 class _Array:
@@ -68,7 +69,9 @@ class _Bytes(bytes):
 
     __slots__ = ()
 
-    def __new__(cls, text: str, encoding: str = "latin1") -> "_Bytes":
+    def __new__(cls, text: str, encoding: str) -> "_Bytes":
+        if encoding != "latin1":
+            raise ValueError(f"bytes encoded as {encoding}")
         return super().__new__(cls, text.encode("latin1"))
 
     def __setstate__(self, state: object) -> None:
@@ -95,15 +98,13 @@ class _Unpickler(pickle.Unpickler):
         return admitted
 
 
-def _text(key: object) -> str:
-    return key.decode("latin1") if isinstance(key, bytes) else str(key)
+def _text(name: object) -> str:
+    return name.decode("latin1") if isinstance(name, bytes) else str(name)
 
 
 def _array(array: _Array, what: str) -> npt.NDArray[np.uint8]:
     match array.state:
-        case (_, tuple(shape), _Dtype(name=name), bool(is_fortran), bytes(content)):
-            pass
-        case (_, tuple(shape), _Dtype(name=name), int(is_fortran), bytes(content)):  # Python 2 may write 0 and 1
+        case (_, tuple(shape), _Dtype(name=name), is_fortran, bytes(content)):
             pass
         case _:
             raise CifartuiError(f"{what} holds an array in a form that CIFAR does not use; fetch it again.")

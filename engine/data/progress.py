@@ -37,6 +37,10 @@ class Progress:
         if time.monotonic() - self._emitted_at >= _INTERVAL_S:
             self._emit()
 
+    def advance(self, amount: int) -> None:
+        """State that so much more is done."""
+        self.move_to(self.done + amount)
+
     def finish(self) -> None:
         """State that all is done."""
         self.total = self.total or self.done

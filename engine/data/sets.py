@@ -54,7 +54,7 @@ class DataSet:
 
 
 def split_rows(num_rows: int, data: Data, seed: int) -> tuple[Tensor, Tensor]:
-    """Divide the rows of a training file as `data.validation` and `data.train_limit` say.
+    """Divide the rows of a training file as `data.validation` says; `data.train_limit` comes after.
 
     Args:
         num_rows: how many rows there are.
@@ -80,9 +80,4 @@ def split_rows(num_rows: int, data: Data, seed: int) -> tuple[Tensor, Tensor]:
             f"data.validation = {data.validation} divides {num_rows:,} training images into {len(train_rows):,} for "
             f"training and {len(val_rows):,} for validation; choose a fraction that leaves some of both, such as 0.1."
         )
-    return train_rows[: data.train_limit], val_rows
-
-
-def limit_rows(num_rows: int, data: Data) -> Tensor:
-    """Return the rows to train on where validation images come from elsewhere: int64, ascending."""
-    return torch.arange(num_rows)[: data.train_limit]
+    return train_rows, val_rows

@@ -95,8 +95,8 @@ def download(url: str, path: Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CifartuiError(f"{path} cannot be opened ({error.strerror}): make it readable for you.") from error
+    except PermissionError as error:
+        raise CifartuiError(f"You may not read {path}: ask its owner, or copy it to a folder of yours.") from error
     except Exception as error:  # torch raises nearly anything on a damaged file
         raise CifartuiError(
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which are never loaded. "

@@ -49,9 +49,9 @@ class EventWriter:
     def write(self, event: AnyEvent) -> AnyEvent:
         """Append `event` and return it as written, with its number and time."""
         with self._lock:
-            self._seq += 1
-            stamped = msgspec.structs.replace(event, seq=self._seq, time=time.time())
+            stamped = msgspec.structs.replace(event, seq=self._seq + 1, time=time.time())
             view = memoryview(msgspec.json.encode(stamped) + b"\n")
+            self._seq += 1
             while view:  # a full disk can take part of a line; the rest must follow or raise
                 view = view[os.write(self._fd, view) :]
         if type(event).__name__ in _SYNCED:

@@ -94,7 +94,7 @@ def set_up(
         device=device,
         precision=precision,
         data=data,
-        network=network.to(device, memory_format=torch.channels_last),
+        network=network.to(device).to(memory_format=torch.channels_last),
         criterion=nn.CrossEntropyLoss(label_smoothing=preset.loss.label_smoothing),
         train_transform=train_transform(preset.train.augment, preset.data),
         plain_transform=plain_transform(preset.data),

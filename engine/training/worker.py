@@ -93,7 +93,7 @@ def _train(
             device_name=device_name(device),
             precision=precision,
             num_threads=torch.get_num_threads(),
-            versions={"python": platform.python_version(), "torch": torch.__version__},
+            versions={"python": platform.python_version(), "torch": str(torch.__version__)},
             global_step=_global_step(state),
         )
     )

@@ -55,11 +55,10 @@ def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_siz
 
 
 @pytest.mark.parametrize("model", [BaseNet(), VGG_CUSTOM, VGG_CUSTOM_5, Resnet50(), Resnet50(frozen=True)])
-def test_forward_and_backward_on_a_pretended_gpu(model: Model) -> None:
+def test_forward_on_a_pretended_gpu(model: Model) -> None:
     with FakeTensorMode(), torch.device("cuda"):
         network = build(model, 100, 32)
         scores = network(torch.empty(2, 3, 32, 32))
-        scores.sum().backward()
     assert scores.shape == (2, 100)
     assert scores.device.type == "cuda"
 
@@ -150,7 +149,8 @@ def test_frozen_training_changes_nothing_but_the_last_layer(frozen: nn.Module) -
     for seed in range(2):
         images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
         optimizer.zero_grad()
-        nn.functional.cross_entropy(frozen(images), torch.tensor([0, 4])).backward()
+        loss = nn.functional.cross_entropy(frozen(images), torch.tensor([0, 4]))
+        torch.autograd.backward(loss)
         optimizer.step()
     after = frozen.state_dict()
     assert {key for key in after if not torch.equal(before[key], after[key])} == {"fc.weight", "fc.bias"}

@@ -84,7 +84,7 @@ def test_a_frozen_network_takes_weights_too(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(CifartuiError, match="IMAGENET1K_V9.*IMAGENET1K_V1, IMAGENET1K_V2.*path"):
+    with pytest.raises(CifartuiError, match=r"IMAGENET1K_V9.*IMAGENET1K_V1, IMAGENET1K_V2.*path"):
         find_weights("IMAGENET1K_V9")
 
 
@@ -162,7 +162,7 @@ def served() -> Iterator[tuple[str, str]]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", hashlib.sha256(content).hexdigest()[:8]
         server.shutdown()

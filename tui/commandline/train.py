@@ -59,7 +59,7 @@ def train(
         _detach_queue(names, overrides, device, seed, where)
         return
     for name, preset in loaded.items():
-        run = start_run(where.runs_dir, name, preset, overrides, seed=seed, device=device, data_dir=where.data_dir)
+        run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
         _report_start(run, preset, output)
         if detach:
             return

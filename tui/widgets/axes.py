@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 _KEPT_WHILE_FILLED = 0.35
+_WASTE_ALLOWED = 1.3
 _TOTAL_SHOWN_FROM_THE_START = 20
 
 
@@ -34,16 +35,49 @@ def round_step(span: float, max_ticks: int) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
-def value_axis(lower: float, upper: float, max_ticks: int, before: Axis | None = None) -> Axis:
-    """Return an axis that holds `lower` to `upper`; the one from before for as long as it still suits."""
-    if before is not None and before.lower <= lower and upper <= before.upper:
-        filled = (upper - lower) / (before.upper - before.lower)
-        wanted_step = round_step(before.upper - before.lower, max_ticks)
-        if filled >= _KEPT_WHILE_FILLED and before.step == wanted_step:
-            return before
-    step = round_step(upper - lower, max_ticks)
-    start, end = math.floor(lower / step + 1e-9) * step, math.ceil(upper / step - 1e-9) * step
-    end = end if end > start else start + step
+class ValueAxis:
+    """The axis of values: stays as it is for as long as the values lie in it and fill a good part of it."""
+
+    def __init__(self) -> None:
+        self._axis: Axis | None = None
+        self._num_rows = 0
+
+    def holding(self, lower: float, upper: float, num_rows: int) -> Axis:
+        """Return an axis that holds `lower` to `upper`, for a canvas of `num_rows` rows of characters."""
+        before = self._axis
+        if before is not None and num_rows == self._num_rows and before.lower <= lower and upper <= before.upper:
+            if upper - lower >= _KEPT_WHILE_FILLED * (before.upper - before.lower):
+                return before
+        self._axis, self._num_rows = _fresh_axis(lower, upper, num_rows), num_rows
+        return self._axis
+
+
+def _fresh_axis(lower: float, upper: float, num_rows: int) -> Axis:
+    """Return the tightest axis whose ticks are whole rows apart; one that wastes too much gives way to a loose one."""
+    loose = _loose_axis(lower, upper, max(2, num_rows // 2))
+    most_wasteful = _WASTE_ALLOWED * (loose.upper - loose.lower)
+    aligned = [
+        _axis_of(lower, upper, num_steps)
+        for num_steps in range(2, max(2, num_rows // 2) + 1)
+        if (num_rows - 1) % num_steps == 0
+    ]
+    fitting = [axis for axis in aligned if axis.upper - axis.lower <= most_wasteful]
+    return min(fitting, key=lambda axis: (axis.upper - axis.lower, axis.step), default=loose)
+
+
+def _axis_of(lower: float, upper: float, num_steps: int) -> Axis:
+    """Return the tightest axis of `num_steps` round steps."""
+    step = round_step(upper - lower, num_steps)
+    while math.floor(lower / step + 1e-9) * step + num_steps * step < upper * (1 - 1e-9):
+        step = round_step(step * num_steps * 1.01, num_steps)
+    start = math.floor(lower / step + 1e-9) * step
+    return Axis(start, start + num_steps * step, step)
+
+
+def _loose_axis(lower: float, upper: float, max_ticks: int) -> Axis:
+    grain = round_step(upper - lower, 2 * max_ticks)
+    start, end = math.floor(lower / grain + 1e-9) * grain, math.ceil(upper / grain - 1e-9) * grain
+    end = end if end > start else start + grain
     return Axis(start, end, round_step(end - start, max_ticks))
 
 
@@ -53,7 +87,9 @@ def epoch_axis(epoch: float, total: int, max_ticks: int) -> Axis:
     upper = total
     while upper > _TOTAL_SHOWN_FROM_THE_START and math.ceil(upper / 2) >= epoch:
         upper = math.ceil(upper / 2)
-    return Axis(0, upper, max(1.0, round_step(upper, max_ticks)))
+    rough = max(1, math.ceil(upper / max_ticks))
+    dividing = next((step for step in range(rough, 2 * rough + 1) if upper % step == 0), None)
+    return Axis(0, upper, dividing or max(1.0, round_step(upper, max_ticks)))
 
 
 def minute_axis(first: float, last: float, max_ticks: int) -> Axis:

@@ -6,8 +6,8 @@ from engine.runs.events import DeviceSampled, GpuSample
 from engine.runs.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
-from tui.palette import REFERENCE, TEXT, TRAIN, VAL
-from tui.widgets.axes import Axis, epoch_axis, minute_axis, value_axis
+from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
+from tui.widgets.axes import ValueAxis, epoch_axis, minute_axis
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.trace import Trace
 
@@ -24,26 +24,25 @@ class MetricChart:
         self._report = report
         self._train = Trace(lambda point: point.epoch, lambda point: getattr(point, metric) * self._scale)
         self._val = Trace(lambda point: point.epoch, lambda point: getattr(point, f"val_{metric}") * self._scale)
-        self._y: Axis | None = None
+        self._y = ValueAxis()
 
     def chart(self, state: RunState, plot: Plot) -> Chart:
         """Return the chart of `state` at the resolution of `plot`."""
-        x_ticks, y_ticks = plot.max_ticks
         last = max([point.epoch for point in (*state.steps[-1:], *state.epochs[-1:])], default=0.0)
-        x = epoch_axis(last, state.total_epochs, x_ticks)
+        x = epoch_axis(last, state.total_epochs, plot.max_ticks)
         train = self._train.follow(state.steps, x, plot.num_columns)
         val = self._val.follow(state.epochs, x, plot.num_columns)
         reference = self._reference()
         levels = [*train[1], *val[1], *([reference.y] if reference else [])]
         lower = min(levels, default=0.0) if self._is_loss else 0.0
-        self._y = value_axis(lower, max(levels, default=1.0), y_ticks, self._y)
+        y = self._y.holding(lower, max(levels, default=1.0), plot.num_rows)
         lines = [Line(*train, TRAIN), Line(*val, VAL)]
         if len(state.epochs) <= plot.num_columns // 6:
             lines.append(Line(*val, VAL, marker="•"))
         if state.best is not None:
             lines.append(Line([state.best.epoch], [self._val_of(state.best)], TEXT, marker="◆"))
         title = "loss" if self._is_loss else "top-1 %"
-        return Chart(title, x, self._y, "epochs", tuple(lines), self._legend(state), reference, "no batch trained yet")
+        return Chart(title, x, y, "epochs", tuple(lines), self._legend(state), reference, "no batch trained yet")
 
     def _val_of(self, point: EpochPoint) -> float:
         return point.val_loss if self._is_loss else 100 * point.val_top1
@@ -54,17 +53,21 @@ class MetricChart:
         return Reference(100 * self._report.val_top1, f"report {fmt.percent(self._report.val_top1, 0)}", REFERENCE)
 
     def _legend(self, state: RunState) -> tuple[tuple[str, str], ...]:
-        show = fmt.loss if self._is_loss else _bare_percent
+        show = _two_digits if self._is_loss else _bare_percent
         legend = []
         if state.steps:
             last = state.steps[-1]
             legend.append((f"━ train {show(last.loss if self._is_loss else last.top1)}", TRAIN))
         if state.epochs:
             point = state.epochs[-1]
-            legend.append((f"•━ val {show(point.val_loss if self._is_loss else point.val_top1)}", VAL))
+            legend.append((f"• val {show(point.val_loss if self._is_loss else point.val_top1)}", VAL))
         if state.best is not None:
             legend.append(("◆ best", TEXT))
         return tuple(legend)
+
+
+def _two_digits(loss: float) -> str:
+    return f"{loss:.2f}"
 
 
 def _bare_percent(fraction: float) -> str:
@@ -75,15 +78,14 @@ class MemoryChart:
     """Memory over minutes: of the run's GPU, or of the machine where there is none."""
 
     def __init__(self) -> None:
-        self._y: Axis | None = None
+        self._y = ValueAxis()
 
     def chart(self, state: RunState, plot: Plot) -> Chart:
         """Return the chart of `state` at the resolution of `plot`."""
         samples = list(state.device_history)
         start = state.first_started_time or (samples[0].time if samples else 0.0)
         minutes = [(sample.time - start) / 60 for sample in samples]
-        x_ticks, y_ticks = plot.max_ticks
-        x = minute_axis(minutes[0] if minutes else 0.0, minutes[-1] if minutes else 1.0, x_ticks)
+        x = minute_axis(minutes[0] if minutes else 0.0, minutes[-1] if minutes else 1.0, plot.max_ticks)
         gpu = run_gpu(state)
         series = _host_series(samples) if gpu is None else _gpu_series(samples, gpu.index)
         lines, legend, top = [], [], 0.0
@@ -95,9 +97,12 @@ class MemoryChart:
             top = max([top, *trace[1]])
             lines.append(Line(*trace, color))
             legend.append((f"━ {name} {pairs[-1][1]:.1f}", color))
-        self._y = value_axis(0.0, max(top * 1.1, 0.1), y_ticks, self._y)
-        title = "memory GB" if gpu is not None else "host memory GB"
-        return Chart(title, x, self._y, "min", tuple(lines), tuple(legend), None, "no reading yet")
+        total = None
+        if gpu is not None and gpu.memory_total_bytes:
+            size = gpu.memory_total_bytes / _GB
+            total, top = Reference(size, f"all of GPU {gpu.index}: {size:.1f}", MUTED), max(top, size)
+        y = self._y.holding(0.0, max(top * 1.02, 0.1), plot.num_rows)
+        return Chart("GB", x, y, "min", tuple(lines), tuple(legend), total, "no reading yet")
 
 
 def run_gpu(state: RunState) -> GpuSample | None:
@@ -131,7 +136,7 @@ def _gpu_series(samples: Sequence[DeviceSampled], index: int) -> _Series:
 
     return [
         ("used", TEXT, of("memory_used_bytes")),
-        ("this run", REFERENCE, of("process_memory_bytes")),
+        ("run", REFERENCE, of("process_memory_bytes")),
         ("reserved", VAL, torch("reserved_bytes")),
         ("allocated", TRAIN, torch("allocated_bytes")),
     ]

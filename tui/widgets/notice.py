@@ -18,7 +18,8 @@ class Notice(Quiet):
         self.display = wanted
         if not wanted:
             return
-        text = Text(words.outcome(view.status, view.state), f"bold {TONES[words.tone(view.status)]}")
+        outcome = words.outcome(view.status, view.state)
+        text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
         saved = view.run.best
         if "best" in view.state.checkpoints:
             text.append("\nbest weights  ", MUTED).append(str(saved), TEXT)

@@ -77,9 +77,14 @@ class Plot(Widget):
         return max(8, 2 * (self.size.width - _LABEL_COLUMNS))
 
     @property
-    def max_ticks(self) -> tuple[int, int]:
-        """How many ticks the x and the y axis can label without crowding."""
-        return max(2, (self.size.width - _LABEL_COLUMNS) // 9), max(2, (self.size.height - 3) // 3)
+    def max_ticks(self) -> int:
+        """How many ticks the x axis can label without crowding."""
+        return max(2, (self.size.width - _LABEL_COLUMNS) // 9)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows of characters the canvas has: all but legend, axis and its labels."""
+        return max(3, self.size.height - 3)
 
     def show(self, chart: Chart) -> list[int]:
         """Draw `chart` and return the rows that changed, which are the rows that will be painted."""
@@ -100,7 +105,8 @@ class Plot(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Return a row as drawn before."""
-        return self._rows[y] if y < len(self._rows) else Strip.blank(self.size.width)
+        row = self._rows[y] if y < len(self._rows) else Strip.blank(self.size.width)
+        return row.apply_style(self.rich_style)
 
     def _draw(self, chart: Chart, width: int, height: int) -> list[Strip]:
         if width < 12 or height < 4:
@@ -116,9 +122,7 @@ class Plot(Widget):
         x, y = chart.x, chart.y
         figure.xlim(x.lower, x.upper)
         figure.ylim(y.lower, y.upper)
-        x_labels = x.labels()
-        x_labels[-1] = f"{x_labels[-1]} {chart.x_unit}"
-        figure.xticks(x.ticks()[::-1], x_labels[::-1])  # the last first: it names the unit, so it goes before others
+        figure.xticks(x.ticks(), [""] * len(x.ticks()))
         figure.yticks(y.ticks(), y.labels())
         if chart.reference is not None and y.lower <= chart.reference.y <= y.upper:
             self._draw_reference(figure, chart.reference, x, width)
@@ -126,6 +130,7 @@ class Plot(Widget):
             self._draw_line(figure, line)
         figure.build()
         matrix = figure.monitor.matrix
+        _write_x_labels(chart, matrix.marker, matrix.fullground)
         return matrix.marker, matrix.fullground
 
     def _fresh_figure(self, width: int, height: int) -> Any:
@@ -146,7 +151,7 @@ class Plot(Widget):
         xs = [x.lower + (x.upper - x.lower) * column / width for column in range(width + 1)]
         dots = "-" if self._plain else "┄"
         figure.scatter(xs, [reference.y] * len(xs), marker=dots, color=_rgb(reference.color))
-        figure.text(f" {reference.label} ", x=x.lower, y=reference.y, color=_rgb(reference.color))
+        figure.text(f" {reference.label} ", x=x.lower, y=reference.y, color=_rgb(reference.color), alignment="left")
 
     def _draw_line(self, figure: Any, line: Line) -> None:
         points = [(a, b) for a, b in zip(line.xs, line.ys, strict=True) if math.isfinite(a) and math.isfinite(b)]
@@ -159,6 +164,22 @@ class Plot(Widget):
             figure.scatter(xs, ys, marker="o" if self._plain else line.marker, color=_rgb(line.color))
 
 
+def _write_x_labels(chart: Chart, marker: list[list[str]], color: list[list[Any]]) -> None:
+    """Write the labels below the ticks; the last, which names the unit, goes before any that it would touch.
+
+    plotext does it the other way round, and so loses the unit. Row 0 is the lowest, row 1 the axis.
+    """
+    row, width = [" "] * len(marker[0]), len(marker[0])
+    columns = [column for column, mark in enumerate(marker[1]) if mark == "┬"]
+    labels = chart.x.labels()
+    labels[-1] += f" {chart.x_unit}"
+    for column, label in reversed(list(zip(columns, labels, strict=False))):
+        start = max(0, min(column - len(label) // 2, width - len(label)))
+        if all(cell == " " for cell in row[max(0, start - 1) : start + len(label) + 1]):
+            row[start : start + len(label)] = label
+    marker[0], color[0] = row, [_rgb(MUTED)] * width
+
+
 def _regions(rows: list[int], width: int) -> list[Region]:
     """Return one region for every unbroken group of rows."""
     grouped = groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0])
@@ -169,10 +190,11 @@ def _regions(rows: list[int], width: int) -> list[Region]:
 def _legend(chart: Chart, width: int) -> Strip:
     parts = [Segment(chart.title, _style(TEXT, True))]
     used = len(chart.title)
+    gap = 3 if used + sum(3 + len(text) for text, _ in chart.legend) <= width else 2
     for text, color in chart.legend:
-        if used + 3 + len(text) <= width:
-            parts += [Segment("   "), Segment(text, _style(color))]
-            used += 3 + len(text)
+        if used + gap + len(text) <= width:
+            parts += [Segment(" " * gap), Segment(text, _style(color))]
+            used += gap + len(text)
     return Strip([*parts, Segment(" " * (width - used))], width)
 
 

@@ -82,9 +82,9 @@ def _speeds(view: RunView, width: int) -> Text:
     if state.lr is not None:
         fields.append(labelled("lr", fmt.lr(state.lr)))
     if started is not None:
-        device = "CPU" if started.device == "cpu" else started.device
-        threads = f", {started.num_threads} threads" if started.device == "cpu" else f" {started.device_name}"
-        fields.append(labelled("on", f"{device}{threads} {started.precision}"))
+        cpu = f"CPU, {started.num_threads} threads"
+        device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
+        fields.append(labelled("on", f"{device}, {started.precision}"))
     return in_a_row(fields, width)
 
 

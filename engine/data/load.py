@@ -1,0 +1,39 @@
+"""From a preset's data table to tensors: the one way in. Knows which reader reads what."""
+
+from engine.data.cifar import load_cifar100
+from engine.data.class_folders import load_class_folders
+from engine.data.download import download_cifar100
+from engine.data.progress import Report
+from engine.data.sets import DataSet
+from engine.data.shapes import make_shapes100
+from engine.locate import locate
+from presets.errors import CifartuiError
+from presets.schema import Data
+
+
+def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet:
+    """Read the data set of a preset into memory, fetching or generating it where that is needed.
+
+    Args:
+        data: the preset's data table.
+        data_dir: the folder named with --data-dir, if any.
+        seed: the run's seed; decides which images a validation fraction takes, and nothing else.
+        report: is told of every phase, ten times a second at most. What it raises comes through, and
+            nothing half-written stays behind.
+
+    Returns:
+        The data set on the CPU; see `DataSet` for shapes and types.
+
+    Raises:
+        CifartuiError: absent and not to be fetched, damaged, or of another shape.
+    """
+    location = locate(data, data_dir)
+    if location.kind == "generated":
+        return make_shapes100(data, seed, report)
+    if location.kind == "class-folders":
+        return load_class_folders(location, data, seed, report)
+    if location.kind == "absent":
+        if data.dataset != "cifar100" or data.path is not None:
+            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}")
+        location = download_cifar100(location, data_dir, report)
+    return load_cifar100(location, data, seed, report)

@@ -1,0 +1,138 @@
+"""The small panels that open above a screen: start a preset, confirm an abort, help."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from presets.errors import CifartuiError
+from presets.schema import Preset
+from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.widgets import describe
+from tui.widgets.fields import table
+
+
+class StartPanel(ModalScreen[list[str] | None]):
+    """Asks for overrides and checks them as they are typed; gives them back, or None where it was left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
+
+    def __init__(self, name: str, load: Callable[[str, Sequence[str]], Preset]) -> None:
+        """Ask about the preset called `name`; `load` raises CifartuiError where an override is not valid."""
+        super().__init__()
+        self._name, self._load = name, load
+        self.problem = ""
+
+    def compose(self) -> ComposeResult:
+        """Lay the panel out."""
+        with Vertical(classes="panel"):
+            yield Static(Text.assemble(("Start ", MUTED), (self._name, f"bold {TEXT}")))
+            yield Static(id="plan")
+            yield Input(placeholder="changes, such as  train.epochs=3 optimizer.lr=0.01", id="overrides")
+            yield Static(id="verdict")
+            yield Static(Text.assemble(("Enter", TRAIN), (" starts   ", MUTED), ("Esc", TRAIN), (" back", MUTED)))
+
+    def on_mount(self) -> None:
+        """Check the preset as it stands."""
+        self._check("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Check what has been typed so far."""
+        self._check(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Give the overrides back if they are valid."""
+        self._check(event.value)
+        if not self.problem:
+            self.dismiss(shlex.split(event.value))
+
+    def action_leave(self) -> None:
+        """Start nothing."""
+        self.dismiss(None)
+
+    def _check(self, typed: str) -> None:
+        verdict = self.query_one("#verdict", Static)
+        try:
+            preset = self._load(self._name, shlex.split(typed))
+        except (CifartuiError, ValueError) as error:
+            self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
+            verdict.update(Text(self.problem, TONES["bad"]))
+            return
+        self.problem = ""
+        said = "Valid. Starts with these changes." if typed.strip() else "No changes: starts the preset as it is."
+        verdict.update(Text(said, TONES["good"] if typed.strip() else MUTED))
+        rows = [
+            ("training", describe.training(preset)),
+            ("optimizer", describe.optimizer(preset.optimizer)),
+            ("schedule", describe.schedule(preset.schedule)),
+        ]
+        self.query_one("#plan", Static).update(table(rows))
+
+
+class ConfirmAbort(ModalScreen[bool]):
+    """Asks once more before a run is aborted: y or n."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Abort"),
+        Binding("n,escape", "answer(False)", "Go on"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Lay the panel out."""
+        with Vertical(classes="panel -alarming"):
+            yield Static(Text("Abort this run now?", f"bold {TONES['bad']}"))
+            yield Static(
+                Text(
+                    "It ends at once: no validation, no test. Checkpoints written so far stay, and the run can be "
+                    "resumed from the last one. To keep this epoch's work, choose n and press s instead.",
+                    TEXT,
+                )
+            )
+            yield Static(Text.assemble(("y", TRAIN), (" abort   ", MUTED), ("n", TRAIN), (" let it train", MUTED)))
+
+    def action_answer(self, answer: bool) -> None:
+        """Give the answer back."""
+        self.dismiss(answer)
+
+
+class Help(ModalScreen[None]):
+    """The keys, and what the signs mean."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "leave", "Back")]
+
+    _KEYS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("Everywhere", ""),
+        ("?", "this page"),
+        ("ctrl+p", "palette: every action by name"),
+        ("esc", "back"),
+        ("q", "leave; training goes on"),
+        ("Home", ""),
+        ("enter", "start the preset, or open the run"),
+        ("/", "filter the presets"),
+        ("tab", "presets or runs"),
+        ("a", "attach to the newest run that is alive"),
+        ("Monitor", ""),
+        ("s   e", "stop after this batch, after this epoch"),
+        ("p", "pause, and continue"),
+        ("c", "write a checkpoint now"),
+        ("X", "abort: end at once (asks first)"),
+        ("r", "resume a run that has no worker"),
+        ("z", "zoom: loss, accuracy, memory, all"),
+    )
+
+    def compose(self) -> ComposeResult:
+        """Lay the page out."""
+        rows = [(key, Text(what, TEXT)) for key, what in self._KEYS]
+        with Vertical(classes="panel -help"):
+            yield Static(Text("Keys", f"bold {TEXT}"))
+            yield Static(table(rows))
+
+    def action_leave(self) -> None:
+        """Close the page."""
+        self.dismiss(None)

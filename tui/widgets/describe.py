@@ -1,0 +1,141 @@
+"""A preset in words: what it is, what it trains, on which data, and what the report got from it."""
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.text import Text
+
+from presets import schema
+from presets.schema import Preset, Report
+from tui import format as fmt
+from tui.palette import MUTED, REFERENCE, TEXT, TONES
+from tui.widgets.fields import table
+
+_DATASETS = {
+    "cifar100": "CIFAR-100",
+    "shapes100": "100 shapes, generated data",
+    "class-folders": "class folders",
+}
+_NORMALIZE = {
+    "none": "pixels in [0, 1]", "unit": "pixels in [0, 1]", "half": "mean 0.5, std 0.5", "cifar100": "CIFAR-100's mean and std",
+    "imagenet": "ImageNet's mean and std",
+}  # fmt: skip
+
+
+def description(preset: Preset, data_status: Text) -> Group:
+    """Return the whole description; `data_status` says whether the data is there."""
+    rows = [
+        ("network", network(preset.model)),
+        ("data", data(preset.data)),
+        ("", data_status),
+        ("training", training(preset)),
+        ("augment", augmentation(preset.train.augment)),
+        ("optimizer", optimizer(preset.optimizer)),
+        ("schedule", schedule(preset.schedule)),
+        ("report", published(preset.report)),
+    ]
+    summary = Text(preset.summary, MUTED)
+    return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
+
+
+def problem(name: str, path: str, why: str) -> Group:
+    """Return what is said of a preset that cannot be used."""
+    return Group(
+        Text(name, f"bold {TEXT}"), Text("cannot be used", TONES["bad"]), Text(""), Text(why, TEXT), Text(""),
+        Text(path, MUTED),
+    )  # fmt: skip
+
+
+def network(model: schema.Model) -> str:
+    """Return the network as a sentence."""
+    match model:
+        case schema.BaseNet():
+            return "BaseNet: two 5×5 convolutions, two linear layers"
+        case schema.Vgg():
+            return _vgg(model)
+        case schema.Resnet50():
+            start = f"weights {model.weights}" if model.weights else "random weights"
+            return f"ResNet-50, {start}, {'only the last layer trained' if model.frozen else 'all layers trained'}"
+
+
+def _vgg(model: schema.Vgg) -> str:
+    num_convolutions = sum(len(block) for block in model.blocks)
+    widths = " · ".join("-".join(str(width) for width in block) for block in model.blocks)
+    pools = " ".join(model.pools)
+    if set(model.pools[:-1]) <= {"max"}:
+        pools = {"max": "max pools", "avg": "max pools, average at the end", "none": "max pools, none at the end"}[
+            model.pools[-1]
+        ]
+    head = f", head {' · '.join(str(width) for width in model.head)}" if model.head else ""
+    return f"{num_convolutions} conv 3×3 ({widths}), {pools}{head}"
+
+
+def data(data: schema.Data) -> str:
+    """Return data set, size and split as a sentence."""
+    parts = [_DATASETS[data.dataset], f"{data.image_size} px", _NORMALIZE[data.normalize]]
+    if data.train_limit is not None:
+        parts.append(f"first {fmt.count(data.train_limit)} training images")
+    return ", ".join(parts)
+
+
+def training(preset: Preset) -> str:
+    """Return epochs, batch, precision and loss."""
+    train = preset.train
+    epochs = "1 epoch" if train.epochs == 1 else f"{fmt.count(train.epochs)} epochs"
+    smoothing = f", label smoothing {preset.loss.label_smoothing:g}" if preset.loss.label_smoothing else ""
+    precision = "" if train.precision == "auto" else f", {train.precision}"
+    return f"{epochs}, batch {fmt.count(train.batch_size)}{precision}{smoothing}"
+
+
+def augmentation(steps: Sequence[schema.Augmentation]) -> str:
+    """Return the transforms in their order."""
+    return ", ".join(_augmentation(step) for step in steps)
+
+
+def _augmentation(step: schema.Augmentation) -> str:
+    match step:
+        case schema.Resize():
+            return f"resize {step.size or f'×{step.scale:g}'}"
+        case schema.CenterCrop():
+            return f"center crop{f' {step.size}' if step.size else ''}"
+        case schema.RandomCrop():
+            return f"random crop{f' {step.size}' if step.size else ''}{f' pad {step.padding}' if step.padding else ''}"
+        case schema.HorizontalFlip():
+            return "horizontal flip" if step.p == 0.5 else f"horizontal flip p {step.p:g}"
+
+
+def optimizer(optimizer: schema.Optimizer) -> str:
+    """Return the optimizer with its numbers."""
+    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    if isinstance(optimizer, schema.AdamW):
+        return f"AdamW, lr {fmt.lr(optimizer.lr)}{decay}"
+    momentum = f", momentum {optimizer.momentum:g}" if optimizer.momentum else ""
+    return f"SGD, lr {fmt.lr(optimizer.lr)}{momentum}{' (Nesterov)' if optimizer.nesterov else ''}{decay}"
+
+
+def schedule(schedule: schema.Schedule) -> str:
+    """Return how the learning rate moves."""
+    match schedule:
+        case schema.Constant():
+            return "constant"
+        case schema.Plateau(factor=factor, patience=patience):
+            return f"×{factor:g} after {patience} epochs without better val"
+        case schema.Step(every=every, factor=factor):
+            return f"×{factor:g} every {every} epoch{'s' if every != 1 else ''}"
+        case schema.Cosine(warmup_epochs=warmup):
+            return f"cosine{f' after {warmup:g} epochs of warm-up' if warmup else ''}"
+        case schema.OneCycle(warmup_fraction=fraction):
+            return f"one cycle, rising for {fmt.percent(fraction, 0)}"
+
+
+def published(report: Report) -> Text:
+    """Return the report's results, or nothing."""
+    results = [
+        f"{name} {fmt.percent(value)}"
+        for name, value in (("train", report.train_top1), ("val", report.val_top1), ("test", report.test_top1))
+        if value is not None
+    ]
+    if not results:
+        return Text("")
+    before = f" (before: {fmt.percent(report.val_top1_before)})" if report.val_top1_before is not None else ""
+    return Text(", ".join(results) + before, REFERENCE)

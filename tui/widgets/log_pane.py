@@ -1,0 +1,34 @@
+"""The log of a run: what happened, with the time, newest at the end."""
+
+from collections.abc import Iterable
+
+from rich.text import Text
+from textual.widgets import RichLog
+
+from engine.runs import events as ev
+from tui import words
+from tui.palette import MUTED, TONES
+
+_LINES_KEPT = 1000
+_NOT_LOGGED = (ev.StepsTrained, ev.DeviceSampled, ev.EvaluationProgressed, ev.DataProgressed, ev.CheckpointSaved)
+
+
+class LogPane(RichLog):
+    """Appends; never draws again what it has drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(id="log", max_lines=_LINES_KEPT, min_width=20, wrap=True)
+        self.border_title = "log"
+        self.can_focus = False
+        self.sentences: list[str] = []
+
+    def add(self, events: Iterable[ev.AnyEvent]) -> None:
+        """Append those of `events` that a person would want to read."""
+        for event in events:
+            if isinstance(event, _NOT_LOGGED):
+                continue
+            sentence, tone = words.event(event)
+            self.sentences.append(sentence)
+            self.write(Text.assemble((words.clock(event.time), MUTED), "  ", (sentence, TONES[tone])))
+            for notice in event.notices if isinstance(event, ev.DataReady) else ():
+                self.write(Text.assemble(" " * 10, (notice, TONES["warn"])))
