@@ -4,7 +4,7 @@ import locale
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -17,9 +17,6 @@ from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.surroundings import Surroundings
 
-if TYPE_CHECKING:
-    from tui.screens.monitor import Monitor
-
 
 class CifartuiApp(App[None]):
     """Home, and Monitor above it."""
@@ -27,10 +24,10 @@ class CifartuiApp(App[None]):
     TITLE = "cifartui"
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
         (0, "-tiny"), (60, "-narrow"), (110, "-wide"), (150, "-very-wide"),
     ]  # fmt: skip
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (16, "-short"), (34, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "leave", "leave"),
@@ -57,7 +54,7 @@ class CifartuiApp(App[None]):
         self.theme = "cifartui"
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.surroundings = surroundings or Surroundings()
-        self._attach = attach
+        self._first_run = attach
 
     @property
     def plain_characters(self) -> bool:
@@ -68,8 +65,8 @@ class CifartuiApp(App[None]):
     def on_mount(self) -> None:
         """Show Home, and the run asked for."""
         self.push_screen(Home())
-        if self._attach is not None:
-            self.open_monitor(self._attach)
+        if self._first_run is not None:
+            self.open_monitor(self._first_run)
 
     def open_monitor(self, run: RunFolder) -> None:
         """Show the Monitor on `run`, in place of one that is open."""
@@ -86,7 +83,9 @@ class CifartuiApp(App[None]):
             if active.node is screen and binding.show and active.enabled:
                 key = binding.key_display or binding.key
                 action = binding.action
-                yield SystemCommand(binding.description.capitalize(), f"key {key}", lambda a=action: self._do(screen, a))
+                yield SystemCommand(
+                    binding.description.capitalize(), f"key {key}", lambda a=action: self._do(screen, a)
+                )
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunFolder(run.path)
@@ -105,9 +104,10 @@ class CifartuiApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; a run under view trains on, and how to come back is printed."""
-        self.exit(message=self._farewell())
+        self.exit(message=self.farewell())
 
-    def _farewell(self) -> str | None:
+    def farewell(self) -> str | None:
+        """Return what is printed after leaving: how to come back to a run that trains on."""
         from tui.screens.monitor import Monitor
 
         live = next((s for s in self.screen_stack if isinstance(s, Monitor) and s.is_live), None)

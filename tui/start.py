@@ -4,10 +4,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.runs import folder as runs
 from engine.runs import launch
 from engine.runs.folder import RunFolder
 from presets import catalog
+from presets.schema import Preset
 
 
 def start_run(
@@ -31,10 +34,10 @@ def start_run(
     Raises:
         CifartuiError: the preset or an override is not valid, or the folder cannot be written.
     """
-    preset = catalog.load(name, overrides)
+    preset = _with_absolute_paths(catalog.load(name, overrides))
     run = runs.create(
         runs_dir,
-        name,
+        Path(name).stem if name.endswith(".toml") else name,
         preset=preset,
         overrides=tuple(overrides),
         seed=seed,
@@ -45,3 +48,11 @@ def start_run(
     )
     launch.start_worker(run)
     return run
+
+
+def _with_absolute_paths(preset: Preset) -> Preset:
+    """Return the preset with a data path of this folder named from the root: the worker runs in another one."""
+    path = preset.data.path
+    if path is None or not Path(path).exists():
+        return preset
+    return replace(preset, data=replace(preset.data, path=str(Path(path).absolute())))

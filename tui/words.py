@@ -74,7 +74,9 @@ def outcome(status: Status, state: RunState) -> str:
     if status == "lost":
         return f"The worker ended{where} without a last word. Press r to resume from the last checkpoint."
     if status == "stalled":
-        return f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"
+        return (
+            f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"
+        )
     said = {
         "completed": "Completed: every epoch was trained",
         "stopped": f"Stopped{where}",

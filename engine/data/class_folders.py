@@ -143,8 +143,8 @@ def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
         image = opened.convert("RGB")
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    pixels: npt.NDArray[np.uint8] = np.asarray(image)
-    return pixels.transpose(2, 0, 1)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return np.moveaxis(pixels, 2, 0)
 
 
 def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:

@@ -79,16 +79,21 @@ class SampleRun:
     def write(self, event: ev.AnyEvent, after_s: float = 0.0) -> None:
         """Write an event `after_s` seconds after the one before."""
         self.now += after_s
-        with mock.patch.object(journal.time, "time", lambda: self.now):
+        with mock.patch("engine.runs.journal.time.time", lambda: self.now):
             self._writer.write(event)
 
     def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763") -> Self:
         """The worker starts."""
         self.write(
             ev.RunStarted(
-                pid=4711, host=HOST, device=device, device_name=device_name, num_threads=8, versions={},
+                pid=4711,
+                host=HOST,
+                device=device,
+                device_name=device_name,
+                num_threads=8,
+                versions={},
                 precision="fp32" if device == "cpu" else "bf16",
-            )  # fmt: skip
+            )
         )
         return self
 

@@ -45,9 +45,9 @@ class Monitor(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop('batch')", "stop"),
-        Binding("e", "stop('epoch')", "stop after epoch"),
+        Binding("e", "stop('epoch')", "after epoch"),
         Binding("p", "pause", "pause"),
-        Binding("c", "checkpoint", "checkpoint"),
+        Binding("c", "checkpoint", "save"),
         Binding("X", "abort", "abort"),
         Binding("r", "resume", "resume"),
         Binding("z", "zoom", "zoom"),
@@ -171,7 +171,7 @@ class Monitor(Screen[None]):
         preparation = self.query_one(Preparation)
         preparation.display = not has_curves
         self.query_one("#plots").display = has_curves
-        self.set_class(self.is_live, "-live")
+        self.set_class(self.status in {"failed", "lost"}, "-troubled")
         self.refresh_bindings()
         if not has_curves:
             preparation.show(view)
@@ -214,7 +214,7 @@ class Monitor(Screen[None]):
 
     def action_pause(self) -> None:
         """Ask the run to pause, or to go on."""
-        pausing = not (self.state.phase == "paused") if self._wants_pause is None else not self._wants_pause
+        pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
         if self._ask(Pause(), "pause") if pausing else self._ask(Continue(), "continue"):
             self._wants_pause = pausing
 

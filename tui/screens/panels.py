@@ -26,13 +26,13 @@ class StartPanel(ModalScreen[list[str] | None]):
     def __init__(self, name: str, load: Callable[[str, Sequence[str]], Preset]) -> None:
         """Ask about the preset called `name`; `load` raises CifartuiError where an override is not valid."""
         super().__init__()
-        self._name, self._load = name, load
+        self.preset_name, self._load = name, load
         self.problem = ""
 
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
         with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Start ", MUTED), (self._name, f"bold {TEXT}")))
+            yield Static(Text.assemble(("Start ", MUTED), (self.preset_name, f"bold {TEXT}")))
             yield Static(id="plan")
             yield Input(placeholder="changes, such as  train.epochs=3 optimizer.lr=0.01", id="overrides")
             yield Static(id="verdict")
@@ -59,7 +59,7 @@ class StartPanel(ModalScreen[list[str] | None]):
     def _check(self, typed: str) -> None:
         verdict = self.query_one("#verdict", Static)
         try:
-            preset = self._load(self._name, shlex.split(typed))
+            preset = self._load(self.preset_name, shlex.split(typed))
         except (CifartuiError, ValueError) as error:
             self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
             verdict.update(Text(self.problem, TONES["bad"]))

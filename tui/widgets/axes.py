@@ -45,9 +45,14 @@ class ValueAxis:
     def holding(self, lower: float, upper: float, num_rows: int) -> Axis:
         """Return an axis that holds `lower` to `upper`, for a canvas of `num_rows` rows of characters."""
         before = self._axis
-        if before is not None and num_rows == self._num_rows and before.lower <= lower and upper <= before.upper:
-            if upper - lower >= _KEPT_WHILE_FILLED * (before.upper - before.lower):
-                return before
+        if (
+            before is not None
+            and num_rows == self._num_rows
+            and before.lower <= lower
+            and upper <= before.upper
+            and upper - lower >= _KEPT_WHILE_FILLED * (before.upper - before.lower)
+        ):
+            return before
         self._axis, self._num_rows = _fresh_axis(lower, upper, num_rows), num_rows
         return self._axis
 

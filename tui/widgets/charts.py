@@ -28,7 +28,7 @@ class MetricChart:
 
     def chart(self, state: RunState, plot: Plot) -> Chart:
         """Return the chart of `state` at the resolution of `plot`."""
-        last = max([point.epoch for point in (*state.steps[-1:], *state.epochs[-1:])], default=0.0)
+        last = max(state.steps[-1].epoch if state.steps else 0.0, state.epochs[-1].epoch if state.epochs else 0.0)
         x = epoch_axis(last, state.total_epochs, plot.max_ticks)
         train = self._train.follow(state.steps, x, plot.num_columns)
         val = self._val.follow(state.epochs, x, plot.num_columns)

@@ -17,14 +17,17 @@ _DATASETS = {
     "class-folders": "class folders",
 }
 _NORMALIZE = {
-    "none": "pixels in [0, 1]", "unit": "pixels in [0, 1]", "half": "mean 0.5, std 0.5", "cifar100": "CIFAR-100's mean and std",
+    "none": "pixels in [0, 1]",
+    "unit": "pixels in [0, 1]",
+    "half": "mean 0.5, std 0.5",
+    "cifar100": "CIFAR-100's mean and std",
     "imagenet": "ImageNet's mean and std",
-}  # fmt: skip
+}
 
 
 def description(preset: Preset, data_status: Text) -> Group:
     """Return the whole description; `data_status` says whether the data is there."""
-    rows = [
+    rows: list[tuple[str, Text | str]] = [
         ("network", network(preset.model)),
         ("data", data(preset.data)),
         ("", data_status),

@@ -19,13 +19,12 @@ class Preparation(Quiet):
         rows = [self._worker(view), self._data(view), self._network(view), self._training(view)]
         names = ("worker", "data", "network", "training")
         lines = [Text.assemble((f"{name:<10}", MUTED), row) for name, row in zip(names, rows, strict=True)]
-        text = Text("\n\n").join(lines)
         progress = view.state.data_progress
         if progress is not None and progress.total > 0 and view.status == "data":
             full = min(_BAR_WIDTH, _BAR_WIDTH * progress.done // progress.total)
-            text.append("\n\n" + " " * 10)
-            text.append("━" * full, TRAIN).append("━" * (_BAR_WIDTH - full), FAINT)
-        self.tell(text)
+            lines[1].append("\n" + " " * 10)
+            lines[1].append("━" * full, TRAIN).append("━" * (_BAR_WIDTH - full), FAINT)
+        self.tell(Text("\n\n").join(lines))
 
     def _worker(self, view: RunView) -> Text:
         started = view.state.started

@@ -58,7 +58,7 @@ def _progress(view: RunView, width: int) -> Text:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
     parts.append(Text(f"{100 * done:3.0f} %", TEXT))
     said = in_a_row(parts, width - 10, gap=2)
-    color = TONES["warn"] if view.status in {"paused", "stalled"} else TRAIN if not state.is_finished else GOOD
+    color = TRAIN if words.tone(view.status) == "good" and not state.is_finished else TONES[words.tone(view.status)]
     return Text.assemble(_bar(done, max(8, width - said.cell_len - 2), color), "  ", said)
 
 

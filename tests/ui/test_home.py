@@ -1,0 +1,157 @@
+"""Home: presets, their description, starting one, and the runs below."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from textual.widgets import Input, Static
+
+from engine.runs.folder import RunFolder
+from tests.ui.conftest import ONE_GPU, surroundings, until
+from tests.ui.sample_run import training
+from tui.app import CifartuiApp
+from tui.screens.home import Home
+from tui.screens.monitor import Monitor
+from tui.screens.panels import Help, StartPanel
+from tui.widgets.lists import PresetList, RunList
+from tui.widgets.quiet import Quiet
+
+
+def said(app: CifartuiApp, selector: str) -> str:
+    """Return what a Static shows, as plain text."""
+    widget = app.screen.query_one(selector, Static)
+    console = Console(width=100, record=True, file=sys.stderr, force_terminal=False)
+    with console.capture() as capture:
+        console.print(widget.content)
+    return capture.get()
+
+
+async def test_the_first_visit_explains_itself(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        empty = app.screen.query_one("#no-runs", Quiet)
+        assert empty.text.plain == "No runs yet. Press Enter to start the highlighted preset; demo needs no data."
+        gpus = app.screen.query_one("#gpus", Quiet)
+        await until(pilot, lambda: "No NVIDIA GPU" in gpus.text.plain, "the GPUs")
+        assert gpus.text.plain.endswith("no NVIDIA driver on this machine. Training will use the CPU (8 cores).")
+        await until(pilot, lambda: "generated at start" in said(app, "#description"), "where the data is")
+    assert not runs_dir.exists()
+
+
+async def test_moving_describes_the_preset_and_its_data(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("j", "down")
+        assert "val 77.0 %, test 78.2 %" in said(app, "#description")
+        await until(pilot, lambda: "downloaded at start" in said(app, "#description"), "what to do about the data")
+        await pilot.press("j")
+        assert "optimizer.lr must be greater than 0" in said(app, "#description")
+        await pilot.press("enter")
+        assert isinstance(app.screen, Home)
+        gpus = app.screen.query_one("#gpus", Quiet)
+        await until(pilot, lambda: "36.3 / 42.9 GB" in gpus.text.plain, "the GPU")
+        assert "97 %" in gpus.text.plain
+
+
+async def test_filter_narrows_and_escape_brings_all_back(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        presets = app.screen.query_one(PresetList)
+
+        def names() -> list[str]:
+            return [option.id for option in presets.options if option.id]
+
+        await pilot.press("slash", "v", "g", "g", "enter")
+        assert names() == ["vgg-custom"]
+        assert presets.has_focus
+        assert presets.chosen() == "vgg-custom"
+        await pilot.press("escape")
+        assert names() == ["demo", "basenet", "vgg-custom", "mine"]
+
+
+async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    with training(runs_dir, epochs_done=1) as run:
+
+        def start_run(*arguments: Any, **named: Any) -> RunFolder:
+            started.append((arguments, named))
+            return run.folder
+
+        monkeypatch.setattr("tui.start.start_run", start_run)
+        app = CifartuiApp(runs_dir, data_dir="/data", surroundings=surroundings())
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("enter", "enter")
+            await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
+    assert started == [((runs_dir, "demo", []), {"data_dir": "/data"})]
+
+
+async def test_overrides_are_checked_as_typed(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("tui.start.start_run", lambda *arguments, **named: started.append(arguments))
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("enter")
+        panel = app.screen
+        assert isinstance(panel, StartPanel)
+        panel.query_one(Input).value = "train.epochs=x"
+        await pilot.pause()
+        assert panel.problem == "--set train.epochs=x: no preset has train.epochs."
+        await pilot.press("enter")
+        assert app.screen is panel
+        panel.query_one(Input).value = 'train.epochs="3'
+        await pilot.pause()
+        assert panel.problem == "A quotation mark is not closed."
+        panel.query_one(Input).value = "train.epochs=3"
+        await pilot.pause()
+        assert panel.problem == ""
+        assert "3 epochs, batch 32" in said(app, "#plan")
+        await pilot.press("escape")
+        assert isinstance(app.screen, Home)
+    assert started == []
+
+
+async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=2):
+        app = CifartuiApp(runs_dir, surroundings=surroundings())
+        async with app.run_test(size=(80, 24)) as pilot:
+            runs = app.screen.query_one(RunList)
+            await until(pilot, lambda: runs.option_count == 1, "the run")
+            line = str(runs.options[0].prompt)
+            assert line.split() == ["training", "basenet-a3f2", "3/15", "best", "val", "21.4", "%", "1", "min", "ago"]
+            await pilot.press("tab", "enter")
+            assert isinstance(app.screen, Monitor)
+            await pilot.press("escape", "a")
+            assert isinstance(app.screen, Monitor)
+
+
+async def test_the_palette_offers_actions_and_runs(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        async with app.run_test(size=(80, 24)) as pilot:
+            home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
+            await until(pilot, lambda: home.runs, "the list of runs")
+            titles = {command.title for command in app.get_system_commands(app.screen)}
+    assert {"Stop", "After epoch", "Pause", "Save", "Abort", "Zoom", "Help", "Leave"} <= titles
+    assert "Attach to run basenet-a3f2" in titles
+
+
+async def test_help_opens_and_closes(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, Help)
+        await pilot.press("escape")
+        assert isinstance(app.screen, Home)
+
+
+def test_the_dashboard_does_without_torch() -> None:
+    code = (
+        "import sys, tui.app, tui.start, tui.screens.monitor, tui.screens.home, engine.locate, engine.devices\n"
+        "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'torchvision', 'numpy'}])\n"
+        "print('plotext' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["[]", "False"]

@@ -1,0 +1,307 @@
+"""The Monitor, driven by keys and by what a pretended worker writes."""
+
+from pathlib import Path
+
+from engine.runs import events as ev
+from engine.runs import journal
+from engine.runs.commands import Continue, Pause, Stop
+from tests.ui.conftest import surroundings, until
+from tests.ui.sample_run import NOW, SampleRun, preset, training
+from tui.app import CifartuiApp
+from tui.screens.home import Home
+from tui.screens.monitor import Monitor
+from tui.screens.panels import ConfirmAbort
+from tui.widgets.command_strip import CommandStrip
+from tui.widgets.log_pane import LogPane
+from tui.widgets.notice import Notice
+from tui.widgets.plot import Plot
+from tui.widgets.preparation import Preparation
+from tui.widgets.quiet import Quiet
+from tui.widgets.run_header import RunHeader
+
+
+def app_on(run: SampleRun) -> CifartuiApp:
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+
+
+def monitor(app: CifartuiApp) -> Monitor:
+    assert isinstance(app.screen, Monitor)
+    return app.screen
+
+
+def header(app: CifartuiApp) -> str:
+    return app.screen.query_one(RunHeader).text.plain
+
+
+def strip(app: CifartuiApp) -> str:
+    return app.screen.query_one(CommandStrip).text.plain
+
+
+def notice(app: CifartuiApp) -> str:
+    shown = app.screen.query_one(Notice)
+    return shown.text.plain if shown.display else ""
+
+
+async def test_the_header_says_state_progress_speed_and_best(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "training" in header(app), "the state")
+            shown = header(app)
+    for said in ("BaseNet", "basenet-a3f2", "epoch 9/15", "batch 703/1,407", "1,280 images/s", "lr 0.005", "(epoch 8)"):
+        assert said in shown
+    assert "report val 24 %, test 23.8 %" in shown
+
+
+async def test_a_key_is_pending_at_once_and_applied_when_the_worker_says_so(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("s")
+            assert "stop after this batch: asked 0.0 s ago" in strip(app)
+            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
+            [command] = journal.command_reader(run.folder.commands).read()
+            assert isinstance(command, Stop)
+            assert command.after == "batch"
+            run.write(
+                ev.CommandApplied(
+                    command_id=command.id, command="Stop", accepted=True, effect="stops after this batch",
+                    epoch=9, global_step=4211,
+                )
+            )  # fmt: skip
+            await until(pilot, lambda: "applied at step 4,211" in strip(app), "the answer")
+            assert "asked" not in strip(app)
+            await until(pilot, lambda: "stopping" in header(app), "the header's word for it")
+
+
+async def test_a_refused_command_is_shown_as_refused(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("c")
+            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
+            [command] = journal.command_reader(run.folder.commands).read()
+            run.write(
+                ev.CommandApplied(
+                    command_id=command.id, command="SaveCheckpoint", accepted=False, effect="the disk is full",
+                    epoch=9, global_step=4211,
+                )
+            )  # fmt: skip
+            await until(pilot, lambda: "refused (the disk is full)" in strip(app), "the refusal")
+
+
+async def test_p_pauses_then_continues_without_waiting_for_the_answer(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("p", "p")
+            await until(pilot, lambda: len(journal.command_reader(run.folder.commands).read()) == 2, "both commands")
+    kinds = [type(command) for command in journal.command_reader(run.folder.commands).read()]
+    assert sorted(kinds, key=str) == [Continue, Pause]
+
+
+async def test_abort_asks_and_n_leaves_the_run_alone(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("X")
+            assert isinstance(app.screen, ConfirmAbort)
+            await pilot.press("n")
+            assert strip(app).startswith("A key shows here")
+            await pilot.press("X", "y")
+            assert "abort: asked" in strip(app)
+
+
+async def test_a_lost_run_says_so_with_its_last_words_and_what_to_do(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=2) as run:
+        run.folder.log.write_text("Killed by \x1b[31mthe kernel\x1b[0m\n")
+        run.die()
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "worker lost" in header(app), "the state")
+            assert "Press r to resume" in notice(app)
+            assert "Killed by" in notice(app)
+            assert "\x1b" not in notice(app)
+            await pilot.press("s")
+            assert "this run has no worker (worker lost); r resumes it" in strip(app)
+            assert not run.folder.commands.exists()
+
+
+async def test_a_worker_that_dies_leaves_no_key_pending(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("e")
+            assert "stop after this epoch: asked" in strip(app)
+            run.die()
+            await until(pilot, lambda: "ended before it could answer" in strip(app), "the strip to give up")
+
+
+async def test_a_finished_run_shows_outcome_test_accuracy_and_best_weights(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=2) as run:
+        run.finish("completed")
+        app = app_on(run)
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until(pilot, lambda: "completed" in header(app), "the state")
+            assert "test 24.1 %" in header(app)
+            await pilot.press("p")
+            assert "Esc goes Home" in strip(app)
+
+
+async def test_a_failed_run_shows_reason_advice_and_log(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=3) as run:
+        run.write(ev.Alerted(severity="error", kind="out-of-memory", text="No GPU memory left.", advice="Batch 16?"))
+        run.folder.log.write_text("torch.OutOfMemoryError: no memory\n")
+        run.finish("failed", "out of GPU memory", None)
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the state")
+            for said in ("out of GPU memory", "No GPU memory left. Batch 16?", "torch.OutOfMemoryError", "best.pt"):
+                assert said in notice(app)
+
+
+async def test_preparation_is_visible_step_by_step(runs_dir: Path) -> None:
+    with SampleRun(runs_dir, start=NOW - 5).live() as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            steps = app.screen.query_one(Preparation)
+            await until(pilot, lambda: "loading PyTorch" in steps.text.plain, "the worker starting")
+            run.begin()
+            run.write(
+                ev.DataProgressed(phase="download", done=69_290_000, total=169_000_000, unit="B", what="CIFAR-100")
+            )
+            await until(pilot, lambda: "downloading CIFAR-100  41 % of 169.0 MB" in steps.text.plain, "the download")
+            run.write(ev.DataProgressed(phase="decode", done=10, total=100, unit="images", what="CIFAR-100"))
+            await until(pilot, lambda: "reading images of CIFAR-100  10 % of 100 images" in steps.text.plain, "reading")
+            run.prepare()
+            await until(pilot, lambda: "the first batch is under way" in steps.text.plain, "the plan")
+            run.train_epoch(1, until=0.1)
+            await until(pilot, lambda: not steps.display, "the plots in its place")
+
+
+async def test_generated_data_is_called_so(runs_dir: Path) -> None:
+    with SampleRun(runs_dir).live().begin().prepare(generated=True).train_epoch(1, until=0.5) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "generated data" in header(app), "the label")
+            assert any("generated data" in sentence for sentence in app.screen.query_one(LogPane).sentences)
+
+
+async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            row = app.screen.query_one("#memory-row", Quiet)
+            await until(pilot, lambda: "no NVIDIA GPU: host memory" in row.text.plain, "the words")
+            assert "worker 1.3 GB" in row.text.plain
+
+
+async def test_zoom_goes_round(runs_dir: Path) -> None:
+    with training(runs_dir, gpu=True, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plots")
+
+            def widths() -> list[bool]:
+                return [app.screen.query_one(f"#{name}").size.width > 0 for name in ("loss", "accuracy", "memory")]
+
+            for expected in ([True, False, False], [False, True, False], [False, False, True], [True, True, False]):
+                await pilot.press("z")
+                await until(pilot, lambda expected=expected: widths() == expected, f"zoom {expected}")
+
+
+async def test_only_changed_rows_of_a_plot_are_painted_and_limits_keep_still(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=4) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            plot = app.screen.query_one("#loss", Plot)
+            await until(pilot, lambda: plot.chart, "the plot")
+            before = plot.chart
+            assert before is not None
+            assert plot.show(before) == []
+            num_steps = len(monitor(app).state.steps)
+            run.write(
+                ev.StepsTrained(
+                    epoch=5, step=900, global_step=6528, num_steps=1, num_images=32, loss=3.1, top1=0.2, lr=0.005,
+                    images_per_s=1000.0,
+                )
+            )  # fmt: skip
+            await until(pilot, lambda: len(monitor(app).state.steps) > num_steps, "the new step")
+            changed = monitor(app).paint_plots()["loss"]
+            assert 0 < len(changed) < plot.size.height // 2
+            assert plot.chart is not None
+            assert (plot.chart.x, plot.chart.y) == (before.x, before.y)
+
+
+async def test_non_finite_losses_do_not_stop_the_plots(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        for loss in (float("nan"), float("inf"), -float("inf")):
+            run.write(
+                ev.StepsTrained(
+                    epoch=2, step=800, global_step=2207, num_steps=1, num_images=32, loss=loss, top1=0.1, lr=0.1,
+                    images_per_s=1000.0,
+                )
+            )  # fmt: skip
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+
+
+async def test_leaving_a_live_run_says_how_to_come_back(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            assert app.farewell() == "Training goes on. Come back with: cifartui attach basenet-a3f2"
+            await pilot.press("escape")
+            assert isinstance(app.screen, Home)
+            assert app.farewell() is None
+
+
+async def test_too_small_recovers(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            for size in ((50, 24), (80, 12)):
+                await pilot.resize_terminal(*size)
+                await until(pilot, lambda: not app.screen.query_one(RunHeader).region, f"the notice at {size}")
+                assert app.screen.query_one("TooSmall").display
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: app.screen.query_one(RunHeader).region, "the screen again")
+
+
+async def test_a_folder_that_is_no_run_is_explained(runs_dir: Path) -> None:
+    with SampleRun(runs_dir) as run:
+        (run.folder.path / "run.json").write_text("{")
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#unreadable").display, "the explanation")
+            await pilot.press("escape")
+            assert isinstance(app.screen, Home)
+
+
+async def test_a_long_history_is_drawn_quickly(runs_dir: Path) -> None:
+    with SampleRun(runs_dir, preset=preset(epochs=400)).live().begin().prepare() as run:
+        one = journal.event_reader(run.folder.events).read()[-1]
+        assert isinstance(one, ev.StageStarted)
+        lines = [
+            b'{"type":"StepsTrained","epoch":%d,"step":%d,"global_step":%d,"num_steps":1,"num_images":32,"loss":%.3f,'
+            b'"top1":0.2,"lr":0.1,"images_per_s":900.0,"time":%.1f}\n'
+            % (n // 300 + 1, n % 300, n, 4 - n / 1e5, NOW - 60 + n / 1e4)
+            for n in range(100_000)
+        ]
+        with run.folder.events.open("ab") as file:
+            file.writelines(lines)
+        app = app_on(run)
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until(pilot, lambda: len(monitor(app).state.steps) == 100_000, "the history")
+            plot = app.screen.query_one("#loss", Plot)
+            await until(pilot, lambda: plot.chart, "the plot")
+            assert plot.chart is not None
+            assert max(len(line.xs) for line in plot.chart.lines) <= 2 * plot.num_columns

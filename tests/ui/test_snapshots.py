@@ -1,0 +1,90 @@
+"""Pictures of both screens, the same on every machine; renew them with --snapshot-update and look at them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
+from tests.ui.sample_run import NOW, SampleRun, training
+from tui.app import CifartuiApp
+from tui.screens.home import Home
+from tui.screens.monitor import Monitor
+from tui.widgets.plot import Plot
+from tui.widgets.quiet import Quiet
+
+SIZES = [(80, 24), (160, 45)]
+
+
+def several_runs(runs_dir: Path) -> None:
+    """Four runs that ended in four ways."""
+    ends = [
+        ("demo-11aa", "completed"),
+        ("vgg-custom-77f0", ""),
+        ("basenet-90ab", "failed"),
+        ("basenet-5511", "stopped"),
+    ]
+    for number, (name, outcome) in enumerate(ends):
+        with SampleRun(runs_dir, name, start=NOW - 9000 - 4000 * number).begin().prepare().train_epoch(1) as run:
+            if outcome:
+                run.finish(outcome)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_home(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+    async def ready(pilot: Pilot[Any]) -> None:
+        home = pilot.app.screen
+        assert isinstance(home, Home)
+        await until(pilot, lambda: len(home.runs) == 5, "the runs")
+        await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
+        await pilot.press("j")
+        await until(pilot, lambda: "basenet" in home._data_status, "where the data is")
+
+    several_runs(runs_dir)
+    with training(runs_dir):
+        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+        assert snap_compare(app, terminal_size=size, run_before=ready)
+
+
+def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
+    async def ready(pilot: Pilot[Any]) -> None:
+        home = pilot.app.screen
+        await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
+        await until(pilot, lambda: isinstance(home, Home) and "demo" in home._data_status, "where the data is")
+
+    app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=ready)
+
+
+async def drawn(pilot: Pilot[Any]) -> None:
+    """Wait for the plots."""
+    monitor = pilot.app.screen
+    assert isinstance(monitor, Monitor)
+    await until(pilot, lambda: monitor.query_one("#accuracy", Plot).chart, "the plots")
+    await until(pilot, lambda: monitor.query_one("#loss", Plot).size.width, "their size")
+    monitor.paint_plots()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_monitor(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int], gpu: bool) -> None:
+    with training(runs_dir, gpu=gpu) as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        assert snap_compare(app, terminal_size=size, run_before=drawn)
+
+
+def test_monitor_lost(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=3) as run:
+        run.folder.log.write_text("loading\nKilled\n")
+        run.die()
+        (run.folder.checkpoints / "best.pt").write_bytes(b"")
+        run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # its path names a temporary folder
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        assert snap_compare(app, terminal_size=(80, 24), run_before=drawn)
+
+
+def _without_checkpoints(events: Path) -> bytes:
+    return b"".join(line for line in events.read_bytes().splitlines(True) if b"CheckpointSaved" not in line)
