@@ -24,7 +24,7 @@ pictures: $(VENV)/installed-dev
 	$(BIN)/python docs/pictures.py
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks.basenet
+	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 
 clean:
 	rm -rf $(VENV)

@@ -97,7 +97,9 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
     match event:
         case ev.RunStarted():
             verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
-            where = f"{event.device} ({event.device_name})" if event.device_name else event.device
+            where = event.device
+            if event.device_name.lower() != event.device:
+                where += f" ({event.device_name})"
             return f"{verb} on {event.host}, {where}, {event.precision}", "calm"
         case ev.DataReady():
             counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"

@@ -131,12 +131,13 @@ def _role(name: str) -> str:
 def _read_member(stream: IO[bytes], name: str, size: int, on_chunk: Callable[[int], None]) -> _Member:
     if size > _MAX_MEMBER_BYTES:
         raise CifartuiError(f"{name} is {size / 1e9:.1f} GB, far larger than any file of CIFAR-100; fetch it again.")
-    content, digest = bytearray(), hashlib.md5(usedforsecurity=False)
+    chunks: list[bytes] = []
+    digest = hashlib.md5(usedforsecurity=False)
     while chunk := stream.read(_CHUNK_BYTES):
-        content += chunk
+        chunks.append(chunk)
         digest.update(chunk)
         on_chunk(len(chunk))
-    return _Member(name.rpartition("/")[2], bytes(content), digest.hexdigest())
+    return _Member(name.rpartition("/")[2], b"".join(chunks), digest.hexdigest())
 
 
 def _unreadable(path: Path, error: Exception) -> CifartuiError:
@@ -179,7 +180,7 @@ def _notices(members: dict[str, _Member], num_train: int, num_test: int, is_hidd
     differing = [member.name for member in members.values() if MEMBER_MD5.get(member.name) != member.md5]
     if differing:
         notices.append(
-            f"{' and '.join(sorted(differing))} of this CIFAR-100 differ from the published md5; they loaded and have "
+            f"{', '.join(differing)} of this CIFAR-100 differ from the published md5; they loaded and have "
             f"the right shape ({num_train:,} and {num_test:,} images)."
         )
     if is_hidden:

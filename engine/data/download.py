@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 
 from engine.data.progress import Progress, Report
 from engine.locate import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders

@@ -162,4 +162,4 @@ def _light(num_images: int, generator: torch.Generator) -> Tensor:
     """Return a slope of brightness across every image, in a direction of its own: [N, 1, 32, 32]."""
     slope = 0.1 * torch.randn(num_images, 2, 1, 1, generator=generator)
     axis = torch.linspace(-1, 1, _SIDE)
-    return (slope[:, :1] * axis.view(1, 1, 1, _SIDE) + slope[:, 1:] * axis.view(1, 1, _SIDE, 1)).contiguous()
+    return slope[:, :1] * axis.view(1, 1, 1, _SIDE) + slope[:, 1:] * axis.view(1, 1, _SIDE, 1)

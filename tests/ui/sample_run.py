@@ -79,7 +79,7 @@ class SampleRun:
     def write(self, event: ev.AnyEvent, after_s: float = 0.0) -> None:
         """Write an event `after_s` seconds after the one before."""
         self.now += after_s
-        with mock.patch("engine.runs.journal.time.time", lambda: self.now):
+        with mock.patch("engine.runs.journal.time.time", return_value=self.now):
             self._writer.write(event)
 
     def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763") -> Self:

@@ -100,7 +100,7 @@ async def test_overrides_are_checked_as_typed(runs_dir: Path, monkeypatch: pytes
         await pilot.pause()
         assert panel.problem == "--set train.epochs=x: no preset has train.epochs."
         await pilot.press("enter")
-        assert app.screen is panel
+        assert isinstance(app.screen, StartPanel)
         panel.query_one(Input).value = 'train.epochs="3'
         await pilot.pause()
         assert panel.problem == "A quotation mark is not closed."

@@ -6,7 +6,7 @@ from engine.runs import events as ev
 from engine.runs import journal
 from engine.runs.commands import Continue, Pause, Stop
 from tests.ui.conftest import surroundings, until
-from tests.ui.sample_run import NOW, SampleRun, preset, training
+from tests.ui.sample_run import NOW, SampleRun, training
 from tui.app import CifartuiApp
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
@@ -14,7 +14,6 @@ from tui.screens.panels import ConfirmAbort
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.log_pane import LogPane
 from tui.widgets.notice import Notice
-from tui.widgets.plot import Plot
 from tui.widgets.preparation import Preparation
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunHeader
@@ -201,57 +200,6 @@ async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:
             assert "worker 1.3 GB" in row.text.plain
 
 
-async def test_zoom_goes_round(runs_dir: Path) -> None:
-    with training(runs_dir, gpu=True, epochs_done=1) as run:
-        app = app_on(run)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plots")
-
-            def widths() -> list[bool]:
-                return [app.screen.query_one(f"#{name}").size.width > 0 for name in ("loss", "accuracy", "memory")]
-
-            for expected in ([True, False, False], [False, True, False], [False, False, True], [True, True, False]):
-                await pilot.press("z")
-                await until(pilot, lambda expected=expected: widths() == expected, f"zoom {expected}")
-
-
-async def test_only_changed_rows_of_a_plot_are_painted_and_limits_keep_still(runs_dir: Path) -> None:
-    with training(runs_dir, epochs_done=4) as run:
-        app = app_on(run)
-        async with app.run_test(size=(120, 40)) as pilot:
-            plot = app.screen.query_one("#loss", Plot)
-            await until(pilot, lambda: plot.chart, "the plot")
-            before = plot.chart
-            assert before is not None
-            assert plot.show(before) == []
-            num_steps = len(monitor(app).state.steps)
-            run.write(
-                ev.StepsTrained(
-                    epoch=5, step=900, global_step=6528, num_steps=1, num_images=32, loss=3.1, top1=0.2, lr=0.005,
-                    images_per_s=1000.0,
-                )
-            )  # fmt: skip
-            await until(pilot, lambda: len(monitor(app).state.steps) > num_steps, "the new step")
-            changed = monitor(app).paint_plots()["loss"]
-            assert 0 < len(changed) < plot.size.height // 2
-            assert plot.chart is not None
-            assert (plot.chart.x, plot.chart.y) == (before.x, before.y)
-
-
-async def test_non_finite_losses_do_not_stop_the_plots(runs_dir: Path) -> None:
-    with training(runs_dir, epochs_done=1) as run:
-        for loss in (float("nan"), float("inf"), -float("inf")):
-            run.write(
-                ev.StepsTrained(
-                    epoch=2, step=800, global_step=2207, num_steps=1, num_images=32, loss=loss, top1=0.1, lr=0.1,
-                    images_per_s=1000.0,
-                )
-            )  # fmt: skip
-        app = app_on(run)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
-
-
 async def test_leaving_a_live_run_says_how_to_come_back(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
         app = app_on(run)
@@ -284,24 +232,3 @@ async def test_a_folder_that_is_no_run_is_explained(runs_dir: Path) -> None:
             await until(pilot, lambda: app.screen.query_one("#unreadable").display, "the explanation")
             await pilot.press("escape")
             assert isinstance(app.screen, Home)
-
-
-async def test_a_long_history_is_drawn_quickly(runs_dir: Path) -> None:
-    with SampleRun(runs_dir, preset=preset(epochs=400)).live().begin().prepare() as run:
-        one = journal.event_reader(run.folder.events).read()[-1]
-        assert isinstance(one, ev.StageStarted)
-        lines = [
-            b'{"type":"StepsTrained","epoch":%d,"step":%d,"global_step":%d,"num_steps":1,"num_images":32,"loss":%.3f,'
-            b'"top1":0.2,"lr":0.1,"images_per_s":900.0,"time":%.1f}\n'
-            % (n // 300 + 1, n % 300, n, 4 - n / 1e5, NOW - 60 + n / 1e4)
-            for n in range(100_000)
-        ]
-        with run.folder.events.open("ab") as file:
-            file.writelines(lines)
-        app = app_on(run)
-        async with app.run_test(size=(160, 45)) as pilot:
-            await until(pilot, lambda: len(monitor(app).state.steps) == 100_000, "the history")
-            plot = app.screen.query_one("#loss", Plot)
-            await until(pilot, lambda: plot.chart, "the plot")
-            assert plot.chart is not None
-            assert max(len(line.xs) for line in plot.chart.lines) <= 2 * plot.num_columns

@@ -114,6 +114,4 @@ def open_dashboard(where: Places, attach: folder.RunFolder | None = None) -> Non
         )
     from tui.app import CifartuiApp
 
-    message = CifartuiApp(where.runs_dir, where.data_dir, attach).run()
-    if message:
-        click.echo(message)
+    CifartuiApp(where.runs_dir, where.data_dir, attach).run()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 _KEPT_WHILE_FILLED = 0.35
 _WASTE_ALLOWED = 1.3
+_LEAST_SPAN = 0.02
+"""Of the values themselves: what hardly moves is not blown up until its noise fills the plot."""
 _TOTAL_SHOWN_FROM_THE_START = 20
 
 
@@ -44,6 +46,7 @@ class ValueAxis:
 
     def holding(self, lower: float, upper: float, num_rows: int) -> Axis:
         """Return an axis that holds `lower` to `upper`, for a canvas of `num_rows` rows of characters."""
+        upper = max(upper, lower + max(_LEAST_SPAN * max(abs(lower), abs(upper)), 1e-6))
         before = self._axis
         if (
             before is not None
@@ -83,7 +86,7 @@ def _loose_axis(lower: float, upper: float, max_ticks: int) -> Axis:
     grain = round_step(upper - lower, 2 * max_ticks)
     start, end = math.floor(lower / grain + 1e-9) * grain, math.ceil(upper / grain - 1e-9) * grain
     end = end if end > start else start + grain
-    return Axis(start, end, round_step(end - start, max_ticks))
+    return Axis(start, end, round_step(end - start, max(3, max_ticks)))
 
 
 def epoch_axis(epoch: float, total: int, max_ticks: int) -> Axis:

@@ -23,7 +23,7 @@ class CommandStrip(Quiet):
     def __init__(self) -> None:
         super().__init__(id="strip")
         self.pending: dict[str, _Asked] = {}
-        self._last = Text("")
+        self._last: list[Text] = []
 
     def ask(self, command_id: str, label: str, now: float) -> None:
         """Show a wish as pending, at once."""
@@ -38,9 +38,10 @@ class CommandStrip(Quiet):
         at = f"applied at step {fmt.count(applied.global_step)}"
         effect = "" if applied.effect.lower() in {"", asked.label.lower()} else f" ({applied.effect})"
         if applied.accepted:
-            self._last = Text.assemble((f"{asked.label}: ", TEXT), (f"{at}{effect}", TONES["good"]))
+            told = Text.assemble((f"{asked.label}: ", TEXT), (at, TONES["good"]))
+            self._last = [told, *([Text(applied.effect, MUTED)] if effect else [])]  # the effect only where it fits
         else:
-            self._last = Text.assemble((f"{asked.label}: ", TEXT), (f"refused{effect}", TONES["warn"]))
+            self._last = [Text.assemble((f"{asked.label}: ", TEXT), (f"refused{effect}", TONES["warn"]))]
         self.show(now)
 
     def fail(self, command_id: str, why: str, now: float) -> None:
@@ -57,7 +58,7 @@ class CommandStrip(Quiet):
 
     def say(self, text: str, tone: Tone, now: float) -> None:
         """Show a sentence as the last answer."""
-        self._last = Text(text, TONES[tone])
+        self._last = [Text(text, TONES[tone])]
         self.show(now)
 
     def show(self, now: float) -> None:
@@ -66,7 +67,7 @@ class CommandStrip(Quiet):
             Text.assemble((f"{asked.label}: ", TEXT), (f"asked {_since(now - asked.at)} ago…", TONES["warn"]))
             for asked in self.pending.values()
         ]
-        fields = [*waiting[::-1], *([self._last] if self._last.plain else [])]
+        fields = [*waiting[::-1], *self._last]
         width = max(20, self.content_size.width)
         if not fields:
             self.tell(Text("A key shows here as asked, then as applied. Leaving never stops training.", MUTED))

@@ -10,7 +10,15 @@ from tui import words
 from tui.palette import MUTED, TONES
 
 _LINES_KEPT = 1000
-_NOT_LOGGED = (ev.StepsTrained, ev.DeviceSampled, ev.EvaluationProgressed, ev.DataProgressed, ev.CheckpointSaved)
+_NOT_LOGGED = (
+    ev.StepsTrained,
+    ev.DeviceSampled,
+    ev.EvaluationProgressed,
+    ev.DataProgressed,
+    ev.CheckpointSaved,
+    ev.Paused,  # CommandApplied has said so
+    ev.Continued,
+)
 
 
 class LogPane(RichLog):

@@ -32,7 +32,8 @@ class Preparation(Quiet):
             if not words.is_live(view.status):
                 return Text("ended before it could say anything", TONES["bad"])
             return Text("starting: loading PyTorch takes a few seconds", TRAIN)
-        return Text(f"started on {started.host}, {started.device} ({started.device_name})", GOOD)
+        name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
+        return Text(f"started on {started.host}, {started.device}{name}", GOOD)
 
     def _data(self, view: RunView) -> Text:
         state = view.state

@@ -1,0 +1,68 @@
+"""Draws the README's pictures from a real run: trains it, and takes Home and Monitor as a terminal shows them.
+
+python docs/pictures.py [--preset basenet] [--epochs 15] [--at 9] [--size 120x36]; data as for any run.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from engine.runs.commands import Stop
+from engine.runs.folder import RunFolder
+from engine.runs.journal import append_command
+from presets import catalog
+from tui.app import CifartuiApp
+from tui.start import start_run
+
+PICTURES = Path(__file__).parent / "pictures"
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="basenet")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--at", type=int, default=9, help="epochs trained when the Monitor is taken")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--size", default="120x36")
+    asked = parser.parse_args()
+    columns, lines = map(int, asked.size.split("x"))
+    catalog.load(asked.preset)
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as runs:
+        run = start_run(Path(runs), asked.preset, [f"train.epochs={asked.epochs}"], data_dir=asked.data_dir)
+        app = CifartuiApp(Path(runs), asked.data_dir, attach=run)
+        async with app.run_test(size=(columns, lines)) as pilot:
+            await _until(pilot, run, lambda: len(run.read_state().epochs) >= asked.at)
+            await _until(pilot, run, lambda: run.read_state().step > run.read_state().stage.steps_per_epoch / 2)
+            await pilot.pause(1.0)
+            _take(app, "monitor")
+            append_command(run.commands, Stop())
+            await _until(pilot, run, lambda: not run.worker_lives())
+            await pilot.pause(1.0)
+            _take(app, "monitor-stopped")
+            await pilot.press("escape")
+            await pilot.pause(3.0)
+            await pilot.press("j")
+            await pilot.pause(1.0)
+            _take(app, "home")
+
+
+async def _until(pilot: Pilot[None], run: RunFolder, condition: "object") -> None:
+    while not condition():  # type: ignore[operator]
+        finished = run.read_state().finished
+        if finished is not None and finished.outcome == "failed":
+            raise SystemExit(finished.reason)
+        await pilot.pause(0.5)
+
+
+def _take(app: CifartuiApp, name: str) -> None:
+    path = PICTURES / f"{name}.svg"
+    path.write_text(app.export_screenshot(title=f"cifartui: {name.replace('-', ', ')}"))
+    print(path)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,16 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cifar100_dir() -> Path:
+    """Return the folder with the real CIFAR-100 archive: CIFARTUI_DATA, or shared/data beside the project."""
+    named = os.environ.get("CIFARTUI_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared/data"
+    if not (folder / "cifar-100-python.tar.gz").is_file():
+        pytest.skip(f"needs the real CIFAR-100: no cifar-100-python.tar.gz in {folder}; set CIFARTUI_DATA")
+    return folder

@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.data.load import load
+from engine.data.sets import DataSet
+from engine.runs.events import DataProgressed
+from presets.errors import CifartuiError
+from presets.schema import Data
+
+
+def save(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (8, 8)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for index, name in enumerate(("wren", "crow", "gull")):
+        for number in range(10):
+            save(tmp_path / f"train/{name}/{number}.png", (index, number, 7))
+        save(tmp_path / f"test/{name}/0.jpg", (index, 0, 7))
+    return tmp_path
+
+
+def load_folders(root: Path, **more: object) -> DataSet:
+    values = {"image_size": 8, **more}
+    return load(Data(dataset="class-folders", path=str(root), **values), None, 0, lambda event: None)  # type: ignore[arg-type]
+
+
+def test_classes_are_the_sorted_folders(root: Path) -> None:
+    data = load_folders(root)
+    assert data.class_names == ("crow", "gull", "wren")
+    assert (len(data.train), len(data.val), len(data.test)) == (27, 3, 3)
+    assert data.val.labels.tolist() == [0, 1, 2]
+    assert data.val.images[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert data.train.images.shape == (27, 3, 8, 8)
+    assert (data.train.images.dtype, data.train.labels.dtype) == (torch.uint8, torch.int64)
+    assert data.train.images.is_contiguous()
+    assert data.notices == ()
+
+
+def test_images_of_the_right_size_stay_what_they_are(root: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "train/crow/1.png")
+    assert torch.equal(load_folders(root).train.images[0], torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_other_sizes_are_resized_and_centre_cropped(root: Path) -> None:
+    wide = np.zeros((16, 48, 3), dtype=np.uint8)
+    wide[:, :16] = wide[:, 32:] = 255
+    wide[:, 16:32] = 100
+    Image.fromarray(wide).save(root / "train/crow/1.png")
+    image = load_folders(root).train.images[0]
+    assert image.shape == (3, 8, 8)
+    assert (image[:, :, 1:7] == 100).all()  # only the middle third is left
+    assert image.max() < 130
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str, root: Path) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new("RGB", (8, 8), (102, 102, 102)).convert(mode).save(root / f"train/crow/1.{suffix}", quality=100)
+    if suffix == "jpg":
+        (root / "train/crow/1.png").unlink()
+    assert (load_folders(root).train.images[0].int() - 102).abs().max() <= 4
+
+
+def test_a_val_folder_goes_first(root: Path) -> None:
+    save(root / "val/gull/0.png", (50, 50, 50))
+    data = load_folders(root)
+    assert (len(data.train), len(data.val)) == (30, 1)
+    assert data.val.labels.tolist() == [1]
+
+
+def test_a_limit_takes_images_of_all_classes(root: Path) -> None:
+    data = load_folders(root, train_limit=12)
+    assert len(data.train) == 12
+    assert set(data.train.labels.tolist()) == {0, 1, 2}
+    assert torch.equal(data.train.images, load_folders(root, train_limit=12).train.images)
+
+
+def test_a_broken_image_is_left_out_and_named(root: Path) -> None:
+    (root / "train/gull/3.png").write_bytes(b"not an image")
+    whole = (root / "train/gull/4.png").read_bytes()
+    (root / "train/gull/4.png").write_bytes(whole[: len(whole) // 2])
+    data = load_folders(root)
+    assert len(data.train) == 25
+    assert torch.bincount(data.train.labels).tolist() == [9, 7, 9]
+    assert data.train.images[data.train.labels == 1][:, 1, 0, 0].tolist() == [1, 2, 5, 6, 7, 8, 9]
+    assert "2 of 33 images" in data.notices[0]
+    assert "train/gull/3.png, train/gull/4.png" in data.notices[0]
+
+
+def test_many_broken_images_are_an_error(root: Path) -> None:
+    for number in range(10):
+        (root / f"train/gull/{number}.png").write_bytes(b"")
+    (root / "train/crow/5.png").write_bytes(b"")
+    with pytest.raises(CifartuiError, match="11 of 33 images"):
+        load_folders(root)
+
+
+def test_a_split_of_broken_images_only_is_an_error(root: Path) -> None:
+    for image in (root / "test").glob("*/*"):
+        image.write_bytes(b"")
+    with pytest.raises(CifartuiError, match="whole split"):
+        load_folders(root)
+
+
+def test_a_test_folder_is_needed(root: Path) -> None:
+    for image in (root / "test").glob("*/*"):
+        image.unlink()
+    with pytest.raises(CifartuiError, match="no images in test/"):
+        load_folders(root)
+
+
+def test_an_unknown_class_is_an_error(root: Path) -> None:
+    save(root / "test/heron/0.png", (0, 0, 0))
+    with pytest.raises(CifartuiError, match=r"heron is a class that train/ does not have"):
+        load_folders(root)
+
+
+def test_an_absent_folder_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match=r"data\.path"):
+        load_folders(tmp_path / "gone")
+
+
+def test_progress_counts_images_and_may_stop_them(root: Path) -> None:
+    events: list[DataProgressed] = []
+    data = Data(dataset="class-folders", path=str(root), image_size=8)
+    load(data, None, 0, events.append)
+    assert [(event.phase, event.unit, event.total) for event in events[-1:]] == [("decode", "images", 33)]
+    assert [events[0].done, events[-1].done] == [0, 33]
+
+    def stop(event: DataProgressed) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(data, None, 0, stop)
