@@ -108,7 +108,7 @@ def open_dashboard(where: Places, attach: folder.RunFolder | None = None) -> Non
     """
     import sys
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise CifartuiError(
             "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
         )
