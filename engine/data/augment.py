@@ -183,5 +183,5 @@ class _Finish:
             self._constants[device] = self._scale.to(device), self._shift.to(device)
         scale, shift = self._constants[device]
         images = resize(images, self._size, self._size)
-        # Channels change places last: on the CPU that is a third faster than any other order.
+        # Channels change places last: of the orders measured on a CPU, the fastest.
         return torch.mul(images, scale).add_(shift).contiguous(memory_format=torch.channels_last)

@@ -22,6 +22,7 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _NUM_THREADS = 4
 _BROKEN_ALLOWED = 10
 _BROKEN_FRACTION = 0.01
+_BROKEN_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,11 @@ def load_class_folders(location: Location, data: Data, seed: int, report: Report
     """
     assert location.path is not None
     root = Path(location.path)
-    class_names = tuple(sorted(folder.name for folder in _folders(root / "train")))
-    listed = {name: _list_files(root / name, class_names) for name in ("train", "val", "test")}
+    try:
+        class_names = tuple(sorted(folder.name for folder in _folders(root / "train")))
+        listed = {name: _list_files(root / name, class_names) for name in ("train", "val", "test")}
+    except OSError as error:
+        raise CifartuiError(f"{error.filename} could not be read: {error.strerror}.") from error
     for name in ("train", "test"):
         if not listed[name].paths:
             raise CifartuiError(f"{root} has no images in {name}/<class>/; put some there or name another data.path.")
@@ -160,4 +164,5 @@ def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:
             f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {broken[0]} first; "
             "mend or remove them."
         )  # fmt: skip
-    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {', '.join(broken)}.",)
+    named = ", ".join(broken[:_BROKEN_NAMED]) + (" …" if len(broken) > _BROKEN_NAMED else "")
+    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}.",)

@@ -36,8 +36,8 @@ _PAIRS = (
 
 CLASS_NAMES = tuple(f"{front}-{back} {shape}" for shape in SHAPES for front, back in _PAIRS)
 
-_COLOUR_JITTER = 0.12
-_NOISE = 0.05
+_COLOUR_JITTER = 0.14
+_NOISE = 0.10
 
 
 def make_shapes100(data: Data, seed: int, report: Report) -> DataSet:
@@ -101,9 +101,9 @@ def _placed_grid(num_images: int, generator: torch.Generator) -> tuple[Tensor, T
         return low + (high - low) * torch.rand(num_images, 1, 1, generator=generator)
 
     axis = (torch.arange(_SIDE) + 0.5) * (2 / _SIDE) - 1
-    radius, angle = uniform(0.5, 0.8), uniform(-0.35, 0.35)
-    x = axis.view(1, 1, _SIDE) - uniform(-0.2, 0.2)
-    y = axis.view(1, _SIDE, 1) - uniform(-0.2, 0.2)
+    radius, angle = uniform(0.4, 0.75), uniform(-0.8, 0.8)
+    x = axis.view(1, 1, _SIDE) - uniform(-0.25, 0.25)
+    y = axis.view(1, _SIDE, 1) - uniform(-0.25, 0.25)
     return x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin(), radius
 
 
@@ -160,6 +160,6 @@ def _jittered_colours(layer: int, generator: torch.Generator) -> Tensor:
 
 def _light(num_images: int, generator: torch.Generator) -> Tensor:
     """Return a slope of brightness across every image, in a direction of its own: [N, 1, 32, 32]."""
-    slope = 0.1 * torch.randn(num_images, 2, 1, 1, generator=generator)
+    slope = 0.12 * torch.randn(num_images, 2, 1, 1, generator=generator)
     axis = torch.linspace(-1, 1, _SIDE)
     return slope[:, :1] * axis.view(1, 1, 1, _SIDE) + slope[:, 1:] * axis.view(1, 1, _SIDE, 1)

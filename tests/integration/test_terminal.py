@@ -45,7 +45,7 @@ class Terminal:
             return all(text.lower() in seen.lower() for text in wanted)
 
         try:
-            wait_for(all_there, f"{wanted} on the screen", patience_s=60)
+            wait_for(all_there, f"{wanted} on the screen", patience_s=30)
         except AssertionError:
             raise AssertionError(f"{wanted} never came; the screen:\n{seen}") from None
         return seen
@@ -80,7 +80,7 @@ def start_from_home(terminals: Any, runs_dir: Path) -> tuple[Terminal, RunFolder
     terminal = terminals()
     terminal.shows("demo")
     terminal.press("\r")
-    terminal.shows("key=value")
+    terminal.shows("such as")
     terminal.press("train.epochs=500 data.train_limit=1280 train.batch_size=32\r")
     return terminal, only_run(runs_dir)
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,19 @@ def test_a_test_folder_is_needed(root: Path) -> None:
 def test_an_unknown_class_is_an_error(root: Path) -> None:
     save(root / "test/heron/0.png", (0, 0, 0))
     with pytest.raises(CifartuiError, match=r"heron is a class that train/ does not have"):
+        load_folders(root)
+
+
+def test_a_class_that_cannot_be_listed_gives_a_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "crow":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CifartuiError, match=r"train/crow could not be read: Permission denied"):
         load_folders(root)
 
 
