@@ -1,7 +1,7 @@
 """Loss and accuracy summed on the device, and read without making it wait. Knows tensors; no events."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Meter:
         self._sums = torch.tensor([start.loss, start.hits], dtype=dtype, device=device)
         self._num_images = start.num_images
         self._landing = torch.zeros(2, dtype=dtype, pin_memory=device.type == "cuda")
-        self._landed = torch.cuda.Event() if device.type == "cuda" else None
+        self._landed: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pending: int | None = None
 
     @torch.no_grad()

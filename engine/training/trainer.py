@@ -5,6 +5,7 @@ while the device went on. Randomness is a function of (seed, epoch, step), so wh
 interrupted does not show in its result.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -177,14 +178,16 @@ class Trainer:
         self._meter.add(loss, logits, labels)
 
     def _report(self, pace: Pace, sums: Sums | None) -> None:
-        window = pace.take(sums, self.progress.step) if sums is not None else None
+        """Journal what was trained up to `sums`, which on a GPU may be some steps behind."""
+        step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
+        window = None if sums is None else pace.take(sums, step)
         if window is None:
             return
         self._journal.write(
             StepsTrained(
                 epoch=self.progress.epoch,
-                step=self.progress.step,
-                global_step=self.progress.global_step,
+                step=step,
+                global_step=self.progress.global_step - (self.progress.step - step),
                 num_steps=window.num_steps,
                 num_images=window.sums.num_images,
                 loss=window.sums.mean_loss(),

@@ -47,9 +47,7 @@ def images(num_images: int, seed: int) -> ImageSplit:
 def make(tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, **data: Any) -> tuple[Trainer, RunFolder]:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
-    info = RunInfo(
-        id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname()
-    )
+    info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
     dataset = DataSet(
         name="random", source="a test", generated=True, train=images(num_train, 1), val=images(16, 2),
         test=images(16, 3), class_names=tuple(map(str, range(100))), **data,
@@ -74,7 +72,9 @@ class HostReads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func)
-        self.num_reads += any(word in name for word in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default"))
+        self.num_reads += any(
+            word in name for word in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
+        )
         return func(*args, **(kwargs or {}))
 
 

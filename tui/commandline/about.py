@@ -2,8 +2,8 @@
 
 import click
 import msgspec
-from engine.locate import locate
 
+from engine.locate import locate
 from presets import catalog
 from presets.schema import Data, Preset
 from tui import format as fmt

@@ -12,10 +12,10 @@ from typing import Literal
 
 import click
 import msgspec
-from engine.locate import locate
 from msgspec import Struct
 
 from engine.devices import DeviceReader
+from engine.locate import locate
 from presets.schema import Data
 from tui import format as fmt
 from tui.commandline.group import Places, places, with_places
