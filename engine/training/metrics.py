@@ -11,7 +11,7 @@ class Sums(NamedTuple):
     """Totals over images: summed loss, number of correct predictions, number of images."""
 
     loss: float
-    hits: float
+    hits: int
     num_images: int
 
     def mean_loss(self) -> float:
@@ -40,15 +40,15 @@ class Meter:
     """
 
     def __init__(self, device: torch.device, start: Sums | None = None) -> None:
-        start = start or Sums(0.0, 0.0, 0)
+        start = start or Sums(0.0, 0, 0)
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sums = torch.tensor([start.loss, start.hits], dtype=dtype, device=device)
+        self._loss = torch.tensor(start.loss, dtype=dtype, device=device)
+        self._hits = torch.tensor(start.hits, dtype=torch.int64, device=device)
         self._num_images = start.num_images
-        self._landing = torch.zeros(2, dtype=dtype, pin_memory=device.type == "cuda")
+        self._landing = torch.zeros(2, dtype=torch.float64, pin_memory=device.type == "cuda")
         self._landed: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pending: int | None = None
 
-    @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch.
 
@@ -57,14 +57,14 @@ class Meter:
             logits: [B, C], any float type.
             labels: int64 [B].
         """
-        self._sums[0].add_(loss.detach(), alpha=len(labels))
-        self._sums[1].add_((logits.argmax(1) == labels).sum())
+        self._loss.add_(loss.detach(), alpha=len(labels))
+        self._hits.add_((logits.argmax(1) == labels).sum())
         self._num_images += len(labels)
 
     def request(self) -> None:
         """Start a copy of the sums as they are now, unless one is already on its way."""
         if self._pending is None:
-            self._landing.copy_(self._sums, non_blocking=True)
+            self._landing.copy_(torch.stack((self._loss, self._hits)), non_blocking=True)
             if self._landed is not None:
                 self._landed.record()
             self._pending = self._num_images
@@ -75,9 +75,8 @@ class Meter:
             return None
         loss, hits = self._landing.tolist()
         num_images, self._pending = self._pending, None
-        return Sums(loss, hits, num_images)
+        return Sums(loss, int(hits), num_images)
 
     def read(self) -> Sums:
         """Return the sums now, waiting for the device."""
-        loss, hits = self._sums.tolist()
-        return Sums(loss, hits, self._num_images)
+        return Sums(float(self._loss), int(self._hits), self._num_images)

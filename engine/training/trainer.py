@@ -31,7 +31,7 @@ from engine.training.evaluate import evaluate
 from engine.training.metrics import Meter, Sums
 from engine.training.optim import Schedule, build_optimizer
 from engine.training.pace import Pace
-from engine.training.randomness import permutation, seed_at
+from engine.training.randomness import permutation, reseed, seed_at
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
 
@@ -47,7 +47,7 @@ class Progress(msgspec.Struct):
     step: int = 0
     """Batches trained in it."""
     global_step: int = 0
-    epoch_sums: Sums = Sums(0.0, 0.0, 0)
+    epoch_sums: Sums = Sums(0.0, 0, 0)
     epoch_seconds: float = 0.0
     best_epoch: int | None = None
     best_val_top1: float | None = None
@@ -164,7 +164,7 @@ class Trainer:
     def _train_batch(self, rows: torch.Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B])."""
         setup = self._setup
-        torch.manual_seed(seed_at(setup.info.seed, "step", self.progress.global_step))
+        reseed(setup.device, seed_at(setup.info.seed, "step", self.progress.global_step))
         images = setup.train_transform(setup.data.train.images.index_select(0, rows))
         labels = setup.data.train.labels.index_select(0, rows)
         with setup.autocast():

@@ -50,7 +50,7 @@ def test_a_meter_goes_on_from_saved_sums() -> None:
 
 
 def test_what_was_added_since() -> None:
-    assert Sums(5.0, 3.0, 10).since(Sums(2.0, 1.0, 4)) == Sums(3.0, 2.0, 6)
+    assert Sums(5.0, 3, 10).since(Sums(2.0, 1, 4)) == Sums(3.0, 2, 6)
 
 
 def test_adding_reads_nothing_back() -> None:
