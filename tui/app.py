@@ -88,7 +88,7 @@ class CifartuiApp(App[None]):
                 )
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
-            folder = RunFolder(run.path)
+            folder = RunFolder(Path(run.path))
             title = f"Attach to run {fmt.short_id(run.id)}"
             yield SystemCommand(title, f"{run.title}, {run.status}", lambda f=folder: self.open_monitor(f))
         yield SystemCommand("Help", "key ?", self.action_help)

@@ -14,9 +14,10 @@ from textual.message import Message
 from engine.runs import folder as runs
 from engine.runs import journal
 from engine.runs.events import AnyEvent
-from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.state import RunState, fold
 from presets.errors import CifartuiError
+from tui.summary import Summary, summary_of
 
 POLL_S = 0.25
 _RUNS_LISTED = 50
@@ -51,26 +52,11 @@ class RunProgressed(Message):
     log_tail: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A run in one line."""
-
-    id: str
-    path: Path
-    preset_name: str
-    title: str
-    status: Status
-    epoch: int
-    total_epochs: int
-    best_val_top1: float | None
-    created: float
-
-
 @dataclass
 class RunsListed(Message):
     """The newest runs, newest first, and how many there are in all."""
 
-    runs: tuple[RunSummary, ...]
+    runs: tuple[Summary, ...]
     num_all: int
 
 
@@ -132,23 +118,13 @@ class RunLister:
                 continue
         return RunsListed(tuple(summaries), len(found))
 
-    def _summarise(self, run: RunFolder) -> RunSummary:
+    def _summarise(self, run: RunFolder) -> Summary:
         if run.id not in self._known:
             self._known[run.id] = (run.read_info(), journal.event_reader(run.events), RunState())
         info, reader, state = self._known[run.id]
         fold(reader.read(), state)
         state.steps = state.steps[-1:]  # a summary has no curves, and these grow long
-        return RunSummary(
-            id=run.id,
-            path=run.path,
-            preset_name=info.preset_name,
-            title=info.preset.title,
-            status=status_of(state, run.worker_lives(), self._now()),
-            epoch=state.epoch,
-            total_epochs=state.total_epochs or info.preset.train.epochs,
-            best_val_top1=state.best.val_top1 if state.best else None,
-            created=info.created,
-        )
+        return summary_of(run, info, state, self._now())
 
 
 def keep_listing(

@@ -1,5 +1,6 @@
 """Starting a run: its directory, then its worker. Used by the dashboard and by the command line."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def start_run(
         overrides=tuple(overrides),
         seed=seed,
         device=device,
-        data_dir=data_dir,
+        data_dir=data_dir or _data_from_environment(),
         argv=tuple(sys.argv),
         versions={},
     )
@@ -56,3 +57,9 @@ def _with_absolute_paths(preset: Preset) -> Preset:
     if path is None or not Path(path).exists():
         return preset
     return replace(preset, data=replace(preset.data, path=str(Path(path).absolute())))
+
+
+def _data_from_environment() -> str | None:
+    """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
+    named = os.environ.get("CIFARTUI_DATA")
+    return str(Path(named).expanduser().absolute()) if named else None

@@ -4,7 +4,8 @@ import time
 
 from msgspec import Struct
 
-from engine.runs.folder import RunFolder, status_of
+from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.state import RunState
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -14,7 +15,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     preset_name: str
     title: str
     overrides: tuple[str, ...]
-    status: str
+    status: Status
     reason: str
     created: float
     seed: int
@@ -38,7 +39,11 @@ def summarise(run: RunFolder) -> Summary:
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, state = run.read_info(), run.read_state()
+    return summary_of(run, run.read_info(), run.read_state(), time.time())
+
+
+def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Summary:
+    """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
     last = state.epochs[-1] if state.epochs else None
     data = ""
     if state.data is not None:
@@ -49,7 +54,7 @@ def summarise(run: RunFolder) -> Summary:
         preset_name=info.preset_name,
         title=info.preset.title,
         overrides=info.overrides,
-        status=status_of(state, run.worker_lives(), time.time()),
+        status=status_of(state, run.worker_lives(), now),
         reason=state.finished.reason if state.finished else "",
         created=info.created,
         seed=info.seed,

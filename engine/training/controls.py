@@ -81,7 +81,7 @@ class Controls:
             self._acknowledge(command, "aborting; the checkpoints written so far stay")
             raise Aborted
         if isinstance(command, commands.Stop):
-            self._stop(command.after, f"stopped after this {command.after} by command")
+            self._stop(command.after, f"by command, after this {command.after}")
             self._acknowledge(command, f"stopping after this {command.after}, then testing the best weights")
         elif isinstance(command, commands.Pause):
             self._pause(command)

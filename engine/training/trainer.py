@@ -7,8 +7,7 @@ interrupted does not show in its result.
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -31,26 +30,13 @@ from engine.training.evaluate import evaluate
 from engine.training.metrics import Meter, Sums
 from engine.training.optim import Schedule, build_optimizer
 from engine.training.pace import Pace
+from engine.training.progress import Progress, num_batches
 from engine.training.randomness import permutation, reseed, seed_at
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
 
 _CHECKPOINT_EVERY_S = 300.0
 _FORMAT = 1
-
-
-class Progress(msgspec.Struct):
-    """Where training is. Saved in every checkpoint."""
-
-    epoch: int = 1
-    """Under way."""
-    step: int = 0
-    """Batches trained in it."""
-    global_step: int = 0
-    epoch_sums: Sums = Sums(0.0, 0, 0)
-    epoch_seconds: float = 0.0
-    best_epoch: int | None = None
-    best_val_top1: float | None = None
 
 
 class Trainer:
@@ -64,7 +50,7 @@ class Trainer:
         preset = setup.info.preset
         self._epochs = preset.train.epochs
         self._batch_size = preset.train.batch_size
-        self._steps_per_epoch = _num_batches(len(setup.data.train.labels), self._batch_size)
+        self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
         self._optimizer = build_optimizer(preset.optimizer, setup.network.parameters(), setup.device)
         self._schedule = Schedule(
             preset.schedule, self._optimizer, steps_per_epoch=self._steps_per_epoch, epochs=self._epochs
@@ -116,16 +102,15 @@ class Trainer:
             CifartuiError: training cannot go on (the loss is no longer a number).
         """
         self._controls.save_checkpoint = self._save_on_command
-        self._journal.write(
-            StageStarted(
-                stage=0,
-                num_stages=1,
-                name="train",
-                first_epoch=1,
-                epochs=self._epochs,
-                steps_per_epoch=self._steps_per_epoch,
-            )
+        stage = StageStarted(
+            stage=0,
+            num_stages=1,
+            name="train",
+            first_epoch=1,
+            epochs=self._epochs,
+            steps_per_epoch=self._steps_per_epoch,
         )
+        self._journal.write(stage)
         while self.progress.epoch <= self._epochs and self._controls.stop_after is None:
             self._begin_epoch()
             self._train_epoch()
@@ -245,16 +230,16 @@ class Trainer:
             self._epoch_started = time.monotonic()
         self._save_last()
 
-    def _evaluate(self, split: str) -> Sums:
+    def _evaluate(self, split: Literal["val", "test"]) -> Sums:
         images = self._setup.data.val if split == "val" else self._setup.data.test
-        total, next_event = len(images.labels), time.monotonic() + Pace.SHORTEST_S
+        next_event = time.monotonic() + Pace.SHORTEST_S
 
         def progress(done: int) -> None:
             nonlocal next_event
             self._controls.poll()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + Pace.SHORTEST_S
-                self._journal.write(EvaluationProgressed(split=split, done=done, total=total))  # type: ignore[arg-type]
+                self._journal.write(EvaluationProgressed(split=split, done=done, total=len(images)))
 
         return evaluate(
             self._setup.network,
@@ -269,7 +254,7 @@ class Trainer:
     # --- checkpoints -------------------------------------------------------------------------------
 
     def _save_last(self) -> None:
-        self._write("last", lambda: checkpoint.save(self._state(), self._folder.last, keep_previous=True))
+        self._write("last", self._state())
         self._saved_at = time.monotonic()
 
     def _save_best(self, epoch: int, val_top1: float) -> None:
@@ -280,15 +265,15 @@ class Trainer:
             "val_top1": val_top1,
             "class_names": list(self._setup.data.class_names),
         }
-        self._write("best", lambda: checkpoint.save(content, self._folder.best), val_top1)
+        self._write("best", content, val_top1)
 
-    def _write(self, kind: str, save: Callable[[], int], val_top1: float | None = None) -> None:
-        started = time.monotonic()
-        num_bytes = save()
+    def _write(self, kind: Literal["last", "best"], content: dict[str, Any], val_top1: float | None = None) -> None:
+        path, started = self._folder.checkpoints / f"{kind}.pt", time.monotonic()
+        num_bytes = checkpoint.save(content, path, keep_previous=kind == "last")
         self._journal.write(
             CheckpointSaved(
-                kind=kind,  # type: ignore[arg-type]
-                path=f"checkpoints/{kind}.pt",
+                kind=kind,
+                path=f"checkpoints/{path.name}",
                 epoch=self.progress.epoch,
                 global_step=self.progress.global_step,
                 num_bytes=num_bytes,
@@ -321,9 +306,3 @@ class Trainer:
             test_loss=test.mean_loss() if test else None,
             test_top1=test.top1() if test else None,
         )
-
-
-def _num_batches(num_images: int, batch_size: int) -> int:
-    """Return the batches of an epoch; a last batch of one image is left out, since BatchNorm cannot use it."""
-    full, rest = divmod(num_images, batch_size)
-    return full + (rest > 1 or full == 0)

@@ -16,10 +16,10 @@ from engine.models.build import build
 from engine.runs import events
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, read_events
-from engine.training import trainer as training
 from engine.training.controls import Controls
 from engine.training.device import autocast
 from engine.training.pace import Pace
+from engine.training.progress import num_batches
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
 from presets import schema
@@ -156,7 +156,7 @@ def test_validation_is_in_eval_mode_on_the_plain_images(tmp_path: Path) -> None:
     ("num_images", "batch_size", "expected"), [(80, 8, 10), (81, 8, 10), (82, 8, 11), (1, 8, 1), (5, 8, 1)]
 )
 def test_number_of_batches(num_images: int, batch_size: int, expected: int) -> None:
-    assert training._num_batches(num_images, batch_size) == expected
+    assert num_batches(num_images, batch_size) == expected
 
 
 @pytest.mark.gpu

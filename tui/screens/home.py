@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -16,9 +17,10 @@ from textual.widgets import Footer, Input, OptionList, Static
 from engine.runs.folder import RunFolder
 from presets.errors import CifartuiError
 from tui import words
-from tui.follow import RunLister, RunsListed, RunSummary, keep_listing
+from tui.follow import RunLister, RunsListed, keep_listing
 from tui.palette import MUTED, TEXT, TONES
 from tui.screens.panels import StartPanel
+from tui.summary import Summary
 from tui.surroundings import GpuReadings
 from tui.widgets import describe
 from tui.widgets.devices import gpus_now
@@ -67,7 +69,7 @@ class Home(Screen[None]):
         super().__init__()
         self._presets: dict[str, Listed] = {}
         self._data_status: dict[str, Text] = {}
-        self.runs: tuple[RunSummary, ...] = ()
+        self.runs: tuple[Summary, ...] = ()
         self._num_runs = 0
         self._stop, self._wake = threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
@@ -207,7 +209,7 @@ class Home(Screen[None]):
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
-        self.app.open_monitor(RunFolder(live.path))
+        self.app.open_monitor(RunFolder(Path(live.path)))
 
     # --- GPUs ------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from textual.widgets.option_list import Option
 
 from tui import format as fmt
 from tui import words
-from tui.follow import RunSummary
 from tui.palette import MUTED, TEXT, TONES
+from tui.summary import Summary
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
@@ -77,7 +77,7 @@ class RunList(Pickable):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "open", key_display="enter")]
 
-    def show(self, runs: Sequence[RunSummary], now: float) -> None:
+    def show(self, runs: Sequence[Summary], now: float) -> None:
         """List `runs` in aligned columns, as many as the width has room for."""
         name_width = min(36, max(12, self.size.width - 51))
         lines = [_run_line(run, now, name_width) for run in runs]
@@ -87,13 +87,13 @@ class RunList(Pickable):
         self.fill([Option(line, id=run.id) for line, run in zip(lines, runs, strict=True)])
 
 
-def _run_line(run: RunSummary, now: float, name_width: int) -> Text:
+def _run_line(run: Summary, now: float, name_width: int) -> Text:
     name = fmt.short_id(run.id)
     name = name if len(name) <= name_width else "…" + name[1 - name_width :]
     return Text.assemble(
         (f"{run.status:<11}", TONES[words.tone(run.status)]),
         (f"{name:<{name_width}}", TEXT),
-        (f"{f'{run.epoch}/{run.total_epochs}':>9}", MUTED),
+        (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),
         (f"{fmt.percent(run.best_val_top1):>7}", TEXT),
         (f"{fmt.ago(max(0.0, now - run.created)):>12}", MUTED),

@@ -1,0 +1,25 @@
+"""Where training is, in numbers that a checkpoint can hold. Knows no tensors and no files."""
+
+import msgspec
+
+from engine.training.metrics import Sums
+
+
+class Progress(msgspec.Struct):
+    """Where training is. Saved in every checkpoint."""
+
+    epoch: int = 1
+    """Under way."""
+    step: int = 0
+    """Batches trained in it."""
+    global_step: int = 0
+    epoch_sums: Sums = Sums(0.0, 0, 0)
+    epoch_seconds: float = 0.0
+    best_epoch: int | None = None
+    best_val_top1: float | None = None
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Return the batches of an epoch; a last batch of one image is left out, since BatchNorm cannot use it."""
+    full, rest = divmod(num_images, batch_size)
+    return full + (rest > 1 or full == 0)

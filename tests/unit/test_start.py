@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from engine.runs import launch
+from engine.runs.folder import RunFolder
+from tui.start import start_run
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
+    runs: list[RunFolder] = []
+    monkeypatch.setattr(launch, "start_worker", runs.append)
+    return runs
+
+
+def test_a_preset_file_gives_the_run_its_bare_name(tmp_path: Path, launched: list[RunFolder]) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "demo"\n')
+    run = start_run(tmp_path / "runs", str(mine), ["train.epochs=2"], seed=3, device="cpu")
+    info = run.read_info()
+    assert [each.id for each in launched] == [run.id]
+    assert run.id.split("-")[1] == "mine"
+    assert (info.preset.train.epochs, info.seed, info.device, info.overrides) == (2, 3, "cpu", ("train.epochs=2",))
+
+
+def test_paths_are_kept_from_the_root(
+    tmp_path: Path, launched: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images/train/a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFARTUI_DATA", "images")
+    info = start_run(tmp_path / "runs", "demo", ["data.dataset=class-folders", "data.path=images"]).read_info()
+    assert info.preset.data.path == str(tmp_path / "images")
+    assert info.data_dir == str(tmp_path / "images")
+
+
+def test_the_folder_named_goes_before_the_environment(
+    tmp_path: Path, launched: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFARTUI_DATA", "/somewhere/else")
+    assert start_run(tmp_path / "runs", "demo", data_dir=str(tmp_path)).read_info().data_dir == str(tmp_path)
