@@ -41,7 +41,7 @@ class Check(Struct, frozen=True):
 @with_places
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check versions, devices, terminal, data and disk; exit 1 on a problem."""
+    """Check what cifartui needs here; exit 1 on a problem."""
     checks = run_checks(places(ctx))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=2).decode())

@@ -72,5 +72,5 @@ def continue_(ctx: click.Context, name: str) -> None:
 @with_places
 @click.pass_context
 def abort(ctx: click.Context, name: str) -> None:
-    """End at once, without validation or test; written checkpoints stay."""
+    """End at once, without validation or test."""
     _ask(find_run(places(ctx).runs_dir, name), commands.Abort())
