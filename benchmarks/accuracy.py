@@ -34,8 +34,8 @@ def main() -> None:
         )
     for name in ("val", "test"):
         values = [row[name] * 100 for row in rows]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{name} top-1: {statistics.mean(values):.2f} ± {spread:.2f} % (n = {len(values)})")
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        print(f"{name} top-1: {statistics.mean(values):.2f}{spread} % (n = {len(values)})")
 
 
 def _train(asked: argparse.Namespace, seed: int, runs_dir: Path) -> dict[str, Any]:
