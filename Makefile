@@ -21,7 +21,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 pictures: $(VENV)/installed-dev
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/pictures.py $(ARGS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3

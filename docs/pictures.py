@@ -6,6 +6,7 @@ python docs/pictures.py [--preset basenet] [--epochs 15] [--at 9] [--size 120x36
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -13,7 +14,6 @@ from textual.pilot import Pilot
 from engine.runs.commands import Stop
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command
-from presets import catalog
 from tui.app import CifartuiApp
 from tui.start import start_run
 
@@ -26,14 +26,15 @@ async def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--at", type=int, default=9, help="epochs trained when the Monitor is taken")
     parser.add_argument("--data-dir")
+    parser.add_argument("--runs-dir", type=Path, help="keep the run here; its path is in the pictures")
     parser.add_argument("--size", default="120x36")
     asked = parser.parse_args()
     columns, lines = map(int, asked.size.split("x"))
-    catalog.load(asked.preset)
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as runs:
-        run = start_run(Path(runs), asked.preset, [f"train.epochs={asked.epochs}"], data_dir=asked.data_dir)
-        app = CifartuiApp(Path(runs), asked.data_dir, attach=run)
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = asked.runs_dir or Path(temporary)
+        run = start_run(runs, asked.preset, [f"train.epochs={asked.epochs}"], data_dir=asked.data_dir)
+        app = CifartuiApp(runs, asked.data_dir, attach=run)
         async with app.run_test(size=(columns, lines)) as pilot:
             await _until(pilot, run, lambda: len(run.read_state().epochs) >= asked.at)
             await _until(pilot, run, lambda: run.read_state().step > run.read_state().stage.steps_per_epoch / 2)
@@ -50,8 +51,8 @@ async def main() -> None:
             _take(app, "home")
 
 
-async def _until(pilot: Pilot[None], run: RunFolder, condition: "object") -> None:
-    while not condition():  # type: ignore[operator]
+async def _until(pilot: Pilot[None], run: RunFolder, condition: Callable[[], object]) -> None:
+    while not condition():
         finished = run.read_state().finished
         if finished is not None and finished.outcome == "failed":
             raise SystemExit(finished.reason)
