@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from engine.runs import events as ev
 from engine.runs import journal
 from engine.runs.commands import Continue, Pause, Stop
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, training
 from tui.app import CifartuiApp
+from tui.follow import RunsListed
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import ConfirmAbort
@@ -232,3 +235,30 @@ async def test_a_folder_that_is_no_run_is_explained(runs_dir: Path) -> None:
             await until(pilot, lambda: app.screen.query_one("#unreadable").display, "the explanation")
             await pilot.press("escape")
             assert isinstance(app.screen, Home)
+
+
+async def test_home_is_silent_beneath_the_monitor_and_wakes_again(runs_dir: Path) -> None:
+    """A message to a screen beneath makes Textual paint the whole screen above it, again and again."""
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
+            before = home.runs
+            home._post(RunsListed((), 0))
+            await pilot.pause()
+            assert home.runs == before
+            await pilot.press("escape")
+            await until(pilot, lambda: home.runs, "the run in the list")
+
+
+async def test_painting_does_not_build_the_footer_anew(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live and "training" in header(app), "the run")
+            built: list[bool] = []
+            monkeypatch.setattr(Monitor, "refresh_bindings", lambda _self: built.append(True))
+            for _ in range(3):
+                monitor(app)._paint()
+            assert built == []

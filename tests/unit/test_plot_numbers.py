@@ -73,3 +73,9 @@ def test_a_trace_takes_only_what_is_new_and_starts_afresh_with_another_list() ->
     points.append((1.5, 2.0))
     assert trace.follow(points, axis, 10) == ([0.5, 1.5], [1.0, 2.0])
     assert trace.follow([(9.5, 3.0)], axis, 10) == ([9.5], [3.0])
+
+
+def test_the_axis_of_a_falling_loss_moves_a_few_times_only() -> None:
+    axis = ValueAxis()
+    seen = {axis.holding(4.6 - 0.02 * step, 4.6, 25) for step in range(1, 100)}
+    assert len(seen) <= 8

@@ -73,6 +73,7 @@ class Home(Screen[None]):
         self._num_runs = 0
         self._stop, self._wake = threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
+        self._is_asleep = False
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -111,7 +112,16 @@ class Home(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Look at the runs again: one may just have been started."""
+        self._is_asleep = False
         self._wake.set()
+
+    def on_screen_suspend(self) -> None:
+        """Hear nothing while another screen is above: each message here would make Textual paint that one anew."""
+        self._is_asleep = True
+
+    def _post(self, message: Message) -> None:
+        if not self._is_asleep:
+            self.post_message(message)
 
     def on_resize(self) -> None:
         """Set in columns anew what depends on the width."""
@@ -186,7 +196,7 @@ class Home(Screen[None]):
 
     @work(thread=True)
     def _list_runs(self, lister: RunLister) -> None:
-        keep_listing(lister, self.post_message, self._wake, self._stop, _LOOK_EVERY_S)
+        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show the runs found."""
@@ -217,7 +227,7 @@ class Home(Screen[None]):
     def _read_gpus(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
         read = make_reader()
         while not self._stop.is_set():
-            self.post_message(GpusRead(read()))
+            self._post(GpusRead(read()))
             self._stop.wait(_LOOK_EVERY_S)
 
     def on_gpus_read(self, event: GpusRead) -> None:

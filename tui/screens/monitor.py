@@ -66,7 +66,7 @@ class Monitor(Screen[None]):
         self._charts: dict[str, MetricChart | MemoryChart] = {}
         self._wants_pause: bool | None = None
         self._stop = threading.Event()
-        self._fresh = False
+        self._was_live: bool | None = None
         self.zoomed = "all"
 
     def compose(self) -> ComposeResult:
@@ -140,7 +140,6 @@ class Monitor(Screen[None]):
             elif isinstance(fact, ev.Paused | ev.Continued | ev.RunFinished):
                 self._wants_pause = None
         self.query_one(LogPane).add(event.events)
-        self._fresh = True
 
     # --- painting --------------------------------------------------------------------------------
 
@@ -172,7 +171,9 @@ class Monitor(Screen[None]):
         preparation.display = not has_curves
         self.query_one("#plots").display = has_curves
         self.set_class(self.status in {"failed", "lost"}, "-troubled")
-        self.refresh_bindings()
+        if self.is_live != self._was_live:  # r comes and goes; the footer is built anew for it
+            self._was_live = self.is_live
+            self.refresh_bindings()
         if not has_curves:
             preparation.show(view)
         width = self.query_one("#memory-pane").content_size.width

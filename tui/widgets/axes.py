@@ -7,6 +7,7 @@ _KEPT_WHILE_FILLED = 0.35
 _WASTE_ALLOWED = 1.3
 _LEAST_SPAN = 0.02
 """Of the values themselves: what hardly moves is not blown up until its noise fills the plot."""
+_ROOM_TO_GROW = 0.5
 _TOTAL_SHOWN_FROM_THE_START = 20
 
 
@@ -56,8 +57,20 @@ class ValueAxis:
             and upper - lower >= _KEPT_WHILE_FILLED * (before.upper - before.lower)
         ):
             return before
+        if before is not None and num_rows == self._num_rows:
+            lower, upper = _with_room(lower, upper, before)
         self._axis, self._num_rows = _fresh_axis(lower, upper, num_rows), num_rows
         return self._axis
+
+
+def _with_room(lower: float, upper: float, before: Axis) -> tuple[float, float]:
+    """Return the range with room to grow on the side where it outgrew the axis, so that it will not do so soon."""
+    room = _ROOM_TO_GROW * (upper - lower)
+    if lower < before.lower:
+        lower = lower - room if lower < 0 else max(0.0, lower - room)
+    if upper > before.upper:
+        upper += room
+    return lower, upper
 
 
 def _fresh_axis(lower: float, upper: float, num_rows: int) -> Axis:

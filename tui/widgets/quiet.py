@@ -16,5 +16,7 @@ class Quiet(Static):
         if text == self.text and text.spans == self.text.spans:
             return
         changes_size = text.plain.count("\n") != self.text.plain.count("\n") or not self.text.plain
+        widest = max((line.cell_len for line in text.split("\n")), default=0)
+        may_wrap = self.styles.is_auto_height and widest > self.content_size.width
         self.text = text
-        self.update(text, layout=changes_size or self.styles.is_auto_height)
+        self.update(text, layout=changes_size or may_wrap)  # a new layout paints the whole screen
