@@ -237,19 +237,22 @@ async def test_a_folder_that_is_no_run_is_explained(runs_dir: Path) -> None:
             assert isinstance(app.screen, Home)
 
 
-async def test_home_is_silent_beneath_the_monitor_and_wakes_again(runs_dir: Path) -> None:
+async def test_home_is_silent_beneath_the_monitor_and_wakes_again(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A message to a screen beneath makes Textual paint the whole screen above it, again and again."""
     with training(runs_dir) as run:
         app = app_on(run)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: monitor(app).is_live, "the run")
             home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
-            before = home.runs
+            heard: list[bool] = []
+            monkeypatch.setattr(home, "_show_runs", lambda: heard.append(True))
             home._post(RunsListed((), 0))
             await pilot.pause()
-            assert home.runs == before
+            assert heard == []
             await pilot.press("escape")
-            await until(pilot, lambda: home.runs, "the run in the list")
+            await until(pilot, lambda: heard, "the list of runs")
 
 
 async def test_painting_does_not_build_the_footer_anew(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

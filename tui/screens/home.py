@@ -120,6 +120,8 @@ class Home(Screen[None]):
         self._is_asleep = True
 
     def _post(self, message: Message) -> None:
+        if isinstance(message, RunsListed):  # the palette offers the runs on every screen
+            self.runs, self._num_runs = message.runs, message.num_all
         if not self._is_asleep:
             self.post_message(message)
 
@@ -198,9 +200,8 @@ class Home(Screen[None]):
     def _list_runs(self, lister: RunLister) -> None:
         keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
 
-    def on_runs_listed(self, event: RunsListed) -> None:
+    def on_runs_listed(self) -> None:
         """Show the runs found."""
-        self.runs, self._num_runs = event.runs, event.num_all
         self._show_runs()
 
     def _show_runs(self) -> None:
