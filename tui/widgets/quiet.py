@@ -15,8 +15,8 @@ class Quiet(Static):
         """Show `text`, unless it is shown already."""
         if text == self.text and text.spans == self.text.spans:
             return
-        changes_size = text.plain.count("\n") != self.text.plain.count("\n") or not self.text.plain
-        widest = max((line.cell_len for line in text.split("\n")), default=0)
-        may_wrap = self.styles.is_auto_height and widest > self.content_size.width
+        lines = text.split("\n", allow_blank=True)
+        fits = max(line.cell_len for line in lines) <= self.content_size.width
         self.text = text
-        self.update(text, layout=changes_size or may_wrap)  # a new layout paints the whole screen
+        # A new layout paints the whole screen: only where the height is not the right one, or wrapping decides it.
+        self.update(text, layout=self.styles.is_auto_height and not (fits and self.content_size.height == len(lines)))
