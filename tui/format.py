@@ -37,16 +37,6 @@ def count(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.0f}"
 
 
-def short_count(number: float | None) -> str:
-    """Return 7203000 as "7.20 M"."""
-    if number is None:
-        return MISSING
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.0f}"
-
-
 def lr(rate: float | None) -> str:
     """Return a learning rate in the shortest exact-looking form: 0.1, 0.005, 1e-05."""
     return MISSING if rate is None else f"{rate:.4g}"
