@@ -34,6 +34,8 @@ class Listed(Struct, frozen=True):
     path: Path
     preset: Preset | None
     problem: str
+    extends: str = ""
+    """The preset that its file names under `extends`, if any."""
 
 
 def user_folder() -> Path:

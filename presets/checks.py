@@ -11,12 +11,27 @@ import msgspec
 
 from presets.errors import CifartuiError
 from presets.problems import Fault, KeyPath, dotted
-from presets.schema import Augmentation, BaseNet, CenterCrop, HorizontalFlip, Preset, RandomCrop, Resize, Sgd, Vgg
+from presets.schema import (
+    Augmentation,
+    BaseNet,
+    CenterCrop,
+    Gamma,
+    Optimizer,
+    Preset,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+    Resnet18,
+    Resnet50,
+    Sgd,
+    Vgg,
+)
 
 BASENET_IMAGE_SIZE = 32
 _STORED_SIZE = {"cifar100": 32, "shapes100": 32}
 """Side in pixels of a data set's images as stored, where all have the same."""
 _MAX_PIXELS = 4096
+_PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
 _IMAGE_SIZE = ("data", "image_size")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What would break a line or steer a terminal, and halves of characters, which no file can hold."""
@@ -39,11 +54,65 @@ def faults(preset: Preset) -> Iterator[Fault]:
     yield from _of_data(preset)
     if isinstance(preset.model, Vgg):
         yield from _of_vgg(preset.model, preset.data.image_size)
-    yield from _of_augmentation(preset)
-    if isinstance(preset.optimizer, Sgd) and preset.optimizer.nesterov and preset.optimizer.momentum == 0:
+    yield from _of_stages(preset)
+    yield from _of_augmentation(preset, preset.train.augment, ("train", "augment"))
+    yield from _of_optimizer(preset.optimizer, ("optimizer",))
+    for index, stage in enumerate(preset.stages):
+        yield from _of_augmentation(preset, stage.augment, ("stages", index, "augment"))
+        if stage.optimizer is not None:
+            yield from _of_optimizer(stage.optimizer, ("stages", index, "optimizer"))
+    yield from _of_resnet(preset)
+
+
+def _of_stages(preset: Preset) -> Iterator[Fault]:
+    epochs, stages = ("train", "epochs"), ("stages",)
+    if preset.train.epochs is None and not preset.stages:
+        yield Fault("train.epochs is missing; it must be a whole number from 1 to 100,000.", (("train",),))
+    if preset.train.epochs is not None and preset.stages:
         yield Fault(
-            "optimizer.nesterov needs optimizer.momentum above 0; set the momentum, or nesterov = false.",
-            (("optimizer", "nesterov"), ("optimizer", "momentum")),
+            "train.epochs does not go with [[stages]], which have their own; to train all of them for fewer epochs, "
+            "set train.epochs_scale, such as 0.1.",
+            (epochs, stages),
+        )
+    if preset.train.augment and preset.stages:
+        yield Fault(
+            "train.augment does not go with [[stages]]; give each stage its own augment.",
+            (("train", "augment"), stages),
+        )
+    names = [stage.name for stage in preset.stages]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Fault(
+                f'stages[{index}].name must differ from the others, not "{name}" again.', (("stages", index, "name"),)
+            )
+    if preset.stages and preset.stages[0].start_from == "best":
+        yield Fault(
+            'stages[0].start_from must be "last": the first stage has none before it.', (("stages", 0, "start_from"),)
+        )
+
+
+def _of_optimizer(optimizer: Optimizer, path: KeyPath) -> Iterator[Fault]:
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
+        name = dotted(path)
+        yield Fault(
+            f"{name}.nesterov needs {name}.momentum above 0; set the momentum, or nesterov = false.",
+            ((*path, "nesterov"), (*path, "momentum")),
+        )
+
+
+def _of_resnet(preset: Preset) -> Iterator[Fault]:
+    model, views = preset.model, ("train", "feature_views")
+    is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
+    if preset.train.feature_views is not None and not is_frozen:
+        yield Fault(
+            "train.feature_views needs a network with model.frozen = true; take it out, or freeze the network.",
+            (views, ("model", "frozen")),
+        )
+    if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in _PUBLISHED_WEIGHTS:
+        yield Fault(
+            f'model.weights = "{model.weights}" were trained with model.stem = "imagenet"; use that stem, '
+            "or leave the weights out.",
+            (("model", "weights"), ("model", "stem")),
         )
 
 
@@ -92,28 +161,46 @@ def _of_vgg(model: Vgg, image_size: int) -> Iterator[Fault]:
         )
 
 
-def _of_augmentation(preset: Preset) -> Iterator[Fault]:
-    """Follow the size of a training image through `train.augment`, as far as it is known."""
-    size = _STORED_SIZE.get(preset.data.dataset)
-    for index, operation in enumerate(preset.train.augment):
-        path: KeyPath = ("train", "augment", index)
+def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], place: KeyPath) -> Iterator[Fault]:
+    """Follow the size of a training image through `augment`, as far as it is known."""
+    size = _stored_size(preset)
+    for index, operation in enumerate(augment):
+        path: KeyPath = (*place, index)
         after = _size_after(operation, preset.data.image_size, size)
-        text = _misfit(operation, size, after, dotted(path))
+        text = _disorder(operation, dotted(path)) or _misfit(operation, size, after, dotted(path))
         if text:
             yield Fault(text, (path, _IMAGE_SIZE, ("data", "dataset")))
         size = after
 
 
-def _misfit(operation: Augmentation, size: int | None, after: int | None, name: str) -> str:
+def _stored_size(preset: Preset) -> int:
+    data = preset.data
+    return _STORED_SIZE.get(data.dataset) or data.cache_size or data.image_size
+
+
+def _disorder(operation: Augmentation, name: str) -> str:
+    """Return which of an operation's ranges runs backwards; empty where none does."""
+    ranges: dict[str, tuple[float, float]] = {}
+    if isinstance(operation, RandomResizedCrop):
+        ranges = {f"{name}.scale": operation.scale, f"{name}.ratio": operation.ratio}
+    elif isinstance(operation, Gamma):
+        ranges = {f"{name}.low and .high": (operation.low, operation.high)}
+    for key, (low, high) in ranges.items():
+        if low > high:
+            return f"{key} must go from the smaller to the larger number, not from {low:g} to {high:g}."
+    return ""
+
+
+def _misfit(operation: Augmentation, size: int, after: int, name: str) -> str:
     """Return why an operation cannot turn images of `size` px into ones of `after` px; empty where it can."""
-    if isinstance(operation, Resize) and (after is None or not 1 <= after <= _MAX_PIXELS):
+    if isinstance(operation, Resize) and not 1 <= after <= _MAX_PIXELS:
         return f"{name} resizes to {after} px; change its scale so that it comes to between 1 and {_MAX_PIXELS} px."
-    if size is None or not isinstance(operation, RandomCrop | CenterCrop):
+    if not isinstance(operation, RandomCrop | CenterCrop):
         return ""
     padding = operation.padding if isinstance(operation, RandomCrop) else 0
     if isinstance(operation, RandomCrop) and operation.fill == "reflect" and padding >= size:
         return f"{name}.padding must be below {size}, the side of the image that it mirrors, not {padding}."
-    if after is not None and after > size + 2 * padding:
+    if after > size + 2 * padding:
         padded = f", padded to {size + 2 * padding} px" if padding else ""
         return (
             f"{name} cuts {after} px out of an image of {size} px{padded}; "
@@ -122,12 +209,12 @@ def _misfit(operation: Augmentation, size: int | None, after: int | None, name: 
     return ""
 
 
-def _size_after(operation: Augmentation, image_size: int, size: int | None) -> int | None:
-    """Return the side in pixels after an operation, None where it is not known."""
+def _size_after(operation: Augmentation, image_size: int, size: int) -> int:
+    """Return the side in pixels after an operation on images of `size` px."""
     match operation:
         case Resize():
             return operation.size or round(image_size * operation.scale)
-        case CenterCrop() | RandomCrop():
+        case CenterCrop() | RandomCrop() | RandomResizedCrop():
             return operation.size or image_size
-        case HorizontalFlip():
+        case _:
             return size

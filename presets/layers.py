@@ -130,9 +130,13 @@ def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return `child` over `parent`: tables key by key, except where the child's starts afresh.
 
     That is `report` (results belong to exactly one preset), and a table that names another network,
-    optimizer or schedule than the inherited one, whose keys would mean nothing to it.
+    optimizer or schedule than the inherited one, whose keys would mean nothing to it. A file that brings
+    stages does away with the inherited `train.epochs` and `train.augment`, which they replace.
     """
     kept = dict(parent)
+    train = kept.get("train")
+    if child.get("stages") and isinstance(train, dict):
+        kept["train"] = {key: value for key, value in train.items() if key not in {"epochs", "augment"}}
     for name, table in child.items():
         chooser = _CHOOSERS.get(name)
         inherited = parent.get(name)

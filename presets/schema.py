@@ -14,6 +14,10 @@ Fraction: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 Decay: TypeAlias = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0.0)]
 NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
+Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=1.0)]
+Ratio: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
+Exponent: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
+Epochs: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,7 +57,63 @@ class HorizontalFlip(_Table, frozen=True, kw_only=True, tag="horizontal-flip", t
     p: Fraction = 0.5
 
 
-Augmentation: TypeAlias = Resize | CenterCrop | RandomCrop | HorizontalFlip
+class VerticalFlip(_Table, frozen=True, kw_only=True, tag="vertical-flip", tag_field="op"):
+    """Mirror top and bottom with probability `p`, drawn for every image."""
+
+    p: Fraction = 0.5
+
+
+class RandomResizedCrop(_Table, frozen=True, kw_only=True, tag="random-resized-crop", tag_field="op"):
+    """A box of random area and shape at a random place, resized to a square.
+
+    `size` defaults to `data.image_size`; `scale` is the box's share of the image's area, `ratio` its width
+    over its height.
+    """
+
+    size: Pixels | None = None
+    scale: tuple[Share, Share] = (0.08, 1.0)
+    ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)
+
+
+class Rotation(_Table, frozen=True, kw_only=True, tag="rotation", tag_field="op"):
+    """Turn about the middle by an angle drawn from ±`degrees`; what comes in at the corners is black."""
+
+    degrees: Annotated[float, Meta(gt=0.0, le=180.0)]
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+
+
+class ColorJitter(_Table, frozen=True, kw_only=True, tag="color-jitter", tag_field="op"):
+    """Brightness, then contrast, each times a factor drawn from 1 ± the value given."""
+
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+
+
+class Gamma(_Table, frozen=True, kw_only=True, tag="gamma", tag_field="op"):
+    """Intensities in [0, 1] to the power of an exponent drawn between `low` and `high`."""
+
+    low: Exponent = 0.8
+    high: Exponent = 1.25
+
+
+class Grayscale(_Table, frozen=True, kw_only=True, tag="grayscale", tag_field="op"):
+    """Replace colours by their luma, in three equal planes, with probability `p`."""
+
+    p: Fraction = 1.0
+
+
+Augmentation: TypeAlias = (
+    Resize
+    | CenterCrop
+    | RandomCrop
+    | RandomResizedCrop
+    | HorizontalFlip
+    | VerticalFlip
+    | Rotation
+    | ColorJitter
+    | Gamma
+    | Grayscale
+)
 
 
 # --- data ------------------------------------------------------------------------------------------
@@ -62,13 +122,15 @@ Augmentation: TypeAlias = Resize | CenterCrop | RandomCrop | HorizontalFlip
 class Data(_Table, frozen=True, kw_only=True):
     """Which images, at what size, and how they are split and normalised."""
 
-    dataset: Literal["cifar100", "shapes100", "class-folders"]
+    dataset: Literal["cifar100", "shapes100", "class-folders", "cub200"]
     image_size: Pixels = 32
     normalize: Literal["none", "unit", "half", "cifar100", "imagenet"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
     """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    cache_size: Pixels | None = None
+    """Side in pixels at which image files are kept once decoded; without it `image_size`. No effect elsewhere."""
     train_limit: Count | None = None
     """Use only the first so many training images."""
 
@@ -87,20 +149,49 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
     """Output channels of every convolution, block by block."""
     pools: tuple[Literal["max", "none", "avg"], ...]
     """One a block: 2×2 maximum, nothing, or adaptive average to 1×1 (last block only)."""
+    shortcuts: Literal["none", "add", "concat"] = "none"
+    """A 1×1 convolution around every block, of its pool's stride, added to what the block gives or laid beside it."""
     head: tuple[Count, ...] = ()
     """Widths of the hidden linear layers between the pooled features and the class scores."""
+    head_batch_norm: bool = False
+    """BatchNorm1d after every hidden linear layer, before its ReLU."""
+    dropout: Decay = 0.0
+    """Share of the values dropped after every hidden linear layer."""
+    init: Literal["default", "he"] = "default"
+    """Weights of convolutions and linear layers as torch draws them, or normal after He et al. 2015 (fan out)."""
 
 
-class Resnet50(_Table, frozen=True, kw_only=True, tag="resnet50", tag_field="network"):
-    """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
+class _Resnet(_Table, frozen=True, kw_only=True):
+    """What the two ResNets have in common."""
 
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """7×7 convolution of stride 2 and a maximum pool, as published; or a 3×3 of stride 1, for small images."""
     weights: str | None = None
     """A torchvision name such as IMAGENET1K_V2, or a path to a state-dict file; without it, random."""
     frozen: bool = False
     """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
 
 
-Model: TypeAlias = BaseNet | Vgg | Resnet50
+class Resnet18(_Resnet, frozen=True, kw_only=True, tag="resnet18", tag_field="network"):
+    """torchvision's ResNet-18 with its last layer replaced by one for this data set's classes."""
+
+
+class Resnet50(_Resnet, frozen=True, kw_only=True, tag="resnet50", tag_field="network"):
+    """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
+
+
+class Googlenet(_Table, frozen=True, kw_only=True, tag="googlenet", tag_field="network"):
+    """GoogLeNet for small images: nine inception modules with BatchNorm behind a 3×3 stem."""
+
+
+class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field="network"):
+    """Pre-activation ResNet-50 with weight-standardised convolutions and GroupNorm, as in Big Transfer."""
+
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """7×7 convolution of stride 2 and a maximum pool; or a 3×3 of stride 1, for small images."""
+
+
+Model: TypeAlias = BaseNet | Vgg | Resnet18 | Resnet50 | Googlenet | ResnetV2
 
 
 # --- training --------------------------------------------------------------------------------------
@@ -109,10 +200,15 @@ Model: TypeAlias = BaseNet | Vgg | Resnet50
 class Train(_Table, frozen=True, kw_only=True):
     """How long, how many images at once, in which number format, with which augmentation."""
 
-    epochs: Annotated[int, Meta(ge=1, le=100_000)]
+    epochs: Epochs | None = None
+    """Left out where there are [[stages]], which have their own."""
+    epochs_scale: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
+    """Every stage's epochs times this, rounded, at least one: the whole plan, shorter or longer."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     augment: tuple[Augmentation, ...] = ()
+    feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    """With a frozen backbone: augment every training image this many times, once, and reuse its features."""
 
 
 class Sgd(_Table, frozen=True, kw_only=True, tag="sgd", tag_field="name"):
@@ -169,6 +265,20 @@ class OneCycle(_Table, frozen=True, kw_only=True, tag="one-cycle", tag_field="na
 Schedule: TypeAlias = Constant | Plateau | Step | Cosine | OneCycle
 
 
+class Stage(_Table, frozen=True, kw_only=True):
+    """A part of the training plan. It begins with a fresh optimizer and schedule: the preset's, or its own."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=40)]
+    epochs: Epochs
+    augment: tuple[Augmentation, ...] = ()
+    start_from: Literal["best", "last"] = "last"
+    """The weights to begin with: the best of the stage before (by validation accuracy), or its last ones."""
+    lr: Positive | None = None
+    """The optimizer's learning rate, where only that changes."""
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+
+
 class Loss(_Table, frozen=True, kw_only=True):
     """Cross-entropy, optionally with smoothed labels."""
 
@@ -197,4 +307,6 @@ class Preset(_Table, frozen=True, kw_only=True):
     train: Train
     optimizer: Optimizer
     schedule: Schedule = Constant()
+    stages: tuple[Stage, ...] = ()
+    """One after another, in place of `train.epochs` and `train.augment`."""
     loss: Loss = Loss()

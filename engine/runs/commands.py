@@ -27,6 +27,10 @@ class Stop(Command, frozen=True, kw_only=True, tag=True):
     after: Literal["batch", "epoch"] = "batch"
 
 
+class NextStage(Command, frozen=True, kw_only=True, tag=True):
+    """End the stage under way after this batch: validate, keep the best weights, and begin the next stage."""
+
+
 class Pause(Command, frozen=True, kw_only=True, tag=True):
     """Stand still, keeping everything in memory, until Continue, Stop or Abort."""
 
@@ -43,4 +47,4 @@ class Abort(Command, frozen=True, kw_only=True, tag=True):
     """End at once: no validation, no test; the checkpoints written so far stay."""
 
 
-AnyCommand: TypeAlias = Stop | Pause | Continue | SaveCheckpoint | Abort
+AnyCommand: TypeAlias = Stop | NextStage | Pause | Continue | SaveCheckpoint | Abort

@@ -37,7 +37,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
     """The data set is being fetched or read. `total` is 0 where it is not known."""
 
-    phase: Literal["download", "verify", "unpack", "decode", "generate"]
+    phase: Literal["download", "verify", "unpack", "decode", "generate", "features"]
     done: int
     total: int
     unit: Literal["B", "images"]
@@ -82,6 +82,8 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
     num_parameters: int
     num_trainable: int
     flops_per_image: int | None = None
+    memory_bytes: int | None = None
+    """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
 
 
 class StageStarted(Event, frozen=True, kw_only=True, tag=True):
@@ -94,6 +96,8 @@ class StageStarted(Event, frozen=True, kw_only=True, tag=True):
     first_epoch: int
     epochs: int
     steps_per_epoch: int
+    total_epochs: int = 0
+    """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
 
 
 class StepsTrained(Event, frozen=True, kw_only=True, tag=True):
@@ -123,6 +127,7 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     """An epoch was trained and validated. After a stop within an epoch, `partial` is true."""
 
     epoch: int
+    stage: int = 0
     global_step: int
     train_loss: float
     train_top1: float
@@ -138,7 +143,7 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     """A checkpoint is complete on disk."""
 
-    kind: Literal["last", "best"]
+    kind: Literal["last", "best", "stage-best"]
     path: str
     """Relative to the run directory."""
     epoch: int

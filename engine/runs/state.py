@@ -62,6 +62,7 @@ class EpochPoint(Struct, frozen=True):
     lr: float
     seconds: float
     partial: bool
+    stage: int = 0
 
     @property
     def number(self) -> int:
@@ -79,6 +80,9 @@ class RunState(Struct):
     data: DataReady | None = None
     model: ModelBuilt | None = None
     stage: StageStarted | None = None
+    """The one under way, or the last one."""
+    stages: list[StageStarted] = field(default_factory=list)
+    """Those begun so far, in order."""
     finished: RunFinished | None = None
 
     epoch: int = 0
@@ -113,12 +117,14 @@ class RunState(Struct):
 
     @property
     def total_epochs(self) -> int:
-        """The last epoch of the stage under way; 0 before it is known."""
-        return self.stage.first_epoch + self.stage.epochs - 1 if self.stage else 0
+        """The last epoch of the run as planned now; 0 before it is known."""
+        if self.stage is None:
+            return 0
+        return self.stage.total_epochs or self.stage.first_epoch + self.stage.epochs - 1
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end of the stage: from whole epochs where there are some, else from the rate."""
+        """Seconds to the end of the run: from whole epochs where there are some, else from the rate."""
         if self.stage is None or self.is_finished or self.data is None:
             return None
         steps_left = (self.total_epochs - self.epoch + 1) * self.stage.steps_per_epoch - self.step
@@ -173,6 +179,7 @@ def _on_model_built(state: RunState, event: ModelBuilt) -> None:
 
 def _on_stage_started(state: RunState, event: StageStarted) -> None:
     state.phase, state.stage = "training", event
+    state.stages = [*(stage for stage in state.stages if stage.stage < event.stage), event]
     state.epoch, state.step = max(state.epoch, event.first_epoch), 0
     state.log.append(event)
 
@@ -201,7 +208,7 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
     done = event.epoch - 1 + state.step / steps_per_epoch if steps_per_epoch else float(event.epoch)
     point = EpochPoint(
         event.global_step, done, event.time, event.train_loss, event.train_top1,
-        event.val_loss, event.val_top1, event.lr, event.seconds, event.partial,
+        event.val_loss, event.val_top1, event.lr, event.seconds, event.partial, event.stage,
     )  # fmt: skip
     state.epochs.append(point)
     state.best = _best_of(state.epochs)

@@ -1,0 +1,59 @@
+"""What a run's weights say of every image of a split: the file that the Predictions screen and others read.
+
+Two files in the run's `predictions/` folder: `<split>.json` (this Struct) and `<split>.pixels`, the images
+as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct. Written by
+`engine.training.evaluation`; knows no torch.
+"""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from engine.runs.folder import RunFolder
+from presets.errors import CifartuiError
+
+Split: TypeAlias = Literal["val", "test"]
+MAX_SIDE = 96
+"""Images are stored no larger than this many pixels a side: a terminal shows no more."""
+
+
+class Predictions(Struct, frozen=True, kw_only=True):
+    """One entry an image, in the order of the split."""
+
+    run: str
+    split: Split
+    checkpoint: Literal["best", "last"]
+    epoch: int
+    """Of the weights."""
+    global_step: int
+    """At which the weights were saved; tells whether the file is out of date."""
+    class_names: tuple[str, ...]
+    image_size: int
+    true: tuple[int, ...] | None
+    """Class indices; None where the labels of this split are hidden."""
+    predicted: tuple[int, ...]
+    confidence: tuple[float, ...]
+    """Softmax probability of the predicted class."""
+
+
+def paths(run: RunFolder, split: Split) -> tuple[Path, Path]:
+    """Return where the predictions of a split and their pixels lie, written or not."""
+    folder = run.path / "predictions"
+    return folder / f"{split}.json", folder / f"{split}.pixels"
+
+
+def read(run: RunFolder, split: Split) -> Predictions | None:
+    """Return the stored predictions of a split, or None where there are none yet.
+
+    Raises:
+        CifartuiError: the file is damaged.
+    """
+    path, _ = paths(run, split)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Predictions)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CifartuiError(f"{path} cannot be read ({error}); delete it, and it will be made again.") from error

@@ -1,0 +1,44 @@
+"""What a preset comes to as a sequence of stages, each complete: the one place that knows how they fill in.
+
+Knows the schema only. Everything that counts epochs asks here, never `train.epochs`.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from presets.schema import Augmentation, Optimizer, Preset, Schedule, Stage
+
+
+class PlannedStage(Struct, frozen=True, kw_only=True):
+    """A stage with nothing left open."""
+
+    name: str
+    epochs: int
+    augment: tuple[Augmentation, ...]
+    from_best: bool
+    """Begin with the best weights of the stage before, not its last."""
+    optimizer: Optimizer
+    schedule: Schedule
+
+
+def plan(preset: Preset) -> tuple[PlannedStage, ...]:
+    """Return the stages of a checked preset; one called "train" where it writes none."""
+    whole = Stage(name="train", epochs=preset.train.epochs or 1, augment=preset.train.augment)
+    return tuple(_planned(stage, preset) for stage in preset.stages or (whole,))
+
+
+def total_epochs(preset: Preset) -> int:
+    """Return the epochs of all stages together."""
+    return sum(stage.epochs for stage in plan(preset))
+
+
+def _planned(stage: Stage, preset: Preset) -> PlannedStage:
+    optimizer = stage.optimizer or preset.optimizer
+    return PlannedStage(
+        name=stage.name,
+        epochs=max(1, round(stage.epochs * preset.train.epochs_scale)),
+        augment=stage.augment,
+        from_best=stage.start_from == "best",
+        optimizer=optimizer if stage.lr is None else replace(optimizer, lr=stage.lr),
+        schedule=stage.schedule or preset.schedule,
+    )
