@@ -55,6 +55,7 @@ def faults(preset: Preset) -> Iterator[Fault]:
     if isinstance(preset.model, Vgg):
         yield from _of_vgg(preset.model, preset.data.image_size)
     yield from _of_stages(preset)
+    yield from _of_augmentation(preset, preset.data.evaluate, ("data", "evaluate"))
     yield from _of_augmentation(preset, preset.train.augment, ("train", "augment"))
     yield from _of_optimizer(preset.optimizer, ("optimizer",))
     for index, stage in enumerate(preset.stages):

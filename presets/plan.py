@@ -6,7 +6,7 @@ Knows the schema only. Everything that counts epochs asks here, never `train.epo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from presets.schema import Augmentation, Optimizer, Preset, Schedule, Stage
+from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Resize, Schedule, Stage
 
 
 class PlannedStage(Struct, frozen=True, kw_only=True):
@@ -19,6 +19,11 @@ class PlannedStage(Struct, frozen=True, kw_only=True):
     """Begin with the best weights of the stage before, not its last."""
     optimizer: Optimizer
     schedule: Schedule
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether an image looks another way every time it is trained on."""
+        return not all(isinstance(operation, Resize | CenterCrop) for operation in self.augment)
 
 
 def plan(preset: Preset) -> tuple[PlannedStage, ...]:

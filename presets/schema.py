@@ -129,6 +129,8 @@ class Data(_Table, frozen=True, kw_only=True):
     """Folder or archive of this data set; without it the data folders are searched."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
     """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    evaluate: tuple[Resize | CenterCrop, ...] = ()
+    """What validation and test images go through, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None
     """Side in pixels at which image files are kept once decoded; without it `image_size`. No effect elsewhere."""
     train_limit: Count | None = None

@@ -18,7 +18,7 @@ class Progress:
     def __init__(
         self,
         report: Report,
-        phase: Literal["download", "verify", "unpack", "decode", "generate"],
+        phase: Literal["download", "verify", "unpack", "decode", "generate", "features"],
         unit: Literal["B", "images"],
         what: str,
         total: int = 0,

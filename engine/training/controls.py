@@ -22,12 +22,20 @@ class Aborted(Exception):
     """The user wants the run to end now."""
 
 
+class Stopped(Exception):
+    """The user wants the run to end early, with its best weights tested; nothing is left to finish before that."""
+
+
 class Controls:
-    """Wishes received so far; `stop_after` is what the loop has to look at."""
+    """Wishes received so far; `stop_after` and `next_stage` are what the loop has to look at."""
 
     def __init__(self, folder: RunFolder, journal: EventWriter, *, commands_from: int = 0) -> None:
         self.stop_after: Literal["batch", "epoch"] | None = None
         self.stop_reason = ""
+        self.next_stage = False
+        """Whether the stage under way is to end; the loop takes it back when it has."""
+        self.stages_left: int | None = None
+        """Stages after the one under way; None before training."""
         self.epoch = 0
         self.global_step = 0
         self.save_checkpoint: Callable[[], str] | None = None
@@ -83,6 +91,8 @@ class Controls:
         if isinstance(command, commands.Stop):
             self._stop(command.after, f"by command, after this {command.after}")
             self._acknowledge(command, f"stopping after this {command.after}, then testing the best weights")
+        elif isinstance(command, commands.NextStage):
+            self._next_stage(command)
         elif isinstance(command, commands.Pause):
             self._pause(command)
         elif isinstance(command, commands.Continue):
@@ -92,6 +102,14 @@ class Controls:
 
     def _stop(self, after: Literal["batch", "epoch"], reason: str) -> None:
         self.stop_after, self.stop_reason, self._paused = after, reason, False
+
+    def _next_stage(self, command: commands.NextStage) -> None:
+        if self.stages_left:
+            self.next_stage, self._paused = True, False
+            self._acknowledge(command, "ending this stage after this batch, then on to the next one")
+            return
+        reason = "training has not begun yet" if self.stages_left is None else "this is the last stage"
+        self._acknowledge(command, f"no next stage: {reason}", accepted=False)
 
     def _pause(self, command: commands.Pause) -> None:
         if self._paused:

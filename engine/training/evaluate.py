@@ -24,8 +24,8 @@ def evaluate(
 
     Args:
         network: put into eval mode here, and back into the mode it was in.
-        split: resident uint8 images [N, 3, H, W] and int64 labels [N], on the network's device.
-        transform: from uint8 [B, 3, H, W] to the network's float input.
+        split: images uint8 [N, 3, H, W] (or features float [N, F]) on any device, labels int64 [N] on the network's.
+        transform: from a batch of the split's images to the network's float input.
         criterion: mean loss from logits [B, C] and labels [B].
         batch_size: images at once; without gradients several times the training batch fits.
         autocast: context of the forward pass.
@@ -33,11 +33,11 @@ def evaluate(
     """
     was_training = network.training
     network.eval()
-    meter = Meter(split.images.device)
+    meter = Meter(split.labels.device)
     try:
         with torch.inference_mode():
             for start in range(0, len(split.labels), batch_size):
-                images = split.images[start : start + batch_size]
+                images = split.images[start : start + batch_size].to(split.labels.device, non_blocking=True)
                 labels = split.labels[start : start + batch_size]
                 with autocast():
                     logits = network(transform(images))

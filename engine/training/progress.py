@@ -8,8 +8,12 @@ from engine.training.metrics import Sums
 class Progress(msgspec.Struct):
     """Where training is. Saved in every checkpoint."""
 
+    stage: int = 0
+    """Under way, from 0; the number of stages when all are trained."""
+    stage_first_epoch: int = 1
+    stage_best_val_top1: float | None = None
     epoch: int = 1
-    """Under way."""
+    """Under way, counted through all stages."""
     step: int = 0
     """Batches trained in it."""
     global_step: int = 0

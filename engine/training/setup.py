@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from engine.data.augment import plain_transform, train_transform
+from engine.data.augment import plain_transform
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.models.build import build
@@ -23,6 +23,8 @@ from engine.training.randomness import seed_at
 
 _EVAL_BATCH_FACTOR = 4
 """Without saved activations several training batches fit at once."""
+_RESIDENT_SHARE = 0.4
+"""Of a GPU's free memory that one split's images may take; larger ones stay with the host, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class Setup:
     data: DataSet
     network: nn.Module
     criterion: nn.Module
-    train_transform: Callable[[Tensor], Tensor]
     plain_transform: Callable[[Tensor], Tensor]
     autocast: Callable[[], AbstractContextManager[object]]
 
@@ -96,14 +97,17 @@ def set_up(
         data=data,
         network=network.to(device).to(memory_format=torch.channels_last),
         criterion=nn.CrossEntropyLoss(label_smoothing=preset.loss.label_smoothing),
-        train_transform=train_transform(preset.train.augment, preset.data),
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),
     )
 
 
 def _to(split: ImageSplit, device: torch.device) -> ImageSplit:
-    return ImageSplit(split.images.to(device), split.labels.to(device))
+    """Return the split with its labels on the device, and its images too where they leave room to train in."""
+    images, labels = split.images, split.labels.to(device)
+    if device.type == "cuda" and images.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return ImageSplit(images, labels)
+    return ImageSplit(images.to(device), labels)
 
 
 def _network_name(info: RunInfo) -> str:

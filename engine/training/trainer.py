@@ -1,4 +1,4 @@
-"""The training loop: epochs of batches, validation, checkpoints, and the test at the end.
+"""The training loop: stages of epochs of batches, validation, checkpoints, and the test at the end.
 
 Nothing is read back from the device in a step; what the journal says comes from sums that were copied
 while the device went on. Randomness is a function of (seed, epoch, step), so where a run was
@@ -13,30 +13,22 @@ import msgspec
 import torch
 from torch.amp import GradScaler
 
-from engine.runs.events import (
-    Alerted,
-    CheckpointSaved,
-    EpochCompleted,
-    EvaluationProgressed,
-    RunFinished,
-    StageStarted,
-    StepsTrained,
-)
+from engine.runs.events import Alerted, DataProgressed, EvaluationProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
-from engine.training import checkpoint
-from engine.training.controls import Controls
+from engine.training.controls import Controls, Stopped
 from engine.training.evaluate import evaluate
+from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optim import Schedule, build_optimizer
 from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
 from engine.training.randomness import permutation, reseed, seed_at
+from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.saving import FORMAT, Checkpoints
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
-
-_CHECKPOINT_EVERY_S = 300.0
-_FORMAT = 1
+from presets.plan import plan
 
 
 class Trainer:
@@ -47,19 +39,24 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
-        preset = setup.info.preset
-        self._epochs = preset.train.epochs
-        self._batch_size = preset.train.batch_size
+        self._plan = plan(setup.info.preset)
+        self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
-        self._optimizer = build_optimizer(preset.optimizer, setup.network.parameters(), setup.device)
-        self._schedule = Schedule(
-            preset.schedule, self._optimizer, steps_per_epoch=self._steps_per_epoch, epochs=self._epochs
-        )
+        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names)
+        self._feed = Feed(setup)
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
         self._meter = Meter(setup.device)
         self._epoch_started = time.monotonic()
-        self._saved_at = time.monotonic()
+        self._enter_stage(0)
+
+    def _enter_stage(self, number: int) -> None:
+        """Make the optimizer and schedule of a stage."""
+        stage = self._plan[number]
+        self._optimizer = build_optimizer(stage.optimizer, self._setup.network.parameters(), self._setup.device)
+        self._schedule = Schedule(
+            stage.schedule, self._optimizer, steps_per_epoch=self._steps_per_epoch, epochs=stage.epochs
+        )
 
     # --- resuming ----------------------------------------------------------------------------------
 
@@ -69,14 +66,18 @@ class Trainer:
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        if state.get("format") != _FORMAT:
-            raise CifartuiError("last.pt was written by another version of cifartui and cannot be resumed by this one.")
+        if state.get("format") != FORMAT:
+            raise CifartuiError(
+                "last.pt was written by another version of cifartui and cannot be resumed by this one; "
+                "its best.pt can still be evaluated, or given to model.weights."
+            )
         try:
+            self.progress = msgspec.convert(state["progress"], Progress)
+            self._enter_stage(min(self.progress.stage, len(self._plan) - 1))
             self._setup.network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
             self._scaler.load_state_dict(state["scaler"])
-            self.progress = msgspec.convert(state["progress"], Progress)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
 
@@ -84,7 +85,6 @@ class Trainer:
         self.progress.epoch_sums = self._meter.read()
         self.progress.epoch_seconds = time.monotonic() - self._epoch_started
         return {
-            "format": _FORMAT,
             "network": self._setup.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -102,58 +102,88 @@ class Trainer:
             CifartuiError: training cannot go on (the loss is no longer a number).
         """
         self._controls.save_checkpoint = self._save_on_command
-        stage = StageStarted(
-            stage=0,
-            num_stages=1,
-            name="train",
-            first_epoch=1,
-            epochs=self._epochs,
-            steps_per_epoch=self._steps_per_epoch,
-        )
-        self._journal.write(stage)
-        while self.progress.epoch <= self._epochs and self._controls.stop_after is None:
-            self._begin_epoch()
-            self._train_epoch()
-            self._complete_epoch()
+        try:
+            while self.progress.stage < len(self._plan):
+                self._train_stage()
+        except Stopped:
+            pass
         return self._finish()
+
+    def _train_stage(self) -> None:
+        """Train what is left of the stage under way, and prepare the next one.
+
+        Raises:
+            Stopped: the user asked for it.
+        """
+        self._raise_if_stopped()
+        progress, stage = self.progress, self._plan[self.progress.stage]
+        self._controls.stages_left = len(self._plan) - 1 - progress.stage
+        self._journal.write(stage_started(progress, self._plan, self._steps_per_epoch))
+        inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
+        while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
+            self._raise_if_stopped()
+            self._begin_epoch()
+            self._train_epoch(inputs)
+            self._complete_epoch()
+        self._complete_stage()
+
+    def _raise_if_stopped(self) -> None:
+        if self._controls.stop_after is not None:
+            raise Stopped
+
+    def _complete_stage(self) -> None:
+        """Move on to the next stage, with the weights that it begins with, and save that."""
+        progress = self.progress
+        self._controls.next_stage = False
+        progress.stage += 1
+        if progress.stage == len(self._plan):
+            return
+        if progress.step:  # the epoch was cut short by the wish for the next stage
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            self._meter = Meter(self._setup.device)
+            self._epoch_started = time.monotonic()
+        if self._plan[progress.stage].from_best:
+            self._checkpoints.load_best("stage-best", self._setup.network)
+        progress.stage_first_epoch, progress.stage_best_val_top1 = progress.epoch, None
+        self._enter_stage(progress.stage)
+        self._save_last()
 
     def _begin_epoch(self) -> None:
         self._controls.epoch = self.progress.epoch
         self._meter = Meter(self._setup.device, start=self.progress.epoch_sums)
         self._epoch_started = time.monotonic() - self.progress.epoch_seconds
 
-    def _train_epoch(self) -> None:
-        """Train the batches that are left of this epoch, or until a stop."""
-        progress, train = self.progress, self._setup.data.train
-        order = permutation(len(train.labels), self._setup.info.seed, progress.epoch).to(self._setup.device)
+    def _train_epoch(self, inputs: Inputs) -> None:
+        """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
+        progress = self.progress
+        order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         pace = Pace(self._meter.read(), progress.step)
         self._setup.network.train()
         while progress.step < self._steps_per_epoch:
             if paused_s := self._controls.poll():
                 self._epoch_started += paused_s
                 pace.skip(paused_s)
-            if self._controls.stop_after == "batch":
+            if self._controls.stop_after == "batch" or self._controls.next_stage:
                 break
             start = progress.step * self._batch_size
-            self._train_batch(order[start : start + self._batch_size])
+            self._train_batch(inputs, order[start : start + self._batch_size])
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
             if pace.is_due():
                 self._meter.request()
             self._report(pace, self._meter.arrived())
-            if time.monotonic() - self._saved_at > _CHECKPOINT_EVERY_S:
+            if self._checkpoints.last_is_due():
                 self._save_last()
         self._report(pace, self._meter.read())
 
-    def _train_batch(self, rows: torch.Tensor) -> None:
-        """Take one optimizer step on the training images at `rows` (int64 [B])."""
+    def _train_batch(self, inputs: Inputs, rows: torch.Tensor) -> None:
+        """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         setup = self._setup
         reseed(setup.device, seed_at(setup.info.seed, "step", self.progress.global_step))
-        images = setup.train_transform(setup.data.train.images.index_select(0, rows))
-        labels = setup.data.train.labels.index_select(0, rows)
+        images, labels = inputs.take(rows)
         with setup.autocast():
-            logits = setup.network(images)
+            logits = inputs.network(inputs.transform(images))
             loss = setup.criterion(logits, labels)
         self._scaler.scale(loss).backward()
         self._scaler.step(self._optimizer)
@@ -168,19 +198,7 @@ class Trainer:
         window = None if sums is None else pace.take(sums, step)
         if window is None:
             return
-        self._journal.write(
-            StepsTrained(
-                epoch=self.progress.epoch,
-                step=step,
-                global_step=self.progress.global_step - (self.progress.step - step),
-                num_steps=window.num_steps,
-                num_images=window.sums.num_images,
-                loss=window.sums.mean_loss(),
-                top1=window.sums.top1(),
-                lr=self._lr,
-                images_per_s=window.images_per_s,
-            )
-        )
+        self._journal.write(steps_trained(self.progress, window, step, self._lr))
         if not window.sums.is_finite():
             self._give_up_on_loss()
 
@@ -204,25 +222,20 @@ class Trainer:
         val = self._evaluate("val")
         val_top1 = val.top1()
         is_best = progress.best_val_top1 is None or val_top1 > progress.best_val_top1
+        is_stage_best = progress.stage_best_val_top1 is None or val_top1 > progress.stage_best_val_top1
         if is_best:
             progress.best_epoch, progress.best_val_top1 = progress.epoch, val_top1
+        if is_stage_best:
+            progress.stage_best_val_top1 = val_top1
         partial = progress.step < self._steps_per_epoch
+        seconds = time.monotonic() - self._epoch_started
         self._journal.write(
-            EpochCompleted(
-                epoch=progress.epoch,
-                global_step=progress.global_step,
-                train_loss=train.mean_loss(),
-                train_top1=train.top1(),
-                val_loss=val.mean_loss(),
-                val_top1=val_top1,
-                lr=lr,
-                seconds=time.monotonic() - self._epoch_started,
-                is_best=is_best,
-                partial=partial,
-            )
+            epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial)
         )
         if is_best:
-            self._save_best(progress.epoch, val_top1)
+            self._checkpoints.save_best("best", self._setup.network, progress)
+        if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 : progress.stage + 2]):
+            self._checkpoints.save_best("stage-best", self._setup.network, progress)
         if not partial:
             self._schedule.epoch_done(val_top1)
             progress.epoch, progress.step = progress.epoch + 1, 0
@@ -231,7 +244,7 @@ class Trainer:
         self._save_last()
 
     def _evaluate(self, split: Literal["val", "test"]) -> Sums:
-        images = self._setup.data.val if split == "val" else self._setup.data.test
+        inputs = self._feed.held_out(split, self._report_features)
         next_event = time.monotonic() + Pace.SHORTEST_S
 
         def progress(done: int) -> None:
@@ -239,48 +252,28 @@ class Trainer:
             self._controls.poll()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + Pace.SHORTEST_S
-                self._journal.write(EvaluationProgressed(split=split, done=done, total=len(images)))
+                self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
 
         return evaluate(
-            self._setup.network,
-            images,
-            self._setup.plain_transform,
+            inputs.network,
+            inputs.split,
+            inputs.transform,
             self._setup.criterion,
             batch_size=self._setup.eval_batch_size,
             autocast=self._setup.autocast,
             progress=progress,
         )
 
-    # --- checkpoints -------------------------------------------------------------------------------
+    def _report_features(self, event: DataProgressed) -> None:
+        self._journal.write(event)
+        self._controls.poll()
+
+    def _report_until_stopped(self, event: DataProgressed) -> None:
+        self._report_features(event)
+        self._raise_if_stopped()
 
     def _save_last(self) -> None:
-        self._write("last", self._state())
-        self._saved_at = time.monotonic()
-
-    def _save_best(self, epoch: int, val_top1: float) -> None:
-        content = {
-            "format": _FORMAT,
-            "network": self._setup.network.state_dict(),
-            "epoch": epoch,
-            "val_top1": val_top1,
-            "class_names": list(self._setup.data.class_names),
-        }
-        self._write("best", content, val_top1)
-
-    def _write(self, kind: Literal["last", "best"], content: dict[str, Any], val_top1: float | None = None) -> None:
-        path, started = self._folder.checkpoints / f"{kind}.pt", time.monotonic()
-        num_bytes = checkpoint.save(content, path, keep_previous=kind == "last")
-        self._journal.write(
-            CheckpointSaved(
-                kind=kind,
-                path=f"checkpoints/{path.name}",
-                epoch=self.progress.epoch,
-                global_step=self.progress.global_step,
-                num_bytes=num_bytes,
-                seconds=time.monotonic() - started,
-                val_top1=val_top1,
-            )
-        )
+        self._checkpoints.save_last(self._state(), self.progress)
 
     def _save_on_command(self) -> str:
         self._save_last()
@@ -290,19 +283,8 @@ class Trainer:
 
     def _finish(self) -> RunFinished:
         """Test the best weights and return the last event."""
-        progress = self.progress
-        stopped = progress.epoch <= self._epochs
+        self._controls.stages_left = 0
         test: Sums | None = None
-        if self._folder.best.exists() and not self._setup.data.test_labels_hidden:
-            self._setup.network.load_state_dict(checkpoint.load(self._folder.best)["network"])
+        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._setup.network):
             test = self._evaluate("test")
-        return RunFinished(
-            outcome="stopped" if stopped else "completed",
-            reason=self._controls.stop_reason if stopped else f"all {self._epochs} epochs are trained",
-            epoch=min(progress.epoch, self._epochs),
-            global_step=progress.global_step,
-            best_epoch=progress.best_epoch,
-            best_val_top1=progress.best_val_top1,
-            test_loss=test.mean_loss() if test else None,
-            test_top1=test.top1() if test else None,
-        )
+        return run_finished(self.progress, len(self._plan), self._controls.stop_reason, test)

@@ -1,6 +1,5 @@
 """The loop itself, in this process, on a few images: what it reads back, what it journals, where it stops."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +9,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.data.augment import plain_transform, train_transform
-from engine.data.sets import DataSet, ImageSplit
-from engine.models.build import build
 from engine.runs import events
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter, read_events
-from engine.training.controls import Controls
-from engine.training.device import autocast
+from engine.runs.journal import read_events
 from engine.training.pace import Pace
 from engine.training.progress import num_batches
-from engine.training.setup import Setup
-from engine.training.trainer import Trainer
 from presets import schema
-
-PRESET = schema.Preset(
-    title="Test",
-    data=schema.Data(dataset="shapes100", normalize="half"),
-    model=schema.BaseNet(),
-    train=schema.Train(
-        epochs=2, batch_size=8, augment=(schema.RandomCrop(padding=4), schema.HorizontalFlip()), precision="fp32"
-    ),
-    optimizer=schema.Sgd(lr=0.01, momentum=0.9),
-)
-CPU = torch.device("cpu")
-
-
-def images(num_images: int, seed: int) -> ImageSplit:
-    generator = torch.Generator().manual_seed(seed)
-    return ImageSplit(
-        torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator),
-        torch.randint(100, (num_images,), generator=generator),
-    )
-
-
-def make(tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, **data: Any) -> tuple[Trainer, RunFolder]:
-    folder = RunFolder(tmp_path)
-    folder.checkpoints.mkdir()
-    info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
-    dataset = DataSet(
-        name="random", source="a test", generated=True, train=images(num_train, 1), val=images(16, 2),
-        test=images(16, 3), class_names=tuple(map(str, range(100))), **data,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    setup = Setup(
-        info=info, device=CPU, precision="fp32", data=dataset,
-        network=build(preset.model, 100, preset.data.image_size).to(memory_format=torch.channels_last),
-        criterion=nn.CrossEntropyLoss(), train_transform=train_transform(preset.train.augment, preset.data),
-        plain_transform=plain_transform(preset.data), autocast=autocast(CPU, "fp32"),
-    )  # fmt: skip
-    journal = EventWriter(folder.events)
-    return Trainer(setup, folder, journal, Controls(folder, journal)), folder
+from tests.tiny_trainer import CPU, PRESET, make
 
 
 class HostReads(TorchDispatchMode):
@@ -81,11 +35,12 @@ class HostReads(TorchDispatchMode):
 def test_two_hundred_steps_read_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _folder = make(tmp_path, num_train=1600)
     monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
     trainer._begin_epoch()
     with HostReads() as reads:
         order = torch.arange(1600)
         for start in range(0, 1600, 8):
-            trainer._train_batch(order[start : start + 8])
+            trainer._train_batch(inputs, order[start : start + 8])
         assert reads.num_reads == 0
         torch.ones(1).item()
         assert reads.num_reads == 1  # the counter sees what it should
@@ -118,9 +73,9 @@ def test_steps_add_up_to_the_epoch(tmp_path: Path) -> None:
 def test_every_image_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _folder = make(tmp_path, num_train=81)
     seen: list[int] = []
-    monkeypatch.setattr(trainer, "_train_batch", lambda rows: seen.extend(rows.tolist()))
+    monkeypatch.setattr(trainer, "_train_batch", lambda _inputs, rows: seen.extend(rows.tolist()))
     trainer._begin_epoch()
-    trainer._train_epoch()
+    trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
     assert len(seen) == len(set(seen)) == 80  # the 81st would be a batch of one, which BatchNorm cannot use
 
 

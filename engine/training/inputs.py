@@ -1,0 +1,127 @@
+"""What the loop goes through: a split's images and the network; or, behind a frozen backbone, features and a head.
+
+A frozen backbone gives the same features for the same image every time, so where its input is not augmented
+they are computed once a split and reused, and only the last layer is run. With `train.feature_views = K` the
+same is done for K augmented views of every training image, of which each epoch draws one an image.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.augment import train_transform
+from engine.data.progress import Progress, Report
+from engine.data.sets import ImageSplit
+from engine.training.randomness import reseed, seed_at
+from engine.training.setup import Setup
+from presets.plan import PlannedStage
+from presets.schema import Resnet18, Resnet50
+
+
+class Inputs(NamedTuple):
+    """A split as the part of the network sees it that is computed every time.
+
+    Attributes:
+        network: to logits [B, C]: the whole network, or only its last layer.
+        split: labels, and images uint8 [N, 3, H, W] or in their place features float [N, F] or [N, K, F].
+        transform: from a batch of `split.images` to what `network` takes; may draw random numbers.
+    """
+
+    network: nn.Module
+    split: ImageSplit
+    transform: Callable[[Tensor], Tensor]
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (or features) and labels at `rows` (int64 [B], where the images are), on the labels' device.
+
+        Where the images do not fit there they come from the host in pinned memory, so that nothing waits.
+        """
+        images, labels = self.split.images, self.split.labels
+        batch, device = images.index_select(0, rows), labels.device
+        if batch.device != device:
+            batch, rows = batch.pin_memory().to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        return batch, labels.index_select(0, rows)
+
+
+class _Frozen(Protocol):
+    fc: nn.Module
+
+    def features(self, images: Tensor) -> Tensor: ...
+
+
+class Feed:
+    """Hands out the inputs of a run's splits, computing features where that is done once."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        model = setup.info.preset.model
+        self._is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
+        self._held_out: dict[str, Inputs] = {}
+
+    def train(self, stage: PlannedStage, number: int, report: Report) -> Inputs:
+        """Return the inputs of a stage's epochs.
+
+        Args:
+            stage: with its augmentation.
+            number: the stage's, from 0; decides the random views.
+            report: is told of progress with features; what it raises comes through.
+        """
+        setup = self._setup
+        views = setup.info.preset.train.feature_views if stage.is_augmented else 1
+        transform = train_transform(stage.augment, setup.info.preset.data)
+        if not self._is_frozen or views is None:
+            return Inputs(setup.network, setup.data.train, transform)
+        return self._of_features(setup.data.train, transform, views, f"train/{number}", report)
+
+    def held_out(self, name: str, report: Report) -> Inputs:
+        """Return the inputs of the split `name`, val or test; see `train`."""
+        setup = self._setup
+        split = setup.data.val if name == "val" else setup.data.test
+        if not self._is_frozen:
+            return Inputs(setup.network, split, setup.plain_transform)
+        if name not in self._held_out:
+            self._held_out[name] = self._of_features(split, setup.plain_transform, 1, name, report)
+        return self._held_out[name]
+
+    def _of_features(
+        self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report
+    ) -> Inputs:
+        network = cast(_Frozen, self._setup.network)
+        progress = Progress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
+        seen = [self._one_view(network, split, transform, (name, view), progress) for view in range(views)]
+        progress.finish()
+        if views == 1:
+            return Inputs(network.fc, ImageSplit(seen[0], split.labels), _as_it_is)
+        return Inputs(network.fc, ImageSplit(torch.stack(seen, dim=1), split.labels), _any_view)
+
+    def _one_view(
+        self,
+        network: _Frozen,
+        split: ImageSplit,
+        transform: Callable[[Tensor], Tensor],
+        place: tuple[str, int],
+        progress: Progress,
+    ) -> Tensor:
+        """Return the features of every image once: [N, F] on the device, in the dtype of the forward pass."""
+        setup, size = self._setup, self._setup.eval_batch_size
+        features = []
+        for start in range(0, len(split), size):
+            reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
+            images = split.images[start : start + size].to(setup.device)
+            with torch.no_grad(), setup.autocast():
+                features.append(network.features(transform(images)))
+            progress.advance(len(images))
+        return torch.cat(features)
+
+
+def _as_it_is(features: Tensor) -> Tensor:
+    return features
+
+
+def _any_view(features: Tensor) -> Tensor:
+    """Return one view drawn for every image: [B, F] of [B, K, F]."""
+    batch, views = features.shape[:2]
+    drawn = torch.randint(views, (batch,), device=features.device)
+    return features[torch.arange(batch, device=features.device), drawn]

@@ -1,0 +1,76 @@
+"""What the loop has done, put into events: pure functions of its progress, its plan and its sums."""
+
+from collections.abc import Sequence
+
+from engine.runs.events import EpochCompleted, RunFinished, StageStarted, StepsTrained
+from engine.training.metrics import Sums
+from engine.training.pace import Window
+from engine.training.progress import Progress
+from presets.plan import PlannedStage
+
+
+def stage_started(progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int) -> StageStarted:
+    """Return the event of the stage under way; the epochs planned count from where it really began."""
+    number, first_epoch = progress.stage, progress.stage_first_epoch
+    return StageStarted(
+        stage=number,
+        num_stages=len(plan),
+        name=plan[number].name,
+        first_epoch=first_epoch,
+        epochs=plan[number].epochs,
+        steps_per_epoch=steps_per_epoch,
+        total_epochs=first_epoch - 1 + sum(stage.epochs for stage in plan[number:]),
+    )
+
+
+def steps_trained(progress: Progress, window: Window, step: int, lr: float) -> StepsTrained:
+    """Return the event for what was trained in `window`, which ends after `step` batches of this epoch."""
+    return StepsTrained(
+        epoch=progress.epoch,
+        step=step,
+        global_step=progress.global_step - (progress.step - step),
+        num_steps=window.num_steps,
+        num_images=window.sums.num_images,
+        loss=window.sums.mean_loss(),
+        top1=window.sums.top1(),
+        lr=lr,
+        images_per_s=window.images_per_s,
+    )
+
+
+def epoch_completed(
+    progress: Progress, train: Sums, val: Sums, *, lr: float, seconds: float, is_best: bool, partial: bool
+) -> EpochCompleted:
+    """Return the event of the epoch under way, trained and validated."""
+    return EpochCompleted(
+        epoch=progress.epoch,
+        stage=progress.stage,
+        global_step=progress.global_step,
+        train_loss=train.mean_loss(),
+        train_top1=train.top1(),
+        val_loss=val.mean_loss(),
+        val_top1=val.top1(),
+        lr=lr,
+        seconds=seconds,
+        is_best=is_best,
+        partial=partial,
+    )
+
+
+def run_finished(progress: Progress, num_stages: int, stop_reason: str, test: Sums | None) -> RunFinished:
+    """Return the last event of a run that came to its end or was stopped."""
+    is_complete = progress.stage == num_stages
+    num_epochs = progress.epoch if progress.step else progress.epoch - 1
+    trained = f"all {num_epochs} epochs are trained"
+    if num_stages > 1:
+        trained = f"all {num_stages} stages are trained, {num_epochs} epochs"
+    return RunFinished(
+        outcome="completed" if is_complete else "stopped",
+        reason=trained if is_complete else stop_reason,
+        epoch=num_epochs,
+        global_step=progress.global_step,
+        best_epoch=progress.best_epoch,
+        best_val_top1=progress.best_val_top1,
+        test_loss=test.mean_loss() if test else None,
+        test_top1=test.top1() if test else None,
+    )

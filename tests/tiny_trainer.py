@@ -1,0 +1,58 @@
+"""A trainer in this process on a few random images, as a preset says: quick enough for unit tests."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.data.augment import plain_transform
+from engine.data.sets import DataSet, ImageSplit
+from engine.models.build import build
+from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.journal import EventWriter
+from engine.training.controls import Controls
+from engine.training.device import autocast
+from engine.training.setup import Setup
+from engine.training.trainer import Trainer
+from presets import schema
+
+PRESET = schema.Preset(
+    title="Test",
+    data=schema.Data(dataset="shapes100", normalize="half"),
+    model=schema.BaseNet(),
+    train=schema.Train(
+        epochs=2, batch_size=8, augment=(schema.RandomCrop(padding=4), schema.HorizontalFlip()), precision="fp32"
+    ),
+    optimizer=schema.Sgd(lr=0.01, momentum=0.9),
+)
+CPU = torch.device("cpu")
+
+
+def random_images(num_images: int, seed: int) -> ImageSplit:
+    generator = torch.Generator().manual_seed(seed)
+    return ImageSplit(
+        torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator),
+        torch.randint(100, (num_images,), generator=generator),
+    )
+
+
+def make(tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, **data: Any) -> tuple[Trainer, RunFolder]:
+    """Return a trainer of `preset` on random images, and its run's folder, which may hold a run to resume."""
+    folder = RunFolder(tmp_path)
+    folder.path.mkdir(exist_ok=True)
+    folder.checkpoints.mkdir(exist_ok=True)
+    info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
+    dataset = DataSet(
+        name="random", source="a test", generated=True, train=random_images(num_train, 1), val=random_images(16, 2),
+        test=random_images(16, 3), class_names=tuple(map(str, range(100))), **data,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    setup = Setup(
+        info=info, device=CPU, precision="fp32", data=dataset,
+        network=build(preset.model, 100, preset.data.image_size).to(memory_format=torch.channels_last),
+        criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data), autocast=autocast(CPU, "fp32"),
+    )  # fmt: skip
+    journal = EventWriter(folder.events)
+    return Trainer(setup, folder, journal, Controls(folder, journal)), folder
