@@ -2,8 +2,9 @@
 
 python -m benchmarks.frozen [--images 600] [--size 64] [--epochs 10] [--rounds 1]
 
-Both runs train a new last layer on ResNet-50 (random weights: speed does not depend on them) through the
-worker, journal and all. The one without caching has a flip that never flips, which counts as augmentation
+Both runs train a new last layer on ResNet-50 (random weights: speed does not depend on them; the last
+BatchNorm of every block at 0, which keeps features of an untrained network from growing without bound)
+through the worker, journal and all. The one without caching has a flip that never flips, which counts as augmentation
 and changes no image, so both must end with the same weights. Time is from StageStarted to RunFinished.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from engine.runs.folder import RunFolder
 from engine.runs.journal import read_events
@@ -24,7 +26,7 @@ from engine.runs.journal import read_events
 _PRESET = """
 title = "Frozen backbone"
 data = {{ dataset = "class-folders", path = "{path}", image_size = {size}, normalize = "half" }}
-model = {{ network = "resnet50", frozen = true }}
+model = {{ network = "resnet50", frozen = true, weights = "{weights}" }}
 train = {{ epochs = {epochs}, batch_size = 8, precision = "fp32", augment = [{augment}] }}
 optimizer = {{ name = "sgd", lr = 0.01, momentum = 0.9 }}
 """
@@ -42,12 +44,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _write_images(folder / "images", asked.images, asked.size)
+        torch.manual_seed(0)
+        backbone = ResNet(Bottleneck, [3, 4, 6, 3], zero_init_residual=True)
+        torch.save(backbone.state_dict(), folder / "weights.pt")
         for number in range(asked.rounds):
             heads = {}
             for name, augment in (("cached", ""), ("every time", _FLIP_NOTHING)):
                 preset = folder / f"{name.replace(' ', '-')}.toml"
                 preset.write_text(
-                    _PRESET.format(path=folder / "images", size=asked.size, epochs=asked.epochs, augment=augment)
+                    _PRESET.format(
+                        path=folder / "images",
+                        weights=folder / "weights.pt",
+                        size=asked.size,
+                        epochs=asked.epochs,
+                        augment=augment,
+                    )
                 )
                 run = _train(preset, folder / f"runs-{number}-{preset.stem}")
                 seconds[name].append(_seconds(run))

@@ -4,15 +4,39 @@ Every image draws its own parameters, from torch's default generator of its devi
 the host wait for the device: no value is read back and no shape depends on one.
 """
 
+import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
 from torch import Tensor
 
-from presets.errors import CifartuiError
-from presets.schema import Augmentation, CenterCrop, Data, HorizontalFlip, RandomCrop, Resize
+from engine.data.colour import adjust_brightness, adjust_contrast, adjust_gamma, grayscale
+from engine.data.geometry import (
+    center_crop,
+    check_fits,
+    crop,
+    flip,
+    pad,
+    resize,
+    resize_shorter,
+    resized_crop,
+    rotate,
+)
+from presets.schema import (
+    Augmentation,
+    CenterCrop,
+    ColorJitter,
+    Data,
+    Gamma,
+    Grayscale,
+    HorizontalFlip,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+    Rotation,
+    VerticalFlip,
+)
 
 Transform: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -24,6 +48,8 @@ _MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 """Means and standard deviations of red, green and blue in [0, 1]; cifar100: of its training images."""
+_ATTEMPTS = 10
+"""Boxes drawn for an image before the central one is taken, as torchvision does."""
 
 
 def train_transform(augment: tuple[Augmentation, ...], data: Data) -> Transform:
@@ -50,118 +76,106 @@ def train_transform(augment: tuple[Augmentation, ...], data: Data) -> Transform:
 
 
 def plain_transform(data: Data) -> Transform:
-    """Return what validation and test images go through: resized where needed, and normalised.
+    """Return what validation and test images go through: `data.evaluate`, the final resize, normalisation.
 
     See `train_transform` for shapes and types.
     """
-    return train_transform((), data)
+    return train_transform(data.evaluate, data)
 
 
 def _step(operation: Augmentation, image_size: int) -> Transform:
-    if isinstance(operation, Resize):
-        shorter = operation.size or max(1, round(image_size * operation.scale))
-        return lambda images: resize_shorter(images, shorter)
-    if isinstance(operation, CenterCrop):
-        side = operation.size or image_size
-        return lambda images: center_crop(images, side)
-    if isinstance(operation, RandomCrop):
-        side, padding, fill = operation.size or image_size, operation.padding, operation.fill
-        return lambda images: _random_crop(pad(images, padding, fill), side)
-    return lambda images: _random_flip(images, operation)
+    """Return an operation as a function of a batch, which draws what is random in it for every image."""
+    match operation:
+        case Resize():
+            shorter = operation.size or max(1, round(image_size * operation.scale))
+            return lambda images: resize_shorter(images, shorter)
+        case CenterCrop():
+            return lambda images: center_crop(images, operation.size or image_size)
+        case RandomCrop():
+            return lambda images: _random_crop(
+                pad(images, operation.padding, operation.fill), operation.size or image_size
+            )
+        case RandomResizedCrop():
+            return lambda images: resized_crop(images, draw_boxes(images, operation), operation.size or image_size)
+        case HorizontalFlip():
+            return lambda images: flip(images, _happens(images, operation.p), 3)
+        case VerticalFlip():
+            return lambda images: flip(images, _happens(images, operation.p), 2)
+        case Rotation():
+            limit = operation.degrees
+            return lambda images: rotate(images, _uniform(images, -limit, limit), operation.interpolation)
+        case ColorJitter():
+            return lambda images: _jitter(images, operation)
+        case Gamma():
+            return lambda images: adjust_gamma(images, _uniform(images, operation.low, operation.high))
+        case Grayscale():
+            return lambda images: _sometimes(grayscale(images), images, operation.p)
+
+
+def _uniform(images: Tensor, low: float, high: float) -> Tensor:
+    """Return a number for every image, drawn between `low` and `high`: float32 [B]."""
+    return torch.rand(len(images), device=images.device) * (high - low) + low
+
+
+def _happens(images: Tensor, p: float) -> Tensor:
+    """Return for every image whether a thing of probability `p` happens to it: bool [B]."""
+    return torch.rand(len(images), device=images.device) < p
 
 
 def _random_crop(images: Tensor, size: int) -> Tensor:
-    _check_fits(images, size)
+    check_fits(images, size)
     batch, device = len(images), images.device
     top = torch.randint(images.shape[2] - size + 1, (batch,), device=device)
     left = torch.randint(images.shape[3] - size + 1, (batch,), device=device)
     return crop(images, top, left, size)
 
 
-def _random_flip(images: Tensor, operation: HorizontalFlip) -> Tensor:
-    return flip(images, torch.rand(len(images), device=images.device) < operation.p)
-
-
-def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cut a square out of every image.
-
-    Args:
-        images: [B, C, H, W].
-        top: int64 [B] in [0, H - size].
-        left: int64 [B] in [0, W - size].
-        size: side of the squares.
-
-    Returns:
-        [B, C, size, size].
-    """
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view of every square that could be cut
-    return windows[torch.arange(len(images), device=images.device), :, top, left]
-
-
-def flip(images: Tensor, is_flipped: Tensor) -> Tensor:
-    """Mirror left and right the images ([B, C, H, W]) for which `is_flipped` (bool [B]) is true."""
-    batch = len(images)
-    both = torch.cat((images, images.flip(3)))  # choosing whole images from both is faster than torch.where
-    return both.index_select(0, torch.arange(batch, device=images.device) + is_flipped * batch)
-
-
-def pad(images: Tensor, padding: int, fill: Literal["zeros", "reflect"]) -> Tensor:
-    """Return images ([B, C, H, W]) with `padding` more pixels on every side: black, or mirrored at the edge.
-
-    Raises:
-        CifartuiError: an image is too small to be mirrored so far.
-    """
-    if padding == 0:
-        return images
-    if fill == "zeros":
-        return F.pad(images, (padding, padding, padding, padding))
-    if padding >= min(images.shape[2:]):
-        raise CifartuiError(
-            f"random-crop cannot mirror {padding} pixels of images of {images.shape[3]}×{images.shape[2]}; "
-            'use less padding, or fill = "zeros".'
-        )
-    for dimension in (2, 3):  # torch has no reflection of uint8
-        size = images.shape[dimension]
-        places = torch.arange(-padding, size + padding, device=images.device).abs()
-        images = images.index_select(dimension, (size - 1) - (size - 1 - places).abs())
+def _jitter(images: Tensor, operation: ColorJitter) -> Tensor:
+    brightness, contrast = operation.brightness, operation.contrast
+    if brightness:
+        images = adjust_brightness(images, _uniform(images, 1 - brightness, 1 + brightness))
+    if contrast:
+        images = adjust_contrast(images, _uniform(images, 1 - contrast, 1 + contrast))
     return images
 
 
-def center_crop(images: Tensor, size: int) -> Tensor:
-    """Return the middle square of `size` pixels of images ([B, C, H, W]).
+def _sometimes(changed: Tensor, images: Tensor, p: float) -> Tensor:
+    return changed if p == 1 else torch.where(_happens(images, p).view(-1, 1, 1, 1), changed, images)
 
-    Raises:
-        CifartuiError: the images are smaller.
+
+def draw_boxes(images: Tensor, operation: RandomResizedCrop) -> Tensor:
+    """Return a box for every image of `images` ([B, C, H, W]) to crop: int64 [B, 4], top, left, height, width.
+
+    As in torchvision: area uniform in `scale`, logarithm of width over height uniform in `ratio`, the first
+    of ten draws that fits the image, else the largest central box with an allowed ratio. All ten are drawn
+    at once, so that nothing depends on which of them fit.
     """
-    _check_fits(images, size)
-    top, left = (round((side - size) / 2) for side in images.shape[2:])
-    return images[:, :, top : top + size, left : left + size]
+    batch, (height, width), device = len(images), images.shape[2:], images.device
+    area = _between(operation.scale, (batch, _ATTEMPTS), device) * (height * width)
+    low, high = operation.ratio
+    ratio = _between((math.log(low), math.log(high)), (batch, _ATTEMPTS), device).exp()
+    widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    central_height = min(height, max(1, round(width / low)))
+    central_width = min(width, max(1, round(height * high)))
+    first = fits.int().argmax(1, keepdim=True)
+    any_fits = fits.any(1)
+    box_width = torch.where(any_fits, widths.gather(1, first).squeeze(1), central_width)
+    box_height = torch.where(any_fits, heights.gather(1, first).squeeze(1), central_height)
+    top_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
+    left_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
+    top = _place(top_share, height - box_height)
+    left = _place(left_share, width - box_width)
+    return torch.stack((top, left, box_height, box_width), dim=1).long()
 
 
-def resize_shorter(images: Tensor, shorter: int) -> Tensor:
-    """Return images ([B, C, H, W]) whose shorter side has `shorter` pixels: float32 where they change."""
-    height, width = images.shape[2:]
-    if height <= width:
-        return resize(images, shorter, int(shorter * width / height))
-    return resize(images, int(shorter * height / width), shorter)
+def _between(limits: tuple[float, float], shape: tuple[int, int], device: torch.device) -> Tensor:
+    return torch.rand(shape, device=device) * (limits[1] - limits[0]) + limits[0]
 
 
-def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Return images ([B, C, H, W], values 0 to 255) in another size, antialiased bilinear.
-
-    They come back as float32 in the same range, or as they are where the size is theirs already.
-    """
-    if images.shape[2:] == (height, width):
-        return images
-    return F.interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True)
-
-
-def _check_fits(images: Tensor, size: int) -> None:
-    if min(images.shape[2:]) < size:
-        raise CifartuiError(
-            f"A crop of {size}×{size} does not fit into images of {images.shape[3]}×{images.shape[2]}; "
-            "put a resize before it, or use a smaller size or more padding."
-        )
+def _place(share: Tensor, last: Tensor) -> Tensor:
+    """Return whole numbers from 0 to `last`, uniform where `share` is uniform in [0, 1)."""
+    return torch.minimum((share * (last + 1)).floor(), last)
 
 
 class _Finish:

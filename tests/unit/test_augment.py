@@ -8,16 +8,36 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import functional as reference
 
-from engine.data import augment
+from engine.data import geometry
 from engine.data.augment import plain_transform, train_transform
 from presets.errors import CifartuiError
-from presets.schema import Augmentation, CenterCrop, Data, HorizontalFlip, RandomCrop, Resize
+from presets.schema import (
+    Augmentation,
+    CenterCrop,
+    ColorJitter,
+    Data,
+    Gamma,
+    Grayscale,
+    HorizontalFlip,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+    Rotation,
+    VerticalFlip,
+)
 
 ALL: tuple[Augmentation, ...] = (
     HorizontalFlip(),
     RandomCrop(padding=4),
     Resize(scale=1.25),
     RandomCrop(padding=2, fill="reflect"),
+    VerticalFlip(),
+    Rotation(degrees=20),
+    Rotation(degrees=180, interpolation="bilinear"),
+    ColorJitter(brightness=0.2, contrast=0.2),
+    Gamma(),
+    Grayscale(p=0.5),
+    RandomResizedCrop(size=30),
     CenterCrop(size=24),
 )
 
@@ -46,7 +66,7 @@ def pixels(normalised: Tensor) -> Tensor:
 def test_crops_are_those_of_torchvision() -> None:
     images = batch()
     top, left = torch.randint(9, (16,)), torch.randint(9, (16,))
-    cropped = augment.crop(images, top, left, 24)
+    cropped = geometry.crop(images, top, left, 24)
     for index, image in enumerate(images):
         assert torch.equal(cropped[index], reference.crop(image, int(top[index]), int(left[index]), 24, 24))
 
@@ -54,37 +74,38 @@ def test_crops_are_those_of_torchvision() -> None:
 def test_flips_are_those_of_torchvision() -> None:
     images = batch()
     is_flipped = torch.arange(16) % 3 == 0
-    flipped = augment.flip(images, is_flipped)
+    flipped, upended = geometry.flip(images, is_flipped), geometry.flip(images, is_flipped, 2)
     for index, image in enumerate(images):
         assert torch.equal(flipped[index], reference.hflip(image) if is_flipped[index] else image)
+        assert torch.equal(upended[index], reference.vflip(image) if is_flipped[index] else image)
 
 
 @pytest.mark.parametrize(("fill", "mode"), [("zeros", "constant"), ("reflect", "reflect")])
 @pytest.mark.parametrize("padding", [1, 4, 31])
 def test_padding_is_that_of_torchvision(fill: Any, mode: str, padding: int) -> None:
     images = batch(4)
-    assert torch.equal(augment.pad(images, padding, fill), reference.pad(images, [padding], padding_mode=mode))
+    assert torch.equal(geometry.pad(images, padding, fill), reference.pad(images, [padding], padding_mode=mode))
 
 
 @pytest.mark.parametrize("size", [1, 15, 24, 32])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 40)])
 def test_centre_crops_are_those_of_torchvision(size: int, height: int, width: int) -> None:
     images = batch(2, height, width)
-    assert torch.equal(augment.center_crop(images, size), reference.center_crop(images, [size]))
+    assert torch.equal(geometry.center_crop(images, size), reference.center_crop(images, [size]))
 
 
 @pytest.mark.parametrize("shorter", [8, 20, 32, 47, 128])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 48), (50, 32)])
 def test_resized_images_are_within_two_grey_levels_of_torchvision(shorter: int, height: int, width: int) -> None:
     images = batch(3, height, width)
-    ours = augment.resize_shorter(images, shorter)
+    ours = geometry.resize_shorter(images, shorter)
     theirs = reference.resize(images, [shorter], antialias=True)
     assert ours.shape == theirs.shape
     assert (ours.float() - theirs.float()).abs().max() <= 2
 
 
 def test_enlarged_images_keep_their_range() -> None:
-    resized = augment.resize(batch(), 100, 100)
+    resized = geometry.resize(batch(), 100, 100)
     assert resized.min() >= 0
     assert resized.max() <= 255
 
