@@ -1,17 +1,18 @@
 """A preset's [model] table made into a network, with the sizes checked first.
 
-Knows nothing of data, devices or training. BaseNet and VGG are flat `nn.Sequential`s, row by row as the
-report's tables print them; torchvision, which takes seconds to import, is touched only for ResNet-50.
+Knows nothing of data, devices or training. BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row
+as the report's tables print them; torchvision, which takes seconds to import, is touched only for its ResNets.
 """
-
-from itertools import pairwise
 
 import msgspec
 import torch
 from torch import nn
 
+from engine.models.googlenet import GoogLeNet
+from engine.models.resnet_v2 import resnet_v2
+from engine.models.vgg import vgg
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Model, Resnet50, Vgg
+from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 _BASENET_IMAGE_SIZE = 32
 
@@ -36,20 +37,27 @@ def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
         case BaseNet():
             return _basenet(num_classes, image_size)
         case Vgg():
-            return _vgg(model, num_classes, image_size)
-        case Resnet50():
-            from engine.models.resnet import resnet50
+            return vgg(model, num_classes, image_size)
+        case Resnet18() | Resnet50():
+            from engine.models.resnet import resnet
 
-            network: nn.Module = resnet50(model, num_classes)
+            network: nn.Module = resnet(model, num_classes)
             return network
+        case Googlenet():
+            return GoogLeNet(num_classes)
+        case ResnetV2():
+            return resnet_v2(model, num_classes)
 
 
 def sketch(model: Model, num_classes: int, image_size: int) -> nn.Module:
     """Return the network of `build` on the meta device: shapes only, no memory, no pretrained weights read."""
-    if isinstance(model, Resnet50):
-        model = msgspec.structs.replace(model, weights=None)
     with torch.device("meta"):
-        return build(model, num_classes, image_size)
+        return build(without_weights(model), num_classes, image_size)
+
+
+def without_weights(model: Model) -> Model:
+    """Return the table with random weights in place of pretrained ones, so that building it reads no file."""
+    return msgspec.structs.replace(model, weights=None) if isinstance(model, Resnet18 | Resnet50) else model
 
 
 def _basenet(num_classes: int, image_size: int) -> nn.Sequential:
@@ -70,43 +78,3 @@ def _basenet(num_classes: int, image_size: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(50, num_classes),
     )
-
-
-def _vgg(model: Vgg, num_classes: int, image_size: int) -> nn.Sequential:
-    size = _pooled_size(model, image_size)
-    layers: list[nn.Module] = []
-    channels = 3
-    for block, pool in zip(model.blocks, model.pools, strict=True):
-        for width in block:
-            layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-        if pool == "max":
-            layers.append(nn.MaxPool2d(2))
-        elif pool == "avg":
-            layers.append(nn.AdaptiveAvgPool2d(1))
-    layers.append(nn.Flatten())
-    widths = (channels * size**2, *model.head)
-    for num_in, num_out in pairwise(widths):
-        layers += [nn.Linear(num_in, num_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
-
-
-def _pooled_size(model: Vgg, image_size: int) -> int:
-    """Return the side in pixels of what the last block hands to the head; raise where the parts do not fit."""
-    if len(model.pools) != len(model.blocks):
-        raise CifartuiError(
-            f"The network has {len(model.blocks)} blocks but {len(model.pools)} pools: "
-            'set model.pools to one of "max", "none" or "avg" for every block.'
-        )
-    if "avg" in model.pools[:-1]:
-        raise CifartuiError(
-            'An average pool to 1×1 can only follow the last block: set the "avg" before it in model.pools '
-            'to "max" or "none".'
-        )
-    num_halvings = model.pools.count("max")
-    if image_size < 2**num_halvings:
-        raise CifartuiError(
-            f"Images of {image_size}×{image_size} pixels are too small for {num_halvings} maximum pools: "
-            f"set data.image_size to at least {2**num_halvings}, or take pools out of model.pools."
-        )
-    return 1 if model.pools[-1] == "avg" else image_size // 2**num_halvings

@@ -1,40 +1,36 @@
-"""torchvision's ResNet-50 for any number of classes: random or pretrained, whole or with a frozen backbone.
+"""torchvision's ResNets for any number of classes: random or pretrained, whole or with a frozen backbone.
 
 Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
 """
 
+from typing import Any, Literal
+
 import torch
-from torch import Tensor
-from torchvision.models.resnet import Bottleneck, ResNet
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from engine.models.weights import load_weights
-from presets.schema import Resnet50
-
-_BLOCKS = [3, 4, 6, 3]
+from presets.schema import Resnet18, Resnet50
 
 
-class FrozenResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvision carries no types
-    """A ResNet of which only the last layer, `fc`, trains.
+class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvision carries no types
+    """A ResNet which, with the small stem, begins with a 3×3 convolution of stride 1 and no pool.
 
-    The backbone stays in eval mode, so that BatchNorm uses its stored statistics and leaves them alone,
-    and runs without gradients. Its state dict has the same keys as that of the whole network.
+    A 32 px image then reaches the first block at 32 px, not at 8 (He et al. 2015, arXiv:1512.03385, section 4.2).
     """
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(Bottleneck, _BLOCKS, num_classes=num_classes)
-        self.requires_grad_(False)
-        self.fc.requires_grad_(True)
+    def __init__(
+        self, block: Any, num_blocks: list[int], num_classes: int, stem: Literal["imagenet", "small"] = "imagenet"
+    ) -> None:
+        super().__init__(block, num_blocks, num_classes=num_classes)
+        if stem == "small":
+            self.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.maxpool = nn.Identity()
 
-    def train(self, mode: bool = True) -> "FrozenResNet":
-        """Set the training mode of `fc`; the backbone is left in eval mode."""
-        super().train(False)
-        self.training = mode
-        self.fc.train(mode)
-        return self
-
-    @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's features (N, 2048) of float images (N, 3, height, width)."""
+        """Return what the last layer, `fc`, is given (N, F) for float images (N, 3, height, width)."""
         images = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         images = self.layer4(self.layer3(self.layer2(self.layer1(images))))
         return torch.flatten(self.avgpool(images), 1)
@@ -45,13 +41,42 @@ class FrozenResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvision c
         return logits
 
 
-def resnet50(model: Resnet50, num_classes: int) -> ResNet:
-    """Return ResNet-50 with `num_classes` outputs and the weights that `model` names.
+class FrozenResNet(SmallStemResNet):
+    """A ResNet of which only the last layer, `fc`, trains.
+
+    The backbone is in eval mode from the beginning, so that BatchNorm uses its stored statistics and leaves
+    them alone, and runs without gradients. Its state dict has the same keys as that of the whole network.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.requires_grad_(False)
+        self.fc.requires_grad_(True)
+        self.train()
+
+    def train(self, mode: bool = True) -> "FrozenResNet":
+        """Set the training mode of `fc`; the backbone is left in eval mode."""
+        super().train(False)
+        self.training = mode
+        self.fc.train(mode)
+        return self
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the last layer, `fc`, is given (N, F) for float images (N, 3, height, width)."""
+        return super().features(images)
+
+
+def resnet(model: Resnet18 | Resnet50, num_classes: int) -> SmallStemResNet:
+    """Return ResNet-18 or ResNet-50 with `num_classes` outputs and the weights that `model` names.
 
     Raises:
         CifartuiError: The weights are unknown, out of reach, damaged, or of another network.
     """
-    network = FrozenResNet(num_classes) if model.frozen else ResNet(Bottleneck, _BLOCKS, num_classes=num_classes)
+    is_50 = isinstance(model, Resnet50)
+    block, num_blocks = (Bottleneck, [3, 4, 6, 3]) if is_50 else (BasicBlock, [2, 2, 2, 2])
+    kind = FrozenResNet if model.frozen else SmallStemResNet
+    network = kind(block, num_blocks, num_classes, model.stem)
     if model.weights is not None:
-        load_weights(network, model.weights)
+        load_weights(network, model.weights, ResNet50_Weights if is_50 else ResNet18_Weights)
     return network

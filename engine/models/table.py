@@ -11,11 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.models.resnet_v2 import StandardisedConv2d
+from engine.models.vgg import Add, Concat
 from engine.runs.events import Layer
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
+    StandardisedConv2d: "conv",
     nn.BatchNorm2d: "BN",
+    nn.BatchNorm1d: "BN",
+    nn.GroupNorm: "GN",
+    nn.Dropout: "dropout",
+    Add: "add",
+    Concat: "concatenate",
     nn.ReLU: "ReLU",
     nn.MaxPool2d: "maxpool",
     nn.AdaptiveAvgPool2d: "adaptive average pool",
@@ -28,7 +36,7 @@ def layer_table(network: nn.Module, image_size: int) -> tuple[Layer, ...]:
     """Return one row for every layer in the order in which one image passes them.
 
     A layer that is passed more than once has a row each time. Sizes are None for vectors, whose length is
-    in the channels. Sums that are no layer of their own (the shortcuts of a ResNet) have no row.
+    in the channels. Sums that are no layer of their own (in the ResNets of torchvision) have no row.
 
     Args:
         network: A module from images (N, 3, image_size, image_size) to logits.
@@ -41,7 +49,7 @@ def layer_table(network: nn.Module, image_size: int) -> tuple[Layer, ...]:
 
     shadow = _on_meta(network)
     for module in shadow.modules():
-        if not any(module.children()):
+        if not any(module.children()) and not isinstance(module, nn.Identity):
             module.register_forward_hook(note)
     _forward(shadow, image_size)
     return tuple(rows)

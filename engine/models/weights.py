@@ -1,4 +1,4 @@
-"""Pretrained ResNet-50 weights: found by torchvision's name or by path, fetched, read safely, and checked.
+"""Pretrained ResNet weights: found by torchvision's name or by path, fetched, read safely, and checked.
 
 Files are opened as tensors only (`weights_only=True`), so that a file from a stranger can run no code.
 Importing this file imports torchvision.
@@ -10,7 +10,7 @@ from typing import Any
 import pooch  # type: ignore[import-untyped,unused-ignore]
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import WeightsEnum
 
 from presets.errors import CifartuiError
 
@@ -19,48 +19,52 @@ _KEYS_NAMED = 3
 _TIMEOUT_S = 30
 
 
-def load_weights(network: nn.Module, weights: str) -> None:
-    """Fill a ResNet-50 with stored weights; a last layer for another number of classes is left as it is.
+def load_weights(network: nn.Module, weights: str, published: type[WeightsEnum]) -> None:
+    """Fill a ResNet with stored weights; a last layer for another number of classes is left as it is.
 
     Args:
         network: A network with torchvision's parameter names, its last layer called `fc`.
         weights: A name of torchvision's (IMAGENET1K_V1, IMAGENET1K_V2), fetched where torch.hub's folder
-            does not hold its file yet, or the path of a state-dict file.
+            does not hold its file yet, or the path of a state-dict file, or of a best.pt of cifartui.
+        published: torchvision's names for this network.
 
     Raises:
         CifartuiError: The weights are unknown, out of reach, damaged, or of another network.
     """
-    path = find_weights(weights)
+    path = find_weights(weights, published)
+    known = published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
     state = _read(path)
     expected = network.state_dict()
     if any(key.startswith(_HEAD) and not _fits(key, state, expected) for key in state):
         state = {key: value for key, value in state.items() if not key.startswith(_HEAD)}
     misshapen = [key for key in state if key in expected and not _fits(key, state, expected)]
     if misshapen:
-        raise CifartuiError(_mismatch(path, f"has other shapes for {_list(misshapen)}"))
+        raise CifartuiError(_mismatch(path, known, f"has other shapes for {_list(misshapen)}"))
     outcome = network.load_state_dict(state, strict=False)
     missing = [key for key in outcome.missing_keys if not key.startswith(_HEAD)]
     if missing:
-        raise CifartuiError(_mismatch(path, f"lacks {_list(missing)}"))
+        raise CifartuiError(_mismatch(path, known, f"lacks {_list(missing)}"))
     if outcome.unexpected_keys:
-        raise CifartuiError(_mismatch(path, f"holds {_list(outcome.unexpected_keys)}, which the network does not have"))
+        raise CifartuiError(
+            _mismatch(path, known, f"holds {_list(outcome.unexpected_keys)}, which the network does not have")
+        )
 
 
-def find_weights(weights: str) -> Path:
+def find_weights(weights: str, published: type[WeightsEnum]) -> Path:
     """Return the file that a torchvision name or a path stands for, downloading it where need be.
 
     Raises:
         CifartuiError: Neither a known name nor a file, or the download failed.
     """
-    if weights in ResNet50_Weights.__members__:
-        url = ResNet50_Weights[weights].url
+    if weights in published.__members__:
+        url = published[weights].url
         path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
         if not path.is_file():
             download(url, path)
         return path
     path = Path(weights).expanduser()
     if not path.is_file():
-        names = ", ".join(known.name for known in ResNet50_Weights)
+        names = ", ".join(known.name for known in published)
         raise CifartuiError(
             f"There are no weights called {weights}: set model.weights to one of {names}, "
             "or to the path of a state-dict file that exists."
@@ -102,6 +106,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which are never loaded. "
             "Delete it and fetch it again, or save it anew with torch.save(network.state_dict(), …)."
         ) from error
+    if isinstance(state, dict) and isinstance(state.get("network"), dict):
+        state = state["network"]  # a checkpoint of cifartui
     if not isinstance(state, dict) or not all(_is_entry(key, value) for key, value in state.items()):
         raise CifartuiError(
             f"{path} is not a state dict, which maps parameter names to tensors: "
@@ -118,8 +124,8 @@ def _fits(key: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> bo
     return key in expected and state[key].shape == expected[key].shape
 
 
-def _mismatch(path: Path, what: str) -> str:
-    return f"{path} does not fit ResNet-50: it {what}. Set model.weights to a file of torchvision's ResNet-50."
+def _mismatch(path: Path, network: str, what: str) -> str:
+    return f"{path} does not fit {network}: it {what}. Set model.weights to a file of torchvision's {network}."
 
 
 def _list(keys: list[str]) -> str:

@@ -137,4 +137,4 @@ def test_a_network_larger_than_memory_is_described_at_once() -> None:
 
 def test_layers_of_no_known_kind_are_called_by_their_class() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Flatten(), nn.Dropout(0.5))
-    assert [layer.kind for layer in layer_table(network, 2)] == ["conv", "SiLU", "flatten", "Dropout"]
+    assert [layer.kind for layer in layer_table(network, 2)] == ["conv", "SiLU", "flatten", "dropout"]

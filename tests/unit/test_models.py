@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import torch
@@ -9,14 +10,18 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.models.build import build, sketch
+from engine.models.googlenet import STAGES
+from engine.models.resnet_v2 import StandardisedConv2d
 from engine.models.table import num_parameters, num_trainable
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Model, Resnet50, Vgg
+from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
 VGG_CUSTOM_5 = Vgg(blocks=(*BLOCKS, (512, 512)), pools=("max", "max", "max", "none", "avg"), head=(4096,))
 VGG_19 = Vgg(blocks=((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4), pools=("max",) * 5, head=(4096, 4096))
+MIX = Vgg(blocks=((4,), (6,)), pools=("max", "max"), shortcuts="add")
+CONCAT_MIX = Vgg(blocks=((4,), (6,)), pools=("max", "avg"), shortcuts="concat", head=(8,))
 TINY = Vgg(blocks=((4,), (6,)), pools=("max", "max"), head=(8,))
 
 
@@ -28,6 +33,14 @@ TINY = Vgg(blocks=((4,), (6,)), pools=("max", "max"), head=(8,))
         (VGG_CUSTOM_5, 100, 128, 11_921_828),
         # torchvision's ResNet-50 has 25,557,032 with a last layer of 2048 × 1000 + 1000
         (Resnet50(), 200, 224, 25_557_032 - 2_049_000 + 2049 * 200),
+        (Resnet18(), 1000, 224, 11_689_512),  # as torchvision states
+        # a 3×3 in place of the 7×7 convolution
+        (Resnet18(stem="small"), 1000, 32, 11_689_512 - 64 * 3 * (49 - 9)),
+        (Resnet50(stem="small"), 1000, 32, 25_557_032 - 64 * 3 * (49 - 9)),
+        (ResnetV2(), 1000, 224, 25_549_352),  # as the paper's authors state for R50x1
+        (ResnetV2(stem="small"), 1000, 32, 25_549_352 - 64 * 3 * (49 - 9)),
+        # convolutions, BatchNorm, a 1×1 projection a block (3 → 4 and 4 → 6), and a head on 6 × 2 × 2 values
+        (MIX, 3, 8, (27 * 4 + 4) + (36 * 6 + 6) + 2 * (4 + 6) + (3 * 4 + 4) + (4 * 6 + 6) + 24 * 3 + 3),
     ],
 )
 def test_parameter_counts(model: Model, num_classes: int, image_size: int, expected: int) -> None:
@@ -47,6 +60,15 @@ def test_parameter_counts(model: Model, num_classes: int, image_size: int, expec
         (Vgg(blocks=((4,),), pools=("avg",)), 1),
         (Resnet50(), 32),
         (Resnet50(frozen=True), 224),
+        (Resnet18(), 32),
+        (Resnet18(stem="small", frozen=True), 32),
+        (Googlenet(), 32),
+        (Googlenet(), 17),
+        (ResnetV2(), 64),
+        (ResnetV2(stem="small"), 32),
+        (MIX, 9),
+        (CONCAT_MIX, 9),
+        (Vgg(blocks=((4,), (4,)), pools=("none", "none"), shortcuts="concat"), 5),
     ],
 )
 def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_size: int) -> None:
@@ -54,7 +76,13 @@ def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_siz
     assert network(torch.empty(2, 3, image_size, image_size, device="meta")).shape == (2, 7)
 
 
-@pytest.mark.parametrize("model", [BaseNet(), VGG_CUSTOM, VGG_CUSTOM_5, Resnet50(), Resnet50(frozen=True)])
+@pytest.mark.parametrize(
+    "model",
+    [
+        BaseNet(), VGG_CUSTOM, VGG_CUSTOM_5, Resnet50(), Resnet50(frozen=True), Resnet18(stem="small"), Googlenet(),
+        ResnetV2(), MIX, CONCAT_MIX, Vgg(blocks=((4,),), pools=("max",), head=(8,), head_batch_norm=True, dropout=0.2),
+    ],
+)  # fmt: skip
 def test_forward_on_a_pretended_gpu(model: Model) -> None:
     with FakeTensorMode(), torch.device("cuda"):
         network = build(model, 100, 32)
@@ -169,3 +197,69 @@ def test_frozen_computes_what_the_whole_network_computes(frozen: nn.Module) -> N
     whole.load_state_dict(frozen.state_dict())
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(9))
     assert torch.equal(frozen.eval()(images), whole(images))
+
+
+def test_frozen_is_in_eval_mode_from_the_beginning() -> None:
+    network = build(Resnet18(frozen=True), 5, 32)
+    assert {name for name, module in network.named_modules() if module.training} == {"", "fc"}
+
+
+def test_googlenet_has_the_parameters_of_its_table() -> None:
+    def convolution(num_in: int, num_out: int, kernel: int) -> int:
+        return num_in * num_out * kernel**2 + 2 * num_out  # BatchNorm's scale and shift
+
+    total, channels = convolution(3, 192, 3), 192
+    for one, three_reduce, three, five_reduce, five, pool in (widths for stage in STAGES for widths in stage):
+        total += convolution(channels, one, 1) + convolution(channels, three_reduce, 1)
+        total += convolution(three_reduce, three, 3) + convolution(channels, five_reduce, 1)
+        total += convolution(five_reduce, five, 3) + convolution(five, five, 3) + convolution(channels, pool, 1)
+        channels = one + three + five + pool
+    assert channels == 1024
+    assert num_parameters(sketch(Googlenet(), 100, 32)) == total + 1024 * 100 + 100
+
+
+def test_he_initialisation_keeps_the_variance_of_relu_networks() -> None:
+    torch.manual_seed(0)
+    network = build(Vgg(blocks=((64, 128),), pools=("avg",), head=(256,), init="he"), 100, 8)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_out = module.weight.shape[0] * module.weight[0, 0].numel()
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+            assert module.bias is not None
+            assert not module.bias.any()
+
+
+def test_the_head_has_what_its_table_asks_for() -> None:
+    network = build(Vgg(blocks=((4,),), pools=("avg",), head=(8, 8), head_batch_norm=True, dropout=0.2), 3, 8)
+    kinds = [type(layer).__name__ for layer in network]  # type: ignore[attr-defined]
+    hidden = ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert kinds[kinds.index("Flatten") + 1 :] == [*hidden, *hidden, "Linear"]
+
+
+@pytest.mark.parametrize("shortcuts", ["add", "concat"])
+def test_a_shortcut_is_a_strided_convolution_around_its_block(shortcuts: Literal["add", "concat"]) -> None:
+    torch.manual_seed(0)
+    block = build(Vgg(blocks=((6,),), pools=("max",), shortcuts=shortcuts), 3, 9)[0]  # type: ignore[index]
+    images = torch.randn(2, 3, 9, 9)
+    projection = block.shortcut[0]
+    strided = nn.functional.conv2d(images, projection.weight, projection.bias, stride=2)[:, :, :4, :4]
+    parts = (block.block(images), strided)
+    expected = parts[0] + parts[1] if shortcuts == "add" else torch.cat(parts, 1)
+    torch.testing.assert_close(block(images), expected)
+
+
+def test_standardised_filters_do_not_depend_on_the_scale_or_offset_of_their_weights() -> None:
+    torch.manual_seed(0)
+    layer, images = StandardisedConv2d(3, 4, 3, bias=False), torch.randn(2, 3, 8, 8)
+    before = layer(images)
+    with torch.no_grad():
+        layer.weight.mul_(5).add_(2)
+    torch.testing.assert_close(layer(images), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_step_of_every_network_survives_in_channels_last() -> None:
+    for model in (MIX, CONCAT_MIX):  # a strided 1×1 convolution on three channels corrupts memory on some CPUs
+        network = build(model, 5, 16).to(memory_format=torch.channels_last)
+        images = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+        torch.autograd.backward(network(images).sum())
+        assert all(parameter.grad is not None for parameter in network.parameters())

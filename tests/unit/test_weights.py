@@ -56,15 +56,15 @@ def test_a_state_dict_file_fills_the_network(tmp_path: Path) -> None:
 
 def test_a_torchvision_name_is_found_in_the_hub_folder(hub: Path) -> None:
     saved(hub / V2_FILE, state_of(1000))
-    assert find_weights("IMAGENET1K_V2") == hub / V2_FILE
+    assert find_weights("IMAGENET1K_V2", ResNet50_Weights) == hub / V2_FILE
     network = network_of(200)
-    load_weights(network, "IMAGENET1K_V2")
+    load_weights(network, "IMAGENET1K_V2", ResNet50_Weights)
     assert bool((network.get_parameter("conv1.weight") == 0.25).all())
 
 
 def test_the_last_layer_of_another_number_of_classes_is_left_as_it_is(tmp_path: Path) -> None:
     network = network_of(200)
-    load_weights(network, saved(tmp_path / "w.pt", state_of(1000)))
+    load_weights(network, saved(tmp_path / "w.pt", state_of(1000)), ResNet50_Weights)
     changed = {key for key, tensor in network.state_dict().items() if not bool((tensor == 7).all())}
     assert changed == set(network.state_dict()) - {"fc.weight", "fc.bias"}
 
@@ -72,7 +72,7 @@ def test_the_last_layer_of_another_number_of_classes_is_left_as_it_is(tmp_path: 
 def test_a_file_without_a_last_layer_or_batch_counters_loads(tmp_path: Path) -> None:
     state = {key: value for key, value in state_of(5).items() if "fc." not in key and "num_batches" not in key}
     network = network_of(5)
-    load_weights(network, saved(tmp_path / "w.pt", state))
+    load_weights(network, saved(tmp_path / "w.pt", state), ResNet50_Weights)
     assert bool((network.get_parameter("layer4.2.conv3.weight") == 0.25).all())
     assert bool((network.get_parameter("fc.weight") == 7).all())
 
@@ -85,7 +85,7 @@ def test_a_frozen_network_takes_weights_too(tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(CifartuiError, match=r"IMAGENET1K_V9.*IMAGENET1K_V1, IMAGENET1K_V2.*path"):
-        find_weights("IMAGENET1K_V9")
+        find_weights("IMAGENET1K_V9", ResNet50_Weights)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_file_of_another_network_is_refused_by_key(
     state = {key: value for key, value in (state_of(5) | change).items() if value is not None}
     path = saved(tmp_path / "w.pt", state)
     with pytest.raises(CifartuiError) as caught:
-        load_weights(network_of(5), path)
+        load_weights(network_of(5), path, ResNet50_Weights)
     for word in [path, "does not fit ResNet-50", *words]:
         assert word in str(caught.value)
 
@@ -110,7 +110,7 @@ def test_a_file_of_another_network_is_refused_by_key(
 def test_long_lists_of_keys_are_cut(tmp_path: Path) -> None:
     state = {f"module.{key}": value for key, value in state_of(5).items()}
     with pytest.raises(CifartuiError, match=r"lacks '\S+', '\S+', '\S+' and 262 more\."):
-        load_weights(network_of(5), saved(tmp_path / "w.pt", state))
+        load_weights(network_of(5), saved(tmp_path / "w.pt", state), ResNet50_Weights)
 
 
 class Payload:
@@ -125,7 +125,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> 
     marker = tmp_path / "ran"
     path = saved(tmp_path / "w.pt", {"conv1.weight": Payload(marker)})
     with pytest.raises(CifartuiError, match="Python objects, which are never loaded"):
-        load_weights(network_of(5), path)
+        load_weights(network_of(5), path, ResNet50_Weights)
     assert not marker.exists()
 
 
@@ -136,13 +136,19 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path = tmp_path / "damaged.pt"
         path.write_bytes(content)
         with pytest.raises(CifartuiError, match="it is damaged"):
-            load_weights(network, str(path))
+            load_weights(network, str(path), ResNet50_Weights)
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"network": {}}, {1: torch.zeros(1)}, torch.zeros(2)])
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"weights": {}}, {1: torch.zeros(1)}, torch.zeros(2)])
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(CifartuiError, match="is not a state dict"):
-        load_weights(network_of(5), saved(tmp_path / "w.pt", content))
+        load_weights(network_of(5), saved(tmp_path / "w.pt", content), ResNet50_Weights)
+
+
+def test_the_best_weights_of_a_run_are_weights(tmp_path: Path) -> None:
+    network, state = network_of(5), state_of(5)
+    load_weights(network, saved(tmp_path / "best.pt", {"network": state, "epoch": 3}), ResNet50_Weights)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items() if key in state)
 
 
 @pytest.fixture
@@ -190,7 +196,7 @@ def test_offline_the_sentence_says_what_to_download_and_where_to_put_it(
     for variable in ("HTTPS_PROXY", "https_proxy"):  # nothing listens on port 9: as good as no network
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     with pytest.raises(CifartuiError) as caught:
-        find_weights("IMAGENET1K_V2")
+        find_weights("IMAGENET1K_V2", ResNet50_Weights)
     message = str(caught.value)
     assert ResNet50_Weights.IMAGENET1K_V2.url in message
     assert f"put the file {V2_FILE} into {hub}" in message

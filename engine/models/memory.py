@@ -1,0 +1,130 @@
+"""How much memory training a preset needs, found without allocating any.
+
+A whole training step (forward, backward, optimizer) is run on fake tensors, which have shapes, dtypes and
+storages of stated sizes but no bytes. Every storage that appears is counted until it is freed, so the peak
+includes what is saved for the backward pass, the gradients as they arrive and each operation's result.
+What it cannot see: an operation's own scratch space, the allocator's rounding and, on a GPU, the CUDA
+context (some hundred MB). Tests compare it with the peak of the process in a real step on the CPU.
+"""
+
+import weakref
+from typing import Any
+
+import torch
+from msgspec import Struct
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from engine.models.build import build, without_weights
+from presets.schema import AdamW, Optimizer, Preset
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Bytes of one training step."""
+
+    parameters: int
+    """Parameters and buffers."""
+    gradients: int
+    optimizer_state: int
+    activations: int
+    """Saved in the forward pass for the backward pass, the batch of images included."""
+    working: int
+    """At the peak, beyond what is above: results on their way. Negative where not all gradients are there yet."""
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return self.parameters + self.gradients + self.optimizer_state + self.activations + self.working
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that operations make, for as long as these live."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return result
+
+    def count(self, tensor: Tensor) -> None:
+        """Count the tensor's storage, if it is new."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._known:
+            self._known.add(key)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, key, storage.nbytes())
+
+    def _free(self, key: int, num_bytes: int) -> None:
+        self._known.discard(key)
+        self.now -= num_bytes
+
+
+def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> Memory:
+    """Return what a training step of `preset` needs at its batch size.
+
+    Args:
+        preset: network, image size, batch size and optimizer.
+        num_classes: of the data set.
+        precision: fp32, bf16 or fp16 ("auto" counts as fp32): the halves go through autocast, as in training.
+    """
+    size, batch_size = preset.data.image_size, preset.train.batch_size
+    with FakeTensorMode():
+        network = build(without_weights(preset.model), num_classes, size).train()
+        parameters = _bytes(network.parameters()) + _bytes(network.buffers())
+        trained = _bytes(parameter for parameter in network.parameters() if parameter.requires_grad)
+        images = torch.empty(batch_size, 3, size, size)
+        activations, peak = _trace(network, images, precision)
+    return Memory(
+        parameters=parameters,
+        gradients=trained,
+        optimizer_state=trained * _state_tensors(preset.optimizer),
+        activations=activations,
+        working=max(peak, trained) - trained - activations,
+    )
+
+
+def _trace(network: nn.Module, images: Tensor, precision: str) -> tuple[int, int]:
+    """Return the bytes saved for the backward pass and the peak, parameters and optimizer left out of both."""
+    fixed = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    saved = {images.untyped_storage()._cdata: images.untyped_storage()}
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in fixed:
+            saved[storage._cdata] = storage
+        return tensor
+
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    autocast = torch.autocast("cpu", dtype=dtype, enabled=precision in {"bf16", "fp16"})
+    with _LiveBytes() as live:
+        live.count(images)
+        hooks = torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor)
+        with hooks, autocast:
+            loss = nn.functional.cross_entropy(network(images), labels)
+        activations = sum(storage.nbytes() for storage in saved.values())
+        saved.clear()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return activations, live.peak
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _state_tensors(optimizer: Optimizer) -> int:
+    """Return how many numbers the optimizer keeps for every one that it trains."""
+    if isinstance(optimizer, AdamW):
+        return 2
+    return 1 if optimizer.momentum else 0

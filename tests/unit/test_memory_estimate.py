@@ -1,0 +1,104 @@
+"""The memory estimate against what torch's allocator holds at most in a real training step on the CPU."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
+
+from engine.models.build import build
+from engine.models.memory import Memory, estimate
+from engine.training.optim import build_optimizer
+from presets import schema
+
+VGG = schema.Vgg(
+    blocks=((64, 64), (128, 128), (256, 256), (512, 512)), pools=("max", "max", "max", "avg"), head=(4096,)
+)
+SGD = schema.Sgd(lr=0.01, momentum=0.9)
+
+
+def preset(
+    model: schema.Model, image_size: int = 32, batch_size: int = 16, optimizer: schema.Optimizer = SGD
+) -> schema.Preset:
+    return schema.Preset(
+        title="Test",
+        data=schema.Data(dataset="cifar100", image_size=image_size),
+        model=model,
+        train=schema.Train(epochs=1, batch_size=batch_size),
+        optimizer=optimizer,
+    )
+
+
+def allocated_at_most(asked: schema.Preset) -> int:
+    """Return the bytes that the allocator held at most during the second step, weights and momentum included."""
+    size, batch_size = asked.data.image_size, asked.train.batch_size
+    network = build(asked.model, 100, size).to(memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(asked.optimizer, network.parameters(), torch.device("cpu"))
+    criterion = nn.CrossEntropyLoss()
+
+    def step() -> None:
+        images = torch.randn(batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
+        torch.autograd.backward(criterion(network(images), torch.zeros(batch_size, dtype=torch.int64)))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step()
+    held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    for state in optimizer.state.values():
+        held += sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        step()
+    totals: list[int] = []
+
+    def walk(events: Any) -> None:
+        for event in events:
+            if event.tag == _EventType.Allocation:
+                totals.append(event.extra_fields.total_allocated)
+            walk(event.children)
+
+    walk(watched.profiler.kineto_results.experimental_event_tree())  # type: ignore[union-attr]
+    return held + max(totals)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        preset(schema.BaseNet(), batch_size=128),
+        preset(VGG),
+        preset(schema.Resnet18(stem="small"), batch_size=8),
+        preset(schema.Resnet50(frozen=True), image_size=64, batch_size=32),
+        preset(schema.Googlenet(), batch_size=4),
+        preset(schema.ResnetV2(), image_size=64, batch_size=4, optimizer=schema.AdamW()),
+    ],
+    ids=lambda asked: type(asked.model).__name__,
+)
+def test_the_estimate_is_within_a_fifth_of_what_a_step_takes(asked: schema.Preset) -> None:
+    assert estimate(asked, 100).total == pytest.approx(allocated_at_most(asked), rel=0.2)
+
+
+def parts(asked: schema.Preset, precision: str = "fp32") -> Memory:
+    return estimate(asked, 100, precision)
+
+
+def test_parts_by_hand() -> None:
+    found = parts(preset(schema.BaseNet(), batch_size=1))
+    assert found.parameters == found.gradients == found.optimizer_state == 28_022 * 4
+    assert parts(preset(schema.BaseNet(), optimizer=schema.Sgd(lr=0.1))).optimizer_state == 0
+    assert parts(preset(schema.BaseNet(), optimizer=schema.AdamW())).optimizer_state == 2 * 28_022 * 4
+    frozen = parts(preset(schema.Resnet18(frozen=True)))
+    assert frozen.gradients == 513 * 100 * 4
+    assert frozen.activations < 16 * 3 * 32 * 32 * 4 + 16 * 2_000 * 4  # the images, and what the last layer keeps
+
+
+def test_activations_grow_with_the_batch_and_shrink_with_the_precision() -> None:
+    small, large = parts(preset(VGG, batch_size=8)), parts(preset(VGG, batch_size=16))
+    assert large.activations == pytest.approx(2 * small.activations, rel=0.05)
+    whole, halved = (parts(preset(VGG, batch_size=128), precision) for precision in ("fp32", "bf16"))
+    assert halved.activations < 0.7 * whole.activations
+
+
+def test_a_network_larger_than_memory_is_estimated_without_allocating_it() -> None:
+    huge = schema.Vgg(blocks=((512,),), pools=("none",), head=(65_536,))
+    assert parts(preset(huge, image_size=128)).total > 4 * 4 * 500_000_000_000
