@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from engine.runs.folder import RunFolder, RunInfo, Status, status_of
 from engine.runs.state import RunState
+from presets.plan import total_epochs
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         data=data,
         device=f"{state.started.device_name}, {state.started.precision}" if state.started else "",
         epoch=state.epoch,
-        epochs=info.preset.train.epochs,
+        epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
         train_loss=last.train_loss if last else None,
         val_loss=last.val_loss if last else None,

@@ -17,6 +17,7 @@ from engine.runs import events as ev
 from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, WorkerMark
 from presets import schema
+from presets.plan import total_epochs
 
 NOW = 1_790_000_000.0
 """When the pictures are taken: Unix seconds."""
@@ -106,7 +107,7 @@ class SampleRun:
         )  # fmt: skip
         self.write(data, 3)
         self.write(ev.ModelBuilt(network="basenet", layers=(), num_parameters=28_022, num_trainable=28_022), 1)
-        epochs = self.info.preset.train.epochs
+        epochs = total_epochs(self.info.preset)
         self.write(
             ev.StageStarted(
                 stage=0, num_stages=1, name="", first_epoch=1, epochs=epochs, steps_per_epoch=steps_per_epoch

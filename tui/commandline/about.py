@@ -1,12 +1,16 @@
 """`cifartui presets` and `cifartui data`: what can be trained, and on what."""
 
+from typing import Literal
+
 import click
 import msgspec
 
 from engine.locate import locate
 from presets import catalog
+from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui import format as fmt
+from tui.commandline import layers as layer_tables
 from tui.commandline.group import places, with_places
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -14,12 +18,22 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.command("presets")
 @click.argument("name", metavar="[PRESET]", required=False)
+@click.option("--layers", is_flag=True, help="Print the network's layer table, FLOPs and memory estimate.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for train: data.image_size=64")
 @_AS_JSON
-def presets_(name: str | None, as_json: bool) -> None:
+@with_places
+@click.pass_context
+def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tuple[str, ...], as_json: bool) -> None:
     """List the presets, or print one in full."""
     if name is not None:
-        _print_one(catalog.load(name), as_json)
+        preset = catalog.load(name, overrides)
+        if layers:
+            _print_layers(preset, places(ctx).data_dir, as_json)
+        else:
+            _print_one(preset, as_json)
         return
+    if layers or overrides:
+        raise CifartuiError("--layers and --set are about one preset; name it: cifartui presets vgg-custom --layers")
     listed = catalog.list_presets()
     if as_json:
         rows = [{"name": entry.name, "preset": entry.preset, "problem": entry.problem} for entry in listed]
@@ -28,11 +42,20 @@ def presets_(name: str | None, as_json: bool) -> None:
     width = max(len(entry.name) for entry in listed)
     group = None
     for entry in listed:
-        if entry.preset is not None and entry.preset.group != group:
-            group = entry.preset.group
+        its_group = entry.preset.group if entry.preset is not None else "yours"
+        if its_group != group:
+            group = its_group
             click.echo(f"{group}:")
         text = entry.preset.summary if entry.preset is not None else f"cannot be read: {entry.problem}"
         click.echo(f"  {entry.name:<{width}}  {text}")
+
+
+def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
+    found, num_classes = layer_tables.describe(preset, data_dir)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        layer_tables.print_table(preset, found, num_classes)
 
 
 def _print_one(preset: Preset, as_json: bool) -> None:
@@ -41,10 +64,9 @@ def _print_one(preset: Preset, as_json: bool) -> None:
         return
     click.echo(f"{preset.title}\n{preset.summary}\n")
     for table in ("data", "model", "train", "optimizer", "schedule", "loss"):
-        click.echo(f"[{table}]")
-        for key, value in msgspec.to_builtins(getattr(preset, table)).items():
-            if value is not None:
-                click.echo(f"  {key} = {msgspec.json.encode(value).decode()}")
+        _print_table(f"[{table}]", getattr(preset, table))
+    for stage in preset.stages:
+        _print_table("[[stages]]", stage)
     reported = [
         f"{label} {fmt.percent(value)}"
         for label, value in (("val", preset.report.val_top1), ("test", preset.report.test_top1))
@@ -54,6 +76,13 @@ def _print_one(preset: Preset, as_json: bool) -> None:
         click.echo(f"\nthe report: {', '.join(reported)}")
 
 
+def _print_table(heading: str, table: object) -> None:
+    click.echo(heading)
+    for key, value in msgspec.to_builtins(table).items():
+        if value is not None:
+            click.echo(f"  {key} = {msgspec.json.encode(value).decode()}")
+
+
 @click.command()
 @_AS_JSON
 @with_places
@@ -61,7 +90,8 @@ def _print_one(preset: Preset, as_json: bool) -> None:
 def data(ctx: click.Context, as_json: bool) -> None:
     """Say what data is found, where, and how to get the rest."""
     where = places(ctx)
-    found = [locate(Data(dataset=name), where.data_dir) for name in ("shapes100", "cifar100")]
+    datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
+    found = [locate(Data(dataset=name), where.data_dir) for name in datasets]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return

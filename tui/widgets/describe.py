@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.text import Text
 
 from presets import schema
+from presets.plan import plan, total_epochs
 from presets.schema import Preset, Report
 from tui import format as fmt
 from tui.palette import MUTED, REFERENCE, TEXT, TONES
@@ -15,6 +16,7 @@ _DATASETS = {
     "cifar100": "CIFAR-100",
     "shapes100": "100 shapes, generated data",
     "class-folders": "class folders",
+    "cub200": "Caltech-UCSD Birds 200",
 }
 _NORMALIZE = {
     "none": "pixels in [0, 1]",
@@ -33,6 +35,7 @@ def description(preset: Preset, data_status: Text) -> Group:
         ("", data_status),
         ("training", training(preset)),
         ("augment", augmentation(preset.train.augment)),
+        *stages(preset),
         ("optimizer", optimizer(preset.optimizer)),
         ("schedule", schedule(preset.schedule)),
         ("report", published(preset.report)),
@@ -56,9 +59,23 @@ def network(model: schema.Model) -> str:
             return "BaseNet: two 5×5 convolutions, two linear layers"
         case schema.Vgg():
             return _vgg(model)
+        case schema.Resnet18():
+            return f"ResNet-18{_resnet(model)}"
         case schema.Resnet50():
-            start = f"weights {model.weights}" if model.weights else "random weights"
-            return f"ResNet-50, {start}, {'only the last layer trained' if model.frozen else 'all layers trained'}"
+            return f"ResNet-50{_resnet(model)}"
+        case schema.Googlenet():
+            return "GoogLeNet: nine inception modules with BatchNorm"
+        case schema.ResnetV2():
+            return f"ResNet-V2 50x1: weight standardisation, GroupNorm{_STEMS[model.stem]}"
+
+
+_STEMS = {"imagenet": "", "small": ", stem for small images"}
+
+
+def _resnet(model: schema.Resnet18 | schema.Resnet50) -> str:
+    start = f"weights {model.weights}" if model.weights else "random weights"
+    trained = "only the last layer trained" if model.frozen else "all layers trained"
+    return f"{_STEMS[model.stem]}, {start}, {trained}"
 
 
 def _vgg(model: schema.Vgg) -> str:
@@ -70,7 +87,11 @@ def _vgg(model: schema.Vgg) -> str:
             model.pools[-1]
         ]
     head = f", head {' · '.join(str(width) for width in model.head)}" if model.head else ""
-    return f"{num_convolutions} conv 3×3 ({widths}), {pools}{head}"
+    head += " with BatchNorm" if model.head_batch_norm else ""
+    head += f", dropout {model.dropout:g}" if model.dropout else ""
+    shortcuts = {"none": "", "add": ", shortcuts added", "concat": ", shortcuts concatenated"}[model.shortcuts]
+    init = ", He initialisation" if model.init == "he" else ""
+    return f"{num_convolutions} conv 3×3 ({widths}), {pools}{shortcuts}{head}{init}"
 
 
 def data(data: schema.Data) -> str:
@@ -83,11 +104,25 @@ def data(data: schema.Data) -> str:
 
 def training(preset: Preset) -> str:
     """Return epochs, batch, precision and loss."""
-    train = preset.train
-    epochs = "1 epoch" if train.epochs == 1 else f"{fmt.count(train.epochs)} epochs"
+    train, num_epochs = preset.train, total_epochs(preset)
+    epochs = "1 epoch" if num_epochs == 1 else f"{fmt.count(num_epochs)} epochs"
+    epochs += f" in {len(preset.stages)} stages" if preset.stages else ""
+    epochs += f", {train.feature_views} cached views of every image" if train.feature_views else ""
     smoothing = f", label smoothing {preset.loss.label_smoothing:g}" if preset.loss.label_smoothing else ""
     precision = "" if train.precision == "auto" else f", {train.precision}"
     return f"{epochs}, batch {fmt.count(train.batch_size)}{precision}{smoothing}"
+
+
+def stages(preset: Preset) -> list[tuple[str, str]]:
+    """Return a row for every stage: its name and epochs, what differs from the preset, what it does to images."""
+    rows = []
+    for number, (stage, planned) in enumerate(zip(preset.stages, plan(preset), strict=False), start=1):
+        parts = [f"{stage.name}, {planned.epochs} epochs"]
+        parts += [f"lr {fmt.lr(planned.optimizer.lr)}"] if planned.optimizer != preset.optimizer else []
+        parts += [schedule(planned.schedule)] if planned.schedule != preset.schedule else []
+        parts += ["from the best weights"] if planned.from_best else []
+        rows.append((f"stage {number}", ", ".join(parts)))
+    return rows
 
 
 def augmentation(steps: Sequence[schema.Augmentation]) -> str:
@@ -100,11 +135,31 @@ def _augmentation(step: schema.Augmentation) -> str:
         case schema.Resize():
             return f"resize {step.size or f'×{step.scale:g}'}"
         case schema.CenterCrop():
-            return f"center crop{f' {step.size}' if step.size else ''}"
+            return f"center crop{_sized(step.size)}"
         case schema.RandomCrop():
-            return f"random crop{f' {step.size}' if step.size else ''}{f' pad {step.padding}' if step.padding else ''}"
+            return f"random crop{_sized(step.size)}{f' pad {step.padding}' if step.padding else ''}"
+        case schema.RandomResizedCrop():
+            return f"random resized crop{_sized(step.size)}"
         case schema.HorizontalFlip():
-            return "horizontal flip" if step.p == 0.5 else f"horizontal flip p {step.p:g}"
+            return f"horizontal flip{_with_p(step.p, usual=0.5)}"
+        case schema.VerticalFlip():
+            return f"vertical flip{_with_p(step.p, usual=0.5)}"
+        case schema.Rotation():
+            return f"rotation ±{step.degrees:g}°"
+        case schema.ColorJitter():
+            return f"colour jitter (brightness {step.brightness:g}, contrast {step.contrast:g})"
+        case schema.Gamma():
+            return f"gamma {step.low:g} to {step.high:g}"
+        case schema.Grayscale():
+            return f"grayscale{_with_p(step.p, usual=1.0)}"
+
+
+def _sized(size: int | None) -> str:
+    return f" {size}" if size else ""
+
+
+def _with_p(p: float, usual: float) -> str:
+    return "" if p == usual else f" p {p:g}"
 
 
 def optimizer(optimizer: schema.Optimizer) -> str:

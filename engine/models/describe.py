@@ -1,0 +1,70 @@
+"""`python -m engine.models.describe`: networks described, in a process that may import torch.
+
+Reads a JSON list of `Question`s on stdin and prints a JSON list of `Description`s. Nothing is trained,
+downloaded or read: networks are traced without memory.
+"""
+
+import sys
+
+import msgspec
+from msgspec import Struct
+
+from engine.models.build import sketch
+from engine.models.memory import Memory, estimate
+from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
+from engine.runs.events import Layer
+from presets.errors import CifartuiError
+from presets.schema import Preset
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A preset to describe, for a data set of so many classes."""
+
+    preset: Preset
+    num_classes: int
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """What a preset's network is; FLOP = 2 × MAC, forward, one image; `total_bytes` is the sum of `memory`."""
+
+    layers: tuple[Layer, ...]
+    num_parameters: int
+    num_trainable: int
+    flops_per_image: int
+    memory: Memory
+    total_bytes: int
+
+
+def describe(question: Question) -> Description:
+    """Return the description of one preset's network.
+
+    Raises:
+        CifartuiError: the network cannot be built for these images.
+    """
+    preset = question.preset
+    network = sketch(preset.model, question.num_classes, preset.data.image_size)
+    memory = estimate(preset, question.num_classes, preset.train.precision)
+    return Description(
+        layers=layer_table(network, preset.data.image_size),
+        num_parameters=num_parameters(network),
+        num_trainable=num_trainable(network),
+        flops_per_image=flops_per_image(network, preset.data.image_size),
+        memory=memory,
+        total_bytes=memory.total,
+    )
+
+
+def main() -> int:
+    """Answer the questions on stdin; return the exit code."""
+    try:
+        questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
+        answers = [describe(question) for question in questions]
+    except CifartuiError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sys.stdout.buffer.write(msgspec.json.encode(answers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
