@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import platformdirs
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from presets.schema import Data
 
@@ -27,9 +27,12 @@ MEMBER_MD5: dict[str, str] = {
 COURSE_ARCHIVE = "cifar100.tar.gz"
 COURSE_MD5 = "e68a4c763591787a0b39fe2209371f32"
 COURSE_SUFFIX = "_cs543"
+CUB_2010_ARCHIVES = ("images.tgz", "lists.tgz")
+CUB_2011_TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 Kind: TypeAlias = Literal[
-    "generated", "archive", "folder", "course-archive", "course-folder", "class-folders", "absent"
+    "generated", "archive", "folder", "course-archive", "course-folder", "class-folders", "cub-2010-folder",
+    "cub-2010-archives", "cub-2011-folder", "absent",
 ]  # fmt: skip
 
 
@@ -44,6 +47,8 @@ class Location(Struct, frozen=True, kw_only=True):
     """One line for people: what was found, and where."""
     advice: str = ""
     """What to do where it is absent."""
+    num_classes: int | None = None
+    """Of class folders: how many there are."""
 
 
 def search_folders(data_dir: str | None) -> list[Path]:
@@ -64,7 +69,8 @@ def locate(data: Data, data_dir: str | None) -> Location:
     if data.dataset == "shapes100":
         return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")
     places = _places(data, data_dir)
-    find = _find_cifar100 if data.dataset == "cifar100" else _find_class_folders
+    find_birds = _find_cub200 if data.path is None else _find_named_birds
+    find = {"cifar100": _find_cifar100, "cub200": find_birds}.get(data.dataset, _find_class_folders)
     for place in places:
         found = find(place)
         if found is not None:
@@ -112,11 +118,38 @@ def _cifar100_candidates(place: Path) -> Iterator[tuple[Kind, Path]]:
 
 
 def _find_class_folders(place: Path) -> Location | None:
-    if not _has_folder(place / "train"):
+    num_classes = _num_folders(place / "train")
+    if not num_classes:
         return None
     return Location(
-        dataset="class-folders", kind="class-folders", path=str(place), text=f"folders of images by class: {place}"
+        dataset="class-folders",
+        kind="class-folders",
+        path=str(place),
+        text=f"folders of images by class: {place}",
+        num_classes=num_classes,
     )
+
+
+def _find_cub200(place: Path) -> Location | None:
+    """Find the birds: the folder of 2011, of 2010, or the archives of 2010, in this order."""
+    for folder in (place / "CUB_200_2011", place / "CUB-200-2010", place / "CUB_200_2010", place):
+        if all(_is_file(folder / name) for name in CUB_2011_TABLES):
+            return _birds("cub-2011-folder", folder, "CUB-200-2011")
+        if all(_is_file(folder / "lists" / name) for name in ("train.txt", "test.txt")):
+            return _birds("cub-2010-folder", folder, "CUB-200-2010")
+        if all(_is_file(folder / name) for name in CUB_2010_ARCHIVES):
+            return _birds("cub-2010-archives", folder, "CUB-200-2010, archives")
+    return None
+
+
+def _find_named_birds(place: Path) -> Location | None:
+    """Find the birds where they were said to be, which may be class folders too."""
+    folders = _find_class_folders(place)
+    return _find_cub200(place) or (None if folders is None else structs.replace(folders, dataset="cub200"))
+
+
+def _birds(kind: Kind, folder: Path, name: str) -> Location:
+    return Location(dataset="cub200", kind=kind, path=str(folder), text=f"{name}: {folder}")
 
 
 def _absent(data: Data, data_dir: str | None, places: list[Path]) -> Location:
@@ -127,6 +160,15 @@ def _absent(data: Data, data_dir: str | None, places: list[Path]) -> Location:
             kind="absent",
             text=f"no folders train/<class>/ with images in {searched}",
             advice="Name the folder that holds train/<class>/ and test/<class>/ with: --set data.path=/that/folder",
+        )
+    if data.dataset == "cub200":
+        return Location(
+            dataset=data.dataset,
+            kind="absent",
+            text=f"Caltech-UCSD Birds 200 is not in {searched}",
+            advice=f"Put images.tgz and lists.tgz of the 2010 edition, as they are, or the unpacked CUB_200_2011 "
+            f"folder, into {search_folders(data_dir)[0]}; or name a folder with train/<class>/ and test/<class>/ "
+            "with: --set data.path=/that/folder",
         )
     return Location(
         dataset=data.dataset,
@@ -144,8 +186,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _has_folder(path: Path) -> bool:
+def _num_folders(path: Path) -> int:
     try:
-        return any(child.is_dir() for child in path.iterdir())
+        return sum(child.is_dir() and not child.name.startswith(".") for child in path.iterdir())
     except OSError:
-        return False
+        return 0

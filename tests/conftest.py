@@ -14,3 +14,9 @@ def cifar100_dir() -> Path:
     if not (folder / "cifar-100-python.tar.gz").is_file():
         pytest.skip(f"needs the real CIFAR-100: no cifar-100-python.tar.gz in {folder}; set CIFARTUI_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_image_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep decoded images out of the user's cache folder."""
+    monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path_factory.mktemp("cache")))

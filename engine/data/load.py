@@ -1,8 +1,8 @@
 """From a preset's data table to tensors: the one way in. Knows which reader reads what."""
 
 from engine.data.cifar import load_cifar100
-from engine.data.class_folders import load_class_folders
 from engine.data.download import download_cifar100
+from engine.data.image_files import load_image_files
 from engine.data.progress import Report
 from engine.data.sets import DataSet
 from engine.data.shapes import make_shapes100
@@ -30,8 +30,8 @@ def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet
     location = locate(data, data_dir)
     if location.kind == "generated":
         return make_shapes100(data, seed, report)
-    if location.kind == "class-folders":
-        return load_class_folders(location, data, seed, report)
+    if location.kind in {"class-folders", "cub-2010-folder", "cub-2010-archives", "cub-2011-folder"}:
+        return load_image_files(location, data, seed, report)
     if location.kind == "absent":
         if data.dataset != "cifar100" or data.path is not None:
             raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}")

@@ -14,7 +14,7 @@ class ImageSplit:
     """Images and their classes, row by row.
 
     Attributes:
-        images: uint8 [N, 3, H, W], contiguous, on the CPU; planes red, green, blue.
+        images: uint8 [N, 3, H, W], contiguous, on the CPU, perhaps memory-mapped; planes red, green, blue.
         labels: int64 [N], on the CPU; indices into the data set's `class_names`.
     """
 
@@ -31,7 +31,7 @@ class DataSet:
     """Everything a run needs of its data.
 
     Attributes:
-        name: as presets write it: cifar100, shapes100, class-folders.
+        name: as presets write it: cifar100, shapes100, class-folders, cub200.
         source: where it came from, for people.
         generated: whether a program made the images.
         train: what is learned from.

@@ -46,11 +46,7 @@ def describe(preset: Preset, data_dir: str | None) -> tuple[Description, int]:
 
 def _num_classes(preset: Preset, data_dir: str | None) -> int:
     """Return the data set's number of classes; of class folders, the folders there are, or 100 where none are."""
-    known = _NUM_CLASSES.get(preset.data.dataset)
-    if known is not None:
-        return known
-    location = locate(preset.data, data_dir)
-    return location.num_classes or 100
+    return locate(preset.data, data_dir).num_classes or _NUM_CLASSES.get(preset.data.dataset, 100)
 
 
 def print_table(preset: Preset, found: Description, num_classes: int) -> None:

@@ -1,0 +1,68 @@
+"""The two archives of CUB-200-2010, unpacked into the cache folder once."""
+
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+from engine.data.cache import cache_folder
+from engine.data.progress import Progress, Report
+from presets.errors import CifartuiError
+
+_WANTED = re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt")
+"""What is taken from the archives; nothing else is, and so nothing can be written anywhere else."""
+
+
+def unpack_cub_2010(folder: Path, report: Report) -> Path:
+    """Return a folder with `images/` and `lists/` from `images.tgz` and `lists.tgz` in `folder`.
+
+    Args:
+        folder: holds the two archives.
+        report: is told of the bytes read; what it raises comes through, and nothing half-unpacked is left.
+
+    Raises:
+        CifartuiError: an archive is damaged, or there is no room.
+    """
+    archives = [folder / "lists.tgz", folder / "images.tgz"]
+    unpacked = cache_folder() / f"cub-200-2010-{_key(archives)}"
+    if unpacked.is_dir():
+        return unpacked
+    temporary = unpacked.with_name(f"{unpacked.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True, mode=0o700)
+        for archive in archives:
+            _unpack(archive, temporary, report)
+        temporary.rename(unpacked)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        if unpacked.is_dir():  # another process was quicker
+            return unpacked
+        raise CifartuiError(
+            f"The archives in {folder} could not be unpacked into {cache_folder()} ({error}); fetch a damaged one "
+            "again, or free some room."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return unpacked
+
+
+def _unpack(archive: Path, folder: Path, report: Report) -> None:
+    progress = Progress(report, "unpack", "B", archive.name, archive.stat().st_size)
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            if member.isfile() and _WANTED.fullmatch(name) and "/../" not in f"/{name}/":
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = tar.extractfile(member)
+                assert content is not None
+                with path.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+            progress.move_to(raw.tell())
+    progress.finish()
+
+
+def _key(archives: list[Path]) -> str:
+    text = "".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in archives)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()

@@ -1,0 +1,166 @@
+"""Decoding once: what stays after an interruption, what makes a cache out of date, what is memory-mapped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.data import cache
+from engine.data.cache import cache_folder
+from engine.data.load import load
+from engine.data.sets import DataSet
+from engine.runs.events import DataProgressed
+from presets.errors import CifartuiError
+from presets.schema import Data
+from tests.bird_files import save, write_class_folders
+
+NUM_IMAGES = 36
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_class_folders(tmp_path)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files decoded, as they are."""
+    names: list[str] = []
+    read = cache._read_image
+
+    def noted(path: Path, size: int) -> object:
+        names.append(path.name)
+        return read(path, size)
+
+    monkeypatch.setattr(cache, "_read_image", noted)
+    return names
+
+
+def load_from(root: Path, **more: object) -> DataSet:
+    values = {"image_size": 8, **more}
+    return load(Data(dataset="class-folders", path=str(root), **values), None, 0, lambda event: None)  # type: ignore[arg-type]
+
+
+def test_a_second_start_decodes_nothing(root: Path, decoded: list[str]) -> None:
+    first = load_from(root)
+    assert len(decoded) == NUM_IMAGES
+    second = load_from(root)
+    assert len(decoded) == NUM_IMAGES
+    assert torch.equal(first.train.images, second.train.images)
+
+
+def test_an_interruption_is_resumed(root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_CHUNK", 8)
+
+    def stop(event: DataProgressed) -> None:
+        if event.done >= 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.data.progress._INTERVAL_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        load(Data(dataset="class-folders", path=str(root), image_size=8), None, 0, stop)
+    decoded.clear()
+    resumed = load_from(root)
+    assert len(decoded) == NUM_IMAGES - 16  # two whole chunks were kept
+    monkeypatch.setenv("CIFARTUI_CACHE", str(root / "another"))
+    assert torch.equal(resumed.train.images, load_from(root).train.images)
+
+
+@pytest.mark.parametrize("change", ["content", "time", "new file", "size"])
+def test_a_change_makes_another_cache(root: Path, decoded: list[str], change: str) -> None:
+    load_from(root)
+    path = root / "train/001.Crow/03.jpg"
+    if change == "content":
+        save(path, (1, 2, 3), (9, 9))
+    elif change == "time":
+        os.utime(path, ns=(1, 1))
+    elif change == "new file":
+        save(root / "train/001.Crow/99.jpg", (1, 2, 3))
+    decoded.clear()
+    load_from(root, image_size=4 if change == "size" else 8)
+    assert len(decoded) == NUM_IMAGES + (change == "new file")
+    folders = list((cache_folder() / "images").iterdir())
+    assert len(folders) == (2 if change == "size" else 1)  # what is out of date is removed, another size is not
+
+
+def test_only_what_is_needed_is_decoded(root: Path, decoded: list[str]) -> None:
+    load_from(root, train_limit=4)
+    assert len(decoded) == 4 + 3 + 6
+    load_from(root)
+    assert len(decoded) == NUM_IMAGES
+
+
+def test_splits_are_memory_mapped(root: Path) -> None:
+    data = load_from(root)
+    mapped = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("/pixels"):
+            start, end = line.split()[0].split("-")
+            mapped.append((int(start, 16), int(end, 16)))
+    for split in (data.train, data.val, data.test):
+        assert any(start <= split.images.data_ptr() < end for start, end in mapped)
+        assert split.images.is_contiguous()
+
+
+def test_a_split_by_fraction_is_the_one_that_its_labels_say(root: Path) -> None:
+    every_tenth, fraction = load_from(root), load_from(root, validation=0.5)
+    assert (len(fraction.train), len(fraction.val)) == (15, 15)
+    for split in (every_tenth.train, fraction.train, fraction.val):
+        red = split.images[:, 0, 0, 0].float()
+        assert torch.allclose(red, split.labels * 80.0, atol=4)
+
+
+def test_a_larger_cache_keeps_more_of_the_image(root: Path) -> None:
+    assert load_from(root, cache_size=16).train.images.shape == (27, 3, 16, 16)
+
+
+def test_broken_images_are_remembered(root: Path, decoded: list[str]) -> None:
+    (root / "train/001.Crow/03.jpg").write_bytes(b"no image")
+    first = load_from(root)
+    assert "train/001.Crow/03.jpg" in first.notices[0]
+    decoded.clear()
+    assert load_from(root).notices == first.notices
+    assert decoded == []
+
+
+def test_a_cache_without_its_pixels_is_made_again(root: Path, decoded: list[str]) -> None:
+    before = load_from(root).train.images.clone()
+    next((cache_folder() / "images").glob("*/pixels")).unlink()
+    assert torch.equal(load_from(root).train.images, before)
+    assert len(decoded) == 2 * NUM_IMAGES
+
+
+def test_a_full_disk_is_said_before_anything_is_decoded(
+    root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(CifartuiError, match="no room for the decoded images"):
+        load_from(root)
+    assert decoded == []
+    assert not [path for path in cache_folder().rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
+    script = (
+        "import sys\n"
+        "from engine.data import cache\n"
+        "from engine.data.load import load\n"
+        "from presets.schema import Data\n"
+        "read, count = cache._read_image, [0]\n"
+        "def counted(path, size):\n"
+        "    count[0] += 1\n"
+        "    return read(path, size)\n"
+        "cache._read_image = counted\n"
+        f"data = load(Data(dataset='class-folders', path={str(root)!r}, image_size=8), None, 0, lambda event: None)\n"
+        "print(count[0], int(data.train.images.sum()))\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=120)[0].split() for process in processes]
+    assert sum(int(count) for count, _ in answers) == NUM_IMAGES
+    assert answers[0][1] == answers[1][1]
