@@ -53,7 +53,7 @@ def list_presets() -> list[Listed]:
     listed = []
     for name, path in files.items():
         try:
-            listed.append(Listed(name, path, _load(path, (), shipped, files), ""))
+            listed.append(Listed(name, path, _load(path, (), shipped, files), "", _parent(path)))
         except CifartuiError as error:
             listed.append(Listed(name, path, None, str(error)))
     return sorted(listed, key=_place)
@@ -97,6 +97,10 @@ def _load(path: Path, overrides: Sequence[str], shipped: _Files, files: _Files) 
     if fault is not None:
         raise CifartuiError(f"{blame(layers, fault.keys)}: {fault.text}")
     return preset
+
+
+def _parent(path: Path) -> str:
+    return extended_name(read_table(path), str(path)) or ""
 
 
 def _chain(path: Path, shipped: _Files, files: _Files) -> list[Layer]:

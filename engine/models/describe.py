@@ -1,6 +1,6 @@
 """`python -m engine.models.describe`: networks described, in a process that may import torch.
 
-Reads a JSON list of `Question`s on stdin and prints a JSON list of `Description`s. Nothing is trained,
+Reads a JSON list of `Question`s on stdin and prints a JSON list of `Answer`s, in their order. Nothing is trained,
 downloaded or read: networks are traced without memory.
 """
 
@@ -20,6 +20,8 @@ from presets.schema import Preset
 class Question(Struct, frozen=True, kw_only=True):
     """A preset to describe, for a data set of so many classes."""
 
+    name: str = ""
+    """Whatever the asker calls it; comes back with the answer."""
     preset: Preset
     num_classes: int
 
@@ -27,6 +29,8 @@ class Question(Struct, frozen=True, kw_only=True):
 class Description(Struct, frozen=True, kw_only=True):
     """What a preset's network is; FLOP = 2 × MAC, forward, one image; `total_bytes` is the sum of `memory`."""
 
+    network: str
+    num_classes: int
     layers: tuple[Layer, ...]
     num_parameters: int
     num_trainable: int
@@ -35,16 +39,25 @@ class Description(Struct, frozen=True, kw_only=True):
     total_bytes: int
 
 
-def describe(question: Question) -> Description:
+class Answer(Struct, frozen=True, kw_only=True):
+    """A description, or the sentence that says why there is none."""
+
+    name: str
+    description: Description | None = None
+    problem: str = ""
+
+
+def describe(preset: Preset, num_classes: int) -> Description:
     """Return the description of one preset's network.
 
     Raises:
-        CifartuiError: the network cannot be built for these images.
+        CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    preset = question.preset
-    network = sketch(preset.model, question.num_classes, preset.data.image_size)
-    memory = estimate(preset, question.num_classes, preset.train.precision)
+    network = sketch(preset.model, num_classes, preset.data.image_size)
+    memory = estimate(preset, num_classes, preset.train.precision)
     return Description(
+        network=str(preset.model.__struct_config__.tag),
+        num_classes=num_classes,
         layers=layer_table(network, preset.data.image_size),
         num_parameters=num_parameters(network),
         num_trainable=num_trainable(network),
@@ -54,15 +67,18 @@ def describe(question: Question) -> Description:
     )
 
 
+def answer(question: Question) -> Answer:
+    """Return the answer to one question; a network that cannot be built is one too."""
+    try:
+        return Answer(name=question.name, description=describe(question.preset, question.num_classes))
+    except CifartuiError as error:
+        return Answer(name=question.name, problem=str(error))
+
+
 def main() -> int:
     """Answer the questions on stdin; return the exit code."""
-    try:
-        questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
-        answers = [describe(question) for question in questions]
-    except CifartuiError as error:
-        print(error, file=sys.stderr)
-        return 2
-    sys.stdout.buffer.write(msgspec.json.encode(answers))
+    questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
+    sys.stdout.buffer.write(msgspec.json.encode([answer(question) for question in questions]))
     return 0
 
 

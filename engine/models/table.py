@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.models.resnet_v2 import StandardisedConv2d
-from engine.models.vgg import Add, Concat
+from engine.models.vgg import Add, Concat, Projection
 from engine.runs.events import Layer
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
+    Projection: "conv",
     StandardisedConv2d: "conv",
     nn.BatchNorm2d: "BN",
     nn.BatchNorm1d: "BN",

@@ -29,14 +29,30 @@ class Concat(nn.Module):
         return torch.cat(branches, dim=1)
 
 
+class Projection(nn.Conv2d):
+    """A 1×1 convolution, with a stride or without.
+
+    It takes every second pixel first and then convolves without stride. The result is the same, but the backward
+    pass of a strided one writes out of bounds on CPUs with AVX2 where the channels are as few as an image's
+    (oneDNN issue 6035).
+    """
+
+    def __init__(self, num_in: int, num_out: int, stride: int) -> None:
+        super().__init__(num_in, num_out, kernel_size=1)
+        self._step = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return [B, num_out, ⌈H / stride⌉, ⌈W / stride⌉] of `input` [B, num_in, H, W]."""
+        return super().forward(input[:, :, :: self._step, :: self._step])
+
+
 class ShortcutBlock(nn.Module):
     """A block with its pool, and around both a 1×1 convolution of the pool's stride: the report's "mix"."""
 
     def __init__(self, block: nn.Sequential, num_in: int, num_out: int, pool: str, join: Literal["add", "concat"]):
         super().__init__()
         self.block = block
-        self._stride = 2 if pool == "max" else 1
-        self.shortcut = nn.Sequential(nn.Conv2d(num_in, num_out, kernel_size=1))
+        self.shortcut = nn.Sequential(Projection(num_in, num_out, stride=2 if pool == "max" else 1))
         if pool == "avg":
             self.shortcut.append(nn.AdaptiveAvgPool2d(1))
         self.join = Add() if join == "add" else Concat()
@@ -44,10 +60,7 @@ class ShortcutBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the block of [B, num_in, H, W], joined with its shortcut."""
         block = self.block(images)
-        # Every second pixel, then a convolution without stride: the same as one with, whose backward pass writes
-        # out of bounds on CPUs with AVX2 where the channels are as few as an image's (oneDNN issue 6035).
-        strided = images[:, :, :: self._stride, :: self._stride]
-        shortcut = self.shortcut(strided)[:, :, : block.shape[2], : block.shape[3]]  # a pool drops an odd last row
+        shortcut = self.shortcut(images)[:, :, : block.shape[2], : block.shape[3]]  # a pool drops an odd last row
         joined: Tensor = self.join(block, shortcut)
         return joined
 

@@ -5,6 +5,7 @@ as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct.
 `engine.training.evaluation`; knows no torch.
 """
 
+import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -42,6 +43,23 @@ def paths(run: RunFolder, split: Split) -> tuple[Path, Path]:
     """Return where the predictions of a split and their pixels lie, written or not."""
     folder = run.path / "predictions"
     return folder / f"{split}.json", folder / f"{split}.pixels"
+
+
+def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
+    """Store predictions and their images, whole or not at all: the images first.
+
+    Raises:
+        OSError: the run's folder cannot be written.
+    """
+    text, images = paths(run, found.split)
+    text.parent.mkdir(mode=0o700, exist_ok=True)
+    for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
+        temporary = path.with_name(f".{path.name}.writing")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def read(run: RunFolder, split: Split) -> Predictions | None:

@@ -19,6 +19,7 @@ def evaluate(
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
+    look: Callable[[Tensor], None] | None = None,
 ) -> Sums:
     """Return summed loss and hits of `network` over `split`.
 
@@ -30,6 +31,7 @@ def evaluate(
         batch_size: images at once; without gradients several times the training batch fits.
         autocast: context of the forward pass.
         progress: told after every batch how many images are done; may raise to end the evaluation.
+        look: given the logits of every batch, float32 [B, C].
     """
     was_training = network.training
     network.eval()
@@ -42,6 +44,8 @@ def evaluate(
                 with autocast():
                     logits = network(transform(images))
                 meter.add(criterion(logits.float(), labels), logits, labels)
+                if look is not None:
+                    look(logits.float())
                 progress(start + len(labels))
     finally:
         network.train(was_training)

@@ -1,6 +1,7 @@
 """`python -m engine.training.evaluation RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
 
-Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Writes nothing.
+Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Stores what the weights
+say of every image in the run's folder (`engine.runs.predictions`), and changes nothing else there.
 """
 
 import argparse
@@ -8,13 +9,21 @@ import sys
 from pathlib import Path
 
 import msgspec
+import torch
+from torch import Tensor
 
+from engine.data.geometry import resize
+from engine.runs import predictions
 from engine.runs.events import DataProgressed
 from engine.runs.folder import RunFolder
+from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.training import checkpoint
 from engine.training.evaluate import evaluate
 from engine.training.setup import choose_hardware, set_up
 from presets.errors import CifartuiError
+
+
+_SHRINK_BATCH = 256
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +60,7 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         raise CifartuiError(f"{path} does not fit this run's preset.") from error
     images = setup.data.val if split == "val" else setup.data.test
     hidden = split == "test" and setup.data.test_labels_hidden
+    best = _Best()
     sums = evaluate(
         setup.network,
         images,
@@ -59,12 +69,31 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         batch_size=setup.eval_batch_size,
         autocast=setup.autocast,
         progress=_ignore,
+        look=best.look,
     )
     progress = state.get("progress", {})
+    epoch = state.get("epoch", progress.get("epoch", 0))
+    pixels = _small_enough(images.images)
+    found = Predictions(
+        run=folder.id,
+        split="val" if split == "val" else "test",
+        checkpoint="best" if which == "best" else "last",
+        epoch=epoch,
+        global_step=state.get("global_step", progress.get("global_step", 0)),
+        class_names=setup.data.class_names,
+        image_size=pixels.shape[-2],
+        true=None if hidden else tuple(images.labels.tolist()),
+        predicted=tuple(torch.cat(best.classes).tolist()),
+        confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+    )
+    try:
+        predictions.write(folder, found, pixels.numpy().tobytes())
+    except OSError as error:
+        raise CifartuiError(f"The predictions cannot be stored in {folder.path} ({error.strerror}).") from error
     return Evaluation(
         run=folder.id,
         checkpoint=which,
-        epoch=state.get("epoch", progress.get("epoch", 0)),
+        epoch=epoch,
         split=split,
         num_images=sums.num_images,
         loss=None if hidden else sums.mean_loss(),
@@ -72,6 +101,27 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         labels_hidden=hidden,
         device=str(device),
     )
+
+
+class _Best:
+    """The most probable class of every image seen, and its probability."""
+
+    def __init__(self) -> None:
+        self.classes: list[Tensor] = []
+        self.confidences: list[Tensor] = []
+
+    def look(self, logits: Tensor) -> None:
+        confidence, predicted = logits.softmax(1).max(1)
+        self.classes.append(predicted.cpu())
+        self.confidences.append(confidence.cpu())
+
+
+def _small_enough(images: Tensor) -> Tensor:
+    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, made smaller where a screen shows no more."""
+    if images.shape[-1] > MAX_SIDE:
+        parts = [resize(part, MAX_SIDE, MAX_SIDE).round().byte().cpu() for part in images.split(_SHRINK_BATCH)]  # type: ignore[no-untyped-call]
+        images = torch.cat(parts)
+    return images.cpu().permute(0, 2, 3, 1).contiguous()
 
 
 def _ignore(_fact: DataProgressed | object) -> None:

@@ -51,11 +51,11 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
 
 
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
-    found, num_classes = layer_tables.describe(preset, data_dir)
+    found, note = layer_tables.describe(preset, data_dir)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
-        layer_tables.print_table(preset, found, num_classes)
+        layer_tables.print_table(preset, found, note)
 
 
 def _print_one(preset: Preset, as_json: bool) -> None:

@@ -1,16 +1,20 @@
 """`cifartui evaluate`: accuracy of a checkpoint, measured in a process that may import torch."""
 
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from engine import superclasses
+from engine.runs import predictions, scores
 from engine.runs.folder import find_run
+from engine.runs.predictions import Predictions, Split
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import places, with_places
+from tui.commandline.output_file import write_new
+from tui.commandline.torch_process import ask
 
 
 @click.command()
@@ -20,31 +24,65 @@ from tui.commandline.group import places, with_places
     "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
 )
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
+@click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
+@click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_places
 @click.pass_context
-def evaluate(ctx: click.Context, name: str, split: str, checkpoint: str, device: str, as_json: bool) -> None:
-    """Measure loss and accuracy of a run's best (or last) weights."""
+def evaluate(
+    ctx: click.Context,
+    name: str,
+    split: Split,
+    checkpoint: str,
+    device: str,
+    submission: str | None,
+    force: bool,
+    per_class: bool,
+    as_json: bool,
+) -> None:
+    """Measure a run's best (or last) weights: accuracy, by class and superclass, and what is confused."""
     where = places(ctx)
     run = find_run(where.runs_dir, name)
-    command = [sys.executable, "-m", "engine.training.evaluation", str(run.path)]
-    command += ["--split", split, "--checkpoint", checkpoint, "--device", device]
-    command += ["--data-dir", where.data_dir] if where.data_dir else []
-    process = subprocess.run(
-        command, cwd=run.path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if process.returncode == 2 and process.stderr:
-        raise CifartuiError(process.stderr.strip().splitlines()[-1])
-    if process.returncode:
-        click.echo(process.stderr, err=True)
-        ctx.exit(1)
+    if submission is not None:
+        _check_submission(split, Path(submission), force)
+    arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
+    arguments += ["--data-dir", where.data_dir] if where.data_dir else []
+    result = msgspec.json.decode(ask("engine.training.evaluation", arguments, cwd=run.path))
+    found = predictions.read(run, split)
+    assert found is not None
+    if submission is not None:
+        write_new(Path(submission), submission_text(found).encode(), force=force)
     if as_json:
-        click.echo(process.stdout.strip())
-    else:
-        _print(msgspec.json.decode(process.stdout))
+        click.echo(msgspec.json.encode({**result, **_scores(found)}).decode())
+        return
+    _print(result, found, per_class=per_class)
+    if submission is not None:
+        click.echo(f"{len(found.predicted):,} predictions are in {submission}.")
 
 
-def _print(result: dict[str, Any]) -> None:
+def submission_text(found: Predictions) -> str:
+    """Return a Kaggle submission: every field quoted, images numbered from 0 in test order, classes by index."""
+    rows = [f'"{number}","{predicted}"\n' for number, predicted in enumerate(found.predicted)]
+    return "".join(['"Id","Prediction1"\n', *rows])
+
+
+def _check_submission(split: Split, path: Path, force: bool) -> None:
+    if split != "test":
+        raise CifartuiError("--submission is for the test images; leave --split val out.")
+    if path.exists() and not force:
+        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+
+
+def _scores(found: Predictions) -> dict[str, Any]:
+    return {
+        "classes": scores.by_class(found),
+        "superclasses": scores.by_group(found, superclasses.CIFAR100),
+        "confusions": scores.confusions(found),
+    }
+
+
+def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> None:
     weights = f"{result['checkpoint']}.pt (epoch {result['epoch']})"
     if result["labels_hidden"]:
         click.echo(f"{weights}: the test labels of this data are hidden, so there is no accuracy to measure.")
@@ -53,3 +91,24 @@ def _print(result: dict[str, Any]) -> None:
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
     )
+    groups = scores.by_group(found, superclasses.CIFAR100)
+    if groups:
+        width = max(len(score.name) for score in groups)
+        click.echo(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
+        for score in groups:
+            group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
+            click.echo(
+                f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}"
+            )
+    if per_class:
+        classes = scores.by_class(found)
+        width = max(len(score.name) for score in classes)
+        click.echo(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
+        for score in classes:
+            click.echo(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
+    wrong = scores.confusions(found)
+    if wrong:
+        width = max(len(confusion.true) for confusion in wrong)
+        click.echo("\nmost often confused")
+        for confusion in wrong:
+            click.echo(f"{confusion.true:<{width}}  taken for {confusion.predicted}, {confusion.num_images} times")

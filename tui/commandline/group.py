@@ -36,7 +36,7 @@ class _Group(click.Group):
             return None
         from importlib import import_module
 
-        name = {"continue": "continue_", "presets": "presets_"}.get(cmd_name, cmd_name)
+        name = {"continue": "continue_", "presets": "presets_", "next": "next_"}.get(cmd_name, cmd_name)
         command: click.Command = getattr(import_module(f"tui.commandline.{module}"), name)
         return command
 
@@ -48,12 +48,16 @@ def _modules() -> dict[str, str]:
         "attach": "looking",
         "runs": "looking",
         "show": "looking",
+        "compare": "compare",
         "stop": "steering",
+        "next": "steering",
         "pause": "steering",
         "continue": "steering",
         "abort": "steering",
         "resume": "train",
+        "ablation": "compare",
         "evaluate": "evaluate",
+        "export": "export",
         "presets": "about",
         "data": "about",
         "doctor": "doctor",

@@ -6,12 +6,14 @@ from msgspec import Struct
 
 from engine.locate import locate
 from engine.runs.events import Layer
+from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Preset
 from tui import format as fmt
 from tui.commandline.torch_process import ask
 
 _NUM_CLASSES = {"cifar100": 100, "shapes100": 100, "cub200": 200}
+_ASSUMED_NUM_CLASSES = 100
 
 
 class _Memory(Struct, frozen=True):
@@ -25,6 +27,8 @@ class _Memory(Struct, frozen=True):
 class Description(Struct, frozen=True):
     """What `engine.models.describe` says of a network."""
 
+    network: str
+    num_classes: int
     layers: tuple[Layer, ...]
     num_parameters: int
     num_trainable: int
@@ -33,38 +37,59 @@ class Description(Struct, frozen=True):
     total_bytes: int
 
 
-def describe(preset: Preset, data_dir: str | None) -> tuple[Description, int]:
-    """Return the description of a preset's network, and the number of classes it is for.
+class _Answer(Struct, frozen=True):
+    description: Description | None
+    problem: str
+
+
+def describe(preset: Preset, data_dir: str | None) -> tuple[Description, str]:
+    """Return the description of a preset's network, and a note where its number of classes is assumed.
 
     Raises:
-        CifartuiError: the network cannot be built for these images.
+        CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    num_classes = _num_classes(preset, data_dir)
+    num_classes, note = _num_classes(preset, data_dir)
     question = msgspec.json.encode([{"preset": preset, "num_classes": num_classes}])
-    return msgspec.json.decode(ask("engine.models.describe", stdin=question), type=list[Description])[0], num_classes
+    (answer,) = msgspec.json.decode(ask("engine.models.describe", stdin=question), type=list[_Answer])
+    if answer.description is None:
+        raise CifartuiError(answer.problem)
+    return answer.description, note
 
 
-def _num_classes(preset: Preset, data_dir: str | None) -> int:
-    """Return the data set's number of classes; of class folders, the folders there are, or 100 where none are."""
-    return locate(preset.data, data_dir).num_classes or _NUM_CLASSES.get(preset.data.dataset, 100)
+def _num_classes(preset: Preset, data_dir: str | None) -> tuple[int, str]:
+    """Return the data set's number of classes; of class folders, as many as are found, else a number and a note."""
+    known = _NUM_CLASSES.get(preset.data.dataset) or locate(preset.data, data_dir).num_classes
+    if known:
+        return known, ""
+    return _ASSUMED_NUM_CLASSES, "an assumption: the folders of images are not found"
 
 
-def print_table(preset: Preset, found: Description, num_classes: int) -> None:
+def print_table(preset: Preset, found: Description, note: str) -> None:
     """Print the table and what it adds up to."""
-    click.echo(f"{preset.title}: {preset.data.image_size} px, {num_classes} classes\n")
+    note = f" ({note})" if note else ""
+    click.echo(f"{preset.title}: {preset.data.image_size} px, {found.num_classes} classes{note}\n")
     click.echo(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
     for layer in found.layers:
         click.echo(_row(layer).rstrip())
-    memory, batch_size = found.memory, preset.train.batch_size
     trained = "" if found.num_trainable == found.num_parameters else f" ({fmt.count(found.num_trainable)} trained)"
     click.echo(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
     click.echo(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
     click.echo(
-        f"memory      {fmt.memory(found.total_bytes)} estimated for a step of batch {batch_size} in "
-        f"{_precision(preset)}: weights {fmt.memory(memory.parameters)}, gradients {fmt.memory(memory.gradients)},\n"
-        f"            {plan(preset)[0].optimizer.__struct_config__.tag} {fmt.memory(memory.optimizer_state)}, "
-        f"activations {fmt.memory(memory.activations)}; without data set and CUDA context"
+        f"memory      {fmt.memory(found.total_bytes)} estimated for a step of batch {preset.train.batch_size} in "
+        f"{_precision(preset)}, without data set and CUDA context:\n            {_parts(preset, found.memory)}"
     )
+
+
+def _parts(preset: Preset, memory: _Memory) -> str:
+    """Return the parts of the estimate; the last is negative where the others are never there all at once."""
+    optimizer = plan(preset)[0].optimizer.__struct_config__.tag
+    text = (
+        f"weights {fmt.memory(memory.parameters)}, gradients {fmt.memory(memory.gradients)}, "
+        f"{optimizer} {fmt.memory(memory.optimizer_state)}, activations {fmt.memory(memory.activations)}"
+    )
+    if memory.working < 0:
+        return f"{text}, less {fmt.memory(-memory.working)} gone before the last gradients come"
+    return f"{text}, results on their way {fmt.memory(memory.working)}"
 
 
 def _precision(preset: Preset) -> str:

@@ -1,4 +1,4 @@
-"""`cifartui stop · pause · continue · abort`: ask something of a run and wait for its answer."""
+"""`cifartui stop · next · pause · continue · abort`: ask something of a run and wait for its answer."""
 
 import time
 
@@ -49,28 +49,20 @@ def stop(ctx: click.Context, name: str, after: str) -> None:
     _ask(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
 
 
-@click.command()
-@click.argument("name", metavar="RUN")
-@with_places
-@click.pass_context
-def pause(ctx: click.Context, name: str) -> None:
-    """Let training stand still, everything kept in memory."""
-    _ask(find_run(places(ctx).runs_dir, name), commands.Pause())
+def _asking(name: str, wish: type[commands.AnyCommand], text: str) -> click.Command:
+    """Return the command `cifartui NAME RUN`, which asks `wish` of a run."""
+
+    @click.command(name, help=text)
+    @click.argument("run", metavar="RUN")
+    @with_places
+    @click.pass_context
+    def ask(ctx: click.Context, run: str) -> None:
+        _ask(find_run(places(ctx).runs_dir, run), wish())
+
+    return ask
 
 
-@click.command("continue")
-@click.argument("name", metavar="RUN")
-@with_places
-@click.pass_context
-def continue_(ctx: click.Context, name: str) -> None:
-    """Go on after a pause, or take a stop after this epoch back."""
-    _ask(find_run(places(ctx).runs_dir, name), commands.Continue())
-
-
-@click.command()
-@click.argument("name", metavar="RUN")
-@with_places
-@click.pass_context
-def abort(ctx: click.Context, name: str) -> None:
-    """End at once, without validation or test."""
-    _ask(find_run(places(ctx).runs_dir, name), commands.Abort())
+next_ = _asking("next", commands.NextStage, "End this stage after this batch, and begin the next one.")
+pause = _asking("pause", commands.Pause, "Let training stand still, everything kept in memory.")
+continue_ = _asking("continue", commands.Continue, "Go on after a pause, or take a stop after this epoch back.")
+abort = _asking("abort", commands.Abort, "End at once, without validation or test.")

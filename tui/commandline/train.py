@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from tui.plain import Output, follow
 from tui.start import start_run
 
 
-def _following(command: Any) -> Any:
+def following(command: Any) -> Any:
     """Give a command --output and --detach."""
     command = click.option("--detach", is_flag=True, help="Do not follow: return as soon as the worker is started.")(
         command
@@ -35,9 +36,10 @@ def _following(command: Any) -> Any:
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N.")
+@click.option("--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Short for train.epochs_scale=F.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
-@_following
+@following
 @with_places
 @click.pass_context
 def train(
@@ -45,6 +47,7 @@ def train(
     names: tuple[str, ...],
     overrides: tuple[str, ...],
     epochs: int | None,
+    epochs_scale: float | None,
     device: str,
     seed: int,
     output: Output,
@@ -54,9 +57,11 @@ def train(
     where = places(ctx)
     if epochs is not None:
         overrides = (*overrides, f"train.epochs={epochs}")
+    if epochs_scale is not None:
+        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
     loaded = {name: catalog.load(name, overrides) for name in names}  # all are checked before any is started
     if detach and len(names) > 1:
-        _detach_queue(names, overrides, device, seed, where)
+        detach_queue(names, overrides, device, seed, where)
         return
     for name, preset in loaded.items():
         run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
@@ -68,7 +73,7 @@ def train(
             ctx.exit(exit_code)
 
 
-def _detach_queue(names: tuple[str, ...], overrides: tuple[str, ...], device: str, seed: int, where: Places) -> None:
+def detach_queue(names: Sequence[str], overrides: tuple[str, ...], device: str, seed: int, where: Places) -> None:
     """Leave a process behind that starts the runs one after another."""
     options = ["--device", device, "--seed", str(seed), "--output", "quiet", "--runs-dir", str(where.runs_dir)]
     options += ["--data-dir", where.data_dir] if where.data_dir else []
@@ -94,7 +99,7 @@ def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
 
 @click.command()
 @click.argument("name", metavar="RUN")
-@_following
+@following
 @with_places
 @click.pass_context
 def resume(ctx: click.Context, name: str, output: Output, detach: bool) -> None:

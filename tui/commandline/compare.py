@@ -1,0 +1,130 @@
+"""`cifartui compare` and `cifartui ablation`: measured results beside the report's."""
+
+import re
+
+import click
+import msgspec
+
+from engine.runs.folder import find_run, list_runs
+from presets import catalog
+from presets.errors import CifartuiError
+from tui.commandline.group import Places, places, with_places
+from tui.commandline.train import detach_queue, following
+from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
+from tui.comparison import compare as rows_of
+from tui.plain import Output, follow
+from tui.start import start_run
+from tui.summary import Summary, summarise
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@_AS_JSON
+@with_places
+@click.pass_context
+def compare(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Print runs side by side: the report's accuracy, the measured one, and what each step changed."""
+    runs_dir = places(ctx).runs_dir
+    summaries = [summarise(find_run(runs_dir, name)) for name in names]
+    _show(compare_runs(summaries, catalog.list_presets()), as_json)
+
+
+@click.command()
+@click.argument("steps", metavar="[STEPS...]", nargs=-1)
+@click.option(
+    "--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Train so much of every step's epochs."
+)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a field of every step.")
+@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
+@click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
+@_AS_JSON
+@following
+@with_places
+@click.pass_context
+def ablation(
+    ctx: click.Context,
+    steps: tuple[str, ...],
+    epochs_scale: float | None,
+    overrides: tuple[str, ...],
+    device: str,
+    seed: int,
+    only_table: bool,
+    as_json: bool,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Train the report's ablation step by step, and print its results beside the report's.
+
+    STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
+    """
+    where = places(ctx)
+    names = _named_steps(steps, ablation_presets(catalog.list_presets()))
+    if epochs_scale is not None:
+        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
+    for name in names:
+        catalog.load(name, overrides)  # all are checked before any is started
+    if only_table:
+        _show(rows_of(names, newest_by_preset(_summaries(where)), catalog.list_presets()), as_json)
+        return
+    if detach:
+        detach_queue(names, overrides, device, seed, where)
+        return
+    exit_code = 0
+    runs: dict[str, Summary] = {}
+    for name in names:
+        run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
+        if not as_json:
+            click.echo(f"{name}: run {run.id}")
+        code = follow(run, "quiet" if as_json else output)
+        runs[name] = summarise(run)
+        if code == 130:
+            break
+        exit_code = code or exit_code
+    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json)
+    ctx.exit(exit_code)
+
+
+def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
+    """Return the presets that `asked` means: step numbers, ranges of them, or names.
+
+    Raises:
+        CifartuiError: there is no such step.
+    """
+    if not asked:
+        return [name for name in known if re.fullmatch(r"ablation/step-\d+", name)]
+    names: list[str] = []
+    for text in asked:
+        numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        found = [text, f"ablation/{text}"]
+        if numbers:
+            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+            found = [f"ablation/step-{number:02}" for number in range(first, min(last, first + 1000) + 1)]
+            if not all(name in known for name in found) or not found:
+                raise CifartuiError(f"There is no ablation step {text}; they go from 0 to 15.")
+            names += found
+        elif not set(found) & set(known):
+            raise CifartuiError(f'There is no ablation step "{text}"; name numbers or ranges, such as 0 1 5-9.')
+        else:
+            names += [name for name in found if name in known]
+    return list(dict.fromkeys(names))
+
+
+def _summaries(where: Places) -> list[Summary]:
+    summaries = []
+    for run in list_runs(where.runs_dir):
+        try:
+            summaries.append(summarise(run))
+        except CifartuiError as error:
+            click.echo(f"left out: {error}", err=True)
+    return summaries
+
+
+def _show(rows: list[Row], as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        return
+    for line in table(rows):
+        click.echo(line.rstrip())

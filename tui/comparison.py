@@ -1,0 +1,146 @@
+"""Measured results beside the report's, step by step: the rows that `compare`, `ablation` and the dashboard show.
+
+Knows summaries of runs and presets; no files. Accuracies are fractions; differences are of fractions.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from presets.catalog import Listed
+from presets.plan import total_epochs
+from presets.schema import Report
+from tui import format as fmt
+from tui.summary import Summary
+
+GROUP = "ablation"
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A preset, and a run of it where there is one. Differences are to the preset that it extends."""
+
+    preset_name: str
+    step: str
+    """What the row is called: "12" of "Step 12: images resized"; else the preset's name."""
+    change: str
+    """What it changes: the title behind "Step 12: "; else the whole title."""
+    report_before: float | None
+    report: float | None
+    measured: float | None
+    """Best validation accuracy."""
+    test: float | None
+    base: str
+    """The preset that it extends; empty where that has no place in the comparison."""
+    report_difference: float | None
+    measured_difference: float | None
+    run: str
+    """The run's id; empty where there is none."""
+    status: str
+    epoch: int
+    epochs: int
+    is_partial: bool
+    """Whether the run, or the one it is compared with, was not trained to its end or for all its epochs."""
+
+
+def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, Summary]:
+    """Return the run that stands for each preset: the newest completed one, else the newest."""
+    chosen: dict[str, Summary] = {}
+    for summary in sorted(summaries, key=lambda summary: (summary.status == "completed", summary.created)):
+        chosen[summary.preset_name] = summary
+    return chosen
+
+
+def ablation_presets(listed: Sequence[Listed]) -> list[str]:
+    """Return the names of the ablation's steps, in order."""
+    return [entry.name for entry in listed if entry.preset is not None and entry.preset.group == GROUP]
+
+
+def compare(names: Sequence[str], runs: Mapping[str, Summary], listed: Sequence[Listed]) -> list[Row]:
+    """Return a row for every preset in `names`, with its run out of `runs` (by preset name) where there is one."""
+    known = {entry.name: entry for entry in listed}
+    return [_row(name, runs, known) for name in names]
+
+
+def compare_runs(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
+    """Return a row for every run given, in that order, each compared with the given run of the preset it extends."""
+    known = {entry.name: entry for entry in listed}
+    by_preset = {summary.preset_name: summary for summary in summaries}
+    return [_row(summary.preset_name, {**by_preset, summary.preset_name: summary}, known) for summary in summaries]
+
+
+def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) -> Row:
+    entry = known.get(name)
+    preset = entry.preset if entry is not None else None
+    base = entry.extends if entry is not None else ""
+    run, base_run = runs.get(name), runs.get(base)
+    title = preset.title if preset is not None else run.title if run is not None else name
+    heading, _, change = title.partition(": ")
+    is_step = heading.startswith("Step ") and bool(change)
+    report = preset.report if preset is not None else Report()
+    partial = [each for each in (run, base_run) if each is not None and _is_partial(each, known)]
+    return Row(
+        preset_name=name,
+        step=heading.removeprefix("Step ").replace(", tried", "′") if is_step else name,
+        change=change if is_step else title,
+        report_before=report.val_top1_before,
+        report=report.val_top1,
+        measured=run.best_val_top1 if run is not None else None,
+        test=run.test_top1 if run is not None else None,
+        base=base if base_run is not None or base in known else "",
+        report_difference=_difference(report.val_top1, report.val_top1_before),
+        measured_difference=_difference(
+            run.best_val_top1 if run is not None else None, base_run.best_val_top1 if base_run is not None else None
+        ),
+        run=run.id if run is not None else "",
+        status=run.status if run is not None else "",
+        epoch=run.epoch if run is not None else 0,
+        epochs=run.epochs if run is not None else total_epochs(preset) if preset is not None else 0,
+        is_partial=bool(partial),
+    )
+
+
+def _difference(value: float | None, before: float | None) -> float | None:
+    return None if value is None or before is None else value - before
+
+
+def _is_partial(run: Summary, known: Mapping[str, Listed]) -> bool:
+    entry = known.get(run.preset_name)
+    planned = total_epochs(entry.preset) if entry is not None and entry.preset is not None else run.epochs
+    return run.status != "completed" or run.epochs < planned
+
+
+def points(difference: float | None, mark: str = "") -> str:
+    """Return a difference of fractions in percentage points with its sign, such as "+1.6"."""
+    return "" if difference is None else f"{100 * difference:+.1f}{mark}"
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return the rows as aligned lines of text, a heading first and a footnote last where one is needed."""
+    if not rows:
+        return []
+    step, change = (max(len(text) for text in column) for column in _columns(rows))
+    lines = [
+        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>7}  {'DIFF':>7}  {'TEST':>7}  RUN"
+    ]
+    for row in rows:
+        mark = "*" if row.is_partial and row.measured_difference is not None else " "
+        state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
+        state = f"{row.run} ({state})" if row.run else "not run yet"
+        lines.append(
+            f"{row.step:<{step}}  {row.change:<{change}}  "
+            f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
+            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}  {_percent(row.test):>7}  {state}"
+        )
+    lines.append("")
+    lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")
+    if any(row.is_partial and row.measured_difference is not None for row in rows):
+        lines.append("* one of the two runs was not trained to its end, or for fewer epochs than its preset plans")
+    return lines
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    return [*(row.step for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
+
+
+def _percent(fraction: float | None) -> str:
+    return fmt.percent(fraction) if fraction is not None else ""
