@@ -80,14 +80,14 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
     partial = [each for each in (run, base_run) if each is not None and _is_partial(each, known)]
     return Row(
         preset_name=name,
-        step=heading.removeprefix("Step ").replace(", tried", "′") if is_step else name,
+        step=heading.removeprefix("Step ") if is_step else name,
         change=change if is_step else title,
         report_before=report.val_top1_before,
         report=report.val_top1,
         measured=run.best_val_top1 if run is not None else None,
         test=run.test_top1 if run is not None else None,
         base=base if base_run is not None or base in known else "",
-        report_difference=_difference(report.val_top1, report.val_top1_before),
+        report_difference=_difference(report.val_top1, _published(known.get(base))),
         measured_difference=_difference(
             run.best_val_top1 if run is not None else None, base_run.best_val_top1 if base_run is not None else None
         ),
@@ -97,6 +97,10 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         epochs=run.epochs if run is not None else total_epochs(preset) if preset is not None else 0,
         is_partial=bool(partial),
     )
+
+
+def _published(entry: Listed | None) -> float | None:
+    return entry.preset.report.val_top1 if entry is not None and entry.preset is not None else None
 
 
 def _difference(value: float | None, before: float | None) -> float | None:

@@ -101,13 +101,14 @@ def _tail(path: Path) -> tuple[str, ...]:
 class RunLister:
     """Summarises the newest runs. Remembers where it was in every journal, so that looking again is cheap."""
 
-    def __init__(self, runs_dir: Path, now: Callable[[], float]) -> None:
-        self._runs_dir, self._now = runs_dir, now
+    def __init__(self, runs_dir: Path, now: Callable[[], float], only: str = "") -> None:
+        """List the runs of `runs_dir` whose id holds `only`; `now` is asked for Unix seconds."""
+        self._runs_dir, self._now, self._only = runs_dir, now, only
         self._known: dict[str, tuple[RunInfo, journal.LineReader[AnyEvent], RunState]] = {}
 
     def list(self) -> RunsListed:
         """Read what is new and return the runs; one that cannot be read is left out."""
-        found = runs.list_runs(self._runs_dir)
+        found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
         newest = found[:_RUNS_LISTED]
         self._known = {run.id: self._known[run.id] for run in newest if run.id in self._known}
         summaries = []

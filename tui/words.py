@@ -15,7 +15,7 @@ _TONES: dict[Status, Tone] = {
 }  # fmt: skip
 _PHASES = {
     "download": "downloading", "verify": "checking", "unpack": "unpacking", "decode": "reading images of",
-    "generate": "generating",
+    "generate": "generating", "features": "computing features of",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from engine.data.augment import plain_transform
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.models.build import build
+from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.runs.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.runs.folder import RunInfo
@@ -88,6 +89,7 @@ def set_up(
             num_parameters=num_parameters(network),
             num_trainable=num_trainable(network),
             flops_per_image=flops_per_image(network, preset.data.image_size),
+            memory_bytes=estimate(preset, len(data.class_names), precision).total,
         )
     )
     return Setup(

@@ -7,7 +7,7 @@ from torch import nn
 from engine.models.build import build, sketch
 from engine.models.table import flops_per_image, layer_table, num_parameters
 from engine.runs.events import Layer
-from presets.schema import BaseNet, Model, Resnet50, Vgg
+from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
@@ -85,12 +85,46 @@ def test_basenet_parameters_row_by_row() -> None:
     assert [layer.num_parameters for layer in layers] == [456, 0, 0, 2416, 0, 0, 0, 20_050, 0, 5100]
 
 
-@pytest.mark.parametrize(("model", "image_size"), [(VGG_CUSTOM, 128), (Resnet50(), 224), (Resnet50(frozen=True), 64)])
+@pytest.mark.parametrize(
+    ("model", "image_size"),
+    [(VGG_CUSTOM, 128), (Resnet50(), 224), (Resnet50(frozen=True), 64), (Googlenet(), 32), (ResnetV2(), 32)],
+)
 def test_rows_add_up_to_the_whole_network(model: Model, image_size: int) -> None:
     network = sketch(model, 200, image_size)
     layers = layer_table(network, image_size)
     assert sum(layer.num_parameters for layer in layers) == num_parameters(network)
     assert [layer.number for layer in layers] == list(range(1, len(layers) + 1))
+
+
+def test_shortcuts_and_what_joins_them_have_rows() -> None:
+    mix = Vgg(blocks=((4,), (6,)), pools=("max", "avg"), shortcuts="concat")
+    rows = rows_of(layer_table(sketch(mix, 3, 8), 8))
+    assert rows[3:6] == [
+        (4, "maxpool", 2, 8, 4, 4, 4),
+        (5, "conv", 1, 8, 4, 3, 4),  # of the maximum pool's stride
+        (6, "concatenate", None, 4, 4, 4, 8),
+    ]
+    assert [row[1:] for row in rows[-5:]] == [
+        ("conv", 1, 4, 4, 8, 6),
+        ("adaptive average pool", None, 4, 1, 6, 6),
+        ("concatenate", None, 1, 1, 6, 12),
+        ("flatten", None, 1, None, 12, 12),
+        ("linear", None, None, None, 12, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "num_convolutions", "kinds"),
+    [
+        (Googlenet(), 1 + 9 * 7, {"conv", "BN", "ReLU", "maxpool", "concatenate"}),
+        (ResnetV2(), 53, {"conv", "GN", "ReLU", "maxpool", "add"}),
+        (Resnet18(stem="small"), 20, {"conv", "BN", "ReLU"}),
+    ],
+)
+def test_every_network_is_told_in_the_reports_words(model: Model, num_convolutions: int, kinds: set[str]) -> None:
+    found = [layer.kind for layer in layer_table(sketch(model, 100, 32), 32)]
+    assert found.count("conv") == num_convolutions
+    assert set(found) - {"adaptive average pool", "flatten", "linear"} == kinds
 
 
 def test_resnet50_rows_are_in_the_order_of_the_forward_pass() -> None:

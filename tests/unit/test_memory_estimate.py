@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -58,7 +59,7 @@ def allocated_at_most(asked: schema.Preset) -> int:
                 totals.append(event.extra_fields.total_allocated)
             walk(event.children)
 
-    walk(watched.profiler.kineto_results.experimental_event_tree())  # type: ignore[union-attr]
+    walk(watched.profiler.kineto_results.experimental_event_tree())
     return held + max(totals)
 
 
@@ -75,7 +76,8 @@ def allocated_at_most(asked: schema.Preset) -> int:
     ids=lambda asked: type(asked.model).__name__,
 )
 def test_the_estimate_is_within_a_fifth_of_what_a_step_takes(asked: schema.Preset) -> None:
-    assert estimate(asked, 100).total == pytest.approx(allocated_at_most(asked), rel=0.2)
+    share = estimate(asked, 100).total / allocated_at_most(asked)
+    assert 0.8 < share < 1.05  # an operation's scratch is not seen; nothing is counted twice
 
 
 def parts(asked: schema.Preset, precision: str = "fp32") -> Memory:
@@ -87,6 +89,10 @@ def test_parts_by_hand() -> None:
     assert found.parameters == found.gradients == found.optimizer_state == 28_022 * 4
     assert parts(preset(schema.BaseNet(), optimizer=schema.Sgd(lr=0.1))).optimizer_state == 0
     assert parts(preset(schema.BaseNet(), optimizer=schema.AdamW())).optimizer_state == 2 * 28_022 * 4
+    staged = msgspec.structs.replace(
+        preset(schema.BaseNet()), stages=(schema.Stage(name="a", epochs=1, optimizer=schema.AdamW()),)
+    )
+    assert parts(staged).optimizer_state == 2 * 28_022 * 4
     frozen = parts(preset(schema.Resnet18(frozen=True)))
     assert frozen.gradients == 513 * 100 * 4
     assert frozen.activations < 16 * 3 * 32 * 32 * 4 + 16 * 2_000 * 4  # the images, and what the last layer keeps
@@ -101,4 +107,5 @@ def test_activations_grow_with_the_batch_and_shrink_with_the_precision() -> None
 
 def test_a_network_larger_than_memory_is_estimated_without_allocating_it() -> None:
     huge = schema.Vgg(blocks=((512,),), pools=("none",), head=(65_536,))
-    assert parts(preset(huge, image_size=128)).total > 4 * 4 * 500_000_000_000
+    num_weights = 512 * 128 * 128 * 65_536  # and as many gradients and momenta, of 4 bytes each
+    assert parts(preset(huge, image_size=128)).total == pytest.approx(3 * 4 * num_weights, rel=0.01)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from engine.models.build import build, sketch
 from engine.models.weights import download, find_weights, load_weights
 from presets.errors import CifartuiError
-from presets.schema import Resnet50
+from presets.schema import Resnet18, Resnet50
 
 V2_FILE = "resnet50-11ad3fa6.pth"
 
@@ -86,6 +86,15 @@ def test_a_frozen_network_takes_weights_too(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(CifartuiError, match=r"IMAGENET1K_V9.*IMAGENET1K_V1, IMAGENET1K_V2.*path"):
         find_weights("IMAGENET1K_V9", ResNet50_Weights)
+
+
+def test_resnet18_has_names_of_its_own_and_refuses_resnet50s_file(hub: Path, tmp_path: Path) -> None:
+    saved(hub / "resnet18-f37072fd.pth", {key: torch.zeros(()) for key in ("conv1.weight",)})
+    assert find_weights("IMAGENET1K_V1", ResNet18_Weights) == hub / "resnet18-f37072fd.pth"
+    with pytest.raises(CifartuiError, match=r"set model\.weights to one of IMAGENET1K_V1, or"):
+        find_weights("IMAGENET1K_V2", ResNet18_Weights)
+    with pytest.raises(CifartuiError, match="does not fit ResNet-18"):
+        build(Resnet18(weights=saved(tmp_path / "w.pt", state_of(5))), 5, 32)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class Home(Screen[None]):
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("tab", "swap", "presets / runs", key_display="tab"),
         Binding("a", "attach", "attach to newest"),
+        Binding("t", "ablation", "ablation table"),
         Binding("escape", "clear_filter", "Back", show=False),
     ]
     app: "CifartuiApp"
@@ -221,6 +222,16 @@ class Home(Screen[None]):
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
         self.app.open_monitor(RunFolder(Path(live.path)))
+
+    def action_ablation(self) -> None:
+        """Show the ablation's table; a step chosen there that was not run yet can be started here."""
+        from tui.screens.ablation import AblationScreen
+
+        def answered(name: str | None) -> None:
+            if name is not None:
+                self._ask_to_start(name)
+
+        self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
     # --- GPUs ------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from textual.widgets import Footer, Static
 
 from engine.runs import events as ev
 from engine.runs import journal, launch
-from engine.runs.commands import Abort, AnyCommand, Continue, Pause, SaveCheckpoint, Stop
+from engine.runs.commands import Abort, AnyCommand, Continue, NextStage, Pause, SaveCheckpoint, Stop
 from engine.runs.folder import RunFolder, RunInfo, Status, status_of
 from engine.runs.state import RunState, apply
 from presets.errors import CifartuiError
@@ -46,11 +46,13 @@ class Monitor(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop('batch')", "stop"),
         Binding("e", "stop('epoch')", "after epoch"),
+        Binding("n", "next_stage", "next stage"),
         Binding("p", "pause", "pause"),
         Binding("c", "checkpoint", "save"),
         Binding("X", "abort", "abort"),
         Binding("r", "resume", "resume"),
         Binding("z", "zoom", "zoom"),
+        Binding("i", "images", "images"),
         Binding("escape", "back", "Home", show=False),
     ]
     app: "CifartuiApp"
@@ -66,7 +68,7 @@ class Monitor(Screen[None]):
         self._charts: dict[str, MetricChart | MemoryChart] = {}
         self._wants_pause: bool | None = None
         self._stop = threading.Event()
-        self._was_live: bool | None = None
+        self._offered: tuple[bool, bool] | None = None
         self.zoomed = "all"
 
     def compose(self) -> ComposeResult:
@@ -171,8 +173,9 @@ class Monitor(Screen[None]):
         preparation.display = not has_curves
         self.query_one("#plots").display = has_curves
         self.set_class(self.status in {"failed", "lost"}, "-troubled")
-        if self.is_live != self._was_live:  # r comes and goes; the footer is built anew for it
-            self._was_live = self.is_live
+        offered = (self.is_live, "best" in self.state.checkpoints)
+        if offered != self._offered:  # r, n and i come and go; the footer is built anew for them
+            self._offered = offered
             self.refresh_bindings()
         if not has_curves:
             preparation.show(view)
@@ -203,8 +206,12 @@ class Monitor(Screen[None]):
     # --- wishes ----------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer resume only where there is no worker."""
-        return not (action == "resume" and (self.info is None or self.is_live))
+        """Offer resume without a worker, the next stage where there are stages, images once there are best weights."""
+        if action == "resume":
+            return self.info is not None and not self.is_live
+        if action == "next_stage":
+            return self.info is not None and len(self.info.preset.stages) > 1 and self.is_live
+        return action != "images" or "best" in self.state.checkpoints
 
     def action_stop(self, after: str) -> None:
         """Ask the run to stop."""
@@ -218,6 +225,18 @@ class Monitor(Screen[None]):
         pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
         if self._ask(Pause(), "pause") if pausing else self._ask(Continue(), "continue"):
             self._wants_pause = pausing
+
+    def action_next_stage(self) -> None:
+        """Ask the run to end this stage."""
+        self._ask(NextStage(), "next stage")
+
+    def action_images(self) -> None:
+        """Show what the best weights say of the test images."""
+        from tui.screens.predictions import PredictionsScreen
+
+        assert self.info is not None, "offered only when the run is known"
+        best = self.state.checkpoints["best"]
+        self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live))
 
     def action_checkpoint(self) -> None:
         """Ask for a checkpoint."""

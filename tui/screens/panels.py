@@ -117,13 +117,16 @@ class Help(ModalScreen[None]):
         ("/", "filter the presets"),
         ("tab", "presets or runs"),
         ("a", "attach to the newest run that is alive"),
+        ("t", "the ablation's table"),
         ("Monitor", ""),
         ("s   e", "stop after this batch, after this epoch"),
+        ("n", "end this stage, begin the next one"),
         ("p", "pause, and continue"),
         ("c", "write a checkpoint now"),
         ("X", "abort: end at once (asks first)"),
         ("r", "resume a run that has no worker"),
         ("z", "zoom: loss, accuracy, memory, all"),
+        ("i", "test images, as the best weights see them"),
     )
 
     def compose(self) -> ComposeResult:

@@ -42,7 +42,9 @@ class MetricChart:
         if state.best is not None:
             lines.append(Line([state.best.epoch], [self._val_of(state.best)], TEXT, marker="◆"))
         title = "loss" if self._is_loss else "top-1 %"
-        return Chart(title, x, y, "epochs", tuple(lines), self._legend(state), reference, "no batch trained yet")
+        stages = tuple(float(stage.first_epoch - 1) for stage in state.stages[1:])
+        empty = "no batch trained yet"
+        return Chart(title, x, y, "epochs", tuple(lines), self._legend(state), reference, empty, stages)
 
     def _val_of(self, point: EpochPoint) -> float:
         return point.val_loss if self._is_loss else 100 * point.val_top1

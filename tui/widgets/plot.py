@@ -56,6 +56,8 @@ class Chart:
     """Text and colour, shown behind the title in one row."""
     reference: Reference | None = None
     empty: str = ""
+    boundaries: tuple[float, ...] = ()
+    """Places on the x axis where something new began: dotted from bottom to top."""
 
 
 class Plot(Widget):
@@ -126,6 +128,9 @@ class Plot(Widget):
         figure.yticks(y.ticks(), y.labels())
         if chart.reference is not None and y.lower <= chart.reference.y <= y.upper:
             self._draw_reference(figure, chart.reference, x, width)
+        for at in chart.boundaries:
+            if x.lower < at < x.upper:
+                self._draw_boundary(figure, at, y, height)
         for line in chart.lines:
             self._draw_line(figure, line)
         figure.build()
@@ -152,6 +157,10 @@ class Plot(Widget):
         dots = "-" if self._plain else "┄"
         figure.scatter(xs, [reference.y] * len(xs), marker=dots, color=_rgb(reference.color))
         figure.text(f" {reference.label} ", x=x.lower, y=reference.y, color=_rgb(reference.color), alignment="left")
+
+    def _draw_boundary(self, figure: Any, at: float, y: Axis, height: int) -> None:
+        ys = [y.lower + (y.upper - y.lower) * row / height for row in range(height + 1)]
+        figure.scatter([at] * len(ys), ys, marker="|" if self._plain else "┊", color=_rgb(MUTED))
 
     def _draw_line(self, figure: Any, line: Line) -> None:
         points = [(a, b) for a, b in zip(line.xs, line.ys, strict=True) if math.isfinite(a) and math.isfinite(b)]

@@ -1,0 +1,188 @@
+"""The ablation's table: every step, the report's accuracy and the measured one, filling as runs end."""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, OptionList
+from textual.widgets.option_list import Option
+
+from engine.runs.folder import RunFolder
+from tui import format as fmt
+from tui import words
+from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
+from tui.follow import RunLister, RunsListed, keep_listing
+from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
+from tui.widgets.lists import Pickable
+from tui.widgets.quiet import Quiet
+from tui.widgets.too_small import TooSmall
+
+if TYPE_CHECKING:
+    from presets.catalog import Listed
+    from tui.app import CifartuiApp
+
+_LOOK_EVERY_S = 2.0
+_RUN_IDS = "-ablation-"
+"""What the ids of the ablation's runs have in common."""
+_WIDE = 100
+"""From this width on there is room for the test accuracy and for a run's state in words."""
+
+
+class AblationScreen(Screen[str | None]):
+    """A row a step. Enter opens the step's run, or gives its preset back to be started."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Home")]
+    app: "CifartuiApp"
+
+    def __init__(self, listed: "Sequence[Listed]") -> None:
+        """Show the ablation's steps among the presets `listed`."""
+        super().__init__()
+        self._listed = listed
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._is_asleep = False
+        self.rows: list[Row] = compare(ablation_presets(listed), {}, listed)
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield Quiet(id="top")
+            yield Quiet(id="columns")
+            yield _Steps(id="steps", compact=True)
+            yield Quiet(id="footnote")
+            yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Look for runs in a thread."""
+        self.query_one(_Steps).focus()
+        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, _RUN_IDS))
+
+    def on_unmount(self) -> None:
+        """Let the thread end at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def on_screen_resume(self) -> None:
+        """Look again at once."""
+        self._is_asleep = False
+        self._wake.set()
+
+    def on_screen_suspend(self) -> None:
+        """Hear nothing while another screen is above, as Home does."""
+        self._is_asleep = True
+
+    @work(thread=True)
+    def _list_runs(self, lister: RunLister) -> None:
+        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
+
+    def _post(self, message: Message) -> None:
+        if not self._is_asleep:
+            self.post_message(message)
+
+    def on_runs_listed(self, event: RunsListed) -> None:
+        """Fill the table."""
+        self.rows = compare(ablation_presets(self._listed), newest_by_preset(event.runs), self._listed)
+        self._show()
+
+    def on_resize(self) -> None:
+        """Set the columns anew."""
+        self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        width = max(40, self.query_one("#top", Quiet).content_size.width)
+        done = sum(row.measured is not None for row in self.rows)
+        title = Text.assemble(
+            ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
+        )
+        self.query_one("#top", Quiet).tell(title)
+        self.query_one("#columns", Quiet).tell(_heading(width))
+        self.query_one("#footnote", Quiet).tell(_footnote(self.rows))
+        self.query_one(_Steps).show(self.rows, width)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open the step's run, or offer to start it."""
+        row = next(row for row in self.rows if row.preset_name == event.option.id)
+        if row.run:
+            self.app.open_monitor(RunFolder(self.app.runs_dir / row.run))
+        else:
+            self.dismiss(row.preset_name)
+
+    def action_back(self) -> None:
+        """Go back to Home."""
+        self.dismiss(None)
+
+
+class _Steps(Pickable):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "open the run, or start it", key_display="enter")
+    ]
+
+    def show(self, rows: Sequence[Row], width: int) -> None:
+        lines = [_line(row, width) for row in rows]
+        before = [option.prompt for option in self.options]
+        if [line.markup for line in lines] != [prompt.markup for prompt in before if isinstance(prompt, Text)]:
+            self.fill([Option(line, id=row.preset_name) for line, row in zip(lines, rows, strict=True)])
+
+
+def _change_width(width: int) -> int:
+    return max(12, min(44, width - (70 if width >= _WIDE else 47)))
+
+
+def _heading(width: int) -> Text:
+    test = f"{'test':>7}" if width >= _WIDE else ""
+    return Text(
+        f"{'step':<5}{'change':<{_change_width(width)}}{'report':>8}{'diff':>7}{'val':>7}{'diff':>7} {test}  state",
+        MUTED,
+        no_wrap=True,
+    )
+
+
+def _line(row: Row, width: int) -> Text:
+    change = _change_width(width)
+    shown = row.change if len(row.change) <= change else row.change[: change - 1] + "…"
+    before = f"{_number(row.report_before)}→" if row.report_before is not None else ""
+    mark = "*" if row.is_partial and row.measured_difference is not None else " "
+    return Text.assemble(
+        (f"{row.step:<5}", MUTED),
+        (f"{shown:<{change}}", TEXT if row.run else MUTED),
+        (f"{before + _number(row.report):>8}", REFERENCE),
+        (f"{points(row.report_difference):>7}", MUTED),
+        (f"{_percent(row.measured):>7}", VAL),
+        (f"{points(row.measured_difference):>7}{mark}", TEXT),
+        (f"{_percent(row.test):>7}" if width >= _WIDE else "", TEXT),
+        _state(row, width),
+        no_wrap=True,
+    )
+
+
+def _state(row: Row, width: int) -> tuple[str, str]:
+    if not row.run:
+        return "  not run", MUTED
+    color = TONES[words.tone(row.status)]  # type: ignore[arg-type]
+    if row.status == "completed":
+        return "  completed", color
+    return f"  {row.status if width >= _WIDE else row.status[:5]} {row.epoch}/{row.epochs}", color
+
+
+def _footnote(rows: Sequence[Row]) -> Text:
+    said = "Validation accuracy in %; diff: points to the step that it builds on."
+    if any(row.is_partial and row.measured_difference is not None for row in rows):
+        said += " *: not trained to its end, or for fewer epochs."
+    if not any(row.run for row in rows):
+        said += " Nothing is run yet: Enter starts the highlighted step; cifartui ablation runs them all."
+    return Text(said, MUTED)
+
+
+def _number(fraction: float | None) -> str:
+    return f"{100 * fraction:.0f}" if fraction is not None else ""
+
+
+def _percent(fraction: float | None) -> str:
+    return fmt.percent(fraction).removesuffix(" %") if fraction is not None else ""

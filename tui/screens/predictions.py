@@ -1,0 +1,313 @@
+"""Test images as a run's best weights see them: true and predicted class, the most confident mistakes first."""
+
+import mmap
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rich.console import Group
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from engine.runs import predictions, scores
+from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.predictions import Predictions
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.palette import MUTED, TEXT, TONES
+from tui.widgets.gallery import Gallery, Picture
+from tui.widgets.quiet import Quiet
+from tui.widgets.too_small import TooSmall
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+
+_SPLIT: Literal["test"] = "test"
+_TICK_S = 0.5
+_SCORES_SHOWN = 12
+Wanted = Literal["wrong", "right", "all"]
+
+
+class PredictionsRead(Message):
+    """Predictions are there, or why they are not."""
+
+    def __init__(self, found: Predictions | None, problem: str = "") -> None:
+        self.found, self.problem = found, problem
+        super().__init__()
+
+
+class PredictionsScreen(Screen[None]):
+    """A gallery; where there are no predictions yet, an offer to make them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "make", "measure now"),
+        Binding("w", "want('wrong')", "wrong"),
+        Binding("r", "want('right')", "right"),
+        Binding("a", "want('all')", "all"),
+        Binding("c", "choose_class", "class"),
+        Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→"),
+        Binding("left,up,pageup,h,k", "turn(-1)", "page before", key_display="←"),
+        Binding("escape", "back", "run"),
+    ]
+    AUTO_FOCUS = ""  # the field for a class would take the keys
+    app: "CifartuiApp"
+
+    def __init__(self, run: RunFolder, info: RunInfo, best_step: int, is_live: bool) -> None:
+        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` says it still trains."""
+        super().__init__()
+        self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
+        self.found: Predictions | None = None
+        self.wanted: Wanted = "wrong"
+        self.class_wanted = ""
+        self.rows: list[int] = []
+        self._page_start = 0
+        self._pixels: mmap.mmap | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._started_at: float | None = None
+        self._problem = ""
+        self._left = threading.Event()
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield Quiet(id="top")
+            yield Quiet(id="sorting")
+            yield Input(placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True)
+            yield Static(id="making")
+            with Horizontal(id="gallery"):
+                yield Gallery(id="images")
+                yield Static(id="scores")
+            yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Read what there is, in a thread."""
+        self.query_one("#class").display = False
+        self._read()
+        self.set_interval(_TICK_S, self._tick)
+
+    def on_unmount(self) -> None:
+        """End a measurement that nobody waits for any more; the next visit starts it again."""
+        self._left.set()
+        if self._process is not None:
+            self._process.kill()
+        if self._pixels is not None:
+            self._pixels.close()
+
+    # --- reading and making ----------------------------------------------------------------------
+
+    @work(thread=True, group="predictions")
+    def _read(self) -> None:
+        try:
+            self.post_message(PredictionsRead(predictions.read(self._run, _SPLIT)))
+        except CifartuiError as error:
+            self.post_message(PredictionsRead(None, str(error)))
+
+    @work(thread=True, group="predictions")
+    def _measure(self) -> None:
+        command = [sys.executable, "-m", "engine.training.evaluation", str(self._run.path), "--split", _SPLIT]
+        command += ["--data-dir", self.app.data_dir] if self.app.data_dir else []
+        self._process = subprocess.Popen(
+            command, cwd=self._run.path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _, said = self._process.communicate()
+        if self._left.is_set():
+            return
+        if self._process.returncode:
+            last = said.strip().splitlines()[-1] if said.strip() else f"exit code {self._process.returncode}"
+            self.post_message(PredictionsRead(None, last))
+            return
+        self.post_message(PredictionsRead(predictions.read(self._run, _SPLIT)))
+
+    def on_predictions_read(self, event: PredictionsRead) -> None:
+        """Show them, or say what there is to do."""
+        self._started_at, self._process = None, None
+        self._problem = event.problem
+        if event.found is not None:
+            self.found = event.found
+            _, path = predictions.paths(self._run, _SPLIT)
+            with path.open("rb") as file:
+                self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if event.found.true is None:
+                self.wanted = "all"
+            self._sort()
+        self._show()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the run has found better weights since."""
+        return self.found is not None and self.found.global_step < self._best_step
+
+    def action_make(self) -> None:
+        """Measure the best weights, in a process of its own."""
+        if self._started_at is None and (self.found is None or self.is_outdated):
+            self._started_at = self.app.surroundings.now()
+            self._problem = ""
+            self._show()
+            self._measure()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer measuring where it would bring something, filters where there are labels."""
+        if action == "make":
+            return self._started_at is None and (self.found is None or self.is_outdated)
+        if action == "want":
+            return self.found is not None and self.found.true is not None
+        return self.found is not None or action not in {"choose_class", "turn"}
+
+    # --- what is shown ---------------------------------------------------------------------------
+
+    def _sort(self) -> None:
+        found = self.found
+        assert found is not None, "sorted only once read"
+        names, true = found.class_names, found.true
+
+        def is_wanted(row: int) -> bool:
+            predicted = found.predicted[row]
+            if true is not None and self.wanted != "all" and (true[row] == predicted) != (self.wanted == "right"):
+                return False
+            classes = names[predicted] if true is None else f"{names[true[row]]} {names[predicted]}"
+            return self.class_wanted.lower() in classes.lower()
+
+        self.rows = sorted(filter(is_wanted, range(len(found.predicted))), key=lambda row: -found.confidence[row])
+        self._page_start = 0
+
+    def action_want(self, wanted: Wanted) -> None:
+        """Show wrong, right or all images."""
+        self.wanted = wanted
+        self._sort()
+        self._show()
+
+    def action_choose_class(self) -> None:
+        """Open the field for a class."""
+        field = self.query_one("#class", Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show images of the class as it is typed."""
+        self.class_wanted = event.value
+        self._sort()
+        self._show()
+
+    def on_input_submitted(self) -> None:
+        """Go back to the images."""
+        self.query_one("#class").display = bool(self.class_wanted)
+        self.set_focus(None)
+
+    def action_turn(self, pages: int) -> None:
+        """Turn pages."""
+        start = self._page_start + pages * self.query_one(Gallery).capacity
+        if 0 <= start < len(self.rows):
+            self._page_start = start
+            self._show()
+
+    def action_back(self) -> None:
+        """Show all classes again, or go back to the run."""
+        field = self.query_one("#class", Input)
+        if field.display:
+            field.value = ""
+            field.display = False
+            self.set_focus(None)
+        else:
+            self.dismiss()
+
+    def on_resize(self) -> None:
+        """Show as many images as fit now."""
+        self.call_after_refresh(self._show)
+
+    def _tick(self) -> None:
+        if self._started_at is not None:
+            self._show()
+
+    def _show(self) -> None:
+        self.refresh_bindings()
+        self.query_one("#top", Quiet).tell(self._title())
+        self.query_one("#sorting", Quiet).tell(self._sorting())
+        making, gallery = self.query_one("#making", Static), self.query_one("#gallery")
+        gallery.display = self.found is not None
+        making.display = self.found is None
+        if self.found is None:
+            making.update(self._offer())
+            return
+        pictures = self.query_one(Gallery)
+        pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
+        self.query_one("#scores", Static).update(_scores(self.found))
+
+    def _title(self) -> Text:
+        title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), ("   test images   ", MUTED))
+        if self.found is None:
+            return title
+        title.append(f"best.pt of epoch {self.found.epoch}", TEXT)
+        if self.found.true is not None:
+            hits = sum(true == predicted for true, predicted in zip(self.found.true, self.found.predicted, strict=True))
+            title.append(f"   {fmt.percent(hits / len(self.found.true), 2)} right", TEXT)
+        if self._started_at is not None:
+            title.append(f"   measuring anew… {self._elapsed()}", TONES["busy"])
+        elif self.is_outdated:
+            title.append("   there are better weights now: Enter measures them", TONES["warn"])
+        return title
+
+    def _elapsed(self) -> str:
+        return fmt.duration(self.app.surroundings.now() - (self._started_at or 0.0))
+
+    def _sorting(self) -> Text:
+        if self.found is None:
+            return Text("")
+        if self.found.true is None:
+            said = "The labels of these images are hidden: predictions only"
+        else:
+            said = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
+        said += f", class {self.class_wanted}" if self.class_wanted else ""
+        capacity = self.query_one(Gallery).capacity
+        last = min(len(self.rows), self._page_start + capacity)
+        place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
+        return Text(f"{said}, the most confident first: {place}", MUTED)
+
+    def _offer(self) -> Group | Text:
+        if self._started_at is not None:
+            said = f"Measuring the best weights on the test images… {self._elapsed()}"
+            return Group(Text(said, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
+        lines = [Text(self._problem, TONES["bad"])] if self._problem else []
+        lines.append(Text("What these weights say of the test images has not been recorded yet.", TEXT))
+        lines.append(Text("Enter measures it: one pass over the test images, in a process of its own.", MUTED))
+        if self._is_live:
+            lines.append(Text("The run still trains: it will be slower for so long.", TONES["warn"]))
+        return Group(*lines)
+
+    def _picture(self, row: int) -> Picture:
+        found, pixels = self.found, self._pixels
+        assert found is not None, "shown only once read"
+        assert pixels is not None, "shown only once read"
+        num_bytes = 3 * found.image_size**2
+        predicted = found.class_names[found.predicted[row]]
+        said = f"{predicted} {fmt.percent(found.confidence[row], 0)}"
+        if found.true is None:
+            captions = ((f"image {row}", MUTED), (said, TEXT))
+        else:
+            is_right = found.true[row] == found.predicted[row]
+            captions = ((found.class_names[found.true[row]], TEXT), (said, TONES["good" if is_right else "bad"]))
+        return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
+
+
+def _scores(found: Predictions) -> Text:
+    """Return the worst classes and the most frequent mistakes."""
+    said = Text()
+    classes = scores.by_class(found)
+    if classes:
+        said.append("worst classes\n", MUTED)
+    for score in classes[:_SCORES_SHOWN]:
+        said.append(f"{score.name[:26]:<26} {fmt.percent(score.top1):>7}\n", TEXT)
+    mistakes = scores.confusions(found, _SCORES_SHOWN)
+    if mistakes:
+        said.append("\nmost often confused\n", MUTED)
+    for confusion in mistakes:
+        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return said

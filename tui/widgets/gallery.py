@@ -1,0 +1,133 @@
+"""Images as half blocks: each character shows two pixels, one above the other, in 24-bit colour.
+
+Knows pixels and captions; knows nothing of files or of what the captions mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.palette import MUTED
+
+_GAP = 2
+_CAPTION_ROWS = 2
+_SIDES = (48, 32, 24, 16)
+"""Sides in pixels at which images may be shown, the largest first."""
+_WANTED = 6
+"""The largest side at which at least so many images fit is taken."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and two lines under it, each a text and its colour. `pixels` are bytes, rows of RGB, `side` a row."""
+
+    pixels: bytes
+    side: int
+    captions: tuple[tuple[str, str], tuple[str, str]]
+
+
+class Gallery(Widget):
+    """Pictures in rows and columns, as many as fit."""
+
+    DEFAULT_CSS = "Gallery { width: 1fr; height: 1fr; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rows: list[Strip] = []
+        self._pictures: Sequence[Picture] = ()
+
+    @property
+    def shown_side(self) -> int:
+        """The side in pixels at which pictures are shown."""
+        fitting = (side for side in _SIDES if self._columns(side) * self._lines(side) >= _WANTED)
+        return next(fitting, _SIDES[-1])
+
+    @property
+    def capacity(self) -> int:
+        """How many pictures fit."""
+        return max(1, self._columns(self.shown_side)) * max(1, self._lines(self.shown_side))
+
+    def _columns(self, side: int) -> int:
+        return (self.size.width + _GAP) // (side + _GAP)
+
+    def _lines(self, side: int) -> int:
+        return (self.size.height + 1) // (side // 2 + _CAPTION_ROWS + 1)
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Draw `pictures`, of which the first `capacity` are seen."""
+        self._pictures = pictures
+        side, columns = self.shown_side, max(1, self._columns(self.shown_side))
+        self._rows = []
+        for start in range(0, min(len(pictures), self.capacity), columns):
+            line = pictures[start : start + columns]
+            drawn = [_half_blocks(picture, side) for picture in line]
+            for row in range(side // 2):
+                self._rows.append(self._join([cells[row] for cells in drawn]))
+            for number in range(_CAPTION_ROWS):
+                self._rows.append(self._join([_caption(*picture.captions[number], side) for picture in line]))
+            self._rows.append(Strip.blank(self.size.width))
+        self.refresh()
+
+    def _join(self, cells: Sequence[Sequence[Segment]]) -> Strip:
+        segments: list[Segment] = []
+        for part in cells:
+            segments += [*part, Segment(" " * _GAP)]
+        return Strip(segments).adjust_cell_length(self.size.width)
+
+    def on_resize(self) -> None:
+        """Draw again at the new size."""
+        self.show(self._pictures)
+
+    def render_line(self, y: int) -> Strip:
+        """Return a row as drawn before."""
+        row = self._rows[y] if y < len(self._rows) else Strip.blank(self.size.width)
+        return row.apply_style(self.rich_style)
+
+
+def _half_blocks(picture: Picture, side: int) -> list[list[Segment]]:
+    """Return `side` // 2 rows of `side` characters."""
+    pixels = resize(picture.pixels, picture.side, side)
+    rows = []
+    for top in range(0, side, 2):
+        row = []
+        for column in range(side):
+            above, below = (3 * (line * side + column) for line in (top, top + 1))
+            row.append(Segment("▀", _style(pixels[above : above + 3], pixels[below : below + 3])))
+        rows.append(row)
+    return rows
+
+
+def resize(pixels: bytes, side: int, wanted: int) -> bytes:
+    """Return a square RGB image in another size: means of the pixels that fall together, or the nearest ones."""
+    if side == wanted:
+        return pixels
+    spans = [
+        (place * side // wanted, max(place * side // wanted + 1, (place + 1) * side // wanted))
+        for place in range(wanted)
+    ]
+    result = bytearray()
+    for top, bottom in spans:
+        for left, right in spans:
+            count = (bottom - top) * (right - left)
+            for plane in range(3):
+                total = sum(
+                    sum(pixels[3 * (row * side + left) + plane : 3 * (row * side + right) + plane : 3])
+                    for row in range(top, bottom)
+                )
+                result.append(total // count)
+    return bytes(result)
+
+
+def _caption(text: str, color: str, width: int) -> list[Segment]:
+    shown = text if len(text) <= width else text[: width - 1] + "…"
+    return [Segment(f"{shown:<{width}}", Style(color=color or MUTED))]
+
+
+@lru_cache(maxsize=8192)
+def _style(above: bytes, below: bytes) -> Style:
+    return Style(color=f"#{above.hex()}", bgcolor=f"#{below.hex()}")
