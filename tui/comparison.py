@@ -71,7 +71,7 @@ def compare_runs(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list
 def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) -> Row:
     entry = known.get(name)
     preset = entry.preset if entry is not None else None
-    base = entry.extends if entry is not None else ""
+    base = _base_of(entry, known)
     run, base_run = runs.get(name), runs.get(base)
     title = preset.title if preset is not None else run.title if run is not None else name
     heading, _, change = title.partition(": ")
@@ -86,7 +86,7 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         report=report.val_top1,
         measured=run.best_val_top1 if run is not None else None,
         test=run.test_top1 if run is not None else None,
-        base=base if base_run is not None or base in known else "",
+        base=base,
         report_difference=_difference(report.val_top1, _published(known.get(base))),
         measured_difference=_difference(
             run.best_val_top1 if run is not None else None, base_run.best_val_top1 if base_run is not None else None
@@ -97,6 +97,14 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         epochs=run.epochs if run is not None else total_epochs(preset) if preset is not None else 0,
         is_partial=bool(partial),
     )
+
+
+def _base_of(entry: Listed | None, known: Mapping[str, Listed]) -> str:
+    """Return the preset that `entry` extends, where that is one of the same group: a step before it, not its origin."""
+    base = known.get(entry.extends) if entry is not None else None
+    if entry is None or base is None or entry.preset is None or base.preset is None:
+        return ""
+    return base.name if base.preset.group == entry.preset.group else ""
 
 
 def _published(entry: Listed | None) -> float | None:

@@ -22,7 +22,6 @@ from engine.training.evaluate import evaluate
 from engine.training.setup import choose_hardware, set_up
 from presets.errors import CifartuiError
 
-
 _SHRINK_BATCH = 256
 
 

@@ -1,0 +1,96 @@
+"""Every shipped preset trains two batches on the CPU, through the worker's own set-up, on small images."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from engine.runs.events import StageStarted
+from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.journal import EventWriter, read_events
+from engine.training.controls import Controls
+from engine.training.setup import set_up
+from engine.training.trainer import Trainer
+from presets.catalog import list_presets
+from presets.plan import plan
+from presets.schema import BaseNet, Data, Preset, Resnet18, Resnet50, Stage, Vgg
+from tests.bird_files import NAMES, save
+
+BATCH_SIZE = 4
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    for split, count in (("train", 4), ("val", 1), ("test", 1)):
+        for index, name in enumerate(NAMES):
+            for number in range(count):
+                save(root / split / name / f"{number}.png", (70 * index, 20 * number, 9), (32, 32))
+    return root
+
+
+def small(preset: Preset, images: Path) -> Preset:
+    """Return the preset with two batches of small images an epoch, an epoch a stage, and random weights."""
+    data = Data(
+        dataset="class-folders", path=str(images), image_size=32, train_limit=2 * BATCH_SIZE,
+        normalize=preset.data.normalize, evaluate=_fitting(preset.data.evaluate),
+    )  # fmt: skip
+    model = preset.model
+    if isinstance(model, Resnet18 | Resnet50):
+        model = msgspec.structs.replace(model, weights=None)
+    train = msgspec.structs.replace(
+        preset.train, batch_size=BATCH_SIZE, epochs_scale=0.0001, augment=_fitting(preset.train.augment)
+    )
+    stages = tuple(msgspec.structs.replace(stage, augment=_fitting(stage.augment)) for stage in preset.stages[:2])
+    return msgspec.structs.replace(preset, data=data, model=model, train=train, stages=stages)
+
+
+def _fitting(operations: object) -> tuple[object, ...]:
+    """Return operations at a quarter of the size: those of 128 to 256 px on images of 32."""
+    fitting = []
+    for operation in operations:  # type: ignore[attr-defined]
+        size = getattr(operation, "size", None)
+        fitting.append(msgspec.structs.replace(operation, size=max(40, size // 4)) if size else operation)
+    return tuple(fitting)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in list_presets() if entry.preset is not None])
+def test_two_batches(name: str, images: Path, tmp_path: Path) -> None:
+    shipped = next(entry.preset for entry in list_presets() if entry.name == name)
+    assert shipped is not None
+    preset = small(shipped, images)
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    info = RunInfo(id="r", preset_name=name, preset=preset, seed=0, device="cpu", created=0.0, host="here")
+    journal = EventWriter(folder.events)
+    setup = set_up(info, CPU, "fp32", write=journal.write, report=lambda event: None)
+    trainer = Trainer(setup, folder, journal, Controls(folder, journal))
+    before = {key: value.clone() for key, value in setup.network.state_dict().items()}
+    frozen = {key for key, parameter in setup.network.named_parameters() if not parameter.requires_grad}
+    finished = trainer.run()
+    last = torch.load(folder.last, weights_only=True)["network"]
+    assert (finished.outcome, finished.global_step) == ("completed", 2 * len(plan(preset)))
+    assert finished.test_top1 is not None
+    changed = {key for key in last if not torch.equal(last[key], before[key])}
+    if frozen:
+        assert changed == {"fc.weight", "fc.bias"}
+    else:
+        assert changed
+    assert len([event for event in read_events(folder.events) if isinstance(event, StageStarted)]) == len(plan(preset))
+
+
+def test_the_networks_are_the_shipped_ones(images: Path) -> None:
+    for entry in list_presets():
+        assert entry.preset is not None
+        before, after = entry.preset.model, small(entry.preset, images).model
+        assert type(before) is type(after)
+        if isinstance(before, Vgg | BaseNet):
+            assert before == after
+
+
+def test_stages_are_kept_in_the_small_form(images: Path) -> None:
+    shipped = next(entry.preset for entry in list_presets() if entry.name == "ablation/step-15")
+    assert shipped is not None
+    assert all(isinstance(stage, Stage) for stage in small(shipped, images).stages)
