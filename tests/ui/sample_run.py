@@ -17,7 +17,7 @@ from engine.runs import events as ev
 from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, WorkerMark
 from presets import schema
-from presets.plan import total_epochs
+from presets.plan import plan
 
 NOW = 1_790_000_000.0
 """When the pictures are taken: Unix seconds."""
@@ -107,12 +107,18 @@ class SampleRun:
         )  # fmt: skip
         self.write(data, 3)
         self.write(ev.ModelBuilt(network="basenet", layers=(), num_parameters=28_022, num_trainable=28_022), 1)
-        epochs = total_epochs(self.info.preset)
+        return self.begin_stage(0, 1, steps_per_epoch=steps_per_epoch)
+
+    def begin_stage(self, number: int, first_epoch: int, *, steps_per_epoch: int = 1407) -> Self:
+        """A stage of the preset's plan begins."""
+        stages = plan(self.info.preset)
         self.write(
             ev.StageStarted(
-                stage=0, num_stages=1, name="", first_epoch=1, epochs=epochs, steps_per_epoch=steps_per_epoch
+                stage=number, num_stages=len(stages), name=stages[number].name, first_epoch=first_epoch,
+                epochs=stages[number].epochs, steps_per_epoch=steps_per_epoch,
+                total_epochs=first_epoch - 1 + sum(stage.epochs for stage in stages[number:]),
             )
-        )
+        )  # fmt: skip
         return self
 
     def loss_at(self, epoch: float) -> float:
@@ -193,6 +199,25 @@ class SampleRun:
         )  # fmt: skip
         self.die()
         return self
+
+
+STAGES = (
+    schema.Stage(name="random crop", epochs=3, augment=(schema.RandomCrop(padding=4),)),
+    schema.Stage(name="horizontal flip", epochs=4, augment=(schema.HorizontalFlip(),), start_from="best"),
+    schema.Stage(name="original images", epochs=3, start_from="best"),
+)
+
+
+def staged(runs_dir: Path) -> SampleRun:
+    """A live run in the sixth of ten epochs, the third of its second stage."""
+    train = schema.Train(batch_size=32)
+    run = SampleRun(runs_dir, "staged-b7c1", start=NOW - 230, preset=preset("Three stages", train=train, stages=STAGES))
+    run.live().begin().prepare()
+    for epoch in range(1, 6):
+        if epoch == 4:
+            run.begin_stage(1, 4)
+        run.train_epoch(epoch)
+    return run.train_epoch(6, until=0.5)
 
 
 def training(runs_dir: Path, *, gpu: bool = False, epochs_done: int = 8, name: str = "basenet-a3f2") -> SampleRun:

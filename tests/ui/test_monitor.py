@@ -6,9 +6,9 @@ import pytest
 
 from engine.runs import events as ev
 from engine.runs import journal
-from engine.runs.commands import Continue, Pause, Stop
+from engine.runs.commands import Continue, NextStage, Pause, Stop
 from tests.ui.conftest import surroundings, until
-from tests.ui.sample_run import NOW, SampleRun, training
+from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
 from tui.follow import RunsListed
 from tui.screens.home import Home
@@ -17,6 +17,7 @@ from tui.screens.panels import ConfirmAbort
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.log_pane import LogPane
 from tui.widgets.notice import Notice
+from tui.widgets.plot import Plot
 from tui.widgets.preparation import Preparation
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunHeader
@@ -265,3 +266,44 @@ async def test_painting_does_not_build_the_footer_anew(runs_dir: Path, monkeypat
             for _ in range(3):
                 monitor(app)._paint()
             assert built == []
+
+
+async def test_stages_are_named_marked_and_ended_by_a_key(runs_dir: Path) -> None:
+    with staged(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "stage 2/3 horizontal flip" in header(app), "the stage")
+            assert "epoch 6/10" in header(app)
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plots")
+            chart = app.screen.query_one("#loss", Plot).chart
+            assert chart is not None
+            assert chart.boundaries == (3.0,)
+            drawn = [app.screen.query_one("#loss", Plot).render_line(row).text for row in range(1, 8)]
+            assert any("┊" in row for row in drawn)
+            await pilot.press("n")
+            assert "next stage: asked" in strip(app)
+            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
+            [command] = journal.command_reader(run.folder.commands).read()
+            assert isinstance(command, NextStage)
+            run.write(
+                ev.CommandApplied(
+                    command_id=command.id, command="NextStage", accepted=True, effect="ending this stage",
+                    epoch=6, global_step=7739,
+                )
+            )  # fmt: skip
+            run.begin_stage(2, 7)
+            await until(pilot, lambda: "applied at step 7,739" in strip(app), "the answer")
+            await until(pilot, lambda: "stage 3/3 original images" in header(app), "the next stage")
+            assert "epoch 7/9" in header(app)
+
+
+async def test_a_run_of_one_stage_has_no_next_one(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            assert monitor(app).check_action("next_stage", ()) is False
+            await pilot.press("n")
+            await pilot.pause()
+            assert "next stage" not in strip(app)
+            assert not run.folder.commands.exists()

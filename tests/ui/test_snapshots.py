@@ -8,7 +8,12 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
-from tests.ui.sample_run import NOW, SampleRun, training
+from tests.ui.sample_run import NOW, SampleRun, staged, training
+from tests.ui.test_ablation import lines as table_lines
+from tests.ui.test_ablation import opened as opened_table
+from tests.ui.test_ablation import step_run, with_shipped_presets
+from tests.ui.test_predictions import opened as opened_images
+from tests.ui.test_predictions import store
 from tui.app import CifartuiApp
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
@@ -74,6 +79,43 @@ def test_monitor(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[
     with training(runs_dir, gpu=gpu) as run:
         app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
         assert snap_compare(app, terminal_size=size, run_before=drawn)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_monitor_of_stages(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+    with staged(runs_dir) as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        assert snap_compare(app, terminal_size=size, run_before=drawn)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+    async def ready(pilot: Pilot[Any]) -> None:
+        screen = await opened_table(pilot)
+        await until(pilot, lambda: screen.rows[3].run, "the runs")
+        await until(pilot, lambda: "completed" in table_lines(screen.app)[0], "the table")
+
+    for number in (0, 1, 2):
+        step_run(runs_dir, number).train_epoch(number + 1, seconds=1).finish(test_top1=0.25).__exit__(None, None, None)
+    with step_run(runs_dir, 3).live().train_epoch(1, seconds=2):
+        app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+        assert snap_compare(app, terminal_size=size, run_before=ready)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+    async def ready(pilot: Pilot[Any]) -> None:
+        screen = await opened_images(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await pilot.pause()
+
+    with SampleRun(runs_dir).begin().prepare() as run:
+        for epoch in (1, 2, 3):
+            run.train_epoch(epoch)
+        run.finish()
+        store(run)
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
 def test_monitor_lost(snap_compare: Callable[..., bool], runs_dir: Path) -> None:

@@ -1,0 +1,99 @@
+"""The ablation's table: it explains itself empty, fills as runs go on, opens runs and starts steps."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.text import Text
+from textual.pilot import Pilot
+
+from presets.catalog import list_presets, load
+from tests.ui.conftest import surroundings, until
+from tests.ui.sample_run import NOW, SampleRun, preset
+from tui.app import CifartuiApp
+from tui.screens.ablation import AblationScreen
+from tui.screens.monitor import Monitor
+from tui.screens.panels import StartPanel
+from tui.surroundings import Surroundings
+from tui.widgets.lists import Pickable
+from tui.widgets.quiet import Quiet
+
+
+def with_shipped_presets() -> Surroundings:
+    return dataclasses.replace(surroundings(), presets=list_presets, load=load)
+
+
+def step_run(runs_dir: Path, number: int) -> SampleRun:
+    """Return a run of a step that began five seconds ago."""
+    name = f"ablation/step-{number:02}"
+    plan = preset(f"Step {number}", 15, group="ablation")
+    return (
+        SampleRun(runs_dir, f"ablation-step-{number:02}-a{number:03}", start=NOW - 5, preset_name=name, preset=plan)
+        .begin()
+        .prepare()
+    )
+
+
+def lines(app: CifartuiApp) -> list[str]:
+    shown = app.screen.query_one("#steps", Pickable)
+    return [option.prompt.plain for option in shown.options if isinstance(option.prompt, Text)]
+
+
+async def opened(pilot: Pilot[Any]) -> AblationScreen:
+    await pilot.press("t")
+    await until(pilot, lambda: isinstance(pilot.app.screen, AblationScreen), "the table")
+    await until(pilot, lambda: pilot.app.screen.query_one("#steps", Pickable).option_count > 15, "its rows")
+    screen = pilot.app.screen
+    assert isinstance(screen, AblationScreen)
+    return screen
+
+
+async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        assert "Enter starts the highlighted step" in screen.query_one("#footnote", Quiet).text.plain
+        assert all("not run" in line for line in lines(app))
+        assert any("58→62" in line and "images resized to 64 px" in line for line in lines(app))
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel), "the question")
+        panel = app.screen
+        assert isinstance(panel, StartPanel)
+        assert panel.preset_name == "ablation/step-01"
+
+
+async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    with step_run(runs_dir, 0).train_epoch(1).finish(), step_run(runs_dir, 1).live() as running:
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = await opened(pilot)
+            await until(pilot, lambda: "completed" in lines(app)[0], "the first step")
+            assert "training" in lines(app)[1]
+            running.train_epoch(1, seconds=2)
+            screen._wake.set()
+            await until(pilot, lambda: "1/15" in lines(app)[1], "the second step's progress")
+            assert "+0.0" in lines(app)[1]
+            assert "2 of 18 steps" in screen.query_one("#top", Quiet).text.plain
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, Monitor), "the run")
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, AblationScreen), "the table again")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 45)])
+async def test_rows_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> None:
+    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    with step_run(runs_dir, 0).live().train_epoch(1):
+        async with app.run_test(size=size) as pilot:
+            await opened(pilot)
+            await until(pilot, lambda: "1/15" in lines(app)[0], "the run")
+            assert max(map(len, lines(app))) <= size[0] - 2
+
+
+async def test_escape_goes_home(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, AblationScreen), "Home")

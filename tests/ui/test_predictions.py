@@ -1,0 +1,191 @@
+"""The Predictions screen: filters, classes, pages, hidden labels, and making what is not there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from engine.runs import predictions
+from engine.runs.predictions import Predictions
+from tests.ui.conftest import surroundings, until
+from tests.ui.sample_run import SampleRun
+from tui.app import CifartuiApp
+from tui.screens import predictions as screen_module
+from tui.screens.predictions import PredictionsScreen
+from tui.widgets.gallery import Gallery, resize
+from tui.widgets.quiet import Quiet
+
+NAMES = ("cat", "dog", "oak")
+SIDE = 4
+
+
+def store(run: SampleRun, num_images: int = 30, *, hidden: bool = False, global_step: int = 10_000) -> None:
+    """Store predictions in which every third image is right."""
+    true = tuple(row % 3 for row in range(num_images))
+    found = Predictions(
+        run=run.folder.id, split="test", checkpoint="best", epoch=3, global_step=global_step, class_names=NAMES,
+        image_size=SIDE, true=None if hidden else true, predicted=(0,) * num_images,
+        confidence=tuple(row / num_images for row in range(num_images)),
+    )  # fmt: skip
+    pixels = b"".join(bytes([row, 255 - row, 9]) * SIDE**2 for row in range(num_images))
+    predictions.write(run.folder, found, pixels)
+
+
+@pytest.fixture
+def run(runs_dir: Path) -> Iterator[SampleRun]:
+    with SampleRun(runs_dir).begin().prepare() as made:
+        for epoch in (1, 2, 3):
+            made.train_epoch(epoch)
+        made.finish()
+        yield made
+
+
+def app_on(run: SampleRun) -> CifartuiApp:
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+
+
+async def opened(pilot: Pilot[Any]) -> PredictionsScreen:
+    await until(pilot, lambda: "best" in getattr(pilot.app.screen, "state", pilot.app.screen).checkpoints, "the run")  # type: ignore[union-attr]
+    await pilot.press("i")
+    await until(pilot, lambda: isinstance(pilot.app.screen, PredictionsScreen), "the screen")
+    screen = pilot.app.screen
+    assert isinstance(screen, PredictionsScreen)
+    return screen
+
+
+def sorting(screen: PredictionsScreen) -> str:
+    return screen.query_one("#sorting", Quiet).text.plain
+
+
+def said(widget: Static) -> str:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(widget.content)
+    return capture.get()
+
+
+async def test_wrong_right_all_and_classes(run: SampleRun) -> None:
+    store(run)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        assert sorting(screen) == "wrong ones, the most confident first: 1 to 8 of 20"
+        assert screen.rows[0] == 29
+        await pilot.press("r")
+        assert sorting(screen).endswith("of 10")
+        assert all(row % 3 == 0 for row in screen.rows)
+        await pilot.press("a", "c")
+        screen.query_one("#class", Input).value = "oak"
+        await until(pilot, lambda: "class oak" in sorting(screen), "the class")
+        assert {row % 3 for row in screen.rows} == {2}
+        await pilot.press("escape")
+        await until(pilot, lambda: sorting(screen).endswith("of 30"), "all of them again")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, PredictionsScreen), "the run again")
+
+
+async def test_pages_turn_and_stop_at_the_ends(run: SampleRun) -> None:
+    store(run)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await pilot.press("left")
+        assert ": 1 to 8 of 20" in sorting(screen)
+        await pilot.press("right", "pagedown")
+        assert ": 17 to 20 of 20" in sorting(screen)
+        await pilot.press("right")
+        assert ": 17 to 20 of 20" in sorting(screen)
+
+
+async def test_images_are_drawn_with_their_own_colours(run: SampleRun) -> None:
+    store(run)
+    app = app_on(run)
+    async with app.run_test(size=(160, 45)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await pilot.pause()
+        gallery = screen.query_one(Gallery)
+        first = next(segment for segment in gallery.render_line(0) if segment.text == "▀")
+        assert first.style is not None
+        assert (first.style.color.triplet, first.style.bgcolor.triplet) == ((29, 226, 9), (29, 226, 9))  # type: ignore[union-attr]
+        assert "worst classes" in said(screen.query_one("#scores", Static))
+
+
+async def test_hidden_labels_are_said(run: SampleRun) -> None:
+    store(run, hidden=True)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: "labels of these images are hidden" in sorting(screen), "why there are no labels")
+        assert sorting(screen).endswith("of 30")
+
+
+async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, command: list[str], **_options: Any) -> None:
+            asked.append(command)
+
+        def communicate(self) -> tuple[str, str]:
+            store(run)
+            return "", ""
+
+        def kill(self) -> None: ...
+
+    monkeypatch.setattr(screen_module.subprocess, "Popen", Process)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: "Enter measures it" in said(making), "the offer")
+        assert "still trains" not in said(making)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+    assert asked[0][1:4] == ["-m", "engine.training.evaluation", str(run.folder.path)]
+
+
+async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        returncode = 2
+
+        def __init__(self, command: list[str], **_options: Any) -> None: ...
+
+        def communicate(self) -> tuple[str, str]:
+            return "", "a warning\nCIFAR-100 is not there.\n"
+
+        def kill(self) -> None: ...
+
+    monkeypatch.setattr(screen_module.subprocess, "Popen", Process)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: "Enter measures it" in said(making), "the offer")
+        await pilot.press("enter")
+        await until(pilot, lambda: "CIFAR-100 is not there." in said(making), "why")
+        assert "Enter measures it" in said(making)
+
+
+async def test_predictions_of_older_weights_say_so(run: SampleRun) -> None:
+    store(run, global_step=1)
+    app = app_on(run)
+    async with app.run_test(size=(120, 30)) as pilot:
+        screen = await opened(pilot)
+        top = screen.query_one("#top", Quiet)
+        await until(pilot, lambda: "better weights now: Enter measures" in top.text.plain, "that they are old")
+
+
+def test_resizing_takes_means_or_the_nearest() -> None:
+    image = bytes([0, 0, 0, 100, 100, 100, 200, 200, 200, 100, 100, 100])
+    assert resize(image, 2, 1) == bytes([100, 100, 100])
+    assert resize(image, 2, 4)[:12] == bytes([0, 0, 0, 0, 0, 0, 100, 100, 100, 100, 100, 100])
+    assert resize(image, 2, 2) == image
