@@ -60,8 +60,8 @@ class Home(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("tab", "swap", "presets / runs", key_display="tab"),
-        Binding("a", "attach", "attach to newest"),
-        Binding("t", "ablation", "ablation table"),
+        Binding("a", "attach", "attach"),
+        Binding("t", "ablation", "ablation"),
         Binding("escape", "clear_filter", "Back", show=False),
     ]
     app: "CifartuiApp"

@@ -46,7 +46,7 @@ class Monitor(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop('batch')", "stop"),
         Binding("e", "stop('epoch')", "after epoch"),
-        Binding("n", "next_stage", "next stage"),
+        Binding("n", "next_stage", "next"),
         Binding("p", "pause", "pause"),
         Binding("c", "checkpoint", "save"),
         Binding("X", "abort", "abort"),

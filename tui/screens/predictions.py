@@ -21,6 +21,7 @@ from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.predictions import Predictions
 from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.graphics import image_widget
 from tui.palette import MUTED, TEXT, TONES
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.quiet import Quiet
@@ -83,9 +84,17 @@ class PredictionsScreen(Screen[None]):
             yield Input(placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True)
             yield Static(id="making")
             with Horizontal(id="gallery"):
-                yield Gallery(id="images")
+                yield self._gallery()
                 yield Static(id="scores")
             yield Footer(show_command_palette=False, compact=True)
+
+    def _gallery(self) -> Gallery:
+        widget = image_widget()
+        if widget is None:
+            return Gallery(id="images")
+        from tui.widgets.photos import Photos
+
+        return Photos(widget, id="images")
 
     def on_mount(self) -> None:
         """Read what there is, in a thread."""
@@ -204,7 +213,7 @@ class PredictionsScreen(Screen[None]):
 
     def action_turn(self, pages: int) -> None:
         """Turn pages."""
-        start = self._page_start + pages * self.query_one(Gallery).capacity
+        start = self._page_start + pages * self.query_one("#images", Gallery).capacity
         if 0 <= start < len(self.rows):
             self._page_start = start
             self._show()
@@ -237,7 +246,7 @@ class PredictionsScreen(Screen[None]):
         if self.found is None:
             making.update(self._offer())
             return
-        pictures = self.query_one(Gallery)
+        pictures = self.query_one("#images", Gallery)
         pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
         self.query_one("#scores", Static).update(_scores(self.found))
 
@@ -266,7 +275,7 @@ class PredictionsScreen(Screen[None]):
         else:
             said = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
         said += f", class {self.class_wanted}" if self.class_wanted else ""
-        capacity = self.query_one(Gallery).capacity
+        capacity = self.query_one("#images", Gallery).capacity
         last = min(len(self.rows), self._page_start + capacity)
         place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
         return Text(f"{said}, the most confident first: {place}", MUTED)

@@ -6,6 +6,7 @@ Knows pixels and captions; knows nothing of files or of what the captions mean.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -16,8 +17,6 @@ from tui.palette import MUTED
 
 _GAP = 2
 _CAPTION_ROWS = 2
-_SIDES = (48, 32, 24, 16)
-"""Sides in pixels at which images may be shown, the largest first."""
 _WANTED = 6
 """The largest side at which at least so many images fit is taken."""
 
@@ -35,6 +34,8 @@ class Gallery(Widget):
     """Pictures in rows and columns, as many as fit."""
 
     DEFAULT_CSS = "Gallery { width: 1fr; height: 1fr; }"
+    SIDES: ClassVar[tuple[int, ...]] = (48, 32, 24, 16)
+    """Columns that an image may take (and half as many rows), the largest first."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -43,9 +44,9 @@ class Gallery(Widget):
 
     @property
     def shown_side(self) -> int:
-        """The side in pixels at which pictures are shown."""
-        fitting = (side for side in _SIDES if self._columns(side) * self._lines(side) >= _WANTED)
-        return next(fitting, _SIDES[-1])
+        """The columns that each picture takes: its side in pixels."""
+        fitting = (side for side in self.SIDES if self._columns(side) * self._lines(side) >= _WANTED)
+        return next(fitting, self.SIDES[-1])
 
     @property
     def capacity(self) -> int:
@@ -61,23 +62,33 @@ class Gallery(Widget):
     def show(self, pictures: Sequence[Picture]) -> None:
         """Draw `pictures`, of which the first `capacity` are seen."""
         self._pictures = pictures
-        side, columns = self.shown_side, max(1, self._columns(self.shown_side))
-        self._rows = []
-        for start in range(0, min(len(pictures), self.capacity), columns):
-            line = pictures[start : start + columns]
-            drawn = [_half_blocks(picture, side) for picture in line]
-            for row in range(side // 2):
-                self._rows.append(self._join([cells[row] for cells in drawn]))
-            for number in range(_CAPTION_ROWS):
-                self._rows.append(self._join([_caption(*picture.captions[number], side) for picture in line]))
-            self._rows.append(Strip.blank(self.size.width))
+        side = self.shown_side
+        self._rows = self.draw(pictures[: self.capacity], side, max(1, self._columns(side)))
         self.refresh()
 
-    def _join(self, cells: Sequence[Sequence[Segment]]) -> Strip:
-        segments: list[Segment] = []
-        for part in cells:
-            segments += [*part, Segment(" " * _GAP)]
-        return Strip(segments).adjust_cell_length(self.size.width)
+    def draw(self, pictures: Sequence[Picture], side: int, columns: int) -> list[Strip]:
+        """Return the rows of `pictures`, `columns` of them beside each other."""
+        rows = []
+        for start in range(0, len(pictures), columns):
+            line = pictures[start : start + columns]
+            drawn = [self.cells(picture, side) for picture in line]
+            rows += [self._join([cells[row] for cells in drawn]) for row in range(side // 2)]
+            for number in range(_CAPTION_ROWS):
+                rows.append(self._join([_caption(*picture.captions[number], side) for picture in line]))
+            rows.append(Strip.blank(self.size.width))
+        return rows
+
+    def cells(self, picture: Picture, side: int) -> list[Strip]:
+        """Return a picture as `side` // 2 rows of `side` characters."""
+        return _half_blocks(picture, side)
+
+    def place(self, number: int, side: int, columns: int) -> tuple[int, int]:
+        """Return the column and row at which picture `number` begins."""
+        return number % columns * (side + _GAP), number // columns * (side // 2 + _CAPTION_ROWS + 1)
+
+    def _join(self, cells: Sequence[Strip]) -> Strip:
+        gap = Strip.blank(_GAP)
+        return Strip.join([part for cell in cells for part in (cell, gap)]).adjust_cell_length(self.size.width)
 
     def on_resize(self) -> None:
         """Draw again at the new size."""
@@ -89,7 +100,7 @@ class Gallery(Widget):
         return row.apply_style(self.rich_style)
 
 
-def _half_blocks(picture: Picture, side: int) -> list[list[Segment]]:
+def _half_blocks(picture: Picture, side: int) -> list[Strip]:
     """Return `side` // 2 rows of `side` characters."""
     pixels = resize(picture.pixels, picture.side, side)
     rows = []
@@ -98,7 +109,7 @@ def _half_blocks(picture: Picture, side: int) -> list[list[Segment]]:
         for column in range(side):
             above, below = (3 * (line * side + column) for line in (top, top + 1))
             row.append(Segment("▀", _style(pixels[above : above + 3], pixels[below : below + 3])))
-        rows.append(row)
+        rows.append(Strip(row, side))
     return rows
 
 
@@ -123,9 +134,9 @@ def resize(pixels: bytes, side: int, wanted: int) -> bytes:
     return bytes(result)
 
 
-def _caption(text: str, color: str, width: int) -> list[Segment]:
+def _caption(text: str, color: str, width: int) -> Strip:
     shown = text if len(text) <= width else text[: width - 1] + "…"
-    return [Segment(f"{shown:<{width}}", Style(color=color or MUTED))]
+    return Strip([Segment(f"{shown:<{width}}", Style(color=color or MUTED))], width)
 
 
 @lru_cache(maxsize=8192)
