@@ -25,6 +25,7 @@ pictures: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
+	$(BIN)/python -m benchmarks.frozen
 
 clean:
 	rm -rf $(VENV)

@@ -1,6 +1,8 @@
-"""Draws the README's pictures from a real run: trains it, and takes Home and Monitor as a terminal shows them.
+"""Draws the README's pictures from real runs, as a terminal shows them.
 
-python docs/pictures.py [--preset basenet] [--epochs 15] [--at 9] [--size 120x36]; data as for any run.
+python docs/pictures.py [--preset basenet] [--epochs 15] [--at 9] [--size 120x36]; data as for any run. Trains the
+preset, and takes Home and the Monitor. With --ablation-runs DIR it trains nothing, and takes the ablation's table
+and the test images of its first step from the runs kept there.
 """
 
 import argparse
@@ -28,9 +30,13 @@ async def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--runs-dir", type=Path, help="keep the run here; its path is in the pictures")
     parser.add_argument("--size", default="120x36")
+    parser.add_argument("--ablation-runs", type=Path)
     asked = parser.parse_args()
     columns, lines = map(int, asked.size.split("x"))
     PICTURES.mkdir(exist_ok=True)
+    if asked.ablation_runs is not None:
+        await _take_ablation(asked.ablation_runs, (columns, lines))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         runs = asked.runs_dir or Path(temporary)
         run = start_run(runs, asked.preset, [f"train.epochs={asked.epochs}"], data_dir=asked.data_dir)
@@ -49,6 +55,19 @@ async def main() -> None:
             await pilot.press("j")
             await pilot.pause(1.0)
             _take(app, "home")
+
+
+async def _take_ablation(runs: Path, size: tuple[int, int]) -> None:
+    app = CifartuiApp(runs)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("t")
+        await pilot.pause(3.0)
+        _take(app, "ablation")
+        await pilot.press("enter")
+        await pilot.pause(3.0)
+        await pilot.press("i")
+        await pilot.pause(3.0)
+        _take(app, "predictions")
 
 
 async def _until(pilot: Pilot[None], run: RunFolder, condition: Callable[[], object]) -> None:
