@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from engine.runs.predictions import Predictions
+
+Wanted: TypeAlias = Literal["wrong", "right", "all"]
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -68,6 +71,24 @@ def confusions(found: Predictions, most: int = 10) -> list[Confusion]:
         Confusion(true=found.class_names[true], predicted=found.class_names[predicted], num_images=count)
         for (true, predicted), count in ranked
     ]
+
+
+def matching(found: Predictions, wanted: Wanted, part_of_class: str = "") -> list[int]:
+    """Return the rows of the images that are wanted, the most confident first.
+
+    With `part_of_class`, only images whose true or predicted class has that in its name, in whatever case. Where the
+    labels are hidden nothing is right or wrong, so all are wanted.
+    """
+
+    def is_wanted(row: int) -> bool:
+        names, predicted = found.class_names[found.predicted[row]], found.predicted[row]
+        if found.true is not None:
+            if wanted != "all" and (found.true[row] == predicted) != (wanted == "right"):
+                return False
+            names += "\n" + found.class_names[found.true[row]]
+        return part_of_class.lower() in names.lower()
+
+    return sorted(filter(is_wanted, range(len(found.predicted))), key=lambda row: -found.confidence[row])
 
 
 def _pairs(found: Predictions) -> list[tuple[int, int]]:

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.runs import predictions
 from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
-from engine.runs.scores import Confusion, by_class, by_group, confusions
+from engine.runs.scores import Confusion, by_class, by_group, confusions, matching
 from engine.superclasses import CIFAR100
 from presets.errors import CifartuiError
 
@@ -34,6 +35,15 @@ def test_classes_are_scored_the_worst_first() -> None:
     assert [(score.name, score.num_images, score.hits) for score in by_class(FOUND)] == [
         ("cat", 3, 1), ("oak", 2, 1), ("dog", 1, 1),
     ]  # fmt: skip
+
+
+def test_images_are_found_by_outcome_and_class_the_most_confident_first() -> None:
+    found = msgspec.structs.replace(FOUND, confidence=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
+    assert matching(found, "wrong") == [5, 2, 1]
+    assert matching(found, "right", "OAK") == [4]
+    assert matching(found, "all", "do") == [3, 1]  # true or predicted
+    hidden = made(None, (0, 1))
+    assert matching(hidden, "wrong") == matching(hidden, "right") == [0, 1]
 
 
 def test_groups_count_their_classes_and_themselves() -> None:

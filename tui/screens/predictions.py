@@ -24,6 +24,7 @@ from tui import format as fmt
 from tui.graphics import image_widget
 from tui.palette import MUTED, TEXT, TONES
 from tui.widgets.gallery import Gallery, Picture
+from tui.widgets.mistakes import mistakes
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 _SPLIT: Literal["test"] = "test"
 _TICK_S = 0.5
-_SCORES_SHOWN = 12
-Wanted = Literal["wrong", "right", "all"]
 
 
 class PredictionsRead(Message):
@@ -65,7 +64,7 @@ class PredictionsScreen(Screen[None]):
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
-        self.wanted: Wanted = "wrong"
+        self.wanted: scores.Wanted = "wrong"
         self.class_wanted = ""
         self.rows: list[int] = []
         self._page_start = 0
@@ -174,21 +173,11 @@ class PredictionsScreen(Screen[None]):
     # --- what is shown ---------------------------------------------------------------------------
 
     def _sort(self) -> None:
-        found = self.found
-        assert found is not None, "sorted only once read"
-        names, true = found.class_names, found.true
-
-        def is_wanted(row: int) -> bool:
-            predicted = found.predicted[row]
-            if true is not None and self.wanted != "all" and (true[row] == predicted) != (self.wanted == "right"):
-                return False
-            classes = names[predicted] if true is None else f"{names[true[row]]} {names[predicted]}"
-            return self.class_wanted.lower() in classes.lower()
-
-        self.rows = sorted(filter(is_wanted, range(len(found.predicted))), key=lambda row: -found.confidence[row])
+        assert self.found is not None, "sorted only once read"
+        self.rows = scores.matching(self.found, self.wanted, self.class_wanted)
         self._page_start = 0
 
-    def action_want(self, wanted: Wanted) -> None:
+    def action_want(self, wanted: scores.Wanted) -> None:
         """Show wrong, right or all images."""
         self.wanted = wanted
         self._sort()
@@ -248,7 +237,7 @@ class PredictionsScreen(Screen[None]):
             return
         pictures = self.query_one("#images", Gallery)
         pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
-        self.query_one("#scores", Static).update(_scores(self.found))
+        self.query_one("#scores", Static).update(mistakes(self.found))
 
     def _title(self) -> Text:
         title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), ("   test images   ", MUTED))
@@ -304,19 +293,3 @@ class PredictionsScreen(Screen[None]):
             is_right = found.true[row] == found.predicted[row]
             captions = ((found.class_names[found.true[row]], TEXT), (said, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
-
-
-def _scores(found: Predictions) -> Text:
-    """Return the worst classes and the most frequent mistakes."""
-    said = Text()
-    classes = scores.by_class(found)
-    if classes:
-        said.append("worst classes\n", MUTED)
-    for score in classes[:_SCORES_SHOWN]:
-        said.append(f"{score.name[:26]:<26} {fmt.percent(score.top1):>7}\n", TEXT)
-    mistakes = scores.confusions(found, _SCORES_SHOWN)
-    if mistakes:
-        said.append("\nmost often confused\n", MUTED)
-    for confusion in mistakes:
-        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
-    return said
