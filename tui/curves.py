@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine.runs.state import RunState
 from presets.schema import Report
 from tui import format as fmt
+from tui.widgets.axes import Axis, ValueAxis, round_step
 
 _EPOCH_FIELDS = (
     "epoch", "stage", "global_step", "train_loss", "train_top1", "val_loss", "val_top1", "lr", "seconds",
@@ -19,7 +20,9 @@ _STEP_FIELDS = ("global_step", "epoch", "time", "loss", "top1")
 _TRAIN, _VAL, _REPORT = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's palette, safe for colour-blind readers
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
-_NUM_TICKS = 5
+_MOST_TICKS = 8
+_NUM_ROWS = 11
+"""In which the vertical axis may be cut."""
 _Points: TypeAlias = list[tuple[float, float]]
 
 
@@ -90,11 +93,11 @@ def _draw(plot: _Plot, offset: int, boundaries: list[float]) -> str:
     points = [point for curve in plot.curves for point in curve.points if abs(point[1]) < float("inf")]
     heights = [height for _, height in points] + ([plot.line] if plot.line is not None else [])
     last = max((epoch for epoch, _ in points), default=1.0) or 1.0
-    low, high = (
-        (0.0, max(heights, default=1.0)) if plot.is_percent else (min(heights, default=0.0), max(heights, default=1.0))
-    )
-    margin = (high - low) * 0.05 or 0.5
-    low, high = (0.0 if plot.is_percent else low - margin), high + margin
+    lowest = 0.0 if plot.is_percent else min(heights, default=0.0)
+    scale = 100 if plot.is_percent else 1
+    vertical = ValueAxis().holding(scale * lowest, scale * max(heights, default=1.0), _NUM_ROWS)
+    low, high = vertical.lower / scale, vertical.upper / scale
+    across = Axis(0.0, last, round_step(last, _MOST_TICKS))
 
     def x(epoch: float) -> float:
         return round(_LEFT + epoch / last * (_WIDTH - _LEFT - _RIGHT), 1)
@@ -103,13 +106,13 @@ def _draw(plot: _Plot, offset: int, boundaries: list[float]) -> str:
         return round(_TOP + (high - height) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     parts = [f'<g transform="translate({offset} 0)">', f'<text x="{_LEFT}" y="{_TOP - 12}">{plot.title}</text>']
-    for number in range(_NUM_TICKS):
-        height = low + (high - low) * number / (_NUM_TICKS - 1)
-        label = fmt.percent(height) if plot.is_percent else f"{height:.2f}"
-        parts.append(f'<path d="M{_LEFT} {y(height)}H{_WIDTH - _RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(height) + 4}" text-anchor="end">{label}</text>')
-        epoch = last * number / (_NUM_TICKS - 1)
-        parts.append(f'<text x="{x(epoch)}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{epoch:.3g}</text>')
+    for tick, label in zip(vertical.ticks(), vertical.labels(), strict=True):
+        down = y(tick / scale)
+        parts.append(f'<path d="M{_LEFT} {down}H{_WIDTH - _RIGHT}" stroke="#ddd"/>')
+        unit = " %" if plot.is_percent else ""
+        parts.append(f'<text x="{_LEFT - 6}" y="{down + 4}" text-anchor="end">{label}{unit}</text>')
+    for tick, label in zip(across.ticks(), across.labels(), strict=True):
+        parts.append(f'<text x="{x(tick)}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{label}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 8}" text-anchor="middle">epoch</text>')
     parts += [
         f'<path d="M{x(epoch)} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="#999" stroke-dasharray="2 3"/>'

@@ -132,7 +132,7 @@ class _Steps(Pickable):
 
 
 def _change_width(width: int) -> int:
-    return max(12, min(44, width - (70 if width >= _WIDE else 47)))
+    return max(12, min(44, width - (70 if width >= _WIDE else 48)))
 
 
 def _heading(width: int) -> Text:
