@@ -15,6 +15,7 @@ from engine.runs import folder as runs
 from engine.runs import journal
 from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.series import StepSeries
 from engine.runs.state import RunState, fold
 from presets.errors import CifartuiError
 from tui.summary import Summary, summary_of
@@ -124,7 +125,7 @@ class RunLister:
             self._known[run.id] = (run.read_info(), journal.event_reader(run.events), RunState())
         info, reader, state = self._known[run.id]
         fold(reader.read(), state)
-        state.steps = state.steps[-1:]  # a summary has no curves, and these grow long
+        state.steps = StepSeries()  # a summary has no curves, and these grow long
         return summary_of(run, info, state, self._now())
 
 

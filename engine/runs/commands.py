@@ -43,8 +43,18 @@ class SaveCheckpoint(Command, frozen=True, kw_only=True, tag=True):
     """Write last.pt now."""
 
 
+class Validate(Command, frozen=True, kw_only=True, tag=True):
+    """Measure the validation set now, without changing what is trained."""
+
+
+class ScaleLearningRate(Command, frozen=True, kw_only=True, tag=True):
+    """Multiply the learning rate, and what the schedule makes of it from now on, by `factor` (above 0, at most 100)."""
+
+    factor: float
+
+
 class Abort(Command, frozen=True, kw_only=True, tag=True):
     """End at once: no validation, no test; the checkpoints written so far stay."""
 
 
-AnyCommand: TypeAlias = Stop | NextStage | Pause | Continue | SaveCheckpoint | Abort
+AnyCommand: TypeAlias = Stop | NextStage | Pause | Continue | SaveCheckpoint | Validate | ScaleLearningRate | Abort

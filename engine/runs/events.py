@@ -32,6 +32,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     num_threads: int
     versions: dict[str, str]
     global_step: int = 0
+    changes: tuple[str, ...] = ()
+    """What a resume changed of the preset, as `key.path=value`."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
@@ -100,7 +102,15 @@ class StageStarted(Event, frozen=True, kw_only=True, tag=True):
     """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
 
 
-class StepsTrained(Event, frozen=True, kw_only=True, tag=True):
+class StepTiming(Struct, frozen=True, kw_only=True, gc=False):
+    """Mean seconds of a step: taking and transforming the batch, forward/backward/optimizer, journal and commands."""
+
+    data_s: float
+    compute_s: float
+    report_s: float
+
+
+class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
     """Means over the batches since the event before (at most ten such events a second)."""
 
     epoch: int
@@ -113,6 +123,20 @@ class StepsTrained(Event, frozen=True, kw_only=True, tag=True):
     top1: float
     lr: float
     images_per_s: float
+    timing: StepTiming | None = None
+    """Now and then, where it can be had without making the device wait."""
+
+
+class Validated(Event, frozen=True, kw_only=True, tag=True):
+    """The validation set was measured within an epoch because somebody asked; changes nothing in training."""
+
+    epoch: int
+    step: int
+    """Batches trained in this epoch."""
+    global_step: int
+    loss: float
+    top1: float
+    seconds: float
 
 
 class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
@@ -250,6 +274,7 @@ AnyEvent: TypeAlias = (
     | ModelBuilt
     | StageStarted
     | StepsTrained
+    | Validated
     | EvaluationProgressed
     | EpochCompleted
     | CheckpointSaved

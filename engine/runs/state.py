@@ -28,7 +28,10 @@ from engine.runs.events import (
     RunStarted,
     StageStarted,
     StepsTrained,
+    StepTiming,
+    Validated,
 )
+from engine.runs.series import StepPoint, StepSeries
 
 Phase: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused",
@@ -36,17 +39,8 @@ Phase: TypeAlias = Literal[
 ]  # fmt: skip
 FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "failed"})
 _RATE_WINDOW = 20
+_MARKED = {"Stop", "NextStage", "Pause", "Continue", "ScaleLearningRate"}
 _SAMPLES_KEPT = 3600
-
-
-class StepPoint(Struct, frozen=True):
-    """Training metrics at one place. `epoch` is fractional: 1.5 is half-way through the second."""
-
-    global_step: int
-    epoch: float
-    time: float
-    loss: float
-    top1: float
 
 
 class EpochPoint(Struct, frozen=True):
@@ -91,13 +85,19 @@ class RunState(Struct):
     """Batches trained in it."""
     global_step: int = 0
     lr: float | None = None
+    timing: StepTiming | None = None
+    """How the time of a step is split, where the worker knows."""
     images_per_s: float | None = None
     """Mean over the last two seconds or so of training."""
     evaluation: EvaluationProgressed | None = None
 
-    steps: list[StepPoint] = field(default_factory=list)
+    steps: StepSeries = field(default_factory=StepSeries)
     epochs: list[EpochPoint] = field(default_factory=list)
     best: EpochPoint | None = None
+    validations: list[Validated] = field(default_factory=list)
+    """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
+    marks: list[CommandApplied] = field(default_factory=list)
+    """Commands that changed how training goes on, to be drawn where they took effect."""
     device: DeviceSampled | None = None
     device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
     checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
@@ -157,7 +157,9 @@ def _on_started(state: RunState, event: RunStarted) -> None:
     state.epoch, state.step, state.global_step = 0, 0, event.global_step
     state.rates.clear()
     # What the lost worker did after its last checkpoint is about to happen again.
-    state.steps = [point for point in state.steps if point.global_step <= event.global_step]
+    state.steps.cut_after(event.global_step)
+    state.validations = [each for each in state.validations if each.global_step <= event.global_step]
+    state.marks = [mark for mark in state.marks if mark.global_step <= event.global_step]
     state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
     state.best = _best_of(state.epochs)
     state.log.append(event)
@@ -192,7 +194,14 @@ def _on_steps_trained(state: RunState, event: StepsTrained) -> None:
     state.images_per_s = num_images / seconds if seconds else None
     steps_per_epoch = state.stage.steps_per_epoch if state.stage else event.step
     epoch = event.epoch - 1 + event.step / steps_per_epoch
+    state.timing = event.timing or state.timing
     state.steps.append(StepPoint(event.global_step, epoch, event.time, event.loss, event.top1))
+
+
+def _on_validated(state: RunState, event: Validated) -> None:
+    state.phase, state.evaluation = "training", None
+    state.validations.append(event)
+    state.log.append(event)
 
 
 def _on_evaluation_progressed(state: RunState, event: EvaluationProgressed) -> None:
@@ -232,6 +241,8 @@ def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
 
 def _on_command_applied(state: RunState, event: CommandApplied) -> None:
     state.commands[event.command_id] = event
+    if event.accepted and event.command in _MARKED:
+        state.marks.append(event)
     state.log.append(event)
 
 
@@ -262,6 +273,7 @@ _REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
     ModelBuilt: _on_model_built,
     StageStarted: _on_stage_started,
     StepsTrained: _on_steps_trained,
+    Validated: _on_validated,
     EvaluationProgressed: _on_evaluation_progressed,
     EpochCompleted: _on_epoch_completed,
     CheckpointSaved: _on_checkpoint_saved,

@@ -97,8 +97,10 @@ class Controls:
             self._pause(command)
         elif isinstance(command, commands.Continue):
             self._continue(command)
-        else:
+        elif isinstance(command, commands.SaveCheckpoint):
             self._save(command)
+        else:
+            self._acknowledge(command, "not offered by this worker", accepted=False)
 
     def _stop(self, after: Literal["batch", "epoch"], reason: str) -> None:
         self.stop_after, self.stop_reason, self._paused = after, reason, False

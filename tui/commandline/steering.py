@@ -1,6 +1,7 @@
 """`cifartui stop · next · pause · continue · abort`: ask something of a run and wait for its answer."""
 
 import time
+from collections.abc import Callable
 
 import click
 
@@ -49,7 +50,7 @@ def stop(ctx: click.Context, name: str, after: str) -> None:
     _ask(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
 
 
-def _asking(name: str, wish: type[commands.AnyCommand], text: str) -> click.Command:
+def _asking(name: str, wish: Callable[[], commands.AnyCommand], text: str) -> click.Command:
     """Return the command `cifartui NAME RUN`, which asks `wish` of a run."""
 
     @click.command(name, help=text)
