@@ -16,6 +16,7 @@ from tui.palette import theme
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.surroundings import Surroundings
+from tui.wire import WireDriver
 
 
 class CifartuiApp(App[None]):
@@ -31,6 +32,7 @@ class CifartuiApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "leave", "leave"),
+        Binding("ctrl+l", "redraw", "redraw", show=False),
         Binding("ctrl+q,ctrl+c", "leave", "leave", show=False, priority=True),
     ]
 
@@ -49,7 +51,7 @@ class CifartuiApp(App[None]):
             attach: open the Monitor on this run, with Home beneath it.
             surroundings: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
         """
-        super().__init__()
+        super().__init__(driver_class=WireDriver)
         self.register_theme(theme())
         self.theme = "cifartui"
         self.runs_dir, self.data_dir = runs_dir, data_dir
@@ -96,6 +98,16 @@ class CifartuiApp(App[None]):
 
     def _do(self, screen: Screen[object], action: str) -> None:
         self.call_later(self.run_action, action, default_namespace=screen)
+
+    def on_resize(self) -> None:
+        """Paint all of it: what the terminal shows of the old size is not known."""
+        if isinstance(self._driver, WireDriver):
+            self._driver.forget()
+
+    def action_redraw(self) -> None:
+        """Paint the screen anew, whatever another program may have written over it."""
+        self.on_resize()
+        self.screen.refresh()
 
     def action_help(self) -> None:
         """Open the page of keys."""
