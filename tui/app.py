@@ -16,6 +16,7 @@ from tui.palette import theme
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.surroundings import Surroundings
+from tui.widgets.raster import Grain
 from tui.wire import WireDriver
 
 
@@ -59,10 +60,13 @@ class CifartuiApp(App[None]):
         self._first_run = attach
 
     @property
-    def plain_characters(self) -> bool:
-        """Whether the terminal can be trusted with no more than ASCII in plots."""
+    def plot_style(self) -> Grain:
+        """How fine the terminal can be trusted to draw."""
         encoding = locale.getpreferredencoding(False).lower().replace("-", "")
-        return os.environ.get("TERM") == "linux" or encoding != "utf8"
+        return "ascii" if os.environ.get("TERM") == "linux" or encoding != "utf8" else "braille"
+
+    paint_every_s = 1.0
+    plots_every_s = 1.0
 
     def on_mount(self) -> None:
         """Show Home, and the run asked for."""

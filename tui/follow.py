@@ -69,7 +69,9 @@ def follow_run(run: RunFolder, post: Callable[[Message], object], stop: threadin
         post(RunUnreadable(str(error)))
         return
     reader = journal.event_reader(run.events)
-    state = fold(reader.read())
+    state = RunState()
+    for batch in reader.batches():
+        fold(batch, state)
     told = _life(run)
     post(RunOpened(info, state, *told))
     while not stop.wait(POLL_S):

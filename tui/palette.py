@@ -12,6 +12,8 @@ Tone: TypeAlias = Literal["good", "calm", "busy", "warn", "bad"]
 """How a fact is to be taken: fine, neutral, under way, worth a look, wrong."""
 
 TRAIN = "#56b4e9"
+TRAIN_RANGE = "#2f5f7f"
+"""What the training curve is smoothed from."""
 VAL = "#e69f00"
 REFERENCE = "#b79fd4"
 GOOD = "#6cc3a0"

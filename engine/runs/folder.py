@@ -87,7 +87,10 @@ class RunFolder:
 
     def read_state(self) -> RunState:
         """Return what the journal so far adds up to."""
-        return fold(journal.read_events(self.events))
+        state = RunState()
+        for batch in journal.event_reader(self.events).batches():
+            fold(batch, state)
+        return state
 
     def worker_lives(self) -> bool | None:
         """Return whether a worker holds the lock; None where that cannot be seen from this host."""

@@ -1,6 +1,6 @@
 """A long curve in columns: half a million points in 20 MB, where a list of objects would take a hundred.
 
-Reads like a list of `StepPoint`; knows nothing of events.
+Reads like a list of `StepPoint`.
 """
 
 from array import array
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from msgspec import Struct
+
+from engine.runs.events import StepsTrained
 
 
 class StepPoint(Struct, frozen=True):
@@ -54,13 +56,13 @@ class StepSeries(Sequence[StepPoint]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def append(self, point: StepPoint) -> None:
-        """Add a point behind the last one."""
-        self.global_step.append(point.global_step)
-        self.epoch.append(point.epoch)
-        self.time.append(point.time)
-        self.loss.append(point.loss)
-        self.top1.append(point.top1)
+    def extend(self, events: Sequence[StepsTrained], steps_per_epoch: int) -> None:
+        """Add what events of one stage tell, in their order."""
+        self.global_step.extend([event.global_step for event in events])
+        self.epoch.extend([event.epoch - 1 + event.step / steps_per_epoch for event in events])
+        self.time.extend([event.time for event in events])
+        self.loss.extend([event.loss for event in events])
+        self.top1.extend([event.top1 for event in events])
 
     def cut_after(self, global_step: int) -> None:
         """Take away the points behind `global_step`: they were lost with a worker, and will come again."""

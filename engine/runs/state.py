@@ -7,7 +7,8 @@ worker still lives is not in the events, so `engine.runs.folder` adds that.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeAlias
+from itertools import groupby
+from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
@@ -31,7 +32,7 @@ from engine.runs.events import (
     StepTiming,
     Validated,
 )
-from engine.runs.series import StepPoint, StepSeries
+from engine.runs.series import StepSeries
 
 Phase: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused",
@@ -140,15 +141,22 @@ class RunState(Struct):
 def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
     """Return what `events` add up to, going on from `state` where one is given (it is updated in place)."""
     state = RunState() if state is None else state
-    for event in events:
-        apply(state, event)
+    for kind, group in groupby(events, key=type):
+        if kind is StepsTrained:
+            _on_steps_trained(state, cast(list[StepsTrained], list(group)))
+        else:
+            for event in group:
+                apply(state, event)
     return state
 
 
 def apply(state: RunState, event: AnyEvent) -> None:
     """Take one more event into `state`."""
-    state.last_time = event.time
-    _REACTIONS[type(event)](state, event)
+    if isinstance(event, StepsTrained):
+        _on_steps_trained(state, [event])
+    else:
+        state.last_time = event.time
+        _REACTIONS[type(event)](state, event)
 
 
 def _on_started(state: RunState, event: RunStarted) -> None:
@@ -186,16 +194,17 @@ def _on_stage_started(state: RunState, event: StageStarted) -> None:
     state.log.append(event)
 
 
-def _on_steps_trained(state: RunState, event: StepsTrained) -> None:
-    state.phase, state.evaluation = "training", None
-    state.epoch, state.step, state.global_step, state.lr = event.epoch, event.step, event.global_step, event.lr
-    state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
+def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
+    """Take in events that follow each other: half a million of them when a long run is opened."""
+    last = events[-1]
+    state.phase, state.evaluation, state.last_time = "training", None, last.time
+    state.epoch, state.step, state.global_step, state.lr = last.epoch, last.step, last.global_step, last.lr
+    for event in events[-_RATE_WINDOW:]:
+        state.timing = event.timing or state.timing
+        state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
     num_images, seconds = map(sum, zip(*state.rates, strict=True))
     state.images_per_s = num_images / seconds if seconds else None
-    steps_per_epoch = state.stage.steps_per_epoch if state.stage else event.step
-    epoch = event.epoch - 1 + event.step / steps_per_epoch
-    state.timing = event.timing or state.timing
-    state.steps.append(StepPoint(event.global_step, epoch, event.time, event.loss, event.top1))
+    state.steps.extend(events, state.stage.steps_per_epoch if state.stage else last.step)
 
 
 def _on_validated(state: RunState, event: Validated) -> None:
@@ -272,7 +281,6 @@ _REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
     DataReady: _on_data_ready,
     ModelBuilt: _on_model_built,
     StageStarted: _on_stage_started,
-    StepsTrained: _on_steps_trained,
     Validated: _on_validated,
     EvaluationProgressed: _on_evaluation_progressed,
     EpochCompleted: _on_epoch_completed,

@@ -84,7 +84,7 @@ def plain_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(CifartuiApp, "plain_characters", False)
+    monkeypatch.setattr(CifartuiApp, "plot_style", "braille")
     time.tzset()
 
 

@@ -199,7 +199,7 @@ async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
         app = app_on(run)
         async with app.run_test(size=(80, 24)) as pilot:
-            row = app.screen.query_one("#memory-row", Quiet)
+            row = app.screen.query_one("#memory-rows", Quiet)
             await until(pilot, lambda: "no NVIDIA GPU: host memory" in row.text.plain, "the words")
             assert "worker 1.3 GB" in row.text.plain
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, OptionList
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.runs.folder import RunFolder
@@ -20,6 +20,7 @@ from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
 from tui.follow import RunLister, RunsListed, keep_listing
 from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
@@ -57,7 +58,7 @@ class AblationScreen(Screen[str | None]):
             yield Quiet(id="columns")
             yield _Steps(id="steps", compact=True)
             yield Quiet(id="footnote")
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def on_mount(self) -> None:
         """Look for runs in a thread."""

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 
 from engine.runs.folder import RunFolder
 from presets.errors import CifartuiError
@@ -25,6 +25,7 @@ from tui.surroundings import GpuReadings
 from tui.widgets import describe
 from tui.widgets.devices import gpus_now
 from tui.widgets.fields import left_and_right
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
@@ -91,7 +92,7 @@ class Home(Screen[None]):
             with Vertical(id="recent"):
                 yield Quiet(id="no-runs")
                 yield RunList(id="runs", compact=True)
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def on_mount(self) -> None:
         """Show the presets now; look for runs and GPUs in threads."""

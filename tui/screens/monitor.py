@@ -1,30 +1,30 @@
-"""Monitor: one run, live or finished. Shows its state and passes wishes on; reads no journal itself."""
+"""Monitor: one run, live or finished, in the view that the user wants. Reads no journal itself."""
 
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.runs import events as ev
-from engine.runs import journal, launch
-from engine.runs.commands import Abort, AnyCommand, Continue, NextStage, Pause, SaveCheckpoint, Stop
-from engine.runs.folder import RunFolder, RunInfo, Status, status_of
-from engine.runs.state import RunState, apply
-from presets.errors import CifartuiError
+from engine.runs.folder import RunFolder, Status, status_of
+from engine.runs.state import RunState, fold
 from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.palette import MUTED, TONES
-from tui.screens.panels import ConfirmAbort
-from tui.widgets.charts import MemoryChart, MetricChart
+from tui.screens.steering import Steering
+from tui.widgets.alerts import Alerts
 from tui.widgets.command_strip import CommandStrip
-from tui.widgets.devices import run_memory
+from tui.widgets.devices import memory_panel
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
+from tui.widgets.memory_chart import MemoryChart
+from tui.widgets.metric_chart import MetricChart, View, XUnit
 from tui.widgets.notice import Notice
 from tui.widgets.plot import Plot
 from tui.widgets.preparation import Preparation
@@ -32,48 +32,51 @@ from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunHeader, RunView
 from tui.widgets.too_small import TooSmall
 
-if TYPE_CHECKING:
-    from tui.app import CifartuiApp
-
-_PAINT_EVERY_S = 0.5
 _ZOOMS = ("all", "loss", "accuracy", "memory")
+_SMOOTHINGS = (0.6, 0.9, 0.0)
+_X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
+_TICK_S = 0.5
+"""While an answer is awaited, how long it has been is told so often."""
 _LOG_AT_OPENING = 300
+_FEW_ROWS, _MANY_ROWS = 34, 55
+"""Heights of the terminal from which there is room for more."""
 
 
-class Monitor(Screen[None]):
+class Monitor(Steering):
     """Header, plots, memory, log, and a row that answers every key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop('batch')", "stop"),
-        Binding("e", "stop('epoch')", "after epoch"),
-        Binding("n", "next_stage", "next"),
-        Binding("p", "pause", "pause"),
-        Binding("c", "checkpoint", "save"),
-        Binding("X", "abort", "abort"),
-        Binding("r", "resume", "resume"),
-        Binding("z", "zoom", "zoom"),
-        Binding("i", "images", "images"),
-        Binding("escape", "back", "Home", show=False),
+        Binding("z", "zoom", "zoom", id="monitor.zoom"),
+        Binding("m", "smoothing", "smoothing", id="monitor.smoothing"),
+        Binding("y", "log_scale", "log scale", id="monitor.log_scale"),
+        Binding("x", "x_axis", "x axis", id="monitor.x_axis"),
+        Binding("L", "log", "log", id="monitor.log"),
+        Binding("i", "images", "images", id="monitor.images"),
+        Binding("left", "read(-1)", "read values", show=False, id="monitor.read_left"),
+        Binding("right", "read(1)", "read values", show=False, id="monitor.read_right"),
+        Binding("shift+left", "read(-10)", "read values", show=False, id="monitor.read_far_left"),
+        Binding("shift+right", "read(10)", "read values", show=False, id="monitor.read_far_right"),
+        Binding("escape", "back", "Home", show=False, id="monitor.back"),
     ]
-    app: "CifartuiApp"
 
     def __init__(self, run: RunFolder) -> None:
         """Watch `run`."""
         super().__init__()
         self.run_folder = run
-        self.info: RunInfo | None = None
+        self.info = None
         self.state = RunState()
         self._lives: bool | None = None
         self._log_tail: tuple[str, ...] = ()
-        self._charts: dict[str, MetricChart | MemoryChart] = {}
-        self._wants_pause: bool | None = None
+        self._metrics: dict[str, MetricChart] = {}
+        self._memory = MemoryChart()
         self._stop = threading.Event()
         self._offered: tuple[bool, bool] | None = None
         self.zoomed = "all"
+        self.view = View()
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
-        plain = self.app.plain_characters
+        grain = self.app.plot_style
         yield TooSmall()
         with Vertical(id="body"):
             yield RunHeader(id="header")
@@ -81,26 +84,28 @@ class Monitor(Screen[None]):
             with Vertical(id="stage"):
                 yield Preparation(id="preparation")
                 with Horizontal(id="plots"):
-                    yield Plot(id="loss", plain=plain)
-                    yield Plot(id="accuracy", plain=plain)
+                    yield Plot(id="loss", grain=grain)
+                    yield Plot(id="accuracy", grain=grain)
+            yield Alerts(id="alerts")
             with Horizontal(id="below"):
                 with Vertical(id="memory-pane"):
-                    yield Quiet(id="memory-row")
-                    yield Plot(id="memory", plain=plain)
+                    yield Quiet(id="memory-rows")
+                    yield Plot(id="memory", grain=grain)
                 yield LogPane()
             yield CommandStrip()
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
         yield Static(id="unreadable")
 
     def on_mount(self) -> None:
-        """Follow the run in a thread; paint at most twice a second."""
+        """Follow the run in a thread; paint now and then."""
         self.query_one("#memory-pane").border_title = "memory"
-        self.query_one("#notice").display = False
-        self.query_one("#unreadable").display = False
-        self.query_one("#plots").display = False
+        for name in ("#notice", "#alerts", "#unreadable", "#plots"):
+            self.query_one(name).display = False
         self.query_one(RunHeader).tell(Text("reading the run …", MUTED))
         self._follow()
-        self.set_interval(_PAINT_EVERY_S, self._paint)
+        self.set_interval(self.app.paint_every_s, self._paint)
+        self.set_interval(self.app.plots_every_s, self.paint_plots)
+        self.set_interval(_TICK_S, self._tick)
 
     def on_unmount(self) -> None:
         """Let the thread end at once."""
@@ -117,12 +122,9 @@ class Monitor(Screen[None]):
         self.info, self.state = event.info, event.state
         self._lives, self._log_tail = event.lives, event.log_tail
         report = event.info.preset.report
-        self._charts = {
-            "loss": MetricChart("loss", report),
-            "accuracy": MetricChart("top1", report),
-            "memory": MemoryChart(),
-        }
+        self._metrics = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
         self.query_one(LogPane).add(self.state.log[-_LOG_AT_OPENING:])
+        self.query_one(CommandStrip).show(self.now())
         self._paint()
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
@@ -135,10 +137,10 @@ class Monitor(Screen[None]):
     def on_run_progressed(self, event: RunProgressed) -> None:
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
         self._lives, self._log_tail = event.lives, event.log_tail
+        fold(event.events, self.state)
         for fact in event.events:
-            apply(self.state, fact)
             if isinstance(fact, ev.CommandApplied):
-                self.query_one(CommandStrip).answer(fact, self._now())
+                self.query_one(CommandStrip).answer(fact, self.now())
             elif isinstance(fact, ev.Paused | ev.Continued | ev.RunFinished):
                 self._wants_pause = None
         self.query_one(LogPane).add(event.events)
@@ -146,64 +148,129 @@ class Monitor(Screen[None]):
     # --- painting --------------------------------------------------------------------------------
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Status:  # type: ignore[override]
         """The run's status now."""
-        return status_of(self.state, self._lives, self._now())
+        return status_of(self.state, self._lives, self.now())
 
     @property
-    def is_live(self) -> bool:
+    def is_live(self) -> bool:  # type: ignore[override]
         """Whether the run is known and a worker is there to obey."""
         return self.info is not None and words.is_live(self.status)
 
-    def _now(self) -> float:
-        return self.app.surroundings.now()
+    def _tick(self) -> None:
+        strip = self.query_one(CommandStrip)
+        if strip.pending:
+            strip.show(self.now())
 
     def _paint(self) -> None:
         if self.info is None or not self.is_mounted:
             return
-        view = RunView(self.run_folder, self.info, self.state, self.status, self._now())
-        strip = self.query_one(CommandStrip)
+        view = RunView(self.run_folder, self.info, self.state, self.status, self.now())
         if not self.is_live:
-            strip.give_up("the run ended before it could answer", view.now)
-        strip.show(view.now)
+            self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
         self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6))
+        rows = 1 if self.size.height < _FEW_ROWS else 3
+        self.query_one(Alerts).show(self.state, view.now, rows)
         has_curves = bool(self.state.steps or self.state.epochs)
-        preparation = self.query_one(Preparation)
-        preparation.display = not has_curves
-        self.query_one("#plots").display = has_curves
+        preparation, plots = self.query_one(Preparation), self.query_one("#plots")
+        if has_curves != plots.display:
+            preparation.display, plots.display = not has_curves, has_curves
+            self.call_after_refresh(self.paint_plots)
         self.set_class(self.status in {"failed", "lost"}, "-troubled")
-        offered = (self.is_live, "best" in self.state.checkpoints)
-        if offered != self._offered:  # r, n and i come and go; the footer is built anew for them
-            self._offered = offered
-            self.refresh_bindings()
         if not has_curves:
             preparation.show(view)
-        width = self.query_one("#memory-pane").content_size.width
-        self.query_one("#memory-row", Quiet).tell(run_memory(self.state, max(30, width)))
-        self.paint_plots()
+        offered = (self.is_live, "best" in self.state.checkpoints)
+        if offered != self._offered:  # r, n and i come and go; the row of keys is built anew for them
+            self._offered = offered
+            self.refresh_bindings()
+        self._paint_memory()
+
+    def _paint_memory(self) -> None:
+        pane = self.query_one("#memory-pane")
+        if not pane.display or not pane.size.width:
+            return
+        is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
+        max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
+        self.query_one("#memory-rows", Quiet).tell(memory_panel(self.state, max(30, pane.content_size.width), max_rows))
 
     def paint_plots(self) -> dict[str, list[int]]:
         """Draw the plots that are in view; return which rows of each changed."""
         changed = {}
-        for name, maker in self._charts.items():
+        for name, metric in self._metrics.items():
             plot = self.query_one(f"#{name}", Plot)
             if plot.size.width and plot.display:
-                changed[name] = plot.show(maker.chart(self.state, plot))
+                cursor = self.view.cursor if self.zoomed == name else None
+                view = replace(self.view, cursor=cursor, is_large=self.zoomed == name)
+                changed[name] = plot.show(metric.chart(self.state, plot, view))
+        plot = self.query_one("#memory", Plot)
+        if plot.size.width and plot.display:
+            changed["memory"] = plot.show(self._memory.chart(self.state, plot))
         return changed
 
     def on_resize(self) -> None:
         """Set everything anew once the layout is known."""
-        self.call_after_refresh(self._paint)
+        self.call_after_refresh(self._paint_anew)
+
+    def _paint_anew(self) -> None:
+        self._paint()
+        self.paint_plots()
+
+    # --- the view --------------------------------------------------------------------------------
 
     def action_zoom(self) -> None:
         """Show all, then one plot after the other."""
-        self.remove_class(f"-zoom-{self.zoomed}")
-        self.zoomed = _ZOOMS[(_ZOOMS.index(self.zoomed) + 1) % len(_ZOOMS)]
-        self.add_class(f"-zoom-{self.zoomed}")
-        self.call_after_refresh(self._paint)
+        self._zoom_to(_ZOOMS[(_ZOOMS.index(self.zoomed) + 1) % len(_ZOOMS)] if self.zoomed in _ZOOMS else "all")
+        if self.zoomed in self._metrics:
+            self._say("← → read values off the curve; z goes on to the next plot")
 
-    # --- wishes ----------------------------------------------------------------------------------
+    def action_log(self) -> None:
+        """Show nothing but the log, or all again."""
+        self._zoom_to("all" if self.zoomed == "log" else "log")
+        log = self.query_one(LogPane)
+        log.can_focus = self.zoomed == "log"
+        if log.can_focus:
+            log.focus()
+            self._say("the log: ↑ ↓ scroll, L or Esc goes back")
+
+    def _zoom_to(self, name: str) -> None:
+        self.remove_class(f"-zoom-{self.zoomed}")
+        self.zoomed = name
+        self.view = replace(self.view, cursor=None)
+        self.add_class(f"-zoom-{name}")
+        self.call_after_refresh(self._paint_anew)
+
+    def action_smoothing(self) -> None:
+        """Smooth the training curves more, not at all, a little."""
+        smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
+        self._see(replace(self.view, smoothing=smoothing), f"smoothing {smoothing:g}" if smoothing else "no smoothing")
+
+    def action_log_scale(self) -> None:
+        """Draw the loss on a logarithmic axis, or on a linear one again."""
+        is_log = not self.view.is_log
+        self._see(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
+
+    def action_x_axis(self) -> None:
+        """Let the x axis count epochs, steps or minutes."""
+        unit = _X_UNITS[(_X_UNITS.index(self.view.x) + 1) % len(_X_UNITS)]
+        self._see(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
+
+    def action_read(self, columns: int) -> None:
+        """Move the place where values are read, in a zoomed plot."""
+        if self.zoomed not in self._metrics:
+            return
+        plot = self.query_one(f"#{self.zoomed}", Plot)
+        at = plot.last_place if self.view.cursor is None else self.view.cursor + columns / max(1, plot.size.width)
+        self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
+        self.paint_plots()
+
+    def _see(self, view: View, said: str) -> None:
+        self.view = view
+        self._say(said)
+        self.paint_plots()
+
+    def _say(self, text: str) -> None:
+        self.query_one(CommandStrip).say(text, "calm", self.now())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer resume without a worker, the next stage where there are stages, images once there are best weights."""
@@ -213,23 +280,6 @@ class Monitor(Screen[None]):
             return self.info is not None and len(self.info.preset.stages) > 1 and self.is_live
         return action != "images" or "best" in self.state.checkpoints
 
-    def action_stop(self, after: str) -> None:
-        """Ask the run to stop."""
-        if after == "epoch":
-            self._ask(Stop(after="epoch"), "stop after this epoch")
-        else:
-            self._ask(Stop(after="batch"), "stop after this batch")
-
-    def action_pause(self) -> None:
-        """Ask the run to pause, or to go on."""
-        pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
-        if self._ask(Pause(), "pause") if pausing else self._ask(Continue(), "continue"):
-            self._wants_pause = pausing
-
-    def action_next_stage(self) -> None:
-        """Ask the run to end this stage."""
-        self._ask(NextStage(), "next stage")
-
     def action_images(self) -> None:
         """Show what the best weights say of the test images."""
         from tui.screens.predictions import PredictionsScreen
@@ -238,65 +288,11 @@ class Monitor(Screen[None]):
         best = self.state.checkpoints["best"]
         self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live))
 
-    def action_checkpoint(self) -> None:
-        """Ask for a checkpoint."""
-        self._ask(SaveCheckpoint(), "checkpoint")
-
-    def action_abort(self) -> None:
-        """Ask whether to abort, then ask the run."""
-        if not self._can_obey("abort"):
-            return
-
-        def answered(sure: bool | None) -> None:
-            if sure:
-                self._ask(Abort(), "abort")
-
-        self.app.push_screen(ConfirmAbort(), answered)
-
-    def action_resume(self) -> None:
-        """Start a worker that goes on from the last checkpoint."""
-        self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self._now())
-        self._resume()
-
     def action_back(self) -> None:
-        """Go back to Home."""
-        self.dismiss()
-
-    def _can_obey(self, label: str) -> bool:
-        if self.is_live:
-            return True
-        if self.info is None:
-            why = "the run is still being read; try again in a moment."
-        elif self.status == "completed":
-            why = "this run is completed; Esc goes Home to start another."
+        """Leave off reading values, or the log; else go back to Home."""
+        if self.view.cursor is not None:
+            self._see(replace(self.view, cursor=None), "")
+        elif self.zoomed == "log":
+            self.action_log()
         else:
-            why = f"this run has no worker ({words.status(self.status, self.state)}); r resumes it."
-        self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self._now())
-        return False
-
-    def _ask(self, command: AnyCommand, label: str) -> bool:
-        if not self._can_obey(label):
-            return False
-        self.query_one(CommandStrip).ask(command.id, label, self._now())
-        self._write(command)
-        return True
-
-    @work(thread=True, group="commands")
-    def _write(self, command: AnyCommand) -> None:
-        try:
-            journal.append_command(self.run_folder.commands, command)
-        except OSError as error:
-            why = f"cannot write to {self.run_folder.commands} ({error.strerror}); is its disk full or gone?"
-            self.app.call_from_thread(self.query_one(CommandStrip).fail, command.id, why, self._now())
-
-    @work(thread=True, group="commands")
-    def _resume(self) -> None:
-        try:
-            launch.start_worker(self.run_folder, resume=True)
-        except (CifartuiError, OSError) as error:
-            self._say(f"resume: {error}", bad=True)
-            return
-        self._say("resume: a worker was started; PyTorch takes a few seconds to load", bad=False)
-
-    def _say(self, text: str, *, bad: bool) -> None:
-        self.app.call_from_thread(self.query_one(CommandStrip).say, text, "bad" if bad else "good", self._now())
+            self.dismiss()

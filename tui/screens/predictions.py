@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from engine.runs import predictions, scores
 from engine.runs.folder import RunFolder, RunInfo
@@ -24,6 +24,7 @@ from tui import format as fmt
 from tui.graphics import image_widget
 from tui.palette import MUTED, TEXT, TONES
 from tui.widgets.gallery import Gallery, Picture
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.mistakes import mistakes
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
@@ -85,7 +86,7 @@ class PredictionsScreen(Screen[None]):
             with Horizontal(id="gallery"):
                 yield self._gallery()
                 yield Static(id="scores")
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def _gallery(self) -> Gallery:
         widget = image_widget()

@@ -13,20 +13,25 @@ _TOTAL_SHOWN_FROM_THE_START = 20
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with round ends and a tick every `step`."""
+    """A range with round ends and a tick every `step`; of a logarithmic one, all three are powers of ten."""
 
     lower: float
     upper: float
     step: float
+    is_log: bool = False
 
     def ticks(self) -> list[float]:
         """Return the tick positions inside the range, lowest first."""
+        if self.is_log:
+            return [tick for tick in _log_ticks(self.lower, self.upper) if self.lower <= tick <= self.upper]
         first = math.ceil(self.lower / self.step - 1e-9)
         last = math.floor(self.upper / self.step + 1e-9)
         return [number * self.step for number in range(first, last + 1)]
 
     def labels(self) -> list[str]:
         """Return the ticks as text, all with as many decimals as the step needs."""
+        if self.is_log:
+            return [f"{10**tick:.4g}" for tick in self.ticks()]
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         return [f"{tick:.{digits}f}" for tick in self.ticks()]
 
@@ -36,6 +41,20 @@ def round_step(span: float, max_ticks: int) -> float:
     rough = max(span, 1e-9) / max(1, max_ticks)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+
+
+def _log_ticks(lower: float, upper: float) -> list[float]:
+    """Return the logarithms of 1, 2 and 5 times the powers of ten from below `lower` to above `upper`."""
+    decades = range(math.floor(lower + 1e-9), math.ceil(upper - 1e-9) + 1)
+    return [decade + math.log10(factor) for decade in decades for factor in (1, 2, 5)]
+
+
+def log_axis(lower: float, upper: float) -> Axis:
+    """Return the axis between the ticks around `lower` and `upper`, which are logarithms: it moves by whole ticks."""
+    ticks = _log_ticks(lower, upper)
+    start = max(tick for tick in ticks if tick <= lower + 1e-9)
+    end = min((tick for tick in ticks if tick >= upper - 1e-9 and tick > start), default=start + 1)
+    return Axis(start, end, 1.0, is_log=True)
 
 
 class ValueAxis:
@@ -111,6 +130,14 @@ def epoch_axis(epoch: float, total: int, max_ticks: int) -> Axis:
     rough = max(1, math.ceil(upper / max_ticks))
     dividing = next((step for step in range(rough, 2 * rough + 1) if upper % step == 0), None)
     return Axis(0, upper, dividing or max(1.0, round_step(upper, max_ticks)))
+
+
+def step_axis(step: float, total: float, max_ticks: int) -> Axis:
+    """Return the axis of steps: the plan's length halved as often as still holds `step`."""
+    upper = max(total, step, 1.0)
+    while upper / 2 >= max(step, 1.0):
+        upper /= 2
+    return Axis(0, upper, round_step(upper, max_ticks))
 
 
 def minute_axis(first: float, last: float, max_ticks: int) -> Axis:

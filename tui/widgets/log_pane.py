@@ -38,5 +38,3 @@ class LogPane(RichLog):
             sentence, tone = words.event(event)
             self.sentences.append(sentence)
             self.write(Text.assemble((words.clock(event.time), MUTED), "  ", (sentence, TONES[tone])))
-            for notice in event.notices if isinstance(event, ev.DataReady) else ():
-                self.write(Text.assemble(" " * 10, (notice, TONES["warn"])))

@@ -1,53 +1,108 @@
-"""Long series made short enough to draw: the least and the greatest value of every column, kept as they come."""
+"""Long series made short enough to draw: least, greatest and mean value of every column of dots. Plain numbers only."""
 
 import math
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tui.widgets.axes import Axis
 
 
+class Column(NamedTuple):
+    """What lies in one column."""
+
+    low: float
+    high: float
+    mean: float
+
+
+class Columns:
+    """Follows two columns of numbers that grow together; looks only at what is new.
+
+    Whoever takes points away, or looks at other numbers, tells by another `key`.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._columns: list[Column | None] = []
+        self._next = 0
+        """The first point of the last column that has any: more may come in it."""
+
+    def follow(
+        self, xs: "array[Any]", ys: "array[float]", axis: Axis, num_columns: int, key: object
+    ) -> list[Column | None]:
+        """Return the columns between the ends of `axis`, left to right; None where there is no finite value.
+
+        Args:
+            xs: places, never decreasing.
+            ys: a value for each.
+            axis: in the unit of `xs`.
+            num_columns: to cut it into.
+            key: with another one than before, everything is looked at anew.
+        """
+        if (key, axis, num_columns) != self._key:
+            self._key, self._next = (key, axis, num_columns), 0
+            self._columns = [None] * num_columns
+        width = (axis.upper - axis.lower) / num_columns
+        start = max(self._next, bisect_left(xs, axis.lower))
+        while start < len(xs) and xs[start] <= axis.upper:
+            column = min(num_columns - 1, int((xs[start] - axis.lower) / width))
+            is_last = column == num_columns - 1
+            edge = math.inf if is_last else axis.lower + (column + 1) * width
+            end = len(xs) if is_last else max(start + 1, bisect_left(xs, edge, start))
+            self._columns[column] = _column_of(ys[start:end])
+            self._next, start = start, end
+        return self._columns
+
+
+def _column_of(values: "array[float]") -> Column | None:
+    total = sum(values)
+    if math.isfinite(total):
+        return Column(min(values), max(values), total / len(values))
+    finite = array("d", [value for value in values if math.isfinite(value)])
+    return _column_of(finite) if finite and len(finite) < len(values) else None
+
+
+def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | None]:
+    """Return the running mean of the columns' means, as TensorBoard smooths.
+
+    Args:
+        columns: left to right.
+        weight: of what was before, from 0 (no smoothing) to below 1.
+    """
+    values: list[float | None] = []
+    total = share = 0.0
+    for column in columns:
+        if column is None:
+            values.append(None)
+            continue
+        total = weight * total + (1 - weight) * column.mean
+        share = weight * share + (1 - weight)
+        values.append(total / share)
+    return values
+
+
 class Trace:
-    """Follows a list that only grows; a list that is another object, or another axis, starts it afresh."""
+    """The least and the greatest value of every column of a short list, in the order in which they came."""
 
     def __init__(self, x: Callable[[Any], float], y: Callable[[Any], float]) -> None:
         self._x, self._y = x, y
-        self._points: Sequence[Any] | None = None
-        self._axis: Axis | None = None
-        self._columns: list[tuple[float, float, bool] | None] = []
-        self._num_taken = 0
 
     def follow(self, points: Sequence[Any], axis: Axis, num_columns: int) -> tuple[list[float], list[float]]:
         """Return x and y of at most two points a column, left to right; values that are not finite are dropped."""
-        if self._points is not points or self._axis != axis or len(self._columns) != num_columns:
-            self._points, self._axis, self._num_taken = points, axis, 0
-            self._columns = [None] * num_columns
+        columns: dict[int, tuple[float, float, bool]] = {}
         span = axis.upper - axis.lower
-        for index in range(self._num_taken, len(points)):
-            x, y = self._x(points[index]), self._y(points[index])
+        for point in points:
+            x, y = self._x(point), self._y(point)
             if math.isfinite(x) and math.isfinite(y) and axis.lower <= x <= axis.upper:
-                self._take(min(num_columns - 1, int((x - axis.lower) / span * num_columns)), y)
-        self._num_taken = len(points)
-        return self._drawn(axis, span / num_columns)
-
-    def _take(self, column: int, y: float) -> None:
-        held = self._columns[column]
-        if held is None:
-            self._columns[column] = (y, y, True)
-        elif y < held[0]:
-            self._columns[column] = (y, held[1], False)
-        elif y > held[1]:
-            self._columns[column] = (held[0], y, True)
-
-    def _drawn(self, axis: Axis, column_width: float) -> tuple[list[float], list[float]]:
+                column = min(num_columns - 1, int((x - axis.lower) / span * num_columns))
+                low, high, rising = columns.get(column, (y, y, True))
+                columns[column] = min(low, y), max(high, y), y > high or (rising and y >= low)
         xs: list[float] = []
         ys: list[float] = []
-        for column, held in enumerate(self._columns):
-            if held is None:
-                continue
-            low, high, rising = held
-            x = axis.lower + (column + 0.5) * column_width
+        for column, (low, high, rising) in sorted(columns.items()):
             values = (low,) if low == high else (low, high) if rising else (high, low)
-            xs.extend(x for _ in values)
+            xs.extend([axis.lower + (column + 0.5) * span / num_columns] * len(values))
             ys.extend(values)
         return xs, ys

@@ -1,0 +1,140 @@
+"""The keys that ask something of a run: each is written down, shown as asked, and answered by the worker."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.runs import journal, launch
+from engine.runs.commands import (
+    Abort,
+    AnyCommand,
+    Continue,
+    NextStage,
+    Pause,
+    SaveCheckpoint,
+    ScaleLearningRate,
+    Stop,
+    Validate,
+)
+from engine.runs.folder import RunFolder, RunInfo, Status
+from engine.runs.state import RunState
+from presets.errors import CifartuiError
+from tui import words
+from tui.widgets.command_strip import CommandStrip
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+
+
+class Steering(Screen[None]):
+    """A screen on one run that passes wishes on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "stop('batch')", "stop", id="monitor.stop"),
+        Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch"),
+        Binding("n", "next_stage", "next", id="monitor.next_stage"),
+        Binding("p", "pause", "pause", id="monitor.pause"),
+        Binding("c", "checkpoint", "save", id="monitor.checkpoint"),
+        Binding("v", "validate", "validate", id="monitor.validate"),
+        Binding("left_square_bracket", "scale_lr(0.5)", "lr ×½", key_display="[", id="monitor.halve_lr"),
+        Binding("right_square_bracket", "scale_lr(2.0)", "lr ×2", key_display="]", id="monitor.double_lr"),
+        Binding("X", "abort", "abort", id="monitor.abort"),
+        Binding("r", "resume", "resume", id="monitor.resume"),
+    ]
+    app: "CifartuiApp"
+    run_folder: RunFolder
+    info: RunInfo | None
+    state: RunState
+    status: Status
+    is_live: bool
+    _wants_pause: bool | None = None
+
+    def action_stop(self, after: str) -> None:
+        """Ask the run to stop."""
+        if after == "epoch":
+            self._ask(Stop(after="epoch"), "stop after this epoch")
+        else:
+            self._ask(Stop(after="batch"), "stop after this batch")
+
+    def action_pause(self) -> None:
+        """Ask the run to pause, or to go on."""
+        pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
+        if self._ask(Pause(), "pause") if pausing else self._ask(Continue(), "continue"):
+            self._wants_pause = pausing
+
+    def action_next_stage(self) -> None:
+        """Ask the run to end this stage."""
+        self._ask(NextStage(), "next stage")
+
+    def action_checkpoint(self) -> None:
+        """Ask for a checkpoint."""
+        self._ask(SaveCheckpoint(), "checkpoint")
+
+    def action_validate(self) -> None:
+        """Ask for the validation accuracy now."""
+        self._ask(Validate(), "validate")
+
+    def action_scale_lr(self, factor: float) -> None:
+        """Ask for another learning rate."""
+        self._ask(ScaleLearningRate(factor=factor), f"lr ×{factor:g}")
+
+    def action_abort(self) -> None:
+        """Ask whether to abort, then ask the run."""
+        from tui.screens.panels import ConfirmAbort
+
+        def answered(sure: bool | None) -> None:
+            if sure:
+                self._ask(Abort(), "abort")
+
+        if self._can_obey("abort"):
+            self.app.push_screen(ConfirmAbort(), answered)
+
+    def action_resume(self) -> None:
+        """Start a worker that goes on from the last checkpoint."""
+        self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
+        self._resume()
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return self.app.surroundings.now()
+
+    def _can_obey(self, label: str) -> bool:
+        if self.is_live:
+            return True
+        if self.info is None:
+            why = "the run is still being read; try again in a moment."
+        elif self.status == "completed":
+            why = "this run is completed; Esc goes Home to start another."
+        else:
+            why = f"this run has no worker ({words.status(self.status, self.state)}); r resumes it."
+        self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
+        return False
+
+    def _ask(self, command: AnyCommand, label: str) -> bool:
+        if not self._can_obey(label):
+            return False
+        self.query_one(CommandStrip).ask(command.id, label, self.now())
+        self._write(command)
+        return True
+
+    @work(thread=True, group="commands")
+    def _write(self, command: AnyCommand) -> None:
+        try:
+            journal.append_command(self.run_folder.commands, command)
+        except OSError as error:
+            why = f"cannot write to {self.run_folder.commands} ({error.strerror}); is its disk full or gone?"
+            self.app.call_from_thread(self.query_one(CommandStrip).fail, command.id, why, self.now())
+
+    @work(thread=True, group="commands")
+    def _resume(self) -> None:
+        say: Callable[..., None] = self.query_one(CommandStrip).say
+        try:
+            launch.start_worker(self.run_folder, resume=True)
+        except (CifartuiError, OSError) as error:
+            self.app.call_from_thread(say, f"resume: {error}", "bad", self.now())
+            return
+        told = "resume: a worker was started; PyTorch takes a few seconds to load"
+        self.app.call_from_thread(say, told, "good", self.now())

@@ -1,0 +1,30 @@
+"""What the worker warned of lately: when, what, and what can be done. The log keeps all of it."""
+
+from rich.text import Text
+
+from engine.runs.state import RunState
+from tui import words
+from tui.palette import MUTED, TEXT, TONES
+from tui.widgets.quiet import Quiet
+
+_FRESH_S = 600.0
+"""For so long a warning keeps its row where rows are few."""
+
+
+class Alerts(Quiet):
+    """Takes no room while there is nothing to warn of."""
+
+    def show(self, state: RunState, now: float, max_rows: int) -> None:
+        """Draw the newest warnings, the newest first; where only one row is to spare, a fresh one only."""
+        since = state.started.time if state.started is not None else 0.0
+        warned = [alert for alert in state.alerts if alert.severity != "notice" and alert.time >= since]
+        if max_rows == 1:
+            warned = [alert for alert in warned if now - alert.time < _FRESH_S]
+        self.display = bool(warned)
+        rows = []
+        for alert in warned[::-1][:max_rows]:
+            tone = TONES["bad" if alert.severity == "error" else "warn"]
+            row = Text.assemble((words.clock(alert.time), MUTED), "  ", (alert.text, tone), (f" {alert.advice}", TEXT))
+            row.truncate(max(20, self.size.width - 2), overflow="ellipsis")
+            rows.append(row)
+        self.tell(Text("\n", no_wrap=True).join(rows))

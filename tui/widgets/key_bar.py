@@ -1,0 +1,56 @@
+"""The keys of a screen in its last row: as many as fit, each as a whole, help and leaving always.
+
+Textual's own Footer is a widget a key, laid out anew whenever one comes or goes; this is one row of text.
+"""
+
+from rich.text import Text
+from textual.events import Click
+
+from tui.palette import MUTED, TRAIN
+from tui.widgets.quiet import Quiet
+
+_ALWAYS = ("help", "leave")
+_GAP = 2
+
+
+class KeyBar(Quiet):
+    """Follows the bindings of its screen. A key can be clicked."""
+
+    DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: list[tuple[int, str]] = []
+        """Where each key's text ends, and the key."""
+
+    def on_mount(self) -> None:
+        """Follow the keys on offer."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self._show())
+        self._show()
+
+    def on_resize(self) -> None:
+        """Show as many keys as fit now."""
+        self._show()
+
+    def on_click(self, event: Click) -> None:
+        """Press the key that is clicked."""
+        at = event.get_content_offset(self)
+        key = next((key for end, key in self._places if at is not None and at.x < end), None)
+        if key is not None:
+            self.app.simulate_key(key)
+
+    def _show(self) -> None:
+        texts, keys = {}, {}
+        for active in self.screen.active_bindings.values():
+            if (binding := active.binding).show and binding.action not in texts:
+                display = (self.app.get_key_display(binding), TRAIN if active.enabled else MUTED)
+                texts[binding.action] = Text.assemble(display, (f" {binding.description}", MUTED))
+                keys[binding.action] = binding.key
+        always = [action for action in _ALWAYS if action in texts]
+        room = self.content_size.width - sum(texts[action].cell_len + _GAP for action in always)
+        row, self._places = Text(no_wrap=True), []
+        for action in [*(action for action in texts if action not in always), *always]:
+            if row.cell_len + texts[action].cell_len <= room or action in always:
+                row.append_text(texts[action]).append(" " * _GAP)
+                self._places.append((row.cell_len, keys[action]))
+        self.tell(row)
