@@ -25,9 +25,10 @@ class Terminal:
         self, command: Sequence[str], columns: int, rows: int, environment: Mapping[str, str] | None = None
     ) -> None:
         """Start `command` in a terminal of `columns` × `rows` that knows 24-bit colour."""
-        self.columns, self.rows = columns, rows
-        self.arrivals: list[tuple[float, bytes]] = []
-        """Every piece of output and when it came, in `time.perf_counter` seconds."""
+        self.num_bytes = 0
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._unseen: list[bytes] = []
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         wanted = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})}
@@ -59,43 +60,41 @@ class Terminal:
         os.write(self._master, keys.encode())
         return pressed
 
-    def read_until(self, found: Callable[[bytes], bool], timeout_s: float) -> float | None:
-        """Take in output until `found` says yes to all that came since this call; return when, or None in vain."""
-        since = b""
-        deadline = time.perf_counter() + timeout_s
-        while (left := deadline - time.perf_counter()) > 0:
-            if not select.select([self._master], [], [], left)[0]:
-                return None
-            try:
-                piece = os.read(self._master, _CHUNK_BYTES)
-            except OSError:  # the program has ended
-                return None
-            self.arrivals.append((time.perf_counter(), piece))
-            since += piece
-            if found(since):
-                return self.arrivals[-1][0]
-        return None
-
     def listen(self, seconds: float) -> int:
-        """Take in output for so long and return how many bytes came."""
-        before = len(self.arrivals)
-        self.read_until(lambda _since: False, seconds)
-        return sum(len(piece) for _, piece in self.arrivals[before:])
+        """Take in output for so long, without looking at it, and return how many bytes came."""
+        before, deadline = self.num_bytes, time.perf_counter() + seconds
+        while (left := deadline - time.perf_counter()) > 0:
+            self._unseen.append(self._read(left))
+        return self.num_bytes - before
 
-    def shown_at(self, is_shown: Callable[[str], bool]) -> float | None:
-        """Return when, in seconds since the start, the screen first showed it; plays the arrivals so far again."""
-        screen = pyte.Screen(self.columns, self.rows)
-        stream = pyte.ByteStream(screen)
-        for at, piece in self.arrivals:
-            stream.feed(piece)
-            if is_shown("\n".join(screen.display)):
-                return at - self.started
-        return None
+    def wait_for(self, is_shown: Callable[[str], bool], timeout_s: float = 20.0) -> float:
+        """Take in output until the screen shows what is wanted; return when the last piece of it came.
+
+        Raises:
+            TimeoutError: it is not shown in time; the message is what is shown.
+        """
+        at, deadline = time.perf_counter(), time.perf_counter() + timeout_s
+        while not is_shown(self.text()):
+            if (left := deadline - time.perf_counter()) <= 0:
+                raise TimeoutError(self.text())
+            self._unseen.append(self._read(left))
+            at = time.perf_counter()
+        return at
 
     def text(self) -> str:
         """Return what the screen shows."""
-        screen = pyte.Screen(self.columns, self.rows)
-        stream = pyte.ByteStream(screen)
-        for _, piece in self.arrivals:
-            stream.feed(piece)
-        return "\n".join(screen.display)
+        for piece in self._unseen:
+            self._stream.feed(piece)
+        self._unseen.clear()
+        return "\n".join(self._screen.display)
+
+    def _read(self, timeout_s: float) -> bytes:
+        if not select.select([self._master], [], [], timeout_s)[0]:
+            return b""
+        try:
+            piece = os.read(self._master, _CHUNK_BYTES)
+        except OSError:  # the program has ended
+            time.sleep(min(0.05, timeout_s))
+            return b""
+        self.num_bytes += len(piece)
+        return piece

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import platformdirs
@@ -38,6 +38,22 @@ class Listed(Struct, frozen=True):
     """The preset that its file names under `extends`, if any."""
 
 
+class _Library:
+    """The preset files there are, each read once: listing them all must not delay the first screen."""
+
+    def __init__(self) -> None:
+        self.shipped = _find(_SHIPPED)
+        self.files = {**self.shipped, **_find(user_folder())}
+        self.ours = frozenset(os.path.realpath(file) for file in self.shipped.values())
+        self._tables: dict[Path, dict[str, Any]] = {}
+
+    def table(self, path: Path) -> dict[str, Any]:
+        """Return the content of a file, to take keys out of as one likes; see `read_table`."""
+        if path not in self._tables:
+            self._tables[path] = read_table(path)
+        return dict(self._tables[path])
+
+
 def user_folder() -> Path:
     """Return the folder of the user's own presets, which need not exist."""
     return platformdirs.user_config_path("cifartui") / "presets"
@@ -48,12 +64,13 @@ def list_presets() -> list[Listed]:
 
     A user's preset takes the place of a shipped one of the same name.
     """
-    shipped = _find(_SHIPPED)
-    files = {**shipped, **_find(user_folder())}
+    library = _Library()
     listed = []
-    for name, path in files.items():
+    for name, path in library.files.items():
         try:
-            listed.append(Listed(name, path, _load(path, (), shipped, files), "", _parent(path)))
+            preset = _load(path, (), library)
+            parent = extended_name(library.table(path), str(path)) or ""
+            listed.append(Listed(name, path, preset, "", parent))
         except CifartuiError as error:
             listed.append(Listed(name, path, None, str(error)))
     return sorted(listed, key=_place)
@@ -69,21 +86,20 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     Raises:
         CifartuiError: whatever is wrong with it, in one sentence.
     """
-    shipped = _find(_SHIPPED)
-    files = {**shipped, **_find(user_folder())}
-    path = files.get(name)
+    library = _Library()
+    path = library.files.get(name)
     if path is None:
         if not name.endswith(".toml") and not _is_file(Path(name)):
-            hint = nearest(name, files) or "; `cifartui presets` lists them."
+            hint = nearest(name, library.files) or "; `cifartui presets` lists them."
             raise CifartuiError(f'There is no preset called "{printable(name)}"{hint}')
         path = _expanded(name)
-    return _load(path, overrides, shipped, files)
+    return _load(path, overrides, library)
 
 
-def _load(path: Path, overrides: Sequence[str], shipped: _Files, files: _Files) -> Preset:
+def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
     label = printable(str(path))
     try:
-        layers = [*_chain(path, shipped, files), *override_layers(overrides)]
+        layers = [*_chain(path, library), *override_layers(overrides)]
         table = lay(layers)
         try:
             preset = msgspec.convert(table, Preset)
@@ -99,13 +115,9 @@ def _load(path: Path, overrides: Sequence[str], shipped: _Files, files: _Files) 
     return preset
 
 
-def _parent(path: Path) -> str:
-    return extended_name(read_table(path), str(path)) or ""
-
-
-def _chain(path: Path, shipped: _Files, files: _Files) -> list[Layer]:
+def _chain(path: Path, library: _Library) -> list[Layer]:
     """Return the file at `path` and all that it extends as layers, the most basic first."""
-    ours = {os.path.realpath(file) for file in shipped.values()}
+    ours, shipped, files = library.ours, library.shipped, library.files
     is_shipped = os.path.realpath(path) in ours
     layers: list[Layer] = []
     seen: list[str] = []
@@ -117,7 +129,7 @@ def _chain(path: Path, shipped: _Files, files: _Files) -> list[Layer]:
             circle = " → ".join(printable(Path(file).name) for file in [*seen[seen.index(real) :], real])
             raise CifartuiError(f"{printable(str(path))}: extends goes in a circle ({circle}); take one of them out.")
         seen.append(real)
-        table = read_table(current)
+        table = library.table(current)
         name = extended_name(table, label)
         if real in ours and not is_shipped:
             table.pop("group", None)  # a user's variation of a shipped preset is one of "yours"

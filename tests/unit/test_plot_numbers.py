@@ -1,12 +1,14 @@
 """Axes that keep still and traces that keep every peak."""
 
 import math
+from array import array
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.widgets.axes import Axis, ValueAxis, epoch_axis, minute_axis
-from tui.widgets.trace import Trace
+from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
+from tui.widgets.trace import Column, Columns, Trace, smoothed
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -65,14 +67,66 @@ def test_a_trace_keeps_least_and_greatest_and_drops_what_is_not_finite(points: l
         assert ys == []
 
 
-def test_a_trace_takes_only_what_is_new_and_starts_afresh_with_another_list() -> None:
-    trace = Trace(lambda point: point[0], lambda point: point[1])
-    points = [(0.5, 1.0)]
-    axis = Axis(0, 10, 1)
-    trace.follow(points, axis, 10)
-    points.append((1.5, 2.0))
-    assert trace.follow(points, axis, 10) == ([0.5, 1.5], [1.0, 2.0])
-    assert trace.follow([(9.5, 3.0)], axis, 10) == ([9.5], [3.0])
+_VALUES = st.lists(st.tuples(st.floats(0, 3), st.floats(-1e3, 1e3) | st.just(math.nan)), max_size=120)
+
+
+@given(_VALUES, st.integers(1, 40), st.integers(0, 120))
+def test_columns_keep_least_greatest_and_mean_of_every_column_however_they_come(
+    pairs: list[tuple[float, float]], num_columns: int, first: int
+) -> None:
+    xs, ys = array("d"), array("d")
+    for gap, y in pairs:  # places never decrease
+        xs.append((xs[-1] if xs else 0.0) + gap / 10)
+        ys.append(y)
+    axis = Axis(0.0, 10.0, 1.0)
+    columns = Columns()
+    columns.follow(xs[:first], ys[:first], axis, num_columns, "key")
+    found = columns.follow(xs, ys, axis, num_columns, "key")
+    values: dict[int, list[float]] = {}
+    for x, y in zip(xs, ys, strict=True):
+        if x <= axis.upper and math.isfinite(y):
+            values.setdefault(min(num_columns - 1, int(x / (10.0 / num_columns))), []).append(y)
+    finite = [y for x, y in zip(xs, ys, strict=True) if x <= axis.upper and math.isfinite(y)]
+    seen = [column for column in found if column is not None]
+    assert min((column.low for column in seen), default=None) == min(finite, default=None)
+    assert max((column.high for column in seen), default=None) == max(finite, default=None)
+    for number, column in enumerate(found):
+        if column is not None and number in values and len(values[number]) == 1:
+            assert column.low <= values[number][0] <= column.high or math.isclose(column.low, values[number][0])
+
+
+def test_columns_look_only_at_what_is_new_and_anew_with_another_key() -> None:
+    axis, columns = Axis(0.0, 4.0, 1.0), Columns()
+    xs, ys = array("d", [0.5, 1.5]), array("d", [1.0, 2.0])
+    first = list(columns.follow(xs, ys, axis, 4, 0))
+    ys[0] = 99.0  # what was seen is not looked at again
+    xs.extend([1.6, 2.5])
+    ys.extend([4.0, 5.0])
+    found = columns.follow(xs, ys, axis, 4, 0)
+    assert found[0] == first[0] == Column(1.0, 1.0, 1.0)
+    assert found[1] == Column(2.0, 4.0, 3.0)
+    assert columns.follow(xs, ys, axis, 4, 1)[0] == Column(99.0, 99.0, 99.0)
+
+
+def test_smoothing_is_a_running_mean_that_begins_at_the_first_value() -> None:
+    columns = [Column(4.0, 4.0, 4.0), None, Column(2.0, 2.0, 2.0)]
+    assert smoothed(columns, 0.0) == [4.0, None, 2.0]
+    first, gap, last = smoothed(columns, 0.5)
+    assert (first, gap) == (4.0, None)
+    assert last == pytest.approx((0.25 * 4 + 0.5 * 2) / 0.75)
+
+
+@given(st.floats(-6, 3), st.floats(0, 4))
+def test_a_logarithmic_axis_holds_its_range_between_ticks(lower: float, span: float) -> None:
+    axis = log_axis(lower, lower + span)
+    assert axis.lower <= lower + 1e-9
+    assert axis.upper >= lower + span - 1e-9
+    assert axis.lower in axis.ticks()
+    assert len(axis.labels()) == len(axis.ticks())
+
+
+def test_a_logarithmic_axis_is_labelled_with_values() -> None:
+    assert log_axis(math.log10(0.6), math.log10(4.2)).labels() == ["0.5", "1", "2", "5"]
 
 
 def test_the_axis_of_a_falling_loss_moves_a_few_times_only() -> None:

@@ -25,6 +25,6 @@ class Alerts(Quiet):
         for alert in warned[::-1][:max_rows]:
             tone = TONES["bad" if alert.severity == "error" else "warn"]
             row = Text.assemble((words.clock(alert.time), MUTED), "  ", (alert.text, tone), (f" {alert.advice}", TEXT))
-            row.truncate(max(20, self.size.width - 2), overflow="ellipsis")
+            row.truncate(max(20, self.app.size.width - 2), overflow="ellipsis")
             rows.append(row)
         self.tell(Text("\n", no_wrap=True).join(rows))

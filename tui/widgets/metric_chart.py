@@ -223,8 +223,8 @@ def _beginnings(stages: Sequence[StageStarted], place: _Placing, state: RunState
     """Return where stages began."""
     if place.field == "epoch":
         return [float(stage.first_epoch - 1) for stage in stages]
-    ends = [max((point for point in state.epochs if point.stage < stage.stage), key=place.of, default=None)
-            for stage in stages]  # fmt: skip
+    before = [[point for point in state.epochs if point.number < stage.first_epoch] for stage in stages]
+    ends = [points[-1] if points else None for points in before]
     return [place.of(end) for end in ends if end is not None]
 
 

@@ -1,0 +1,188 @@
+"""How the Monitor's curves are looked at: smoothing, scale, axes, reading values, marks, warnings, the log."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from engine.runs import events as ev
+from engine.runs import journal
+from engine.runs.commands import AnyCommand, ScaleLearningRate, Validate
+from tests.ui.conftest import until
+from tests.ui.sample_run import SampleRun, staged, training
+from tests.ui.test_monitor import app_on, monitor, strip
+from tui.app import CifartuiApp
+from tui.widgets.alerts import Alerts
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.log_pane import LogPane
+from tui.widgets.plot import Chart, Plot
+
+
+def chart(app: CifartuiApp, name: str = "loss") -> Chart:
+    shown = app.screen.query_one(f"#{name}", Plot).chart
+    assert shown is not None
+    return shown
+
+
+def head(app: CifartuiApp, name: str = "loss") -> str:
+    return app.screen.query_one(f"#{name}", Plot).render_line(0).text
+
+
+def commands(run: SampleRun) -> list[AnyCommand]:
+    return journal.command_reader(run.folder.commands).read()
+
+
+async def test_smoothing_goes_round_and_says_so(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            lines = []
+            for said in ("smoothing 0.9", "no smoothing", "smoothing 0.6"):
+                await pilot.press("m")
+                assert said in strip(app)
+                lines.append(chart(app).lines[0].ys)
+            wavers = [sum(abs(b - a) for a, b in pairwise(ys)) for ys in lines]
+            assert wavers[0] < wavers[2] < wavers[1]
+            band = chart(app).bands[0].columns
+            assert sum(column is not None for column in band) == len(lines[0])
+
+
+async def test_the_loss_can_be_seen_on_a_logarithmic_axis_and_accuracy_stays(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            await pilot.press("y")
+            assert chart(app).y.is_log
+            assert not chart(app, "accuracy").y.is_log
+            assert {"2", "5"} <= set(chart(app).y.labels())
+            await pilot.press("y")
+            assert not chart(app).y.is_log
+
+
+async def test_a_loss_of_zero_does_not_stop_the_logarithmic_axis(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        run.write(
+            ev.StepsTrained(
+                epoch=2, step=800, global_step=2207, num_steps=1, num_images=32, loss=0.0, top1=1.0, lr=0.1,
+                images_per_s=1000.0,
+            )
+        )  # fmt: skip
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            await pilot.press("y")
+            assert chart(app).y.is_log
+
+
+async def test_the_x_axis_counts_epochs_steps_or_minutes(runs_dir: Path) -> None:
+    with staged(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            assert chart(app).x_unit == "epochs"
+            assert chart(app).boundaries == (3.0,)
+            await pilot.press("x")
+            assert "x axis: steps" in strip(app)
+            assert chart(app).x.upper >= 5.5 * 1407
+            assert chart(app).boundaries == (3 * 1407,)
+            await pilot.press("x")
+            assert "minutes" in strip(app)
+            assert 3.6 < max(chart(app).lines[0].xs) < 4.0  # 5.5 epochs of 40 s, and 4 s before them
+
+
+async def test_values_are_read_off_a_zoomed_plot(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            await pilot.press("left")
+            assert chart(app).cursor is None  # only where there is room to say what is read
+            await pilot.press("z")
+            await until(pilot, lambda: app.screen.query_one("#accuracy", Plot).size.width == 0, "the zoom")
+            await pilot.press("left")
+            first = chart(app).cursor
+            assert first is not None
+            assert 8.4 < first <= 8.5
+            assert "train 2." in head(app)
+            assert "val 2.98 (epoch 8)" in head(app)
+            await pilot.press("shift+left", "shift+left", "shift+left")
+            cursor = chart(app).cursor
+            assert cursor is not None
+            assert cursor < first - 2
+            assert f"{cursor:.2f}" in head(app)
+            await pilot.press("escape")
+            assert chart(app).cursor is None
+            assert monitor(app).zoomed == "loss"
+
+
+async def test_v_and_the_brackets_ask_the_worker(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            await pilot.press("v")
+            assert "validate: asked" in strip(app)
+            await pilot.press("left_square_bracket", "right_square_bracket")
+            assert "lr ×2: asked" in strip(app)
+            await until(pilot, lambda: len(commands(run)) == 3, "the commands")
+    asked = commands(run)
+    assert isinstance(asked[0], Validate)
+    assert [each.factor for each in asked if isinstance(each, ScaleLearningRate)] == [0.5, 2.0]
+
+
+async def test_what_was_steered_is_marked_where_it_took_effect(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        run.write(
+            ev.CommandApplied(
+                command_id="a", command="ScaleLearningRate", accepted=True, effect="lr 0.005 → 0.0025", epoch=5,
+                global_step=4 * 1407,
+            )
+        )  # fmt: skip
+        run.write(ev.Validated(epoch=5, step=1, global_step=4 * 1407 + 1, loss=3.1, top1=0.2, seconds=1.0))
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            [mark] = chart(app).marks
+            assert (mark.x, mark.label) == (4.0, "▾")
+            assert any(line.marker == "○" for line in chart(app).lines)
+            await pilot.press("z")
+            await until(pilot, lambda: chart(app).marks[0].label == "▾lr 0.005 → 0.0025", "the mark in words")
+
+
+async def test_a_warning_has_a_row_with_what_can_be_done(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            alerts = app.screen.query_one(Alerts)
+            assert not alerts.display
+            run.write(ev.Alerted(severity="warning", kind="spike", text="The loss jumped.", advice="Press [."))
+            await until(pilot, lambda: alerts.display, "the warning")
+            assert "The loss jumped. Press [." in alerts.text.plain
+            assert any("The loss jumped." in sentence for sentence in app.screen.query_one(LogPane).sentences)
+
+
+async def test_the_log_can_have_the_screen_to_itself(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            log = app.screen.query_one(LogPane)
+            before = log.size.height
+            await pilot.press("L")
+            await until(pilot, lambda: log.size.height > before + 5, "the log")
+            await pilot.press("escape")
+            await until(pilot, lambda: log.size.height == before, "everything")
+
+
+async def test_the_row_of_keys_always_ends_with_help_and_leaving(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(60, 24)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            bar = app.screen.query_one(KeyBar)
+            await until(pilot, lambda: "stop" in bar.text.plain, "the keys")
+            assert bar.text.plain.rstrip().endswith("? help  q leave")
+            assert bar.text.cell_len <= bar.content_size.width + 2
+            await pilot.click(KeyBar, offset=(2, 0))
+            assert "stop after this batch: asked" in strip(app)
