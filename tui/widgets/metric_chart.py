@@ -108,9 +108,7 @@ class MetricChart:
             y=self._axis(heights, plot.num_rows, levels),
             x_unit=view.x,
             lines=self._lines(state, place, levels, smooth, val, dotted=len(state.epochs) <= plot.num_columns // 6),
-            legend=self._legend(state, smooth, levels)
-            if cursor is None
-            else self._reading(state, place, levels, train, cursor),
+            legend=legend,
             reference=reference,
             empty="no batch trained yet",
             boundaries=tuple(_beginnings(state.stages[1:], place, state)),
