@@ -7,6 +7,7 @@ interrupted does not show in its result.
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -17,18 +18,19 @@ from engine.runs.events import Alerted, DataProgressed, EvaluationProgressed, Ru
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls, Stopped
+from engine.training.descent import Descent
 from engine.training.evaluate import evaluate
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
-from engine.training.optim import Schedule, build_optimizer
 from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
 from engine.training.randomness import permutation, reseed, seed_at
-from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained, validated
 from engine.training.saving import FORMAT, Checkpoints
 from engine.training.setup import Setup
+from engine.training.stopwatch import Stopwatch
 from presets.errors import CifartuiError
-from presets.plan import plan
+from presets.plan import PlannedStage, plan
 
 
 class Trainer:
@@ -48,20 +50,20 @@ class Trainer:
         self.progress = Progress()
         self._meter = Meter(setup.device)
         self._epoch_started = time.monotonic()
+        self.stopwatch = Stopwatch(setup.device)
         self._enter_stage(0)
 
     def _enter_stage(self, number: int) -> None:
         """Make the optimizer and schedule of a stage."""
-        stage = self._plan[number]
-        self._optimizer = build_optimizer(stage.optimizer, self._setup.network.parameters(), self._setup.device)
-        self._schedule = Schedule(
-            stage.schedule, self._optimizer, steps_per_epoch=self._steps_per_epoch, epochs=stage.epochs
+        setup = self._setup
+        self._descent = Descent(
+            self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
         )
 
     # --- resuming ----------------------------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, whose stage may since have been given other numbers.
 
         Raises:
             CifartuiError: it belongs to another network or another version.
@@ -72,23 +74,30 @@ class Trainer:
                 "its best.pt can still be evaluated, or given to model.weights."
             )
         try:
-            self.progress = msgspec.convert(state["progress"], Progress)
-            self._enter_stage(min(self.progress.stage, len(self._plan) - 1))
+            self.progress = progress = msgspec.convert(state["progress"], Progress)
+            progress.stage = min(progress.stage, len(self._plan) - 1)  # a completed run may have been given more epochs
+            self._enter_stage(progress.stage)
             self._setup.network.load_state_dict(state["network"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._schedule.load_state_dict(state["schedule"])
-            self._scaler.load_state_dict(state["scaler"])
+            epochs = progress.epoch - progress.stage_first_epoch
+            steps = epochs * self._steps_per_epoch + progress.step
+            self._descent.restore(state, self._stage_of(state), steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
+
+    def _stage_of(self, state: dict[str, Any]) -> PlannedStage:
+        """Return the stage under way as it was planned when a checkpoint was written."""
+        if "stage" in state:
+            return msgspec.convert(state["stage"], PlannedStage)
+        is_amended = self._folder.amended.exists()  # checkpoints used not to say
+        before = plan(self._folder.read_original().preset) if is_amended else self._plan
+        return before[self.progress.stage]
 
     def _state(self) -> dict[str, Any]:
         self.progress.epoch_sums = self._meter.read()
         self.progress.epoch_seconds = time.monotonic() - self._epoch_started
         return {
             "network": self._setup.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            **self._descent.state_dict(),
             "progress": msgspec.to_builtins(self.progress),
         }
 
@@ -102,6 +111,7 @@ class Trainer:
             CifartuiError: training cannot go on (the loss is no longer a number).
         """
         self._controls.save_checkpoint = self._save_on_command
+        self._controls.scale_lr = self._scale_lr_on_command
         try:
             while self.progress.stage < len(self._plan):
                 self._train_stage()
@@ -118,6 +128,7 @@ class Trainer:
         self._raise_if_stopped()
         progress, stage = self.progress, self._plan[self.progress.stage]
         self._controls.stages_left = len(self._plan) - 1 - progress.stage
+        self._controls.busy_with = "the images of this stage are being prepared"
         self._journal.write(stage_started(progress, self._plan, self._steps_per_epoch))
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
@@ -152,6 +163,7 @@ class Trainer:
         self._controls.epoch = self.progress.epoch
         self._meter = Meter(self._setup.device, start=self.progress.epoch_sums)
         self._epoch_started = time.monotonic() - self.progress.epoch_seconds
+        self.stopwatch.rest()
 
     def _train_epoch(self, inputs: Inputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
@@ -159,10 +171,12 @@ class Trainer:
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         pace = Pace(self._meter.read(), progress.step)
         self._setup.network.train()
+        self._controls.validate = self._validate_on_command
         while progress.step < self._steps_per_epoch:
-            if paused_s := self._controls.poll():
-                self._epoch_started += paused_s
-                pace.skip(paused_s)
+            if still_s := self._controls.poll():
+                self._epoch_started += still_s
+                pace.skip(still_s)
+                self.stopwatch.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage:
                 break
             start = progress.step * self._batch_size
@@ -175,22 +189,23 @@ class Trainer:
             self._report(pace, self._meter.arrived())
             if self._checkpoints.last_is_due():
                 self._save_last()
+        self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(pace, self._meter.read())
 
     def _train_batch(self, inputs: Inputs, rows: torch.Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         setup = self._setup
+        self.stopwatch.step_begins()
         reseed(setup.device, seed_at(setup.info.seed, "step", self.progress.global_step))
         images, labels = inputs.take(rows)
         with setup.autocast():
-            logits = inputs.network(inputs.transform(images))
+            images = inputs.transform(images)
+            self.stopwatch.has_data()
+            logits = inputs.network(images)
             loss = setup.criterion(logits, labels)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._schedule.step_done()
+        self._descent.step(loss)
         self._meter.add(loss, logits, labels)
+        self.stopwatch.step_ends()
 
     def _report(self, pace: Pace, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind."""
@@ -198,7 +213,7 @@ class Trainer:
         window = None if sums is None else pace.take(sums, step)
         if window is None:
             return
-        self._journal.write(steps_trained(self.progress, window, step, self._lr))
+        self._journal.write(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
             self._give_up_on_loss()
 
@@ -209,16 +224,12 @@ class Trainer:
         self._journal.write(Alerted(severity="error", kind="non-finite-loss", text=text, advice=advice))
         raise CifartuiError(f"{text}; {kept}. {advice}")
 
-    @property
-    def _lr(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
-
     def _complete_epoch(self) -> None:
         """Validate, say so, keep the best, and move on; a stop within the epoch leaves it open."""
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._lr
+        train, lr = self._meter.read(), self._descent.lr
         val = self._evaluate("val")
         val_top1 = val.top1()
         is_best = progress.best_val_top1 is None or val_top1 > progress.best_val_top1
@@ -237,19 +248,22 @@ class Trainer:
         if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 : progress.stage + 2]):
             self._checkpoints.save_best("stage-best", self._setup.network, progress)
         if not partial:
-            self._schedule.epoch_done(val_top1)
+            self._descent.epoch_done(val_top1)
             progress.epoch, progress.step = progress.epoch + 1, 0
             self._meter = Meter(self._setup.device)
             self._epoch_started = time.monotonic()
         self._save_last()
 
-    def _evaluate(self, split: Literal["val", "test"]) -> Sums:
+    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
+        """Return the sums over a split; `look`, called now and then, may raise to end the evaluation."""
         inputs = self._feed.held_out(split, self._report_features)
         next_event = time.monotonic() + Pace.SHORTEST_S
 
         def progress(done: int) -> None:
             nonlocal next_event
             self._controls.poll()
+            if look is not None:
+                look()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + Pace.SHORTEST_S
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
@@ -279,11 +293,34 @@ class Trainer:
         self._save_last()
         return "checkpoints/last.pt is written"
 
+    def _scale_lr_on_command(self, factor: float) -> str:
+        before = self._descent.lr
+        self._descent.scale_lr(factor)
+        self._save_last()  # a resumed worker must not go on at the old rate, or forget it in part
+        where = " until this stage ends" if self._controls.stages_left else ""
+        return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
+
+    def _validate_on_command(self) -> None:
+        """Measure the validation set between two batches; a wish to stop ends it, for that validates anyway."""
+
+        def look() -> None:
+            if self._controls.stop_after == "batch" or self._controls.next_stage:
+                raise Stopped
+
+        started, progress = time.monotonic(), self.progress
+        try:
+            val = self._evaluate("val", look)
+        except Stopped:
+            return
+        self._journal.write(validated(progress, val, time.monotonic() - started))
+
     # --- the end -----------------------------------------------------------------------------------
 
     def _finish(self) -> RunFinished:
         """Test the best weights and return the last event."""
-        self._controls.stages_left = 0
+        controls = self._controls
+        controls.stages_left, controls.busy_with = 0, "training is over"
+        controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
         if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._setup.network):
             test = self._evaluate("test")
