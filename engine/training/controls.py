@@ -17,7 +17,6 @@ from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, command_reader
 
 _POLL_INTERVAL_S = 0.05
-_LARGEST_FACTOR = 100.0
 
 
 class Aborted(Exception):
@@ -169,8 +168,8 @@ class Controls:
 
     def _scale_lr(self, command: commands.ScaleLearningRate) -> None:
         factor = command.factor
-        if not (math.isfinite(factor) and 0 < factor <= _LARGEST_FACTOR):
-            allowed = f"above 0 and at most {_LARGEST_FACTOR:g}"
+        if not (math.isfinite(factor) and 0 < factor <= commands.LARGEST_FACTOR):
+            allowed = f"above 0 and at most {commands.LARGEST_FACTOR:g}"
             self._acknowledge(
                 command, f"the learning rate stays: a factor is {allowed}, not {factor:g}", accepted=False
             )

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, required=True, help="inherited; held for as long as the worker lives")
     parser.add_argument("--commands-from", type=int, default=0, help="byte of commands.jsonl to start at")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
     arguments = parser.parse_args(argv)
 
     os.umask(0o077)
@@ -42,19 +43,26 @@ def main(argv: list[str] | None = None) -> int:
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid()) as telemetry:
-        finished = _outcome(folder, journal, controls, telemetry, resume=arguments.resume)
+        finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
     journal.write(_with_seconds(finished, time.monotonic() - started))
     journal.close()
+    _notify(folder, finished)
     return 1 if finished.outcome == "failed" else 0
 
 
 def _outcome(
-    folder: RunFolder, journal: EventWriter, controls: Controls, telemetry: Telemetry, *, resume: bool
+    folder: RunFolder,
+    journal: EventWriter,
+    controls: Controls,
+    telemetry: Telemetry,
+    changes: list[str],
+    *,
+    resume: bool,
 ) -> RunFinished:
     """Train, and return how it ended, whatever happened."""
     reason = ""
     try:
-        return _train(folder, folder.read_info(), journal, controls, telemetry, resume=resume)
+        return _train(folder, folder.read_info(), journal, controls, telemetry, changes, resume=resume)
     except StoppedBeforeTraining:
         return _ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
@@ -73,6 +81,7 @@ def _train(
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
+    changes: list[str],
     *,
     resume: bool,
 ) -> RunFinished:
@@ -95,6 +104,7 @@ def _train(
             num_threads=torch.get_num_threads(),
             versions={"python": platform.python_version(), "torch": str(torch.__version__)},
             global_step=_global_step(state),
+            changes=tuple(changes),
         )
     )
     if fallback:
@@ -140,6 +150,16 @@ def _with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
     import msgspec
 
     return msgspec.structs.replace(finished, seconds=seconds)
+
+
+def _notify(folder: RunFolder, finished: RunFinished) -> None:
+    """Run the command that waits for the run's end; what becomes of it changes nothing."""
+    from engine.runs.notify import notify
+
+    try:
+        notify(folder, folder.read_info(), finished)
+    except (CifartuiError, OSError) as error:
+        print(f"The notify command could not be started: {error}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> str:
