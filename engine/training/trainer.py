@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch.amp import GradScaler
 
-from engine.runs.events import Alerted, DataProgressed, EvaluationProgressed, RunFinished
+from engine.runs.events import Alerted, AnyEvent, DataProgressed, EvaluationProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls, Stopped
@@ -26,21 +26,30 @@ from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
 from engine.training.randomness import permutation, reseed, seed_at
 from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained, validated
-from engine.training.saving import FORMAT, Checkpoints
+from engine.training.saving import Checkpoints, check_format
 from engine.training.setup import Setup
 from engine.training.stopwatch import Stopwatch
+from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
-from presets.plan import PlannedStage, plan
+from presets.plan import plan
 
 
 class Trainer:
     """A run under way."""
 
-    def __init__(self, setup: Setup, folder: RunFolder, journal: EventWriter, controls: Controls) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        folder: RunFolder,
+        journal: EventWriter,
+        controls: Controls,
+        watch: LearningWatch | None = None,
+    ) -> None:
         self._setup = setup
         self._folder = folder
         self._journal = journal
         self._controls = controls
+        self._watch = watch or LearningWatch()
         self._plan = plan(setup.info.preset)
         self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
@@ -68,11 +77,7 @@ class Trainer:
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        if state.get("format") != FORMAT:
-            raise CifartuiError(
-                "last.pt was written by another version of cifartui and cannot be resumed by this one; "
-                "its best.pt can still be evaluated, or given to model.weights."
-            )
+        check_format(state)
         try:
             self.progress = progress = msgspec.convert(state["progress"], Progress)
             progress.stage = min(progress.stage, len(self._plan) - 1)  # a completed run may have been given more epochs
@@ -80,17 +85,10 @@ class Trainer:
             self._setup.network.load_state_dict(state["network"])
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self._steps_per_epoch + progress.step
-            self._descent.restore(state, self._stage_of(state), steps=steps, epochs=epochs)
+            before = self._checkpoints.stage_of(state, self._plan, progress.stage)
+            self._descent.restore(state, before, steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
-
-    def _stage_of(self, state: dict[str, Any]) -> PlannedStage:
-        """Return the stage under way as it was planned when a checkpoint was written."""
-        if "stage" in state:
-            return msgspec.convert(state["stage"], PlannedStage)
-        is_amended = self._folder.amended.exists()  # checkpoints used not to say
-        before = plan(self._folder.read_original().preset) if is_amended else self._plan
-        return before[self.progress.stage]
 
     def _state(self) -> dict[str, Any]:
         self.progress.epoch_sums = self._meter.read()
@@ -129,7 +127,7 @@ class Trainer:
         progress, stage = self.progress, self._plan[self.progress.stage]
         self._controls.stages_left = len(self._plan) - 1 - progress.stage
         self._controls.busy_with = "the images of this stage are being prepared"
-        self._journal.write(stage_started(progress, self._plan, self._steps_per_epoch))
+        self._tell(stage_started(progress, self._plan, self._steps_per_epoch))
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
@@ -213,9 +211,15 @@ class Trainer:
         window = None if sums is None else pace.take(sums, step)
         if window is None:
             return
-        self._journal.write(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
+        self._tell(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
             self._give_up_on_loss()
+
+    def _tell(self, event: AnyEvent) -> None:
+        """Journal an event that the watch goes by, and what it says of it."""
+        self._journal.write(event)
+        for alert in self._watch.see(event):
+            self._journal.write(alert)
 
     def _give_up_on_loss(self) -> None:
         kept = "the best and the last good checkpoint stay" if self._folder.last.exists() else "nothing was saved yet"
@@ -232,17 +236,10 @@ class Trainer:
         train, lr = self._meter.read(), self._descent.lr
         val = self._evaluate("val")
         val_top1 = val.top1()
-        is_best = progress.best_val_top1 is None or val_top1 > progress.best_val_top1
-        is_stage_best = progress.stage_best_val_top1 is None or val_top1 > progress.stage_best_val_top1
-        if is_best:
-            progress.best_epoch, progress.best_val_top1 = progress.epoch, val_top1
-        if is_stage_best:
-            progress.stage_best_val_top1 = val_top1
+        is_best, is_stage_best = progress.note_best(val_top1)
         partial = progress.step < self._steps_per_epoch
         seconds = time.monotonic() - self._epoch_started
-        self._journal.write(
-            epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial)
-        )
+        self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         if is_best:
             self._checkpoints.save_best("best", self._setup.network, progress)
         if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 : progress.stage + 2]):

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter
+from engine.runs.journal import EventWriter, read_events
 from engine.training.controls import Aborted, Controls
 from engine.training.telemetry import Telemetry
+from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     journal = EventWriter(folder.events)
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
-    with Telemetry(journal, os.getpid()) as telemetry:
+    with Telemetry(journal, os.getpid(), folder.path) as telemetry:
         finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
     journal.write(_with_seconds(finished, time.monotonic() - started))
     journal.close()
@@ -92,9 +93,12 @@ def _train(
     from engine.training.setup import choose_hardware, set_up
     from engine.training.trainer import Trainer
 
+    watch = LearningWatch()
+    for event in read_events(folder.events) if resume else ():
+        watch.see(event)  # what an earlier worker saw, and said
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and _has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info)
-    journal.write(
+    started = journal.write(
         RunStarted(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -107,6 +111,7 @@ def _train(
             changes=tuple(changes),
         )
     )
+    watch.see(started)
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":
@@ -121,7 +126,8 @@ def _train(
     setup = set_up(info, device, precision, write=journal.write, report=report)
     for notice in setup.data.notices:
         journal.write(Alerted(severity="notice", kind="data", text=notice))
-    trainer = Trainer(setup, folder, journal, controls)
+    trainer = Trainer(setup, folder, journal, controls, watch)
+    telemetry.steps = trainer.stopwatch
     if state:
         trainer.restore(state)
     return trainer.run()
