@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -50,6 +51,7 @@ class Controls:
         self._journal = journal
         self._commands = command_reader(folder.commands)
         self._commands.skip_to(commands_from)
+        self._waiting: deque[commands.AnyCommand] = deque()
         self._next_look = 0.0
         self._signal: str | None = None
         self._paused = False
@@ -90,8 +92,9 @@ class Controls:
         if self._signal is not None and self.stop_after != "batch":
             self._stop("batch", f"{self._signal} was received")
         self._signal = None
-        for command in self._commands.read():
-            self._obey(command)
+        self._waiting.extend(self._commands.read())
+        while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
+            self._obey(self._waiting.popleft())
 
     def _obey(self, command: commands.AnyCommand) -> None:
         if isinstance(command, commands.Abort):

@@ -138,7 +138,8 @@ class LearningWatch:
         return Alerted(
             severity="notice",
             kind="plateau",
-            text=f"No better validation accuracy for {since} epochs: {best.val_top1:.1%} in epoch {best.epoch} stands.",
+            text=f"No better validation accuracy for {since} epochs; "
+            f"that of epoch {best.epoch}, {100 * best.val_top1:.1f} %, stands.",
             advice="A smaller learning rate may help; a stop keeps the best weights.",
         )
 
@@ -202,7 +203,7 @@ class MachineWatch:
         return Alerted(
             severity="warning",
             kind="memory",
-            text=f"{whose} memory is {share:.0%} full ({used / 1e9:.1f} of {total / 1e9:.1f} GB).",
+            text=f"{whose} memory is {100 * share:.0f} % full ({used / 1e9:.1f} of {total / 1e9:.1f} GB).",
             advice="When it is full, the run fails; end what else uses it, or train with a smaller train.batch_size.",
         )
 
