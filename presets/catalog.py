@@ -20,7 +20,7 @@ from presets.layers import Layer, blame, extended_name, lay, override_layers, re
 from presets.problems import explain, nearest, printable
 from presets.schema import Preset
 
-__all__ = ["Listed", "check", "list_presets", "load", "user_folder"]
+__all__ = ["Listed", "amend", "check", "list_presets", "load", "printable", "user_folder"]
 
 _SHIPPED = Path(__file__).parent
 _GROUP_ORDER = {"demo": 0, "report": 1, "yours": 3}
@@ -96,20 +96,32 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     return _load(path, overrides, library)
 
 
+def amend(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """Return a preset with overrides applied, checked; see `load`.
+
+    Raises:
+        CifartuiError: whatever is wrong with it, in one sentence.
+    """
+    return _checked([Layer(label="The preset", table=msgspec.to_builtins(preset)), *override_layers(overrides)])
+
+
 def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
     label = printable(str(path))
     try:
-        layers = [*_chain(path, library), *override_layers(overrides)]
-        table = lay(layers)
-        try:
-            preset = msgspec.convert(table, Preset)
-            fault = next(faults(preset), None)
-        except msgspec.ValidationError as error:
-            fault = explain(error, table, Preset)
+        return _checked([*_chain(path, library), *override_layers(overrides)])
     except RecursionError:
         raise CifartuiError(f"{label} nests tables or lists too deeply; a preset needs three levels.") from None
     except (OSError, ValueError):  # such as a zero byte in a file name, or a current folder that was removed
         raise CifartuiError(f"{label} cannot be read; check its name and the folder you are in.") from None
+
+
+def _checked(layers: Sequence[Layer]) -> Preset:
+    table = lay(layers)
+    try:
+        preset = msgspec.convert(table, Preset)
+        fault = next(faults(preset), None)
+    except msgspec.ValidationError as error:
+        fault = explain(error, table, Preset)
     if fault is not None:
         raise CifartuiError(f"{blame(layers, fault.keys)}: {fault.text}")
     return preset

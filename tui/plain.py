@@ -28,6 +28,7 @@ _TOLD = (
     | events.DataReady
     | events.ModelBuilt
     | events.CommandApplied
+    | events.Validated
     | events.Alerted
     | events.RunFinished
 )

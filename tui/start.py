@@ -21,6 +21,7 @@ def start_run(
     seed: int = 0,
     device: str = "auto",
     data_dir: str | None = None,
+    notify: str = "",
 ) -> RunFolder:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
@@ -31,6 +32,7 @@ def start_run(
         seed: of every random number of the run.
         device: auto, cpu, cuda, cuda:N or mps.
         data_dir: searched first for data sets.
+        notify: a shell command for when the run has ended (`engine.runs.notify`).
 
     Raises:
         CifartuiError: the preset or an override is not valid, or the folder cannot be written.
@@ -46,6 +48,7 @@ def start_run(
         data_dir=data_dir or _data_from_environment(),
         argv=tuple(sys.argv),
         versions={},
+        notify=notify,
     )
     launch.start_worker(run)
     return run

@@ -100,7 +100,8 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
             where = event.device
             if event.device_name.lower() != event.device:
                 where += f" ({event.device_name})"
-            return f"{verb} on {event.host}, {where}, {event.precision}", "calm"
+            changed = f", with {', '.join(event.changes)}" if event.changes else ""
+            return f"{verb} on {event.host}, {where}, {event.precision}{changed}", "calm"
         case ev.DataReady():
             counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
             return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
@@ -133,6 +134,9 @@ def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
             return f"{event.text} {event.advice}".strip(), tones[event.severity]
+        case ev.Validated():
+            at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
+            return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"
         case ev.Paused():
             return f"paused at step {fmt.count(event.global_step)}", "warn"
         case ev.Continued():

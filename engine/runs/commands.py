@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
+LARGEST_FACTOR = 100.0
+"""Of ScaleLearningRate: more in one go is a slip of the finger."""
+
 
 def new_command_id() -> str:
     """Return eight random hex digits: enough to tell the commands of one run apart."""

@@ -31,7 +31,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: what was asked for. Written once by the launcher, never changed."""
+    """What was asked for: run.json, written once by the launcher, or amended.json where a resume changed it."""
 
     id: str
     preset_name: str
@@ -45,6 +45,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     argv: tuple[str, ...] = ()
     versions: dict[str, str] = {}
+    notify: str = ""
+    """A shell command to run when the run has ended (`engine.runs.notify`)."""
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.amended = path / "amended.json"
         self.events = path / "events.jsonl"
         self.commands = path / "commands.jsonl"
         self.log = path / "worker.log"
@@ -79,11 +82,22 @@ class RunFolder:
         return self.path.name
 
     def read_info(self) -> RunInfo:
-        """Return run.json; raise CifartuiError where it is absent or not one."""
+        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
+        return self._read_info(self.amended) if self.amended.exists() else self.read_original()
+
+    def read_original(self) -> RunInfo:
+        """Return run.json, whatever was changed since; raise CifartuiError where it is absent or not one."""
+        return self._read_info(self.path / "run.json")
+
+    def _read_info(self, file: Path) -> RunInfo:
         try:
-            return msgspec.json.decode((self.path / "run.json").read_bytes(), type=RunInfo)
+            return msgspec.json.decode(file.read_bytes(), type=RunInfo)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CifartuiError(f"{self.path} is not a run directory: run.json cannot be read ({error}).") from error
+            raise CifartuiError(f"{self.path} is not a run directory: {file.name} cannot be read ({error}).") from error
+
+    def write_amended(self, info: RunInfo) -> None:
+        """Keep what a resume changed, beside run.json, which stays."""
+        write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
 
     def read_state(self) -> RunState:
         """Return what the journal so far adds up to."""

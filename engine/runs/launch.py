@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,22 +16,35 @@ from presets.errors import CifartuiError
 _LOCK_PATIENCE_S = 0.5
 
 
-def start_worker(folder: RunFolder, *, resume: bool = False) -> int:
+def start_worker(folder: RunFolder, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None) -> int:
     """Start the worker of a run in a session of its own and return its process id.
 
     The launcher takes the run's lock and hands it down, so that from the first moment nobody else can
     start a second worker here, and a worker that dies at once is seen to be dead.
 
+    Args:
+        folder: the run.
+        resume: go on from its last checkpoint, if it has one.
+        prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
+
     Raises:
         CifartuiError: a worker already holds the run.
     """
     lock_fd = _take_lock(folder)
+    try:
+        return _start(folder, lock_fd, prepare() if prepare else (), resume=resume)
+    finally:
+        os.close(lock_fd)
+
+
+def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
+    arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
     log_fd = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine.training.worker", *arguments, *(["--resume"] if resume else [])],
+            [sys.executable, "-m", "engine.training.worker", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
@@ -41,7 +55,6 @@ def start_worker(folder: RunFolder, *, resume: bool = False) -> int:
         _write_mark(lock_fd, process.pid)
     finally:
         os.close(log_fd)
-        os.close(lock_fd)
     return process.pid
 
 

@@ -4,9 +4,11 @@
 of a run is deaf. It costs a clock reading; the file is looked at twenty times a second.
 """
 
+import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -39,13 +41,22 @@ class Controls:
         self.epoch = 0
         self.global_step = 0
         self.save_checkpoint: Callable[[], str] | None = None
-        """How to write last.pt now and say so; None where there is nothing to save yet."""
+        """How to write last.pt now and say so; None where there is nothing to save."""
+        self.scale_lr: Callable[[float], str] | None = None
+        """How to multiply the learning rate and say so; None where nothing is trained."""
+        self.validate: Callable[[], None] | None = None
+        """How to measure the validation set; None anywhere but between two batches."""
+        self.busy_with = "training has not begun yet"
+        """Why one of these is None, in words."""
         self._journal = journal
         self._commands = command_reader(folder.commands)
         self._commands.skip_to(commands_from)
+        self._waiting: deque[commands.AnyCommand] = deque()
         self._next_look = 0.0
         self._signal: str | None = None
         self._paused = False
+        self._validating = False
+        self._stood_still = False
         self._wake = threading.Event()
 
     def listen_to_signals(self) -> None:
@@ -59,7 +70,7 @@ class Controls:
         self._wake.set()
 
     def poll(self) -> float:
-        """Take in what was asked; stand still while paused, and return for how many seconds.
+        """Take in what was asked; return for how many seconds nothing was trained: pauses, validations asked for.
 
         Raises:
             Aborted: the user asked for it.
@@ -67,22 +78,23 @@ class Controls:
         now = time.monotonic()
         if now < self._next_look and self._signal is None:
             return 0.0
+        self._next_look = now + _POLL_INTERVAL_S
+        self._stood_still = False
         self._look()
-        if not self._paused:
-            self._next_look = now + _POLL_INTERVAL_S
-            return 0.0
-        while self._paused:
+        while self._paused and not self._validating:  # a validation asked for while paused is not paused itself
             self._wake.wait(_POLL_INTERVAL_S)
             self._wake.clear()
             self._look()
-        return time.monotonic() - now
+            self._stood_still = True
+        return time.monotonic() - now if self._stood_still else 0.0
 
     def _look(self) -> None:
         if self._signal is not None and self.stop_after != "batch":
             self._stop("batch", f"{self._signal} was received")
         self._signal = None
-        for command in self._commands.read():
-            self._obey(command)
+        self._waiting.extend(self._commands.read())
+        while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
+            self._obey(self._waiting.popleft())
 
     def _obey(self, command: commands.AnyCommand) -> None:
         if isinstance(command, commands.Abort):
@@ -99,6 +111,10 @@ class Controls:
             self._continue(command)
         elif isinstance(command, commands.SaveCheckpoint):
             self._save(command)
+        elif isinstance(command, commands.Validate):
+            self._validate(command)
+        elif isinstance(command, commands.ScaleLearningRate):
+            self._scale_lr(command)
         else:
             self._acknowledge(command, "not offered by this worker", accepted=False)
 
@@ -134,9 +150,36 @@ class Controls:
 
     def _save(self, command: commands.SaveCheckpoint) -> None:
         if self.save_checkpoint is None:
-            self._acknowledge(command, "nothing to save yet: training has not begun", accepted=False)
+            self._acknowledge(command, f"nothing to save: {self.busy_with}", accepted=False)
         else:
             self._acknowledge(command, self.save_checkpoint())
+
+    def _validate(self, command: commands.Validate) -> None:
+        if self.validate is None or self._validating:
+            reason = "a validation is under way" if self._validating else self.busy_with
+            self._acknowledge(command, f"no validation now: {reason}", accepted=False)
+            return
+        self._acknowledge(command, "measuring the validation set now; training waits for it")
+        self._validating = True
+        try:
+            self.validate()
+        finally:
+            self._validating = False
+        self._stood_still = True
+        if self._paused:  # said again, because a viewer has since seen the validation
+            self._journal.write(Paused(global_step=self.global_step))
+
+    def _scale_lr(self, command: commands.ScaleLearningRate) -> None:
+        factor = command.factor
+        if not (math.isfinite(factor) and 0 < factor <= commands.LARGEST_FACTOR):
+            allowed = f"above 0 and at most {commands.LARGEST_FACTOR:g}"
+            self._acknowledge(
+                command, f"the learning rate stays: a factor is {allowed}, not {factor:g}", accepted=False
+            )
+        elif self.scale_lr is None:
+            self._acknowledge(command, f"no learning rate to change: {self.busy_with}", accepted=False)
+        else:
+            self._acknowledge(command, self.scale_lr(factor))
 
     def _acknowledge(self, command: commands.AnyCommand, effect: str, *, accepted: bool = True) -> None:
         self._journal.write(

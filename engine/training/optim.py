@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules, from preset tables to torch's own classes."""
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from presets import schema
+
+_RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
+"""What torch's schedules keep of learning rates in an optimizer's parameter groups."""
 
 
 def build_optimizer(table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device) -> Optimizer:
@@ -32,6 +36,7 @@ class Schedule:
     """The learning rate over a run: told of every step and every epoch, whichever the schedule goes by."""
 
     def __init__(self, table: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: int, epochs: int) -> None:
+        self._optimizer = optimizer
         self._by_step: LRScheduler | None = None
         self._by_epoch: LRScheduler | None = None
         self._by_accuracy: ReduceLROnPlateau | None = None
@@ -60,6 +65,31 @@ class Schedule:
             self._by_epoch.step()
         if self._by_accuracy is not None:
             self._by_accuracy.step(val_top1)
+
+    def scale(self, factor: float) -> None:
+        """Multiply the learning rate now, and everything that the rates to come are computed from."""
+        for group in self._optimizer.param_groups:
+            for key in _RATES & group.keys():
+                group[key] *= factor
+        schedule = self._by_step or self._by_epoch
+        if schedule is not None:
+            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+
+    def go_to(self, steps: int, epochs: int) -> None:
+        """Take a fresh schedule to where it is after so many steps and whole epochs, if it goes by either."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch misses the optimizer's steps: an earlier worker's
+            if self._by_step is not None and steps > 0:
+                self._by_step.last_epoch = steps - 1  # its rates are a function of the place, so one step will do
+                self._by_step.step()
+            for _ in range(epochs if self._by_epoch is not None else 0):
+                self._by_epoch.step()  # type: ignore[union-attr]
+
+    def take_over(self, state: dict[str, Any], *, patience_anew: bool) -> None:
+        """Let a plateau go on with the best accuracy of another one's `state_dict`, and with its patience so far."""
+        if self._by_accuracy is not None and "num_bad_epochs" in state:
+            self._by_accuracy.best = state["best"]
+            self._by_accuracy.num_bad_epochs = 0 if patience_anew else state["num_bad_epochs"]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on: plain values only."""

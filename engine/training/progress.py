@@ -22,6 +22,16 @@ class Progress(msgspec.Struct):
     best_epoch: int | None = None
     best_val_top1: float | None = None
 
+    def note_best(self, val_top1: float) -> tuple[bool, bool]:
+        """Take in how well the epoch under way was validated; return whether that is the run's and the stage's best."""
+        is_best = self.best_val_top1 is None or val_top1 > self.best_val_top1
+        is_stage_best = self.stage_best_val_top1 is None or val_top1 > self.stage_best_val_top1
+        if is_best:
+            self.best_epoch, self.best_val_top1 = self.epoch, val_top1
+        if is_stage_best:
+            self.stage_best_val_top1 = val_top1
+        return is_best, is_stage_best
+
 
 def num_batches(num_images: int, batch_size: int) -> int:
     """Return the batches of an epoch; a last batch of one image is left out, since BatchNorm cannot use it."""

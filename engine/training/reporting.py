@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.runs.events import EpochCompleted, RunFinished, StageStarted, StepsTrained
+from engine.runs.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
 from engine.training.metrics import Sums
 from engine.training.pace import Window
 from engine.training.progress import Progress
@@ -23,7 +23,7 @@ def stage_started(progress: Progress, plan: Sequence[PlannedStage], steps_per_ep
     )
 
 
-def steps_trained(progress: Progress, window: Window, step: int, lr: float) -> StepsTrained:
+def steps_trained(progress: Progress, window: Window, step: int, lr: float, timing: StepTiming | None) -> StepsTrained:
     """Return the event for what was trained in `window`, which ends after `step` batches of this epoch."""
     return StepsTrained(
         epoch=progress.epoch,
@@ -35,6 +35,19 @@ def steps_trained(progress: Progress, window: Window, step: int, lr: float) -> S
         top1=window.sums.top1(),
         lr=lr,
         images_per_s=window.images_per_s,
+        timing=timing,
+    )
+
+
+def validated(progress: Progress, val: Sums, seconds: float) -> Validated:
+    """Return the event of a validation within the epoch under way."""
+    return Validated(
+        epoch=progress.epoch,
+        step=progress.step,
+        global_step=progress.global_step,
+        loss=val.mean_loss(),
+        top1=val.top1(),
+        seconds=seconds,
     )
 
 

@@ -1,8 +1,10 @@
 """A run's checkpoints as the loop writes and reads them: which there are, what is in them, what is journalled."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
 from torch import nn
 
 from engine.runs.events import CheckpointSaved
@@ -11,9 +13,19 @@ from engine.runs.journal import EventWriter
 from engine.training import checkpoint
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
+from presets.plan import PlannedStage, plan
 
 FORMAT = 1
 _EVERY_S = 300.0
+
+
+def check_format(state: dict[str, Any]) -> None:
+    """Raise CifartuiError where `state`, read from last.pt, was written by another version."""
+    if state.get("format") != FORMAT:
+        raise CifartuiError(
+            "last.pt was written by another version of cifartui and cannot be resumed by this one; "
+            "its best.pt can still be evaluated, or given to model.weights."
+        )
 
 
 class Checkpoints:
@@ -61,6 +73,23 @@ class Checkpoints:
         except (KeyError, RuntimeError, TypeError) as error:
             raise CifartuiError(f"{path} does not fit this run's preset; resume from another checkpoint.") from error
         return True
+
+    def stage_of(self, state: dict[str, Any], planned: Sequence[PlannedStage], number: int) -> PlannedStage:
+        """Return the stage under way in last.pt, `state`, as it was planned when that was written.
+
+        Args:
+            state: what `save_last` was given, read back.
+            planned: the stages as they are planned now.
+            number: which of them is under way.
+
+        Raises:
+            msgspec.ValidationError: the stage in it is not one.
+        """
+        if "stage" in state:
+            return msgspec.convert(state["stage"], PlannedStage)
+        if self._folder.amended.exists():  # the first checkpoints did not hold it
+            return plan(self._folder.read_original().preset)[number]
+        return planned[number]
 
     def _write(
         self, kind: Literal["last", "best", "stage-best"], content: dict[str, Any], progress: Progress,

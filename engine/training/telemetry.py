@@ -1,24 +1,44 @@
-"""The worker's readings of its machine every two seconds, which are also its heartbeat."""
+"""The worker's readings of its machine every two seconds, which are also its heartbeat, and alerts that follow."""
 
+import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
 
 from engine.devices import DeviceReader, HostReader
-from engine.runs.events import DeviceSampled, TorchMemory
+from engine.runs.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.runs.journal import EventWriter
+from engine.training.watch import MachineWatch
 
 INTERVAL_S = 2.0
 
 
-class Telemetry:
-    """A daemon thread that writes DeviceSampled; a context manager. Set `torch_memory` once there is CUDA."""
+class Steps(Protocol):
+    """What tells of the step under way: the loop's stopwatch."""
 
-    def __init__(self, journal: EventWriter, pid: int) -> None:
+    longest_s: float
+
+    def running_s(self) -> float | None:
+        """Return for how long the step under way has been; None between steps."""
+
+
+class Telemetry:
+    """A daemon thread that writes DeviceSampled and alerts; a context manager.
+
+    Set `torch_memory` once there is CUDA, and `steps` once there is a loop.
+    """
+
+    def __init__(self, journal: EventWriter, pid: int, folder: Path) -> None:
         self._journal = journal
         self._pid = pid
+        self._folder = folder
+        self._watch = MachineWatch()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self.torch_memory: Callable[[], TorchMemory] | None = None
+        self.steps: Steps | None = None
 
     def __enter__(self) -> "Telemetry":
         self._thread.start()
@@ -34,7 +54,17 @@ class Telemetry:
             while not self._stop.is_set():
                 gpus, missing = devices.sample(self._pid)
                 memory = self.torch_memory() if self.torch_memory is not None else None
-                self._journal.write(
-                    DeviceSampled(host=host.sample(), gpus=gpus, gpus_missing=missing, torch_memory=memory)
-                )
+                sample = DeviceSampled(host=host.sample(), gpus=gpus, gpus_missing=missing, torch_memory=memory)
+                events: list[AnyEvent] = [sample, *self._alerts(sample)]
+                for event in events:
+                    self._journal.write(event)
                 self._stop.wait(INTERVAL_S)
+
+    def _alerts(self, sample: DeviceSampled) -> list[Alerted]:
+        alerts = self._watch.memory(sample)
+        with suppress(OSError):  # a disk that cannot be asked is the journal's trouble
+            usage = shutil.disk_usage(self._folder)
+            alerts += self._watch.disk(usage.free, usage.total)
+        if self.steps is not None:
+            alerts += self._watch.stall(self.steps.running_s(), self.steps.longest_s)
+        return alerts

@@ -7,26 +7,29 @@ interrupted does not show in its result.
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 import torch
 from torch.amp import GradScaler
 
-from engine.runs.events import Alerted, DataProgressed, EvaluationProgressed, RunFinished
+from engine.runs.events import Alerted, AnyEvent, DataProgressed, EvaluationProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls, Stopped
+from engine.training.descent import Descent
 from engine.training.evaluate import evaluate
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
-from engine.training.optim import Schedule, build_optimizer
 from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
 from engine.training.randomness import permutation, reseed, seed_at
-from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
-from engine.training.saving import FORMAT, Checkpoints
+from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained, validated
+from engine.training.saving import Checkpoints, check_format
 from engine.training.setup import Setup
+from engine.training.stopwatch import Stopwatch
+from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.plan import plan
 
@@ -34,11 +37,19 @@ from presets.plan import plan
 class Trainer:
     """A run under way."""
 
-    def __init__(self, setup: Setup, folder: RunFolder, journal: EventWriter, controls: Controls) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        folder: RunFolder,
+        journal: EventWriter,
+        controls: Controls,
+        watch: LearningWatch | None = None,
+    ) -> None:
         self._setup = setup
         self._folder = folder
         self._journal = journal
         self._controls = controls
+        self._watch = watch or LearningWatch()
         self._plan = plan(setup.info.preset)
         self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
@@ -48,36 +59,34 @@ class Trainer:
         self.progress = Progress()
         self._meter = Meter(setup.device)
         self._epoch_started = time.monotonic()
+        self.stopwatch = Stopwatch(setup.device)
         self._enter_stage(0)
 
     def _enter_stage(self, number: int) -> None:
         """Make the optimizer and schedule of a stage."""
-        stage = self._plan[number]
-        self._optimizer = build_optimizer(stage.optimizer, self._setup.network.parameters(), self._setup.device)
-        self._schedule = Schedule(
-            stage.schedule, self._optimizer, steps_per_epoch=self._steps_per_epoch, epochs=stage.epochs
+        setup = self._setup
+        self._descent = Descent(
+            self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
         )
 
     # --- resuming ----------------------------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, whose stage may since have been given other numbers.
 
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        if state.get("format") != FORMAT:
-            raise CifartuiError(
-                "last.pt was written by another version of cifartui and cannot be resumed by this one; "
-                "its best.pt can still be evaluated, or given to model.weights."
-            )
+        check_format(state)
         try:
-            self.progress = msgspec.convert(state["progress"], Progress)
-            self._enter_stage(min(self.progress.stage, len(self._plan) - 1))
+            self.progress = progress = msgspec.convert(state["progress"], Progress)
+            progress.stage = min(progress.stage, len(self._plan) - 1)  # a completed run may have been given more epochs
+            self._enter_stage(progress.stage)
             self._setup.network.load_state_dict(state["network"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._schedule.load_state_dict(state["schedule"])
-            self._scaler.load_state_dict(state["scaler"])
+            epochs = progress.epoch - progress.stage_first_epoch
+            steps = epochs * self._steps_per_epoch + progress.step
+            before = self._checkpoints.stage_of(state, self._plan, progress.stage)
+            self._descent.restore(state, before, steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
 
@@ -86,9 +95,7 @@ class Trainer:
         self.progress.epoch_seconds = time.monotonic() - self._epoch_started
         return {
             "network": self._setup.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            **self._descent.state_dict(),
             "progress": msgspec.to_builtins(self.progress),
         }
 
@@ -102,6 +109,7 @@ class Trainer:
             CifartuiError: training cannot go on (the loss is no longer a number).
         """
         self._controls.save_checkpoint = self._save_on_command
+        self._controls.scale_lr = self._scale_lr_on_command
         try:
             while self.progress.stage < len(self._plan):
                 self._train_stage()
@@ -118,7 +126,8 @@ class Trainer:
         self._raise_if_stopped()
         progress, stage = self.progress, self._plan[self.progress.stage]
         self._controls.stages_left = len(self._plan) - 1 - progress.stage
-        self._journal.write(stage_started(progress, self._plan, self._steps_per_epoch))
+        self._controls.busy_with = "the images of this stage are being prepared"
+        self._tell(stage_started(progress, self._plan, self._steps_per_epoch))
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
@@ -152,6 +161,7 @@ class Trainer:
         self._controls.epoch = self.progress.epoch
         self._meter = Meter(self._setup.device, start=self.progress.epoch_sums)
         self._epoch_started = time.monotonic() - self.progress.epoch_seconds
+        self.stopwatch.rest()
 
     def _train_epoch(self, inputs: Inputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
@@ -159,10 +169,12 @@ class Trainer:
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         pace = Pace(self._meter.read(), progress.step)
         self._setup.network.train()
+        self._controls.validate = self._validate_on_command
         while progress.step < self._steps_per_epoch:
-            if paused_s := self._controls.poll():
-                self._epoch_started += paused_s
-                pace.skip(paused_s)
+            if still_s := self._controls.poll():
+                self._epoch_started += still_s
+                pace.skip(still_s)
+                self.stopwatch.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage:
                 break
             start = progress.step * self._batch_size
@@ -175,22 +187,23 @@ class Trainer:
             self._report(pace, self._meter.arrived())
             if self._checkpoints.last_is_due():
                 self._save_last()
+        self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(pace, self._meter.read())
 
     def _train_batch(self, inputs: Inputs, rows: torch.Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         setup = self._setup
+        self.stopwatch.step_begins()
         reseed(setup.device, seed_at(setup.info.seed, "step", self.progress.global_step))
         images, labels = inputs.take(rows)
         with setup.autocast():
-            logits = inputs.network(inputs.transform(images))
+            images = inputs.transform(images)
+            self.stopwatch.has_data()
+            logits = inputs.network(images)
             loss = setup.criterion(logits, labels)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._schedule.step_done()
+        self._descent.step(loss)
         self._meter.add(loss, logits, labels)
+        self.stopwatch.step_ends()
 
     def _report(self, pace: Pace, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind."""
@@ -198,9 +211,15 @@ class Trainer:
         window = None if sums is None else pace.take(sums, step)
         if window is None:
             return
-        self._journal.write(steps_trained(self.progress, window, step, self._lr))
+        self._tell(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
             self._give_up_on_loss()
+
+    def _tell(self, event: AnyEvent) -> None:
+        """Journal an event that the watch goes by, and what it says of it."""
+        self._journal.write(event)
+        for alert in self._watch.see(event):
+            self._journal.write(alert)
 
     def _give_up_on_loss(self) -> None:
         kept = "the best and the last good checkpoint stay" if self._folder.last.exists() else "nothing was saved yet"
@@ -209,47 +228,39 @@ class Trainer:
         self._journal.write(Alerted(severity="error", kind="non-finite-loss", text=text, advice=advice))
         raise CifartuiError(f"{text}; {kept}. {advice}")
 
-    @property
-    def _lr(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
-
     def _complete_epoch(self) -> None:
         """Validate, say so, keep the best, and move on; a stop within the epoch leaves it open."""
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._lr
+        train, lr = self._meter.read(), self._descent.lr
         val = self._evaluate("val")
         val_top1 = val.top1()
-        is_best = progress.best_val_top1 is None or val_top1 > progress.best_val_top1
-        is_stage_best = progress.stage_best_val_top1 is None or val_top1 > progress.stage_best_val_top1
-        if is_best:
-            progress.best_epoch, progress.best_val_top1 = progress.epoch, val_top1
-        if is_stage_best:
-            progress.stage_best_val_top1 = val_top1
+        is_best, is_stage_best = progress.note_best(val_top1)
         partial = progress.step < self._steps_per_epoch
         seconds = time.monotonic() - self._epoch_started
-        self._journal.write(
-            epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial)
-        )
+        self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         if is_best:
             self._checkpoints.save_best("best", self._setup.network, progress)
         if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 : progress.stage + 2]):
             self._checkpoints.save_best("stage-best", self._setup.network, progress)
         if not partial:
-            self._schedule.epoch_done(val_top1)
+            self._descent.epoch_done(val_top1)
             progress.epoch, progress.step = progress.epoch + 1, 0
             self._meter = Meter(self._setup.device)
             self._epoch_started = time.monotonic()
         self._save_last()
 
-    def _evaluate(self, split: Literal["val", "test"]) -> Sums:
+    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
+        """Return the sums over a split; `look`, called now and then, may raise to end the evaluation."""
         inputs = self._feed.held_out(split, self._report_features)
         next_event = time.monotonic() + Pace.SHORTEST_S
 
         def progress(done: int) -> None:
             nonlocal next_event
             self._controls.poll()
+            if look is not None:
+                look()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + Pace.SHORTEST_S
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
@@ -279,11 +290,34 @@ class Trainer:
         self._save_last()
         return "checkpoints/last.pt is written"
 
+    def _scale_lr_on_command(self, factor: float) -> str:
+        before = self._descent.lr
+        self._descent.scale_lr(factor)
+        self._save_last()  # a resumed worker must not go on at the old rate, or forget it in part
+        where = " until this stage ends" if self._controls.stages_left else ""
+        return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
+
+    def _validate_on_command(self) -> None:
+        """Measure the validation set between two batches; a wish to stop ends it, for that validates anyway."""
+
+        def look() -> None:
+            if self._controls.stop_after == "batch" or self._controls.next_stage:
+                raise Stopped
+
+        started, progress = time.monotonic(), self.progress
+        try:
+            val = self._evaluate("val", look)
+        except Stopped:
+            return
+        self._journal.write(validated(progress, val, time.monotonic() - started))
+
     # --- the end -----------------------------------------------------------------------------------
 
     def _finish(self) -> RunFinished:
         """Test the best weights and return the last event."""
-        self._controls.stages_left = 0
+        controls = self._controls
+        controls.stages_left, controls.busy_with = 0, "training is over"
+        controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
         if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._setup.network):
             test = self._evaluate("test")

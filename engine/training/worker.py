@@ -15,9 +15,10 @@ from pathlib import Path
 
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter
+from engine.runs.journal import EventWriter, read_events
 from engine.training.controls import Aborted, Controls
 from engine.training.telemetry import Telemetry
+from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, required=True, help="inherited; held for as long as the worker lives")
     parser.add_argument("--commands-from", type=int, default=0, help="byte of commands.jsonl to start at")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
     arguments = parser.parse_args(argv)
 
     os.umask(0o077)
@@ -41,20 +43,27 @@ def main(argv: list[str] | None = None) -> int:
     journal = EventWriter(folder.events)
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
-    with Telemetry(journal, os.getpid()) as telemetry:
-        finished = _outcome(folder, journal, controls, telemetry, resume=arguments.resume)
+    with Telemetry(journal, os.getpid(), folder.path) as telemetry:
+        finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
     journal.write(_with_seconds(finished, time.monotonic() - started))
     journal.close()
+    _notify(folder, finished)
     return 1 if finished.outcome == "failed" else 0
 
 
 def _outcome(
-    folder: RunFolder, journal: EventWriter, controls: Controls, telemetry: Telemetry, *, resume: bool
+    folder: RunFolder,
+    journal: EventWriter,
+    controls: Controls,
+    telemetry: Telemetry,
+    changes: list[str],
+    *,
+    resume: bool,
 ) -> RunFinished:
     """Train, and return how it ended, whatever happened."""
     reason = ""
     try:
-        return _train(folder, folder.read_info(), journal, controls, telemetry, resume=resume)
+        return _train(folder, folder.read_info(), journal, controls, telemetry, changes, resume=resume)
     except StoppedBeforeTraining:
         return _ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
@@ -73,6 +82,7 @@ def _train(
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
+    changes: list[str],
     *,
     resume: bool,
 ) -> RunFinished:
@@ -83,9 +93,12 @@ def _train(
     from engine.training.setup import choose_hardware, set_up
     from engine.training.trainer import Trainer
 
+    watch = LearningWatch()
+    for event in read_events(folder.events) if resume else ():
+        watch.see(event)  # what an earlier worker saw, and said
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and _has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info)
-    journal.write(
+    started = journal.write(
         RunStarted(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -95,8 +108,10 @@ def _train(
             num_threads=torch.get_num_threads(),
             versions={"python": platform.python_version(), "torch": str(torch.__version__)},
             global_step=_global_step(state),
+            changes=tuple(changes),
         )
     )
+    watch.see(started)
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":
@@ -111,7 +126,8 @@ def _train(
     setup = set_up(info, device, precision, write=journal.write, report=report)
     for notice in setup.data.notices:
         journal.write(Alerted(severity="notice", kind="data", text=notice))
-    trainer = Trainer(setup, folder, journal, controls)
+    trainer = Trainer(setup, folder, journal, controls, watch)
+    telemetry.steps = trainer.stopwatch
     if state:
         trainer.restore(state)
     return trainer.run()
@@ -140,6 +156,16 @@ def _with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
     import msgspec
 
     return msgspec.structs.replace(finished, seconds=seconds)
+
+
+def _notify(folder: RunFolder, finished: RunFinished) -> None:
+    """Run the command that waits for the run's end; what becomes of it changes nothing."""
+    from engine.runs.notify import notify
+
+    try:
+        notify(folder, folder.read_info(), finished)
+    except (CifartuiError, OSError) as error:
+        print(f"The notify command could not be started: {error}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> str:

@@ -136,3 +136,28 @@ def test_polling_does_not_read_the_file_at_every_step(run: RunFolder, controls: 
     ask(run, commands.Stop())
     controls.poll()
     assert controls.stop_after is None  # looked at again only after 50 ms
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 100.5])
+def test_a_factor_beyond_reason_is_refused(run: RunFolder, controls: Controls, factor: float) -> None:
+    controls.scale_lr = lambda _factor: pytest.fail("it was obeyed")
+    ask(run, commands.ScaleLearningRate(factor=factor))
+    controls.poll()
+    (answer,) = answers(run)
+    assert not answer.accepted
+    assert "above 0 and at most 100" in answer.effect
+
+
+def test_before_training_there_is_nothing_to_validate_or_to_scale(run: RunFolder, controls: Controls) -> None:
+    for wish in (commands.Validate(), commands.ScaleLearningRate(factor=2.0), commands.SaveCheckpoint()):
+        ask(run, wish)
+    controls.poll()
+    assert [answer.accepted for answer in answers(run)] == [False] * 3
+    assert all("training has not begun yet" in answer.effect for answer in answers(run))
+
+
+def test_a_validation_counts_as_standing_still(run: RunFolder, controls: Controls) -> None:
+    controls.validate = lambda: None
+    ask(run, commands.Validate())
+    assert controls.poll() > 0
+    assert controls.poll() == 0

@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from engine.runs import launch
 from engine.runs.folder import RunFolder, find_run
 from presets import catalog
-from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.commandline.group import Places, places, with_places
 from tui.plain import Output, follow
@@ -99,17 +97,25 @@ def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
 
 @click.command()
 @click.argument("name", metavar="RUN")
+@click.option("--epochs", metavar="N|+N", help="Train N epochs in all (of the last stage), or N more than planned.")
+@click.option(
+    "--set",
+    "changes",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change train.epochs, train.augment, train.precision, or of optimizer, schedule and loss.",
+)
 @following
 @with_places
 @click.pass_context
-def resume(ctx: click.Context, name: str, output: Output, detach: bool) -> None:
-    """Go on with a run from its last checkpoint."""
+def resume(
+    ctx: click.Context, name: str, epochs: str | None, changes: tuple[str, ...], output: Output, detach: bool
+) -> None:
+    """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
+    from engine.runs.resume import resume_run
+
     run = find_run(places(ctx).runs_dir, name)
-    info = run.read_info()
-    finished = run.read_state().finished
-    if finished is not None and finished.outcome == "completed":
-        raise CifartuiError(f"Run {run.id} is completed: {finished.reason}. There is nothing left to resume.")
-    launch.start_worker(run, resume=True)
-    _report_start(run, info.preset, output)
+    resume_run(run, changes if epochs is None else (*changes, f"train.epochs={epochs}"))
+    _report_start(run, run.read_info().preset, output)
     if not detach:
         ctx.exit(follow(run, output))

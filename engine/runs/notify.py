@@ -1,0 +1,61 @@
+"""The command that a run calls when it has ended: in a process of its own, so that nothing waits for it.
+
+`python -m engine.runs.notify COMMAND` runs it through the shell, for half a minute at most. Knows nothing of
+training or of torch.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+
+from engine.runs.events import RunFinished
+from engine.runs.folder import RunFolder, RunInfo
+
+_PATIENCE_S = 30.0
+
+
+def notify(folder: RunFolder, info: RunInfo, finished: RunFinished) -> None:
+    """Start the run's command, if it has one, and leave it alone; its output goes where this process's goes.
+
+    The command finds CIFARTUI_RUN (the run's folder), CIFARTUI_RUN_ID, CIFARTUI_OUTCOME, CIFARTUI_TITLE,
+    CIFARTUI_BEST_VAL and CIFARTUI_TEST (fractions, or empty) in its environment.
+    """
+    if not info.notify:
+        return
+    told = {
+        "RUN": str(folder.path),
+        "RUN_ID": folder.id,
+        "OUTCOME": finished.outcome,
+        "TITLE": info.preset.title,
+        "BEST_VAL": _fraction(finished.best_val_top1),
+        "TEST": _fraction(finished.test_top1),
+    }
+    subprocess.Popen(
+        [sys.executable, "-m", "engine.runs.notify", info.notify],
+        env={**os.environ, **{f"CIFARTUI_{name}": text for name, text in told.items()}},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _fraction(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def run(command: str, patience_s: float = _PATIENCE_S) -> int:
+    """Run a command through the shell and return its exit code; end it, and what it started, when it takes too long."""
+    process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        code = process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        print(f"The notify command took longer than {patience_s:g} s and was ended: {command}", flush=True)
+        return process.wait()
+    if code:
+        print(f"The notify command failed with exit code {code}: {command}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])

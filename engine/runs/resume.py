@@ -1,0 +1,112 @@
+"""Going on with a run that has no worker: as it was, or with some of its numbers changed.
+
+Knows what may change in a run and what that comes to; nothing of how training goes on from there
+(`engine.training.descent`). run.json never changes: amended.json beside it says what holds now, and the
+RunStarted events say what each resume changed.
+"""
+
+import re
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.runs import launch
+from engine.runs.folder import RunFolder
+from engine.runs.state import RunState
+from presets import catalog
+from presets.errors import CifartuiError
+from presets.plan import plan
+from presets.schema import Preset
+
+_CHANGEABLE = ("train.epochs", "train.augment", "train.precision", "optimizer", "schedule", "loss")
+_EPOCHS = "train.epochs"
+_MOST_EPOCHS = 100_000
+
+
+def resume_run(folder: RunFolder, changes: Sequence[str] = ()) -> None:
+    """Start a worker that goes on from the run's last checkpoint.
+
+    Args:
+        folder: the run.
+        changes: `key.path=value`, as for a new run; only of train.epochs, train.augment, train.precision,
+            optimizer, schedule and loss. `train.epochs` is the total of the run (of its last stage, where it has
+            stages); `train.epochs=+5` is five more than planned so far.
+
+    Raises:
+        CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
+    """
+    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes))
+
+
+def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
+    """Write down what changes, and return it; called while nobody else can work in the run."""
+    info, state = folder.read_info(), folder.read_state()
+    preset, said = _amended(folder.id, info.preset, state, changes)
+    finished = state.finished
+    if finished is not None and finished.outcome == "completed" and _trained(preset, state) >= plan(preset)[-1].epochs:
+        raise CifartuiError(
+            f"Run {folder.id} is completed: {finished.reason}. There is nothing left to resume; to train on, give it "
+            f"more epochs: cifartui resume {folder.id} --epochs +5"
+        )
+    if not changes:
+        return ()
+    begun = min(state.stage.stage if state.stage else 0, len(plan(preset)) - 1)
+    if _comes_to(preset, begun) == _comes_to(info.preset, begun):
+        raise CifartuiError(
+            f"Nothing would change in run {folder.id}: {', '.join(said)} "
+            "is what it has already, or what no stage that is left goes by."
+        )
+    folder.write_amended(replace(info, preset=preset, overrides=(*info.overrides, *said)))
+    return said
+
+
+def _amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:
+    """Return the preset with the changes made, and the changes as the journal tells them."""
+    said, others = [], []
+    for change in changes:
+        key, _, value = (part.strip() for part in change.partition("="))
+        if not any(key == name or key.startswith(f"{name}.") for name in _CHANGEABLE):
+            raise CifartuiError(
+                f"{catalog.printable(key) or 'A change without a key'} cannot change in a run that has begun; "
+                f"only {', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} can. For the rest, start a new run."
+            )
+        if key == _EPOCHS:
+            preset, change = _with_epochs(run_id, preset, state, value)
+        else:
+            others.append(change)
+        said.append(change)
+    return catalog.amend(preset, others), tuple(said)
+
+
+def _with_epochs(run_id: str, preset: Preset, state: RunState, value: str) -> tuple[Preset, str]:
+    """Return the preset with other epochs in its last stage, and the change in absolute words."""
+    if not re.fullmatch(r"\+?[0-9]{1,9}", value):
+        raise CifartuiError(
+            f"The epochs of a resume are a total such as 20, or more of them such as +5, not {value!r}."
+        )
+    stages, trained = plan(preset), _trained(preset, state)
+    epochs = int(value) + (stages[-1].epochs if value.startswith("+") else 0)
+    of_what = f" of its last stage, {stages[-1].name}," if preset.stages else ""
+    if epochs <= trained:
+        raise CifartuiError(
+            f"Run {run_id} has trained {trained} epochs{of_what} already; name a total above that, or +N for N more."
+        )
+    if epochs > _MOST_EPOCHS:
+        raise CifartuiError(f"{epochs:,} epochs are more than the {_MOST_EPOCHS:,} that a run can have; name fewer.")
+    unscaled = replace(preset.train, epochs_scale=1.0)  # the total named is the total trained
+    if not preset.stages:
+        return replace(preset, train=replace(unscaled, epochs=epochs)), f"{_EPOCHS}={epochs}"
+    totals = [*(stage.epochs for stage in stages[:-1]), epochs]
+    amended = tuple(replace(stage, epochs=total) for stage, total in zip(preset.stages, totals, strict=True))
+    return replace(preset, train=unscaled, stages=amended), f"stages[{len(stages) - 1}].epochs={epochs}"
+
+
+def _trained(preset: Preset, state: RunState) -> int:
+    """Return the whole epochs of the last stage that are in the last checkpoint."""
+    last_stage, saved = len(plan(preset)) - 1, state.checkpoints.get("last")
+    epochs = [point for point in state.epochs if point.stage == last_stage and not point.partial]
+    return sum(saved is None or point.global_step <= saved.global_step for point in epochs)
+
+
+def _comes_to(preset: Preset, first_stage: int) -> object:
+    return plan(preset)[first_stage:], preset.loss, preset.train.precision
