@@ -69,7 +69,8 @@ def _repair_tail(path: Path, fd: int) -> int:
     while end > 0 and os.pread(fd, 1, end - 1) != b"\n":
         end -= 1
     os.ftruncate(fd, end)
-    return max((event.seq for event in read_events(path)), default=0)
+    batches = event_reader(path).batches()
+    return max((event.seq for batch in batches for event in batch), default=0)
 
 
 class LineReader(Generic[Record]):

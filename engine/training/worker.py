@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter, read_events
+from engine.runs.journal import EventWriter, event_reader
 from engine.training.controls import Aborted, Controls
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
@@ -94,8 +94,9 @@ def _train(
     from engine.training.trainer import Trainer
 
     watch = LearningWatch()
-    for event in read_events(folder.events) if resume else ():
-        watch.see(event)  # what an earlier worker saw, and said
+    for batch in event_reader(folder.events).batches() if resume else ():
+        for event in batch:
+            watch.see(event)  # what an earlier worker saw, and said
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and _has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info)
     started = journal.write(
