@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from engine.runs.folder import find_run, list_runs
+from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui.commandline.group import Places, places, with_places
@@ -13,7 +14,6 @@ from tui.commandline.train import detach_queue, following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
 from tui.plain import Output, follow
-from tui.start import start_run
 from tui.summary import Summary, summarise
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

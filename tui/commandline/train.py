@@ -9,12 +9,12 @@ import click
 
 from engine.runs import launch
 from engine.runs.folder import RunFolder, find_run
+from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.commandline.group import Places, places, with_places
 from tui.plain import Output, follow
-from tui.start import start_run
 
 
 def following(command: Any) -> Any:
