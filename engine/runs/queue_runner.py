@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,12 +53,17 @@ class _Runner:
     def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event) -> None:
         self._runs_dir, self._lock_fd, self._stop = runs_dir, lock_fd, stop
         self._holders: dict[str, RunFolder] = {}
+        self._made: dict[str, RunFolder] = {}
+        """Runs that were made for an entry, and then something came between; by the entry's id."""
+        self._is_unsure = True
         self._trouble = ""
 
     def work(self) -> None:
         """Start run after run until the queue is empty, its folder is gone or somebody asks to end."""
         while not self._stop.is_set() and self._runs_dir.is_dir():
             try:
+                if self._is_unsure:
+                    self._settle()
                 waiting = queue.entries(self._runs_dir)
                 if not waiting and self._ended():
                     return
@@ -65,8 +71,23 @@ class _Runner:
                     self._serve(device)
                 self._stop.wait(_LOOK_EVERY_S if waiting else 0)
             except (CifartuiError, OSError) as error:  # a full disk, a damaged file: somebody may mend it
+                self._is_unsure = True
                 self._complain(f"the queue stands still, and is tried again: {error}")
                 self._stop.wait(_TRY_AGAIN_AFTER_S)
+
+    def _settle(self) -> None:
+        """Find out what became of starting an entry where this runner, or one before that was killed, was cut off.
+
+        A run tells in its `argv` which entry it is of. So one that trains already is not started again, and
+        one that was made but got no worker gets it when its turn comes.
+        """
+        with queue.editing(self._runs_dir):
+            waiting = queue.entries(self._runs_dir)
+            self._made = _made_for(self._runs_dir, waiting)
+            begun = {id for id, run in self._made.items() if _has_begun(run)}
+            if begun:
+                queue.write(self._runs_dir, [entry for entry in waiting if entry.id not in begun])
+        self._is_unsure = False
 
     def _ended(self) -> bool:
         """Give the runner's lock back if the queue is still empty, so that whoever adds next starts a new runner."""
@@ -97,10 +118,25 @@ class _Runner:
             queue.write(self._runs_dir, self._without(entry))
             self._say(f"took {entry.preset_name} out, it cannot be started: {error}")
             return
-        run = _start(self._runs_dir, entry)
+        run = self._start(entry)
         self._holders[entry.device] = run
         queue.write(self._runs_dir, self._without(entry))
         self._say(f"started {entry.preset_name} as {run.id}")
+
+    def _start(self, entry: Entry) -> RunFolder:
+        made = self._made.pop(entry.id, None)
+        if made is not None:
+            launch.start_worker(made)
+            return made
+        return start_run(
+            self._runs_dir,
+            entry.preset_name,
+            entry.overrides,
+            seed=entry.seed,
+            device=entry.device,
+            data_dir=entry.data_dir,
+            argv=(*sys.argv, _mark(entry)),
+        )
 
     def _without(self, entry: Entry) -> list[Entry]:
         return [each for each in queue.entries(self._runs_dir) if each.id != entry.id]
@@ -115,38 +151,23 @@ class _Runner:
             queue_process.log(self._runs_dir, text)
 
 
-def _start(runs_dir: Path, entry: Entry) -> RunFolder:
-    """Start the run of an entry; where a runner that was killed had begun to, go on from there.
-
-    A run tells in its `argv` which entry it is of. So an entry that is still in the file although its run
-    was made is not started twice, and one whose run was made but got no worker gets one.
-    """
-    mark = f"queue:{entry.id}"
-    run = _made_for(runs_dir, mark)
-    if run is None:
-        return start_run(
-            runs_dir,
-            entry.preset_name,
-            entry.overrides,
-            seed=entry.seed,
-            device=entry.device,
-            data_dir=entry.data_dir,
-            argv=(*sys.argv, mark),
-        )
-    if run.read_mark() is None and not run.worker_lives() and not run.events.exists():
-        launch.start_worker(run)
-    return run
+def _mark(entry: Entry) -> str:
+    return f"queue:{entry.id}"
 
 
-def _made_for(runs_dir: Path, mark: str) -> RunFolder | None:
-    quoted = f'"{mark}"'.encode()
-    for run in list_runs(runs_dir):
-        try:
-            if quoted in (run.path / "run.json").read_bytes():
-                return run
-        except OSError:
-            continue
-    return None
+def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunFolder]:
+    """Return the runs that name one of the entries in their `argv`, by its id."""
+    marks = {entry.id: f'"{_mark(entry)}"'.encode() for entry in waiting}
+    made = {}
+    for run in list_runs(runs_dir) if waiting else ():
+        with suppress(OSError):
+            info = (run.path / "run.json").read_bytes()
+            made.update({id: run for id, mark in marks.items() if mark in info})
+    return made
+
+
+def _has_begun(run: RunFolder) -> bool:
+    return run.read_mark() is not None or bool(run.worker_lives()) or run.events.exists()
 
 
 if __name__ == "__main__":
