@@ -65,11 +65,18 @@ def changes(row: Row | Entry) -> str:
     return printable(" ".join([*row.overrides, *seed]), longest=500)
 
 
-def runner(lives: bool, mark: WorkerMark | None, num_waiting: int, how_to_start: str) -> str:
-    """Return a sentence on whether somebody starts what waits."""
-    if lives:
-        who = f" (process {mark.pid} on {printable(mark.host)})" if mark is not None else ""
-        return f"The runner is at work{who}."
-    if num_waiting:
-        return f"No runner is alive, so nothing here is started (was the machine restarted?). {how_to_start}"
-    return ""
+def described(entry: Entry) -> str:
+    """Return an entry in a sentence: its preset and, in brackets, what is changed."""
+    changed = changes(entry)
+    return name(entry) + (f" ({changed})" if changed else "")
+
+
+def runner(lives: bool, mark: WorkerMark | None) -> str:
+    """Return who starts what waits, in a few words."""
+    if not lives:
+        return "no runner is alive"
+    who = f" (process {mark.pid} on {printable(mark.host)})" if mark is not None else ""
+    return f"the runner is at work{who}"
+
+
+NO_RUNNER = "Nothing here is started while no runner is alive (was the machine restarted?)."

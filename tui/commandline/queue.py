@@ -33,18 +33,18 @@ def queue(ctx: click.Context, as_json: bool) -> None:
         content = {"runner_lives": lives, "entries": rows}
         click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
         return
-    for line in _table(rows):
-        click.echo(line.rstrip())
     if not rows:
         click.echo("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
-    said = queued.runner(lives, queue_process.runner_mark(runs_dir), len(rows), "Start it with: cifartui queue start")
-    if said and rows:
-        click.echo(said)
+        return
+    for line in _table(rows):
+        click.echo(line.rstrip())
+    if lives:
+        click.echo(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
+    else:
+        click.echo(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
 
 
 def _table(rows: Sequence[queued.Row]) -> list[str]:
-    if not rows:
-        return []
     cells = [("", "PRESET", "CHANGES", "DEVICE", "STATE")]
     cells += [(str(row.number), queued.name(row), queued.changes(row), row.device, row.state) for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
@@ -100,7 +100,7 @@ def remove(ctx: click.Context, number: int) -> None:
     entry = _numbered(queues.entries(runs_dir), number)
     if not queues.remove(runs_dir, entry.id):
         raise _gone(entry)
-    click.echo(f"{_described(entry)} taken out of the queue.")
+    click.echo(f"{queued.described(entry)} taken out of the queue.")
 
 
 @queue.command()
@@ -116,7 +116,7 @@ def move(ctx: click.Context, number: int, place: int) -> None:
     place = min(place, len(entries))
     if place != number and not queues.move(runs_dir, entry.id, place - number):
         raise _gone(entry)
-    click.echo(f"{_described(entry)} is number {place} now.")
+    click.echo(f"{queued.described(entry)} is number {place} now.")
 
 
 @queue.command()
@@ -149,11 +149,6 @@ def _numbered(entries: Sequence[Entry], number: int) -> Entry:
     if number > len(entries):
         raise CifartuiError(f"There is no number {number} in the queue; cifartui queue lists what there is.")
     return entries[number - 1]
-
-
-def _described(entry: Entry) -> str:
-    changes = queued.changes(entry)
-    return queued.name(entry) + (f" ({changes})" if changes else "")
 
 
 def _empty() -> CifartuiError:
