@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"The queue in {runs_dir} has a runner already.", file=sys.stderr)
         return
     os.set_inheritable(lock_fd, False)
-    queue_process.sign_runner(lock_fd)
+    with suppress(OSError):  # a full disk
+        queue_process.sign_runner(lock_fd)
     _Runner(runs_dir, lock_fd, stop).work()
 
 

@@ -15,7 +15,7 @@ import pytest
 from engine.runs import folder, launch, queue, queue_process
 from engine.runs.folder import RunFolder, list_runs
 from presets import catalog
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]
 SMALL = ("data.train_limit=320", "train.batch_size=32")
@@ -79,7 +79,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     third = add(runs_dir, 3)
     wait_for(lambda: len(list_runs(runs_dir)) == 1, "the first run")
     assert queue.remove(runs_dir, third.id)
-    wait_for(lambda: all_over(runs_dir, 2), "both runs")
+    wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
     assert seeds(runs_dir) == [1, 2]
     second, first = (run.read_state() for run in list_runs(runs_dir))
     assert (first.phase, second.phase) == ("completed", "completed")
@@ -112,23 +112,23 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     queue.add(runs_dir, [str(mine)], SHORT, device="cpu")
     add(runs_dir, 2)
     mine.unlink()
-    wait_for(lambda: all_over(runs_dir, 2), "both runs")
+    wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
     assert [run.read_state().phase for run in list_runs(runs_dir)] == ["completed", "failed"]
     log = (runs_dir / "queue.log").read_text()
     assert f"took {mine} out, it cannot be started: {mine} does not exist" in log
 
 
 def test_a_killed_runner_loses_and_doubles_nothing(runs_dir: Path) -> None:
-    for seed in range(4):
+    for seed in range(3):
         add(runs_dir, seed)
-    for num_started in (1, 2, 3):
+    for num_started in (1, 2):
         wait_for(lambda n=num_started: len(list_runs(runs_dir)) >= n, "the next run")
         if queue.runner_lives(runs_dir):
             kill_runner(runs_dir)
         queue.start_runner(runs_dir)
         queue.start_runner(runs_dir)  # a second one does nothing
-    wait_for(lambda: all_over(runs_dir, 4), "all runs")
-    assert seeds(runs_dir) == [0, 1, 2, 3]
+    wait_for(lambda: all_over(runs_dir, 3), "all runs", 3 * PATIENCE_S)
+    assert seeds(runs_dir) == [0, 1, 2]
     assert all(run.read_state().phase == "completed" for run in list_runs(runs_dir))
 
 

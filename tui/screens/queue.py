@@ -235,16 +235,14 @@ class QueueScreen(Screen[None]):
 
 
 def _title(read: QueueRead | None, width: int) -> Text:
-    left = Text("Queue", f"bold {TEXT}")
-    if read is None:
-        return left
-    num_waiting = len(read.entries)
-    left.append(f"   {num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained", MUTED)
+    num_waiting = len(read.entries) if read is not None else 0
+    said = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
+    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
     right = Text()
-    if read.lives:
+    if read is not None and read.lives:
         right = Text(queued.runner(read.lives, read.mark), TONES["good"])
     elif num_waiting:
-        right = Text(queued.runner(read.lives, read.mark), TONES["bad"])
+        right = Text(queued.runner(False, None), TONES["bad"])
     return left_and_right(left, right, width)
 
 
