@@ -16,8 +16,8 @@ from textual.pilot import Pilot
 from engine.runs.commands import Stop
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command
+from engine.runs.start import start_run
 from tui.app import CifartuiApp
-from tui.start import start_run
 
 PICTURES = Path(__file__).parent / "pictures"
 

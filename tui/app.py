@@ -82,6 +82,13 @@ class CifartuiApp(App[None]):
             self.pop_screen()
         self.push_screen(Monitor(run))
 
+    def open_queue(self) -> None:
+        """Show the queue, unless it is shown already."""
+        from tui.screens.queue import QueueScreen
+
+        if not isinstance(self.screen, QueueScreen):
+            self.push_screen(QueueScreen(self.runs_dir))
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer every key of the screen, and every recent run, by name."""
         for active in screen.active_bindings.values():

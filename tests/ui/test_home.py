@@ -80,7 +80,7 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
             started.append((arguments, named))
             return run.folder
 
-        monkeypatch.setattr("tui.start.start_run", start_run)
+        monkeypatch.setattr("engine.runs.start.start_run", start_run)
         app = CifartuiApp(runs_dir, data_dir="/data", surroundings=surroundings())
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter", "enter")
@@ -90,7 +90,7 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
 
 async def test_overrides_are_checked_as_typed(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr("tui.start.start_run", lambda *arguments, **named: started.append(arguments))
+    monkeypatch.setattr("engine.runs.start.start_run", lambda *arguments, **named: started.append(arguments))
     app = CifartuiApp(runs_dir, surroundings=surroundings())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("enter")
@@ -149,7 +149,7 @@ async def test_help_opens_and_closes(runs_dir: Path) -> None:
 
 def test_the_dashboard_does_without_torch() -> None:
     code = (
-        "import sys, tui.app, tui.start, tui.screens.monitor, tui.screens.home, engine.locate, engine.devices\n"
+        "import sys, tui.app, engine.runs.start, tui.screens.monitor, tui.screens.home, engine.locate, engine.devices\n"
         "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'torchvision', 'numpy'}])\n"
         "print('plotext' in sys.modules)"
     )

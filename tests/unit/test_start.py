@@ -4,7 +4,7 @@ import pytest
 
 from engine.runs import launch
 from engine.runs.folder import RunFolder
-from tui.start import start_run
+from engine.runs.start import start_run
 
 
 @pytest.fixture

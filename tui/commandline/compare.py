@@ -6,14 +6,15 @@ import click
 import msgspec
 
 from engine.runs.folder import find_run, list_runs
+from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui.commandline.group import Places, places, with_places
-from tui.commandline.train import detach_queue, following
+from tui.commandline.queue import add_and_tell
+from tui.commandline.train import following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
 from tui.plain import Output, follow
-from tui.start import start_run
 from tui.summary import Summary, summarise
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -70,7 +71,7 @@ def ablation(
         _show(rows_of(names, newest_by_preset(_summaries(where)), catalog.list_presets()), as_json)
         return
     if detach:
-        detach_queue(names, overrides, device, seed, where)
+        add_and_tell(names, overrides, device, seed, where)
         return
     exit_code = 0
     runs: dict[str, Summary] = {}

@@ -45,6 +45,7 @@ def _modules() -> dict[str, str]:
     """Return which module holds which command, in the order of the help text."""
     return {
         "train": "train",
+        "queue": "queue",
         "attach": "looking",
         "runs": "looking",
         "show": "looking",

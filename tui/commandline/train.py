@@ -1,23 +1,21 @@
 """`cifartui train` and `cifartui resume`: start workers and follow them."""
 
-import subprocess
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from engine.runs.folder import RunFolder, find_run
+from engine.runs.start import start_run
 from presets import catalog
 from presets.schema import Preset
-from tui.commandline.group import Places, places, with_places
+from tui.commandline.group import places, with_places
+from tui.commandline.queue import add_and_tell
 from tui.plain import Output, follow
-from tui.start import start_run
 
 
 def following(command: Any) -> Any:
     """Give a command --output and --detach."""
-    command = click.option("--detach", is_flag=True, help="Do not follow: return as soon as the worker is started.")(
+    command = click.option("--detach", is_flag=True, help="Do not follow: return at once; several runs are queued.")(
         command
     )
     return click.option(
@@ -59,7 +57,7 @@ def train(
         overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
     loaded = {name: catalog.load(name, overrides) for name in names}  # all are checked before any is started
     if detach and len(names) > 1:
-        detach_queue(names, overrides, device, seed, where)
+        add_and_tell(names, overrides, device, seed, where)
         return
     for name, preset in loaded.items():
         run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
@@ -69,24 +67,6 @@ def train(
         exit_code = follow(run, output)
         if exit_code:
             ctx.exit(exit_code)
-
-
-def detach_queue(names: Sequence[str], overrides: tuple[str, ...], device: str, seed: int, where: Places) -> None:
-    """Leave a process behind that starts the runs one after another."""
-    options = ["--device", device, "--seed", str(seed), "--output", "quiet", "--runs-dir", str(where.runs_dir)]
-    options += ["--data-dir", where.data_dir] if where.data_dir else []
-    for override in overrides:
-        options += ["--set", override]
-    queue = subprocess.Popen(
-        [sys.executable, sys.argv[0], "train", *names, *options],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    click.echo(
-        f"{len(names)} runs will be trained one after another (queue: process {queue.pid}); cifartui runs lists them."
-    )
 
 
 def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:

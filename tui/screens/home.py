@@ -282,7 +282,7 @@ class Home(Screen[None]):
 
     @work(thread=True, group="start")
     def _start(self, name: str, overrides: list[str]) -> None:
-        from tui.start import start_run
+        from engine.runs.start import start_run
 
         try:
             run = start_run(self.app.runs_dir, name, overrides, data_dir=self.app.data_dir)

@@ -1,4 +1,4 @@
-"""Starting a run: its directory, then its worker. Used by the dashboard and by the command line."""
+"""Starting a run: its directory, then its worker. Used by the dashboard, the command line and the queue's runner."""
 
 import os
 import sys
@@ -22,6 +22,7 @@ def start_run(
     device: str = "auto",
     data_dir: str | None = None,
     notify: str = "",
+    argv: Sequence[str] | None = None,
 ) -> RunFolder:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
@@ -33,6 +34,7 @@ def start_run(
         device: auto, cpu, cuda, cuda:N or mps.
         data_dir: searched first for data sets.
         notify: a shell command for when the run has ended (`engine.runs.notify`).
+        argv: the command that asked for the run, for the record; without it this process's.
 
     Raises:
         CifartuiError: the preset or an override is not valid, or the folder cannot be written.
@@ -45,8 +47,8 @@ def start_run(
         overrides=tuple(overrides),
         seed=seed,
         device=device,
-        data_dir=data_dir or _data_from_environment(),
-        argv=tuple(sys.argv),
+        data_dir=data_dir or data_from_environment(),
+        argv=tuple(sys.argv if argv is None else argv),
         versions={},
         notify=notify,
     )
@@ -62,7 +64,7 @@ def _with_absolute_paths(preset: Preset) -> Preset:
     return replace(preset, data=replace(preset.data, path=str(Path(path).absolute())))
 
 
-def _data_from_environment() -> str | None:
+def data_from_environment() -> str | None:
     """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
     named = os.environ.get("CIFARTUI_DATA")
     return str(Path(named).expanduser().absolute()) if named else None

@@ -1,0 +1,176 @@
+"""The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.runs.queue_process`.
+
+Starts the runs of a queue in order, one at a time on every device asked for, and ends when the queue is
+empty. Keeps nothing in memory that matters: killed and started again it goes on where it was. Never imports
+torch; knows of a run only whether its worker lives.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from engine.runs import launch, queue, queue_process
+from engine.runs.folder import RunFolder, is_locked, list_runs
+from engine.runs.queue import Entry
+from engine.runs.start import start_run
+from presets import catalog
+from presets.errors import CifartuiError
+
+_LOOK_EVERY_S = 1.0
+_TRY_AGAIN_AFTER_S = 30.0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Work the queue off."""
+    parser = argparse.ArgumentParser(prog="engine.runs.queue_runner")
+    parser.add_argument("runs_dir", type=Path)
+    parser.add_argument("--lock-fd", type=int, help="the runner's lock, inherited; without it, it is taken here")
+    arguments = parser.parse_args(argv)
+
+    os.umask(0o077)
+    runs_dir: Path = arguments.runs_dir.absolute()
+    stop = threading.Event()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    lock_fd = arguments.lock_fd if arguments.lock_fd is not None else queue_process.claim_runner(runs_dir)
+    if lock_fd is None:
+        print(f"The queue in {runs_dir} has a runner already.", file=sys.stderr)
+        return
+    os.set_inheritable(lock_fd, False)
+    with suppress(OSError):  # a full disk
+        queue_process.sign_runner(lock_fd)
+    _Runner(runs_dir, lock_fd, stop).work()
+
+
+class _Runner:
+    """Remembers which run holds which device, so that a look costs next to nothing until that one ends."""
+
+    def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event) -> None:
+        self._runs_dir, self._lock_fd, self._stop = runs_dir, lock_fd, stop
+        self._holders: dict[str, RunFolder] = {}
+        self._made: dict[str, RunFolder] = {}
+        """Runs that were made for an entry, and then something came between; by the entry's id."""
+        self._is_unsure = True
+        self._trouble = ""
+
+    def work(self) -> None:
+        """Start run after run until the queue is empty, its folder is gone or somebody asks to end."""
+        while not self._stop.is_set() and self._runs_dir.is_dir():
+            try:
+                if self._is_unsure:
+                    self._settle()
+                waiting = queue.entries(self._runs_dir)
+                if not waiting and self._ended():
+                    return
+                for device in dict.fromkeys(entry.device for entry in waiting):
+                    self._serve(device)
+                self._stop.wait(_LOOK_EVERY_S if waiting else 0)
+            except (CifartuiError, OSError) as error:  # a full disk, a damaged file: somebody may mend it
+                self._is_unsure = True
+                self._complain(f"the queue stands still, and is tried again: {error}")
+                self._stop.wait(_TRY_AGAIN_AFTER_S)
+
+    def _settle(self) -> None:
+        """Find out what became of starting an entry where this runner, or one before that was killed, was cut off.
+
+        A run tells in its `argv` which entry it is of. So one that trains already is not started again, and
+        one that was made but got no worker gets it when its turn comes.
+        """
+        with queue.editing(self._runs_dir):
+            waiting = queue.entries(self._runs_dir)
+            self._made = _made_for(self._runs_dir, waiting)
+            begun = {id for id, run in self._made.items() if _has_begun(run)}
+            if begun:
+                queue.write(self._runs_dir, [entry for entry in waiting if entry.id not in begun])
+        self._is_unsure = False
+
+    def _ended(self) -> bool:
+        """Give the runner's lock back if the queue is still empty, so that whoever adds next starts a new runner."""
+        with queue.editing(self._runs_dir):
+            if queue.entries(self._runs_dir):
+                return False
+            os.close(self._lock_fd)
+            return True
+
+    def _serve(self, device: str) -> None:
+        """Start the first entry for `device` if no run holds it."""
+        holder = self._holders.get(device)
+        if holder is not None and is_locked(holder.lock):
+            return
+        self._holders = queue.holders(list_runs(self._runs_dir))
+        if device in self._holders:
+            return
+        with queue.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
+            entry = next((entry for entry in queue.entries(self._runs_dir) if entry.device == device), None)
+            if entry is not None:
+                self._take(entry)
+
+    def _take(self, entry: Entry) -> None:
+        """Start an entry, or find out that it never will be; then take it out of the file."""
+        try:
+            catalog.load(entry.preset_name, entry.overrides)
+        except CifartuiError as error:
+            queue.write(self._runs_dir, self._without(entry))
+            self._say(f"took {entry.preset_name} out, it cannot be started: {error}")
+            return
+        run = self._start(entry)
+        self._holders[entry.device] = run
+        queue.write(self._runs_dir, self._without(entry))
+        self._say(f"started {entry.preset_name} as {run.id}")
+
+    def _start(self, entry: Entry) -> RunFolder:
+        made = self._made.pop(entry.id, None)
+        if made is not None:
+            launch.start_worker(made)
+            return made
+        return start_run(
+            self._runs_dir,
+            entry.preset_name,
+            entry.overrides,
+            seed=entry.seed,
+            device=entry.device,
+            data_dir=entry.data_dir,
+            notify=entry.notify,
+            argv=(*sys.argv, _mark(entry)),
+        )
+
+    def _without(self, entry: Entry) -> list[Entry]:
+        return [each for each in queue.entries(self._runs_dir) if each.id != entry.id]
+
+    def _complain(self, text: str) -> None:
+        if text != self._trouble:
+            self._trouble = text
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # a full disk
+            queue_process.log(self._runs_dir, text)
+
+
+def _mark(entry: Entry) -> str:
+    return f"queue:{entry.id}"
+
+
+def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunFolder]:
+    """Return the runs that name one of the entries in their `argv`, by its id."""
+    marks = {entry.id: f'"{_mark(entry)}"'.encode() for entry in waiting}
+    made = {}
+    for run in list_runs(runs_dir) if waiting else ():
+        with suppress(OSError):
+            info = (run.path / "run.json").read_bytes()
+            made.update({id: run for id, mark in marks.items() if mark in info})
+    return made
+
+
+def _has_begun(run: RunFolder) -> bool:
+    return run.read_mark() is not None or bool(run.worker_lives()) or run.events.exists()
+
+
+if __name__ == "__main__":
+    main()

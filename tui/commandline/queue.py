@@ -1,0 +1,161 @@
+"""`cifartui queue`: what is to be trained next, and editing it. Also what `--detach` does with several presets."""
+
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+from engine.runs import queue as queues
+from engine.runs import queue_process
+from engine.runs.folder import list_runs
+from engine.runs.queue import Entry
+from presets.errors import CifartuiError
+from tui import queued
+from tui.commandline.group import Places, places, with_places
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_places
+@click.pass_context
+def queue(ctx: click.Context, as_json: bool) -> None:
+    """List the presets that wait to be trained, or change that list by the commands below.
+
+    They are trained one after another on every device asked for, by a process that needs neither the
+    dashboard nor the terminal.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    runs_dir = places(ctx).runs_dir
+    rows = queued.rows_of(queues.entries(runs_dir), queues.holders(list_runs(runs_dir)))
+    lives = queues.runner_lives(runs_dir)
+    if as_json:
+        content = {"runner_lives": lives, "entries": rows}
+        click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
+        return
+    if not rows:
+        click.echo("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
+        return
+    for line in _table(rows):
+        click.echo(line.rstrip())
+    if lives:
+        click.echo(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
+    else:
+        click.echo(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
+
+
+def _table(rows: Sequence[queued.Row]) -> list[str]:
+    cells = [("", "PRESET", "CHANGES", "DEVICE", "STATE")]
+    cells += [(str(row.number), queued.name(row), queued.changes(row), row.device, row.state) for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    return [
+        f"{line[0]:>{widths[0]}}  "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(line[1:], [*widths[1:], 0], strict=True))
+        for line in cells
+    ]
+
+
+@queue.command()
+@click.argument("names", metavar="PRESET...", nargs=-1, required=True)
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N.")
+@click.option("--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Short for train.epochs_scale=F.")
+@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
+@with_places
+@click.pass_context
+def add(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    overrides: tuple[str, ...],
+    epochs: int | None,
+    epochs_scale: float | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Put PRESETs at the end of the queue, all with the same changes."""
+    if epochs is not None:
+        overrides = (*overrides, f"train.epochs={epochs}")
+    if epochs_scale is not None:
+        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
+    add_and_tell(names, overrides, device, seed, places(ctx))
+
+
+def add_and_tell(names: Sequence[str], overrides: Sequence[str], device: str, seed: int, where: Places) -> None:
+    """Put presets into the queue and say how to see what becomes of them."""
+    added = queues.add(where.runs_dir, names, overrides, seed=seed, device=device, data_dir=where.data_dir)
+    what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
+    click.echo(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
+
+
+@queue.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@with_places
+@click.pass_context
+def remove(ctx: click.Context, number: int) -> None:
+    """Take number N out of the queue."""
+    runs_dir = places(ctx).runs_dir
+    entry = _numbered(queues.entries(runs_dir), number)
+    if not queues.remove(runs_dir, entry.id):
+        raise _gone(entry)
+    click.echo(f"{queued.described(entry)} taken out of the queue.")
+
+
+@queue.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.argument("place", metavar="PLACE", type=click.IntRange(min=1))
+@with_places
+@click.pass_context
+def move(ctx: click.Context, number: int, place: int) -> None:
+    """Move number N to PLACE, 1 being the next to be trained."""
+    runs_dir = places(ctx).runs_dir
+    entries = queues.entries(runs_dir)
+    entry = _numbered(entries, number)
+    place = min(place, len(entries))
+    if place != number and not queues.move(runs_dir, entry.id, place - number):
+        raise _gone(entry)
+    click.echo(f"{queued.described(entry)} is number {place} now.")
+
+
+@queue.command()
+@with_places
+@click.pass_context
+def clear(ctx: click.Context) -> None:
+    """Take everything out of the queue; what is training goes on."""
+    num_cleared = queues.clear(places(ctx).runs_dir)
+    click.echo(f"{num_cleared} taken out of the queue." if num_cleared else "The queue is empty already.")
+
+
+@queue.command()
+@with_places
+@click.pass_context
+def start(ctx: click.Context) -> None:
+    """Start the queue's runner where it is not alive, as after a restart of the machine."""
+    runs_dir = places(ctx).runs_dir
+    if queues.runner_lives(runs_dir):
+        click.echo("The runner is at work already.")
+        return
+    if not queues.entries(runs_dir):
+        raise _empty()
+    queues.start_runner(runs_dir)
+    click.echo("The runner is started.")
+
+
+def _numbered(entries: Sequence[Entry], number: int) -> Entry:
+    if not entries:
+        raise _empty()
+    if number > len(entries):
+        raise CifartuiError(f"There is no number {number} in the queue; cifartui queue lists what there is.")
+    return entries[number - 1]
+
+
+def _empty() -> CifartuiError:
+    return CifartuiError("The queue is empty; put presets into it with: cifartui queue add PRESET...")
+
+
+def _gone(entry: Entry) -> CifartuiError:
+    return CifartuiError(
+        f"{queued.name(entry)} is not in its place any more: started, moved or taken out just now; see cifartui queue."
+    )

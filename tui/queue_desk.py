@@ -1,0 +1,150 @@
+"""Where the dashboard reads and edits the queue: in one thread, in the order asked, told as messages.
+
+Knows the queue's functions and time; knows nothing of widgets. What was taken out is kept here, to be put back.
+"""
+
+import queue as stdlib_queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textual.message import Message
+
+from engine.runs import queue, queue_process
+from engine.runs.folder import RunFolder, WorkerMark, list_runs
+from engine.runs.queue import Entry
+from presets.errors import CifartuiError
+from tui import queued
+
+_LOOK_EVERY_S = 2.0
+_RUNS_LOOKED_AT = 50
+"""A run older than so many others is not looked at: it is hardly alive."""
+
+
+@dataclass
+class QueueRead(Message):
+    """The queue, what holds the devices, and whether the runner lives."""
+
+    entries: tuple[Entry, ...] = ()
+    holders: dict[str, RunFolder] = field(default_factory=dict)
+    lives: bool = False
+    mark: WorkerMark | None = None
+    last_logged: str = ""
+    problem: str = ""
+    """Why the queue cannot be read; empty where it can."""
+    num_edits: int = 0
+    """How many edits had been made by then."""
+
+
+@dataclass
+class QueueEdited(Message):
+    """What became of an edit, in words; `is_done` says whether it is as the user wished."""
+
+    said: str
+    is_done: bool = True
+
+
+class QueueDesk:
+    """Takes edits at any time from any thread; `work` makes them."""
+
+    def __init__(self, runs_dir: Path, post: Callable[[Message], object]) -> None:
+        self._runs_dir, self._post = runs_dir, post
+        self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._is_shown = True
+        self._num_edits = 0
+        self.num_asked = 0
+        self.removed: list[tuple[Entry, int]] = []
+        """What was taken out and its place, the last one last."""
+
+    def work(self) -> None:
+        """Read now, every two seconds while shown, and after each edit; until `close`."""
+        while not self._stop.is_set():
+            self._wake.clear()
+            self._make_edits()
+            if self._is_shown:
+                self._post(self._read())
+            self._wake.wait(_LOOK_EVERY_S if self._is_shown else None)
+
+    def show(self, is_shown: bool) -> None:
+        """Read at once and from now on, or rest."""
+        self._is_shown = is_shown
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the thread at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def remove(self, entry: Entry, place: int) -> None:
+        """Ask for an entry to be taken out; `place` is where it was shown, from 0."""
+
+        def edit() -> QueueEdited:
+            if not queue.remove(self._runs_dir, entry.id):
+                return QueueEdited(f"{queued.described(entry)} was started or taken out just before.", is_done=False)
+            self.removed.append((entry, place))
+            return QueueEdited(f"Taken out: {queued.described(entry)}. Press u to put it back.")
+
+        self._ask(edit)
+
+    def put_back(self) -> None:
+        """Ask for what was taken out last to be put back in its place."""
+
+        def edit() -> QueueEdited:
+            if not self.removed:
+                return QueueEdited("Nothing to put back.", is_done=False)
+            entry, place = self.removed[-1]
+            queue.put_back(self._runs_dir, entry, place)
+            self.removed.pop()
+            return QueueEdited(f"Put back: {queued.described(entry)}.")
+
+        self._ask(edit)
+
+    def move(self, entry: Entry, places: int) -> None:
+        """Ask for an entry to be moved; says nothing where that worked, because it is seen."""
+
+        def edit() -> QueueEdited | None:
+            queue.move(self._runs_dir, entry.id, places)
+            return None
+
+        self._ask(edit)
+
+    def start_runner(self) -> None:
+        """Ask for a runner, where none lives."""
+
+        def edit() -> QueueEdited:
+            queue.start_runner(self._runs_dir)
+            return QueueEdited("The runner is started.")
+
+        self._ask(edit)
+
+    def _ask(self, edit: Callable[[], QueueEdited | None]) -> None:
+        self.num_asked += 1
+        self._asked.put(edit)
+        self._wake.set()
+
+    def _make_edits(self) -> None:
+        while not self._asked.empty():
+            edit = self._asked.get()
+            try:
+                edited = edit()
+            except CifartuiError as error:
+                edited = QueueEdited(str(error), is_done=False)
+            self._num_edits += 1
+            if edited is not None:
+                self._post(edited)
+
+    def _read(self) -> QueueRead:
+        num_edits = self._num_edits
+        try:
+            return QueueRead(
+                queue.entries(self._runs_dir),
+                queue.holders(list_runs(self._runs_dir)[:_RUNS_LOOKED_AT]),
+                queue.runner_lives(self._runs_dir),
+                queue_process.runner_mark(self._runs_dir),
+                queue_process.last_logged(self._runs_dir),
+                num_edits=num_edits,
+            )
+        except CifartuiError as error:
+            return QueueRead(problem=str(error), num_edits=num_edits)

@@ -1,0 +1,82 @@
+"""The queue as rows and in words, the same for the screen and the command line. Knows no widgets, reads no files."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from engine.runs.folder import RunFolder, WorkerMark
+from engine.runs.queue import Entry
+from presets.problems import printable
+from tui import format as fmt
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """An entry of the queue and what it waits for."""
+
+    number: int
+    """Its place, from 1."""
+    id: str
+    preset_name: str
+    overrides: tuple[str, ...]
+    seed: int
+    device: str
+    data_dir: str | None
+    state: str
+    """"next", "waits for RUN" or "after NUMBER"."""
+    waits_for: str | None
+    """Id of the run that holds the device."""
+
+
+def rows_of(entries: Sequence[Entry], holders: Mapping[str, RunFolder]) -> list[Row]:
+    """Return a row an entry; `holders` are the living runs by the device they were asked for."""
+    ahead: dict[str, int] = {}
+    rows = []
+    for number, entry in enumerate(entries, 1):
+        holder = holders.get(entry.device)
+        if entry.device in ahead:
+            state = f"after {ahead[entry.device]}"
+        else:
+            state = f"waits for {fmt.short_id(holder.id)}" if holder is not None else "next"
+        ahead[entry.device] = number
+        rows.append(
+            Row(
+                number=number,
+                id=entry.id,
+                preset_name=entry.preset_name,
+                overrides=entry.overrides,
+                seed=entry.seed,
+                device=entry.device,
+                data_dir=entry.data_dir,
+                state=state,
+                waits_for=holder.id if holder is not None else None,
+            )
+        )
+    return rows
+
+
+def name(row: Row | Entry) -> str:
+    """Return the preset's name as any terminal can show it."""
+    return printable(row.preset_name)
+
+
+def changes(row: Row | Entry) -> str:
+    """Return what is not as the preset has it, in a few words; nothing where all is."""
+    seed = [f"seed {row.seed}"] if row.seed else []
+    return printable(" ".join([*row.overrides, *seed]), longest=500)
+
+
+def described(entry: Entry) -> str:
+    """Return an entry in a sentence: its preset and, in brackets, what is changed."""
+    changed = changes(entry)
+    return name(entry) + (f" ({changed})" if changed else "")
+
+
+def runner(lives: bool, mark: WorkerMark | None) -> str:
+    """Return who starts what waits, in a few words."""
+    if not lives:
+        return "no runner is alive"
+    who = f" (process {mark.pid} on {printable(mark.host)})" if mark is not None else ""
+    return f"the runner is at work{who}"
+
+
+NO_RUNNER = "Nothing here is started while no runner is alive (was the machine restarted?)."

@@ -1,0 +1,278 @@
+"""The queue: what is training now, what is trained next, and whether somebody is there to start it."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from engine.runs.folder import RunFolder
+from engine.runs.queue import Entry
+from tui import queued, words
+from tui.follow import RunLister, RunsListed, keep_listing
+from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
+from tui.summary import Summary
+from tui.widgets.fields import left_and_right
+from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of
+from tui.widgets.quiet import Quiet
+from tui.widgets.too_small import TooSmall
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+
+_LOOK_EVERY_S = 2.0
+
+
+class QueueScreen(Screen[None]):
+    """A line an entry, in the order in which they are started. Edits show at once and are made in a thread."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "attach", "watch", id="queue.attach", key_display="enter"),
+        Binding("d", "remove", "take out", id="queue.remove"),
+        Binding("delete", "remove", "take out", id="queue.remove", show=False),
+        Binding("u", "put_back", "put back", id="queue.put_back"),
+        Binding("K", "move(-1)", "earlier", id="queue.earlier"),
+        Binding("shift+up", "move(-1)", "earlier", id="queue.earlier", show=False),
+        Binding("J", "move(1)", "later", id="queue.later"),
+        Binding("shift+down", "move(1)", "later", id="queue.later", show=False),
+        Binding("r", "start_runner", "start runner", id="queue.start_runner"),
+        Binding("escape", "back", "back", id="queue.back"),
+    ]
+    app: "CifartuiApp"
+
+    def __init__(self, runs_dir: Path) -> None:
+        """Show the queue of `runs_dir`, which need not exist."""
+        super().__init__()
+        self._desk = QueueDesk(runs_dir, self._post)
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._is_asleep = False
+        self._live: tuple[Summary, ...] = ()
+        self._edited: QueueEdited | None = None
+        self.read: QueueRead | None = None
+        """The queue as it was read last, with the edits since; None before the first time."""
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield Quiet(id="top")
+            yield Quiet(id="now")
+            with Vertical(id="waiting"):
+                yield Quiet(id="nothing")
+                yield Quiet(id="columns")
+                yield EntryList(id="entries", compact=True)
+            yield Quiet(id="footnote")
+            yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Read the queue and the runs in threads."""
+        self.query_one("#now").border_title = "training now"
+        self.query_one("#waiting").border_title = "waiting"
+        self.query_one(EntryList).focus()
+        self._keep_desk()
+        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
+        self._show()
+
+    def on_unmount(self) -> None:
+        """Let the threads end at once; an edit that was asked for is still made."""
+        self._desk.close()
+        self._stop.set()
+        self._wake.set()
+
+    def on_screen_resume(self) -> None:
+        """Look again at once."""
+        self._is_asleep = False
+        self._desk.show(True)
+        self._wake.set()
+
+    def on_screen_suspend(self) -> None:
+        """Rest while another screen is above."""
+        self._is_asleep = True
+        self._desk.show(False)
+
+    @work(thread=True)
+    def _keep_desk(self) -> None:
+        self._desk.work()
+
+    @work(thread=True)
+    def _list_runs(self, lister: RunLister) -> None:
+        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
+
+    def _post(self, message: Message) -> None:
+        if not self._is_asleep:
+            self.post_message(message)
+
+    # --- what is heard -----------------------------------------------------------------------------
+
+    def on_queue_read(self, event: QueueRead) -> None:
+        """Show the queue, unless it was read before the last edit: then another reading is on its way."""
+        if event.num_edits == self._desk.num_asked:
+            self.read = event
+            self._show()
+
+    def on_queue_edited(self, event: QueueEdited) -> None:
+        """Say what became of an edit."""
+        self._edited = event
+        self._show()
+
+    def on_runs_listed(self, event: RunsListed) -> None:
+        """Show what is training."""
+        self._live = tuple(run for run in event.runs if words.is_live(run.status))
+        self._show()
+
+    def on_resize(self) -> None:
+        """Set the columns anew."""
+        self.call_after_refresh(self._show)
+
+    # --- what is shown -----------------------------------------------------------------------------
+
+    @property
+    def _entries(self) -> tuple[Entry, ...]:
+        return self.read.entries if self.read is not None else ()
+
+    def _show(self) -> None:
+        top = self.query_one("#top", Quiet)
+        width = max(40, top.content_size.width)
+        top.tell(_title(self.read, width))
+        self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.surroundings.now(), width))
+        rows = queued.rows_of(self._entries, self.read.holders if self.read is not None else {})
+        listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
+        listing.display = columns.display = bool(rows)
+        nothing.display = not rows
+        if rows:
+            widths = widths_of(rows, width)
+            self.query_one("#columns", Quiet).tell(heading(widths))
+            listing.show(rows, widths)
+        else:
+            self.query_one("#nothing", Quiet).tell(_nothing(self.read))
+        self._show_footnote()
+        self.refresh_bindings()
+
+    def _show_footnote(self) -> None:
+        listing, index = self.query_one(EntryList), self._chosen()
+        cut = self._entries[index] if index is not None and listing.is_cut else None
+        footnote = self.query_one("#footnote", Quiet)
+        said = _footnote(self.read, self._edited, cut)
+        footnote.display = bool(said)
+        footnote.tell(said)
+
+    def on_option_list_option_highlighted(self) -> None:
+        """Spell the entry under the cursor out where its line is cut."""
+        self._show_footnote()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer only the keys that have something to act on."""
+        if action in {"remove", "move"}:
+            return bool(self._entries)
+        if action == "put_back":
+            return bool(self._desk.removed)
+        if action == "attach":
+            return bool(self._live)
+        if action == "start_runner":
+            return self.read is not None and bool(self._entries) and not self.read.lives
+        return True
+
+    # --- keys --------------------------------------------------------------------------------------
+
+    def _chosen(self) -> int | None:
+        """Return which entry the cursor is on."""
+        chosen = self.query_one(EntryList).chosen()
+        return next((index for index, entry in enumerate(self._entries) if entry.id == chosen), None)
+
+    def action_remove(self) -> None:
+        """Take the entry under the cursor out; the one after it is under the cursor then."""
+        index = self._chosen()
+        if index is not None:
+            self._desk.remove(self._entries[index], index)
+            self._show_entries([*self._entries[:index], *self._entries[index + 1 :]])
+
+    def action_move(self, places: int) -> None:
+        """Move the entry under the cursor, and the cursor with it."""
+        index = self._chosen()
+        if index is not None and 0 <= index + places < len(self._entries):
+            self._desk.move(self._entries[index], places)
+            wanted = list(self._entries)
+            wanted.insert(index + places, wanted.pop(index))
+            self._show_entries(wanted)
+
+    def _show_entries(self, wanted: Sequence[Entry]) -> None:
+        """Show an edit before it is made: the next reading brings the truth."""
+        assert self.read is not None, "there were entries"
+        self.read.entries = tuple(wanted)
+        self._show()
+
+    def action_put_back(self) -> None:
+        """Put back what was taken out last."""
+        self._desk.put_back()
+
+    def action_start_runner(self) -> None:
+        """Start the runner."""
+        self._desk.start_runner()
+
+    def action_attach(self) -> None:
+        """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
+        index = self._chosen()
+        run = (
+            self.read.holders.get(self._entries[index].device) if self.read is not None and index is not None else None
+        )
+        if run is None and self._live:
+            run = RunFolder(self.app.runs_dir / self._live[0].id)
+        if run is not None:
+            self.app.open_monitor(run)
+
+    def action_back(self) -> None:
+        """Go back."""
+        self.dismiss(None)
+
+
+def _title(read: QueueRead | None, width: int) -> Text:
+    num_waiting = len(read.entries) if read is not None else 0
+    said = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
+    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
+    right = Text()
+    if read is not None and read.lives:
+        right = Text(queued.runner(read.lives, read.mark), TONES["good"])
+    elif num_waiting:
+        right = Text(queued.runner(False, None), TONES["bad"])
+    return left_and_right(left, right, width)
+
+
+def _nothing(read: QueueRead | None) -> Text:
+    if read is None:
+        return Text("Reading …", MUTED)
+    if read.problem:
+        return Text(read.problem, TONES["bad"])
+    return Text.assemble(
+        ("Nothing waits to be trained.\n\n", TEXT),
+        ("Presets get here from Home: mark them with ", MUTED),
+        ("Space", TRAIN),
+        (", then press ", MUTED),
+        ("Enter", TRAIN),
+        (". On every device they are trained one after another.\n", MUTED),
+        ("From the command line: ", MUTED),
+        ("cifartui queue add demo basenet", TEXT),
+        ("\n\nThe queue needs neither the dashboard nor the terminal: leave, and it goes on.", MUTED),
+    )
+
+
+def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | None) -> Text:
+    """Return what there is to know: of the entry under the cursor where its line is cut, the last edit, the runner."""
+    lines = []
+    if cut is not None:
+        lines.append(Text(queued.described(cut), TEXT))
+    if edited is not None:
+        lines.append(Text(edited.said, TEXT if edited.is_done else TONES["warn"]))
+    if read is not None and read.entries and not read.lives:
+        lines.append(Text(f"{queued.NO_RUNNER} Press r to start one.", TONES["bad"]))
+    if read is not None and read.last_logged:
+        lines.append(Text(f"queue.log: {read.last_logged}", MUTED))
+    return Text("\n").join(lines)
