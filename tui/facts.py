@@ -8,7 +8,7 @@ anything else is asked of a process that may import torch, which takes seconds. 
 import hashlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -154,26 +154,42 @@ def known(preset: Preset, data_dir: str | None, shipped_facts: Mapping[str, Fact
         return None  # never computed, or damaged: computed (again)
 
 
-def compute(preset: Preset, data_dir: str | None, stop: threading.Event | None = None) -> Facts:
+def compute(preset: Preset, data_dir: str | None) -> Facts:
     """Return the facts of a preset, asked of a process with torch; takes seconds, and fills the cache.
-
-    Args:
-        preset: any valid one.
-        data_dir: searched first for class folders, which are counted.
-        stop: asks at the lowest priority, and gives up once this is set.
 
     Raises:
         CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    classes, _ = num_classes(preset, data_dir)
-    (found,) = ask_many([(preset, classes)], stop)
+    (found,) = compute_all([preset], data_dir)
     if isinstance(found, str):
         raise CifartuiError(found)
-    _keep(key_of(preset, classes), found)
     return found
 
 
-def ask_many(wanted: list[tuple[Preset, int]], stop: threading.Event | None = None) -> list[Facts | str]:
+def compute_all(
+    presets: Sequence[Preset], data_dir: str | None, stop: threading.Event | None = None
+) -> list[Facts | str]:
+    """Return the facts of presets, or why there are none, all asked of one process; fills the cache.
+
+    Args:
+        presets: any valid ones.
+        data_dir: searched first for class folders, which are counted.
+        stop: asks at the lowest priority, and gives up once this is set.
+
+    Raises:
+        CifartuiError: the process failed, or was stopped.
+    """
+    wanted = [(preset, num_classes(preset, data_dir)[0]) for preset in presets]
+    keys = [key_of(*each) for each in wanted]
+    each_once = dict(zip(keys, wanted, strict=True))
+    found = dict(zip(each_once, ask_many(list(each_once.values()), stop), strict=True))
+    for key, answer in found.items():
+        if isinstance(answer, Facts):
+            _keep(key, answer)
+    return [found[key] for key in keys]
+
+
+def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[Facts | str]:
     """Return the facts of several presets, or why there are none, asked of one process."""
     from tui.commandline.torch_process import ask
 

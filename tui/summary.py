@@ -1,6 +1,5 @@
 """A run in a few plain values, for lists, `show` and JSON. Reads a run's journal once; draws nothing."""
 
-import statistics
 import time
 
 from msgspec import Struct
@@ -20,16 +19,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     status: Status
     reason: str
     created: float
-    host: str
+    host: str = ""
     seed: int
     data: str
     device: str
     epoch: int
     epochs: int
     global_step: int
-    seconds_per_epoch: float | None
+    seconds_per_epoch: float | None = None
     """Median of the whole epochs, validation included."""
-    seconds: float | None
+    seconds: float | None = None
     """From the worker's first word to its last one so far, pauses and interruptions included."""
     train_loss: float | None
     val_loss: float | None
@@ -84,7 +83,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
 
 
 def _median(values: list[float]) -> float | None:
-    return statistics.median(values) if values else None
+    return sorted(values)[len(values) // 2] if values else None
 
 
 def _seconds(state: RunState) -> float | None:

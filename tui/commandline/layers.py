@@ -74,12 +74,7 @@ def _precision(preset: Preset) -> str:
 
 
 def _row(layer: Layer) -> str:
-    size = _change(layer.in_size, layer.out_size)
-    channels = _change(layer.in_channels, layer.out_channels)
+    size = fmt.change(layer.in_size, layer.out_size)
+    channels = fmt.change(layer.in_channels, layer.out_channels)
     parameters = fmt.count(layer.num_parameters) if layer.num_parameters else ""
     return f"{layer.number:>4}  {layer.kind:<22}{layer.kernel or '':>7}{size:>12}{channels:>16}{parameters:>14}"
-
-
-def _change(before: int | None, after: int | None) -> str:
-    """Return "32→16"; empty for vectors."""
-    return f"{before}→{after or 1}" if before else f"{after}" if after else ""

@@ -1,7 +1,7 @@
 """Home: what can be trained, what the machine has, and what was trained lately."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,23 +9,28 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Footer, Input, OptionList
 
 from engine.runs.folder import RunFolder
 from presets.errors import CifartuiError
-from tui import words
+from presets.schema import Data, Preset
+from tui import room, words
+from tui.earlier import earlier
+from tui.facts import Facts
 from tui.follow import RunLister, RunsListed, keep_listing
+from tui.inquiry import Found, look_up
+from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
-from tui.screens.panels import StartPanel
 from tui.summary import Summary
-from tui.surroundings import GpuReadings
-from tui.widgets import describe
+from tui.surroundings import GpuReadings, Queued
+from tui.widgets import describe, home_rows
 from tui.widgets.devices import gpus_now
 from tui.widgets.fields import left_and_right
 from tui.widgets.lists import PresetList, RunList
+from tui.widgets.preset_pane import PresetPane
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
 
@@ -36,21 +41,30 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 2.0
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
+_DEMO = "demo"
 
 
-class GpusRead(Message):
-    """A reading of the GPUs."""
+class MachineRead(Message):
+    """A reading of the GPUs, and of the queue."""
 
-    def __init__(self, readings: GpuReadings) -> None:
-        self.readings = readings
+    def __init__(self, readings: GpuReadings, queued: Queued) -> None:
+        self.readings, self.queued = readings, queued
         super().__init__()
 
 
 class DataLocated(Message):
-    """Whether a preset's data is there."""
+    """Whether a preset's data is there; without a name, whether CIFAR-100 is."""
 
-    def __init__(self, name: str, status: Text) -> None:
-        self.name, self.status = name, status
+    def __init__(self, name: str, status: Text, is_found: bool) -> None:
+        self.name, self.status, self.is_found = name, status, is_found
+        super().__init__()
+
+
+class FactsFound(Message):
+    """Facts by the name of their preset, or why there are none."""
+
+    def __init__(self, found: dict[str, Facts | str]) -> None:
+        self.found = found
         super().__init__()
 
 
@@ -58,22 +72,40 @@ class Home(Screen[None]):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/"),
-        Binding("tab", "swap", "presets / runs", key_display="tab"),
-        Binding("a", "attach", "attach"),
-        Binding("t", "ablation", "ablation"),
-        Binding("escape", "clear_filter", "Back", show=False),
-    ]
+        Binding("slash", "filter", "filter", key_display="/", id="home.filter",
+                tooltip="filter the presets by words of their name, title or group"),
+        Binding("l", "layers", "layers", id="home.layers", tooltip="the layer table, or back to the description"),
+        Binding("pageup", "page(-1)", "Description up", show=False, id="home.page_up"),
+        Binding("pagedown", "page(1)", "Description down", show=False, id="home.page_down",
+                tooltip="scroll the description or the layer table"),
+        Binding("tab", "swap", "presets / runs", key_display="tab", show=False, id="home.swap",
+                tooltip="move between presets and recent runs"),
+        Binding("d", "demo", "demo", show=False, id="home.demo",
+                tooltip="start demo at once: images that the program generates, no data, no GPU needed"),
+        Binding("a", "attach", "attach", id="home.attach", tooltip="open the newest run that is alive"),
+        Binding("r", "runs", "runs", id="home.runs", tooltip="all runs"),
+        Binding("Q", "queue", "queue", show=False, id="home.queue", tooltip="the queue: what is trained next"),
+        Binding("t", "ablation", "ablation", id="home.ablation", tooltip="the ablation's table"),
+        Binding("down", "leave_filter", "To the list", show=False, id="home.leave_filter"),
+        Binding("escape", "back", "Back", show=False, id="home.back",
+                tooltip="close the layers, show all presets again, take all marks away"),
+    ]  # fmt: skip
     app: "CifartuiApp"
 
     def __init__(self) -> None:
         super().__init__()
         self._presets: dict[str, Listed] = {}
         self._data_status: dict[str, Text] = {}
+        self._facts: dict[str, Facts | str] = {}
         self.runs: tuple[Summary, ...] = ()
-        self._num_runs = 0
-        self._stop, self._wake = threading.Event(), threading.Event()
+        self._num_runs: int | None = None
+        self._stop, self._wake, self._withdraw = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
+        self._queued = Queued()
+        self._has_cifar: bool | None = None
+        self._knows, self._asked_about = False, ""
+        self._described: tuple[object, ...] = ()
+        self._is_starting = False
         self._is_asleep = False
 
     def compose(self) -> ComposeResult:
@@ -83,10 +115,13 @@ class Home(Screen[None]):
             yield Quiet(id="top")
             with Horizontal(id="choice"):
                 with Vertical(id="left"):
-                    yield Input(placeholder="filter", id="filter", compact=True)
-                    yield PresetList(id="presets", compact=True)
-                with VerticalScroll(id="right", can_focus=False):
-                    yield Static(id="description")
+                    with Horizontal(id="filter-row"):
+                        yield Input(placeholder="filter", id="filter", compact=True)
+                        yield Quiet(id="matches")
+                    yield PresetList(id="presets", sign="*" if self.app.plain_characters else "✓")
+                    yield Quiet(id="marks")
+                yield PresetPane(id="about")
+            yield Quiet(id="queue")
             yield Quiet(id="gpus")
             with Vertical(id="recent"):
                 yield Quiet(id="no-runs")
@@ -94,8 +129,9 @@ class Home(Screen[None]):
             yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Show the presets now; look for runs and GPUs in threads."""
-        self.query_one("#filter").display = False
+        """Show the presets now; everything else is looked for in threads, once they can be seen."""
+        for hidden in ("#filter-row", "#marks", "#queue"):
+            self.query_one(hidden).display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.surroundings.presets()
@@ -103,26 +139,44 @@ class Home(Screen[None]):
         self.query_one(PresetList).show(listed, "")
         self.query_one(PresetList).focus()
         self._show_runs()
+        self.call_after_refresh(self._look_around)
+
+    def _look_around(self) -> None:
         self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
-        self._read_gpus(self.app.surroundings.gpu_reader)
+        self._watch_machine(self.app.surroundings.gpu_reader)
+        self._know_all()
+        self._locate_cifar()
 
     def on_unmount(self) -> None:
         """Let the threads end at once."""
-        self._stop.set()
-        self._wake.set()
+        for event in (self._stop, self._wake, self._withdraw):
+            event.set()
 
     def on_screen_resume(self) -> None:
         """Look at the runs again: one may just have been started."""
-        self._is_asleep = False
+        was_asleep, self._is_asleep = self._is_asleep, False
         self._wake.set()
+        if was_asleep:
+            self._describe_again()
 
     def on_screen_suspend(self) -> None:
         """Hear nothing while another screen is above: each message here would make Textual paint that one anew."""
         self._is_asleep = True
 
     def _post(self, message: Message) -> None:
-        if isinstance(message, RunsListed):  # the palette offers the runs on every screen
-            self.runs, self._num_runs = message.runs, message.num_all
+        """Keep what a thread found, which other screens ask for too, and show it if this one is in sight."""
+        match message:
+            case RunsListed():
+                self.runs, self._num_runs = message.runs, message.num_all
+            case MachineRead():
+                self._readings, self._queued = message.readings, message.queued
+            case DataLocated() if message.name:
+                self._data_status[message.name] = message.status
+            case DataLocated():
+                self._has_cifar = message.is_found
+            case FactsFound():
+                self._facts |= message.found
+                self._knows = True
         if not self._is_asleep:
             self.post_message(message)
 
@@ -135,7 +189,8 @@ class Home(Screen[None]):
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
         host = Text.assemble(("on ", MUTED), (self.app.surroundings.host, TEXT))
         top.tell(left_and_right(name, host, max(40, top.content_size.width)))
-        self._show_gpus()
+        self.query_one(PresetPane).show_layers()
+        self._show_machine()
         self._show_runs()
 
     # --- presets ---------------------------------------------------------------------------------
@@ -145,55 +200,134 @@ class Home(Screen[None]):
         if event.option_list.id == "presets" and event.option.id is not None:
             self._describe(event.option.id)
 
+    def _describe_again(self) -> None:
+        name = self.query_one(PresetList).chosen()
+        if name is not None:
+            self._describe(name)
+
     def _describe(self, name: str) -> None:
-        listed = self._presets[name]
-        pane = self.query_one("#description", Static)
+        listed, pane = self._presets[name], self.query_one(PresetPane)
         if listed.preset is None:
-            pane.update(describe.problem(name, str(listed.path), listed.problem))
+            self._described = ()
+            pane.show(name, describe.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
             return
-        status = self._data_status.get(name)
-        pane.update(describe.description(listed.preset, status or Text("looking for the data …", MUTED)))
+        status, found = self._data_status.get(name), self._facts.get(name)
         if status is None:
             self._locate(name)
+        if found is None and self._knows:
+            self._know(name, listed.preset)
+        memory, told = self._memory(listed.preset, found), earlier(self.runs, name, self.app.surroundings.host)
+        if self._described == (name, status, found, memory, told):
+            return  # a new reading that says the same is no reason to paint
+        self._described = (name, status, found, memory, told)
+        where = status or Text("looking for the data …", MUTED)
+        pane.show(name, describe.description(listed.preset, where, describe.size(found), memory, told), found)
+
+    def _memory(self, preset: Preset, found: Facts | str | None) -> Text:
+        if not isinstance(found, Facts):
+            return Text("")
+        said, tone = room.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
+        return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
     def _locate(self, name: str) -> None:
         preset = self._presets[name].preset
         assert preset is not None, "a broken preset is not located"
+        self._post(self._located(name, preset.data))
+
+    @work(thread=True)
+    def _locate_cifar(self) -> None:
+        self._post(self._located("", Data(dataset="cifar100")))
+
+    def _located(self, name: str, data: Data) -> DataLocated:
         try:
-            found = self.app.surroundings.locate(preset.data, self.app.data_dir)
+            found = self.app.surroundings.locate(data, self.app.data_dir)
         except CifartuiError as error:
-            self.post_message(DataLocated(name, Text(str(error), TONES["bad"])))
-            return
+            return DataLocated(name, Text(str(error), TONES["bad"]), False)
         color = TONES["warn"] if found.advice else TONES["good"]
-        self.post_message(DataLocated(name, Text(f"{found.text} {found.advice}".strip(), color)))
+        return DataLocated(name, Text(f"{found.text} {found.advice}".strip(), color), found.kind != "absent")
 
     def on_data_located(self, event: DataLocated) -> None:
         """Say whether the data is there, if that preset is still the one described."""
-        self._data_status[event.name] = event.status
-        if self.query_one(PresetList).chosen() == event.name:
+        if not event.name:
+            self._show_runs()
+        elif self.query_one(PresetList).chosen() == event.name:
             self._describe(event.name)
+
+    @work(thread=True)
+    def _know_all(self) -> None:
+        usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
+        found = self.app.surroundings.known_facts(list(usable.values()), self.app.data_dir)
+        self._post(FactsFound({name: each for name, each in zip(usable, found, strict=True) if each is not None}))
+
+    def _know(self, name: str, preset: Preset) -> None:
+        """Ask for the facts of one preset; an earlier question that has no answer yet is withdrawn."""
+        if name == self._asked_about:
+            return
+        self._withdraw.set()
+        self._asked_about, self._withdraw = name, threading.Event()
+        self._compute(name, preset, self._withdraw)
+
+    @work(thread=True, group="facts")
+    def _compute(self, name: str, preset: Preset, stop: threading.Event) -> None:
+        def tell(found: Found) -> None:
+            if found[0] is not None:
+                self._post(FactsFound({name: found[0]}))
+
+        look_up([preset], self.app.data_dir, self.app.surroundings, stop, tell)
+
+    def on_facts_found(self) -> None:
+        """Describe the preset under the cursor with what is known now."""
+        self._describe_again()
+
+    def action_layers(self) -> None:
+        """Show the layer table in place of the description, or the description again; on wide screens hide it."""
+        self.toggle_class("-layers")
+        self.call_after_refresh(self.query_one(PresetPane).show_layers)
+
+    def action_page(self, direction: int) -> None:
+        """Scroll the description."""
+        self.query_one(PresetPane).page(direction)
 
     def action_filter(self) -> None:
         """Open the filter."""
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.focus()
+        self.query_one("#filter-row").display = True
+        self.query_one("#filter", Input).focus()
+        self._filter(self.query_one("#filter", Input).value)
 
-    def action_clear_filter(self) -> None:
-        """Close the filter and show every preset."""
-        field = self.query_one("#filter", Input)
-        field.value = ""
-        field.display = False
+    def action_leave_filter(self) -> None:
+        """Go from the filter to what it found."""
         self.query_one(PresetList).focus()
+
+    def action_back(self) -> None:
+        """Undo the last thing that changed the view: the layers, the filter, the marks."""
+        field, presets = self.query_one("#filter", Input), self.query_one(PresetList)
+        if self.query_one("#filter-row").display:
+            field.value = ""
+            self.query_one("#filter-row").display = False
+            presets.focus()
+        elif self.has_class("-layers"):
+            self.action_layers()
+        elif presets.marked:
+            presets.unmark()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter as typed."""
-        self.query_one(PresetList).show(list(self._presets.values()), event.value)
+        self._filter(event.value)
+
+    def _filter(self, wanted: str) -> None:
+        num_found = self.query_one(PresetList).show(list(self._presets.values()), wanted)
+        self.query_one("#matches", Quiet).tell(home_rows.matches(num_found, len(self._presets)))
 
     def on_input_submitted(self) -> None:
         """Go from the filter to what it found."""
-        self.query_one(PresetList).focus()
+        self.action_leave_filter()
+
+    def on_preset_list_marked(self) -> None:
+        """Say how many are marked, and what Enter does with them."""
+        row, num_marked = self.query_one("#marks", Quiet), len(self.query_one(PresetList).marked)
+        row.display = num_marked > 0
+        row.tell(home_rows.marks(num_marked))
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -204,6 +338,7 @@ class Home(Screen[None]):
     def on_runs_listed(self) -> None:
         """Show the runs found."""
         self._show_runs()
+        self._describe_again()
 
     def _show_runs(self) -> None:
         listing, empty = self.query_one(RunList), self.query_one("#no-runs", Quiet)
@@ -211,8 +346,9 @@ class Home(Screen[None]):
         if self.runs:
             listing.show(self.runs, self.app.surroundings.now())
         else:
-            empty.tell(Text("No runs yet. Press Enter to start the highlighted preset; demo needs no data.", MUTED))
-        more = self._num_runs - len(self.runs)
+            has_gpu = None if self._readings is None else bool(self._readings.gpus)
+            empty.tell(home_rows.no_runs(self._num_runs, self._has_cifar, has_gpu))
+        more = (self._num_runs or 0) - len(self.runs)
         self.query_one("#recent").border_title = f"recent runs (and {more} older)" if more > 0 else "recent runs"
 
     def action_attach(self) -> None:
@@ -223,72 +359,119 @@ class Home(Screen[None]):
             return
         self.app.open_monitor(RunFolder(Path(live.path)))
 
+    def action_runs(self) -> None:
+        """Show all runs."""
+        self.app.open_runs()  # type: ignore[attr-defined,unused-ignore]
+
+    def action_queue(self) -> None:
+        """Show the queue."""
+        self.app.open_queue()  # type: ignore[attr-defined,unused-ignore]
+
     def action_ablation(self) -> None:
         """Show the ablation's table; a step chosen there that was not run yet can be started here."""
         from tui.screens.ablation import AblationScreen
 
         def answered(name: str | None) -> None:
             if name is not None:
-                self._ask_to_start(name)
+                self._ask_to_start([name])
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
-    # --- GPUs ------------------------------------------------------------------------------------
+    # --- the machine and its queue ---------------------------------------------------------------
 
     @work(thread=True)
-    def _read_gpus(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
+    def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
         read = make_reader()
         while not self._stop.is_set():
-            self._post(GpusRead(read()))
+            self._post(MachineRead(read(), self.app.surroundings.queued(self.app.runs_dir)))
             self._stop.wait(_LOOK_EVERY_S)
 
-    def on_gpus_read(self, event: GpusRead) -> None:
+    def on_machine_read(self, event: MachineRead) -> None:
         """Show the reading."""
-        self._readings = event.readings
-        self._show_gpus()
+        self._show_machine()
+        self._show_runs()
+        self._describe_again()
 
-    def _show_gpus(self) -> None:
-        pane = self.query_one("#gpus", Quiet)
+    def _show_machine(self) -> None:
+        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue", Quiet)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
+        said = home_rows.queue(self._queued)
+        queue.display = bool(said)
+        queue.tell(said)
 
     # --- starting --------------------------------------------------------------------------------
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Start the preset, or open the run, under the cursor."""
+        """Start the preset, queue the marked ones, or open the run under the cursor."""
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
             self.app.open_monitor(RunFolder(self.app.runs_dir / event.option.id))
+            return
+        marked = self.query_one(PresetList).marked
+        if marked:
+            self._ask_to_queue(marked)
         else:
-            self._ask_to_start(event.option.id)
+            self._ask_to_start([event.option.id])
 
     def action_open(self) -> None:
         """Start the highlighted preset (from the palette, or where no list has the focus)."""
         name = self.query_one(PresetList).chosen()
         if name is not None:
-            self._ask_to_start(name)
+            self._ask_to_start([name])
 
-    def _ask_to_start(self, name: str) -> None:
-        if self._presets[name].preset is None:
+    def action_demo(self) -> None:
+        """Start demo as it is."""
+        if _DEMO not in self._presets:
+            self.notify("There is no preset called demo here.", severity="warning")
+        elif not self._is_starting:  # the key pressed again on a slow line means the same run
+            self.notify("Starting demo …")
+            self._start(_DEMO, Order())
+
+    def _ask_to_start(self, names: Sequence[str]) -> None:
+        if self._presets[names[0]].preset is None:
             self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
             return
+        self._ask(names, lambda order: self._start(names[0], order), to_queue=False)
 
-        def answered(overrides: list[str] | None) -> None:
-            if overrides is not None:
-                self._start(name, overrides)
+    def _ask_to_queue(self, names: Sequence[str]) -> None:
+        self._ask(names, lambda order: self._enqueue(names, order), to_queue=True)
 
-        self.app.push_screen(StartPanel(name, self.app.surroundings.load), answered)
+    def _ask(self, names: Sequence[str], act: Callable[[Order], object], *, to_queue: bool) -> None:
+        from tui.screens.start_panel import StartPanel
+
+        def answered(order: Order | None) -> None:
+            if order is not None:
+                act(order)
+
+        self.app.push_screen(StartPanel(names, lambda: self._readings, to_queue=to_queue), answered)
 
     @work(thread=True, group="start")
-    def _start(self, name: str, overrides: list[str]) -> None:
-        from tui.start import start_run
-
+    def _start(self, name: str, order: Order) -> None:
+        self._is_starting = True
         try:
-            run = start_run(self.app.runs_dir, name, overrides, data_dir=self.app.data_dir)
+            run = self.app.surroundings.start(self.app.runs_dir, name, order, self.app.data_dir)
         except CifartuiError as error:
             self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
             return
+        finally:
+            self._is_starting = False
         self.app.call_from_thread(self.app.open_monitor, run)
+
+    @work(thread=True, group="start")
+    def _enqueue(self, names: Sequence[str], order: Order) -> None:
+        try:
+            self.app.surroundings.enqueue(self.app.runs_dir, names, order, self.app.data_dir)
+        except CifartuiError as error:
+            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
+            return
+        self._queued = self.app.surroundings.queued(self.app.runs_dir)
+        self.app.call_from_thread(self._tell_queued, len(names))
+
+    def _tell_queued(self, num_queued: int) -> None:
+        self.query_one(PresetList).unmark()
+        self._show_machine()
+        self.notify(f"Queued {home_rows.presets(num_queued)}. They are trained one after another; Q shows the queue.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

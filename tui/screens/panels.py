@@ -1,7 +1,6 @@
 """The small panels that open above a screen: start a preset, confirm an abort, help."""
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -9,70 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
-from presets.errors import CifartuiError
-from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TONES, TRAIN
-from tui.widgets import describe
 from tui.widgets.fields import table
-
-
-class StartPanel(ModalScreen[list[str] | None]):
-    """Asks for overrides and checks them as they are typed; gives them back, or None where it was left."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
-
-    def __init__(self, name: str, load: Callable[[str, Sequence[str]], Preset]) -> None:
-        """Ask about the preset called `name`; `load` raises CifartuiError where an override is not valid."""
-        super().__init__()
-        self.preset_name, self._load = name, load
-        self.problem = ""
-
-    def compose(self) -> ComposeResult:
-        """Lay the panel out."""
-        with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Start ", MUTED), (self.preset_name, f"bold {TEXT}")))
-            yield Static(id="plan")
-            yield Input(placeholder="changes, such as  train.epochs=3 optimizer.lr=0.01", id="overrides")
-            yield Static(id="verdict")
-            yield Static(Text.assemble(("Enter", TRAIN), (" starts   ", MUTED), ("Esc", TRAIN), (" back", MUTED)))
-
-    def on_mount(self) -> None:
-        """Check the preset as it stands."""
-        self._check("")
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Check what has been typed so far."""
-        self._check(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Give the overrides back if they are valid."""
-        self._check(event.value)
-        if not self.problem:
-            self.dismiss(shlex.split(event.value))
-
-    def action_leave(self) -> None:
-        """Start nothing."""
-        self.dismiss(None)
-
-    def _check(self, typed: str) -> None:
-        verdict = self.query_one("#verdict", Static)
-        try:
-            preset = self._load(self.preset_name, shlex.split(typed))
-        except (CifartuiError, ValueError) as error:
-            self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
-            verdict.update(Text(self.problem, TONES["bad"]))
-            return
-        self.problem = ""
-        said = "Valid. Starts with these changes." if typed.strip() else "No changes: starts the preset as it is."
-        verdict.update(Text(said, TONES["good"] if typed.strip() else MUTED))
-        rows = [
-            ("training", describe.training(preset)),
-            ("optimizer", describe.optimizer(preset.optimizer)),
-            ("schedule", describe.schedule(preset.schedule)),
-        ]
-        self.query_one("#plan", Static).update(table(rows))
 
 
 class ConfirmAbort(ModalScreen[bool]):
