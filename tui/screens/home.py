@@ -72,10 +72,11 @@ class Home(Screen[None]):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", id="home.filter",
+        Binding("slash", "filter", "find", key_display="/", id="home.filter",
                 tooltip="filter the presets by words of their name, title or group"),
         Binding("l", "layers", "layers", id="home.layers", tooltip="the layer table, or back to the description"),
-        Binding("pageup", "page(-1)", "Description up", show=False, id="home.page_up"),
+        Binding("pageup", "page(-1)", "Description up", show=False, id="home.page_up",
+                tooltip="scroll the description or the layer table"),
         Binding("pagedown", "page(1)", "Description down", show=False, id="home.page_down",
                 tooltip="scroll the description or the layer table"),
         Binding("tab", "swap", "presets / runs", key_display="tab", show=False, id="home.swap",
@@ -85,8 +86,9 @@ class Home(Screen[None]):
         Binding("a", "attach", "attach", id="home.attach", tooltip="open the newest run that is alive"),
         Binding("r", "runs", "runs", id="home.runs", tooltip="all runs"),
         Binding("Q", "queue", "queue", show=False, id="home.queue", tooltip="the queue: what is trained next"),
-        Binding("t", "ablation", "ablation", id="home.ablation", tooltip="the ablation's table"),
-        Binding("down", "leave_filter", "To the list", show=False, id="home.leave_filter"),
+        Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
+        Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
+                tooltip="from the filter to what it found; so does enter"),
         Binding("escape", "back", "Back", show=False, id="home.back",
                 tooltip="close the layers, show all presets again, take all marks away"),
     ]  # fmt: skip
@@ -245,7 +247,11 @@ class Home(Screen[None]):
         except CifartuiError as error:
             return DataLocated(name, Text(str(error), TONES["bad"]), False)
         color = TONES["warn"] if found.advice else TONES["good"]
-        return DataLocated(name, Text(f"{found.text} {found.advice}".strip(), color), found.kind != "absent")
+        return DataLocated(
+            name,
+            Text(f"{found.text.rstrip('.')}. {found.advice}" if found.advice else found.text, color),
+            found.kind != "absent",
+        )
 
     def on_data_located(self, event: DataLocated) -> None:
         """Say whether the data is there, if that preset is still the one described."""

@@ -70,7 +70,8 @@ class StartPanel(ModalScreen[Order | None]):
         verb = f"Queue {number_of_presets(len(self.names))}: " if self._to_queue else "Start "
         with VerticalScroll(classes="panel", id="start", can_focus=False):
             yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}")), id="what")
-            yield Static(id="plan")
+            if len(self.names) == 1:
+                yield Static(id="plan")
             try:
                 self._fields = fields_of([self.app.surroundings.load(name, ()) for name in self.names])
             except CifartuiError as error:  # edited since it was listed

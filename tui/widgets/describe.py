@@ -39,11 +39,11 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
         earlier: what earlier runs tell; empty where there are none.
     """
     rows: list[tuple[str, Text | str]] = [
-        ("data", data(preset.data)),
-        ("", data_status),
         ("network", network(preset.model)),
         ("size", size),
         ("memory", memory),
+        ("data", data(preset.data)),
+        ("", data_status),
         ("training", training(preset)),
         ("earlier", earlier),
         ("report", published(preset.report)),

@@ -7,8 +7,8 @@ from tui import format as fmt
 from tui.facts import Facts
 from tui.palette import MUTED, TEXT
 
-_BESIDE_KIND = 39
-"""Columns of all other columns."""
+_BESIDE_KIND = 40
+"""Columns of all other columns, and of a scroll bar."""
 
 
 def heading(found: Facts, width: int) -> Text:

@@ -24,10 +24,10 @@ class Pickable(OptionList):
     """A list that moves with arrows and with j and k."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False, id="list.cursor_down"),
-        Binding("k", "cursor_up", "Up", show=False, id="list.cursor_up"),
-        Binding("g", "first", "First", show=False, id="list.first"),
-        Binding("G", "last", "Last", show=False, id="list.last"),
+        Binding("j", "cursor_down", "Down", show=False, id="list.cursor_down", tooltip="one row down"),
+        Binding("k", "cursor_up", "Up", show=False, id="list.cursor_up", tooltip="one row up"),
+        Binding("g", "first", "First", show=False, id="list.first", tooltip="the first row"),
+        Binding("G", "last", "Last", show=False, id="list.last", tooltip="the last row"),
     ]
 
     def chosen(self) -> str | None:
