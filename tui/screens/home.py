@@ -1,7 +1,7 @@
 """Home: what can be trained, what the machine has, and what was trained lately."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,22 +11,22 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList
+from textual.widgets import Footer, OptionList
 
 from engine.runs.folder import RunFolder
-from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui import room, words
 from tui.earlier import earlier
 from tui.facts import Facts
 from tui.follow import RunLister, RunsListed, keep_listing
-from tui.inquiry import Found, look_up
+from tui.knowledge import DataLocated, FactsFound, Knowledge
 from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
+from tui.screens.starting import Starting
 from tui.summary import Summary
 from tui.surroundings import GpuReadings, Queued
 from tui.widgets import describe, home_rows
+from tui.widgets.chooser import Chooser
 from tui.widgets.devices import gpus_now
 from tui.widgets.fields import left_and_right
 from tui.widgets.lists import PresetList, RunList
@@ -52,23 +52,7 @@ class MachineRead(Message):
         super().__init__()
 
 
-class DataLocated(Message):
-    """Whether a preset's data is there; without a name, whether CIFAR-100 is."""
-
-    def __init__(self, name: str, status: Text, is_found: bool) -> None:
-        self.name, self.status, self.is_found = name, status, is_found
-        super().__init__()
-
-
-class FactsFound(Message):
-    """Facts by the name of their preset, or why there are none."""
-
-    def __init__(self, found: dict[str, Facts | str]) -> None:
-        self.found = found
-        super().__init__()
-
-
-class Home(Screen[None]):
+class Home(Starting):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -97,18 +81,14 @@ class Home(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._presets: dict[str, Listed] = {}
-        self._data_status: dict[str, Text] = {}
-        self._facts: dict[str, Facts | str] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
-        self._stop, self._wake, self._withdraw = threading.Event(), threading.Event(), threading.Event()
+        self._stop, self._wake, self._look_again = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
         self._queued = Queued()
-        self._has_cifar: bool | None = None
-        self._knows, self._asked_about = False, ""
         self._described: tuple[object, ...] = ()
-        self._is_starting = False
         self._is_asleep = False
+        self._known = Knowledge(self.app.surroundings, self.app.data_dir)
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -116,12 +96,7 @@ class Home(Screen[None]):
         with Vertical(id="body"):
             yield Quiet(id="top")
             with Horizontal(id="choice"):
-                with Vertical(id="left"):
-                    with Horizontal(id="filter-row"):
-                        yield Input(placeholder="filter", id="filter", compact=True)
-                        yield Quiet(id="matches")
-                    yield PresetList(id="presets", sign="*" if self.app.plain_characters else "✓")
-                    yield Quiet(id="marks")
+                yield Chooser(id="left", sign="*" if self.app.plain_characters else "✓")
                 yield PresetPane(id="about")
             yield Quiet(id="queue")
             yield Quiet(id="gpus")
@@ -132,27 +107,25 @@ class Home(Screen[None]):
 
     def on_mount(self) -> None:
         """Show the presets now; everything else is looked for in threads, once they can be seen."""
-        for hidden in ("#filter-row", "#marks", "#queue"):
-            self.query_one(hidden).display = False
+        self.query_one("#queue").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.surroundings.presets()
         self._presets = {each.name: each for each in listed}
-        self.query_one(PresetList).show(listed, "")
-        self.query_one(PresetList).focus()
+        self.query_one(Chooser).show(listed)
         self._show_runs()
         self.call_after_refresh(self._look_around)
 
     def _look_around(self) -> None:
         self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
         self._watch_machine(self.app.surroundings.gpu_reader)
-        self._know_all()
-        self._locate_cifar()
+        self._learn()
 
     def on_unmount(self) -> None:
         """Let the threads end at once."""
-        for event in (self._stop, self._wake, self._withdraw):
+        for event in (self._stop, self._wake, self._look_again):
             event.set()
+        self._known.close()
 
     def on_screen_resume(self) -> None:
         """Look at the runs again: one may just have been started."""
@@ -172,13 +145,8 @@ class Home(Screen[None]):
                 self.runs, self._num_runs = message.runs, message.num_all
             case MachineRead():
                 self._readings, self._queued = message.readings, message.queued
-            case DataLocated() if message.name:
-                self._data_status[message.name] = message.status
-            case DataLocated():
-                self._has_cifar = message.is_found
-            case FactsFound():
-                self._facts |= message.found
-                self._knows = True
+            case DataLocated() | FactsFound():
+                self._known.keep(message)
         if not self._is_asleep:
             self.post_message(message)
 
@@ -213,11 +181,12 @@ class Home(Screen[None]):
             self._described = ()
             pane.show(name, describe.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
             return
-        status, found = self._data_status.get(name), self._facts.get(name)
+        status, found = self._known.data_status.get(name), self._known.facts.get(name)
         if status is None:
-            self._locate(name)
-        if found is None and self._knows:
-            self._know(name, listed.preset)
+            self._locate(name, listed.preset.data)
+        withdraw = self._known.wanted_facts(name)
+        if withdraw is not None:
+            self._ask_facts(name, listed.preset, withdraw)
         memory, told = self._memory(listed.preset, found), earlier(self.runs, name, self.app.surroundings.host)
         if self._described == (name, status, found, memory, told):
             return  # a new reading that says the same is no reason to paint
@@ -232,26 +201,18 @@ class Home(Screen[None]):
         return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
-    def _locate(self, name: str) -> None:
-        preset = self._presets[name].preset
-        assert preset is not None, "a broken preset is not located"
-        self._post(self._located(name, preset.data))
+    def _locate(self, name: str, data: Data) -> None:
+        self._post(self._known.locate(name, data))
 
     @work(thread=True)
-    def _locate_cifar(self) -> None:
-        self._post(self._located("", Data(dataset="cifar100")))
+    def _learn(self) -> None:
+        usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
+        self._post(self._known.first_facts(usable))
+        self._post(self._known.locate("", Data(dataset="cifar100")))
 
-    def _located(self, name: str, data: Data) -> DataLocated:
-        try:
-            found = self.app.surroundings.locate(data, self.app.data_dir)
-        except CifartuiError as error:
-            return DataLocated(name, Text(str(error), TONES["bad"]), False)
-        color = TONES["warn"] if found.advice else TONES["good"]
-        return DataLocated(
-            name,
-            Text(f"{found.text.rstrip('.')}. {found.advice}" if found.advice else found.text, color),
-            found.kind != "absent",
-        )
+    @work(thread=True, group="facts")
+    def _ask_facts(self, name: str, preset: Preset, withdraw: threading.Event) -> None:
+        self._known.ask_facts(name, preset, withdraw, self._post)
 
     def on_data_located(self, event: DataLocated) -> None:
         """Say whether the data is there, if that preset is still the one described."""
@@ -259,28 +220,6 @@ class Home(Screen[None]):
             self._show_runs()
         elif self.query_one(PresetList).chosen() == event.name:
             self._describe(event.name)
-
-    @work(thread=True)
-    def _know_all(self) -> None:
-        usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
-        found = self.app.surroundings.known_facts(list(usable.values()), self.app.data_dir)
-        self._post(FactsFound({name: each for name, each in zip(usable, found, strict=True) if each is not None}))
-
-    def _know(self, name: str, preset: Preset) -> None:
-        """Ask for the facts of one preset; an earlier question that has no answer yet is withdrawn."""
-        if name == self._asked_about:
-            return
-        self._withdraw.set()
-        self._asked_about, self._withdraw = name, threading.Event()
-        self._compute(name, preset, self._withdraw)
-
-    @work(thread=True, group="facts")
-    def _compute(self, name: str, preset: Preset, stop: threading.Event) -> None:
-        def tell(found: Found) -> None:
-            if found[0] is not None:
-                self._post(FactsFound({name: found[0]}))
-
-        look_up([preset], self.app.data_dir, self.app.surroundings, stop, tell)
 
     def on_facts_found(self) -> None:
         """Describe the preset under the cursor with what is known now."""
@@ -297,43 +236,20 @@ class Home(Screen[None]):
 
     def action_filter(self) -> None:
         """Open the filter."""
-        self.query_one("#filter-row").display = True
-        self.query_one("#filter", Input).focus()
-        self._filter(self.query_one("#filter", Input).value)
+        self.query_one(Chooser).open_filter()
 
     def action_leave_filter(self) -> None:
         """Go from the filter to what it found."""
-        self.query_one(PresetList).focus()
+        self.query_one(Chooser).leave_filter()
 
     def action_back(self) -> None:
-        """Undo the last thing that changed the view: the layers, the filter, the marks."""
-        field, presets = self.query_one("#filter", Input), self.query_one(PresetList)
-        if self.query_one("#filter-row").display:
-            field.value = ""
-            self.query_one("#filter-row").display = False
-            presets.focus()
-        elif self.has_class("-layers"):
+        """Undo what changed the view last: the filter, the layers, the marks."""
+        if self.query_one(Chooser).close_filter():
+            return
+        if self.has_class("-layers"):
             self.action_layers()
-        elif presets.marked:
-            presets.unmark()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as typed."""
-        self._filter(event.value)
-
-    def _filter(self, wanted: str) -> None:
-        num_found = self.query_one(PresetList).show(list(self._presets.values()), wanted)
-        self.query_one("#matches", Quiet).tell(home_rows.matches(num_found, len(self._presets)))
-
-    def on_input_submitted(self) -> None:
-        """Go from the filter to what it found."""
-        self.action_leave_filter()
-
-    def on_preset_list_marked(self) -> None:
-        """Say how many are marked, and what Enter does with them."""
-        row, num_marked = self.query_one("#marks", Quiet), len(self.query_one(PresetList).marked)
-        row.display = num_marked > 0
-        row.tell(home_rows.marks(num_marked))
+        else:
+            self.query_one(PresetList).unmark()
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -353,7 +269,7 @@ class Home(Screen[None]):
             listing.show(self.runs, self.app.surroundings.now())
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
-            empty.tell(home_rows.no_runs(self._num_runs, self._has_cifar, has_gpu))
+            empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
         self.query_one("#recent").border_title = f"recent runs (and {more} older)" if more > 0 else "recent runs"
 
@@ -379,7 +295,7 @@ class Home(Screen[None]):
 
         def answered(name: str | None) -> None:
             if name is not None:
-                self._ask_to_start([name])
+                self._ask_about(name)
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
@@ -388,9 +304,12 @@ class Home(Screen[None]):
     @work(thread=True)
     def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
         read = make_reader()
-        while not self._stop.is_set():
+        while True:
+            self._look_again.clear()
+            if self._stop.is_set():  # after the clearing, which may have undone the call to end
+                return
             self._post(MachineRead(read(), self.app.surroundings.queued(self.app.runs_dir)))
-            self._stop.wait(_LOOK_EVERY_S)
+            self._look_again.wait(_LOOK_EVERY_S)
 
     def on_machine_read(self, event: MachineRead) -> None:
         """Show the reading."""
@@ -416,68 +335,38 @@ class Home(Screen[None]):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self._ask_to_queue(marked)
+            self.ask_to_queue(marked)
         else:
-            self._ask_to_start([event.option.id])
+            self._ask_about(event.option.id)
 
     def action_open(self) -> None:
         """Start the highlighted preset (from the palette, or where no list has the focus)."""
         name = self.query_one(PresetList).chosen()
         if name is not None:
-            self._ask_to_start([name])
+            self._ask_about(name)
+
+    def _ask_about(self, name: str) -> None:
+        if self._presets[name].preset is None:
+            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
+        else:
+            self.ask_to_start(name)
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        if _DEMO not in self._presets:
+        if _DEMO in self._presets:
+            self.start(_DEMO, Order())
+        else:
             self.notify("There is no preset called demo here.", severity="warning")
-        elif not self._is_starting:  # the key pressed again on a slow line means the same run
-            self.notify("Starting demo …")
-            self._start(_DEMO, Order())
 
-    def _ask_to_start(self, names: Sequence[str]) -> None:
-        if self._presets[names[0]].preset is None:
-            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
-            return
-        self._ask(names, lambda order: self._start(names[0], order), to_queue=False)
+    def readings(self) -> GpuReadings | None:
+        """Return the latest reading of the machine."""
+        return self._readings
 
-    def _ask_to_queue(self, names: Sequence[str]) -> None:
-        self._ask(names, lambda order: self._enqueue(names, order), to_queue=True)
-
-    def _ask(self, names: Sequence[str], act: Callable[[Order], object], *, to_queue: bool) -> None:
-        from tui.screens.start_panel import StartPanel
-
-        def answered(order: Order | None) -> None:
-            if order is not None:
-                act(order)
-
-        self.app.push_screen(StartPanel(names, lambda: self._readings, to_queue=to_queue), answered)
-
-    @work(thread=True, group="start")
-    def _start(self, name: str, order: Order) -> None:
-        self._is_starting = True
-        try:
-            run = self.app.surroundings.start(self.app.runs_dir, name, order, self.app.data_dir)
-        except CifartuiError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
-            return
-        finally:
-            self._is_starting = False
-        self.app.call_from_thread(self.app.open_monitor, run)
-
-    @work(thread=True, group="start")
-    def _enqueue(self, names: Sequence[str], order: Order) -> None:
-        try:
-            self.app.surroundings.enqueue(self.app.runs_dir, names, order, self.app.data_dir)
-        except CifartuiError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
-            return
-        self._queued = self.app.surroundings.queued(self.app.runs_dir)
-        self.app.call_from_thread(self._tell_queued, len(names))
-
-    def _tell_queued(self, num_queued: int) -> None:
+    def were_queued(self, num_queued: int) -> None:
+        """Take the marks away, and say where the presets went."""
+        self._look_again.set()
         self.query_one(PresetList).unmark()
-        self._show_machine()
-        self.notify(f"Queued {home_rows.presets(num_queued)}. They are trained one after another; Q shows the queue.")
+        self.notify(f"Queued {home_rows.presets(num_queued)}, trained one after another. Q shows the queue.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""
