@@ -11,13 +11,15 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from presets.errors import CifartuiError
+from presets.problems import shown
 from presets.schema import Preset
 
 Load: TypeAlias = Callable[[str, Sequence[str]], Preset]
 """Loads a preset with overrides; raises CifartuiError where one is not valid."""
 
 SEED, DEVICE, CHANGES = "seed", "device", "changes"
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_SEED = re.compile("[0-9]{1,10}")
 _SEED_BELOW = 2**31
 
 
@@ -92,10 +94,10 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
     }
     seed, device = typed.get(SEED, "").strip() or "0", typed.get(DEVICE, "").strip() or "auto"
     errors = {}
-    if not (seed.isdecimal() and int(seed) < _SEED_BELOW):
-        errors[SEED] = f'seed must be a whole number from 0 to {_SEED_BELOW - 1:,}, not "{seed}".'
+    if not (_SEED.fullmatch(seed) and int(seed) < _SEED_BELOW):
+        errors[SEED] = f"seed must be a whole number from 0 to {_SEED_BELOW - 1:,}, not {shown(seed)}."
     if not _DEVICE.fullmatch(device):
-        errors[DEVICE] = f'device must be auto, cpu, cuda, cuda:N or mps, not "{device}".'
+        errors[DEVICE] = f"device must be auto, cpu, cuda, cuda:N or mps, not {shown(device)}."
     free: list[str] = []
     try:
         free = shlex.split(typed.get(CHANGES, ""))

@@ -36,7 +36,7 @@ def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> 
     if readings is None:
         return None
     indices = _visible_gpus(readings, visible)
-    if device in {"cpu", "mps"} or (device == "auto" and not indices):
+    if device in {"cpu", "mps"} or (device == "auto" and indices == []):
         return None if readings.host_free_bytes is None else Room(None, readings.host_free_bytes)
     number = int(device.partition(":")[2] or 0)
     if indices is None or number >= len(indices):
