@@ -51,6 +51,10 @@ class PresetList(Pickable):
         Binding("enter", "select", "start", key_display="enter", id="list.start",
                 tooltip="start the preset, or queue the marked ones; asks first what to change"),
         Binding("space", "mark", "mark", id="list.mark", tooltip="mark the preset, or take its mark away"),
+        Binding("pageup", "screen.page(-1)", "description up", show=False, id="list.page_up",
+                tooltip="scroll the description or the layer table"),
+        Binding("pagedown", "screen.page(1)", "description down", show=False, id="list.page_down",
+                tooltip="scroll the description or the layer table"),
     ]  # fmt: skip
 
     class Marked(Message):
