@@ -22,6 +22,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
 
 
+def seconds(value: float | None) -> str:
+    """Return a duration as `duration` does, but "0.4 s" and "8.2 s" below ten seconds."""
+    return f"{value:.1f} s" if value is not None and value < 9.95 else duration(value)
+
+
 def memory(num_bytes: float | None) -> str:
     """Return bytes as "812 B", "14.2 MB" or "3.1 GB" (powers of 1000, as disks and data sets are sold)."""
     if num_bytes is None:
@@ -66,3 +71,13 @@ def short_id(run_id: str) -> str:
 def batches(number: int) -> str:
     """Return 1 as "1 batch", 1407 as "1,407 batches"."""
     return "1 batch" if number == 1 else f"{number:,} batches"
+
+
+def change(before: int | None, after: int | None) -> str:
+    """Return what a layer makes of a size or a number of channels: "32→16", or "16" where there was none before."""
+    return f"{before}→{after or 1}" if before else f"{after}" if after else ""
+
+
+def flop(number: float) -> str:
+    """Return floating-point operations as "6.71 GFLOP"."""
+    return f"{number / 1e9:.3g} GFLOP"

@@ -19,12 +19,17 @@ class Summary(Struct, frozen=True, kw_only=True):
     status: Status
     reason: str
     created: float
+    host: str = ""
     seed: int
     data: str
     device: str
     epoch: int
     epochs: int
     global_step: int
+    seconds_per_epoch: float | None = None
+    """Median of the whole epochs, validation included."""
+    seconds: float | None = None
+    """From the worker's first word to its last one so far, pauses and interruptions included."""
     train_loss: float | None
     val_loss: float | None
     best_epoch: int | None
@@ -58,12 +63,15 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         status=status_of(state, run.worker_lives(), now),
         reason=state.finished.reason if state.finished else "",
         created=info.created,
+        host=info.host,
         seed=info.seed,
         data=data,
         device=f"{state.started.device_name}, {state.started.precision}" if state.started else "",
         epoch=state.epoch,
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
+        seconds_per_epoch=_median([point.seconds for point in state.epochs if not point.partial]),
+        seconds=_seconds(state),
         train_loss=last.train_loss if last else None,
         val_loss=last.val_loss if last else None,
         best_epoch=state.best.number if state.best else None,
@@ -72,3 +80,13 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         alerts=tuple(alert.text for alert in state.alerts),
         path=str(run.path),
     )
+
+
+def _median(values: list[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _seconds(state: RunState) -> float | None:
+    if state.first_started_time is None or state.last_time is None:
+        return None
+    return state.last_time - state.first_started_time

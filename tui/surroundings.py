@@ -1,13 +1,15 @@
-"""What the dashboard sees of the world besides run directories: clock, GPUs, presets, data sets.
+"""What the dashboard sees of the world besides run directories: clock, GPUs, presets, data sets, the queue.
 
 Gathered in one object so that a test or a picture can show a machine other than this one.
 """
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +19,10 @@ from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
     from engine.locate import Location
+    from engine.runs.folder import RunFolder
     from presets.catalog import Listed
+    from tui.facts import Facts
+    from tui.order import Order
 
 
 class GpuReadings(msgspec.Struct, frozen=True):
@@ -26,6 +31,17 @@ class GpuReadings(msgspec.Struct, frozen=True):
     gpus: tuple[GpuSample, ...]
     missing: str
     num_cores: int
+    host_free_bytes: int | None = None
+    """Memory of the machine that a new process can have."""
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The presets that wait to be trained, next one first, and whether somebody works on them."""
+
+    names: tuple[str, ...] = ()
+    is_worked_on: bool = True
+    problem: str = ""
+    """Why the queue cannot be read."""
 
 
 def _presets() -> "list[Listed]":
@@ -47,15 +63,53 @@ def _locate(data: Data, data_dir: str | None) -> "Location":
 
 
 def _gpu_reader() -> Callable[[], GpuReadings]:
-    from engine.devices import DeviceReader
+    from engine.devices import DeviceReader, HostReader
 
-    reader = DeviceReader()
+    reader, host_reader = DeviceReader(), HostReader()
 
     def read() -> GpuReadings:
         gpus, missing = reader.sample(os.getpid())
-        return GpuReadings(gpus, missing, len(os.sched_getaffinity(0)))
+        host = host_reader.sample()
+        free = max(0, host.memory_total_bytes - host.memory_used_bytes)
+        return GpuReadings(gpus, missing, len(os.sched_getaffinity(0)), free)
 
     return read
+
+
+def _known_facts(presets: Sequence[Preset], data_dir: str | None) -> "list[Facts | None]":
+    from tui import facts
+
+    shipped = facts.shipped()
+    return [facts.known(preset, data_dir, shipped) for preset in presets]
+
+
+def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> "list[Facts | str]":
+    from tui import facts
+
+    return facts.compute_all(presets, data_dir, stop)
+
+
+def _start(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "RunFolder":
+    from engine.runs.start import start_run
+
+    return start_run(runs_dir, name, list(order.overrides), seed=order.seed, device=order.device, data_dir=data_dir)
+
+
+def _queued(runs_dir: Path) -> Queued:
+    from engine.runs import queue
+    from presets.errors import CifartuiError
+
+    try:
+        names = tuple(entry.preset_name for entry in queue.entries(runs_dir))
+    except CifartuiError as error:
+        return Queued(problem=str(error))
+    return Queued(names, not names or bool(queue.runner_lives(runs_dir)))
+
+
+def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str | None) -> None:
+    from engine.runs import queue
+
+    queue.add(runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir)
 
 
 @dataclass(frozen=True)
@@ -69,3 +123,12 @@ class Surroundings:
     locate: "Callable[[Data, str | None], Location]" = _locate
     gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
+    visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    known_facts: "Callable[[Sequence[Preset], str | None], list[Facts | None]]" = _known_facts
+    compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[Facts | str]]" = _compute_facts
+    """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
+    start: "Callable[[Path, str, Order, str | None], RunFolder]" = _start
+    """Starts a preset in a runs folder; raises CifartuiError."""
+    queued: Callable[[Path], Queued] = _queued
+    enqueue: "Callable[[Path, Sequence[str], Order, str | None], None]" = _enqueue
+    """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

@@ -3,20 +3,23 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from engine.locate import Location
 from engine.runs.events import GpuSample
 from presets.catalog import Listed
 from presets.errors import CifartuiError
-from presets.schema import Data, Preset, Report, Train, Vgg
+from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.app import CifartuiApp
-from tui.surroundings import GpuReadings, Surroundings
+from tui.facts import Facts, LayerRow, Memory
+from tui.surroundings import GpuReadings, Queued, Surroundings
 
-NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8)
+NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
 ONE_GPU = GpuReadings(
     (
         GpuSample(
@@ -26,6 +29,13 @@ ONE_GPU = GpuReadings(
     ),
     "",
     64,
+    200_000_000_000,
+)  # fmt: skip
+FACTS = Facts(
+    network="vgg", num_classes=100, num_parameters=28_022, num_trainable=28_022, flops_per_image=1_235_600,
+    layers=(LayerRow("conv", 5, 32, 28, 3, 6, 456), LayerRow("linear", None, None, None, 84, 100, 8500)) * 15,
+    memory=Memory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
+    memory_half=Memory(parameters=1, gradients=1, optimizer_state=1, activations=1_000_000_000, working=0),
 )  # fmt: skip
 
 
@@ -45,14 +55,20 @@ def presets() -> list[Listed]:
 
 
 def load(name: str, overrides: Sequence[str]) -> Preset:
-    """Understands train.epochs=N only."""
+    """Understands whole numbers for train.epochs, train.batch_size and data.image_size, and optimizer.lr."""
     found = next(listed.preset for listed in presets() if listed.name == name)
     assert found is not None
     for override in overrides:
         key, _, value = override.partition("=")
-        if key != "train.epochs" or not value.isdigit():
+        table, _, field = key.partition(".")
+        if key == "optimizer.lr":
+            found = replace(found, optimizer=replace(found.optimizer, lr=float(value)))
+        elif key not in {"train.epochs", "train.batch_size", "data.image_size"}:
             raise CifartuiError(f"--set {override}: no preset has {key}.")
-        found = preset(found.title, train=Train(epochs=int(value), batch_size=32))
+        elif not value.isdigit():
+            raise CifartuiError(f'--set {override}: {key} must be a whole number, not "{value}".')
+        else:
+            found = replace(found, **{table: replace(getattr(found, table), **{field: int(value)})})
     return found
 
 
@@ -65,9 +81,25 @@ def locate(data: Data, data_dir: str | None) -> Location:
     )
 
 
-def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW) -> Surroundings:
-    """A machine of our own."""
-    return Surroundings(now=now, host=HOST, presets=presets, load=load, locate=locate, gpu_reader=lambda: lambda: gpus)
+def known_facts(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+    """Everything is known; memory goes with the batch size."""
+    return [facts_for(preset) for preset in presets]
+
+
+def facts_for(preset: Preset) -> Facts:
+    """The same network for all, its memory for the preset's batch size (32 for `FACTS`)."""
+    activations = FACTS.memory.activations * preset.train.batch_size // 32
+    memory = replace(FACTS.memory, activations=activations)
+    return replace(FACTS, memory=memory, memory_half=replace(memory, activations=activations // 2))
+
+
+def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Surroundings:
+    """A machine of our own, with an empty queue; `ways` are other ways to ask."""
+    defaults: dict[str, Any] = {
+        "now": now, "host": HOST, "presets": presets, "load": load, "locate": locate, "visible_gpus": None,
+        "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
+    }  # fmt: skip
+    return Surroundings(**{**defaults, **ways})
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:

@@ -14,7 +14,7 @@ from tests.ui.sample_run import NOW, SampleRun, preset
 from tui.app import CifartuiApp
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
-from tui.screens.panels import StartPanel
+from tui.screens.start_panel import StartPanel
 from tui.surroundings import Surroundings
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet
@@ -60,7 +60,7 @@ async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path
         await until(pilot, lambda: isinstance(app.screen, StartPanel), "the question")
         panel = app.screen
         assert isinstance(panel, StartPanel)
-        assert panel.preset_name == "ablation/step-01"
+        assert panel.names == ("ablation/step-01",)
 
 
 async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from engine.runs.folder import RunFolder
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
+from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help, StartPanel
+from tui.screens.panels import Help
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.quiet import Quiet
 
@@ -32,8 +33,6 @@ def said(app: CifartuiApp, selector: str) -> str:
 async def test_the_first_visit_explains_itself(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, surroundings=surroundings())
     async with app.run_test(size=(80, 24)) as pilot:
-        empty = app.screen.query_one("#no-runs", Quiet)
-        assert empty.text.plain == "No runs yet. Press Enter to start the highlighted preset; demo needs no data."
         gpus = app.screen.query_one("#gpus", Quiet)
         await until(pilot, lambda: "No NVIDIA GPU" in gpus.text.plain, "the GPUs")
         assert gpus.text.plain.endswith("no NVIDIA driver on this machine. Training will use the CPU (8 cores).")
@@ -76,41 +75,15 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
     started: list[Any] = []
     with training(runs_dir, epochs_done=1) as run:
 
-        def start_run(*arguments: Any, **named: Any) -> RunFolder:
-            started.append((arguments, named))
+        def start(*arguments: Any) -> RunFolder:
+            started.append(arguments)
             return run.folder
 
-        monkeypatch.setattr("engine.runs.start.start_run", start_run)
-        app = CifartuiApp(runs_dir, data_dir="/data", surroundings=surroundings())
+        app = CifartuiApp(runs_dir, data_dir="/data", surroundings=surroundings(start=start))
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter", "enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [((runs_dir, "demo", []), {"data_dir": "/data"})]
-
-
-async def test_overrides_are_checked_as_typed(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Any] = []
-    monkeypatch.setattr("engine.runs.start.start_run", lambda *arguments, **named: started.append(arguments))
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("enter")
-        panel = app.screen
-        assert isinstance(panel, StartPanel)
-        panel.query_one(Input).value = "train.epochs=x"
-        await pilot.pause()
-        assert panel.problem == "--set train.epochs=x: no preset has train.epochs."
-        await pilot.press("enter")
-        assert isinstance(app.screen, StartPanel)
-        panel.query_one(Input).value = 'train.epochs="3'
-        await pilot.pause()
-        assert panel.problem == "A quotation mark is not closed."
-        panel.query_one(Input).value = "train.epochs=3"
-        await pilot.pause()
-        assert panel.problem == ""
-        assert "3 epochs, batch 32" in said(app, "#plan")
-        await pilot.press("escape")
-        assert isinstance(app.screen, Home)
-    assert started == []
+    assert started == [(runs_dir, "demo", Order(), "/data")]
 
 
 async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:

@@ -45,7 +45,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
         await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
         await pilot.press("j")
-        await until(pilot, lambda: "basenet" in home._data_status, "where the data is")
+        await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
 
     several_runs(runs_dir)
     with training(runs_dir):
@@ -57,7 +57,7 @@ def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
-        await until(pilot, lambda: isinstance(home, Home) and "demo" in home._data_status, "where the data is")
+        await until(pilot, lambda: isinstance(home, Home) and "demo" in home._known.data_status, "where the data is")
 
     app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU))
     assert snap_compare(app, terminal_size=(80, 24), run_before=ready)

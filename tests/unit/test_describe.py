@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from engine.models.describe import Answer, Question, answer, describe
 from presets import catalog, schema
-from tui.commandline import layers
 from tui.commandline.group import cifartui
 from tui.commandline.torch_process import ask
 
@@ -29,14 +28,15 @@ def asked(name: str, model: schema.Model, image_size: int = 32, batch_size: int 
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folders, empty, and descriptions made in this process, which has torch already."""
 
-    def answer_here(_module: str, *, stdin: bytes) -> bytes:
+    def answer_here(_module: str, *, stdin: bytes, stop: object = None) -> bytes:
         questions = msgspec.json.decode(stdin, type=list[Question])
         return msgspec.json.encode([answer(question) for question in questions])
 
-    monkeypatch.setattr(layers, "ask", answer_here)
-    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+    monkeypatch.setattr("tui.commandline.torch_process.ask", answer_here)
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.delenv("CIFARTUI_DATA", raising=False)
+    for variable in ("CIFARTUI_DATA", "CIFARTUI_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
 

@@ -53,7 +53,7 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = layer_tables.describe(preset, data_dir)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(layer_tables.as_json(preset, found)), indent=2).decode())
     else:
         layer_tables.print_table(preset, found, note)
 

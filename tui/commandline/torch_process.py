@@ -1,30 +1,64 @@
 """Asking a process that may import torch, which this one may not."""
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from presets.errors import CifartuiError
 
+_LOOK_EVERY_S = 0.1
+_BACKGROUND_NICENESS = 19
 
-def ask(module: str, arguments: Sequence[str] = (), *, cwd: Path | None = None, stdin: bytes | None = None) -> bytes:
+
+def ask(
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    stop: threading.Event | None = None,
+) -> bytes:
     """Run `python -m module arguments` to its end and return what it printed.
 
+    Args:
+        module: of ours, run as a program.
+        arguments: its command line.
+        cwd: the folder it runs in; by default this process's.
+        stdin: what it reads; nothing by default.
+        stop: for a question asked in the background: it has the machine's lowest priority, and is ended when this
+            is set.
+
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), or failed unforeseen.
+        CifartuiError: it said in a sentence why it cannot (exit 2), failed unforeseen, or was ended by `stop`.
     """
-    process = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=cwd,
-        input=stdin or b"",
-        capture_output=True,
-        check=False,
-    )
-    said = process.stderr.decode(errors="replace").strip().splitlines()
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            printed, complaints = _talk(process, stdin or b"", stop)
+        except BaseException:
+            process.kill()
+            raise
+    said = complaints.decode(errors="replace").strip().splitlines()
     if process.returncode == 0:
-        return process.stdout
+        return printed
     if process.returncode == 2 and said:
         raise CifartuiError(said[-1])
     last = said[-1] if said else f"exit code {process.returncode}"
     raise CifartuiError(f"{module} failed ({last}); cifartui doctor looks for the cause.")
+
+
+def _talk(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
+    if stop is None:
+        return process.communicate(stdin)
+    os.setpriority(os.PRIO_PROCESS, process.pid, _BACKGROUND_NICENESS)
+    sent: bytes | None = stdin
+    while not stop.is_set():
+        try:
+            return process.communicate(sent, timeout=_LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            sent = None
+    raise CifartuiError("The question was withdrawn.")

@@ -9,24 +9,29 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList
 
 from engine.runs.folder import RunFolder
-from presets.errors import CifartuiError
-from tui import words
+from presets.schema import Data, Preset
+from tui import room, words
+from tui.earlier import earlier
+from tui.facts import Facts
 from tui.follow import RunLister, RunsListed, keep_listing
+from tui.knowledge import DataLocated, FactsFound, Knowledge
+from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
-from tui.screens.panels import StartPanel
+from tui.screens.starting import Starting
 from tui.summary import Summary
-from tui.surroundings import GpuReadings
-from tui.widgets import describe
+from tui.surroundings import GpuReadings, Queued
+from tui.widgets import describe, home_rows
+from tui.widgets.chooser import Chooser
 from tui.widgets.devices import gpus_now
 from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
+from tui.widgets.preset_pane import PresetPane
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
 
@@ -37,45 +42,50 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 2.0
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
+_DEMO = "demo"
 
 
-class GpusRead(Message):
-    """A reading of the GPUs."""
+class MachineRead(Message):
+    """A reading of the GPUs, and of the queue."""
 
-    def __init__(self, readings: GpuReadings) -> None:
-        self.readings = readings
+    def __init__(self, readings: GpuReadings, queued: Queued) -> None:
+        self.readings, self.queued = readings, queued
         super().__init__()
 
 
-class DataLocated(Message):
-    """Whether a preset's data is there."""
-
-    def __init__(self, name: str, status: Text) -> None:
-        self.name, self.status = name, status
-        super().__init__()
-
-
-class Home(Screen[None]):
+class Home(Starting):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/"),
-        Binding("tab", "swap", "presets / runs", key_display="tab"),
-        Binding("a", "attach", "attach"),
-        Binding("t", "ablation", "ablation"),
-        Binding("escape", "clear_filter", "Back", show=False),
-    ]
+        Binding("slash", "filter", "find", key_display="/", id="home.filter",
+                tooltip="filter the presets by words of their name, title or group"),
+        Binding("l", "layers", "layers", id="home.layers", tooltip="the layer table, or back to the description"),
+        Binding("tab", "swap", "presets / runs", key_display="tab", show=False, id="home.swap",
+                tooltip="move between presets and recent runs"),
+        Binding("d", "demo", "demo", show=False, id="home.demo",
+                tooltip="start demo at once: images that the program generates, no data, no GPU needed"),
+        Binding("a", "attach", "attach", id="home.attach", tooltip="open the newest run that is alive"),
+        Binding("r", "runs", "runs", id="home.runs", tooltip="all runs"),
+        Binding("Q", "queue", "queue", show=False, id="home.queue", tooltip="the queue: what is trained next"),
+        Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
+        Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
+                tooltip="from the filter to what it found; so does enter"),
+        Binding("escape", "back", "Back", show=False, id="home.back",
+                tooltip="close the layers, show all presets again, take all marks away"),
+    ]  # fmt: skip
     app: "CifartuiApp"
 
     def __init__(self) -> None:
         super().__init__()
         self._presets: dict[str, Listed] = {}
-        self._data_status: dict[str, Text] = {}
         self.runs: tuple[Summary, ...] = ()
-        self._num_runs = 0
-        self._stop, self._wake = threading.Event(), threading.Event()
+        self._num_runs: int | None = None
+        self._stop, self._wake, self._look_again = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
+        self._queued = Queued()
+        self._described: tuple[object, ...] = ()
         self._is_asleep = False
+        self._known = Knowledge(self.app.surroundings, self.app.data_dir)
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -83,11 +93,9 @@ class Home(Screen[None]):
         with Vertical(id="body"):
             yield Quiet(id="top")
             with Horizontal(id="choice"):
-                with Vertical(id="left"):
-                    yield Input(placeholder="filter", id="filter", compact=True)
-                    yield PresetList(id="presets", compact=True)
-                with VerticalScroll(id="right", can_focus=False):
-                    yield Static(id="description")
+                yield Chooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
+                yield PresetPane(id="about")
+            yield Quiet(id="queue")
             yield Quiet(id="gpus")
             with Vertical(id="recent"):
                 yield Quiet(id="no-runs")
@@ -95,35 +103,47 @@ class Home(Screen[None]):
             yield KeyBar()
 
     def on_mount(self) -> None:
-        """Show the presets now; look for runs and GPUs in threads."""
-        self.query_one("#filter").display = False
+        """Show the presets now; everything else is looked for in threads, once they can be seen."""
+        self.query_one("#queue").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.surroundings.presets()
         self._presets = {each.name: each for each in listed}
-        self.query_one(PresetList).show(listed, "")
-        self.query_one(PresetList).focus()
+        self.query_one(Chooser).show(listed)
         self._show_runs()
+        self.call_after_refresh(self._look_around)
+
+    def _look_around(self) -> None:
         self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
-        self._read_gpus(self.app.surroundings.gpu_reader)
+        self._watch_machine(self.app.surroundings.gpu_reader)
+        self._learn()
 
     def on_unmount(self) -> None:
         """Let the threads end at once."""
-        self._stop.set()
-        self._wake.set()
+        for event in (self._stop, self._wake, self._look_again):
+            event.set()
+        self._known.close()
 
     def on_screen_resume(self) -> None:
         """Look at the runs again: one may just have been started."""
-        self._is_asleep = False
+        was_asleep, self._is_asleep = self._is_asleep, False
         self._wake.set()
+        if was_asleep:
+            self._describe_again()
 
     def on_screen_suspend(self) -> None:
         """Hear nothing while another screen is above: each message here would make Textual paint that one anew."""
         self._is_asleep = True
 
     def _post(self, message: Message) -> None:
-        if isinstance(message, RunsListed):  # the palette offers the runs on every screen
-            self.runs, self._num_runs = message.runs, message.num_all
+        """Keep what a thread found, which other screens ask for too, and show it if this one is in sight."""
+        match message:
+            case RunsListed():
+                self.runs, self._num_runs = message.runs, message.num_all
+            case MachineRead():
+                self._readings, self._queued = message.readings, message.queued
+            case DataLocated() | FactsFound():
+                self._known.keep(message)
         if not self._is_asleep:
             self.post_message(message)
 
@@ -136,7 +156,8 @@ class Home(Screen[None]):
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
         host = Text.assemble(("on ", MUTED), (self.app.surroundings.host, TEXT))
         top.tell(left_and_right(name, host, max(40, top.content_size.width)))
-        self._show_gpus()
+        self.query_one(PresetPane).show_layers()
+        self._show_machine()
         self._show_runs()
 
     # --- presets ---------------------------------------------------------------------------------
@@ -146,55 +167,86 @@ class Home(Screen[None]):
         if event.option_list.id == "presets" and event.option.id is not None:
             self._describe(event.option.id)
 
+    def _describe_again(self) -> None:
+        name = self.query_one(PresetList).chosen()
+        if name is not None:
+            self._describe(name)
+
     def _describe(self, name: str) -> None:
-        listed = self._presets[name]
-        pane = self.query_one("#description", Static)
+        listed, pane = self._presets[name], self.query_one(PresetPane)
         if listed.preset is None:
-            pane.update(describe.problem(name, str(listed.path), listed.problem))
+            self._described = ()
+            pane.show(name, describe.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
             return
-        status = self._data_status.get(name)
-        pane.update(describe.description(listed.preset, status or Text("looking for the data …", MUTED)))
+        status, found = self._known.data_status.get(name), self._known.facts.get(name)
         if status is None:
-            self._locate(name)
+            self._locate(name, listed.preset.data)
+        withdraw = self._known.wanted_facts(name)
+        if withdraw is not None:
+            self._ask_facts(name, listed.preset, withdraw)
+        memory, told = self._memory(listed.preset, found), earlier(self.runs, name, self.app.surroundings.host)
+        if self._described == (name, status, found, memory, told):
+            return  # a new reading that says the same is no reason to paint
+        self._described = (name, status, found, memory, told)
+        where = status or Text("looking for the data …", MUTED)
+        pane.show(name, describe.description(listed.preset, where, describe.size(found), memory, told), found)
+
+    def _memory(self, preset: Preset, found: Facts | str | None) -> Text:
+        if not isinstance(found, Facts):
+            return Text("")
+        said, tone = room.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
+        return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
-    def _locate(self, name: str) -> None:
-        preset = self._presets[name].preset
-        assert preset is not None, "a broken preset is not located"
-        try:
-            found = self.app.surroundings.locate(preset.data, self.app.data_dir)
-        except CifartuiError as error:
-            self.post_message(DataLocated(name, Text(str(error), TONES["bad"])))
-            return
-        color = TONES["warn"] if found.advice else TONES["good"]
-        self.post_message(DataLocated(name, Text(f"{found.text} {found.advice}".strip(), color)))
+    def _locate(self, name: str, data: Data) -> None:
+        self._post(self._known.locate(name, data))
+
+    @work(thread=True)
+    def _learn(self) -> None:
+        usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
+        self._post(self._known.first_facts(usable))
+        self._post(self._known.locate("", Data(dataset="cifar100")))
+
+    @work(thread=True, group="facts")
+    def _ask_facts(self, name: str, preset: Preset, withdraw: threading.Event) -> None:
+        self._known.ask_facts(name, preset, withdraw, self._post)
 
     def on_data_located(self, event: DataLocated) -> None:
         """Say whether the data is there, if that preset is still the one described."""
-        self._data_status[event.name] = event.status
-        if self.query_one(PresetList).chosen() == event.name:
+        if not event.name:
+            self._show_runs()
+        elif self.query_one(PresetList).chosen() == event.name:
             self._describe(event.name)
+
+    def on_facts_found(self) -> None:
+        """Describe the preset under the cursor with what is known now."""
+        self._describe_again()
+
+    def action_layers(self) -> None:
+        """Show the layer table in place of the description, or the description again; on wide screens hide it."""
+        self.toggle_class("-layers")
+        self.call_after_refresh(self.query_one(PresetPane).show_layers)
+
+    def action_page(self, direction: int) -> None:
+        """Scroll the description."""
+        self.query_one(PresetPane).page(direction)
 
     def action_filter(self) -> None:
         """Open the filter."""
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.focus()
+        self.query_one(Chooser).open_filter()
 
-    def action_clear_filter(self) -> None:
-        """Close the filter and show every preset."""
-        field = self.query_one("#filter", Input)
-        field.value = ""
-        field.display = False
-        self.query_one(PresetList).focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as typed."""
-        self.query_one(PresetList).show(list(self._presets.values()), event.value)
-
-    def on_input_submitted(self) -> None:
+    def action_leave_filter(self) -> None:
         """Go from the filter to what it found."""
-        self.query_one(PresetList).focus()
+        self.query_one(Chooser).leave_filter()
+
+    def action_back(self) -> None:
+        """Undo what changed the view last: the filter, the layers, the marks."""
+        if self.query_one(Chooser).close_filter():
+            return
+        if self.has_class("-layers"):
+            self.action_layers()
+        else:
+            self.query_one(PresetList).unmark()
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -205,6 +257,7 @@ class Home(Screen[None]):
     def on_runs_listed(self) -> None:
         """Show the runs found."""
         self._show_runs()
+        self._describe_again()
 
     def _show_runs(self) -> None:
         listing, empty = self.query_one(RunList), self.query_one("#no-runs", Quiet)
@@ -212,8 +265,9 @@ class Home(Screen[None]):
         if self.runs:
             listing.show(self.runs, self.app.surroundings.now())
         else:
-            empty.tell(Text("No runs yet. Press Enter to start the highlighted preset; demo needs no data.", MUTED))
-        more = self._num_runs - len(self.runs)
+            has_gpu = None if self._readings is None else bool(self._readings.gpus)
+            empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
+        more = (self._num_runs or 0) - len(self.runs)
         self.query_one("#recent").border_title = f"recent runs (and {more} older)" if more > 0 else "recent runs"
 
     def action_attach(self) -> None:
@@ -224,72 +278,92 @@ class Home(Screen[None]):
             return
         self.app.open_monitor(RunFolder(Path(live.path)))
 
+    def action_runs(self) -> None:
+        """Show all runs."""
+        self.app.open_runs()  # type: ignore[attr-defined,unused-ignore]
+
+    def action_queue(self) -> None:
+        """Show the queue."""
+        self.app.open_queue()  # type: ignore[attr-defined,unused-ignore]
+
     def action_ablation(self) -> None:
         """Show the ablation's table; a step chosen there that was not run yet can be started here."""
         from tui.screens.ablation import AblationScreen
 
         def answered(name: str | None) -> None:
             if name is not None:
-                self._ask_to_start(name)
+                self._ask_about(name)
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
-    # --- GPUs ------------------------------------------------------------------------------------
+    # --- the machine and its queue ---------------------------------------------------------------
 
     @work(thread=True)
-    def _read_gpus(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
+    def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
         read = make_reader()
-        while not self._stop.is_set():
-            self._post(GpusRead(read()))
-            self._stop.wait(_LOOK_EVERY_S)
+        while True:
+            self._look_again.clear()
+            if self._stop.is_set():  # after the clearing, which may have undone the call to end
+                return
+            self._post(MachineRead(read(), self.app.surroundings.queued(self.app.runs_dir)))
+            self._look_again.wait(_LOOK_EVERY_S)
 
-    def on_gpus_read(self, event: GpusRead) -> None:
+    def on_machine_read(self, event: MachineRead) -> None:
         """Show the reading."""
-        self._readings = event.readings
-        self._show_gpus()
+        self._show_machine()
+        self._show_runs()
+        self._describe_again()
 
-    def _show_gpus(self) -> None:
-        pane = self.query_one("#gpus", Quiet)
+    def _show_machine(self) -> None:
+        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue", Quiet)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
+        said = home_rows.queue(self._queued)
+        queue.display = bool(said)
+        queue.tell(said)
 
     # --- starting --------------------------------------------------------------------------------
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Start the preset, or open the run, under the cursor."""
+        """Start the preset, queue the marked ones, or open the run under the cursor."""
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
             self.app.open_monitor(RunFolder(self.app.runs_dir / event.option.id))
+            return
+        marked = self.query_one(PresetList).marked
+        if marked:
+            self.ask_to_queue(marked)
         else:
-            self._ask_to_start(event.option.id)
+            self._ask_about(event.option.id)
 
     def action_open(self) -> None:
         """Start the highlighted preset (from the palette, or where no list has the focus)."""
         name = self.query_one(PresetList).chosen()
         if name is not None:
-            self._ask_to_start(name)
+            self._ask_about(name)
 
-    def _ask_to_start(self, name: str) -> None:
+    def _ask_about(self, name: str) -> None:
         if self._presets[name].preset is None:
             self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
-            return
+        else:
+            self.ask_to_start(name)
 
-        def answered(overrides: list[str] | None) -> None:
-            if overrides is not None:
-                self._start(name, overrides)
+    def action_demo(self) -> None:
+        """Start demo as it is."""
+        if _DEMO in self._presets:
+            self.start(_DEMO, Order())
+        else:
+            self.notify("There is no preset called demo here.", severity="warning")
 
-        self.app.push_screen(StartPanel(name, self.app.surroundings.load), answered)
+    def readings(self) -> GpuReadings | None:
+        """Return the latest reading of the machine."""
+        return self._readings
 
-    @work(thread=True, group="start")
-    def _start(self, name: str, overrides: list[str]) -> None:
-        from engine.runs.start import start_run
-
-        try:
-            run = start_run(self.app.runs_dir, name, overrides, data_dir=self.app.data_dir)
-        except CifartuiError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
-            return
-        self.app.call_from_thread(self.app.open_monitor, run)
+    def were_queued(self, num_queued: int) -> None:
+        """Take the marks away, and say where the presets went."""
+        self._look_again.set()
+        self.query_one(PresetList).unmark()
+        self.notify(f"Queued {home_rows.presets(num_queued)}, trained one after another. Q shows the queue.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

@@ -1,78 +1,19 @@
-"""The small panels that open above a screen: start a preset, confirm an abort, help."""
+"""The small panels that open above a screen: confirm an abort, help."""
 
-import shlex
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
+from textual.keys import key_to_character
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
-from presets.errors import CifartuiError
-from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TONES, TRAIN
-from tui.widgets import describe
 from tui.widgets.fields import table
-
-
-class StartPanel(ModalScreen[list[str] | None]):
-    """Asks for overrides and checks them as they are typed; gives them back, or None where it was left."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
-
-    def __init__(self, name: str, load: Callable[[str, Sequence[str]], Preset]) -> None:
-        """Ask about the preset called `name`; `load` raises CifartuiError where an override is not valid."""
-        super().__init__()
-        self.preset_name, self._load = name, load
-        self.problem = ""
-
-    def compose(self) -> ComposeResult:
-        """Lay the panel out."""
-        with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Start ", MUTED), (self.preset_name, f"bold {TEXT}")))
-            yield Static(id="plan")
-            yield Input(placeholder="changes, such as  train.epochs=3 optimizer.lr=0.01", id="overrides")
-            yield Static(id="verdict")
-            yield Static(Text.assemble(("Enter", TRAIN), (" starts   ", MUTED), ("Esc", TRAIN), (" back", MUTED)))
-
-    def on_mount(self) -> None:
-        """Check the preset as it stands."""
-        self._check("")
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Check what has been typed so far."""
-        self._check(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Give the overrides back if they are valid."""
-        self._check(event.value)
-        if not self.problem:
-            self.dismiss(shlex.split(event.value))
-
-    def action_leave(self) -> None:
-        """Start nothing."""
-        self.dismiss(None)
-
-    def _check(self, typed: str) -> None:
-        verdict = self.query_one("#verdict", Static)
-        try:
-            preset = self._load(self.preset_name, shlex.split(typed))
-        except (CifartuiError, ValueError) as error:
-            self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
-            verdict.update(Text(self.problem, TONES["bad"]))
-            return
-        self.problem = ""
-        said = "Valid. Starts with these changes." if typed.strip() else "No changes: starts the preset as it is."
-        verdict.update(Text(said, TONES["good"] if typed.strip() else MUTED))
-        rows = [
-            ("training", describe.training(preset)),
-            ("optimizer", describe.optimizer(preset.optimizer)),
-            ("schedule", describe.schedule(preset.schedule)),
-        ]
-        self.query_one("#plan", Static).update(table(rows))
 
 
 class ConfirmAbort(ModalScreen[bool]):
@@ -102,40 +43,88 @@ class ConfirmAbort(ModalScreen[bool]):
 
 
 class Help(ModalScreen[None]):
-    """The keys, and what the signs mean."""
+    """The keys of every screen, as they are bound now; the screen below comes first."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "leave", "Back")]
-
-    _KEYS: ClassVar[Sequence[tuple[str, str]]] = (
-        ("Everywhere", ""),
-        ("?", "this page"),
-        ("ctrl+p", "palette: every action by name"),
-        ("esc", "back"),
-        ("q", "leave; training goes on"),
-        ("Home", ""),
-        ("enter", "start the preset, or open the run"),
-        ("/", "filter the presets"),
-        ("tab", "presets or runs"),
-        ("a", "attach to the newest run that is alive"),
-        ("t", "the ablation's table"),
-        ("Monitor", ""),
-        ("s   e", "stop after this batch, after this epoch"),
-        ("n", "end this stage, begin the next one"),
-        ("p", "pause, and continue"),
-        ("c", "write a checkpoint now"),
-        ("X", "abort: end at once (asks first)"),
-        ("r", "resume a run that has no worker"),
-        ("z", "zoom: loss, accuracy, memory, all"),
-        ("i", "test images, as the best weights see them"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "leave", "back", id="help.leave", tooltip="close this page"),
+    ]
 
     def compose(self) -> ComposeResult:
         """Lay the page out."""
-        rows = [(key, Text(what, TEXT)) for key, what in self._KEYS]
-        with Vertical(classes="panel -help"):
-            yield Static(Text("Keys", f"bold {TEXT}"))
-            yield Static(table(rows))
+        with VerticalScroll(classes="panel -help", id="help"):
+            hint = (("↑ ↓ pgdn", TRAIN), (" scroll   ", MUTED), ("Esc", TRAIN), (" back", MUTED))
+            yield Static(Text.assemble(("Keys   ", f"bold {TEXT}"), *hint))
+            for title, rows in self._sections():
+                yield Static(Text(title, f"bold {TEXT}"), classes="title")
+                yield Static(table([(keys, Text(what, TEXT)) for keys, what in rows]))
+
+    def _sections(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Return titles, each with keys and what they do."""
+        below = type(self.app.screen_stack[-2]).__name__ if len(self.app.screen_stack) > 1 else ""
+        keymap = self.app._keymap  # Textual has no other way to ask what keys were rebound
+        everywhere = _rows([type(self.app)], keymap)
+        everywhere.append((self.app.COMMAND_PALETTE_BINDING, "palette: every action by name"))
+        sections = [("Everywhere", "", everywhere)]
+        for title, screen, owners in _SCREENS:
+            classes = [getattr(import_module(module), name) for module, name in owners]
+            sections.append((title, screen, _rows(classes, keymap)))
+        sections.sort(key=lambda section: bool(below) and section[1] != below)
+        return [(title, rows) for title, _, rows in sections]
 
     def action_leave(self) -> None:
         """Close the page."""
         self.dismiss(None)
+
+
+_SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
+    ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
+    ("Before a start", "StartPanel", (("tui.screens.start_panel", "StartPanel"),)),
+    ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
+    ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
+    ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
+)
+"""A title, the class of the screen, and the classes whose keys are meant, imported when help is asked for."""
+
+_MEANINGS: Mapping[str, str] = {
+    "app.help": "this page",
+    "stop('batch')": "stop after this batch: validate, test the best weights",
+    "stop('epoch')": "stop after this epoch",
+    "next_stage": "end this stage, begin the next one",
+    "pause": "pause, and continue",
+    "checkpoint": "write a checkpoint now",
+    "abort": "abort: end at once (asks first)",
+    "resume": "resume a run that has no worker",
+    "zoom": "zoom: loss, accuracy, memory, all",
+    "images": "test images, as the best weights see them",
+    "back": "back",
+    "help": "this page",
+    "leave": "leave; training goes on",
+    "make": "measure the test images now",
+    "want('wrong')": "only images that are taken for something else",
+    "want('right')": "only images that are recognised",
+    "want('all')": "all images",
+    "choose_class": "only images of one class",
+}
+"""What an action means, where its binding has no tooltip that says so."""
+
+
+def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return keys and meanings of every binding of `owners`; those that do the same share a row."""
+    rows: dict[str, list[str]] = {}
+    for owner in owners:
+        for binding in owner.BINDINGS:
+            meaning = binding.tooltip or _MEANINGS.get(binding.action) or binding.description
+            rebound = keymap.get(binding.id or "")
+            shown = binding.with_key(rebound, key_display=None) if rebound else binding
+            keys = [shown.key_display] if shown.key_display else shown.key.split(",")
+            rows.setdefault(meaning, []).extend(_key(key) for key in keys if not (binding.system or key == "ctrl+c"))
+    return [("  ".join(dict.fromkeys(keys)), meaning) for meaning, keys in rows.items()]
+
+
+def _key(key: str) -> str:
+    """Return a key as people call it: "?" of question_mark."""
+    known = {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "up": "↑", "down": "↓", "left": "←", "right": "→"}
+    if key in known:
+        return known[key]
+    character = key_to_character(key)
+    return character if character and character.isprintable() and not character.isspace() else key

@@ -9,6 +9,7 @@ from presets import schema
 from presets.plan import plan, total_epochs
 from presets.schema import Preset, Report
 from tui import format as fmt
+from tui.facts import Facts
 from tui.palette import MUTED, REFERENCE, TEXT, TONES
 from tui.widgets.fields import table
 
@@ -27,21 +28,44 @@ _NORMALIZE = {
 }
 
 
-def description(preset: Preset, data_status: Text) -> Group:
-    """Return the whole description; `data_status` says whether the data is there."""
+def description(preset: Preset, data_status: Text, size: Text, memory: Text, earlier: str) -> Group:
+    """Return the whole description.
+
+    Args:
+        preset: to be described.
+        data_status: whether the data is there.
+        size: how large the network is.
+        memory: whether a training step fits.
+        earlier: what earlier runs tell; empty where there are none.
+    """
     rows: list[tuple[str, Text | str]] = [
         ("network", network(preset.model)),
+        ("size", size),
+        ("memory", memory),
         ("data", data(preset.data)),
         ("", data_status),
         ("training", training(preset)),
-        ("augment", augmentation(preset.train.augment)),
-        *stages(preset),
+        ("earlier", earlier),
+        ("report", published(preset.report)),
         ("optimizer", optimizer(preset.optimizer)),
         ("schedule", schedule(preset.schedule)),
-        ("report", published(preset.report)),
+        ("augment", augmentation(preset.train.augment)),
+        *stages(preset),
     ]
     summary = Text(preset.summary, MUTED)
     return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
+
+
+def size(found: Facts | str | None) -> Text:
+    """Return parameters and arithmetic of a network; why they are not known; or that they are being counted."""
+    if found is None:
+        return Text("being counted in the background, a few seconds …", MUTED)
+    if isinstance(found, str):
+        return Text(found, TONES["bad"])
+    trained = f" ({fmt.count(found.num_trainable)} trained)" if found.num_trainable != found.num_parameters else ""
+    return Text(
+        f"{fmt.count(found.num_parameters)} parameters{trained}, {fmt.flop(found.flops_per_image)} an image", TEXT
+    )
 
 
 def problem(name: str, path: str, why: str) -> Group:

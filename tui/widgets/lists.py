@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
 from tui import words
-from tui.palette import MUTED, TEXT, TONES
+from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.summary import Summary
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ class Pickable(OptionList):
     """A list that moves with arrows and with j and k."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False),
-        Binding("k", "cursor_up", "Up", show=False),
-        Binding("g", "first", "First", show=False),
-        Binding("G", "last", "Last", show=False),
+        Binding("j", "cursor_down", "Down", show=False, id="list.cursor_down", tooltip="one row down"),
+        Binding("k", "cursor_up", "Up", show=False, id="list.cursor_up", tooltip="one row up"),
+        Binding("g", "first", "First", show=False, id="list.first", tooltip="the first row"),
+        Binding("G", "last", "Last", show=False, id="list.last", tooltip="the last row"),
     ]
 
     def chosen(self) -> str | None:
@@ -44,12 +45,35 @@ class Pickable(OptionList):
 
 
 class PresetList(Pickable):
-    """Presets under the headings of their groups."""
+    """Presets under the headings of their groups; several can be marked."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "start", key_display="enter")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "start", key_display="enter", id="list.start",
+                tooltip="start the preset, or queue the marked ones; asks first what to change"),
+        Binding("space", "mark", "mark", id="list.mark", tooltip="mark the preset, or take its mark away"),
+        Binding("pageup", "screen.page(-1)", "description up", show=False, id="list.page_up",
+                tooltip="scroll the description or the layer table"),
+        Binding("pagedown", "screen.page(1)", "description down", show=False, id="list.page_down",
+                tooltip="scroll the description or the layer table"),
+    ]  # fmt: skip
+
+    class Marked(Message):
+        """Another set of presets is marked than before."""
+
+    def __init__(self, *, id: str | None = None, sign: str = "✓") -> None:
+        super().__init__(id=id, compact=True)
+        self._sign = sign
+        self._usable: list[str] = []
+        self._marked: set[str] = set()
+
+    @property
+    def marked(self) -> list[str]:
+        """The names of the marked presets, in the order of the list; those that the filter hides included."""
+        return [name for name in self._usable if name in self._marked]
 
     def show(self, presets: Sequence["Listed"], wanted: str) -> int:
         """List the presets that have every word of `wanted` in their name, title or group; return how many."""
+        self._usable = [listed.name for listed in presets if listed.preset is not None]
         shown = [listed for listed in presets if _matches(listed, wanted)]
         options: list[Option] = []
         heading = None
@@ -58,12 +82,39 @@ class PresetList(Pickable):
             if group != heading:
                 options.append(Option(Text(group, f"bold {MUTED}"), disabled=True))
                 heading = group
-            color = TEXT if listed.preset is not None else TONES["bad"]
-            options.append(Option(Text(f"  {listed.name}", color, no_wrap=True, overflow="ellipsis"), id=listed.name))
+            options.append(Option(self._line(listed.name), id=listed.name))
         if not shown:
             options.append(Option(Text("No preset matches." if wanted else "No presets found.", MUTED), disabled=True))
         self.fill(options)
         return len(shown)
+
+    def _line(self, name: str) -> Text:
+        color = TEXT if name in self._usable else TONES["bad"]
+        is_marked = name in self._marked
+        return Text.assemble(
+            (f"{self._sign} " if is_marked else "  ", TRAIN), (name, TRAIN if is_marked else color),
+            no_wrap=True, overflow="ellipsis",
+        )  # fmt: skip
+
+    def action_mark(self) -> None:
+        """Mark the preset under the cursor, or take its mark away."""
+        name = self.chosen()
+        if name is None:
+            return
+        if name not in self._usable:
+            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
+            return
+        self._marked ^= {name}
+        self.replace_option_prompt(name, self._line(name))
+        self.post_message(self.Marked())
+
+    def unmark(self) -> None:
+        """Take every mark away."""
+        before, self._marked = self.marked, set()
+        for option in self.options:
+            if option.id in before:
+                self.replace_option_prompt(option.id, self._line(option.id))
+        self.post_message(self.Marked())
 
 
 def _matches(listed: "Listed", wanted: str) -> bool:
@@ -75,7 +126,9 @@ def _matches(listed: "Listed", wanted: str) -> bool:
 class RunList(Pickable):
     """Recent runs, newest first."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "open", key_display="enter")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "open", key_display="enter", id="list.open", tooltip="open the run")
+    ]
 
     def show(self, runs: Sequence[Summary], now: float) -> None:
         """List `runs` in aligned columns, as many as the width has room for."""

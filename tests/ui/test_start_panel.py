@@ -1,0 +1,171 @@
+"""The panel before a start: fields, errors under them, memory, several presets at once."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from presets.schema import Preset
+from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
+from tests.ui.test_home import said
+from tui.app import CifartuiApp
+from tui.facts import Facts
+from tui.order import Order
+from tui.screens.home import Home
+from tui.screens.start_panel import StartPanel
+
+
+def error(app: CifartuiApp, field: str) -> str:
+    """Return what stands under a field, if it can be seen."""
+    row = app.screen.query_one(f"#{field}-error", Static)
+    return str(row.content) if row.display else ""
+
+
+async def opened(pilot: Pilot[None], *keys: str) -> StartPanel:
+    await pilot.press(*keys, "enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, StartPanel), "the panel")
+    assert isinstance(pilot.app.screen, StartPanel)
+    return pilot.app.screen
+
+
+def type_into(panel: StartPanel, **fields: str) -> None:
+    for field, text in fields.items():
+        panel.query_one(f"#{field}", Input).value = text
+
+
+async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        assert {field.id: field.value for field in panel.query(Input)} == {
+            "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto", "changes": "",
+        }  # fmt: skip
+        seen = []
+        for _ in panel.query(Input):
+            assert app.focused is not None
+            seen.append(app.focused.id)
+            await pilot.press("tab")
+        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "changes"]
+        await pilot.press("up")
+        assert app.focused is panel.query_one("#changes")
+
+
+async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
+    started: list[Any] = []
+    app = CifartuiApp(runs_dir, surroundings=surroundings(start=lambda *arguments: started.append(arguments)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        await pilot.press("x", "tab", "y")
+        await until(pilot, lambda: error(app, "batch"), "the second error")
+        assert error(app, "epochs") == 'train.epochs must be a whole number, not "x".'
+        assert error(app, "batch") == 'train.batch_size must be a whole number, not "y".'
+        await pilot.press("enter")
+        assert app.screen is panel
+        assert app.focused is panel.query_one("#epochs")
+        await pilot.press("backspace", "3")
+        await until(pilot, lambda: not error(app, "epochs"), "the error to go")
+        assert error(app, "batch")
+        type_into(panel, batch="16")
+        await until(pilot, lambda: "3 epochs, batch 16" in said(app, "#plan"), "the plan")
+        await pilot.press("escape")
+        assert isinstance(app.screen, Home)
+    assert started == []
+
+
+async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    orders: list[Order | None] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(StartPanel(["basenet"], lambda: None), orders.append)
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.order, "the panel")
+        assert isinstance(app.screen, StartPanel)
+        type_into(app.screen, epochs="2", seed="5", device="cpu", changes="train.batch_size=8")
+        await pilot.press("enter")
+        await until(pilot, lambda: orders, "the order")
+    assert orders == [Order(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
+
+
+async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        type_into(panel, epochs="[red]", device="[/]")
+        await until(pilot, lambda: error(app, "device"), "the errors")
+        assert '"[red]"' in error(app, "epochs")
+        assert '"[/]"' in error(app, "device")
+
+
+async def test_memory_follows_what_is_typed(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "36.3" in said(app, "#gpus"), "the GPU")
+        panel = await opened(pilot, "j")
+        # 1 GB for 32 images in bf16, and what a worker holds besides; 6.6 of 42.9 GB are free
+        await until(pilot, lambda: "needs about 1.7 GB; 6.6 GB are free on GPU 0" in said(app, "#memory"), "it fits")
+        type_into(panel, batch="320")
+        await until(pilot, lambda: "needs about 11 GB, 6.6 GB are free on GPU 0" in said(app, "#memory"), "it does not")
+        assert "lower train.batch_size" in said(app, "#memory")
+        type_into(panel, device="cpu")
+        await until(pilot, lambda: "needs about 21 GB; 200 GB are free in this machine" in said(app, "#memory"), "host")
+        type_into(panel, batch="x")
+        await until(pilot, lambda: not panel.query_one("#memory").display, "no verdict on what is not valid")
+
+
+async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) -> None:
+    may_answer = threading.Event()
+    withdrawn: list[bool] = []
+
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+        while not (may_answer.wait(0.01) or stop.is_set()):
+            pass
+        withdrawn.append(stop.is_set())
+        return [facts_for(preset) for preset in presets]
+
+    def known(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+        return [facts_for(preset) if preset.train.batch_size == 32 else None for preset in presets]
+
+    ways = surroundings(ONE_GPU, known_facts=known, compute_facts=compute)
+    app = CifartuiApp(runs_dir, surroundings=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        type_into(panel, batch="64")
+        await until(pilot, lambda: "estimating" in said(app, "#memory"), "that it is estimated")
+        may_answer.set()
+        await until(pilot, lambda: "needs about 2.7 GB" in said(app, "#memory"), "the estimate")
+        may_answer.clear()
+        type_into(panel, batch="128")
+        await until(pilot, lambda: "estimating" in said(app, "#memory"), "that it is estimated")
+        await pilot.press("escape")
+    may_answer.set()
+    assert withdrawn[0] is False
+
+
+async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+        return ["The network cannot be trained on 1 image at once."]
+
+    ways = surroundings(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)
+    app = CifartuiApp(runs_dir, surroundings=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        await until(pilot, lambda: "cannot be trained on 1 image" in said(app, "#memory"), "why")
+
+
+async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -> None:
+    queued: list[Any] = []
+    ways = surroundings(enqueue=lambda *arguments: queued.append(arguments))
+    app = CifartuiApp(runs_dir, data_dir="/data", surroundings=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j", "space", "j", "space")
+        assert "Queue 2 presets: basenet, vgg-custom" in said(app, "#what")
+        assert panel.query_one("#epochs", Input).value == ""
+        assert panel.query_one("#batch", Input).value == "32"
+        type_into(panel, epochs="2", seed="3")
+        await pilot.press("enter")
+        await until(pilot, lambda: queued, "the queue")
+        await until(pilot, lambda: not app.screen.query_one("#marks").display, "the marks to go")
+        assert isinstance(app.screen, Home)
+    assert queued == [(runs_dir, ["basenet", "vgg-custom"], Order(overrides=("train.epochs=2",), seed=3), "/data")]

@@ -1,0 +1,68 @@
+"""Whether a training step fits: the right device, the right sentence."""
+
+import pytest
+
+from engine.runs.events import GpuSample
+from tui import room
+from tui.room import Room, room_for, verdict
+from tui.surroundings import GpuReadings
+
+GB = 10**9
+
+
+def gpu(index: int, used_gb: int | None, total_gb: int = 80) -> GpuSample:
+    used = None if used_gb is None else used_gb * GB
+    return GpuSample(index=index, name="GPU", memory_used_bytes=used, memory_total_bytes=total_gb * GB)
+
+
+TWO = GpuReadings((gpu(0, 57), gpu(1, 10)), "", 8, 100 * GB)
+NONE = GpuReadings((), "no driver", 8, 12 * GB)
+
+
+@pytest.mark.parametrize(
+    ("device", "readings", "visible", "expected"),
+    [
+        ("auto", TWO, None, Room(0, 23 * GB)),
+        ("cuda", TWO, None, Room(0, 23 * GB)),
+        ("cuda:1", TWO, None, Room(1, 70 * GB)),
+        ("cuda:2", TWO, None, None),
+        ("auto", TWO, "1", Room(1, 70 * GB)),
+        ("cuda:1", TWO, "1,0", Room(0, 23 * GB)),
+        ("auto", TWO, "", Room(None, 100 * GB)),
+        ("auto", TWO, "GPU-8a3f", None),
+        ("cpu", TWO, None, Room(None, 100 * GB)),
+        ("auto", NONE, None, Room(None, 12 * GB)),
+        ("mps", NONE, None, Room(None, 12 * GB)),
+        ("auto", GpuReadings((gpu(0, None),), "", 8), None, None),
+        ("auto", None, None, None),
+    ],
+)
+def test_the_device_that_a_run_would_get(
+    device: str, readings: GpuReadings | None, visible: str | None, expected: Room | None
+) -> None:
+    assert room_for(device, readings, visible) == expected
+
+
+def test_a_run_on_the_cpu_of_a_gpu_machine_is_no_gpu_run() -> None:
+    assert room.is_on_gpu("auto", TWO, None)
+    assert not room.is_on_gpu("cpu", TWO, None)
+    assert not room.is_on_gpu("auto", TWO, "")
+    assert not room.is_on_gpu("auto", NONE, None)
+
+
+@pytest.mark.parametrize(
+    ("needed_gb", "tone", "said"),
+    [
+        (41, "bad", "needs about 41 GB, 23 GB are free on GPU 0: lower train.batch_size"),
+        (22, "warn", "needs about 22 GB, only 23 GB are free on GPU 0: it may run out; lower train.batch_size"),
+        (2.5, "calm", "needs about 2.5 GB; 23 GB are free on GPU 0"),
+    ],
+)
+def test_the_sentence_says_what_to_do_before_memory_runs_out(needed_gb: float, tone: str, said: str) -> None:
+    assert verdict(int(needed_gb * GB), Room(0, 23 * GB)) == (said, tone)
+
+
+def test_where_nothing_is_known_nothing_is_claimed() -> None:
+    said, tone = verdict(GB, None, subject="demo")
+    assert said == "demo needs about 1.0 GB; free memory is not known"
+    assert tone == "calm"

@@ -1,0 +1,100 @@
+"""What Home learns of presets besides their files: whether their data is there, and the facts of their networks.
+
+Everything here but `wanted_facts` runs in threads and hands on what it finds as messages. Knows no widgets.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+
+from rich.text import Text
+from textual.message import Message
+
+from presets.errors import CifartuiError
+from presets.schema import Data, Preset
+from tui.facts import Facts
+from tui.inquiry import Found, look_up
+from tui.palette import TONES
+from tui.surroundings import Surroundings
+
+
+class DataLocated(Message):
+    """Whether a preset's data is there; without a name, whether CIFAR-100 is."""
+
+    def __init__(self, name: str, status: Text, is_found: bool) -> None:
+        self.name, self.status, self.is_found = name, status, is_found
+        super().__init__()
+
+
+class FactsFound(Message):
+    """Facts by the name of their preset, or why there are none."""
+
+    def __init__(self, found: dict[str, Facts | str]) -> None:
+        self.found = found
+        super().__init__()
+
+
+class Knowledge:
+    """Asks, and keeps the answers."""
+
+    def __init__(self, surroundings: Surroundings, data_dir: str | None) -> None:
+        self._surroundings, self._data_dir = surroundings, data_dir
+        self.data_status: dict[str, Text] = {}
+        """By preset name: whether its data is there, and what to do."""
+        self.has_cifar: bool | None = None
+        """None before it was looked for."""
+        self.facts: dict[str, Facts | str] = {}
+        """By preset name: facts, or why there are none."""
+        self._has_facts_of_all = False
+        self._asked_about = ""
+        self._withdraw = threading.Event()
+
+    def keep(self, message: DataLocated | FactsFound) -> None:
+        """Keep an answer."""
+        if isinstance(message, FactsFound):
+            self.facts = {**self.facts, **message.found}
+            self._has_facts_of_all = True
+        elif message.name:
+            self.data_status[message.name] = message.status
+        else:
+            self.has_cifar = message.is_found
+
+    def wanted_facts(self, name: str) -> threading.Event | None:
+        """Return the event that withdraws a question about a preset, if one is to be asked now.
+
+        It is not where the answer is known, asked for, or may be among those that come first. A question about
+        another preset that has no answer yet is withdrawn.
+        """
+        if name in self.facts or name == self._asked_about or not self._has_facts_of_all:
+            return None
+        self._withdraw.set()
+        self._asked_about, self._withdraw = name, threading.Event()
+        return self._withdraw
+
+    def close(self) -> None:
+        """Withdraw what was asked."""
+        self._withdraw.set()
+
+    def locate(self, name: str, data: Data) -> DataLocated:
+        """Look for a data set. Reads folders."""
+        try:
+            found = self._surroundings.locate(data, self._data_dir)
+        except CifartuiError as error:
+            return DataLocated(name, Text(str(error), TONES["bad"]), False)
+        said = f"{found.text.rstrip('.')}. {found.advice}" if found.advice else found.text
+        return DataLocated(name, Text(said, TONES["warn" if found.advice else "good"]), found.kind != "absent")
+
+    def first_facts(self, presets: Mapping[str, Preset]) -> FactsFound:
+        """Return the facts of all presets of which they are known. Reads small files."""
+        found = self._surroundings.known_facts(list(presets.values()), self._data_dir)
+        return FactsFound({name: each for name, each in zip(presets, found, strict=True) if each is not None})
+
+    def ask_facts(
+        self, name: str, preset: Preset, withdraw: threading.Event, post: Callable[[FactsFound], object]
+    ) -> None:
+        """Post the facts of a preset, which takes seconds where they are not known, unless `withdraw` is set."""
+
+        def tell(found: Found) -> None:
+            if found[0] is not None:
+                post(FactsFound({name: found[0]}))
+
+        look_up([preset], self._data_dir, self._surroundings, withdraw, tell)

@@ -1,0 +1,101 @@
+"""Whether a training step fits into the memory of the device that it will run on. Knows numbers and words only."""
+
+from msgspec import Struct
+
+from presets.schema import Preset
+from tui.facts import Facts
+from tui.palette import Tone
+from tui.surroundings import GpuReadings
+
+_BESIDE_BYTES = 700_000_000
+"""What a worker holds besides a step: the CUDA context (or torch itself) and CIFAR-100."""
+_SHORT_OF_REAL = 0.89
+"""The estimate comes to at least this share of what a step took in measurements (README)."""
+
+
+class Room(Struct, frozen=True):
+    """The free memory of a device: of GPU `gpu`, or of the machine."""
+
+    gpu: int | None
+    free_bytes: int
+
+    @property
+    def where(self) -> str:
+        """The end of a sentence."""
+        return "in this machine" if self.gpu is None else f"on GPU {self.gpu}"
+
+
+def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> Room | None:
+    """Return the free memory that a run on `device` has, or None where no reading tells.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        readings: the latest ones.
+        visible: CUDA_VISIBLE_DEVICES, by which a run counts GPUs; readings count all of them.
+    """
+    if readings is None:
+        return None
+    indices = _visible_gpus(readings, visible)
+    if device in {"cpu", "mps"} or (device == "auto" and indices == []):
+        return None if readings.host_free_bytes is None else Room(None, readings.host_free_bytes)
+    number = int(device.partition(":")[2] or 0)
+    if indices is None or number >= len(indices):
+        return None
+    gpu = next((gpu for gpu in readings.gpus if gpu.index == indices[number]), None)
+    if gpu is None or gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
+        return None
+    return Room(gpu.index, gpu.memory_total_bytes - gpu.memory_used_bytes)
+
+
+def _visible_gpus(readings: GpuReadings, visible: str | None) -> list[int] | None:
+    """Return the indices of the GPUs that a run sees, in its order; None where they are named in another way."""
+    if visible is None or not readings.gpus:
+        return [gpu.index for gpu in readings.gpus]
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return [int(name) for name in names] if all(name.isdecimal() for name in names) else None
+
+
+def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) -> bool:
+    """Return whether a run on `device` trains on a CUDA GPU, as far as the readings tell."""
+    if device == "auto":
+        return readings is not None and bool(readings.gpus) and _visible_gpus(readings, visible) != []
+    return device.startswith("cuda")
+
+
+def needed_bytes(preset: Preset, found: Facts, *, on_gpu: bool) -> int:
+    """Return what training `preset` takes of the device's memory: a step, and what the worker holds besides."""
+    return found.step_memory(preset.train.precision, on_gpu=on_gpu).total + _BESIDE_BYTES
+
+
+def verdict(needed: int, room: Room | None, *, subject: str = "") -> tuple[str, Tone]:
+    """Return a sentence on whether `needed` bytes fit, and how it is to be taken.
+
+    Args:
+        needed: from `needed_bytes`.
+        room: from `room_for`.
+        subject: which of several presets this is about.
+    """
+    subject = f"{subject} " if subject else ""
+    if room is None:
+        return f"{subject}needs about {_about(needed)}; free memory is not known", "calm"
+    free = f"{_about(room.free_bytes)} are free {room.where}"
+    if needed > room.free_bytes:
+        return f"{subject}needs about {_about(needed)}, {free}: lower train.batch_size", "bad"
+    if (needed - _BESIDE_BYTES) / _SHORT_OF_REAL + _BESIDE_BYTES > room.free_bytes:
+        return f"{subject}needs about {_about(needed)}, only {free}: it may run out; lower train.batch_size", "warn"
+    return f"{subject}needs about {_about(needed)}; {free}", "calm"
+
+
+def fits(
+    preset: Preset, found: Facts, device: str, readings: GpuReadings | None, visible: str | None
+) -> tuple[str, Tone]:
+    """Return a sentence on whether training `preset` on `device` fits, and how it is to be taken."""
+    if readings is None:
+        return "reading how much is free …", "calm"
+    needed = needed_bytes(preset, found, on_gpu=is_on_gpu(device, readings, visible))
+    return verdict(needed, room_for(device, readings, visible))
+
+
+def _about(num_bytes: int) -> str:
+    """Return "41 GB" or "2.5 GB": no finer than the estimate, and calm while memory is read again and again."""
+    return f"{num_bytes / 1e9:.0f} GB" if num_bytes >= 9.95e9 else f"{num_bytes / 1e9:.1f} GB"

@@ -1,0 +1,200 @@
+"""The panel before a run: the usual fields, any other key, whether it fits; checked as it is typed. Starts nothing."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, Static
+
+from presets.errors import CifartuiError
+from presets.schema import Preset
+from tui import room
+from tui.inquiry import Found, look_up
+from tui.order import CHANGES, DEVICE, Checked, Field, Order, check, fields_of
+from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.surroundings import GpuReadings
+from tui.widgets import describe
+from tui.widgets.fields import table
+from tui.widgets.home_rows import presets as number_of_presets
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+
+
+class FactsTold(Message):
+    """What is known of presets as the panel makes them."""
+
+    def __init__(self, presets: tuple[Preset, ...], found: Found) -> None:
+        self.presets, self.found = presets, found
+        super().__init__()
+
+
+class StartPanel(ModalScreen[Order | None]):
+    """Asks how a preset, or several, are to be started; gives an order back, or None where it was left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "back", id="start.leave", tooltip="start nothing"),
+        Binding("enter", "start", "start", id="start.start", tooltip="start, or queue, if nothing is wrong"),
+        Binding("down", "app.focus_next", "next field", id="start.next", tooltip="the next field; so does tab"),
+        Binding("up", "app.focus_previous", "field before", id="start.previous", tooltip="the field before"),
+    ]
+    app: "CifartuiApp"
+
+    def __init__(
+        self, names: Sequence[str], readings: Callable[[], GpuReadings | None], *, to_queue: bool = False
+    ) -> None:
+        """Ask about the presets called `names`.
+
+        Args:
+            names: of presets that can be used.
+            readings: returns the latest reading of the machine.
+            to_queue: they go to the queue, where one is started at once otherwise.
+        """
+        super().__init__()
+        self.names, self._readings, self._to_queue = tuple(names), readings, to_queue
+        self._fields: tuple[Field, ...] = ()
+        self._withdraw = threading.Event()
+        self._asked: tuple[Preset, ...] = ()
+        self._found: Found = ()
+        self.checked = Checked()
+
+    def compose(self) -> ComposeResult:
+        """Lay the panel out."""
+        verb = f"Queue {number_of_presets(len(self.names))}: " if self._to_queue else "Start "
+        with VerticalScroll(classes="panel", id="start", can_focus=False):
+            yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}")), id="what")
+            if len(self.names) == 1:
+                yield Static(id="plan")
+            try:
+                self._fields = fields_of([self.app.surroundings.load(name, ()) for name in self.names])
+            except CifartuiError as error:  # edited since it was listed
+                yield Static(Text(str(error), TONES["bad"]), id="broken")
+            for field in self._fields:
+                with Horizontal(classes="field"):
+                    yield Label(Text(field.label, MUTED), classes="label")
+                    if field.id == CHANGES:
+                        yield Input(placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
+                    else:
+                        yield Input(field.initial, id=field.id, classes="short")
+                        yield Label(Text(field.hint, MUTED), classes="hint")
+                yield Static(id=f"{field.id}-error", classes="error")
+            yield Static(id="memory")
+            act = " queues them   " if self._to_queue else " starts   "
+            keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
+            yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
+
+    def on_mount(self) -> None:
+        """Check the presets as they stand."""
+        if self._fields:
+            self._check()
+
+    def on_unmount(self) -> None:
+        """Ask for nothing any more."""
+        self._withdraw.set()
+
+    def on_input_changed(self) -> None:
+        """Check what has been typed so far."""
+        self._check()
+
+    def on_input_submitted(self) -> None:
+        """Start."""
+        self.action_start()
+
+    def action_start(self) -> None:
+        """Give the order back if it is valid; else go to the first field that is not."""
+        if not self._fields:
+            return
+        self._check()
+        if self.checked.order is not None:
+            self.dismiss(self.checked.order)
+            return
+        wrong = next(field.id for field in self._fields if field.id in self.checked.errors)
+        self.query_one(f"#{wrong}", Input).focus()
+
+    def action_leave(self) -> None:
+        """Start nothing."""
+        self.dismiss(None)
+
+    def _check(self) -> None:
+        typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
+        self.checked = check(self.names, self.app.surroundings.load, self._fields, typed)
+        for field in self._fields:
+            said = self.checked.errors.get(field.id, "")
+            row = self.query_one(f"#{field.id}-error", Static)
+            row.display = bool(said)
+            row.update(Text(said, TONES["bad"]))
+        if self.checked.order is None:
+            self._withdraw.set()
+            self._asked = ()
+            self._say_memory(Text(""))
+            return
+        if len(self.names) == 1:
+            self._show_plan(self.checked.presets[0])
+        if self.checked.presets == self._asked:
+            self._show_memory()
+            return
+        self._asked, self._found = self.checked.presets, ()
+        self._withdraw.set()
+        self._withdraw = threading.Event()
+        self._look_up(self._asked, self._withdraw)
+
+    def _show_plan(self, preset: Preset) -> None:
+        rows = [
+            ("training", describe.training(preset)),
+            ("optimizer", describe.optimizer(preset.optimizer)),
+            ("schedule", describe.schedule(preset.schedule)),
+        ]
+        self.query_one("#plan", Static).update(table(rows))
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    @work(thread=True, group="facts")
+    def _look_up(self, presets: tuple[Preset, ...], stop: threading.Event) -> None:
+        def tell(found: Found) -> None:
+            self.post_message(FactsTold(presets, found))
+
+        look_up(presets, self.app.data_dir, self.app.surroundings, stop, tell)
+
+    def on_facts_told(self, event: FactsTold) -> None:
+        """Say whether it fits, if these are still the presets asked about."""
+        if event.presets == self._asked:
+            self._found = event.found
+            self._show_memory()
+
+    def _show_memory(self) -> None:
+        if not self._found:
+            return
+        refused = next((each for each in self._found if isinstance(each, str)), None)
+        if refused is not None:
+            self._say_memory(Text(refused, TONES["bad"]))
+        elif any(each is None for each in self._found):
+            self._say_memory(Text("memory: estimating, a few seconds …", MUTED))
+        else:
+            self._say_memory(self._verdict())
+
+    def _verdict(self) -> Text:
+        """Return whether the largest of the presets fits."""
+        device = self.query_one(f"#{DEVICE}", Input).value.strip() or "auto"
+        readings, visible = self._readings(), self.app.surroundings.visible_gpus
+        on_gpu = room.is_on_gpu(device, readings, visible)
+        needed = [
+            (room.needed_bytes(preset, found, on_gpu=on_gpu), name)
+            for name, preset, found in zip(self.names, self._asked, self._found, strict=True)
+            if not isinstance(found, str) and found is not None
+        ]
+        most, name = max(needed)
+        subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
+        said, tone = room.verdict(most, room.room_for(device, readings, visible), subject=subject)
+        return Text(said, TONES[tone])
+
+    def _say_memory(self, text: Text) -> None:
+        row = self.query_one("#memory", Static)
+        row.display = bool(text)
+        row.update(text)
