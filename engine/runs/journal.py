@@ -7,7 +7,7 @@ what they mean. A reader leaves an unfinished last line for later; a resuming wr
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -79,9 +79,13 @@ class LineReader(Generic[Record]):
     `num_skipped` and passed over: a newer or damaged journal can still be watched.
     """
 
-    def __init__(self, path: Path, record_type: Any) -> None:
+    def __init__(
+        self, path: Path, record_type: Any, choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None
+    ) -> None:
+        """Follow `path`; `choose` picks the lines that are decoded, out of those just read (else all are)."""
         self._path = path
         self._decoder = msgspec.json.Decoder(record_type)
+        self._choose = choose
         self._offset = 0
         self.num_skipped = 0
 
@@ -115,7 +119,8 @@ class LineReader(Generic[Record]):
             os.close(fd)
 
     def _decode(self, chunk: bytes) -> Iterator[Record]:
-        for line in chunk.split(b"\n"):
+        lines: Iterable[bytes] = chunk.split(b"\n")
+        for line in self._choose(lines) if self._choose is not None else lines:
             if not line:
                 continue
             try:
