@@ -1,5 +1,7 @@
 """Numbers as people read them, the same on every screen and in every printed line. Knows no widgets."""
 
+from collections.abc import Sequence
+
 MISSING = "n/a"
 
 
@@ -61,6 +63,12 @@ def ago(seconds: float) -> str:
 def short_id(run_id: str) -> str:
     """Return a run's id without its timestamp: what people type after `cifartui attach`."""
     return run_id.partition("-")[2] or run_id
+
+
+def short_ids(run_ids: Sequence[str]) -> list[str]:
+    """Return ids without their timestamps, but whole where two would be the same."""
+    short = [short_id(run_id) for run_id in run_ids]
+    return [short[index] if short.count(short[index]) == 1 else run_id for index, run_id in enumerate(run_ids)]
 
 
 def batches(number: int) -> str:

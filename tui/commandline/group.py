@@ -58,6 +58,7 @@ def _modules() -> dict[str, str]:
         "ablation": "compare",
         "evaluate": "evaluate",
         "export": "export",
+        "delete": "delete",
         "presets": "about",
         "data": "about",
         "doctor": "doctor",

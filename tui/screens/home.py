@@ -17,8 +17,8 @@ from textual.widgets import Footer, Input, OptionList, Static
 from engine.runs.folder import RunFolder
 from presets.errors import CifartuiError
 from tui import words
-from tui.follow import RunLister, RunsListed, keep_listing
 from tui.palette import MUTED, TEXT, TONES
+from tui.run_list import RunLister, RunsListed, keep_listing
 from tui.screens.panels import StartPanel
 from tui.summary import Summary
 from tui.surroundings import GpuReadings
