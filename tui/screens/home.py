@@ -62,6 +62,7 @@ class Home(Screen[None]):
         Binding("tab", "swap", "presets / runs", key_display="tab"),
         Binding("a", "attach", "attach"),
         Binding("t", "ablation", "ablation"),
+        Binding("r", "runs", "all runs"),
         Binding("escape", "clear_filter", "Back", show=False),
     ]
     app: "CifartuiApp"
@@ -222,6 +223,10 @@ class Home(Screen[None]):
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
         self.app.open_monitor(RunFolder(Path(live.path)))
+
+    def action_runs(self) -> None:
+        """Show all runs."""
+        self.app.open_runs()
 
     def action_ablation(self) -> None:
         """Show the ablation's table; a step chosen there that was not run yet can be started here."""
