@@ -74,3 +74,8 @@ def short_ids(run_ids: Sequence[str]) -> list[str]:
 def batches(number: int) -> str:
     """Return 1 as "1 batch", 1407 as "1,407 batches"."""
     return "1 batch" if number == 1 else f"{number:,} batches"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return 1 as "1 run", 1407 as "1,407 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

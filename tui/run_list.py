@@ -50,6 +50,11 @@ class Damaged(Struct, frozen=True):
     created: float
     num_bytes: int
 
+    @property
+    def reason(self) -> str:
+        """The problem without the folder's path, where that stands before it."""
+        return self.problem.partition(": ")[2] or self.problem
+
 
 @dataclass
 class RunsListed(Message):

@@ -22,8 +22,12 @@ _VALUES: dict[SortKey, Callable[[Summary], float | None]] = {
 
 def matches(run: Summary, wanted: str) -> bool:
     """Return whether every word of `wanted` is in the run's id, preset, title, state or changes."""
-    known = " ".join((run.id, run.preset_name, run.title, run.status, *run.overrides)).lower()
-    return all(word in known for word in wanted.lower().split())
+    return has_words(" ".join((run.id, run.preset_name, run.title, run.status, *run.overrides)), wanted)
+
+
+def has_words(text: str, wanted: str) -> bool:
+    """Return whether every word of `wanted` is somewhere in `text`, whatever the case."""
+    return all(word in text.lower() for word in wanted.lower().split())
 
 
 def ordered(runs: Iterable[Summary], key: SortKey, *, rising: bool = False) -> list[Summary]:

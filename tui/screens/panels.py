@@ -118,6 +118,7 @@ class Help(ModalScreen[None]):
         ("tab", "presets or runs"),
         ("a", "attach to the newest run that is alive"),
         ("t", "the ablation's table"),
+        ("r", "all runs"),
         ("Monitor", ""),
         ("s   e", "stop after this batch, after this epoch"),
         ("n", "end this stage, begin the next one"),
@@ -127,6 +128,17 @@ class Help(ModalScreen[None]):
         ("r", "resume a run that has no worker"),
         ("z", "zoom: loss, accuracy, memory, all"),
         ("i", "test images, as the best weights see them"),
+        ("Runs", ""),
+        ("enter", "open the run"),
+        ("/", "filter by words of id, preset, title, state, changes"),
+        ("o   O", "sort by the next value, the other way round"),
+        ("space   u", "mark the run, take all marks away"),
+        ("v", "curves of the marked runs over each other"),
+        ("=", "in what the marked runs differ"),
+        ("R", "resume the run"),
+        ("x", "export its curves"),
+        ("y", "copy its folder's path, and show it"),
+        ("D", "delete the marked runs, or this one (asks first)"),
     )
 
     def compose(self) -> ComposeResult:

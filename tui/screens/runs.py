@@ -1,7 +1,9 @@
 """Runs: all runs in one table, to be filtered, sorted, opened, compared, exported, resumed and deleted."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,7 +23,7 @@ from tui import format as fmt
 from tui import words
 from tui.palette import MUTED, TEXT, TONES, VAL, Tone
 from tui.run_list import Damaged, RunLister, RunsListed, keep_listing
-from tui.run_order import SORT_KEYS, SortKey, matches, ordered
+from tui.run_order import SORT_KEYS, SortKey, has_words, matches, ordered
 from tui.summary import Summary
 from tui.widgets.fields import left_and_right
 from tui.widgets.overlay import COLORS, Drawn, Overlay
@@ -44,14 +46,14 @@ _ORDERS: dict[SortKey, tuple[str, str, str]] = {
     "duration": ("duration", "longest first", "shortest first"),
     "size": ("size on disk", "largest first", "smallest first"),
 }
-_HINT = "space marks runs; v draws their curves, = tells in what they differ, D deletes them."
+_HINT = "Enter opens, space marks, y gives the path, O turns the order; ? lists all keys."
 
 
 class RunsScreen(Screen[None]):
     """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "open", key_display="enter", id="runs.open"),
+        Binding("enter", "open", "open", show=False, id="runs.open"),
         Binding("slash", "filter", "filter", key_display="/", id="runs.filter"),
         Binding("o", "order", "order", id="runs.order"),
         Binding("O", "reverse", "reverse", show=False, id="runs.reverse"),
@@ -62,7 +64,7 @@ class RunsScreen(Screen[None]):
         Binding("R", "resume", "resume", id="runs.resume"),
         Binding("x", "export", "export", id="runs.export"),
         Binding("D", "delete", "delete", id="runs.delete"),
-        Binding("y", "copy_path", "path", id="runs.copy_path"),
+        Binding("y", "copy_path", "path", show=False, id="runs.copy_path"),
         Binding("escape", "back", "Back", show=False, id="runs.back"),
     ]
     app: "CifartuiApp"
@@ -148,11 +150,7 @@ class RunsScreen(Screen[None]):
         whole = ordered(
             (run for run in self.listed.runs if matches(run, wanted)), self.order.key, rising=self.order.rising
         )
-        damaged = [
-            run
-            for run in self.listed.damaged
-            if all(word in f"{run.id} damaged".lower() for word in wanted.lower().split())
-        ]
+        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} damaged", wanted)]
         return [*whole, *damaged]
 
     def _show(self) -> None:
@@ -234,8 +232,15 @@ class RunsScreen(Screen[None]):
         self._said = (text, tone)
         self._show_told()
 
-    def _say_from_thread(self, text: str, tone: Tone) -> None:
-        self.app.call_from_thread(self._say, text, tone)
+    @work(thread=True, group="actions")
+    def _act(self, label: str, action: Callable[[], str]) -> None:
+        """Do something on the disk and say what came of it; then look at the runs again."""
+        try:
+            said, tone = action(), "good"
+        except (CifartuiError, OSError) as error:
+            said, tone = str(error), "bad"
+        self.app.call_from_thread(self._say, f"{label}: {said}", tone)
+        self._wake.set()
 
     # --- moving, filter, order -------------------------------------------------------------------
 
@@ -331,14 +336,12 @@ class RunsScreen(Screen[None]):
 
     @work(thread=True, group="actions")
     def _compare(self, ids: list[str]) -> None:
-        from engine.runs.outline import read_outline
-        from tui.difference import Side, differences
+        from tui import run_actions
 
         try:
-            folders = [RunFolder(self.app.runs_dir / run_id) for run_id in ids]
-            found = differences([Side(run.read_info(), read_outline(run).started) for run in folders])
+            found = run_actions.compare(self.app.runs_dir, ids)
         except (CifartuiError, OSError) as error:
-            self._say_from_thread(str(error), "bad")
+            self.app.call_from_thread(self._say, str(error), "bad")
             return
         self.app.call_from_thread(self._show_differences, found, fmt.short_ids(ids))
 
@@ -378,6 +381,8 @@ class RunsScreen(Screen[None]):
 
     def action_resume(self) -> None:
         """Start a worker that goes on from the last checkpoint."""
+        from tui import run_actions
+
         if (run := self._whole_run("resumed")) is None:
             return
         name = fmt.short_id(run.id)
@@ -387,26 +392,13 @@ class RunsScreen(Screen[None]):
             self._say(f"{name} is completed: there is nothing left to resume.", "warn")
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
-            self._resume(run.id)
-
-    @work(thread=True, group="actions")
-    def _resume(self, run_id: str) -> None:
-        from engine.runs import launch
-
-        name = fmt.short_id(run_id)
-        try:
-            launch.start_worker(RunFolder(self.app.runs_dir / run_id), resume=True)
-        except (CifartuiError, OSError) as error:
-            self._say_from_thread(f"resume {name}: {error}", "bad")
-            return
-        said = f"resume {name}: a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
-        self._say_from_thread(said, "good")
-        self._wake.set()
+            self._act(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
 
     # --- export ----------------------------------------------------------------------------------
 
     def action_export(self) -> None:
         """Ask what to write of the run's curves, and where."""
+        from tui import run_actions
         from tui.screens.run_panels import ExportPanel
 
         if (run := self._whole_run("exported")) is None:
@@ -414,21 +406,11 @@ class RunsScreen(Screen[None]):
 
         def answered(wish: "Export | None") -> None:
             if wish is not None:
-                self._say(f"export: writing {wish.path} …", "busy")
-                self._export(run.id, wish)
+                self._say(f"export: writing {printable(wish.path)} …", "busy")
+                write = partial(run_actions.export, self.app.runs_dir, run.id, wish.kind, wish.path)
+                self._act("export", write)
 
         self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)
-
-    @work(thread=True, group="actions")
-    def _export(self, run_id: str, wish: "Export") -> None:
-        from tui.run_export import export
-
-        try:
-            path = export(RunFolder(self.app.runs_dir / run_id), wish.kind, wish.path)
-        except (CifartuiError, OSError) as error:
-            self._say_from_thread(f"export: {error}", "bad")
-            return
-        self._say_from_thread(f"export: written to {path}", "good")
 
     # --- deleting --------------------------------------------------------------------------------
 
@@ -443,17 +425,12 @@ class RunsScreen(Screen[None]):
 
     @work(thread=True, group="actions")
     def _weigh(self, ids: list[str]) -> None:
-        from engine.runs.housekeeping import check_deletable, size_bytes
+        from tui import run_actions
 
-        sizes, refused = {}, []
-        for run_id in ids:
-            try:
-                sizes[run_id] = size_bytes(check_deletable(self.app.runs_dir, run_id).path)
-            except CifartuiError as error:
-                refused.append(str(error))
-        self.app.call_from_thread(self._ask_to_delete, sizes, refused)
+        self.app.call_from_thread(self._ask_to_delete, *run_actions.weigh(self.app.runs_dir, ids))
 
     def _ask_to_delete(self, sizes: dict[str, int], refused: list[str]) -> None:
+        from tui import run_actions
         from tui.screens.run_panels import ConfirmDelete
 
         if not sizes:
@@ -462,24 +439,9 @@ class RunsScreen(Screen[None]):
 
         def answered(sure: bool | None) -> None:
             if sure:
-                self._say(f"delete: removing {len(sizes)} run{'s' if len(sizes) > 1 else ''} …", "busy")
-                self._delete(list(sizes))
+                self._say(f"delete: removing {fmt.plural(len(sizes), 'run')} …", "busy")
+                self._act("delete", partial(run_actions.delete, self.app.runs_dir, list(sizes)))
             else:
                 self._say("delete: nothing was deleted.", "calm")
 
         self.app.push_screen(ConfirmDelete(sizes, refused), answered)
-
-    @work(thread=True, group="actions")
-    def _delete(self, ids: list[str]) -> None:
-        from engine.runs.housekeeping import delete_run
-
-        freed, num_deleted, problems = 0, 0, []
-        for run_id in ids:
-            try:
-                freed += delete_run(self.app.runs_dir, run_id)
-                num_deleted += 1
-            except CifartuiError as error:
-                problems.append(str(error))
-        done = f"delete: {num_deleted} run{'s' if num_deleted != 1 else ''} deleted, {fmt.memory(freed)} freed."
-        self._say_from_thread(" ".join([done, *problems[:1]]), "bad" if problems else "good")
-        self._wake.set()

@@ -117,8 +117,7 @@ class _Overlaid:
                 ends.append(Line(val[0][-1:], val[1][-1:], run.color, marker=run.sign))
         lines = (*train_lines, *val_lines, *ends)
         levels = [value for line in lines for value in line.ys] + ([reference.y] if reference else [])
-        lower = min(levels, default=0.0) if self._is_loss else 0.0
-        y = self._y.holding(lower, max(levels, default=1.0), plot.num_rows)
+        y = self._y.holding(min(levels, default=0.0), max(levels, default=1.0), plot.num_rows)
         title = "loss" if self._is_loss else "top-1 %"
         legend = (("━ val", TEXT), ("· train", MUTED))
         empty = "no epoch validated yet" if drawn else "no run here"

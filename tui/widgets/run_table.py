@@ -234,7 +234,8 @@ class RunTable(ScrollView, can_focus=True):
         is_damaged = isinstance(row, Damaged)
         line.append(_fitted(printable(fmt.short_id(row.id)), layout.name_width), TONES["bad"] if is_damaged else TEXT)
         if isinstance(row, Damaged):
-            return line.append(f"  {'damaged':<10}  {printable(row.problem)}", TONES["bad"])
+            before = " " * (_GAP + _PRESET.width) if _PRESET in layout.columns else ""
+            return line.append(f"{before}  {'damaged':<10}  {printable(row.reason)}", TONES["bad"])
         for column in layout.columns:
             text = _fitted(column.value(row, self._now), column.width)
             line.append(" " * _GAP).append(
