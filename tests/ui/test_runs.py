@@ -177,19 +177,19 @@ async def test_the_cursor_stays_on_its_run_and_enter_opens_it(runs_dir: Path) ->
         await until(pilot, lambda: app.screen is screen, "the runs again")
 
 
-async def test_screens_beneath_are_silent(runs_dir: Path) -> None:
+async def test_screens_beneath_are_silent(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several(runs_dir)
     app = CifartuiApp(runs_dir, surroundings=surroundings())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         home = next(each for each in app.screen_stack if isinstance(each, Home))
         assert home._is_asleep
-        heard: list[object] = []
-        screen.post_message = heard.append  # type: ignore[assignment, method-assign]
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-        heard.clear()
-        screen._post(screen.listed)
+        heard: list[object] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(screen, "post_message", heard.append)
+            screen._post(screen.listed)
         assert heard == []
 
 

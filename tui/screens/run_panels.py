@@ -11,6 +11,7 @@ from textual.containers import ScrollableContainer, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from presets.problems import printable
 from tui import difference
 from tui import format as fmt
 from tui.difference import Difference
@@ -36,8 +37,9 @@ class ConfirmDelete(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
         num = len(self._sizes)
-        width = max(map(len, self._sizes))
-        named = [f"{run_id:<{width}}  {fmt.memory(size):>9}" for run_id, size in list(self._sizes.items())[:_NAMED]]
+        sizes = [(printable(run_id), fmt.memory(size)) for run_id, size in list(self._sizes.items())[:_NAMED]]
+        width = max(len(name) for name, _ in sizes)
+        named = [f"{name:<{width}}  {size:>9}" for name, size in sizes]
         named += [f"and {num - _NAMED} more"] if num > _NAMED else []
         freed = fmt.memory(sum(self._sizes.values()))
         with Vertical(classes="panel -alarming -delete"):
@@ -46,7 +48,7 @@ class ConfirmDelete(ModalScreen[bool]):
             yield Static(Text("\n".join(named), TEXT))
             yield Static(Text(f"This frees {freed}. Records, curves and checkpoints cannot be brought back.", TEXT))
             if self._refused:
-                yield Static(Text("\n".join(self._refused[:4]), TONES["warn"]))
+                yield Static(Text("\n".join(map(printable, self._refused[:4])), TONES["warn"]))
             yield Static(Text.assemble(("y", TRAIN), (" delete   ", MUTED), ("n", TRAIN), (" keep", MUTED)))
 
     def action_answer(self, answer: bool) -> None:
@@ -131,7 +133,7 @@ class ExportPanel(ModalScreen[Export | None]):
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
         with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Export ", MUTED), (fmt.short_id(self._run_id), f"bold {TEXT}")))
+            yield Static(Text.assemble(("Export ", MUTED), (printable(fmt.short_id(self._run_id)), f"bold {TEXT}")))
             yield Static(self._choices(), id="kinds")
             yield Input(self._stem + self._KINDS[0][1], id="export-path")
             yield Static(

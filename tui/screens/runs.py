@@ -46,7 +46,7 @@ _ORDERS: dict[SortKey, tuple[str, str, str]] = {
     "duration": ("duration", "longest first", "shortest first"),
     "size": ("size on disk", "largest first", "smallest first"),
 }
-_HINT = "Enter opens, space marks, y gives the path, O turns the order; ? lists all keys."
+_HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
 
 
 class RunsScreen(Screen[None]):

@@ -64,6 +64,10 @@ def _muted(_run: Summary) -> str:
     return MUTED
 
 
+def _of_val(run: Summary) -> str:
+    return MUTED if run.best_val_top1 is None else VAL
+
+
 _GAP = 2
 _MARK_WIDTH = 2
 _LEAST_NAME, _MOST_NAME = 14, 40
@@ -71,7 +75,7 @@ _PRESET = _Column("preset", 17, lambda run, _: run.preset_name, _muted, is_right
 _COLUMNS = (
     _Column("state", 10, lambda run, _: run.status, lambda run: TONES[words.tone(run.status)], is_right=False),
     _Column("epoch", 7, lambda run, _: f"{run.epoch}/{run.epochs}", _muted, dropped=2),
-    _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), lambda _: VAL, "val"),
+    _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), _of_val, "val"),
     _Column("test", 7, lambda run, _: fmt.percent(run.test_top1), _plain, "test", dropped=1),
     _Column("duration", 11, lambda run, _: fmt.duration(run.duration_s), _plain, "duration", dropped=5),
     _Column("size", 8, lambda run, _: fmt.memory(run.num_bytes), _plain, "size", dropped=4),
@@ -232,7 +236,7 @@ class RunTable(ScrollView, can_focus=True):
         mark = self._marks.get(row.id)
         line = Text.assemble((f"{mark.sign if mark else '':<{_MARK_WIDTH}}", f"bold {mark.color}" if mark else MUTED))
         is_damaged = isinstance(row, Damaged)
-        line.append(_fitted(printable(fmt.short_id(row.id)), layout.name_width), TONES["bad"] if is_damaged else TEXT)
+        line.append(_name(row.id, layout.name_width), TONES["bad"] if is_damaged else TEXT)
         if isinstance(row, Damaged):
             before = " " * (_GAP + _PRESET.width) if _PRESET in layout.columns else ""
             return line.append(f"{before}  {'damaged':<10}  {printable(row.reason)}", TONES["bad"])
@@ -270,6 +274,14 @@ class RunTable(ScrollView, can_focus=True):
 
     def _keep_in_view(self) -> None:
         self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+
+
+def _name(run_id: str, width: int) -> str:
+    """Return a run's short id in `width` cells; where it is cut, its end stays, which tells runs of a preset apart."""
+    name = printable(fmt.short_id(run_id))
+    while cell_len(name) > width:
+        name = "…" + name[2:]
+    return set_cell_size(name, width)
 
 
 def _fitted(text: str, width: int) -> str:
