@@ -89,6 +89,13 @@ class CifartuiApp(App[None]):
         if not isinstance(self.screen, QueueScreen):
             self.push_screen(QueueScreen(self.runs_dir))
 
+    def open_runs(self) -> None:
+        """Show the table of all runs."""
+        from tui.screens.runs import RunsScreen
+
+        if not isinstance(self.screen, RunsScreen):
+            self.push_screen(RunsScreen())
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer every key of the screen, and every recent run, by name."""
         for active in screen.active_bindings.values():

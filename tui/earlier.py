@@ -21,7 +21,7 @@ def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
     parts = [f"{fmt.seconds(told[0].seconds_per_epoch)} an epoch"]
     completed = next((run for run in told if run.status == "completed"), None)
     if completed is not None:
-        parts.append(f"{fmt.duration(completed.seconds)} in all")
+        parts.append(f"{fmt.duration(completed.duration_s)} in all")
     best = max((run.best_val_top1 for run in told if run.best_val_top1 is not None), default=None)
     if best is not None:
         parts.append(f"best val {fmt.percent(best)}")

@@ -1,4 +1,4 @@
-"""The one place that reads journals for the dashboard: in threads, handing on what it finds as messages.
+"""Follows one run for the Monitor: reads its journal in a thread, and hands on what it finds as messages.
 
 Knows files and time; knows nothing of widgets. A first, perhaps huge, history is folded here, before
 anybody else has the state; from then on only new events are handed over, and the state is never touched here again.
@@ -11,17 +11,13 @@ from pathlib import Path
 
 from textual.message import Message
 
-from engine.runs import folder as runs
 from engine.runs import journal
 from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.series import StepSeries
 from engine.runs.state import RunState, fold
 from presets.errors import CifartuiError
-from tui.summary import Summary, summary_of
 
 POLL_S = 0.25
-_RUNS_LISTED = 50
 _EVENTS_A_MESSAGE = 2000
 _LOG_LINES = 12
 _LOG_BYTES = 16_384
@@ -51,14 +47,6 @@ class RunProgressed(Message):
     events: list[AnyEvent]
     lives: bool | None
     log_tail: tuple[str, ...]
-
-
-@dataclass
-class RunsListed(Message):
-    """The newest runs, newest first, and how many there are in all."""
-
-    runs: tuple[Summary, ...]
-    num_all: int
 
 
 def follow_run(run: RunFolder, post: Callable[[Message], object], stop: threading.Event) -> None:
@@ -99,43 +87,3 @@ def _tail(path: Path) -> tuple[str, ...]:
         return ()
     lines = ["".join(char for char in line.expandtabs() if char.isprintable()).rstrip() for line in text.splitlines()]
     return tuple([line for line in lines if line][-_LOG_LINES:])
-
-
-class RunLister:
-    """Summarises the newest runs. Remembers where it was in every journal, so that looking again is cheap."""
-
-    def __init__(self, runs_dir: Path, now: Callable[[], float], only: str = "") -> None:
-        """List the runs of `runs_dir` whose id holds `only`; `now` is asked for Unix seconds."""
-        self._runs_dir, self._now, self._only = runs_dir, now, only
-        self._known: dict[str, tuple[RunInfo, journal.LineReader[AnyEvent], RunState]] = {}
-
-    def list(self) -> RunsListed:
-        """Read what is new and return the runs; one that cannot be read is left out."""
-        found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
-        newest = found[:_RUNS_LISTED]
-        self._known = {run.id: self._known[run.id] for run in newest if run.id in self._known}
-        summaries = []
-        for run in newest:
-            try:
-                summaries.append(self._summarise(run))
-            except CifartuiError:
-                continue
-        return RunsListed(tuple(summaries), len(found))
-
-    def _summarise(self, run: RunFolder) -> Summary:
-        if run.id not in self._known:
-            self._known[run.id] = (run.read_info(), journal.event_reader(run.events), RunState())
-        info, reader, state = self._known[run.id]
-        fold(reader.read(), state)
-        state.steps = StepSeries()  # a summary has no curves, and these grow long
-        return summary_of(run, info, state, self._now())
-
-
-def keep_listing(
-    lister: RunLister, post: Callable[[Message], object], wake: threading.Event, stop: threading.Event, every_s: float
-) -> None:
-    """Post RunsListed at once, then every `every_s` or when woken, until `stop` (set `wake` too to end at once)."""
-    while not stop.is_set():
-        wake.clear()
-        post(lister.list())
-        wake.wait(every_s)

@@ -1,5 +1,7 @@
 """Numbers as people read them, the same on every screen and in every printed line. Knows no widgets."""
 
+from collections.abc import Sequence
+
 MISSING = "n/a"
 
 
@@ -68,6 +70,12 @@ def short_id(run_id: str) -> str:
     return run_id.partition("-")[2] or run_id
 
 
+def short_ids(run_ids: Sequence[str]) -> list[str]:
+    """Return ids without their timestamps, but whole where two would be the same."""
+    short = [short_id(run_id) for run_id in run_ids]
+    return [short[index] if short.count(short[index]) == 1 else run_id for index, run_id in enumerate(run_ids)]
+
+
 def batches(number: int) -> str:
     """Return 1 as "1 batch", 1407 as "1,407 batches"."""
     return "1 batch" if number == 1 else f"{number:,} batches"
@@ -81,3 +89,8 @@ def change(before: int | None, after: int | None) -> str:
 def flop(number: float) -> str:
     """Return floating-point operations as "6.71 GFLOP"."""
     return f"{number / 1e9:.3g} GFLOP"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return 1 as "1 run", 1407 as "1,407 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

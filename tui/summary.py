@@ -1,12 +1,18 @@
 """A run in a few plain values, for lists, `show` and JSON. Reads a run's journal once; draws nothing."""
 
 import time
+from itertools import pairwise
 
 from msgspec import Struct
 
+from engine.runs.events import RunStarted
 from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.housekeeping import size_bytes
+from engine.runs.outline import read_outline
 from engine.runs.state import RunState
 from presets.plan import total_epochs
+
+_AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -19,7 +25,6 @@ class Summary(Struct, frozen=True, kw_only=True):
     status: Status
     reason: str
     created: float
-    host: str = ""
     seed: int
     data: str
     device: str
@@ -28,8 +33,6 @@ class Summary(Struct, frozen=True, kw_only=True):
     global_step: int
     seconds_per_epoch: float | None = None
     """Median of the whole epochs, validation included."""
-    seconds: float | None = None
-    """From the worker's first word to its last one so far, pauses and interruptions included."""
     train_loss: float | None
     val_loss: float | None
     best_epoch: int | None
@@ -37,6 +40,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     test_top1: float | None
     alerts: tuple[str, ...]
     path: str
+    host: str = ""
+    """Where its last worker ran, or else where it was launched."""
+    duration_s: float | None = None
+    """For how long its workers, one after another, have worked."""
+    num_bytes: int | None = None
+    """What its folder takes on disk, checkpoints and all."""
 
 
 def summarise(run: RunFolder) -> Summary:
@@ -45,11 +54,12 @@ def summarise(run: RunFolder) -> Summary:
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    return summary_of(run, run.read_info(), run.read_state(), time.time())
+    return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
 
 
-def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Summary:
+def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
     """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
+    status = status_of(state, run.worker_lives(), now)
     last = state.epochs[-1] if state.epochs else None
     data = ""
     if state.data is not None:
@@ -60,10 +70,9 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         preset_name=info.preset_name,
         title=info.preset.title,
         overrides=info.overrides,
-        status=status_of(state, run.worker_lives(), now),
+        status=status,
         reason=state.finished.reason if state.finished else "",
         created=info.created,
-        host=info.host,
         seed=info.seed,
         data=data,
         device=f"{state.started.device_name}, {state.started.precision}" if state.started else "",
@@ -71,7 +80,6 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
         seconds_per_epoch=_median([point.seconds for point in state.epochs if not point.partial]),
-        seconds=_seconds(state),
         train_loss=last.train_loss if last else None,
         val_loss=last.val_loss if last else None,
         best_epoch=state.best.number if state.best else None,
@@ -79,6 +87,9 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float) -> Su
         test_top1=state.finished.test_top1 if state.finished else None,
         alerts=tuple(alert.text for alert in state.alerts),
         path=str(run.path),
+        host=state.started.host if state.started else info.host,
+        duration_s=_duration_s(state, now if status in _AT_WORK else state.last_time),
+        num_bytes=num_bytes,
     )
 
 
@@ -86,7 +97,10 @@ def _median(values: list[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
 
 
-def _seconds(state: RunState) -> float | None:
-    if state.first_started_time is None or state.last_time is None:
+def _duration_s(state: RunState, until: float | None) -> float | None:
+    """Return the time from every start of a worker to its last sign of life, the last one's up to `until`."""
+    starts = [number for number, event in enumerate(state.log) if isinstance(event, RunStarted)]
+    if not starts or until is None:
         return None
-    return state.last_time - state.first_started_time
+    before = sum(state.log[end - 1].time - state.log[start].time for start, end in pairwise(starts))
+    return before + max(0.0, until - state.log[starts[-1]].time)

@@ -198,9 +198,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def list_runs(runs_dir: Path) -> list[RunFolder]:
-    """Return every run directory below `runs_dir`, newest first."""
+    """Return every run directory below `runs_dir`, newest first; hidden folders are none."""
     try:
-        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir()]
+        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir() and not entry.name.startswith(".")]
     except OSError:
         return []
     paths = [Path(entry.path) for entry in entries]

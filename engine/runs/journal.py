@@ -7,7 +7,7 @@ what they mean. A reader leaves an unfinished last line for later; a resuming wr
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -80,10 +80,14 @@ class LineReader(Generic[Record]):
     `num_skipped` and passed over: a newer or damaged journal can still be watched.
     """
 
-    def __init__(self, path: Path, record_type: Any) -> None:
+    def __init__(
+        self, path: Path, record_type: Any, choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None
+    ) -> None:
+        """Follow `path`; `choose` picks the lines that are decoded, out of those just read (else all are)."""
         self._path = path
         self._decoder = msgspec.json.Decoder(record_type)
         self._list_decoder = msgspec.json.Decoder(list[record_type])
+        self._choose = choose
         self._offset = 0
         self.num_skipped = 0
 
@@ -98,12 +102,12 @@ class LineReader(Generic[Record]):
     def batches(self) -> Iterator[list[Record]]:
         """Yield the new records, oldest first, some thousands at a time: a long journal never is in memory whole."""
         for chunk in self._chunks():
-            try:
-                yield self._list_decoder.decode(
-                    b"[" + chunk.replace(b"\n", b",") + b"]"
-                )  # ten times as fast as by line
+            lines: Iterable[bytes] = chunk.split(b"\n")
+            chosen = list(lines if self._choose is None else self._choose(lines))
+            try:  # all at once is ten times as fast as line by line
+                yield self._list_decoder.decode(b"[" + b",".join(chosen) + b"]")
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                yield list(self._decode(chunk))
+                yield list(self._decode(chosen))
 
     def _chunks(self) -> Iterator[bytes]:
         try:
@@ -126,8 +130,8 @@ class LineReader(Generic[Record]):
         finally:
             os.close(fd)
 
-    def _decode(self, chunk: bytes) -> Iterator[Record]:
-        for line in chunk.split(b"\n"):
+    def _decode(self, lines: Iterable[bytes]) -> Iterator[Record]:
+        for line in lines:
             if not line:
                 continue
             try:

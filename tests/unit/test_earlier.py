@@ -23,14 +23,14 @@ def run(tmp_path: Path) -> Summary:
 def test_a_summary_knows_its_pace(run: Summary) -> None:
     assert run.host == HOST
     assert run.seconds_per_epoch == 9.0
-    assert run.seconds == pytest.approx(30.0 + 4.0 + 1.0)
+    assert run.duration_s == pytest.approx(30.0 + 4.0 + 1.0)
 
 
 def test_a_run_without_a_whole_epoch_has_no_pace(tmp_path: Path) -> None:
     with SampleRun(tmp_path).begin().prepare() as sample:
         assert summarise(sample.folder).seconds_per_epoch is None
     with SampleRun(tmp_path, "silent-0000") as silent:
-        assert summarise(silent.folder).seconds is None
+        assert summarise(silent.folder).duration_s is None
 
 
 def test_runs_of_this_preset_on_this_machine_are_told(run: Summary) -> None:

@@ -6,9 +6,12 @@ import click
 import msgspec
 
 from engine.runs.folder import find_run, list_runs
+from engine.runs.outline import read_outline
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
+from tui import difference
+from tui import format as fmt
 from tui.commandline.group import Places, places, with_places
 from tui.commandline.queue import add_and_tell
 from tui.commandline.train import following
@@ -22,14 +25,29 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.command()
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--diff", is_flag=True, help="Also print the fields in which the runs' presets, seeds and machines differ."
+)
 @_AS_JSON
 @with_places
 @click.pass_context
-def compare(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
     """Print runs side by side: the report's accuracy, the measured one, and what each step changed."""
     runs_dir = places(ctx).runs_dir
-    summaries = [summarise(find_run(runs_dir, name)) for name in names]
-    _show(compare_runs(summaries, catalog.list_presets()), as_json)
+    found = [find_run(runs_dir, name) for name in names]
+    rows = compare_runs([summarise(run) for run in found], catalog.list_presets())
+    if not diff:
+        _show(rows, as_json)
+        return
+    differing = difference.differences([difference.Side(run.read_info(), read_outline(run).started) for run in found])
+    if as_json:
+        said = {"runs": rows, "differences": differing}
+        click.echo(msgspec.json.format(msgspec.json.encode(said), indent=2).decode())
+        return
+    _show(rows, as_json)
+    click.echo("\n" + difference.sentence(differing, len(found)))
+    if differing:
+        click.echo("\n" + "\n".join(difference.table(differing, fmt.short_ids([run.id for run in found]))))
 
 
 @click.command()

@@ -42,11 +42,12 @@ def export(
     if kind == "tensorboard":
         _write_tensorboard(state, path, force)
     else:
-        write_new(path, _text(run, state, kind, steps).encode(), force=force)
+        write_new(path, curves_text(run, state, kind, steps).encode(), force=force)
     click.echo(f"{kind} of run {run.id}: {path}")
 
 
-def _text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
+def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
+    """Return a run's curves as the content of a file; `steps` as of --steps."""
     if kind == "csv":
         return curves.steps_csv(state) if steps else curves.epochs_csv(state)
     info = run.read_info()

@@ -62,6 +62,7 @@ def _modules() -> dict[str, str]:
         "ablation": "compare",
         "evaluate": "evaluate",
         "export": "export",
+        "delete": "delete",
         "presets": "about",
         "data": "about",
         "doctor": "doctor",

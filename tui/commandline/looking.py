@@ -10,6 +10,7 @@ from engine.runs.folder import find_run, list_runs
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import open_dashboard, places, with_places
+from tui.run_order import SORT_KEYS, SortKey, matches, ordered
 from tui.summary import Summary, summarise
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -26,27 +27,44 @@ def attach(ctx: click.Context, name: str) -> None:
 
 
 @click.command()
+@click.option(
+    "--filter",
+    "wanted",
+    metavar="TEXT",
+    default="",
+    help="Only runs with these words in id, preset, title, state or changes.",
+)
+@click.option("--sort", "key", type=click.Choice(SORT_KEYS), default="started", help="Greatest (newest) first.")
 @_AS_JSON
 @with_places
 @click.pass_context
-def runs(ctx: click.Context, as_json: bool) -> None:
+def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
     """List all runs, newest first."""
     runs_dir = places(ctx).runs_dir
-    summaries = _summaries(runs_dir)
+    found = _summaries(runs_dir)
+    summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=2).decode())
+        return
+    if found and not summaries:
+        click.echo(f"None of {len(found)} runs matches: {wanted}")
         return
     if not summaries:
         click.echo(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
         return
     width = max(len(summary.id) for summary in summaries)
-    click.echo(f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}  STARTED")
+    click.echo(
+        f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}"
+        f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
+    )
     now = time.time()
     for summary in summaries:
         epochs = f"{summary.epoch}/{summary.epochs}"
         click.echo(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
-            f"  {fmt.percent(summary.test_top1):>8}  {fmt.ago(now - summary.created)}"
+            f"  {fmt.percent(summary.test_top1):>8}"
+            f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
+            f"  {fmt.ago(now - summary.created)}"
         )
 
 
@@ -92,6 +110,8 @@ def _page(summary: Summary) -> list[tuple[str, str]]:
         ("best val", best),
         ("test", fmt.percent(summary.test_top1)),
         ("seed", str(summary.seed)),
+        ("worked", fmt.duration(summary.duration_s) if summary.duration_s is not None else ""),
+        ("on disk", fmt.memory(summary.num_bytes)),
         ("folder", summary.path),
     ]
     rows += [("alert", text) for text in summary.alerts]

@@ -18,8 +18,8 @@ from engine.runs.folder import RunFolder
 from tui import format as fmt
 from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
-from tui.follow import RunLister, RunsListed, keep_listing
 from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
+from tui.run_list import RunLister, RunsListed, keep_listing
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet

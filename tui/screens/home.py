@@ -18,10 +18,10 @@ from presets.schema import Data, Preset
 from tui import room, words
 from tui.earlier import earlier
 from tui.facts import Facts
-from tui.follow import RunLister, RunsListed, keep_listing
 from tui.knowledge import DataLocated, FactsFound, Knowledge
 from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
+from tui.run_list import RunLister, RunsListed, keep_listing
 from tui.screens.starting import Starting
 from tui.summary import Summary
 from tui.surroundings import GpuReadings, Queued
@@ -280,11 +280,11 @@ class Home(Starting):
 
     def action_runs(self) -> None:
         """Show all runs."""
-        self.app.open_runs()  # type: ignore[attr-defined,unused-ignore]
+        self.app.open_runs()
 
     def action_queue(self) -> None:
         """Show the queue."""
-        self.app.open_queue()  # type: ignore[attr-defined,unused-ignore]
+        self.app.open_queue()
 
     def action_ablation(self) -> None:
         """Show the ablation's table; a step chosen there that was not run yet can be started here."""

@@ -12,16 +12,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from engine.runs.folder import RunFolder
 from engine.runs.queue import Entry
 from tui import queued, words
-from tui.follow import RunLister, RunsListed, keep_listing
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
+from tui.run_list import RunLister, RunsListed, keep_listing
 from tui.summary import Summary
 from tui.widgets.fields import left_and_right
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of
 from tui.widgets.quiet import Quiet
 from tui.widgets.too_small import TooSmall
@@ -71,7 +71,7 @@ class QueueScreen(Screen[None]):
                 yield Quiet(id="columns")
                 yield EntryList(id="entries", compact=True)
             yield Quiet(id="footnote")
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the queue and the runs in threads."""

@@ -1,0 +1,448 @@
+"""Runs: all runs in one table, to be filtered, sorted, opened, compared, exported, resumed and deleted."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Input
+
+from engine.runs.folder import RunFolder
+from presets.errors import CifartuiError
+from presets.problems import printable
+from tui import format as fmt
+from tui import words
+from tui.palette import MUTED, TEXT, TONES, VAL, Tone
+from tui.run_list import Damaged, RunLister, RunsListed, keep_listing
+from tui.run_order import SORT_KEYS, SortKey, has_words, matches, ordered
+from tui.summary import Summary
+from tui.widgets.fields import left_and_right
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.overlay import COLORS, Drawn, Overlay
+from tui.widgets.quiet import Quiet
+from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
+from tui.widgets.too_small import TooSmall
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+    from tui.difference import Difference
+    from tui.screens.run_panels import Export
+
+_LOOK_EVERY_S = 2.0
+_VERY_WIDE = 150
+"""From this width on the curves are beside the table unless they are put away."""
+_ORDERS: dict[SortKey, tuple[str, str, str]] = {
+    "started": ("start", "newest first", "oldest first"),
+    "val": ("best val", "highest first", "lowest first"),
+    "test": ("test", "highest first", "lowest first"),
+    "duration": ("duration", "longest first", "shortest first"),
+    "size": ("size on disk", "largest first", "smallest first"),
+}
+_HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
+
+
+class RunsScreen(Screen[None]):
+    """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "open", show=False, id="runs.open"),
+        Binding("slash", "filter", "filter", key_display="/", id="runs.filter"),
+        Binding("o", "order", "order", id="runs.order"),
+        Binding("O", "reverse", "reverse", show=False, id="runs.reverse"),
+        Binding("space", "mark", "mark", key_display="space", id="runs.mark"),
+        Binding("u", "unmark", "unmark all", show=False, id="runs.unmark"),
+        Binding("v", "overlay", "curves", id="runs.overlay"),
+        Binding("equals_sign", "difference", "diff", key_display="=", id="runs.difference"),
+        Binding("R", "resume", "resume", id="runs.resume"),
+        Binding("x", "export", "export", id="runs.export"),
+        Binding("D", "delete", "delete", id="runs.delete"),
+        Binding("y", "copy_path", "path", show=False, id="runs.copy_path"),
+        Binding("escape", "back", "Back", show=False, id="runs.back"),
+    ]
+    app: "CifartuiApp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = RunsListed((), 0, num_unread=1)
+        self.order = Order()
+        self.marked: list[str] = []
+        """Ids, in the order in which they were marked."""
+        self._wants_overlay: bool | None = None
+        self._said: tuple[str, Tone] | None = None
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._is_asleep = False
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield Quiet(id="top")
+            yield Input(placeholder="words of the id, preset, title, state or changes", id="run-filter", compact=True)
+            with Container(id="split"):
+                with Vertical(id="listing"):
+                    yield RunHeading(id="run-heading")
+                    yield RunTable()
+                    yield Quiet(id="no-rows")
+                yield Overlay(grain=self.app.plot_style)
+            yield Quiet(id="told")
+            yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Look for runs in a thread."""
+        self.query_one("#run-filter").display = False
+        self.query_one(RunTable).focus()
+        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, limit=None))
+
+    def on_unmount(self) -> None:
+        """Let the thread end at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def on_screen_resume(self) -> None:
+        """Look again at once."""
+        self._is_asleep = False
+        self._wake.set()
+
+    def on_screen_suspend(self) -> None:
+        """Hear nothing while another screen is above, as Home does."""
+        self._is_asleep = True
+
+    @work(thread=True)
+    def _list_runs(self, lister: RunLister) -> None:
+        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
+
+    def _post(self, message: Message) -> None:
+        if not self._is_asleep:
+            self.post_message(message)
+
+    def on_runs_listed(self, event: RunsListed) -> None:
+        """Show the runs found so far."""
+        self.listed = event
+        if not event.num_unread:
+            known = {run.id for run in event.runs} | {run.id for run in event.damaged}
+            self.marked = [run_id for run_id in self.marked if run_id in known]
+        self._show()
+
+    # --- showing ---------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        """Set everything anew once the layout is known."""
+        self.set_class(self.shows_overlay, "-overlay")
+        self.call_after_refresh(self._show)
+
+    @property
+    def shows_overlay(self) -> bool:
+        """Whether the curves are in view: as the user wants, else where there is room beside the table."""
+        return self.size.width >= _VERY_WIDE if self._wants_overlay is None else self._wants_overlay
+
+    @property
+    def rows(self) -> list[Row]:
+        """The runs that the filter lets through, in order; the damaged ones last."""
+        wanted = self.query_one("#run-filter", Input).value
+        whole = ordered(
+            (run for run in self.listed.runs if matches(run, wanted)), self.order.key, rising=self.order.rising
+        )
+        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} damaged", wanted)]
+        return [*whole, *damaged]
+
+    def _show(self) -> None:
+        if not self.is_mounted:
+            return
+        table, empty = self.query_one(RunTable), self.query_one("#no-rows", Quiet)
+        rows = self.rows
+        self._show_top(len(rows))
+        table.display, empty.display = bool(rows), not rows
+        self.query_one(RunHeading).display = bool(rows)
+        if not rows:
+            empty.tell(self._nothing())
+        table.show(rows, self.app.surroundings.now(), self.order, self._marks())
+        self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
+        self._show_overlay()
+        self._show_told()
+
+    def _show_top(self, num_rows: int) -> None:
+        top = self.query_one("#top", Quiet)
+        num_all = self.listed.num_all
+        shown = fmt.count(num_rows) if num_rows == num_all else f"{fmt.count(num_rows)} of {fmt.count(num_all)}"
+        if self.listed.num_unread:
+            shown = (
+                "reading …"
+                if not num_all
+                else f"reading … {fmt.count(num_all - self.listed.num_unread)} of {fmt.count(num_all)}"
+            )
+        name, falling, rising = _ORDERS[self.order.key]
+        left = Text.assemble(
+            ("Runs", f"bold {TEXT}"), (f"   {shown}", TEXT),
+            (f"   by {name}, {rising if self.order.rising else falling}", MUTED),
+        )  # fmt: skip
+        if self.marked:
+            left.append(f"   {len(self.marked)} marked", VAL)
+        sizes = [run.num_bytes for run in self.listed.runs] + [run.num_bytes for run in self.listed.damaged]
+        size = sum(each for each in sizes if each)
+        right = Text(f"{fmt.memory(size)} on disk" if size else "", MUTED)
+        top.tell(left_and_right(left, right, max(40, top.content_size.width)))
+
+    def _nothing(self) -> Text:
+        if self.listed.num_unread:
+            return Text("reading the runs …", MUTED)
+        if self.listed.num_all:
+            return Text("No run has all these words. Esc takes the filter away.", MUTED)
+        return Text(
+            f"No runs in {self.app.runs_dir} yet.\n\nEsc goes back to Home, where Enter starts the highlighted preset; "
+            "demo needs no data.\nRuns kept elsewhere are shown with: cifartui --runs-dir DIR",
+            MUTED,
+        )
+
+    def _marks(self) -> dict[str, Mark]:
+        colored = [Mark(str(number + 1), color) for number, color in enumerate(COLORS)]
+        more = [Mark("+", MUTED)] * max(0, len(self.marked) - len(COLORS))
+        return dict(zip(self.marked, [*colored, *more], strict=False))
+
+    def _show_overlay(self) -> None:
+        if not self.shows_overlay:
+            return
+        ids = self._chosen_ids()
+        drawn = [
+            Drawn(run_id, printable(name), str(number), color, self.listed.curves[run_id])
+            for number, (run_id, name, color) in enumerate(zip(ids, fmt.short_ids(ids), COLORS, strict=False), start=1)
+            if run_id in self.listed.curves
+        ]
+        self.query_one(Overlay).show(drawn, max(0, len(ids) - len(COLORS)))
+
+    def _show_told(self) -> None:
+        chosen = self.query_one(RunTable).chosen
+        if self._said is not None:
+            text, tone = self._said
+            told = Text(text, TONES[tone])
+        elif isinstance(chosen, Damaged):
+            told = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
+        else:
+            told = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
+        self.query_one("#told", Quiet).tell(told)
+
+    def _say(self, text: str, tone: Tone) -> None:
+        self._said = (text, tone)
+        self._show_told()
+
+    @work(thread=True, group="actions")
+    def _act(self, label: str, action: Callable[[], str]) -> None:
+        """Do something on the disk and say what came of it; then look at the runs again."""
+        try:
+            said, tone = action(), "good"
+        except (CifartuiError, OSError) as error:
+            said, tone = str(error), "bad"
+        self.app.call_from_thread(self._say, f"{label}: {said}", tone)
+        self._wake.set()
+
+    # --- moving, filter, order -------------------------------------------------------------------
+
+    def on_run_table_moved(self) -> None:
+        """Let the last answer go, and draw the run under the cursor."""
+        self._said = None
+        self._show_told()
+        self._show_overlay()
+
+    def on_run_table_opened(self) -> None:
+        """Open what was clicked twice."""
+        self.action_open()
+
+    def on_sort_chosen(self, event: SortChosen) -> None:
+        """Sort by the heading clicked; clicked again, the other way round."""
+        is_same = event.key == self.order.key
+        self._sort(Order(event.key, not self.order.rising if is_same else False))
+
+    def action_order(self) -> None:
+        """Sort by the next value."""
+        self._sort(Order(SORT_KEYS[(SORT_KEYS.index(self.order.key) + 1) % len(SORT_KEYS)]))
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self._sort(replace(self.order, rising=not self.order.rising))
+
+    def _sort(self, order: Order) -> None:
+        self.order = order
+        self._show()
+
+    def action_filter(self) -> None:
+        """Open the filter."""
+        field = self.query_one("#run-filter", Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self) -> None:
+        """Filter as typed."""
+        self._show()
+
+    def on_input_submitted(self) -> None:
+        """Go from the filter to what it found."""
+        self.query_one(RunTable).focus()
+
+    def action_back(self) -> None:
+        """Take the filter away, or else go back."""
+        field = self.query_one("#run-filter", Input)
+        if field.display:
+            field.display = False
+            field.value = ""
+            self.query_one(RunTable).focus()
+        else:
+            self.dismiss()
+
+    # --- marks, curves, differences --------------------------------------------------------------
+
+    def _chosen_ids(self) -> list[str]:
+        """Return the marked runs, or else the one under the cursor."""
+        chosen = self.query_one(RunTable).chosen
+        return self.marked or ([chosen.id] if chosen is not None else [])
+
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, or take its mark away, and go on to the next."""
+        table = self.query_one(RunTable)
+        if table.chosen is None:
+            return
+        if table.chosen.id in self.marked:
+            self.marked.remove(table.chosen.id)
+        else:
+            self.marked.append(table.chosen.id)
+        table.action_move(1)
+        self._show()
+
+    def action_unmark(self) -> None:
+        """Take all marks away."""
+        self.marked = []
+        self._show()
+
+    def action_overlay(self) -> None:
+        """Show the curves, or put them away."""
+        self._wants_overlay = not self.shows_overlay
+        self.set_class(self._wants_overlay, "-overlay")
+        self.call_after_refresh(self._show)
+
+    def action_difference(self) -> None:
+        """Show in what the marked runs differ."""
+        whole = [run_id for run_id in self.marked if run_id in self.listed.curves]
+        if len(whole) < 2:
+            self._say("Mark two runs or more with space; = then tells in what they differ.", "warn")
+            return
+        self._say(f"reading {len(whole)} runs …", "busy")
+        self._compare(whole)
+
+    @work(thread=True, group="actions")
+    def _compare(self, ids: list[str]) -> None:
+        from tui import run_actions
+
+        try:
+            found = run_actions.compare(self.app.runs_dir, ids)
+        except (CifartuiError, OSError) as error:
+            self.app.call_from_thread(self._say, str(error), "bad")
+            return
+        self.app.call_from_thread(self._show_differences, found, fmt.short_ids(ids))
+
+    def _show_differences(self, found: "list[Difference]", names: list[str]) -> None:
+        from tui.screens.run_panels import DifferencePanel
+
+        self._said = None
+        self._show_told()
+        self.app.push_screen(DifferencePanel(found, [printable(name) for name in names]))
+
+    # --- the run under the cursor ----------------------------------------------------------------
+
+    def _whole_run(self, verb: str) -> Summary | None:
+        chosen = self.query_one(RunTable).chosen
+        if isinstance(chosen, Damaged):
+            self._say(f"This run cannot be {verb}: {printable(chosen.problem)}", "bad")
+        elif chosen is None:
+            self._say("There is no run here.", "warn")
+        return chosen if isinstance(chosen, Summary) else None
+
+    def action_open(self) -> None:
+        """Open the Monitor."""
+        if (run := self._whole_run("opened")) is not None:
+            self.app.open_monitor(RunFolder(self.app.runs_dir / run.id))
+
+    def action_copy_path(self) -> None:
+        """Copy the folder's path, and show it."""
+        from tui.clipboard import copy
+
+        chosen = self.query_one(RunTable).chosen
+        if chosen is None:
+            self._say("There is no run here.", "warn")
+            return
+        path = str(self.app.runs_dir / chosen.id)
+        copy(self.app, path)
+        self._say(f"sent to the terminal's clipboard, if it takes it: {printable(path, 10_000)}", "good")
+
+    def action_resume(self) -> None:
+        """Start a worker that goes on from the last checkpoint."""
+        from tui import run_actions
+
+        if (run := self._whole_run("resumed")) is None:
+            return
+        name = fmt.short_id(run.id)
+        if words.is_live(run.status):
+            self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
+        elif run.status == "completed":
+            self._say(f"{name} is completed: there is nothing left to resume.", "warn")
+        else:
+            self._say(f"resume {name}: starting a worker …", "busy")
+            self._act(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
+
+    # --- export ----------------------------------------------------------------------------------
+
+    def action_export(self) -> None:
+        """Ask what to write of the run's curves, and where."""
+        from tui import run_actions
+        from tui.screens.run_panels import ExportPanel
+
+        if (run := self._whole_run("exported")) is None:
+            return
+
+        def answered(wish: "Export | None") -> None:
+            if wish is not None:
+                self._say(f"export: writing {printable(wish.path)} …", "busy")
+                write = partial(run_actions.export, self.app.runs_dir, run.id, wish.kind, wish.path)
+                self._act("export", write)
+
+        self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)
+
+    # --- deleting --------------------------------------------------------------------------------
+
+    def action_delete(self) -> None:
+        """Ask whether to delete the marked runs, or else the one under the cursor."""
+        ids = self._chosen_ids()
+        if not ids:
+            self._say("There is no run here.", "warn")
+            return
+        self._say("delete: looking at what is there …", "busy")
+        self._weigh(ids)
+
+    @work(thread=True, group="actions")
+    def _weigh(self, ids: list[str]) -> None:
+        from tui import run_actions
+
+        self.app.call_from_thread(self._ask_to_delete, *run_actions.weigh(self.app.runs_dir, ids))
+
+    def _ask_to_delete(self, sizes: dict[str, int], refused: list[str]) -> None:
+        from tui import run_actions
+        from tui.screens.run_panels import ConfirmDelete
+
+        if not sizes:
+            self._say(f"delete: {refused[0]}", "warn")
+            return
+
+        def answered(sure: bool | None) -> None:
+            if sure:
+                self._say(f"delete: removing {fmt.plural(len(sizes), 'run')} …", "busy")
+                self._act("delete", partial(run_actions.delete, self.app.runs_dir, list(sizes)))
+            else:
+                self._say("delete: nothing was deleted.", "calm")
+
+        self.app.push_screen(ConfirmDelete(sizes, refused), answered)
