@@ -1,4 +1,4 @@
-"""The user's configuration, `config.toml`: what it may say, and where it lies. Knows nothing of terminals or widgets."""
+"""The user's configuration, `config.toml`: what it may say, and where it lies. Knows no terminals and no widgets."""
 
 import os
 from pathlib import Path
@@ -64,7 +64,7 @@ def _check_key_texts(table: dict[str, Any], path: Path) -> None:
         if isinstance(value, dict):
             within = next(iter(value), "…")
             raise CifartuiError(
-                f'{printable(str(path))}: {printable(name)} is a table; put the whole id in quotes: '
+                f"{printable(str(path))}: {printable(name)} is a table; put the whole id in quotes: "
                 f'"{printable(name)}.{printable(within)}" = "ctrl+s".'
             )
         if not isinstance(value, str):

@@ -18,6 +18,7 @@ from engine.runs.folder import RunFolder
 from presets.errors import CifartuiError
 from tui import words
 from tui.follow import RunLister, RunsListed, keep_listing
+from tui.notify import newly_ended
 from tui.palette import MUTED, TEXT, TONES
 from tui.screens.panels import StartPanel
 from tui.summary import Summary
@@ -122,6 +123,8 @@ class Home(Screen[None]):
 
     def _post(self, message: Message) -> None:
         if isinstance(message, RunsListed):  # the palette offers the runs on every screen
+            for run in newly_ended(self.runs, message.runs):
+                self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
             self.runs, self._num_runs = message.runs, message.num_all
         if not self._is_asleep:
             self.post_message(message)

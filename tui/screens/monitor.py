@@ -44,16 +44,16 @@ class Monitor(Screen[None]):
     """Header, plots, memory, log, and a row that answers every key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop('batch')", "stop"),
-        Binding("e", "stop('epoch')", "after epoch"),
-        Binding("n", "next_stage", "next"),
-        Binding("p", "pause", "pause"),
-        Binding("c", "checkpoint", "save"),
-        Binding("X", "abort", "abort"),
-        Binding("r", "resume", "resume"),
-        Binding("z", "zoom", "zoom"),
-        Binding("i", "images", "images"),
-        Binding("escape", "back", "Home", show=False),
+        Binding("s", "stop('batch')", "stop", id="monitor.stop"),
+        Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch"),
+        Binding("n", "next_stage", "next", id="monitor.next_stage"),
+        Binding("p", "pause", "pause", id="monitor.pause"),
+        Binding("c", "checkpoint", "save", id="monitor.checkpoint"),
+        Binding("X", "abort", "abort", id="monitor.abort"),
+        Binding("r", "resume", "resume", id="monitor.resume"),
+        Binding("z", "zoom", "zoom", id="monitor.zoom"),
+        Binding("i", "images", "images", id="monitor.images"),
+        Binding("escape", "back", "Home", show=False, id="monitor.back"),
     ]
     app: "CifartuiApp"
 

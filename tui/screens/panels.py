@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -16,6 +16,9 @@ from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.widgets import describe
 from tui.widgets.fields import table
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
 
 
 class StartPanel(ModalScreen[list[str] | None]):
@@ -104,14 +107,15 @@ class ConfirmAbort(ModalScreen[bool]):
 class Help(ModalScreen[None]):
     """The keys, and what the signs mean."""
 
+    app: "CifartuiApp"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "leave", "Back")]
 
-    _KEYS: ClassVar[Sequence[tuple[str, str]]] = (
+    _KEYS: ClassVar[Sequence[tuple[str, ...]]] = (  # usual keys, what they do, the ids of their bindings
         ("Everywhere", ""),
-        ("?", "this page"),
+        ("?", "this page", "app.help"),
         ("ctrl+p", "palette: every action by name"),
         ("esc", "back"),
-        ("q", "leave; training goes on"),
+        ("q", "leave; training goes on", "app.leave"),
         ("Home", ""),
         ("enter", "start the preset, or open the run"),
         ("/", "filter the presets"),
@@ -119,22 +123,27 @@ class Help(ModalScreen[None]):
         ("a", "attach to the newest run that is alive"),
         ("t", "the ablation's table"),
         ("Monitor", ""),
-        ("s   e", "stop after this batch, after this epoch"),
-        ("n", "end this stage, begin the next one"),
-        ("p", "pause, and continue"),
-        ("c", "write a checkpoint now"),
-        ("X", "abort: end at once (asks first)"),
-        ("r", "resume a run that has no worker"),
-        ("z", "zoom: loss, accuracy, memory, all"),
-        ("i", "test images, as the best weights see them"),
+        ("s   e", "stop after this batch, after this epoch", "monitor.stop", "monitor.stop_after_epoch"),
+        ("n", "end this stage, begin the next one", "monitor.next_stage"),
+        ("p", "pause, and continue", "monitor.pause"),
+        ("c", "write a checkpoint now", "monitor.checkpoint"),
+        ("X", "abort: end at once (asks first)", "monitor.abort"),
+        ("r", "resume a run that has no worker", "monitor.resume"),
+        ("z", "zoom: loss, accuracy, memory, all", "monitor.zoom"),
+        ("i", "test images, as the best weights see them", "monitor.images"),
     )
 
     def compose(self) -> ComposeResult:
         """Lay the page out."""
-        rows = [(key, Text(what, TEXT)) for key, what in self._KEYS]
+        rows = [(self._key(usual, *ids), Text(what, TEXT)) for usual, what, *ids in self._KEYS]
         with Vertical(classes="panel -help"):
             yield Static(Text("Keys", f"bold {TEXT}"))
             yield Static(table(rows))
+
+    def _key(self, usual: str, *ids: str) -> str:
+        """Return the keys of a row as they are, should the configuration have given them others."""
+        keys = usual.split() if len(ids) > 1 else [usual]
+        return "   ".join(self.app.key_of(*pair) for pair in zip(ids, keys, strict=True)) if ids else usual
 
     def action_leave(self) -> None:
         """Close the page."""
