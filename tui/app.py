@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 from rich.console import Console
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import DescendantFocus
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
+from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
 from tui import format as fmt
@@ -99,6 +101,11 @@ class CifartuiApp(App[None]):
     def plots_every_s(self) -> float:
         """How often curves may be drawn anew."""
         return 5.0 if self.look.low_bandwidth else 1.0
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Keep the cursor of a field from blinking over a slow line."""
+        if self.look.low_bandwidth and isinstance(event.widget, Input):
+            event.widget.cursor_blink = False
 
     def key_of(self, binding_id: str, usual: str) -> str:
         """Return the key that an action has: the configured one, or else `usual`."""

@@ -4,11 +4,11 @@ import unicodedata
 
 from rich.cells import cell_len
 
-_SIGNS = "…·•◆●○▪★✓✔✗✘→←↑↓▶◀▲▼⏎⇥␣×±−–—°µμΔ≈≤≥∞“”„«»‘’━═▔▁▌▐▊▎▏▕█▀▄░▒▓"
-_SHOWN = '..o#*o**++xx><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%'
+_SIGNS = "…·•◆●○▪★✓✔✗✘→←↑↓▶◀▲▼⏎⇥␣×±−–—°µμΔ≈≤≥∞“”„«»‘’━═▔▁▌▐▊▎▏▕█▀▄░▒▓▂▃▅▆▇"
+_SHOWN = '..o#*o**++xx><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%     '
 """Signs whose nearest relative in ASCII is a matter of taste, and below each the one chosen."""
-_PAIRS = (("± ", "+-"), ("×½", "/2"))
-"""Two signs that are better said by two others."""
+_PAIRS = (("± ", "+-"), ("×½", "/2"), ("🔎", " >"))
+"""Two columns that are better said by two other signs."""
 _BOX = (0x2500, 0x257F)
 _BLOCKS = (0x2580, 0x259F)
 _BRAILLE = (0x2800, 0x28FF)

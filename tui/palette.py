@@ -51,7 +51,7 @@ LIGHT = {
 
 SIXTEEN: dict[look.Theme, dict[str, int]] = {
     "dark": {
-        TRAIN: 14, VAL: 3, REFERENCE: 13, GOOD: 10, WARN: 11, BAD: 9, TEXT: 15, MUTED: 7, FAINT: 8,
+        TRAIN: 14, VAL: 11, REFERENCE: 13, GOOD: 10, WARN: 3, BAD: 9, TEXT: 15, MUTED: 7, FAINT: 8,
         BACKGROUND: 0, SURFACE: 0, RAISED: 8, CURSOR: 4, CURSOR_TEXT: 15,
     },
     "light": {

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
-from rich.color import ColorType
+from rich.color import ColorSystem, ColorType
 from rich.color_triplet import ColorTriplet
 from rich.segment import Segment
 from rich.style import Style
@@ -67,7 +67,7 @@ def _nearest_of_256(color: ColorTriplet) -> int:
 
 
 class _Repaint(LineFilter):
-    """The palette's colours become those of the look; others, of images, are left to Rich."""
+    """The palette's colours become those of the look; others, such as mixed ones, are left to Rich."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
@@ -76,6 +76,7 @@ class _Repaint(LineFilter):
         self._is_poor = self._table is not None or not self._has_colors
         self._shades = _SHADES if self._table is None else _ASCII_SHADES
         self._colors = shown_colors(look)
+        self._legible = Style.from_color(self._colors[_triplet(MUTED)]) if look.colors == "16" else None
         self._restyled = lru_cache(_STYLES_KEPT)(self._with_colors if self._has_colors else _without_colors)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
@@ -85,10 +86,12 @@ class _Repaint(LineFilter):
     def _shown(self, text: str, style: Style | None, control: object = None) -> Segment:
         if style is None:
             return Segment(self._in_signs(text))
-        if self._is_poor and text.startswith(_HALF_BLOCK):
-            return self._pixels(text, style)
+        if text.startswith(_HALF_BLOCK):
+            return self._pixels(text, style) if self._is_poor else Segment(text, style)
         if self._is_poor and "━" in text and style.color is not None and style.color.triplet in _either(FAINT):
             text = text.replace("━", "─")  # what is left of a bar; its colour no longer tells
+        if self._table is not None and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
+            text = text.replace(" ", "#")  # the bar of a scrollbar: the Linux console has no bright backgrounds
         return Segment(self._in_signs(text), self._restyled(style))
 
     def _in_signs(self, text: str) -> str:
@@ -105,7 +108,16 @@ class _Repaint(LineFilter):
     def _with_colors(self, style: Style) -> Style:
         color = self._colors.get(style.color.triplet) if style.color and style.color.triplet else None
         ground = self._colors.get(style.bgcolor.triplet) if style.bgcolor and style.bgcolor.triplet else None
-        return style + Style.from_color(color, ground) if color or ground else style
+        shown = style + Style.from_color(color, ground) if color or ground else style
+        return shown if self._legible is None or not _vanishes(shown) else shown + self._legible
+
+
+def _vanishes(style: Style) -> bool:
+    """Return whether a mixed colour, such as that of a placeholder, becomes its own background in 16 colours."""
+    if style.color is None or style.bgcolor is None:
+        return False
+    color, ground = (found.downgrade(ColorSystem.STANDARD) for found in (style.color, style.bgcolor))
+    return color.number is not None and color.number == ground.number
 
 
 @cache

@@ -47,12 +47,21 @@ def chosen_look(ctx: click.Context) -> Look:
             f"the dashboard needs a terminal that can move its cursor, and TERM={os.environ.get('TERM')} says that "
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
-    config = structs.replace(read_config(), **ctx.meta.get(_OPTIONS, {}))
+    return look_of(structs.replace(checked_config(), **ctx.meta.get(_OPTIONS, {})))
+
+
+def checked_config() -> Config:
+    """Return the configuration, its keys checked against the screens.
+
+    Raises:
+        CifartuiError: something in it is not valid.
+    """
+    config = read_config()
     if config.keys:
-        from tui.keys import check_keys
+        from tui.keys import check_keys  # imports the screens
 
         check_keys(config.keys, str(config_path()))
-    return look_of(config)
+    return config
 
 
 def look_of(config: Config) -> Look:
