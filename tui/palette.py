@@ -34,10 +34,10 @@ TONES: dict[Tone, str] = {"good": GOOD, "calm": TEXT, "busy": TRAIN, "warn": WAR
 LIGHT = {
     TRAIN: "#0a6aa6",
     VAL: "#9c5200",
-    REFERENCE: "#80406a",
+    REFERENCE: "#802f6a",
     GOOD: "#147252",
     WARN: "#7d6300",
-    BAD: "#b5341d",
+    BAD: "#b52a1d",
     TEXT: "#20262f",
     MUTED: "#586272",
     FAINT: "#b3bbc7",

@@ -41,16 +41,17 @@ def shown_colors(look: Look) -> dict[ColorTriplet, RichColor]:
         if look.colors == "16":
             color = RichColor("", ColorType.STANDARD, number=SIXTEEN[look.theme][dark])
         elif look.colors == "256":
-            color = RichColor("", ColorType.EIGHT_BIT, number=_nearest_of_256(_triplet(wanted)))
+            color = RichColor("", ColorType.EIGHT_BIT, number=_nearest_of_256(triplet(wanted)))
         elif look.colors == "truecolor":
             color = RichColor.parse(wanted)
         else:
             continue
-        shown[_triplet(dark)] = shown[_triplet(light)] = color
+        shown[triplet(dark)] = shown[triplet(light)] = color
     return shown
 
 
-def _triplet(color: str) -> ColorTriplet:
+def triplet(color: str) -> ColorTriplet:
+    """Return "#56b4e9" as Rich compares colours."""
     return ColorTriplet(*bytes.fromhex(color[1:]))
 
 
@@ -76,7 +77,7 @@ class _Repaint(LineFilter):
         self._is_poor = self._table is not None or not self._has_colors
         self._shades = _SHADES if self._table is None else _ASCII_SHADES
         self._colors = shown_colors(look)
-        self._legible = Style.from_color(self._colors[_triplet(MUTED)]) if look.colors == "16" else None
+        self._legible = Style.from_color(self._colors[triplet(MUTED)]) if look.colors == "16" else None
         self._restyled = lru_cache(_STYLES_KEPT)(self._with_colors if self._has_colors else _without_colors)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
@@ -123,7 +124,7 @@ def _vanishes(style: Style) -> bool:
 @cache
 def _either(color: str) -> tuple[ColorTriplet, ColorTriplet]:
     """Return a colour of the palette in both themes."""
-    return _triplet(color), _triplet(LIGHT[color])
+    return triplet(color), triplet(LIGHT[color])
 
 
 def _without_colors(style: Style) -> Style:

@@ -13,7 +13,6 @@ from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Train, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
-from tui.app import CifartuiApp
 from tui.surroundings import GpuReadings, Surroundings
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8)
@@ -84,7 +83,6 @@ def plain_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(CifartuiApp, "plain_characters", False)
     time.tzset()
 
 
