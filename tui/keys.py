@@ -8,8 +8,11 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 
+from msgspec import Struct
+from msgspec.structs import replace
 from textual.binding import Binding
 from textual.keys import Keys, key_to_character
+from textual.screen import ModalScreen
 
 from presets.errors import CifartuiError
 from presets.problems import nearest, printable
@@ -21,23 +24,46 @@ _OF_LISTS = frozenset({"up", "down", "home", "end", "pageup", "pagedown", "enter
 _WITHOUT_LISTS = frozenset({"monitor", "predictions"})
 
 
-def usual_keys() -> dict[str, tuple[str, ...]]:
-    """Return the keys of every action that can have others, by id, in Textual's spelling."""
-    usual: dict[str, tuple[str, ...]] = {}
-    for binding in _bindings():
+class Action(Struct, frozen=True):
+    """Something that a key does: its id, where it is bound, and its usual keys in Textual's spelling."""
+
+    id: str
+    owner: type
+    keys: tuple[str, ...]
+
+    def meets(self, other: "Action") -> bool:
+        """Return whether both are there at once, so that one key cannot serve both."""
+        if self.owner is other.owner:
+            return True
+        if issubclass(self.owner, ModalScreen) or issubclass(other.owner, ModalScreen):
+            return False  # a panel hears its own keys alone
+        return self.screen == other.screen or "app" in {self.screen, other.screen}
+
+    @property
+    def screen(self) -> str:
+        """The first part of the id."""
+        return self.id.partition(".")[0]
+
+
+def actions() -> dict[str, Action]:
+    """Return every action that can have other keys, by id."""
+    found: dict[str, Action] = {}
+    for owner, binding in _bindings():
         if binding.id is not None:
-            usual[binding.id] = (*usual.get(binding.id, ()), binding.key)
-    return usual
+            before = found[binding.id].keys if binding.id in found else ()
+            found[binding.id] = Action(binding.id, owner, (*before, binding.key))
+    return found
 
 
-def _bindings() -> Iterator[Binding]:
+def _bindings() -> Iterator[tuple[type, Binding]]:
     import tui.screens
 
     screens = [f"tui.screens.{module.name}" for module in pkgutil.iter_modules(tui.screens.__path__)]
     for name in ("tui.app", "tui.widgets.lists", *screens):
         for owner in vars(importlib.import_module(name)).values():
             if isinstance(owner, type) and owner.__module__ == name and "BINDINGS" in vars(owner):
-                yield from Binding.make_bindings(owner.BINDINGS)  # type: ignore[attr-defined]
+                for binding in Binding.make_bindings(owner.BINDINGS):  # type: ignore[attr-defined]
+                    yield owner, binding
 
 
 def check_keys(keys: Mapping[str, str], label: str) -> None:
@@ -50,18 +76,25 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
     Raises:
         CifartuiError: with the first of these faults.
     """
-    usual = usual_keys()
+    usual = actions()
     for name, text in keys.items():
         if name not in usual:
             hint = nearest(name, usual) or f"; there are {', '.join(sorted(usual))}."
             raise CifartuiError(f'{label}: keys."{printable(name)}" is no action{hint}')
         for key in text.split(","):
-            _check_key(name, key.strip(), label, usual[name])
-    _check_clashes({**usual, **{name: _spelled(text) for name, text in keys.items()}}, keys, label)
+            _check_key(usual[name], key.strip(), label)
+    asked = {name: replace(usual[name], keys=_spelled(text)) for name, text in keys.items()}
+    for name, action in asked.items():
+        for other in {**usual, **asked}.values():
+            if other.id != name and action.meets(other) and set(action.keys) & set(other.keys):
+                raise CifartuiError(
+                    f'{label}: keys."{name}" = "{keys[name]}" is the key of {other.id} already; '
+                    "choose another one, or give that another key too."
+                )
 
 
-def _check_key(name: str, key: str, label: str, usual: tuple[str, ...]) -> None:
-    said = f'{label}: keys."{name}"'
+def _check_key(action: Action, key: str, label: str) -> None:
+    said = f'{label}: keys."{action.id}"'
     *modifiers, last = key.split("+") if key != "+" else ["+"]
     if not _is_key(key, modifiers, last):
         known = [each.value for each in Keys if not each.value.startswith("<")]
@@ -71,7 +104,7 @@ def _check_key(name: str, key: str, label: str, usual: tuple[str, ...]) -> None:
         raise CifartuiError(f'{said} = "{key}" is sent as another character: write "{last.upper()}" for it.')
     if key in _KEPT:
         raise CifartuiError(f'{said} = "{key}" cannot be: {key} always {_KEPT[key]}; choose another key.')
-    if name.partition(".")[0] not in _WITHOUT_LISTS and key in _OF_LISTS and _spelled(key)[0] not in usual:
+    if action.screen not in _WITHOUT_LISTS and key in _OF_LISTS and _spelled(key)[0] not in action.keys:
         raise CifartuiError(f'{said} = "{key}" cannot be: {key} moves in lists or opens; choose another key.')
 
 
@@ -87,16 +120,3 @@ def _is_key(key: str, modifiers: list[str], last: str) -> bool:
 def _spelled(text: str) -> tuple[str, ...]:
     """Return keys as Textual spells them: "?" as "question_mark"."""
     return tuple(binding.key for binding in Binding.make_bindings([(text, "")])) if text else ()
-
-
-def _check_clashes(held: Mapping[str, tuple[str, ...]], asked: Mapping[str, str], label: str) -> None:
-    for name in asked:
-        screen = name.partition(".")[0]
-        for other, others in held.items():
-            near = other.partition(".")[0]
-            shared = set(held[name]) & set(others)
-            if other != name and shared and (near == screen or "app" in {near, screen}):
-                raise CifartuiError(
-                    f'{label}: keys."{name}" = "{asked[name]}" is the key of {other} already; '
-                    "choose another one, or give that another key too."
-                )
