@@ -33,8 +33,8 @@ class Layer(Struct, frozen=True, kw_only=True):
     is_override: bool = False
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """Return a TOML file's content; a weights file named in it is taken from the same folder.
+def read_table(path: Path, what: str = "a preset") -> dict[str, Any]:
+    """Return the content of a TOML file that is `what`; a weights file named in it is taken from the same folder.
 
     Raises:
         CifartuiError: the file cannot be read or is not TOML.
@@ -51,7 +51,7 @@ def read_table(path: Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a possible file name"
         raise CifartuiError(f"{label} cannot be read ({reason}); check its name and permissions.") from None
     if len(raw) > _MAX_FILE_BYTES:
-        raise CifartuiError(f"{label} is larger than 256 kB, so it is not a preset; name a preset's .toml file.")
+        raise CifartuiError(f"{label} is larger than 256 kB, so it is not {what}; name another .toml file.")
     try:
         table = tomli.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

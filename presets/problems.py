@@ -26,8 +26,8 @@ class Fault(Struct, frozen=True):
     """The keys whose values do not go together; none where the file as a whole lacks something."""
 
 
-def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type) -> Fault:
-    """Say what `msgspec.convert(table, schema)` refused, where, and what is allowed there."""
+def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type, whole: str = "a preset") -> Fault:
+    """Say what `msgspec.convert(table, schema)` refused, where, and what is allowed there; `whole` is the table."""
     found = _PATH.search(str(error))
     node: inspect.Type = inspect.type_info(schema)
     value: Any = table
@@ -42,7 +42,7 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type)
         node, value = below, value[part]
         path.append(part)
     if isinstance(value, dict) and _structs(node):
-        return _wrong_table(node, value, tuple(path), str(error))
+        return _wrong_table(node, value, tuple(path), str(error), whole)
     return _wrong_value(node, value, tuple(path))
 
 
@@ -90,7 +90,7 @@ def _fault(path: KeyPath, text: str) -> Fault:
     return Fault(f"{dotted(path) or 'the preset'} {text}", (path,))
 
 
-def _wrong_table(node: inspect.Type, table: dict[str, Any], path: KeyPath, original: str) -> Fault:
+def _wrong_table(node: inspect.Type, table: dict[str, Any], path: KeyPath, original: str, whole: str) -> Fault:
     chooser = _chooser(node)
     if chooser and chooser not in table:
         keys = (path,) if len(path) > 1 else ()
@@ -102,17 +102,17 @@ def _wrong_table(node: inspect.Type, table: dict[str, Any], path: KeyPath, origi
     names = [*([chooser] if chooser else []), *allowed]
     for key in table:
         if key not in names:
-            return _unknown_key(path, key, names, f" with {chooser} = {shown(struct.tag)}" if chooser else "")
+            place = f"of [{dotted(path)}]" if path else f"at the top of {whole}"
+            where = f" with {chooser} = {shown(struct.tag)}" if chooser and path else ""
+            return _unknown_key(path, key, names, place + where)
     for name, field in allowed.items():
         if field.required and name not in table:
             return _missing((*path, name), _described(field.type), ((*path, chooser),) if chooser else ())
     return _fault(path, f"is not as it should be ({printable(original)}).")
 
 
-def _unknown_key(path: KeyPath, key: str, keys: list[str], where: str) -> Fault:
-    table = dotted(path)
+def _unknown_key(path: KeyPath, key: str, keys: list[str], place: str) -> Fault:
     hint = nearest(key, keys) or f"; the keys are {', '.join(keys)}."
-    place = f"of [{table}]{where}" if table else "at the top of a preset"
     return _fault((*path, key), f"is not a key {place}{hint}")
 
 

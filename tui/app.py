@@ -1,23 +1,31 @@
 """The dashboard's application: screens, keys that work everywhere, and the palette. Reads no files itself."""
 
-import locale
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from rich.console import Console
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import DescendantFocus
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
+from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
 from tui import format as fmt
+from tui.glyphs import ascii_table, to_ascii
+from tui.look import Look, PlotStyle
 from tui.palette import theme
+from tui.repaint import repaint
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.surroundings import Surroundings
-from tui.widgets.raster import Grain
 from tui.wire import WireDriver
+
+_TOLD_ONCE_WITHIN_S = 60.0
 
 
 class CifartuiApp(App[None]):
@@ -31,9 +39,9 @@ class CifartuiApp(App[None]):
     ]  # fmt: skip
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help", key_display="?"),
-        Binding("q", "leave", "leave"),
-        Binding("ctrl+l", "redraw", "redraw", show=False),
+        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("q", "leave", "leave", id="app.leave"),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw"),
         Binding("ctrl+q,ctrl+c", "leave", "leave", show=False, priority=True),
     ]
 
@@ -43,6 +51,7 @@ class CifartuiApp(App[None]):
         data_dir: str | None = None,
         attach: RunFolder | None = None,
         surroundings: Surroundings | None = None,
+        look: Look | None = None,
     ) -> None:
         """Show the runs of `runs_dir`.
 
@@ -51,22 +60,62 @@ class CifartuiApp(App[None]):
             data_dir: searched first for data sets, and handed to the runs started here.
             attach: open the Monitor on this run, with Home beneath it.
             surroundings: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
+            look: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
         super().__init__(driver_class=WireDriver)
-        self.register_theme(theme())
-        self.theme = "cifartui"
+        self.look = look or Look()
+        self.register_theme(theme(self.look.theme))
+        self.theme = f"cifartui-{self.look.theme}"
+        self.console = _console(self.console, self.look)
+        painter = repaint(self.look)
+        self._painters = [painter] if painter is not None else []
+        if self.look.low_bandwidth:
+            self.animation_level = "none"
+        self.set_keymap(self.look.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.surroundings = surroundings or Surroundings()
         self._first_run = attach
+        self._told_endings: dict[str, float] = {}
+
+    # --- the look ------------------------------------------------------------------------------
 
     @property
-    def plot_style(self) -> Grain:
-        """How fine the terminal can be trusted to draw."""
-        encoding = locale.getpreferredencoding(False).lower().replace("-", "")
-        return "ascii" if os.environ.get("TERM") == "linux" or encoding != "utf8" else "braille"
+    def plot_style(self) -> PlotStyle:
+        """What curves are drawn with."""
+        return self.look.plots
 
-    paint_every_s = 1.0
-    plots_every_s = 1.0
+    @property
+    def has_colors(self) -> bool:
+        """Whether colours are sent; without them, curves have to differ in their signs."""
+        return self.look.colors != "none"
+
+    @property
+    def paint_every_s(self) -> float:
+        """How often a screen that shows a live run may paint."""
+        return 2.0 if self.look.low_bandwidth else 1.0
+
+    @property
+    def plots_every_s(self) -> float:
+        """How often curves may be drawn anew."""
+        return 5.0 if self.look.low_bandwidth else 1.0
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Keep the cursor of a field from blinking over a slow line."""
+        if self.look.low_bandwidth and isinstance(event.widget, Input):
+            event.widget.cursor_blink = False
+
+    def key_of(self, binding_id: str, usual: str) -> str:
+        """Return the key that an action has: the configured one, or else `usual`."""
+        return self.look.keys.get(binding_id, usual).replace(",", " ")
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Paint as the look asks. Textual's own answer to NO_COLOR sends greys; the look has decided on colours."""
+        if not self._painters and not self.no_color:
+            return super().get_line_filters()
+        kept = [own for own in super().get_line_filters() if not isinstance(own, Monochrome | NoColor)]
+        return [*kept, *self._painters]
+
+    # --- screens -------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         """Show Home, and the run asked for."""
@@ -136,6 +185,36 @@ class CifartuiApp(App[None]):
         """Leave; a run under view trains on, and how to come back is printed."""
         self.exit(message=self.farewell())
 
+    # --- runs that end -------------------------------------------------------------------------
+
+    def run_ended(self, title: str, status: str, detail: str = "", run_id: str = "") -> None:
+        """Tell somebody who looks elsewhere that a run ended: bell, the terminal's notification, a line on the screen.
+
+        Home and the Monitor may both see a run end; within a minute it is told once.
+
+        Args:
+            title: of the preset.
+            status: how it ended: completed, failed …
+            detail: why, or how good it is; may be empty.
+            run_id: of the run; where given, it is not told twice, and not on the screen that shows it anyway.
+        """
+        now = self.surroundings.now()
+        if run_id and now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
+            return
+        self._told_endings[run_id] = now
+        if self.look.bell:
+            self.bell()
+        text = f"{status}: {detail}" if detail else status
+        viewed = getattr(self.screen, "run_folder", None)
+        if viewed is None or viewed.id != run_id:
+            self.notify(text, title=title, markup=False)
+        if self.is_headless or self._driver is None:
+            return
+        from tui.notify import sequences
+
+        sent = sequences(os.environ, title, text)
+        self._driver.write(to_ascii(sent, ascii_table()) if self.plot_style == "ascii" else sent)
+
     def farewell(self) -> str | None:
         """Return what is printed after leaving: how to come back to a run that trains on."""
         from tui.screens.monitor import Monitor
@@ -145,3 +224,14 @@ class CifartuiApp(App[None]):
             return None
         name = fmt.short_id(live.run_folder.id)
         return f"Training goes on. Come back with: cifartui attach {name}"
+
+
+def _console(before: Console, look: Look) -> Console:
+    """Return Textual's console, sending as many colours as the look asks for."""
+    system: Literal["truecolor", "256", "standard"] = look.colors if look.colors in {"truecolor", "256"} else "standard"
+    if before.color_system == system:
+        return before
+    return Console(
+        color_system=system, file=before.file, markup=True, highlight=False, emoji=False, legacy_windows=False,
+        force_terminal=True, safe_box=False, soft_wrap=False,
+    )  # fmt: skip

@@ -153,7 +153,7 @@ def test_presets_data_and_doctor(cifartui: Call) -> None:
     assert listed == {"shapes100", "cifar100", "cub200"}
     checks = {row["what"]: row["verdict"] for row in json.loads(cifartui("doctor", "--json").stdout)}
     assert checks["torch"] == "ok"
-    assert set(checks) == {"versions", "torch", "gpu", "terminal", "data", "disk"}
+    assert set(checks) == {"versions", "torch", "gpu", "config", "terminal", "data", "disk"}
 
 
 def test_a_foreign_engine_on_pythonpath_is_named(cifartui: Call, tmp_path: Path) -> None:

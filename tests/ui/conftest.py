@@ -15,7 +15,6 @@ from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
-from tui.app import CifartuiApp
 from tui.facts import Facts, LayerRow, Memory
 from tui.surroundings import GpuReadings, Queued, Surroundings
 
@@ -116,7 +115,6 @@ def plain_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(CifartuiApp, "plot_style", "braille")
     time.tzset()
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.widgets.raster import DOTS, Canvas, Grain
+from tui.look import PlotStyle
+from tui.widgets.raster import DOTS, Canvas
 
 
 def _text(canvas: Canvas) -> list[str]:
@@ -28,7 +29,7 @@ def test_blocks_and_ascii_draw_the_same_curve_more_coarsely() -> None:
 
 @pytest.mark.parametrize("grain", ["braille", "blocks", "ascii"])
 @given(st.lists(st.tuples(st.integers(-40, 60), st.integers(-40, 60)), max_size=8))
-def test_a_curve_never_leaves_the_canvas_and_joins_its_dots(grain: Grain, dots: list[tuple[int, int]]) -> None:
+def test_a_curve_never_leaves_the_canvas_and_joins_its_dots(grain: PlotStyle, dots: list[tuple[int, int]]) -> None:
     canvas = Canvas(5, 4, grain)
     canvas.curve(dots, "red")
     assert [len(row) for row in _text(canvas)] == [5] * 4

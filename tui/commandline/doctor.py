@@ -1,7 +1,6 @@
 """`cifartui doctor`: is everything in place on this machine? Never imports torch itself; asks a child."""
 
 import importlib.metadata
-import locale
 import os
 import platform
 import shutil
@@ -16,9 +15,13 @@ from msgspec import Struct
 
 from engine.devices import DeviceReader
 from engine.locate import locate
+from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
 from tui.commandline.group import Places, places, with_places
+from tui.commandline.looks import checked_config, color_choice, plot_choice
+from tui.config import Config, config_path
+from tui.terminal import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
 _ASK_TORCH = """
@@ -58,7 +61,7 @@ def run_checks(where: Places) -> list[Check]:
         _versions(),
         _torch(num_gpus=len(gpus)),
         Check("gpu", "ok" if gpus else "note", "; ".join(gpus) or f"none seen: {missing}"),
-        _terminal(),
+        *_dashboard(),
         _data(where),
         _disk(where.runs_dir),
     ]
@@ -111,13 +114,31 @@ def _torch(num_gpus: int) -> Check:
     return Check("torch", "ok", f"{answer['version']}, training will use the CPU ({os.cpu_count()} cores)")
 
 
-def _terminal() -> Check:
+def _dashboard() -> list[Check]:
+    """Return what the dashboard makes of the configuration and of this terminal, and how to change it."""
+    try:
+        config = checked_config()
+    except CifartuiError as error:
+        return [Check("config", "problem", str(error)), _terminal(Config())]
+    path = config_path()
+    said = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
+    return [Check("config", "ok", said), _terminal(config)]
+
+
+def _terminal(config: Config) -> Check:
     columns, lines = shutil.get_terminal_size()
-    encoding = locale.getpreferredencoding(False)
-    kind = f"{os.environ.get('TERM', 'unset')}, {columns}×{lines}, {encoding}"
+    kind = f"{os.environ.get('TERM', 'TERM is not set')}, {columns}×{lines}"
+    if not has_screen(os.environ):
+        return Check("terminal", "note", f"{kind}: cannot show the dashboard; everything else works")
     if columns < 60 or lines < 16:
         return Check("terminal", "note", f"{kind}: too small for the dashboard, which needs 60×16")
-    return Check("terminal", "ok", kind)
+    colors, plots = color_choice(config), plot_choice(config)
+    said = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
+    return Check(
+        "terminal",
+        "ok",
+        f"{kind}, {said} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
+    )
 
 
 def _data(where: Places) -> Check:

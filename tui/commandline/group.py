@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from engine.runs import folder
 from presets.errors import CifartuiError
+from tui.commandline.looks import chosen_look, with_look
 
 
 class Places(Struct, frozen=True):
@@ -101,19 +102,20 @@ def places(ctx: click.Context) -> Places:
 
 @click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @with_places
+@with_look
 @click.version_option(package_name="cifartui")
 @click.pass_context
 def cifartui(ctx: click.Context) -> None:
     """Train image classifiers from a terminal. Without a command: the dashboard."""
     if ctx.invoked_subcommand is None:
-        open_dashboard(places(ctx))
+        open_dashboard(ctx)
 
 
-def open_dashboard(where: Places, attach: folder.RunFolder | None = None) -> None:
+def open_dashboard(ctx: click.Context, attach: folder.RunFolder | None = None) -> None:
     """Show the dashboard until the user leaves it.
 
     Raises:
-        CifartuiError: there is no terminal to show it on.
+        CifartuiError: there is no terminal to show it on, or the configuration is not valid.
     """
     import sys
 
@@ -121,6 +123,7 @@ def open_dashboard(where: Places, attach: folder.RunFolder | None = None) -> Non
         raise CifartuiError(
             "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
         )
+    where, look = places(ctx), chosen_look(ctx)
     from tui.app import CifartuiApp
 
-    CifartuiApp(where.runs_dir, where.data_dir, attach).run()
+    CifartuiApp(where.runs_dir, where.data_dir, attach, look=look).run()

@@ -10,6 +10,7 @@ from engine.runs.folder import find_run, list_runs
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import open_dashboard, places, with_places
+from tui.commandline.looks import with_look
 from tui.run_order import SORT_KEYS, SortKey, matches, ordered
 from tui.summary import Summary, summarise
 
@@ -19,11 +20,11 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.command()
 @click.argument("name", metavar="[RUN]", required=False, default="latest")
 @with_places
+@with_look
 @click.pass_context
 def attach(ctx: click.Context, name: str) -> None:
     """Open the dashboard on a run (the newest, if none is named)."""
-    where = places(ctx)
-    open_dashboard(where, find_run(where.runs_dir, name))
+    open_dashboard(ctx, find_run(places(ctx).runs_dir, name))
 
 
 @click.command()

@@ -19,6 +19,7 @@ from tui import room, words
 from tui.earlier import earlier
 from tui.facts import Facts
 from tui.knowledge import DataLocated, FactsFound, Knowledge
+from tui.notify import newly_ended
 from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
 from tui.run_list import RunLister, RunsListed, keep_listing
@@ -139,6 +140,8 @@ class Home(Starting):
         """Keep what a thread found, which other screens ask for too, and show it if this one is in sight."""
         match message:
             case RunsListed():
+                for run in newly_ended(self.runs, message.runs):
+                    self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
                 self.runs, self._num_runs = message.runs, message.num_all
             case MachineRead():
                 self._readings, self._queued = message.readings, message.queued

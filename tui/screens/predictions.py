@@ -48,14 +48,14 @@ class PredictionsScreen(Screen[None]):
     """A gallery; where there are no predictions yet, an offer to make them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "make", "measure now"),
-        Binding("w", "want('wrong')", "wrong"),
-        Binding("r", "want('right')", "right"),
-        Binding("a", "want('all')", "all"),
-        Binding("c", "choose_class", "class"),
-        Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→"),
-        Binding("left,up,pageup,h,k", "turn(-1)", "page before", key_display="←"),
-        Binding("escape", "back", "run"),
+        Binding("enter", "make", "measure now", id="predictions.make"),
+        Binding("w", "want('wrong')", "wrong", id="predictions.wrong"),
+        Binding("r", "want('right')", "right", id="predictions.right"),
+        Binding("a", "want('all')", "all", id="predictions.all"),
+        Binding("c", "choose_class", "class", id="predictions.choose_class"),
+        Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→", id="predictions.next_page"),
+        Binding("left,up,pageup,h,k", "turn(-1)", "page before", key_display="←", id="predictions.page_before"),
+        Binding("escape", "back", "run", id="predictions.back"),
     ]
     AUTO_FOCUS = ""  # the field for a class would take the keys
     app: "CifartuiApp"
@@ -89,7 +89,7 @@ class PredictionsScreen(Screen[None]):
             yield KeyBar()
 
     def _gallery(self) -> Gallery:
-        widget = image_widget()
+        widget = image_widget() if self.app.has_colors and self.app.plot_style != "ascii" else None
         if widget is None:
             return Gallery(id="images")
         from tui.widgets.photos import Photos

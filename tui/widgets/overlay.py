@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
 from tui import format as fmt
+from tui.look import PlotStyle
 from tui.palette import MUTED, REFERENCE, TEXT
 from tui.run_list import RunCurves
 from tui.widgets.axes import ValueAxis, epoch_axis
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.quiet import Quiet
-from tui.widgets.raster import Grain
 from tui.widgets.trace import Trace
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
@@ -37,9 +37,9 @@ class Drawn:
 class Overlay(Vertical):
     """A legend, and loss and accuracy of up to six runs over epochs."""
 
-    def __init__(self, *, grain: Grain) -> None:
+    def __init__(self, *, grain: PlotStyle) -> None:
         super().__init__(id="overlay")
-        self._grain: Grain = grain
+        self._grain: PlotStyle = grain
         self._charts = {"loss": _Overlaid("loss"), "top1": _Overlaid("top1")}
         self._shown: tuple[tuple[Drawn, ...], int] = ((), 0)
 

@@ -18,9 +18,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
 from tui.widgets.axes import Axis
-from tui.widgets.raster import DOTS, Canvas, Grain
+from tui.widgets.raster import DOTS, Canvas
 from tui.widgets.trace import Column
 
 _LABEL_COLUMNS = 5
@@ -92,10 +93,10 @@ class Plot(Widget):
 
     DEFAULT_CSS = "Plot { width: 1fr; height: 1fr; }"
 
-    def __init__(self, *, grain: Grain = "braille", id: str | None = None) -> None:
+    def __init__(self, *, grain: PlotStyle = "braille", id: str | None = None) -> None:
         """Make an empty plot, drawn as fine as `grain` says the terminal can."""
         super().__init__(id=id)
-        self._grain: Grain = grain
+        self._grain: PlotStyle = grain
         self._frame: tuple[object, list[list[_Cell]]] = (None, [])
         """What axes were drawn last, for which axes and size."""
         self._cells: list[list[_Cell]] = []

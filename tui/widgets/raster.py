@@ -5,19 +5,18 @@ Braille has 2 × 4 dots in a character, quadrant blocks 2 × 2, ASCII one. Knows
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, TypeAlias
 
-Grain: TypeAlias = Literal["braille", "blocks", "ascii"]
-"""What a terminal can be trusted to draw."""
-DOTS: dict[Grain, tuple[int, int]] = {"braille": (2, 4), "blocks": (2, 2), "ascii": (1, 1)}
+from tui.look import PlotStyle
+
+DOTS: dict[PlotStyle, tuple[int, int]] = {"braille": (2, 4), "blocks": (2, 2), "ascii": (1, 1)}
 """Dots in a character, across and down."""
 
-_BITS: dict[Grain, tuple[tuple[int, ...], ...]] = {  # by column of dots, then row of dots from the top
+_BITS: dict[PlotStyle, tuple[tuple[int, ...], ...]] = {  # by column of dots, then row of dots from the top
     "braille": ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)),
     "blocks": ((1, 4), (2, 8)),
     "ascii": ((1,),),
 }
-_CHARACTERS: dict[Grain, str] = {
+_CHARACTERS: dict[PlotStyle, str] = {
     "braille": " " + "".join(chr(0x2800 + mask) for mask in range(1, 256)),
     "blocks": " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█",
     "ascii": " *",
@@ -27,7 +26,7 @@ _CHARACTERS: dict[Grain, str] = {
 class Canvas:
     """Rows of cells, each with the dots that are set, one colour, and perhaps a character in place of the dots."""
 
-    def __init__(self, num_columns: int, num_rows: int, grain: Grain) -> None:
+    def __init__(self, num_columns: int, num_rows: int, grain: PlotStyle) -> None:
         self.num_columns, self.num_rows = num_columns, num_rows
         self.num_across, self.num_down = num_columns * DOTS[grain][0], num_rows * DOTS[grain][1]
         """Dots of the whole canvas."""

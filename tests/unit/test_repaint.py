@@ -1,0 +1,101 @@
+"""The filter before the terminal: signs, colours, and nothing where nothing is asked."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+
+from tui.glyphs import ascii_table, to_ascii
+from tui.look import Look
+from tui.palette import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
+from tui.repaint import repaint
+
+
+def painted(look: Look, text: str, color: str | None = None, ground: str | None = None) -> Segment:
+    filter_ = repaint(look)
+    assert filter_ is not None
+    return filter_.apply([Segment(text, Style(color=color, bgcolor=ground))], Color(0, 0, 0))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("━━ train 3.1  • val  ◆ best", "== train 3.1  o val  # best"),
+        ("╭─┬─╮│┄┊└┴┘", "+-+-+|-|+++"),
+        ("77.1 ± 0.3 %, 3×3, lr ×½", "77.1 +-0.3 %, 3x3, lr /2"),
+        ("looking for the data …", "looking for the data ."),
+        ("⣀⠤⠒⠉ ▖▗", "**** **"),
+        ("Zoë's Müsli, 日本", "Zoe's Musli, ????"),
+        ("plain", "plain"),
+    ],
+)
+def test_signs_have_relatives_in_ascii(text: str, shown: str) -> None:
+    assert to_ascii(text, ascii_table()) == shown
+
+
+@given(st.text())
+def test_any_text_becomes_ascii_of_the_same_width(text: str) -> None:
+    shown = to_ascii(text, ascii_table())
+    assert shown.isascii()
+    assert text.isascii() or len(shown) == cell_len(text)
+
+
+def test_dark_truecolor_unicode_costs_nothing() -> None:
+    assert repaint(Look()) is None
+    assert repaint(Look(plots="blocks", low_bandwidth=True)) is None
+
+
+def test_the_light_theme_is_painted_in_light_colours() -> None:
+    style = painted(Look(theme="light"), "x", VAL, BACKGROUND).style
+    assert style is not None
+    assert style.color is not None
+    assert style.color.name == "#9c5200"
+    assert style.bgcolor is not None
+    assert style.bgcolor.name == "#f8f9fb"
+
+
+def test_sixteen_colours_are_sent_by_number() -> None:
+    style = painted(Look(colors="16"), "x", MUTED, BACKGROUND).style
+    assert style is not None
+    assert style.color is not None
+    assert style.bgcolor is not None
+    assert (style.color.number, style.bgcolor.number) == (7, 0)
+
+
+def test_a_mixed_colour_does_not_vanish_into_its_background() -> None:
+    style = painted(Look(colors="16"), "placeholder", "#555a60", "#222834").style
+    assert style is not None
+    assert style.color is not None
+    assert style.color.number == 7
+
+
+def test_without_colours_weight_and_reverse_tell() -> None:
+    look = Look(colors="none")
+    for color, ground, attribute in ((VAL, None, "bold"), (MUTED, None, "dim"), (TRAIN, CURSOR, "reverse")):
+        style = painted(look, "x", color, ground).style
+        assert style is not None
+        assert getattr(style, attribute)
+        assert style.color is not None
+        assert style.color.is_default
+    assert painted(look, "━━", GOOD).text == "━━"
+    assert painted(look, "━━", FAINT).text == "──"
+    assert painted(Look(colors="none", plots="ascii"), "━━", FAINT).text == "--"
+
+
+def test_pixels_become_shades_where_there_are_no_half_blocks() -> None:
+    assert painted(Look(colors="none"), "▀", "#ffffff", "#ffffff").text == "█"
+    assert painted(Look(colors="none"), "▀", "#000000", "#000000").text == " "
+    assert painted(Look(plots="ascii"), "▀▀", "#ffffff", "#ffffff").text == "@@"
+    assert painted(Look(colors="16"), "▀", "#123456", "#654321").text == "▀"
+
+
+def test_clicks_survive() -> None:
+    filter_ = repaint(Look(colors="none"))
+    assert filter_ is not None
+    style = Style(color=TRAIN, meta={"@click": "app.help"})
+    shown = filter_.apply([Segment("?", style)], Color(0, 0, 0))[0].style
+    assert shown is not None
+    assert shown.meta == {"@click": "app.help"}

@@ -1,0 +1,55 @@
+"""What is chosen for which terminal, from its environment alone."""
+
+import pytest
+
+from tui.terminal import color_depth, has_screen, plot_style
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "style"),
+    [
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}, "UTF-8", "braille"),
+        ({"TERM": "xterm-256color"}, "utf-8", "braille"),
+        ({"TERM": "xterm-256color", "LANG": "en_US"}, "ISO-8859-1", "ascii"),
+        ({"TERM": "xterm-256color", "LANG": "en_US.ISO-8859-1"}, "utf-8", "ascii"),
+        ({"TERM": "xterm-256color", "LANG": "de_DE.UTF-8@euro"}, "UTF-8", "braille"),
+        ({"TERM": "xterm-256color", "LANG": "C"}, "utf-8", "ascii"),
+        ({"TERM": "xterm-256color", "LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8", "ascii"),
+        ({"TERM": "xterm-256color", "LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, "UTF-8", "braille"),
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8", "LC_ALL": "C"}, "utf-8", "ascii"),
+        ({"TERM": "linux", "LANG": "en_US.UTF-8"}, "UTF-8", "ascii"),
+        ({"TERM": "putty-256color", "LANG": "en_US.UTF-8"}, "UTF-8", "blocks"),
+        ({"TERM": "dumb", "LANG": "en_US.UTF-8"}, "UTF-8", "ascii"),
+    ],
+)
+def test_plots_are_drawn_with_what_locale_and_font_have(environment: dict[str, str], encoding: str, style: str) -> None:
+    assert plot_style(environment, encoding).value == style
+
+
+@pytest.mark.parametrize(
+    ("environment", "depth"),
+    [
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "truecolor"),
+        ({"TERM": "screen", "COLORTERM": "24bit"}, "truecolor"),
+        ({"TERM": "xterm-kitty"}, "truecolor"),
+        ({"TERM": "xterm-direct"}, "truecolor"),
+        ({"TERM": "screen-256color"}, "256"),
+        ({"TERM": "xterm"}, "16"),
+        ({"TERM": "linux"}, "16"),
+        ({}, "16"),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": "1"}, "none"),
+        ({"TERM": "xterm-256color", "NO_COLOR": ""}, "256"),
+    ],
+)
+def test_colours_are_as_many_as_the_terminal_names(environment: dict[str, str], depth: str) -> None:
+    assert color_depth(environment).value == depth
+
+
+def test_a_dumb_terminal_has_no_screen() -> None:
+    assert not has_screen({"TERM": "dumb"})
+    assert has_screen({"TERM": "linux"})
+
+
+def test_every_choice_names_what_decided_it() -> None:
+    assert color_depth({"TERM": "xterm", "NO_COLOR": "1"}).why == "NO_COLOR is set"
+    assert "LANG=C" in plot_style({"TERM": "xterm", "LANG": "C"}, "utf-8").why

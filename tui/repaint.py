@@ -1,0 +1,140 @@
+"""The last step before the terminal: what is drawn in dark colours and Unicode, in the colours and signs it can show.
+
+One filter over every painted row, text of files and borders included. It is left out where there is nothing to
+change: dark, truecolor and Unicode cost nothing. Knows the palette; knows no widgets.
+"""
+
+from functools import cache, lru_cache
+
+from rich.cells import cell_len
+from rich.color import Color as RichColor
+from rich.color import ColorSystem, ColorType
+from rich.color_triplet import ColorTriplet
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
+
+from tui.glyphs import ascii_table, to_ascii
+from tui.look import Look
+from tui.palette import BAD, CURSOR, FAINT, LIGHT, MUTED, SIXTEEN, VAL
+
+_STYLES_KEPT = 4096
+_HALF_BLOCK = "▀"
+_SHADES, _ASCII_SHADES = " ░▒▓█", " .:-=+*#%@"
+"""Pixels without colour, dark to bright."""
+_CUBE = (0, 95, 135, 175, 215, 255)
+
+
+def repaint(look: Look) -> LineFilter | None:
+    """Return what turns rows into what `look` asks for; None where they are so already."""
+    if look.theme == "dark" and look.colors == "truecolor" and look.plots != "ascii":
+        return None
+    return _Repaint(look)
+
+
+def shown_colors(look: Look) -> dict[ColorTriplet, RichColor]:
+    """Return what the palette's colours, dark and light, are shown as; none where there are no colours at all."""
+    shown = {}
+    for dark, light in LIGHT.items():
+        wanted = dark if look.theme == "dark" else light
+        if look.colors == "16":
+            color = RichColor("", ColorType.STANDARD, number=SIXTEEN[look.theme][dark])
+        elif look.colors == "256":
+            color = RichColor("", ColorType.EIGHT_BIT, number=_nearest_of_256(triplet(wanted)))
+        elif look.colors == "truecolor":
+            color = RichColor.parse(wanted)
+        else:
+            continue
+        shown[triplet(dark)] = shown[triplet(light)] = color
+    return shown
+
+
+def triplet(color: str) -> ColorTriplet:
+    """Return "#56b4e9" as Rich compares colours."""
+    return ColorTriplet(*bytes.fromhex(color[1:]))
+
+
+def _nearest_of_256(color: ColorTriplet) -> int:
+    """Return the nearest of the colours that are the same on all terminals: the cube and the greys.
+
+    Rich rounds differently, and makes blue and green of our dark greys.
+    """
+    levels = [min(range(6), key=lambda level, part=part: abs(_CUBE[level] - part)) for part in color]  # type: ignore[misc]
+    grey = min(23, max(0, round((sum(color) / 3 - 8) / 10)))
+    off_cube = sum((part - _CUBE[level]) ** 2 for part, level in zip(color, levels, strict=True))
+    off_grey = sum((part - 8 - 10 * grey) ** 2 for part in color)
+    return 232 + grey if off_grey < off_cube else 16 + 36 * levels[0] + 6 * levels[1] + levels[2]
+
+
+class _Repaint(LineFilter):
+    """The palette's colours become those of the look; others, such as mixed ones, are left to Rich."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self._table = ascii_table() if look.plots == "ascii" else None
+        self._has_colors = look.colors != "none"
+        self._is_poor = self._table is not None or not self._has_colors
+        self._shades = _SHADES if self._table is None else _ASCII_SHADES
+        self._colors = shown_colors(look)
+        self._legible = Style.from_color(self._colors[triplet(MUTED)]) if look.colors == "16" else None
+        self._restyled = lru_cache(_STYLES_KEPT)(self._with_colors if self._has_colors else _without_colors)
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments of a row as they are shown."""
+        return [self._shown(*segment) for segment in segments]
+
+    def _shown(self, text: str, style: Style | None, control: object = None) -> Segment:
+        if style is None:
+            return Segment(self._in_signs(text))
+        if text.startswith(_HALF_BLOCK):
+            return self._pixels(text, style) if self._is_poor else Segment(text, style)
+        if self._is_poor and "━" in text and style.color is not None and style.color.triplet in _either(FAINT):
+            text = text.replace("━", "─")  # what is left of a bar; its colour no longer tells
+        if self._table is not None and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
+            text = text.replace(" ", "#")  # the bar of a scrollbar: the Linux console has no bright backgrounds
+        return Segment(self._in_signs(text), self._restyled(style))
+
+    def _in_signs(self, text: str) -> str:
+        return text if self._table is None else to_ascii(text, self._table)
+
+    def _pixels(self, text: str, style: Style) -> Segment:
+        """Return half blocks as signs that are as dark or bright as what they showed."""
+        pixels = [color.triplet for color in (style.color, style.bgcolor) if color is not None and color.triplet]
+        luminance = sum(0.3 * red + 0.6 * green + 0.1 * blue for red, green, blue in pixels) / max(1, len(pixels))
+        sign = self._shades[int(luminance / 256 * len(self._shades))]
+        color = style.color if self._has_colors else None
+        return Segment(sign * cell_len(text), Style.from_color(color, RichColor.default()))
+
+    def _with_colors(self, style: Style) -> Style:
+        color = self._colors.get(style.color.triplet) if style.color and style.color.triplet else None
+        ground = self._colors.get(style.bgcolor.triplet) if style.bgcolor and style.bgcolor.triplet else None
+        shown = style + Style.from_color(color, ground) if color or ground else style
+        return shown if self._legible is None or not _vanishes(shown) else shown + self._legible
+
+
+def _vanishes(style: Style) -> bool:
+    """Return whether a mixed colour, such as that of a placeholder, becomes its own background in 16 colours."""
+    if style.color is None or style.bgcolor is None:
+        return False
+    color, ground = (found.downgrade(ColorSystem.STANDARD) for found in (style.color, style.bgcolor))
+    return color.number is not None and color.number == ground.number
+
+
+@cache
+def _either(color: str) -> tuple[ColorTriplet, ColorTriplet]:
+    """Return a colour of the palette in both themes."""
+    return triplet(color), triplet(LIGHT[color])
+
+
+def _without_colors(style: Style) -> Style:
+    """Return the style in the terminal's own colours; what they meant shows by weight, or reversed."""
+    color = style.color.triplet if style.color else None
+    ground = style.bgcolor.triplet if style.bgcolor else None
+    is_strong = color in (*_either(VAL), *_either(BAD))
+    is_quiet = color in (*_either(MUTED), *_either(FAINT))
+    is_marked = ground in (*_either(CURSOR), *_either(FAINT))  # a list's cursor, a scrollbar
+    default = RichColor.default()
+    return style + Style(
+        color=default, bgcolor=default, bold=is_strong or None, dim=is_quiet or None, reverse=is_marked or None
+    )
