@@ -9,6 +9,8 @@ import click
 
 from engine.runs import launch
 from engine.runs.folder import RunFolder, find_run
+from engine.runs.journal import read_events
+from engine.runs.state import fold
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
@@ -106,10 +108,11 @@ def resume(ctx: click.Context, name: str, output: Output, detach: bool) -> None:
     """Go on with a run from its last checkpoint."""
     run = find_run(places(ctx).runs_dir, name)
     info = run.read_info()
-    finished = run.read_state().finished
+    known = read_events(run.events)
+    finished = fold(known).finished
     if finished is not None and finished.outcome == "completed":
         raise CifartuiError(f"Run {run.id} is completed: {finished.reason}. There is nothing left to resume.")
     launch.start_worker(run, resume=True)
     _report_start(run, info.preset, output)
     if not detach:
-        ctx.exit(follow(run, output))
+        ctx.exit(follow(run, output, num_known=len(known)))
