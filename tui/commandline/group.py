@@ -47,7 +47,7 @@ def _modules() -> dict[str, str]:
         "train": "train",
         "attach": "looking",
         "runs": "looking",
-        "show": "looking",
+        "show": "show",
         "compare": "compare",
         "stop": "steering",
         "next": "steering",
