@@ -37,11 +37,8 @@ def page(record: Record, width: int, *, ascii_only: bool = False, coloured: bool
     """
     width = max(40, min(width, _WIDEST))
     summary = record.summary
-    tone = words.tone(summary.status)
-    head = Text.assemble(
-        (one_line(summary.title), "bold"), (f"   {summary.id}   ", "dim"), (summary.status, f"bold {TONES[tone]}")
-    )
-    rows = [head, Text()]
+    status = Text(summary.status, f"bold {TONES[words.tone(summary.status)]}")
+    rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
     rows += _plots(record, width, ascii_only=ascii_only, coloured=coloured)
     for label, value in fields(record):
         rows += _field(label, value, width)
@@ -56,7 +53,9 @@ def page(record: Record, width: int, *, ascii_only: bool = False, coloured: bool
 def _field(label: str, value: str, width: int) -> list[Text]:
     if not value:
         return []
-    lines = textwrap.wrap(one_line(value), width - _LABEL_COLUMNS, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(one_line(value), width - _LABEL_COLUMNS, break_on_hyphens=False, break_long_words=False) or [
+        ""
+    ]
     labels = [f"{label:<{_LABEL_COLUMNS}}", *(" " * _LABEL_COLUMNS for _ in lines[1:])]
     return [Text.assemble((name, "dim"), line) for name, line in zip(labels, lines, strict=True)]
 
@@ -68,7 +67,7 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
         indent = " " * (2 + (len(line) - len(line.lstrip())))
         wrapped = textwrap.wrap(
             one_line(line), width, initial_indent="  ", subsequent_indent=f"{indent}    ", break_on_hyphens=False,
-            drop_whitespace=True,
+            break_long_words=False,
         )  # fmt: skip
         rows += [Text(row) for row in wrapped]
     return [Text(), Text.assemble((heading, "bold")), *rows] if rows else []
@@ -80,7 +79,7 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
 def _plots(record: Record, width: int, *, ascii_only: bool, coloured: bool) -> list[Text]:
     """Return loss and accuracy beside each other where there is room, else one above the other."""
     if not record.steps and not record.epochs:
-        return [Text.assemble(("No batch has been trained yet: there is nothing to plot.", "dim")), Text()]
+        return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
     loss, top1 = (

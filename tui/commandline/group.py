@@ -60,6 +60,7 @@ def _modules() -> dict[str, str]:
         "export": "export",
         "presets": "about",
         "data": "about",
+        "gpus": "gpus",
         "doctor": "doctor",
     }
 
