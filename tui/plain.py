@@ -6,6 +6,7 @@ Reads the journal as any viewer does; leaving it, or losing the terminal or pipe
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,7 +115,9 @@ class _Live(_Printer):
             self._keep(line)
 
     def _keep(self, line: str) -> None:
-        self._line.keep(in_ascii(line) if self._ascii else line)
+        rows = textwrap.wrap(line, self._line.columns, subsequent_indent="    ", break_on_hyphens=False)
+        kept = "\n".join(rows)
+        self._line.keep(in_ascii(kept) if self._ascii else kept)
 
     def look(self, state: RunState, status: Status, now: float) -> None:
         self._line.show(lambda columns: lines.live(state, status, now, columns, ascii_only=self._ascii))

@@ -61,7 +61,7 @@ def _time(record: Record) -> str:
     parts = [f"started {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.first_started_time))}"]
     is_live = words.is_live(record.summary.status)
     parts.append(f"{fmt.duration(record.elapsed_s)} {'so far' if is_live else 'in all'}")
-    if record.eta_s is not None and record.summary.status != "paused":
+    if record.eta_s is not None and record.summary.status not in {"paused", "stalled"}:
         parts.append(f"{fmt.duration(record.eta_s)} left")
     whole = sorted(point.seconds for point in record.epochs if not point.partial)
     if whole:

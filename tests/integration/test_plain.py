@@ -11,6 +11,7 @@ import pytest
 
 from engine.runs.folder import RunFolder, list_runs
 from tests.terminal import Terminal
+from tests.ui.sample_run import training as training_run
 from tests.waiting import PATIENCE_S, wait_for
 
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32", "--device", "cpu")
@@ -58,16 +59,6 @@ def test_a_live_line_below_the_epochs_and_a_cursor_that_comes_back(terminals: Op
     assert terminal.process.exitstatus == 130
     assert not terminal.screen.cursor.hidden
     assert "batch" not in terminal.text().splitlines()[terminal.screen.cursor.y]
-
-
-def test_a_stopped_job_gives_the_cursor_back_while_it_stands(terminals: Open, runs_dir: Path) -> None:
-    terminal = terminals(*LONG)
-    terminal.shows("batch")
-    os.kill(terminal.process.pid, signal.SIGTSTP)
-    wait_for(lambda: terminal.text() and not terminal.screen.cursor.hidden, "the cursor")
-    os.kill(terminal.process.pid, signal.SIGCONT)
-    wait_for(lambda: terminal.text() and terminal.screen.cursor.hidden, "the line again")
-    terminal.shows("batch")
 
 
 def test_a_dumb_terminal_gets_lines(terminals: Open, runs_dir: Path) -> None:
@@ -142,3 +133,29 @@ def test_resume_tells_only_what_is_new(
     assert lines[1].startswith("worker resumed at step")
     assert not any(line.startswith("worker started") for line in lines)
     assert lines[-1].startswith("completed")
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_show_is_coloured_where_colours_are_wanted(
+    terminals: Open, runs_dir: Path, environment: dict[str, str], is_coloured: bool
+) -> None:
+    with training_run(runs_dir):
+        terminal = terminals("show", "latest", size=(70, 120), **environment)
+        seen = terminal.shows("how to go on", "cifartui attach", "28,022 parameters", "• val")
+        wait_for(terminal.ended, "the end")
+    assert (b"\x1b[" in terminal.received) is is_coloured
+    assert any("loss" in row and "top-1 %" in row for row in seen.splitlines())
+
+
+def test_show_in_a_pipe_is_80_columns_of_plain_text_and_ascii_in_the_c_locale(
+    cifartui: Callable[..., "subprocess.CompletedProcess[str]"], runs_dir: Path
+) -> None:
+    with training_run(runs_dir):
+        for locale in ("C.UTF-8", "C"):
+            result = cifartui("show", "latest", LC_ALL=locale, FORCE_COLOR="1", COLUMNS="200", TERM="xterm-256color")
+            assert result.returncode == 0, result.stderr
+            assert "\x1b" not in result.stdout
+            assert all(len(row) <= 80 or "folder" in row for row in result.stdout.splitlines())
+            assert result.stdout.isascii() is (locale == "C")

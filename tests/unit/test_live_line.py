@@ -137,6 +137,25 @@ def test_a_resize_clears_what_was_wrapped_and_draws_again() -> None:
     assert signal.getsignal(signal.SIGWINCH) is before
 
 
+def test_a_job_that_is_stopped_gives_the_cursor_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, stream = os.openpty()
+    stopped = []
+
+    def stop(_pid: int, number: int) -> None:
+        stopped.append((number, signal.getsignal(number), os.read(terminal, 1000)))
+
+    monkeypatch.setattr("tui.live_line.os.kill", stop)
+    with os.fdopen(stream, "w") as file, LiveLine(file, lambda: None) as line:
+        line.show(drawing("something"))
+        os.read(terminal, 1000)
+        signal.raise_signal(signal.SIGTSTP)
+        ((number, handler, drawn),) = stopped
+        assert (number, handler) == (signal.SIGTSTP, signal.SIG_DFL)
+        assert drawn.endswith(b"\x1b[?25h")
+        assert os.read(terminal, 1000).endswith(b"\x1b[?25l")
+    os.close(terminal)
+
+
 def test_a_dumb_terminal_and_a_pipe_are_not_drawn_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert can_draw(Screen())
