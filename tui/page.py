@@ -140,8 +140,9 @@ def _stages(record: Record) -> list[str]:
         return []
     width = max(len(stage.name) for stage in record.stages)
     lines = []
-    for stage in record.stages:
-        done = [point for point in record.epochs if point.stage == stage.stage]
+    ends = [stage.first_epoch for stage in record.stages[1:]] + [record.summary.epochs + 1]
+    for stage, end in zip(record.stages, ends, strict=True):
+        done = [point for point in record.epochs if stage.first_epoch <= point.number < end]
         best = f"best val {fmt.percent(max(point.val_top1 for point in done)):>6}" if done else "no epoch validated yet"
         epochs = f"from epoch {stage.first_epoch:>3}, {len(done)} of {stage.epochs} epochs"
         lines.append(f"{stage.stage + 1} of {stage.num_stages}  {stage.name:<{width}}  {epochs}  {best}")
@@ -154,9 +155,9 @@ def _asked(asked: Asked) -> str:
     when = _moment(at) if at is not None else "?"
     name = _command(asked.command)
     if answer is None:
-        return f"{when}  {name:<12}  not answered"
+        return f"{when}  {name:<15}  not answered"
     verdict = "" if answer.accepted else "refused: "
-    return f"{when}  {name:<12}  {verdict}{answer.effect or 'done'} (step {fmt.count(answer.global_step)})"
+    return f"{when}  {name:<15}  {verdict}{answer.effect or 'done'} (step {fmt.count(answer.global_step)})"
 
 
 def _command(name: str) -> str:
@@ -199,4 +200,4 @@ def _go_on(record: Record) -> list[str]:
 
 
 def _moment(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+    return time.strftime("%m-%d %H:%M:%S", time.localtime(unix_s))

@@ -47,7 +47,7 @@ def test_a_page_says_what_the_monitor_shows(tmp_path: Path) -> None:
         "BaseNet", "training", "epoch 9 of 15, batch 703 of 1,407", "left", "1,280 images/s", "learning rate 0.005",
         "the report has 24.0 %", "points)", "28,022 parameters", "CIFAR-100, 45,000 train", "A100", "bf16",
         "GPU peak 35.6 GB by the run", "torch peak 33.0 GB", "worker peak",
-        "pause         paused; everything stays in memory (step", "refused: no next stage",
+        "pause            paused; everything stays in memory (step", "refused: no next stage",
         "save checkpoint  not answered", "The disk is nearly full. Delete runs.", "checkpoints/best.pt", "238.0 kB",
         "epoch   6", "(the file is gone)", "cifartui attach basenet-a3f2",
     ):  # fmt: skip
@@ -81,6 +81,13 @@ def test_plots_lie_beside_each_other_from_100_columns_on(tmp_path: Path) -> None
         narrow, wide = printed(run, 99), printed(run, 100)
     assert not any("loss" in row and "top-1 %" in row for row in narrow[:20])
     assert any("loss" in row and "top-1 %" in row for row in wide[:4])
+
+
+def test_a_stage_counts_its_own_epochs(tmp_path: Path) -> None:
+    with staged(tmp_path) as run:
+        text = "\n".join(printed(run))
+    assert "from epoch   1, 3 of 3 epochs" in text
+    assert "from epoch   4, 2 of 4 epochs" in text
 
 
 def test_what_to_do_next_fits_what_became_of_the_run(tmp_path: Path) -> None:
