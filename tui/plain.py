@@ -1,49 +1,53 @@
 """A run as plain text: a line an epoch, a live line, or the events themselves. For terminals and for logs.
 
-Reads the journal as any viewer does; leaving it never touches the training.
+Reads the journal as any viewer does; leaving it, or losing the terminal or pipe, never touches the training.
 """
 
-import shutil
+import os
 import signal
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Callable
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO, TypeAlias
 
 import msgspec
 
 from engine.runs import commands, events
-from engine.runs.folder import RunFolder, status_of
+from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.state import RunState, apply
-from tui import format as fmt
-from tui import words
+from tui import lines
+from tui.characters import ascii_only, in_ascii
+from tui.live_line import LiveLine, can_draw
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2
 _INTERRUPTED = 130
-_TOLD = (
-    events.RunStarted
-    | events.DataReady
-    | events.ModelBuilt
-    | events.CommandApplied
-    | events.Validated
-    | events.Alerted
-    | events.RunFinished
-)
+_HUNG_UP = 129
+_NOBODY_READS = 141
+"""What a shell reports of a program that SIGPIPE ended."""
 
 
 class _Interrupts:
-    """Counts Ctrl-C and SIGTERM: the first asks the run to stop, the second leaves it alone and returns."""
+    """Counts Ctrl-C and SIGTERM: the first asks the run to stop, the second leaves it alone and returns.
+
+    A hang-up only ends the watching; under nohup, not even that.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.hung_up = False
         self.wake = threading.Event()
         self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self.count += 1
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self.hung_up = self.hung_up or number == signal.SIGHUP
+        self.count += number != signal.SIGHUP
         self.wake.set()
 
     def restore(self) -> None:
@@ -51,38 +55,155 @@ class _Interrupts:
             signal.signal(number, handler)
 
 
-def follow(run: RunFolder, output: Output) -> int:
+class _Unwritable(Exception):
+    """Standard output takes nothing more; the message says why."""
+
+
+class _Printer:
+    """How a run is told. This one says nothing: the output `quiet`."""
+
+    def __enter__(self) -> "_Printer":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave standard output as it was."""
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        """Tell what happened; `state` knows of it already."""
+
+    def look(self, state: RunState, status: Status, now: float) -> None:
+        """Tell how the run stands, five times a second; `now` is Unix seconds."""
+
+    def say(self, text: str) -> None:
+        """Say something that is not of the run, on standard error."""
+        start = "\n" if sys.stderr.isatty() else ""  # behind a ^C on a terminal
+        print(f"{start}{text}", file=sys.stderr, flush=True)
+
+
+class _Json(_Printer):
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        print(msgspec.json.encode(event).decode(), flush=True)
+
+
+class _Lines(_Printer):
+    def __init__(self) -> None:
+        self._ascii = ascii_only(sys.stdout)
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        if line := lines.describe(event, state):
+            print(in_ascii(line) if self._ascii else line, flush=True)
+
+
+class _Live(_Printer):
+    """Lines that stay, and below them one that is kept up to date."""
+
+    def __init__(self, wake: threading.Event) -> None:
+        self._line = LiveLine(sys.stdout, wake.set)
+        self._ascii = ascii_only(sys.stdout)
+
+    def __enter__(self) -> "_Live":
+        self._line.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._line.__exit__(*exc)  # type: ignore[arg-type]
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        if isinstance(event, events.EpochCompleted):
+            self._keep(lines.fitted(lines.epoch_fields(event, state), self._line.columns))
+        elif line := lines.describe(event, state):
+            self._keep(line)
+
+    def _keep(self, line: str) -> None:
+        rows = textwrap.wrap(line, self._line.columns, subsequent_indent="    ", break_on_hyphens=False)
+        kept = "\n".join(rows)
+        self._line.keep(in_ascii(kept) if self._ascii else kept)
+
+    def look(self, state: RunState, status: Status, now: float) -> None:
+        self._line.show(lambda columns: lines.live(state, status, now, columns, ascii_only=self._ascii))
+
+    def say(self, text: str) -> None:
+        self._line.clear()
+        print(text, file=sys.stderr, flush=True)
+
+
+def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
     """Print a run until it ends; return 0, 1 where it failed or was lost, 130 where the user interrupted.
 
-    Only events from now on are printed, so a resumed run does not repeat itself.
+    129 means that the terminal hung up, 141 that the output takes nothing more; the run trains on after both.
+    The first `num_known` events are not told, so a resumed run does not repeat itself.
     """
-    show = _printer(output)
     interrupts = _Interrupts()
-    reader = event_reader(run.events)
-    state = RunState()
-    asked = False
     try:
-        while True:
-            lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
-            for event in reader.read():
-                apply(state, event)
-                show(event, state)
-            if state.finished is not None and lives is not True:
-                return _INTERRUPTED if asked else int(state.phase in {"failed", "aborted"})
-            if status_of(state, lives, time.time()) == "lost":
-                print(_lost(run), file=sys.stderr)
-                return 1
-            if interrupts.count >= 2:
-                print(f"\nTraining goes on; watch it with: cifartui attach {run.id}", file=sys.stderr)
-                return _INTERRUPTED
-            if interrupts.count == 1 and not asked:
-                asked = True
-                append_command(run.commands, commands.Stop())
-                print("\nAsked to stop after this batch; Ctrl-C again leaves it training.", file=sys.stderr)
-            interrupts.wake.wait(_LOOK_EVERY_S)
-            interrupts.wake.clear()
+        with _printer(output, interrupts.wake) as printer:
+            return _follow(run, printer, interrupts, num_known)
+    except _Unwritable as error:
+        _drop(sys.stdout)
+        return _leave(str(error), run, _HUNG_UP if interrupts.hung_up else _NOBODY_READS)
     finally:
         interrupts.restore()
+
+
+def _follow(run: RunFolder, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
+    reader = event_reader(run.events)
+    state = RunState()
+    num_read, asked = 0, False
+    while True:
+        lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
+        new = reader.read()
+        with _writing():
+            for event in new:
+                num_read += 1
+                apply(state, event)
+                if num_read > num_known:
+                    printer.event(event, state)
+        if state.finished is not None and lives is not True:
+            return _INTERRUPTED if asked else int(state.phase in {"failed", "aborted"})
+        now = time.time()
+        status = status_of(state, lives, now) if num_read > num_known or not lives else "starting"
+        if status == "lost":
+            printer.say(_lost(run))
+            return 1
+        if interrupts.hung_up:
+            return _leave("The terminal hung up", run, _HUNG_UP)
+        if interrupts.count >= 2:
+            printer.say(f"Training goes on; watch it with: cifartui attach {run.id}")
+            return _INTERRUPTED
+        if interrupts.count == 1 and not asked:
+            asked = True
+            append_command(run.commands, commands.Stop())
+            printer.say("Asked to stop after this batch; Ctrl-C again leaves it training.")
+        with _writing():
+            printer.look(state, status, now)
+        interrupts.wake.wait(_LOOK_EVERY_S)
+        interrupts.wake.clear()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell what standard output cannot take from every other failure: it ends the watching, not the training."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _Unwritable("Nobody reads the output any more") from error
+    except OSError as error:
+        raise _Unwritable(f"The output cannot be written ({error.strerror})") from error
+
+
+def _leave(why: str, run: RunFolder, code: int) -> int:
+    """Say, where that can still be said, that only the watching ends."""
+    try:
+        print(f"{why}; training goes on. Watch it with: cifartui attach {run.id}", file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+    return code
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still to be written to a broken stream go nowhere, or Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _lost(run: RunFolder) -> str:
@@ -92,59 +213,10 @@ def _lost(run: RunFolder) -> str:
     )
 
 
-def _printer(output: Output) -> Callable[[events.AnyEvent, RunState], None]:
-    if output == "auto":
-        output = "live" if sys.stdout.isatty() else "lines"
-    if output == "json":
-        return lambda event, _state: print(msgspec.json.encode(event).decode(), flush=True)
-    if output == "quiet":
-        return lambda _event, _state: None
-    return _print_live if output == "live" else _print_line
-
-
-def _print_line(event: events.AnyEvent, state: RunState) -> None:
-    if line := describe(event, state):
-        print(line, flush=True)
-
-
-def _print_live(event: events.AnyEvent, state: RunState) -> None:
-    """Keep one line up to date below the lines that stay."""
-    columns = shutil.get_terminal_size().columns - 1
-    clear = "\r" + " " * columns + "\r"
-    if line := describe(event, state):
-        print(clear + line, flush=True)
-    if now := _now(event, state):
-        print(clear + now[:columns], end="", flush=True)
-
-
-def _now(event: events.AnyEvent, state: RunState) -> str:
-    """Return the live line, where this event changes it."""
-    if isinstance(event, events.DataProgressed):
-        return words.progress(event)
-    if isinstance(event, events.EvaluationProgressed):
-        return f"{state.phase}  {event.done:,} of {event.total:,} images"
-    if isinstance(event, events.StepsTrained) and state.stage is not None:
-        return (
-            f"epoch {event.epoch}/{state.total_epochs}  batch {event.step:,}/{state.stage.steps_per_epoch:,}"
-            f"  loss {fmt.loss(event.loss)}  {fmt.percent(event.top1)}"
-            f"  {fmt.count(state.images_per_s)} images/s  {fmt.duration(state.eta_s)} left"
-        )
-    return ""
-
-
-def describe(event: events.AnyEvent, state: RunState) -> str:
-    """Return an event as a line for a log, or "" for those that are not worth one."""
-    if isinstance(event, events.EpochCompleted):
-        return _epoch_line(event, state)
-    return words.event(event)[0] if isinstance(event, _TOLD) else ""
-
-
-def _epoch_line(event: events.EpochCompleted, state: RunState) -> str:
-    part = " (part)" if event.partial else ""
-    return (
-        f"epoch {event.epoch:>4}/{state.total_epochs}{part}"
-        f"  train {fmt.loss(event.train_loss)} {fmt.percent(event.train_top1):>6}"
-        f"  val {fmt.loss(event.val_loss)} {fmt.percent(event.val_top1):>6}"
-        f"  lr {fmt.lr(event.lr)}  {fmt.duration(event.seconds)}"
-        f"  {fmt.count(state.images_per_s)} images/s{'  best' if event.is_best else ''}"
-    )
+def _printer(output: Output, wake: threading.Event) -> _Printer:
+    if output in {"auto", "live"}:
+        output = "live" if can_draw(sys.stdout) else "lines"
+    printers: dict[Output, Callable[[], _Printer]] = {
+        "live": lambda: _Live(wake), "lines": _Lines, "json": _Json, "quiet": _Printer,
+    }  # fmt: skip
+    return printers[output]()

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
+from engine.runs.eta import seconds_left
 from engine.runs.events import (
     Alerted,
     AnyEvent,
@@ -125,17 +126,8 @@ class RunState(Struct):
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end of the run: from whole epochs where there are some, else from the rate."""
-        if self.stage is None or self.is_finished or self.data is None:
-            return None
-        steps_left = (self.total_epochs - self.epoch + 1) * self.stage.steps_per_epoch - self.step
-        recent = sorted(point.seconds for point in self.epochs[-5:] if not point.partial)
-        if recent:
-            return steps_left / self.stage.steps_per_epoch * recent[len(recent) // 2]
-        if self.images_per_s:
-            images_left = steps_left / self.stage.steps_per_epoch * self.data.num_train
-            return images_left / self.images_per_s
-        return None
+        """Seconds to the end of training as planned, without pauses and the final test; None where unknown."""
+        return seconds_left(self)
 
 
 def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.runs import folder, launch
 from engine.runs.folder import RunFolder
 from presets import catalog
+from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
 
 SMALL = ("data.train_limit=1280", "train.batch_size=32")
@@ -57,3 +59,17 @@ def cifartui(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+@pytest.fixture
+def terminals(runs_dir: Path) -> Iterator[Callable[..., Terminal]]:
+    """Open the program in pseudo-terminals, which are closed with the test."""
+    opened: list[Terminal] = []
+
+    def open_terminal(*arguments: str, **options: Any) -> Terminal:
+        opened.append(Terminal(runs_dir, *arguments, **options))
+        return opened[-1]
+
+    yield open_terminal
+    for terminal in opened:
+        terminal.process.close(force=True)

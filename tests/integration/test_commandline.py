@@ -44,8 +44,12 @@ def test_train_in_json_prints_the_events(cifartui: Call, runs_dir: Path) -> None
 def test_what_runs_and_show_and_evaluate_say_agrees(cifartui: Call, runs_dir: Path) -> None:
     assert cifartui("train", "demo", "--epochs", "1", "--output", "quiet", *SMALL).stdout == ""
     (row,) = json.loads(cifartui("runs", "--json").stdout)
-    shown = json.loads(cifartui("show", "latest", "--json").stdout)
+    record = json.loads(cifartui("show", "latest", "--json").stdout)
+    shown = record["summary"]
     assert row == shown
+    assert record["epochs"][0]["val_top1"] == shown["best_val_top1"]
+    assert record["num_steps"] == len(record["steps"]) > 0
+    assert {saved["kind"] for saved in record["checkpoints"] if saved["is_there"]} == {"best", "last"}
     assert shown["status"] == "completed"
     assert row["id"] in cifartui("runs").stdout
     assert "completed" in cifartui("show", row["id"]).stdout
@@ -151,6 +155,7 @@ def test_presets_data_and_doctor(cifartui: Call) -> None:
     assert "28" in cifartui("presets", "basenet").stdout or "BaseNet" in cifartui("presets", "basenet").stdout
     listed = {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)}
     assert listed == {"shapes100", "cifar100", "cub200"}
+    assert {"gpus", "missing", "num_cores"} == set(json.loads(cifartui("gpus", "--json").stdout))
     checks = {row["what"]: row["verdict"] for row in json.loads(cifartui("doctor", "--json").stdout)}
     assert checks["torch"] == "ok"
     assert set(checks) == {"versions", "torch", "gpu", "config", "terminal", "data", "disk"}

@@ -1,74 +1,12 @@
 """The program in a real pseudo-terminal, with keys, as over SSH."""
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pexpect
-import pyte
-import pytest
-
 from engine.runs.folder import RunFolder, list_runs
+from tests.terminal import Terminal
 from tests.waiting import wait_for
-
-LINES, COLUMNS = 24, 80
-
-
-class Terminal:
-    """A program in a pseudo-terminal and the screen it has drawn."""
-
-    def __init__(self, runs_dir: Path, *arguments: str) -> None:
-        self.screen = pyte.Screen(COLUMNS, LINES)
-        self._stream = pyte.ByteStream(self.screen)
-        environment: Any = {**os.environ, "CIFARTUI_RUNS": str(runs_dir), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-        self.process = pexpect.spawn(
-            sys.executable, ["-m", "cifartui", *arguments], dimensions=(LINES, COLUMNS), env=environment
-        )
-
-    def text(self) -> str:
-        """Return what is on the screen now."""
-        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
-                self._stream.feed(self.process.read_nonblocking(65_536, timeout=0.1))
-        return "\n".join(self.screen.display)
-
-    def shows(self, *wanted: str) -> str:
-        """Wait until every one of `wanted` is on the screen, and return it."""
-        seen = ""
-
-        def all_there() -> bool:
-            nonlocal seen
-            seen = self.text()
-            return all(text.lower() in seen.lower() for text in wanted)
-
-        try:
-            wait_for(all_there, f"{wanted} on the screen", patience_s=30)
-        except AssertionError:
-            raise AssertionError(f"{wanted} never came; the screen:\n{seen}") from None
-        return seen
-
-    def press(self, keys: str) -> None:
-        self.process.send(keys)
-
-    def ended(self) -> bool:
-        self.text()
-        return not self.process.isalive()
-
-
-@pytest.fixture
-def terminals(runs_dir: Path) -> Iterator[Any]:
-    opened: list[Terminal] = []
-
-    def open_terminal(*arguments: str) -> Terminal:
-        opened.append(Terminal(runs_dir, *arguments))
-        return opened[-1]
-
-    yield open_terminal
-    for terminal in opened:
-        terminal.process.close(force=True)
 
 
 def only_run(runs_dir: Path) -> RunFolder:

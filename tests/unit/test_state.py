@@ -1,6 +1,7 @@
 import math
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +69,7 @@ def test_a_partial_epoch_lies_where_training_stopped_and_does_not_spoil_the_time
     )
     assert state.epochs[-1].epoch == 1.4
     assert state.epochs[-1].number == 2
-    assert state.eta_s == 2.6 * 7.0
+    assert state.eta_s == pytest.approx(2.6 * 7.0)
 
 
 def test_a_resume_forgets_what_will_be_trained_again() -> None:

@@ -36,7 +36,16 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
         raise CifartuiError("--layers and --set are about one preset; name it: cifartui presets vgg-custom --layers")
     listed = catalog.list_presets()
     if as_json:
-        rows = [{"name": entry.name, "preset": entry.preset, "problem": entry.problem} for entry in listed]
+        rows = [
+            {
+                "name": entry.name,
+                "path": str(entry.path),
+                "extends": entry.extends,
+                "preset": entry.preset,
+                "problem": entry.problem,
+            }
+            for entry in listed
+        ]
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return
     width = max(len(entry.name) for entry in listed)
@@ -53,7 +62,8 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = layer_tables.describe(preset, data_dir)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(layer_tables.as_json(preset, found)), indent=2).decode())
+        said = {**layer_tables.as_json(preset, found), "note": note}
+        click.echo(msgspec.json.format(msgspec.json.encode(said), indent=2).decode())
     else:
         layer_tables.print_table(preset, found, note)
 

@@ -49,7 +49,7 @@ def _modules() -> dict[str, str]:
         "queue": "queue",
         "attach": "looking",
         "runs": "looking",
-        "show": "looking",
+        "show": "show",
         "compare": "compare",
         "stop": "steering",
         "next": "steering",
@@ -66,6 +66,7 @@ def _modules() -> dict[str, str]:
         "delete": "delete",
         "presets": "about",
         "data": "about",
+        "gpus": "gpus",
         "doctor": "doctor",
     }
 

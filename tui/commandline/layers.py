@@ -33,6 +33,8 @@ def as_json(preset: Preset, found: Facts) -> dict[str, object]:
         "flops_per_image": found.flops_per_image,
         "memory": memory,
         "total_bytes": memory.total,
+        "image_size": preset.data.image_size,
+        "batch_size": preset.train.batch_size,
     }
 
 

@@ -1,4 +1,4 @@
-"""`cifartui attach · runs · show`: look at runs without touching them."""
+"""`cifartui attach · runs`: look at runs without touching them."""
 
 import time
 from pathlib import Path
@@ -77,43 +77,3 @@ def _summaries(runs_dir: Path) -> list[Summary]:
         except CifartuiError as error:
             click.echo(f"left out: {error}", err=True)
     return summaries
-
-
-@click.command()
-@click.argument("name", metavar="RUN")
-@_AS_JSON
-@with_places
-@click.pass_context
-def show(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Print what is known of a run on one page."""
-    run = find_run(places(ctx).runs_dir, name)
-    summary = summarise(run)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode())
-        return
-    for label, value in _page(summary):
-        click.echo(f"{label:<12}{value}")
-
-
-def _page(summary: Summary) -> list[tuple[str, str]]:
-    best = fmt.percent(summary.best_val_top1)
-    best += f" (epoch {summary.best_epoch})" if summary.best_epoch else ""
-    loss = f"train {fmt.loss(summary.train_loss)}, val {fmt.loss(summary.val_loss)}"
-    rows = [
-        ("run", summary.id),
-        ("preset", f"{summary.title} ({summary.preset_name})"),
-        ("changed", " ".join(summary.overrides)),
-        ("state", summary.status + (f": {summary.reason}" if summary.reason else "")),
-        ("data", summary.data),
-        ("device", summary.device),
-        ("epoch", f"{summary.epoch}/{summary.epochs}, step {summary.global_step:,}"),
-        ("loss", loss if summary.train_loss is not None else ""),
-        ("best val", best),
-        ("test", fmt.percent(summary.test_top1)),
-        ("seed", str(summary.seed)),
-        ("worked", fmt.duration(summary.duration_s) if summary.duration_s is not None else ""),
-        ("on disk", fmt.memory(summary.num_bytes)),
-        ("folder", summary.path),
-    ]
-    rows += [("alert", text) for text in summary.alerts]
-    return [(label, value) for label, value in rows if value]

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from engine.runs.folder import RunFolder, find_run
+from engine.runs.journal import event_reader
 from engine.runs.start import start_run
 from presets import catalog
 from presets.schema import Preset
@@ -95,7 +96,8 @@ def resume(
     from engine.runs.resume import resume_run
 
     run = find_run(places(ctx).runs_dir, name)
+    num_known = sum(len(batch) for batch in event_reader(run.events).batches())
     resume_run(run, changes if epochs is None else (*changes, f"train.epochs={epochs}"))
     _report_start(run, run.read_info().preset, output)
     if not detach:
-        ctx.exit(follow(run, output))
+        ctx.exit(follow(run, output, num_known=num_known))

@@ -1,0 +1,30 @@
+"""`cifartui gpus`: the GPUs of this machine now, as Home shows them."""
+
+import shutil
+import sys
+
+import click
+import msgspec
+
+from tui.commandline.group import with_places
+
+_PIPE_COLUMNS = 80
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_places
+def gpus(as_json: bool) -> None:
+    """Say what the GPUs of this machine do now, or why none is seen."""
+    from tui.surroundings import Surroundings
+
+    readings = Surroundings().gpu_reader()()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(readings), indent=2).decode())
+        return
+    from tui.characters import ascii_only, in_ascii
+    from tui.widgets.devices import gpus_now
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
+    text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
+    click.echo(in_ascii(text) if ascii_only(sys.stdout) else text)

@@ -1,0 +1,154 @@
+"""What is said of a run in labelled lines on its printed page. Knows `Record`; lays nothing out."""
+
+import time
+
+from engine.runs import events as ev
+from tui import format as fmt
+from tui import words
+from tui.record import Record
+
+
+def fields(record: Record) -> list[tuple[str, str]]:
+    """Return labels and values in the order of the page; an empty value is one that there is nothing to say of."""
+    summary = record.summary
+    return [
+        ("state", _state(record)),
+        ("preset", summary.preset_name),
+        ("changed", " ".join(summary.overrides)),
+        ("progress", _progress(record)),
+        ("time", _time(record)),
+        ("speed", _speed(record)),
+        ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch)),
+        ("test", _result(summary.test_top1, record.report.test_top1, None)),
+        ("last epoch", _last_epoch(record)),
+        ("network", _network(record)),
+        ("data", _data(record.data)),
+        ("device", _device(record)),
+        ("memory", _memory(record)),
+        ("seed", str(summary.seed)),
+        ("folder", summary.path),
+    ]
+
+
+def _state(record: Record) -> str:
+    status, reason = record.summary.status, record.summary.reason.rstrip(".")
+    if status == "lost":
+        return "lost: the worker ended without a last word; worker.log in its folder may say why"
+    if status == "stalled":
+        return "stalled: the worker has been silent for over 30 s; is the machine or its disk busy?"
+    if record.preparation is not None and status == "data":
+        return f"preparing data: {words.progress(record.preparation)}"
+    if record.evaluation is not None and status in {"validating", "testing"}:
+        return f"{status}, {fmt.count(record.evaluation.done)} of {fmt.count(record.evaluation.total)} images"
+    return f"{status}: {reason}" if reason else status
+
+
+def _progress(record: Record) -> str:
+    summary = record.summary
+    said = f"epoch {summary.epoch} of {summary.epochs}"
+    if record.steps_per_epoch and record.finished is None:
+        said += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
+    stages = record.stages
+    if stages and stages[-1].num_stages > 1:
+        said = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {said}"
+    return f"{said}, step {fmt.count(summary.global_step)}"
+
+
+def _time(record: Record) -> str:
+    if record.first_started_time is None:
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.summary.created))
+        return f"created {created}; the worker has not spoken yet"
+    parts = [f"started {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.first_started_time))}"]
+    is_live = words.is_live(record.summary.status)
+    parts.append(f"{fmt.duration(record.elapsed_s)} {'so far' if is_live else 'in all'}")
+    if record.eta_s is not None and record.summary.status not in {"paused", "stalled"}:
+        parts.append(f"{fmt.duration(record.eta_s)} left")
+    whole = sorted(point.seconds for point in record.epochs if not point.partial)
+    if whole:
+        parts.append(f"{fmt.duration(whole[len(whole) // 2])} an epoch")
+    return ", ".join(parts)
+
+
+def _speed(record: Record) -> str:
+    parts = []
+    if record.images_per_s is not None:
+        parts.append(f"{fmt.count(record.images_per_s)} images/s")
+    if record.timing is not None:
+        timing = record.timing
+        whole = max(1e-12, timing.data_s + timing.compute_s + timing.report_s)
+        shares = (("data", timing.data_s), ("compute", timing.compute_s), ("reports", timing.report_s))
+        split = ", ".join(f"{name} {fmt.percent(seconds / whole, 0)}" for name, seconds in shares)
+        parts.append(f"a step takes {1000 * whole:.1f} ms ({split})")
+    if record.lr is not None:
+        parts.append(f"learning rate {fmt.lr(record.lr)}")
+    return ", ".join(parts)
+
+
+def _result(measured: float | None, published: float | None, epoch: int | None) -> str:
+    if measured is None and published is None:
+        return ""
+    said = fmt.percent(measured) if measured is not None else "not measured yet"
+    said += f" (epoch {epoch})" if epoch is not None else ""
+    if published is None:
+        return said
+    said += f", the report has {fmt.percent(published)}"
+    return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
+
+
+def _last_epoch(record: Record) -> str:
+    if not record.epochs:
+        return ""
+    last = record.epochs[-1]
+    return (
+        f"train loss {fmt.loss(last.train_loss)} and {fmt.percent(last.train_top1)},"
+        f" val loss {fmt.loss(last.val_loss)} and {fmt.percent(last.val_top1)}"
+    )
+
+
+def _network(record: Record) -> str:
+    model = record.model
+    if model is None:
+        return ""
+    said = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
+    if model.num_trainable != model.num_parameters:
+        said += f" ({fmt.count(model.num_trainable)} trained)"
+    if model.flops_per_image is not None:
+        said += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
+    return said
+
+
+def _data(data: ev.DataReady | None) -> str:
+    if data is None:
+        return ""
+    counts = f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+    hidden = ", test labels hidden" if data.test_labels_hidden else ""
+    return f"{words.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
+
+
+def _device(record: Record) -> str:
+    started = record.started
+    if started is None:
+        return ""
+    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
+    name = started.device
+    if started.device_name and started.device_name.lower() != started.device:
+        name += f" ({started.device_name})"
+    return f"{name}{threads}, {started.precision}, on {started.host}"
+
+
+def _memory(record: Record) -> str:
+    peak, device = record.peak_memory, record.device
+    parts = []
+    if peak.gpu_process_bytes is not None or peak.gpu_bytes is not None:
+        of = max((gpu.memory_total_bytes or 0 for gpu in device.gpus), default=0) if device is not None else 0
+        used = f"{fmt.memory(peak.gpu_process_bytes)} by the run, " if peak.gpu_process_bytes is not None else ""
+        parts.append(f"GPU peak {used}{fmt.memory(peak.gpu_bytes)} in all" + (f", of {fmt.memory(of)}" if of else ""))
+    if peak.torch_allocated_bytes is not None:
+        parts.append(f"torch peak {fmt.memory(peak.torch_allocated_bytes)}")
+    if peak.worker_bytes is not None:
+        parts.append(f"worker peak {fmt.memory(peak.worker_bytes)}")
+    if peak.machine_bytes is not None and device is not None:
+        parts.append(f"machine peak {fmt.memory(peak.machine_bytes)} of {fmt.memory(device.host.memory_total_bytes)}")
+    if record.model is not None and record.model.memory_bytes:
+        parts.append(f"estimated for a step {fmt.memory(record.model.memory_bytes)}")
+    return "; ".join(parts)
