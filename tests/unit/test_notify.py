@@ -14,7 +14,7 @@ FINISHED = events.RunFinished(outcome="stopped", reason="r", epoch=1, global_ste
 
 def test_the_command_is_told_of_the_run(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    names = "RUN RUN_ID OUTCOME TITLE BEST_VAL TEST".split()
+    names = ["RUN", "RUN_ID", "OUTCOME", "TITLE", "BEST_VAL", "TEST"]
     values = "".join(f"$CIFARTUI_{name}|" for name in names)
     one = folder.create(
         tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu",

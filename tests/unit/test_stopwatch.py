@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ from engine.training.stopwatch import Stopwatch
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the stopwatch sees; the test moves it."""
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    yield now
+    return now
 
 
 def step(watch: Stopwatch, clock: list[float], data_s: float, compute_s: float) -> None:
