@@ -31,7 +31,7 @@ def test_a_run_is_scaled_validated_saved_stopped_and_trained_on(start: Start, ci
     wait_for(lambda: run.worker_lives() is False, "the end")
     state = run.read_state()
     assert state.phase == "stopped"
-    assert [mark.command for mark in state.marks][0] == "ScaleLearningRate"
+    assert state.marks[0].command == "ScaleLearningRate"
     trained = state.epochs[-1].number
 
     before = (run.path / "run.json").read_bytes()
