@@ -40,6 +40,8 @@ class Order(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    notify: str = ""
+    """A shell command for when the run has ended."""
 
 
 class Checked(Struct, frozen=True, kw_only=True):

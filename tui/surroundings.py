@@ -92,7 +92,9 @@ def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: thread
 def _start(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "RunFolder":
     from engine.runs.start import start_run
 
-    return start_run(runs_dir, name, list(order.overrides), seed=order.seed, device=order.device, data_dir=data_dir)
+    return start_run(
+        runs_dir, name, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir, notify=order.notify
+    )
 
 
 def _queued(runs_dir: Path) -> Queued:
@@ -109,7 +111,9 @@ def _queued(runs_dir: Path) -> Queued:
 def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str | None) -> None:
     from engine.runs import queue
 
-    queue.add(runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir)
+    queue.add(
+        runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir, notify=order.notify
+    )
 
 
 @dataclass(frozen=True)

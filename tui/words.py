@@ -87,6 +87,14 @@ def outcome(status: Status, state: RunState) -> str:
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
+def result(state: RunState) -> str:
+    """Return how good a run is: its best validation accuracy, and the test's where there is one."""
+    parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
+    if state.finished is not None and state.finished.test_top1 is not None:
+        parts.append(f"test {fmt.percent(state.finished.test_top1)}")
+    return ", ".join(parts)
+
+
 def clock(unix_s: float) -> str:
     """Return the local time of day."""
     return time.strftime("%H:%M:%S", time.localtime(unix_s))

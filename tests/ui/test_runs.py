@@ -1,6 +1,7 @@
 """The Runs screen: what is listed, how it is filtered and sorted, and what its keys do to runs."""
 
 import base64
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from engine.runs.folder import RunFolder
 from presets import schema
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, preset
+from tui import run_actions
 from tui.app import CifartuiApp
 from tui.run_list import Damaged
 from tui.screens.home import Home
@@ -274,6 +276,23 @@ async def test_delete_asks_and_removes(runs_dir: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, ConfirmDelete), "the question")
         await pilot.press("y")
         await until(pilot, lambda: not (runs_dir / DAMAGED).exists(), "the damaged one deleted")
+
+
+async def test_what_came_of_a_deletion_is_told_after_leaving(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made(runs_dir, "basenet-11aa", 9_000, 1)
+    go_on = threading.Event()
+    delete = run_actions.delete
+    monkeypatch.setattr(run_actions, "delete", lambda *asked: (go_on.wait(20), delete(*asked))[1])
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, 1)
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDelete), "the question")
+        await pilot.press("y", "escape")
+        await until(pilot, lambda: isinstance(app.screen, Home), "Home")
+        go_on.set()
+        await until(pilot, lambda: any("1 run deleted" in each.message for each in app._notifications), "the answer")
+    assert not run.path.exists()
 
 
 async def test_a_run_with_a_worker_is_neither_deleted_nor_resumed(runs_dir: Path) -> None:

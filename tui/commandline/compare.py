@@ -17,6 +17,7 @@ from tui.commandline.queue import add_and_tell
 from tui.commandline.train import following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
+from tui.config import read_config
 from tui.plain import Output, follow
 from tui.summary import Summary, summarise
 
@@ -91,10 +92,12 @@ def ablation(
     if detach:
         add_and_tell(names, overrides, device, seed, where)
         return
-    exit_code = 0
+    exit_code, notify = 0, read_config().notify
     runs: dict[str, Summary] = {}
     for name in names:
-        run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
+        run = start_run(
+            where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
+        )
         if not as_json:
             click.echo(f"{name}: run {run.id}")
         code = follow(run, "quiet" if as_json else output)

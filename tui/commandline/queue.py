@@ -12,6 +12,7 @@ from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, places, with_places
+from tui.config import read_config
 
 
 @click.group(invoke_without_command=True)
@@ -85,7 +86,10 @@ def add(
 
 def add_and_tell(names: Sequence[str], overrides: Sequence[str], device: str, seed: int, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
-    added = queues.add(where.runs_dir, names, overrides, seed=seed, device=device, data_dir=where.data_dir)
+    notify = read_config().notify
+    added = queues.add(
+        where.runs_dir, names, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
+    )
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     click.echo(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
 

@@ -11,6 +11,7 @@ from presets import catalog
 from presets.schema import Preset
 from tui.commandline.group import places, with_places
 from tui.commandline.queue import add_and_tell
+from tui.config import read_config
 from tui.plain import Output, follow
 
 
@@ -56,12 +57,15 @@ def train(
         overrides = (*overrides, f"train.epochs={epochs}")
     if epochs_scale is not None:
         overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
+    notify = read_config().notify
     loaded = {name: catalog.load(name, overrides) for name in names}  # all are checked before any is started
     if detach and len(names) > 1:
         add_and_tell(names, overrides, device, seed, where)
         return
     for name, preset in loaded.items():
-        run = start_run(where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir)
+        run = start_run(
+            where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
+        )
         _report_start(run, preset, output)
         if detach:
             return

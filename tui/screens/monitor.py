@@ -136,8 +136,12 @@ class Monitor(Steering):
 
     def on_run_progressed(self, event: RunProgressed) -> None:
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
+        was_live = self.is_live
         self._lives, self._log_tail = event.lives, event.log_tail
         fold(event.events, self.state)
+        if was_live and not self.is_live and self.info is not None:
+            detail = words.result(self.state)
+            self.app.run_ended(self.info.preset.title, self.status, detail, self.info.id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
                 self.query_one(CommandStrip).answer(fact, self.now())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual import work
@@ -21,11 +21,11 @@ from presets.errors import CifartuiError
 from presets.problems import printable
 from tui import format as fmt
 from tui import words
-from tui.palette import MUTED, TEXT, TONES, VAL, Tone
+from tui.palette import MUTED, TONES, Tone
 from tui.run_list import Damaged, RunLister, RunsListed, keep_listing
-from tui.run_order import SORT_KEYS, SortKey, has_words, matches, ordered
+from tui.run_order import SORT_KEYS, has_words, matches, ordered
 from tui.summary import Summary
-from tui.widgets.fields import left_and_right
+from tui.widgets import runs_said
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.overlay import COLORS, Drawn, Overlay
 from tui.widgets.quiet import Quiet
@@ -37,16 +37,10 @@ if TYPE_CHECKING:
     from tui.difference import Difference
     from tui.screens.run_panels import Export
 
+Answer = TypeVar("Answer")
 _LOOK_EVERY_S = 2.0
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
-_ORDERS: dict[SortKey, tuple[str, str, str]] = {
-    "started": ("start", "newest first", "oldest first"),
-    "val": ("best val", "highest first", "lowest first"),
-    "test": ("test", "highest first", "lowest first"),
-    "duration": ("duration", "longest first", "shortest first"),
-    "size": ("size on disk", "largest first", "smallest first"),
-}
 _HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
 
 
@@ -159,48 +153,17 @@ class RunsScreen(Screen[None]):
             return
         table, empty = self.query_one(RunTable), self.query_one("#no-rows", Quiet)
         rows = self.rows
-        self._show_top(len(rows))
+        top = self.query_one("#top", Quiet)
+        width = max(40, top.content_size.width)
+        top.tell(runs_said.heading(self.listed, self.order, len(rows), len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
-            empty.tell(self._nothing())
+            empty.tell(runs_said.nothing(self.listed, self.app.runs_dir))
         table.show(rows, self.app.surroundings.now(), self.order, self._marks())
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
         self._show_told()
-
-    def _show_top(self, num_rows: int) -> None:
-        top = self.query_one("#top", Quiet)
-        num_all = self.listed.num_all
-        shown = fmt.count(num_rows) if num_rows == num_all else f"{fmt.count(num_rows)} of {fmt.count(num_all)}"
-        if self.listed.num_unread:
-            shown = (
-                "reading …"
-                if not num_all
-                else f"reading … {fmt.count(num_all - self.listed.num_unread)} of {fmt.count(num_all)}"
-            )
-        name, falling, rising = _ORDERS[self.order.key]
-        left = Text.assemble(
-            ("Runs", f"bold {TEXT}"), (f"   {shown}", TEXT),
-            (f"   by {name}, {rising if self.order.rising else falling}", MUTED),
-        )  # fmt: skip
-        if self.marked:
-            left.append(f"   {len(self.marked)} marked", VAL)
-        sizes = [run.num_bytes for run in self.listed.runs] + [run.num_bytes for run in self.listed.damaged]
-        size = sum(each for each in sizes if each)
-        right = Text(f"{fmt.memory(size)} on disk" if size else "", MUTED)
-        top.tell(left_and_right(left, right, max(40, top.content_size.width)))
-
-    def _nothing(self) -> Text:
-        if self.listed.num_unread:
-            return Text("reading the runs …", MUTED)
-        if self.listed.num_all:
-            return Text("No run has all these words. Esc takes the filter away.", MUTED)
-        return Text(
-            f"No runs in {self.app.runs_dir} yet.\n\nEsc goes back to Home, where Enter starts the highlighted preset; "
-            "demo needs no data.\nRuns kept elsewhere are shown with: cifartui --runs-dir DIR",
-            MUTED,
-        )
 
     def _marks(self) -> dict[str, Mark]:
         colored = [Mark(str(number + 1), color) for number, color in enumerate(COLORS)]
@@ -230,18 +193,32 @@ class RunsScreen(Screen[None]):
         self.query_one("#told", Quiet).tell(told)
 
     def _say(self, text: str, tone: Tone) -> None:
+        if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
+            self.app.notify(text, markup=False)
+            return
         self._said = (text, tone)
         self._show_told()
 
-    @work(thread=True, group="actions")
-    def _act(self, label: str, action: Callable[[], str]) -> None:
-        """Do something on the disk and say what came of it; then look at the runs again."""
-        try:
-            said, tone = action(), "good"
-        except (CifartuiError, OSError) as error:
-            said, tone = str(error), "bad"
-        self.app.call_from_thread(self._say, f"{label}: {said}", tone)
-        self._wake.set()
+    def _act(self, label: str, action: Callable[[], Answer], then: Callable[[Answer], object]) -> None:
+        """Do something on the disk in a thread, then go on with its answer, or say why it could not be done.
+
+        The thread belongs to the app: what was asked for is done also where this screen is left meanwhile.
+        """
+        app = self.app  # a screen that was left knows none
+
+        def act() -> None:
+            try:
+                answer = action()
+            except (CifartuiError, OSError) as error:
+                app.call_from_thread(self._say, f"{label}: {error}", "bad")
+            else:
+                app.call_from_thread(then, answer)
+            self._wake.set()
+
+        app.run_worker(act, thread=True, group="actions")
+
+    def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
+        self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))
 
     # --- moving, filter, order -------------------------------------------------------------------
 
@@ -328,27 +305,21 @@ class RunsScreen(Screen[None]):
 
     def action_difference(self) -> None:
         """Show in what the marked runs differ."""
+        from tui import run_actions
+
         whole = [run_id for run_id in self.marked if run_id in self.listed.curves]
         if len(whole) < 2:
             self._say("Mark two runs or more with space; = then tells in what they differ.", "warn")
             return
-        self._say(f"reading {len(whole)} runs …", "busy")
-        self._compare(whole)
-
-    @work(thread=True, group="actions")
-    def _compare(self, ids: list[str]) -> None:
-        from tui import run_actions
-
-        try:
-            found = run_actions.compare(self.app.runs_dir, ids)
-        except (CifartuiError, OSError) as error:
-            self.app.call_from_thread(self._say, str(error), "bad")
-            return
-        self.app.call_from_thread(self._show_differences, found, fmt.short_ids(ids))
+        self._say(f"diff: reading {len(whole)} runs …", "busy")
+        compare = partial(run_actions.compare, self.app.runs_dir, whole)
+        self._act("diff", compare, lambda found: self._show_differences(found, fmt.short_ids(whole)))
 
     def _show_differences(self, found: "list[Difference]", names: list[str]) -> None:
         from tui.screens.run_panels import DifferencePanel
 
+        if self.app.screen is not self:  # left meanwhile
+            return
         self._said = None
         self._show_told()
         self.app.push_screen(DifferencePanel(found, [printable(name) for name in names]))
@@ -393,7 +364,7 @@ class RunsScreen(Screen[None]):
             self._say(f"{name} is completed: there is nothing left to resume.", "warn")
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
-            self._act(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
+            self._act_and_say(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
 
     # --- export ----------------------------------------------------------------------------------
 
@@ -409,7 +380,7 @@ class RunsScreen(Screen[None]):
             if wish is not None:
                 self._say(f"export: writing {printable(wish.path)} …", "busy")
                 write = partial(run_actions.export, self.app.runs_dir, run.id, wish.kind, wish.path)
-                self._act("export", write)
+                self._act_and_say("export", write)
 
         self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)
 
@@ -417,23 +388,22 @@ class RunsScreen(Screen[None]):
 
     def action_delete(self) -> None:
         """Ask whether to delete the marked runs, or else the one under the cursor."""
+        from tui import run_actions
+
         ids = self._chosen_ids()
         if not ids:
             self._say("There is no run here.", "warn")
             return
         self._say("delete: looking at what is there …", "busy")
-        self._weigh(ids)
+        self._act("delete", partial(run_actions.weigh, self.app.runs_dir, ids), self._ask_to_delete)
 
-    @work(thread=True, group="actions")
-    def _weigh(self, ids: list[str]) -> None:
-        from tui import run_actions
-
-        self.app.call_from_thread(self._ask_to_delete, *run_actions.weigh(self.app.runs_dir, ids))
-
-    def _ask_to_delete(self, sizes: dict[str, int], refused: list[str]) -> None:
+    def _ask_to_delete(self, weighed: tuple[dict[str, int], list[str]]) -> None:
         from tui import run_actions
         from tui.screens.run_panels import ConfirmDelete
 
+        sizes, refused = weighed
+        if self.app.screen is not self:  # left meanwhile: nothing is asked over another screen
+            return
         if not sizes:
             self._say(f"delete: {refused[0]}", "warn")
             return
@@ -441,7 +411,7 @@ class RunsScreen(Screen[None]):
         def answered(sure: bool | None) -> None:
             if sure:
                 self._say(f"delete: removing {fmt.plural(len(sizes), 'run')} …", "busy")
-                self._act("delete", partial(run_actions.delete, self.app.runs_dir, list(sizes)))
+                self._act_and_say("delete", partial(run_actions.delete, self.app.runs_dir, list(sizes)))
             else:
                 self._say("delete: nothing was deleted.", "calm")
 

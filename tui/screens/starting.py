@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from textual import work
 from textual.screen import Screen
 
@@ -54,10 +55,13 @@ class Starting(Screen[None]):
             self._is_starting = True
             self._start(name, order)
 
+    def _with_notify(self, order: Order) -> Order:
+        return replace(order, notify=self.app.look.notify)
+
     @work(thread=True, group="start")
     def _start(self, name: str, order: Order) -> None:
         try:
-            run = self.app.surroundings.start(self.app.runs_dir, name, order, self.app.data_dir)
+            run = self.app.surroundings.start(self.app.runs_dir, name, self._with_notify(order), self.app.data_dir)
         except CifartuiError as error:
             self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
             return
@@ -68,7 +72,7 @@ class Starting(Screen[None]):
     @work(thread=True, group="start")
     def _enqueue(self, names: Sequence[str], order: Order) -> None:
         try:
-            self.app.surroundings.enqueue(self.app.runs_dir, names, order, self.app.data_dir)
+            self.app.surroundings.enqueue(self.app.runs_dir, names, self._with_notify(order), self.app.data_dir)
         except CifartuiError as error:
             self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
             return
