@@ -39,9 +39,9 @@ class CifartuiApp(App[None]):
     ]  # fmt: skip
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
-        Binding("q", "leave", "leave", id="app.leave"),
-        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw"),
+        Binding("question_mark", "help", "help", key_display="?", id="app.help", tooltip="this page"),
+        Binding("q", "leave", "leave", id="app.leave", tooltip="leave; training goes on"),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="paint the screen anew"),
         Binding("ctrl+q,ctrl+c", "leave", "leave", show=False, priority=True),
     ]
 

@@ -37,6 +37,8 @@ class Action(Struct, frozen=True):
             return True
         if issubclass(self.owner, ModalScreen) or issubclass(other.owner, ModalScreen):
             return False  # a panel hears its own keys alone
+        if self.screen == other.screen == "list":  # of lists, only one has the focus
+            return issubclass(self.owner, other.owner) or issubclass(other.owner, self.owner)
         return self.screen == other.screen or "app" in {self.screen, other.screen}
 
     @property
@@ -94,6 +96,8 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
 
 
 def _check_key(action: Action, key: str, label: str) -> None:
+    if key in action.keys:
+        return
     said = f'{label}: keys."{action.id}"'
     *modifiers, last = key.split("+") if key != "+" else ["+"]
     if not _is_key(key, modifiers, last):

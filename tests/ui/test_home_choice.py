@@ -15,6 +15,7 @@ from presets.schema import Data, Preset
 from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, locate, surroundings, until
 from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_home import said
+from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.facts import Facts
 from tui.order import Order
@@ -109,7 +110,7 @@ async def test_moving_on_withdraws_the_question(runs_dir: Path) -> None:
         await pilot.press("j")
         await until(pilot, lambda: computer.withdrawn == ["Demo"], "its end")
         await until(pilot, lambda: computer.asked == ["Demo", "BaseNet"], "the next question")
-    assert computer.withdrawn == ["Demo", "BaseNet"]  # leaving withdraws, too
+    wait_for(lambda: computer.withdrawn == ["Demo", "BaseNet"], "leaving to withdraw, too")
 
 
 async def test_why_a_network_cannot_be_built_is_said(runs_dir: Path) -> None:

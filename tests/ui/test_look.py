@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
-from textual.widgets._footer import FooterKey
 
 from engine.runs.commands import Stop
 from engine.runs.journal import LineReader, command_reader
@@ -21,6 +20,7 @@ from tui.look import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet
 
@@ -51,13 +51,14 @@ async def test_a_rebound_key_acts_and_shows_and_the_usual_one_does_neither(runs_
             asked: list[Any] = []
             await until(pilot, lambda: asked.extend(reader.read()) or asked, "the command")
             assert [type(command) for command in asked] == [Stop]
-            shown = {key.key_display for key in app.screen.query(FooterKey)}
-            assert {"^s", "f1"} <= shown
-            assert not {"s", "?"} & shown
+            keys = app.screen.query_one(KeyBar).text.plain
+            assert keys.startswith("^s stop  e after epoch")
+            assert "f1 help  q leave" in keys
+            assert "? help" not in keys
             await pilot.press("f1")
             await until(pilot, lambda: isinstance(app.screen, Help), "the page of keys")
-            page = on_screen(app)
-            assert "ctrl+s   e" in page
+            page = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+            assert "ctrl+s  stop after this batch" in page
             assert "f1" in page
 
 
@@ -153,7 +154,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, look: Look) -> 
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
         await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
         await pilot.press("j")
-        await until(pilot, lambda: "basenet" in home._data_status, "where the data is")
+        await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
 
     several_runs(runs_dir)
     with training(runs_dir):

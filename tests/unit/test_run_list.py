@@ -18,7 +18,7 @@ from tui.run_order import matches, ordered
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often run.json and journals were read."""
     counted: Counter[str] = Counter()
-    read_info, read = RunFolder.read_info, LineReader.read
+    read_info, batches = RunFolder.read_info, LineReader.batches
 
     def counting_info(self: RunFolder) -> object:
         counted["run.json"] += 1
@@ -26,10 +26,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     def counting_read(self: LineReader) -> object:  # type: ignore[type-arg]
         counted["journal"] += 1
-        return read(self)
+        return batches(self)
 
     monkeypatch.setattr(RunFolder, "read_info", counting_info)
-    monkeypatch.setattr(LineReader, "read", counting_read)
+    monkeypatch.setattr(LineReader, "batches", counting_read)
     return counted
 
 

@@ -46,17 +46,51 @@ class Monitor(Steering):
     """Header, plots, memory, log, and a row that answers every key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("z", "zoom", "zoom", id="monitor.zoom"),
-        Binding("m", "smoothing", "smoothing", id="monitor.smoothing"),
-        Binding("y", "log_scale", "log scale", id="monitor.log_scale"),
-        Binding("x", "x_axis", "x axis", id="monitor.x_axis"),
-        Binding("L", "log", "log", id="monitor.log"),
-        Binding("i", "images", "images", id="monitor.images"),
-        Binding("left", "read(-1)", "read values", show=False, id="monitor.read_left"),
-        Binding("right", "read(1)", "read values", show=False, id="monitor.read_right"),
-        Binding("shift+left", "read(-10)", "read values", show=False, id="monitor.read_far_left"),
-        Binding("shift+right", "read(10)", "read values", show=False, id="monitor.read_far_right"),
-        Binding("escape", "back", "Home", show=False, id="monitor.back"),
+        Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
+        Binding(
+            "m",
+            "smoothing",
+            "smoothing",
+            id="monitor.smoothing",
+            tooltip="smooth the training curves more, not at all, a little",
+        ),
+        Binding("y", "log_scale", "log scale", id="monitor.log_scale", tooltip="loss on a logarithmic axis"),
+        Binding("x", "x_axis", "axis", id="monitor.x_axis", tooltip="x axis: epochs, steps, minutes"),
+        Binding("L", "log", "log", id="monitor.log", tooltip="the log alone, to scroll in"),
+        Binding("i", "images", "images", id="monitor.images", tooltip="test images, as the best weights see them"),
+        Binding(
+            "left",
+            "read(-1)",
+            "read values",
+            show=False,
+            id="monitor.read_left",
+            tooltip="in a zoomed plot: read values, a column at a time",
+        ),
+        Binding(
+            "right",
+            "read(1)",
+            "read values",
+            show=False,
+            id="monitor.read_right",
+            tooltip="in a zoomed plot: read values, a column at a time",
+        ),
+        Binding(
+            "shift+left",
+            "read(-10)",
+            "read values",
+            show=False,
+            id="monitor.read_far_left",
+            tooltip="read values, ten columns at a time",
+        ),
+        Binding(
+            "shift+right",
+            "read(10)",
+            "read values",
+            show=False,
+            id="monitor.read_far_right",
+            tooltip="read values, ten columns at a time",
+        ),
+        Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
     ]
 
     def __init__(self, run: RunFolder) -> None:

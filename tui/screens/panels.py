@@ -79,33 +79,13 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_panel", "StartPanel"),)),
-    ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
+    ("Run", "Monitor", (("tui.screens.steering", "Steering"), ("tui.screens.monitor", "Monitor"))),
+    ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
+    ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
     ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
 )
 """A title, the class of the screen, and the classes whose keys are meant, imported when help is asked for."""
-
-_MEANINGS: Mapping[str, str] = {
-    "app.help": "this page",
-    "stop('batch')": "stop after this batch: validate, test the best weights",
-    "stop('epoch')": "stop after this epoch",
-    "next_stage": "end this stage, begin the next one",
-    "pause": "pause, and continue",
-    "checkpoint": "write a checkpoint now",
-    "abort": "abort: end at once (asks first)",
-    "resume": "resume a run that has no worker",
-    "zoom": "zoom: loss, accuracy, memory, all",
-    "images": "test images, as the best weights see them",
-    "back": "back",
-    "help": "this page",
-    "leave": "leave; training goes on",
-    "make": "measure the test images now",
-    "want('wrong')": "only images that are taken for something else",
-    "want('right')": "only images that are recognised",
-    "want('all')": "all images",
-    "choose_class": "only images of one class",
-}
-"""What an action means, where its binding has no tooltip that says so."""
 
 
 def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -113,7 +93,7 @@ def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[
     rows: dict[str, list[str]] = {}
     for owner in owners:
         for binding in owner.BINDINGS:
-            meaning = binding.tooltip or _MEANINGS.get(binding.action) or binding.description
+            meaning = binding.tooltip or binding.description
             rebound = keymap.get(binding.id or "")
             shown = binding.with_key(rebound, key_display=None) if rebound else binding
             keys = [shown.key_display] if shown.key_display else shown.key.split(",")

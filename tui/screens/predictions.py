@@ -48,14 +48,34 @@ class PredictionsScreen(Screen[None]):
     """A gallery; where there are no predictions yet, an offer to make them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "make", "measure now", id="predictions.make"),
-        Binding("w", "want('wrong')", "wrong", id="predictions.wrong"),
-        Binding("r", "want('right')", "right", id="predictions.right"),
-        Binding("a", "want('all')", "all", id="predictions.all"),
-        Binding("c", "choose_class", "class", id="predictions.choose_class"),
-        Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→", id="predictions.next_page"),
-        Binding("left,up,pageup,h,k", "turn(-1)", "page before", key_display="←", id="predictions.page_before"),
-        Binding("escape", "back", "run", id="predictions.back"),
+        Binding("enter", "make", "measure now", id="predictions.make", tooltip="measure the test images now"),
+        Binding(
+            "w",
+            "want('wrong')",
+            "wrong",
+            id="predictions.wrong",
+            tooltip="only images that are taken for something else",
+        ),
+        Binding("r", "want('right')", "right", id="predictions.right", tooltip="only images that are recognised"),
+        Binding("a", "want('all')", "all", id="predictions.all", tooltip="all images"),
+        Binding("c", "choose_class", "class", id="predictions.choose_class", tooltip="only images of one class"),
+        Binding(
+            "right,down,pagedown,l,j",
+            "turn(1)",
+            "next page",
+            key_display="→",
+            id="predictions.next_page",
+            tooltip="the next page",
+        ),
+        Binding(
+            "left,up,pageup,h,k",
+            "turn(-1)",
+            "page before",
+            key_display="←",
+            id="predictions.page_before",
+            tooltip="the page before",
+        ),
+        Binding("escape", "back", "run", id="predictions.back", tooltip="back"),
     ]
     AUTO_FOCUS = ""  # the field for a class would take the keys
     app: "CifartuiApp"

@@ -36,16 +36,20 @@ class QueueScreen(Screen[None]):
     """A line an entry, in the order in which they are started. Edits show at once and are made in a thread."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "attach", "watch", id="queue.attach", key_display="enter"),
-        Binding("d", "remove", "take out", id="queue.remove"),
-        Binding("delete", "remove", "take out", id="queue.remove", show=False),
-        Binding("u", "put_back", "put back", id="queue.put_back"),
-        Binding("K", "move(-1)", "earlier", id="queue.earlier"),
-        Binding("shift+up", "move(-1)", "earlier", id="queue.earlier", show=False),
-        Binding("J", "move(1)", "later", id="queue.later"),
-        Binding("shift+down", "move(1)", "later", id="queue.later", show=False),
-        Binding("r", "start_runner", "start runner", id="queue.start_runner"),
-        Binding("escape", "back", "back", id="queue.back"),
+        Binding(
+            "enter", "attach", "watch", id="queue.attach", tooltip="watch the run that trains", key_display="enter"
+        ),
+        Binding("d", "remove", "take out", id="queue.remove", tooltip="take out of the queue"),
+        Binding("delete", "remove", "take out", id="queue.remove", tooltip="take out of the queue", show=False),
+        Binding("u", "put_back", "put back", id="queue.put_back", tooltip="put back what was taken out last"),
+        Binding("K", "move(-1)", "earlier", id="queue.earlier", tooltip="move up"),
+        Binding("shift+up", "move(-1)", "earlier", id="queue.earlier", tooltip="move up", show=False),
+        Binding("J", "move(1)", "later", id="queue.later", tooltip="move down"),
+        Binding("shift+down", "move(1)", "later", id="queue.later", tooltip="move down", show=False),
+        Binding(
+            "r", "start_runner", "start runner", id="queue.start_runner", tooltip="let the queue be worked off again"
+        ),
+        Binding("escape", "back", "back", id="queue.back", tooltip="back"),
     ]
     app: "CifartuiApp"
 

@@ -48,19 +48,37 @@ class RunsScreen(Screen[None]):
     """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "open", show=False, id="runs.open"),
-        Binding("slash", "filter", "filter", key_display="/", id="runs.filter"),
-        Binding("o", "order", "order", id="runs.order"),
-        Binding("O", "reverse", "reverse", show=False, id="runs.reverse"),
-        Binding("space", "mark", "mark", key_display="space", id="runs.mark"),
-        Binding("u", "unmark", "unmark all", show=False, id="runs.unmark"),
-        Binding("v", "overlay", "curves", id="runs.overlay"),
-        Binding("equals_sign", "difference", "diff", key_display="=", id="runs.difference"),
-        Binding("R", "resume", "resume", id="runs.resume"),
-        Binding("x", "export", "export", id="runs.export"),
-        Binding("D", "delete", "delete", id="runs.delete"),
-        Binding("y", "copy_path", "path", show=False, id="runs.copy_path"),
-        Binding("escape", "back", "Back", show=False, id="runs.back"),
+        Binding("enter", "open", "open", show=False, id="runs.open", tooltip="open the run"),
+        Binding(
+            "slash",
+            "filter",
+            "filter",
+            key_display="/",
+            id="runs.filter",
+            tooltip="filter by words of id, preset, title, state, changes",
+        ),
+        Binding("o", "order", "order", id="runs.order", tooltip="sort by the next value"),
+        Binding("O", "reverse", "reverse", show=False, id="runs.reverse", tooltip="sort the other way round"),
+        Binding(
+            "space", "mark", "mark", key_display="space", id="runs.mark", tooltip="mark the run, or take its mark away"
+        ),
+        Binding("u", "unmark", "unmark all", show=False, id="runs.unmark", tooltip="take all marks away"),
+        Binding("v", "overlay", "curves", id="runs.overlay", tooltip="curves of the marked runs over each other"),
+        Binding(
+            "equals_sign",
+            "difference",
+            "diff",
+            key_display="=",
+            id="runs.difference",
+            tooltip="in what the marked runs differ",
+        ),
+        Binding("R", "resume", "resume", id="runs.resume", tooltip="resume the run"),
+        Binding("x", "export", "export", id="runs.export", tooltip="export its curves"),
+        Binding("D", "delete", "delete", id="runs.delete", tooltip="delete the marked runs, or this one (asks first)"),
+        Binding(
+            "y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
+        ),
+        Binding("escape", "back", "Back", show=False, id="runs.back", tooltip="back"),
     ]
     app: "CifartuiApp"
 

@@ -33,16 +33,36 @@ class Steering(Screen[None]):
     """A screen on one run that passes wishes on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop('batch')", "stop", id="monitor.stop"),
-        Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch"),
-        Binding("n", "next_stage", "next", id="monitor.next_stage"),
-        Binding("p", "pause", "pause", id="monitor.pause"),
-        Binding("c", "checkpoint", "save", id="monitor.checkpoint"),
-        Binding("v", "validate", "validate", id="monitor.validate"),
-        Binding("left_square_bracket", "scale_lr(0.5)", "lr ×½", key_display="[", id="monitor.halve_lr"),
-        Binding("right_square_bracket", "scale_lr(2.0)", "lr ×2", key_display="]", id="monitor.double_lr"),
-        Binding("X", "abort", "abort", id="monitor.abort"),
-        Binding("r", "resume", "resume", id="monitor.resume"),
+        Binding(
+            "s",
+            "stop('batch')",
+            "stop",
+            id="monitor.stop",
+            tooltip="stop after this batch: validate, test the best weights",
+        ),
+        Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch", tooltip="stop after this epoch"),
+        Binding("n", "next_stage", "next", id="monitor.next_stage", tooltip="end this stage, begin the next one"),
+        Binding("p", "pause", "pause", id="monitor.pause", tooltip="pause, and continue"),
+        Binding("c", "checkpoint", "save", id="monitor.checkpoint", tooltip="write a checkpoint now"),
+        Binding("v", "validate", "validate", id="monitor.validate", tooltip="measure the validation set now"),
+        Binding(
+            "left_square_bracket",
+            "scale_lr(0.5)",
+            "lr ×½",
+            key_display="[",
+            id="monitor.halve_lr",
+            tooltip="halve the learning rate",
+        ),
+        Binding(
+            "right_square_bracket",
+            "scale_lr(2.0)",
+            "lr ×2",
+            key_display="]",
+            id="monitor.double_lr",
+            tooltip="double the learning rate",
+        ),
+        Binding("X", "abort", "abort", id="monitor.abort", tooltip="abort: end at once (asks first)"),
+        Binding("r", "resume", "resume", id="monitor.resume", tooltip="resume a run that has no worker"),
     ]
     app: "CifartuiApp"
     run_folder: RunFolder

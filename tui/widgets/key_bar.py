@@ -4,6 +4,7 @@ Textual's own Footer is a widget a key, laid out anew whenever one comes or goes
 """
 
 from rich.text import Text
+from textual.binding import Binding
 from textual.events import Click
 
 from tui.palette import MUTED, TRAIN
@@ -41,7 +42,8 @@ class KeyBar(Quiet):
 
     def _show(self) -> None:
         texts, keys = {}, {}
-        for active in self.screen.active_bindings.values():
+        order = _declared(type(self.screen))
+        for active in sorted(self.screen.active_bindings.values(), key=lambda each: order.get(each.binding.action, -1)):
             if (binding := active.binding).show and binding.action not in texts:
                 display = (self.app.get_key_display(binding), TRAIN if active.enabled else MUTED)
                 texts[binding.action] = Text.assemble(display, (f" {binding.description}", MUTED))
@@ -54,3 +56,9 @@ class KeyBar(Quiet):
                 row.append_text(texts[action]).append(" " * _GAP)
                 self._places.append((row.cell_len, keys[action]))
         self.tell(row)
+
+
+def _declared(screen: type) -> dict[str, int]:
+    """Return the place of every action among the bindings of a screen: one with another key keeps its place."""
+    bindings = [binding for owner in reversed(screen.__mro__) for binding in vars(owner).get("BINDINGS", ())]
+    return {binding.action: place for place, binding in enumerate(bindings) if isinstance(binding, Binding)}
