@@ -104,7 +104,8 @@ def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[
 def _key(key: str) -> str:
     """Return a key as people call it: "?" of question_mark."""
     known = {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "up": "↑", "down": "↓", "left": "←", "right": "→"}
-    if key in known:
-        return known[key]
+    modifiers, plus, last = key.rpartition("+")
+    if last in known:
+        return modifiers + plus + known[last]
     character = key_to_character(key)
     return character if character and character.isprintable() and not character.isspace() else key
