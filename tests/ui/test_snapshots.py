@@ -12,6 +12,7 @@ from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tests.ui.test_ablation import lines as table_lines
 from tests.ui.test_ablation import opened as opened_table
 from tests.ui.test_ablation import step_run, with_shipped_presets
+from tests.ui.test_home import said
 from tests.ui.test_predictions import opened as opened_images
 from tests.ui.test_predictions import store
 from tui.app import CifartuiApp
@@ -46,6 +47,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int
         await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
+        await until(pilot, lambda: "free on GPU 0" in said(pilot.app, "#description"), "the memory")
 
     several_runs(runs_dir)
     with training(runs_dir):
@@ -57,7 +59,9 @@ def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
-        await until(pilot, lambda: isinstance(home, Home) and "demo" in home._known.data_status, "where the data is")
+        await until(pilot, lambda: "generated at start" in said(pilot.app, "#description"), "where the data is")
+        await until(pilot, lambda: "free in this machine" in said(pilot.app, "#description"), "the memory")
+        await until(pilot, lambda: "no CIFAR-100 found and no GPU" in said(pilot.app, "#no-runs"), "the way in")
 
     app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU))
     assert snap_compare(app, terminal_size=(80, 24), run_before=ready)

@@ -16,6 +16,7 @@ from tui.facts import Facts
 from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.start_panel import StartPanel
+from tui.widgets.lists import PresetList
 
 
 def error(app: CifartuiApp, field: str) -> str:
@@ -169,3 +170,13 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
         await until(pilot, lambda: not app.screen.query_one("#marks").display, "the marks to go")
         assert isinstance(app.screen, Home)
     assert queued == [(runs_dir, ["basenet", "vgg-custom"], Order(overrides=("train.epochs=2",), seed=3), "/data")]
+
+
+async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        presets = app.screen.query_one(PresetList)
+        presets.action_select()
+        presets.action_select()
+        await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+        assert sum(isinstance(screen, StartPanel) for screen in app.screen_stack) == 1

@@ -43,6 +43,9 @@ class Starting(Screen[None]):
     def _ask(self, names: Sequence[str], act: Callable[[Order], object], *, to_queue: bool) -> None:
         from tui.screens.start_panel import StartPanel
 
+        if self.app.screen is not self:  # two keys that came at once, on a slow line
+            return
+
         def answered(order: Order | None) -> None:
             if order is not None:
                 act(order)

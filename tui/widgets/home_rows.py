@@ -55,5 +55,5 @@ def no_runs(num_runs: int | None, has_cifar: bool | None, has_gpu: bool | None) 
         return Text("No runs yet. Press Enter to start the highlighted preset; demo needs no data.", MUTED)
     return Text.assemble(
         (f"No runs yet, {lacking}. New here? Press ", MUTED), ("d", f"bold {TRAIN}"),
-        (": demo trains at once, on images that it generates, in about a minute on a CPU.", MUTED),
+        (": demo trains at once, on images that it generates, in minutes even on a CPU.", MUTED),
     )  # fmt: skip
