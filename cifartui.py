@@ -4,6 +4,7 @@ These are common names, and PYTHONPATH on GPU machines often holds somebody else
 nothing of ours before that is checked.
 """
 
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    if len(sys.argv) == 1:
+        gc.disable()  # until the first screen is there (`tui.app`): looking over all that is imported takes 50 ms
+        from tui.dashboard import open_as_configured
+
+        sys.exit(open_as_configured())
     from tui.commandline import cifartui
 
     cifartui(prog_name="cifartui")

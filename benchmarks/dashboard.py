@@ -63,7 +63,7 @@ def first_screen(rounds: int) -> None:
         ours, bare = [], []
         with tempfile.TemporaryDirectory() as runs_dir:
             for number in range(rounds + 1):
-                with Terminal([*_CIFARTUI, "--runs-dir", runs_dir], columns, rows) as terminal:
+                with Terminal(_CIFARTUI, columns, rows, {"CIFARTUI_RUNS": runs_dir}) as terminal:
                     seen = terminal.wait_for(lambda text: "basenet" in text and "demo" in text and "? help" in text)
                     ours.append(seen - terminal.started)
                 with Terminal([sys.executable, "-m", "benchmarks.bare"], columns, rows) as terminal:

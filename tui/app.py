@@ -1,5 +1,6 @@
 """The dashboard's application: screens, keys that work everywhere, and the palette. Reads no files itself."""
 
+import gc
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -21,11 +22,12 @@ from tui.look import Look, PlotStyle
 from tui.palette import theme
 from tui.repaint import repaint
 from tui.screens.home import Home
-from tui.screens.panels import Help
 from tui.surroundings import Surroundings
 from tui.wire import WireDriver
 
 _TOLD_ONCE_WITHIN_S = 60.0
+_STARTED_S = 1.0
+"""After which the first screen is there, and garbage is collected again."""
 
 
 class CifartuiApp(App[None]):
@@ -117,9 +119,13 @@ class CifartuiApp(App[None]):
 
     # --- screens -------------------------------------------------------------------------------
 
+    def get_default_screen(self) -> Home:
+        """Return Home: the screen beneath all others."""
+        return Home()
+
     def on_mount(self) -> None:
-        """Show Home, and the run asked for."""
-        self.push_screen(Home())
+        """Show the run asked for, above Home."""
+        self.set_timer(_STARTED_S, _collect_garbage)
         if self._first_run is not None:
             self.open_monitor(self._first_run)
 
@@ -178,6 +184,8 @@ class CifartuiApp(App[None]):
 
     def action_help(self) -> None:
         """Open the page of keys."""
+        from tui.screens.panels import Help
+
         if not isinstance(self.screen, Help):
             self.push_screen(Help())
 
@@ -235,3 +243,10 @@ def _console(before: Console, look: Look) -> Console:
         color_system=system, file=before.file, markup=True, highlight=False, emoji=False, legacy_windows=False,
         force_terminal=True, safe_box=False, soft_wrap=False,
     )  # fmt: skip
+
+
+def _collect_garbage() -> None:
+    """Collect what becomes garbage from now on; all that is there now stays as long as the program."""
+    if not gc.isenabled():  # switched off by `tui.dashboard`
+        gc.freeze()
+        gc.enable()

@@ -3,7 +3,7 @@
 Knows nothing of files (`engine.runs.journal`) or of how a worker obeys (`engine.training.controls`).
 """
 
-import secrets
+import os
 from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
@@ -14,7 +14,7 @@ LARGEST_FACTOR = 100.0
 
 def new_command_id() -> str:
     """Return eight random hex digits: enough to tell the commands of one run apart."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):

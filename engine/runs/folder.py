@@ -7,7 +7,6 @@ workers (`engine.runs.launch`).
 import fcntl
 import os
 import re
-import secrets
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
@@ -167,7 +166,7 @@ def create(runs_dir: Path, preset_name: str, **info: Any) -> RunFolder:
     try:
         runs_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
-            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{stem}-{secrets.token_hex(2)}"
+            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{stem}-{os.urandom(2).hex()}"
             try:
                 path.mkdir(mode=0o700)
                 break

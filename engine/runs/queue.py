@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ def add(
     folder = str(Path(data_dir).expanduser().absolute()) if data_dir else data_from_environment()
     added = tuple(
         Entry(
-            id=secrets.token_hex(6),
+            id=os.urandom(6).hex(),
             preset_name=_from_the_root(name),
             overrides=_with_absolute_paths(catalog.load(name, overrides), overrides),
             seed=seed,

@@ -19,8 +19,8 @@ from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
 from tui.commandline.group import Places, places, with_places
-from tui.commandline.looks import checked_config, color_choice, plot_choice
 from tui.config import Config, config_path
+from tui.dashboard import checked_config, color_choice, plot_choice
 from tui.terminal import has_screen
 
 _LITTLE_DISK_BYTES = 1e9

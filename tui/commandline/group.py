@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.runs import folder
 from presets.errors import CifartuiError
-from tui.commandline.looks import chosen_look, with_look
+from tui.commandline.looks import asked_for, with_look
 
 
 class Places(Struct, frozen=True):
@@ -109,22 +109,12 @@ def places(ctx: click.Context) -> Places:
 def cifartui(ctx: click.Context) -> None:
     """Train image classifiers from a terminal. Without a command: the dashboard."""
     if ctx.invoked_subcommand is None:
-        open_dashboard(ctx)
+        show_dashboard(ctx)
 
 
-def open_dashboard(ctx: click.Context, attach: folder.RunFolder | None = None) -> None:
-    """Show the dashboard until the user leaves it.
+def show_dashboard(ctx: click.Context, attach: folder.RunFolder | None = None) -> None:
+    """Show the dashboard until the user leaves it; see `tui.dashboard.open_dashboard`."""
+    from tui.dashboard import open_dashboard
 
-    Raises:
-        CifartuiError: there is no terminal to show it on, or the configuration is not valid.
-    """
-    import sys
-
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise CifartuiError(
-            "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
-        )
-    where, look = places(ctx), chosen_look(ctx)
-    from tui.app import CifartuiApp
-
-    CifartuiApp(where.runs_dir, where.data_dir, attach, look=look).run()
+    where = places(ctx)
+    open_dashboard(where.runs_dir, where.data_dir, attach, asked_for(ctx))

@@ -9,7 +9,7 @@ import msgspec
 from engine.runs.folder import find_run, list_runs
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.commandline.group import open_dashboard, places, with_places
+from tui.commandline.group import places, show_dashboard, with_places
 from tui.commandline.looks import with_look
 from tui.run_order import SORT_KEYS, SortKey, matches, ordered
 from tui.summary import Summary, summarise
@@ -24,7 +24,7 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def attach(ctx: click.Context, name: str) -> None:
     """Open the dashboard on a run (the newest, if none is named)."""
-    open_dashboard(ctx, find_run(places(ctx).runs_dir, name))
+    show_dashboard(ctx, find_run(places(ctx).runs_dir, name))
 
 
 @click.command()

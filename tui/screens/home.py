@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
 _LOOK_EVERY_S = 2.0
+_FIRST_SCREEN_S = 0.1
+"""For so long the threads leave the interpreter to the first paint."""
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
 _DEMO = "demo"
@@ -111,8 +113,9 @@ class Home(Starting):
         listed = self.app.surroundings.presets()
         self._presets = {each.name: each for each in listed}
         self.query_one(Chooser).show(listed)
-        self._show_runs()
-        self.call_after_refresh(self._look_around)
+        self._show_widths()
+        self._describe_again()
+        self.set_timer(_FIRST_SCREEN_S, self._look_around)
 
     def _look_around(self) -> None:
         self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))

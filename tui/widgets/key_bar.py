@@ -49,7 +49,10 @@ class KeyBar(Quiet):
                 texts[binding.action] = Text.assemble(display, (f" {binding.description}", MUTED))
                 keys[binding.action] = binding.key
         always = [action for action in _ALWAYS if action in texts]
-        room = self.content_size.width - sum(texts[action].cell_len + _GAP for action in always)
+        if not always:  # the screen is only just coming up, and the app's own keys are not known yet
+            return
+        width = self.content_size.width or self.app.size.width - 2  # the first paint comes before the first layout
+        room = width - sum(texts[action].cell_len + _GAP for action in always)
         row, self._places = Text(no_wrap=True), []
         for action in [*(action for action in texts if action not in always), *always]:
             if row.cell_len + texts[action].cell_len <= room or action in always:
