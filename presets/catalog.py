@@ -44,8 +44,15 @@ class _Library:
     def __init__(self) -> None:
         self.shipped = _find(_SHIPPED)
         self.files = {**self.shipped, **_find(user_folder())}
-        self.ours = frozenset(os.path.realpath(file) for file in self.shipped.values())
         self._tables: dict[Path, dict[str, Any]] = {}
+        self._real: dict[Path, str] = {}
+        self.ours = frozenset(map(self.real, self.shipped.values()))
+
+    def real(self, path: Path) -> str:
+        """Return a file's name without links in it."""
+        if path not in self._real:
+            self._real[path] = os.path.realpath(path)
+        return self._real[path]
 
     def table(self, path: Path) -> dict[str, Any]:
         """Return the content of a file, to take keys out of as one likes; see `read_table`."""
@@ -130,13 +137,13 @@ def _checked(layers: Sequence[Layer]) -> Preset:
 def _chain(path: Path, library: _Library) -> list[Layer]:
     """Return the file at `path` and all that it extends as layers, the most basic first."""
     ours, shipped, files = library.ours, library.shipped, library.files
-    is_shipped = os.path.realpath(path) in ours
+    is_shipped = library.real(path) in ours
     layers: list[Layer] = []
     seen: list[str] = []
     current: Path | None = path
     while current is not None:
         label = printable(str(current))
-        real = os.path.realpath(current)
+        real = library.real(current)
         if real in seen:
             circle = " → ".join(printable(Path(file).name) for file in [*seen[seen.index(real) :], real])
             raise CifartuiError(f"{printable(str(path))}: extends goes in a circle ({circle}); take one of them out.")
@@ -146,14 +153,14 @@ def _chain(path: Path, library: _Library) -> list[Layer]:
         if real in ours and not is_shipped:
             table.pop("group", None)  # a user's variation of a shipped preset is one of "yours"
         layers.insert(0, Layer(label=label, table=table))
-        current = None if name is None else _extended(name, current, shipped if real in ours else files, shipped)
+        current = None if name is None else _extended(name, current, shipped if real in ours else files, library)
     return layers
 
 
-def _extended(name: str, path: Path, files: _Files, shipped: _Files) -> Path:
+def _extended(name: str, path: Path, files: _Files, library: _Library) -> Path:
     """Return the file that `extends = name` in `path` means."""
-    found = files.get(name)
-    if found is not None and name in shipped and os.path.realpath(found) == os.path.realpath(path):
+    found, shipped = files.get(name), library.shipped
+    if found is not None and name in shipped and library.real(found) == library.real(path):
         return shipped[name]  # the user's vgg-custom extends the shipped vgg-custom that it replaces
     if found is not None:
         return found

@@ -118,6 +118,9 @@ class Wire:
         before, before_pens = characters[column:end], styles[column:end]
         if before != cells or before_pens != pens:
             characters[column:end], styles[column:end] = cells, pens
+            if before.count(_UNKNOWN) == len(before):  # the first paint
+                self._send(parts, at, cells, pens)
+                return row, end
             same = map(operator.eq, zip(before, before_pens, strict=True), zip(cells, pens, strict=True))
             for first, last in _stretches([not each for each in same], cells):
                 self._send(parts, (row, column + first), cells[first:last], pens[first:last])

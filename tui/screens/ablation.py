@@ -39,6 +39,7 @@ _WIDE = 100
 class AblationScreen(Screen[str | None]):
     """A row a step. Enter opens the step's run, or gives its preset back to be started."""
 
+    CSS_PATH = "ablation.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Home", id="ablation.back")]
     app: "CifartuiApp"
 

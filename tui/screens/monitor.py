@@ -45,6 +45,7 @@ _FEW_ROWS, _MANY_ROWS = 34, 55
 class Monitor(Steering):
     """Header, plots, memory, log, and a row that answers every key."""
 
+    CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
         Binding(

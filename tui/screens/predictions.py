@@ -47,6 +47,7 @@ class PredictionsRead(Message):
 class PredictionsScreen(Screen[None]):
     """A gallery; where there are no predictions yet, an offer to make them."""
 
+    CSS_PATH = "predictions.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "make", "measure now", id="predictions.make", tooltip="measure the test images now"),
         Binding(

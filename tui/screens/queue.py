@@ -35,6 +35,7 @@ _LOOK_EVERY_S = 2.0
 class QueueScreen(Screen[None]):
     """A line an entry, in the order in which they are started. Edits show at once and are made in a thread."""
 
+    CSS_PATH = "queue.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "enter", "attach", "watch", id="queue.attach", tooltip="watch the run that trains", key_display="enter"

@@ -47,6 +47,7 @@ _HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all key
 class RunsScreen(Screen[None]):
     """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
 
+    CSS_PATH = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", show=False, id="runs.open", tooltip="open the run"),
         Binding(
