@@ -112,7 +112,7 @@ async def test_memory_follows_what_is_typed(runs_dir: Path) -> None:
         type_into(panel, device="cpu")
         await until(pilot, lambda: "needs about 21 GB; 200 GB are free in this machine" in said(app, "#memory"), "host")
         type_into(panel, batch="x")
-        await until(pilot, lambda: not panel.query_one("#memory").display, "no verdict on what is not valid")
+        await until(pilot, lambda: not said(app, "#memory").strip(), "no verdict on what is not valid")
 
 
 async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) -> None:

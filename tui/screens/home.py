@@ -267,7 +267,9 @@ class Home(Starting):
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
             empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
-        self.query_one("#recent").border_title = f"recent runs (and {more} older)" if more > 0 else "recent runs"
+        pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
+        if pane.border_title != title:  # setting it paints the pane
+            pane.border_title = title
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
