@@ -94,7 +94,7 @@ class Home(Starting):
             with Horizontal(id="choice"):
                 yield Chooser(id="left", sign="*" if self.app.plain_characters else "✓")
                 yield PresetPane(id="about")
-            yield Quiet(id="queue")
+            yield Quiet(id="queue-row")
             yield Quiet(id="gpus")
             with Vertical(id="recent"):
                 yield Quiet(id="no-runs")
@@ -103,7 +103,7 @@ class Home(Starting):
 
     def on_mount(self) -> None:
         """Show the presets now; everything else is looked for in threads, once they can be seen."""
-        self.query_one("#queue").display = False
+        self.query_one("#queue-row").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.surroundings.presets()
@@ -316,7 +316,7 @@ class Home(Starting):
         self._describe_again()
 
     def _show_machine(self) -> None:
-        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue", Quiet)
+        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue-row", Quiet)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
         said = home_rows.queue(self._queued)
         queue.display = bool(said)

@@ -45,8 +45,16 @@ class StartPanel(ModalScreen[Order | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="start.leave", tooltip="start nothing"),
         Binding("enter", "start", "start", id="start.start", tooltip="start, or queue, if nothing is wrong"),
-        Binding("down", "app.focus_next", "next field", id="start.next", tooltip="the next field; so does tab"),
-        Binding("up", "app.focus_previous", "field before", id="start.previous", tooltip="the field before"),
+        # First of all, because of keys that come at once on a slow line: what follows a tab is for the next field.
+        Binding("tab,down", "app.focus_next", "next field", priority=True, id="start.next", tooltip="the next field"),
+        Binding(
+            "shift+tab,up",
+            "app.focus_previous",
+            "field before",
+            priority=True,
+            id="start.previous",
+            tooltip="the field before",
+        ),
     ]
     app: "CifartuiApp"
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
@@ -91,7 +99,7 @@ class StartPanel(ModalScreen[Order | None]):
                         yield Input(field.initial, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
                 yield Quiet(id=f"{field.id}-error", classes="error")
-            yield Quiet(id="memory")
+            yield Quiet(id="room")
             act = " queues them   " if self._to_queue else " starts   "
             keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
             yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
@@ -204,4 +212,4 @@ class StartPanel(ModalScreen[Order | None]):
         return Text(said, TONES[tone])
 
     def _say_memory(self, text: Text) -> None:
-        self.query_one("#memory", Quiet).tell(text)
+        self.query_one("#room", Quiet).tell(text)
