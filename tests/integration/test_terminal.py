@@ -19,7 +19,7 @@ def start_from_home(terminals: Any, runs_dir: Path) -> tuple[Terminal, RunFolder
     terminal.shows("demo")
     terminal.press("\r")
     terminal.shows("such as")
-    terminal.press("train.epochs=500 data.train_limit=1280 train.batch_size=32\r")
+    terminal.press("500\t32" + 5 * "\t" + "data.train_limit=1280\r")  # epochs, batch size, the line for any key
     return terminal, only_run(runs_dir)
 
 

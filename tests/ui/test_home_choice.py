@@ -269,15 +269,15 @@ async def test_what_cannot_be_used_cannot_be_marked(runs_dir: Path) -> None:
 async def test_a_queue_that_is_not_empty_has_a_row(runs_dir: Path, queued: Queued, expected: str) -> None:
     app = CifartuiApp(runs_dir, surroundings=surroundings(queued=lambda runs_dir: queued))
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: said(app, "#queue").strip() == expected, "the row")
-        assert in_sight(app, "#queue")
+        await until(pilot, lambda: said(app, "#queue-row").strip() == expected, "the row")
+        assert in_sight(app, "#queue-row")
 
 
 async def test_an_empty_queue_takes_no_row(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, surroundings=surroundings())
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "No NVIDIA GPU" in said(app, "#gpus"), "the reading")
-        assert not in_sight(app, "#queue")
+        assert not in_sight(app, "#queue-row")
 
 
 async def test_q_and_r_ask_the_app(runs_dir: Path) -> None:

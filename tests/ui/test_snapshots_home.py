@@ -41,7 +41,7 @@ def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, size
         assert isinstance(home, Home)
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
         await pilot.press("j", "space", "j", "space")
-        await settled(pilot, ("#description", "downloaded at start"), ("#queue", "2 waiting"))
+        await settled(pilot, ("#description", "downloaded at start"), ("#queue-row", "2 waiting"))
 
     several_runs(runs_dir)
     with training(runs_dir):
@@ -84,7 +84,7 @@ def test_start_panel_with_a_warning(snap_compare: Callable[..., bool], runs_dir:
         await settled(pilot, ("#description", "downloaded at start"))
         await pilot.press("enter")
         pilot.app.screen.query_one("#batch", Input).value = "512"
-        await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#memory"), "the warning")
+        await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
 
     app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
     assert snap_compare(app, terminal_size=size, run_before=ready)

@@ -98,7 +98,7 @@ class Home(Starting):
             with Horizontal(id="choice"):
                 yield Chooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
                 yield PresetPane(id="about")
-            yield Quiet(id="queue")
+            yield Quiet(id="queue-row")
             yield Quiet(id="gpus")
             with Vertical(id="recent"):
                 yield Quiet(id="no-runs")
@@ -107,7 +107,7 @@ class Home(Starting):
 
     def on_mount(self) -> None:
         """Show the presets now; everything else is looked for in threads, once they can be seen."""
-        self.query_one("#queue").display = False
+        self.query_one("#queue-row").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.surroundings.presets()
@@ -274,7 +274,9 @@ class Home(Starting):
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
             empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
-        self.query_one("#recent").border_title = f"recent runs (and {more} older)" if more > 0 else "recent runs"
+        pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
+        if pane.border_title != title:  # setting it paints the pane
+            pane.border_title = title
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
@@ -321,7 +323,7 @@ class Home(Starting):
         self._describe_again()
 
     def _show_machine(self) -> None:
-        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue", Quiet)
+        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue-row", Quiet)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
         said = home_rows.queue(self._queued)
         queue.display = bool(said)

@@ -10,7 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
 from presets.errors import CifartuiError
@@ -23,6 +25,7 @@ from tui.surroundings import GpuReadings
 from tui.widgets import describe
 from tui.widgets.fields import table
 from tui.widgets.home_rows import presets as number_of_presets
+from tui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
@@ -42,10 +45,20 @@ class StartPanel(ModalScreen[Order | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="start.leave", tooltip="start nothing"),
         Binding("enter", "start", "start", id="start.start", tooltip="start, or queue, if nothing is wrong"),
-        Binding("down", "app.focus_next", "next field", id="start.next", tooltip="the next field; so does tab"),
-        Binding("up", "app.focus_previous", "field before", id="start.previous", tooltip="the field before"),
+        # First of all, because of keys that come at once on a slow line: what follows a tab is for the next field.
+        Binding("tab,down", "app.focus_next", "next field", priority=True, id="start.next", tooltip="the next field"),
+        Binding(
+            "shift+tab,up",
+            "app.focus_previous",
+            "field before",
+            priority=True,
+            id="start.previous",
+            tooltip="the field before",
+        ),
     ]
     app: "CifartuiApp"
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As in Textual, whose screens paint all of themselves (13 kB) when the focus moves: here two fields do."""
 
     def __init__(
         self, names: Sequence[str], readings: Callable[[], GpuReadings | None], *, to_queue: bool = False
@@ -63,6 +76,7 @@ class StartPanel(ModalScreen[Order | None]):
         self._withdraw = threading.Event()
         self._asked: tuple[Preset, ...] = ()
         self._found: Found = ()
+        self._planned: list[tuple[str, str]] = []
         self.checked = Checked()
 
     def compose(self) -> ComposeResult:
@@ -84,8 +98,8 @@ class StartPanel(ModalScreen[Order | None]):
                     else:
                         yield Input(field.initial, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
-                yield Static(id=f"{field.id}-error", classes="error")
-            yield Static(id="memory")
+                yield Quiet(id=f"{field.id}-error", classes="error")
+            yield Quiet(id="room")
             act = " queues them   " if self._to_queue else " starts   "
             keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
             yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
@@ -127,9 +141,10 @@ class StartPanel(ModalScreen[Order | None]):
         self.checked = check(self.names, self.app.surroundings.load, self._fields, typed)
         for field in self._fields:
             said = self.checked.errors.get(field.id, "")
-            row = self.query_one(f"#{field.id}-error", Static)
-            row.display = bool(said)
-            row.update(Text(said, TONES["bad"]))
+            row = self.query_one(f"#{field.id}-error", Quiet)
+            if row.display != bool(said):  # each change of the layout paints the whole screen
+                row.display = bool(said)
+            row.tell(Text(said, TONES["bad"]))
         if self.checked.order is None:
             self._withdraw.set()
             self._asked = ()
@@ -151,7 +166,9 @@ class StartPanel(ModalScreen[Order | None]):
             ("optimizer", describe.optimizer(preset.optimizer)),
             ("schedule", describe.schedule(preset.schedule)),
         ]
-        self.query_one("#plan", Static).update(table(rows))
+        if rows != self._planned:
+            self._planned = rows
+            self.query_one("#plan", Static).update(table(rows))
 
     # --- memory ----------------------------------------------------------------------------------
 
@@ -195,6 +212,4 @@ class StartPanel(ModalScreen[Order | None]):
         return Text(said, TONES[tone])
 
     def _say_memory(self, text: Text) -> None:
-        row = self.query_one("#memory", Static)
-        row.display = bool(text)
-        row.update(text)
+        self.query_one("#room", Quiet).tell(text)
