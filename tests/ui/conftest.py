@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from textual.css.query import NoMatches
 from textual.pilot import Pilot
 
 from engine.locate import Location
@@ -104,7 +105,14 @@ def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:
     """Let the app work until `condition` holds; fail with `what` where it never does."""
     deadline = time.monotonic() + 20
-    while not condition():
+
+    def holds() -> object:
+        try:
+            return condition()
+        except NoMatches:  # what it looks at is not there yet
+            return False
+
+    while not holds():
         assert time.monotonic() < deadline, f"waited in vain for: {what}"
         await pilot.pause(0.02)
     await pilot.pause()
