@@ -3,7 +3,7 @@
 import gc
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,6 +18,7 @@ from textual.widgets import Input
 from engine.runs.folder import RunFolder
 from tui import format as fmt
 from tui.glyphs import ascii_table, to_ascii
+from tui.history import History
 from tui.look import Look, PlotStyle
 from tui.palette import theme
 from tui.repaint import repaint
@@ -54,6 +55,7 @@ class CifartuiApp(App[None]):
         attach: RunFolder | None = None,
         surroundings: Surroundings | None = None,
         look: Look | None = None,
+        ahead: Callable[[], History | None] | None = None,
     ) -> None:
         """Show the runs of `runs_dir`.
 
@@ -62,6 +64,7 @@ class CifartuiApp(App[None]):
             data_dir: searched first for data sets, and handed to the runs started here.
             attach: open the Monitor on this run, with Home beneath it.
             surroundings: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
+            ahead: waits for the history of `attach`, where somebody else reads it already.
             look: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
         super().__init__(driver_class=WireDriver)
@@ -76,7 +79,7 @@ class CifartuiApp(App[None]):
         self.set_keymap(self.look.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.surroundings = surroundings or Surroundings()
-        self._first_run = attach
+        self._first_run, self._ahead = attach, ahead
         self._told_endings: dict[str, float] = {}
 
     # --- the look ------------------------------------------------------------------------------
@@ -127,15 +130,20 @@ class CifartuiApp(App[None]):
         """Show the run asked for, above Home."""
         self.set_timer(_STARTED_S, _collect_garbage)
         if self._first_run is not None:
-            self.open_monitor(self._first_run)
+            self.open_monitor(self._first_run, self._ahead)
 
-    def open_monitor(self, run: RunFolder) -> None:
-        """Show the Monitor on `run`, in place of one that is open."""
+    @property
+    def opens_on_a_run(self) -> bool:
+        """Whether a run is the first thing to be shown."""
+        return self._first_run is not None
+
+    def open_monitor(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
+        """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open."""
         from tui.screens.monitor import Monitor
 
         if isinstance(self.screen, Monitor):
             self.pop_screen()
-        self.push_screen(Monitor(run))
+        self.push_screen(Monitor(run, ahead))
 
     def open_queue(self) -> None:
         """Show the queue, unless it is shown already."""

@@ -17,6 +17,7 @@ from engine.runs.folder import RunFolder, default_runs_dir
 from presets.errors import CifartuiError
 from tui import terminal
 from tui.config import Config, config_path, read_config
+from tui.history import read_ahead
 from tui.look import ColorDepth, Look, PlotStyle
 
 
@@ -54,10 +55,11 @@ def open_dashboard(
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
     gc.disable()
+    ahead = read_ahead(attach) if attach is not None else None
     look = look_of(structs.replace(checked_config(), **(options or {})))
     from tui.app import CifartuiApp
 
-    CifartuiApp(runs_dir, data_dir, attach, look=look).run()
+    CifartuiApp(runs_dir, data_dir, attach, look=look, ahead=ahead).run()
 
 
 def checked_config() -> Config:

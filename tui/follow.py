@@ -11,11 +11,11 @@ from pathlib import Path
 
 from textual.message import Message
 
-from engine.runs import journal
 from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.state import RunState, fold
+from engine.runs.state import RunState
 from presets.errors import CifartuiError
+from tui.history import History, go_on_from, read
 
 POLL_S = 0.25
 _EVENTS_A_MESSAGE = 2000
@@ -49,17 +49,27 @@ class RunProgressed(Message):
     log_tail: tuple[str, ...]
 
 
-def follow_run(run: RunFolder, post: Callable[[Message], object], stop: threading.Event) -> None:
-    """Post one RunOpened (or RunUnreadable), then a RunProgressed every `POLL_S` with something new, until `stop`."""
+def follow_run(
+    run: RunFolder,
+    post: Callable[[Message], object],
+    stop: threading.Event,
+    ahead: Callable[[], History | None] | None = None,
+) -> None:
+    """Post one RunOpened (or RunUnreadable), then a RunProgressed every `POLL_S` with something new, until `stop`.
+
+    Args:
+        run: to follow.
+        post: given the messages.
+        stop: ends this.
+        ahead: waits for the history, where somebody else reads it already (`tui.history.read_ahead`).
+    """
     try:
         info = run.read_info()
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
-    reader = journal.event_reader(run.events)
-    state = RunState()
-    for batch in reader.batches():
-        fold(batch, state)
+    history = ahead() if ahead is not None else None
+    state, reader = read(run) if history is None else go_on_from(run, history)
     told = _life(run)
     post(RunOpened(info, state, *told))
     while not stop.wait(POLL_S):

@@ -95,6 +95,11 @@ class LineReader(Generic[Record]):
         """Start at byte `offset`, which must be the beginning of a line."""
         self._offset = offset
 
+    @property
+    def offset(self) -> int:
+        """The byte at which the next unread line begins."""
+        return self._offset
+
     def read(self) -> list[Record]:
         """Return the new records, oldest first; an absent file is an empty one."""
         return [record for batch in self.batches() for record in batch]

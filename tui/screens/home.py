@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
 """For so long the threads leave the interpreter to the first paint."""
+_COVERED_S = 3.0
+"""The same where a run was opened at once, whose journal may be long."""
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
 _DEMO = "demo"
@@ -115,7 +117,7 @@ class Home(Starting):
         self.query_one(Chooser).show(listed)
         self._show_widths()
         self._describe_again()
-        self.set_timer(_FIRST_SCREEN_S, self._look_around)
+        self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._look_around)
 
     def _look_around(self) -> None:
         self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))

@@ -1,6 +1,7 @@
 """Monitor: one run, live or finished, in the view that the user wants. Reads no journal itself."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.state import RunState, fold
 from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
+from tui.history import History
 from tui.palette import MUTED, TONES
 from tui.screens.steering import Steering
 from tui.widgets.alerts import Alerts
@@ -37,7 +39,7 @@ _SMOOTHINGS = (0.6, 0.9, 0.0)
 _X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
 _TICK_S = 0.5
 """While an answer is awaited, how long it has been is told so often."""
-_LOG_AT_OPENING = 300
+_LOG_AT_OPENING = 100
 _FEW_ROWS, _MANY_ROWS = 34, 55
 """Heights of the terminal from which there is room for more."""
 
@@ -94,10 +96,11 @@ class Monitor(Steering):
         Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
     ]
 
-    def __init__(self, run: RunFolder) -> None:
-        """Watch `run`."""
+    def __init__(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
+        """Watch `run`, whose history `ahead` may wait for (`tui.history.read_ahead`)."""
         super().__init__()
         self.run_folder = run
+        self._ahead = ahead
         self.info = None
         self.state = RunState()
         self._lives: bool | None = None
@@ -148,7 +151,7 @@ class Monitor(Steering):
 
     @work(thread=True)
     def _follow(self) -> None:
-        follow_run(self.run_folder, self.post_message, self._stop)
+        follow_run(self.run_folder, self.post_message, self._stop, self._ahead)
 
     # --- what arrives ----------------------------------------------------------------------------
 
@@ -158,9 +161,9 @@ class Monitor(Steering):
         self._lives, self._log_tail = event.lives, event.log_tail
         report = event.info.preset.report
         self._metrics = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
-        self.query_one(LogPane).add(self.state.log[-_LOG_AT_OPENING:])
         self.query_one(CommandStrip).show(self.now())
         self._paint()
+        self.query_one(LogPane).add(self.state.log[-_LOG_AT_OPENING:])
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
         """Say why there is nothing to see."""
@@ -215,7 +218,6 @@ class Monitor(Steering):
         preparation, plots = self.query_one(Preparation), self.query_one("#plots")
         if has_curves != plots.display:
             preparation.display, plots.display = not has_curves, has_curves
-            self.call_after_refresh(self.paint_plots)
         self.set_class(self.status in {"failed", "lost"}, "-troubled")
         if not has_curves:
             preparation.show(view)
@@ -250,6 +252,10 @@ class Monitor(Steering):
     def on_resize(self) -> None:
         """Set everything anew once the layout is known."""
         self.call_after_refresh(self._paint_anew)
+
+    def on_plot_sized(self) -> None:
+        """Draw what has come into view, or has another size."""
+        self.call_next(self.paint_plots)
 
     def _paint_anew(self) -> None:
         self._paint()

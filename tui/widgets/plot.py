@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.events import Resize
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -93,6 +94,9 @@ class Plot(Widget):
 
     DEFAULT_CSS = "Plot { width: 1fr; height: 1fr; }"
 
+    class Sized(Message):
+        """The plot has another size: whoever makes its chart may make one that fits."""
+
     def __init__(self, *, grain: PlotStyle = "braille", id: str | None = None) -> None:
         """Make an empty plot, drawn as fine as `grain` says the terminal can."""
         super().__init__(id=id)
@@ -144,6 +148,7 @@ class Plot(Widget):
         self._cells, self._rows = [], []
         if self.chart is not None:
             self.show(self.chart)
+        self.post_message(self.Sized())
 
     def render_line(self, y: int) -> Strip:
         """Return a row as drawn before."""
