@@ -6,12 +6,13 @@ anybody else has the state; from then on only new events are handed over, and th
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from textual.message import Message
 
-from engine.runs.events import AnyEvent
+from engine.runs.events import AnyEvent, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.state import RunState
 from presets.errors import CifartuiError
@@ -42,11 +43,15 @@ class RunUnreadable(Message):
 
 @dataclass
 class RunProgressed(Message):
-    """What is new: events in order (often none), whether the worker lives, and its last words where it does not."""
+    """What is new: events in order (often none), whether the worker lives, and its last words where it does not.
+
+    `info` is what the run is now, where a resume may have changed it.
+    """
 
     events: list[AnyEvent]
     lives: bool | None
     log_tail: tuple[str, ...]
+    info: RunInfo | None = None
 
 
 def follow_run(
@@ -78,8 +83,16 @@ def follow_run(
         if not events and life == told:
             continue
         told = life
+        changed = _changed_info(run, events)
         for start in range(0, max(1, len(events)), _EVENTS_A_MESSAGE):
-            post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life))
+            post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life, changed))
+
+
+def _changed_info(run: RunFolder, events: list[AnyEvent]) -> RunInfo | None:
+    if any(isinstance(event, RunStarted) and event.changes for event in events):
+        with suppress(CifartuiError):
+            return run.read_info()
+    return None
 
 
 def _life(run: RunFolder) -> tuple[bool | None, tuple[str, ...]]:

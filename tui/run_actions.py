@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from engine.runs import launch
 from engine.runs.folder import RunFolder
 from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
 from engine.runs.outline import read_outline
+from engine.runs.resume import resume_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.difference import Difference, Side, differences
@@ -32,7 +32,7 @@ def resume(runs_dir: Path, run_id: str) -> str:
     Raises:
         CifartuiError: the run has a worker.
     """
-    launch.start_worker(RunFolder(runs_dir / run_id), resume=True)
+    resume_run(RunFolder(runs_dir / run_id))
     return "a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
 
 

@@ -41,7 +41,7 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = ()) -> None:
 def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
-    preset, said = _amended(folder.id, info.preset, state, changes)
+    preset, said = amended(folder.id, info.preset, state, changes)
     finished = state.finished
     if finished is not None and finished.outcome == "completed" and _trained(preset, state) >= plan(preset)[-1].epochs:
         raise CifartuiError(
@@ -60,8 +60,12 @@ def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
     return said
 
 
-def _amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:
-    """Return the preset with the changes made, and the changes as the journal tells them."""
+def amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:
+    """Return the preset with the changes made, and the changes as the journal tells them.
+
+    Raises:
+        CifartuiError: a change cannot be made.
+    """
     said, others = [], []
     for change in changes:
         key, _, value = (part.strip() for part in change.partition("="))

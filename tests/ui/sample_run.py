@@ -83,7 +83,7 @@ class SampleRun:
         with mock.patch("engine.runs.journal.time.time", return_value=self.now):
             self._writer.write(event)
 
-    def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763") -> Self:
+    def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763", changes: tuple[str, ...] = ()) -> Self:
         """The worker starts."""
         self.write(
             ev.RunStarted(
@@ -94,6 +94,8 @@ class SampleRun:
                 num_threads=8,
                 versions={},
                 precision="fp32" if device == "cpu" else "bf16",
+                global_step=self.global_step,
+                changes=changes,
             )
         )
         return self

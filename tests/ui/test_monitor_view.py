@@ -2,18 +2,25 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from textual.widgets import Input
 
 from engine.runs import events as ev
 from engine.runs import journal
 from engine.runs.commands import AnyCommand, ScaleLearningRate, Validate
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
-from tests.ui.test_monitor import app_on, monitor, strip
+from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
+from tui.screens.resume_panel import ResumePanel
 from tui.widgets.alerts import Alerts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.plot import Chart, Plot
+from tui.widgets.quiet import Quiet
 
 
 def chart(app: CifartuiApp, name: str = "loss") -> Chart:
@@ -186,3 +193,55 @@ async def test_the_row_of_keys_always_ends_with_help_and_leaving(runs_dir: Path)
             assert bar.text.cell_len <= bar.content_size.width + 2
             await pilot.click(KeyBar, offset=(2, 0))
             assert "stop after this batch: asked" in strip(app)
+
+
+async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes: asked.append((run.id, changes)))
+    with training(runs_dir, epochs_done=15) as run:
+        run.finish("completed", "all 15 epochs are trained")
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "completed" in header(app), "the run")
+            await pilot.press("r")
+            await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
+            panel = app.screen
+            assert isinstance(panel, ResumePanel)
+            assert "to 20 epochs in all" in panel.query_one("#verdict", Quiet).text.plain
+            panel.query_one(Input).value = "train.epochs=+5 data.image_size=64"
+            await until(pilot, lambda: panel.problem, "the refusal")
+            assert "data.image_size cannot change" in panel.problem
+            await pilot.press("enter")
+            assert isinstance(app.screen, ResumePanel)
+            panel.query_one(Input).value = ""
+            await until(pilot, lambda: "Every epoch is trained" in panel.problem, "why not")
+            panel.query_one(Input).value = "train.epochs=+5 optimizer.lr=0.001"
+            await until(pilot, lambda: not panel.problem, "that it is valid")
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the resume")
+    assert asked == [(run.folder.id, ["train.epochs=+5", "optimizer.lr=0.001"])]
+
+
+async def test_what_a_resume_changed_is_shown(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            info = run.folder.read_info()
+            run.folder.write_amended(replace(info, preset=replace(info.preset, title="Amended")))
+            run.begin(changes=("optimizer.lr=0.1",))
+            await until(pilot, lambda: "Amended" in header(app), "the new title")
+
+
+async def test_where_the_time_of_a_step_goes(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        timing = ev.StepTiming(data_s=0.001, compute_s=0.0085, report_s=0.0005)
+        run.write(
+            ev.StepsTrained(
+                epoch=2, step=800, global_step=2207, num_steps=1, num_images=32, loss=3.0, top1=0.2, lr=0.1,
+                images_per_s=1000.0, timing=timing,
+            )
+        )  # fmt: skip
+        app = app_on(run)
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until(pilot, lambda: "step 10.0 ms: data 10 %, network 85 %, rest 5 %" in header(app), "the split")

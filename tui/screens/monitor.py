@@ -50,51 +50,22 @@ class Monitor(Steering):
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
-        Binding(
-            "m",
-            "smoothing",
-            "smoothing",
-            id="monitor.smoothing",
-            tooltip="smooth the training curves more, not at all, a little",
-        ),
+        Binding("m", "smoothing", "smoothing", id="monitor.smoothing",
+                tooltip="smooth the training curves more, not at all, a little"),
         Binding("y", "log_scale", "log scale", id="monitor.log_scale", tooltip="loss on a logarithmic axis"),
         Binding("x", "x_axis", "axis", id="monitor.x_axis", tooltip="x axis: epochs, steps, minutes"),
         Binding("L", "log", "log", id="monitor.log", tooltip="the log alone, to scroll in"),
         Binding("i", "images", "images", id="monitor.images", tooltip="test images, as the best weights see them"),
-        Binding(
-            "left",
-            "read(-1)",
-            "read values",
-            show=False,
-            id="monitor.read_left",
-            tooltip="in a zoomed plot: read values, a column at a time",
-        ),
-        Binding(
-            "right",
-            "read(1)",
-            "read values",
-            show=False,
-            id="monitor.read_right",
-            tooltip="in a zoomed plot: read values, a column at a time",
-        ),
-        Binding(
-            "shift+left",
-            "read(-10)",
-            "read values",
-            show=False,
-            id="monitor.read_far_left",
-            tooltip="read values, ten columns at a time",
-        ),
-        Binding(
-            "shift+right",
-            "read(10)",
-            "read values",
-            show=False,
-            id="monitor.read_far_right",
-            tooltip="read values, ten columns at a time",
-        ),
+        Binding("left", "read(-1)", "read values", show=False, id="monitor.read_left",
+                tooltip="in a zoomed plot: read values, a column at a time"),
+        Binding("right", "read(1)", "read values", show=False, id="monitor.read_right",
+                tooltip="in a zoomed plot: read values, a column at a time"),
+        Binding("shift+left", "read(-10)", "read values", show=False, id="monitor.read_far_left",
+                tooltip="ten columns at a time"),
+        Binding("shift+right", "read(10)", "read values", show=False, id="monitor.read_far_right",
+                tooltip="ten columns at a time"),
         Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
-    ]
+    ]  # fmt: skip
 
     def __init__(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
         """Watch `run`, whose history `ahead` may wait for (`tui.history.read_ahead`)."""
@@ -176,6 +147,7 @@ class Monitor(Steering):
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
         was_live = self.is_live
         self._lives, self._log_tail = event.lives, event.log_tail
+        self.info = event.info or self.info
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
             detail = words.result(self.state)
@@ -319,7 +291,7 @@ class Monitor(Steering):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer resume without a worker, the next stage where there are stages, images once there are best weights."""
-        if action == "resume":
+        if action in {"resume", "resume_changed"}:
             return self.info is not None and not self.is_live
         if action == "next_stage":
             return self.info is not None and len(self.info.preset.stages) > 1 and self.is_live

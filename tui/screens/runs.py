@@ -380,7 +380,7 @@ class RunsScreen(Screen[None]):
         if words.is_live(run.status):
             self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
         elif run.status == "completed":
-            self._say(f"{name} is completed: there is nothing left to resume.", "warn")
+            self._say(f"{name} is completed: open it with enter, and R there trains it for more epochs.", "warn")
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
             self._act_and_say(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))

@@ -7,7 +7,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.runs import journal, launch
+from engine.runs import journal
 from engine.runs.commands import (
     Abort,
     AnyCommand,
@@ -33,37 +33,22 @@ class Steering(Screen[None]):
     """A screen on one run that passes wishes on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "s",
-            "stop('batch')",
-            "stop",
-            id="monitor.stop",
-            tooltip="stop after this batch: validate, test the best weights",
-        ),
+        Binding("s", "stop('batch')", "stop", id="monitor.stop",
+                tooltip="stop after this batch: validate, test the best weights"),
         Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch", tooltip="stop after this epoch"),
         Binding("n", "next_stage", "next", id="monitor.next_stage", tooltip="end this stage, begin the next one"),
         Binding("p", "pause", "pause", id="monitor.pause", tooltip="pause, and continue"),
         Binding("c", "checkpoint", "save", id="monitor.checkpoint", tooltip="write a checkpoint now"),
         Binding("v", "validate", "validate", id="monitor.validate", tooltip="measure the validation set now"),
-        Binding(
-            "left_square_bracket",
-            "scale_lr(0.5)",
-            "lr ×½",
-            key_display="[",
-            id="monitor.halve_lr",
-            tooltip="halve the learning rate",
-        ),
-        Binding(
-            "right_square_bracket",
-            "scale_lr(2.0)",
-            "lr ×2",
-            key_display="]",
-            id="monitor.double_lr",
-            tooltip="double the learning rate",
-        ),
+        Binding("left_square_bracket", "scale_lr(0.5)", "lr ×½", key_display="[", id="monitor.halve_lr",
+                tooltip="halve the learning rate"),
+        Binding("right_square_bracket", "scale_lr(2.0)", "lr ×2", key_display="]", id="monitor.double_lr",
+                tooltip="double the learning rate"),
         Binding("X", "abort", "abort", id="monitor.abort", tooltip="abort: end at once (asks first)"),
         Binding("r", "resume", "resume", id="monitor.resume", tooltip="resume a run that has no worker"),
-    ]
+        Binding("R", "resume_changed", "resume with…", id="monitor.resume_changed",
+                tooltip="resume with changes: more epochs, another lr"),
+    ]  # fmt: skip
     app: "CifartuiApp"
     run_folder: RunFolder
     info: RunInfo | None
@@ -113,9 +98,26 @@ class Steering(Screen[None]):
             self.app.push_screen(ConfirmAbort(), answered)
 
     def action_resume(self) -> None:
-        """Start a worker that goes on from the last checkpoint."""
+        """Start a worker that goes on from the last checkpoint; ask for more epochs where all are trained."""
+        if self.status == "completed":
+            self.action_resume_changed()
+        else:
+            self._start_again([])
+
+    def action_resume_changed(self) -> None:
+        """Ask what is to change, then go on from the last checkpoint."""
+        from tui.screens.resume_panel import ResumePanel
+
+        def answered(changes: list[str] | None) -> None:
+            if changes is not None:
+                self._start_again(changes)
+
+        assert self.info is not None, "offered only when the run is known"
+        self.app.push_screen(ResumePanel(self.info, self.state), answered)
+
+    def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
-        self._resume()
+        self._resume(changes)
 
     def now(self) -> float:
         """Return Unix seconds."""
@@ -127,7 +129,7 @@ class Steering(Screen[None]):
         if self.info is None:
             why = "the run is still being read; try again in a moment."
         elif self.status == "completed":
-            why = "this run is completed; Esc goes Home to start another."
+            why = "this run is completed; R trains it for more epochs, Esc goes Home."
         else:
             why = f"this run has no worker ({words.status(self.status, self.state)}); r resumes it."
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
@@ -149,10 +151,12 @@ class Steering(Screen[None]):
             self.app.call_from_thread(self.query_one(CommandStrip).fail, command.id, why, self.now())
 
     @work(thread=True, group="commands")
-    def _resume(self) -> None:
+    def _resume(self, changes: list[str]) -> None:
+        from engine.runs.resume import resume_run
+
         say: Callable[..., None] = self.query_one(CommandStrip).say
         try:
-            launch.start_worker(self.run_folder, resume=True)
+            resume_run(self.run_folder, changes)
         except (CifartuiError, OSError) as error:
             self.app.call_from_thread(say, f"resume: {error}", "bad", self.now())
             return
