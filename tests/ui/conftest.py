@@ -17,6 +17,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.facts import Facts, LayerRow, Memory
+from tui.look import Look
 from tui.surroundings import GpuReadings, Queued, Surroundings
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
@@ -100,6 +101,12 @@ def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: 
         "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
     }  # fmt: skip
     return Surroundings(**{**defaults, **ways})
+
+
+@pytest.fixture(params=["truecolor", "16"])
+def look(request: pytest.FixtureRequest) -> Look:
+    """Many colours, and few: every picture is taken in both."""
+    return Look(colors=request.param)
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:

@@ -16,6 +16,7 @@ from engine.runs.folder import WorkerMark
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
+from tui.look import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
@@ -66,8 +67,8 @@ def in_file(runs_dir: Path) -> list[str]:
     return [entry.preset_name for entry in queue.entries(runs_dir)]
 
 
-def an_app(runs_dir: Path) -> CifartuiApp:
-    return CifartuiApp(runs_dir, surroundings=surroundings())
+def an_app(runs_dir: Path, look: Look | None = None) -> CifartuiApp:
+    return CifartuiApp(runs_dir, surroundings=surroundings(), look=look)
 
 
 async def opened(pilot: Pilot[Any], num_entries: int) -> QueueScreen:
@@ -249,7 +250,7 @@ def test_every_key_has_an_id() -> None:
     assert all(getattr(binding, "id", "").startswith("queue.") for binding in QueueScreen.BINDINGS)
 
 
-SIZES = [(80, 24), (160, 45)]
+SIZES = [(80, 24), (120, 40), (160, 45)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -266,15 +267,19 @@ async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_picture_of_it_empty(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_picture_of_it_empty(
+    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await opened(pilot, 0)
 
-    assert snap_compare(an_app(runs_dir), terminal_size=size, run_before=ready)
+    assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_picture_of_it_filled(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_picture_of_it_filled(
+    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, CifartuiApp)
@@ -292,4 +297,4 @@ def test_picture_of_it_filled(snap_compare: Callable[..., bool], runs_dir: Path,
     )
     demo.live().begin().prepare()
     with training(runs_dir), runner(runs_dir), demo:
-        assert snap_compare(an_app(runs_dir), terminal_size=size, run_before=ready)
+        assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)

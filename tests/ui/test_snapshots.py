@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.runs import events as ev
 from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tests.ui.test_ablation import lines as table_lines
@@ -16,12 +17,13 @@ from tests.ui.test_home import said
 from tests.ui.test_predictions import opened as opened_images
 from tests.ui.test_predictions import store
 from tui.app import CifartuiApp
+from tui.look import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet
 
-SIZES = [(80, 24), (160, 45)]
+SIZES = [(80, 24), (120, 40), (160, 45)]
 
 
 def several_runs(runs_dir: Path) -> None:
@@ -39,7 +41,7 @@ def several_runs(runs_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_home(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_home(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
@@ -51,11 +53,11 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int
 
     several_runs(runs_dir)
     with training(runs_dir):
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
+def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path, look: Look) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
@@ -63,7 +65,7 @@ def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
         await until(pilot, lambda: "free in this machine" in said(pilot.app, "#description"), "the memory")
         await until(pilot, lambda: "no CIFAR-100 found and no GPU" in said(pilot.app, "#no-runs"), "the way in")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU))
+    app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look)
     assert snap_compare(app, terminal_size=(80, 24), run_before=ready)
 
 
@@ -79,21 +81,25 @@ async def drawn(pilot: Pilot[Any]) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("gpu", [False, True])
-def test_monitor(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int], gpu: bool) -> None:
+def test_monitor(
+    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int], gpu: bool
+) -> None:
     with training(runs_dir, gpu=gpu) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_monitor_of_stages(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_monitor_of_stages(
+    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+) -> None:
     with staged(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         screen = await opened_table(pilot)
         await until(pilot, lambda: screen.rows[3].run, "the runs")
@@ -102,12 +108,12 @@ def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple
     for number in (0, 1, 2):
         step_run(runs_dir, number).train_epoch(number + 1, seconds=1).finish(test_top1=0.25).__exit__(None, None, None)
     with step_run(runs_dir, 3).live().train_epoch(1, seconds=2):
-        app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+        app = CifartuiApp(runs_dir, surroundings=with_shipped_presets(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         screen = await opened_images(pilot)
         await until(pilot, lambda: screen.found is not None, "the predictions")
@@ -118,19 +124,81 @@ def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, size: tu
             run.train_epoch(epoch)
         run.finish()
         store(run)
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_monitor_lost(snap_compare: Callable[..., bool], runs_dir: Path) -> None:
-    with training(runs_dir, epochs_done=3) as run:
-        run.folder.log.write_text("loading\nKilled\n")
-        run.die()
-        (run.folder.checkpoints / "best.pt").write_bytes(b"")
-        run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # its path names a temporary folder
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
-        assert snap_compare(app, terminal_size=(80, 24), run_before=drawn)
+def _starting(run: SampleRun) -> None:
+    run.live()
+
+
+def _running(run: SampleRun) -> None:
+    run.live().begin().prepare().train_epoch(1).train_epoch(2).train_epoch(3, until=0.5)
+    run.write(
+        ev.CommandApplied(
+            command_id="a", command="ScaleLearningRate", accepted=True, effect="lr 0.005 → 0.0025", epoch=3,
+            global_step=2 * 1407 + 300,
+        )
+    )  # fmt: skip
+    run.write(
+        ev.Alerted(severity="warning", kind="loss-spike", text="The loss jumped.", advice="[ halves the rate."), 1
+    )
+
+
+def _paused(run: SampleRun) -> None:
+    run.live().begin().prepare().train_epoch(1).train_epoch(2, until=0.5)
+    run.write(ev.Paused(global_step=2110))
+
+
+def _failed(run: SampleRun) -> None:
+    run.begin().prepare().train_epoch(1).train_epoch(2, until=0.5)
+    advice = "Train again with a smaller optimizer.lr."
+    run.write(
+        ev.Alerted(severity="error", kind="non-finite-loss", text="The loss is no longer a number.", advice=advice)
+    )
+    run.finish("failed", "The loss is no longer a number.", test_top1=None)
+    run.folder.log.write_text("loading\n")
+
+
+def _finished(run: SampleRun) -> None:
+    run.begin().prepare()
+    for epoch in range(1, 4):
+        run.train_epoch(epoch)
+    run.finish("completed", "all 3 epochs are trained")
+
+
+def _lost(run: SampleRun) -> None:
+    run.begin().prepare().train_epoch(1).train_epoch(2, until=0.5)
+    run.folder.log.write_text("loading\nKilled\n")
+
+
+STATES = [_starting, _running, _paused, _failed, _finished, _lost]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("write", STATES, ids=[write.__name__.strip("_") for write in STATES])
+def test_monitor_in_its_states(
+    snap_compare: Callable[..., bool],
+    runs_dir: Path,
+    look: Look,
+    size: tuple[int, int],
+    write: Callable[[SampleRun], None],
+) -> None:
+    async def ready(pilot: Pilot[Any]) -> None:
+        monitor = pilot.app.screen
+        assert isinstance(monitor, Monitor)
+        await until(pilot, lambda: monitor.info is not None, "the run")
+        if monitor.state.steps:
+            await drawn(pilot)
+
+    with SampleRun(runs_dir, start=NOW - 150) as run:
+        write(run)
+        run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # their path names a temporary folder
+        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
 def _without_checkpoints(events: Path) -> bytes:
+    if not events.exists():
+        return b""
     return b"".join(line for line in events.read_bytes().splitlines(True) if b"CheckpointSaved" not in line)

@@ -13,6 +13,7 @@ from tests.ui.sample_run import training
 from tests.ui.test_home import said
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
+from tui.look import Look
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.screens.start_panel import StartPanel
@@ -28,14 +29,16 @@ async def settled(pilot: Pilot[Any], *expected: tuple[str, str]) -> None:
     await until(pilot, lambda: "GPUs …" not in said(pilot.app, "#gpus"), "the GPUs")
 
 
-def test_first_visit(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_first_visit(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#no-runs", "no CIFAR-100 found and no GPU"), ("#description", "generated at start"))
 
-    assert snap_compare(CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU)), terminal_size=size, run_before=ready)
+    assert snap_compare(
+        CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look), terminal_size=size, run_before=ready
+    )
 
 
-def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
@@ -46,11 +49,11 @@ def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, size
     several_runs(runs_dir)
     with training(runs_dir):
         queued = Queued(("ablation/step-03", "ablation/step-04"))
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU, queued=lambda runs_dir: queued))
+        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU, queued=lambda runs_dir: queued), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#description", "generated at start"))
         if size[0] < 150:
@@ -58,10 +61,12 @@ def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[i
         await until(pilot, lambda: "30 layers" in said(pilot.app, "#layers-heading"), "the layers")
         await until(pilot, lambda: "more row" in said(pilot.app, "#more"), "how much is out of sight")
 
-    assert snap_compare(CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU)), terminal_size=size, run_before=ready)
+    assert snap_compare(
+        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+    )
 
 
-def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await pilot.press("j")
         await settled(pilot, ("#description", "downloaded at start"))
@@ -73,12 +78,14 @@ def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, size: tu
         await until(pilot, lambda: set(panel.checked.errors) == {"batch", "device"}, "the errors")
         panel.query_one("#batch").focus()
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
     app.animation_level = "none"
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_start_panel_with_a_warning(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_start_panel_with_a_warning(
+    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await pilot.press("j")
         await settled(pilot, ("#description", "downloaded at start"))
@@ -86,15 +93,17 @@ def test_start_panel_with_a_warning(snap_compare: Callable[..., bool], runs_dir:
         pilot.app.screen.query_one("#batch", Input).value = "512"
         await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_help(snap_compare: Callable[..., bool], runs_dir: Path, size: tuple[int, int]) -> None:
+def test_help(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#no-runs", "no CIFAR-100 found"), ("#description", "generated at start"))
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, Help), "help")
         await pilot.pause()
 
-    assert snap_compare(CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU)), terminal_size=size, run_before=ready)
+    assert snap_compare(
+        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+    )
