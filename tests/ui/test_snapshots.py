@@ -172,7 +172,8 @@ def _lost(run: SampleRun) -> None:
     run.folder.log.write_text("loading\nKilled\n")
 
 
-STATES = [_starting, _running, _paused, _failed, _finished, _lost]
+STATES = {_starting: 2.0, _running: 105.5, _paused: 64.5, _failed: 150.0, _finished: 150.0, _lost: 150.0}
+"""And how long ago each began: a live run's last word is half a second old."""
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -191,7 +192,7 @@ def test_monitor_in_its_states(
         if monitor.state.steps:
             await drawn(pilot)
 
-    with SampleRun(runs_dir, start=NOW - 150) as run:
+    with SampleRun(runs_dir, start=NOW - STATES[write]) as run:
         write(run)
         run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # their path names a temporary folder
         app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)

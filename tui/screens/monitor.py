@@ -37,6 +37,7 @@ from tui.widgets.too_small import TooSmall
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
 _X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
+_OF_A_RUN_AT_REST = {"resume", "resume_changed"}
 _TICK_S = 0.5
 """While an answer is awaited, how long it has been is told so often."""
 _LOG_AT_OPENING = 100
@@ -171,6 +172,13 @@ class Monitor(Steering):
         """Whether the run is known and a worker is there to obey."""
         return self.info is not None and words.is_live(self.status)
 
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What there is nobody to obey: said when asked for, but not offered."""
+        if self.is_live:
+            return frozenset()
+        return frozenset(each.action for each in Binding.make_bindings(Steering.BINDINGS)) - _OF_A_RUN_AT_REST
+
     def _tick(self) -> None:
         strip = self.query_one(CommandStrip)
         if strip.pending:
@@ -185,7 +193,7 @@ class Monitor(Steering):
         self.query_one(RunHeader).show(view)
         self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6))
         rows = 1 if self.size.height < _FEW_ROWS else 3
-        self.query_one(Alerts).show(self.state, view.now, rows)
+        self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
         preparation, plots = self.query_one(Preparation), self.query_one("#plots")
         if has_curves != plots.display:

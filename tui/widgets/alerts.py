@@ -15,12 +15,12 @@ class Alerts(Quiet):
     """Takes no room while there is nothing to warn of."""
 
     def show(self, state: RunState, now: float, max_rows: int) -> None:
-        """Draw the newest warnings, the newest first; where only one row is to spare, a fresh one only."""
+        """Draw the newest warnings, the newest first, if there are rows to spare; where it is one, a fresh one only."""
         since = state.started.time if state.started is not None else 0.0
         warned = [alert for alert in state.alerts if alert.severity != "notice" and alert.time >= since]
         if max_rows == 1:
             warned = [alert for alert in warned if now - alert.time < _FRESH_S]
-        self.display = bool(warned)
+        self.display = bool(warned) and max_rows > 0
         rows = []
         for alert in warned[::-1][:max_rows]:
             tone = TONES["bad" if alert.severity == "error" else "warn"]

@@ -3,6 +3,8 @@
 Textual's own Footer is a widget a key, laid out anew whenever one comes or goes; this is one row of text.
 """
 
+from collections.abc import Collection
+
 from rich.text import Text
 from textual.binding import Binding
 from textual.events import Click
@@ -15,7 +17,7 @@ _GAP = 2
 
 
 class KeyBar(Quiet):
-    """Follows the bindings of its screen. A key can be clicked."""
+    """Follows the bindings of its screen, but for those that it says are `idle_actions` now. A key can be clicked."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; padding: 0 1; }"
 
@@ -42,9 +44,11 @@ class KeyBar(Quiet):
 
     def _show(self) -> None:
         texts, keys = {}, {}
+        idle: Collection[str] = getattr(self.screen, "idle_actions", ())
         order = _declared(type(self.screen))
         for active in sorted(self.screen.active_bindings.values(), key=lambda each: order.get(each.binding.action, -1)):
-            if (binding := active.binding).show and binding.action not in texts:
+            binding = active.binding
+            if binding.show and binding.action not in texts and binding.action not in idle:
                 display = (self.app.get_key_display(binding), TRAIN if active.enabled else MUTED)
                 texts[binding.action] = Text.assemble(display, (f" {binding.description}", MUTED))
                 keys[binding.action] = binding.key

@@ -253,8 +253,11 @@ def _draw_beneath(canvas: Canvas, chart: Chart, across: Callable[[float], int], 
             start = min(across(mark.x) // per_column, canvas.num_columns - len(mark.label))
             canvas.under(start, 0, mark.label, mark.color)
     if chart.reference is not None and y.lower <= chart.reference.y <= y.upper:
-        level = down(chart.reference.y) // per_row
-        canvas.under(0, level, f" {chart.reference.label} ", chart.reference.color)
+        level, label = down(chart.reference.y) // per_row, f" {chart.reference.label} "
+        starts = range(canvas.num_columns - len(label), -1, -1)
+        free = next((start for start in starts if canvas.is_free(start, level, len(label))), None)
+        if free is not None:  # as far right as it is not covered: curves come from the left
+            canvas.under(free, level, label, chart.reference.color)
         canvas.under(0, level, "┄" * canvas.num_columns, chart.reference.color)
     for at in chart.boundaries:
         if x.lower < at < x.upper:

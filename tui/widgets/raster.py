@@ -74,6 +74,11 @@ class Canvas:
                 self._marks[row][place] = character
                 self._colors[row][place] = color
 
+    def is_free(self, column: int, row: int, length: int) -> bool:
+        """Return whether nothing is drawn in `length` cells from (column, row) on."""
+        places = range(column, column + length)
+        return all(not self._masks[row][place] and place not in self._marks[row] for place in places)
+
     def row(self, number: int) -> list[tuple[str, str]]:
         """Return character and colour ("" for none) of every cell of a row, counted from the top."""
         drawn, colors = _CHARACTERS[self._grain], self._colors[number]
