@@ -26,6 +26,7 @@ pictures: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 	$(BIN)/python -m benchmarks.frozen
+	$(BIN)/python -m benchmarks.dashboard
 
 clean:
 	rm -rf $(VENV)
