@@ -49,5 +49,5 @@ def test_the_whole_time_is_that_of_a_completed_run(run: Summary) -> None:
 def test_changed_runs_tell_only_where_there_are_no_others_and_say_so(run: Summary) -> None:
     changed = replace(run, overrides=("train.epochs=3",), best_val_top1=0.9)
     assert "90.0 %" not in earlier([changed, run], "basenet", HOST)
-    assert earlier([changed], "basenet", HOST).startswith("trained once here, with changes (train.epochs=3): ")
-    assert earlier([changed, changed], "basenet", HOST).startswith("trained twice here, with changes: ")
+    assert earlier([changed], "basenet", HOST).startswith("trained once here, with train.epochs=3: ")
+    assert earlier([changed, changed], "basenet", HOST).startswith("trained twice here, the last time with train.epochs=3: ")

@@ -56,3 +56,11 @@ def test_what_is_asked_outside_is_left_out() -> None:
     canvas.upright(1, -50, -2, "red")
     canvas.under(0, 7, "text", "red")
     assert _text(canvas) == ["  ", "  "]
+
+
+def test_a_curve_over_another_stays_as_thin_as_it_is() -> None:
+    canvas = Canvas(1, 1, "braille")
+    for down in range(4):
+        canvas.dot(0, down, "faint")
+    canvas.dot(1, 2, "bright")
+    assert canvas.row(0) == [("⠠", "bright")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich.table import Table
 from rich.text import Text
 from textual.widgets import RichLog
 
@@ -37,4 +38,8 @@ class LogPane(RichLog):
                 continue
             sentence, tone = words.event(event)
             self.sentences.append(sentence)
-            self.write(Text.assemble((words.clock(event.time), MUTED), "  ", (sentence, TONES[tone])))
+            row = Table.grid(padding=(0, 2, 0, 0), expand=True)
+            row.add_column(no_wrap=True)
+            row.add_column(ratio=1)  # a long sentence goes on below itself, not below the time
+            row.add_row(Text(words.clock(event.time), MUTED), Text(sentence, TONES[tone]))
+            self.write(row)

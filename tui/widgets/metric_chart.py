@@ -162,6 +162,8 @@ class MetricChart:
             legend.append((f"• val {self._said(self._val_of(state.epochs[-1]))}", VAL))
         if state.best is not None:
             legend.append(("◆ best", TEXT))
+        if state.marks:
+            legend.append(("▾ steered", TEXT))
         return tuple(legend)
 
     def _said(self, value: float) -> str:

@@ -38,11 +38,15 @@ class Canvas:
         self._marks: list[dict[int, str]] = [{} for _ in range(num_rows)]
 
     def dot(self, across: int, down: int, color: str) -> None:
-        """Set the dot at (across, down), counted from the upper left; one outside is left out."""
+        """Set the dot at (across, down), counted from the upper left; one outside is left out.
+
+        A cell has one colour: dots of another one go, so that a curve stays as thin as it is over what is beneath.
+        """
         if 0 <= across < self.num_across and 0 <= down < self.num_down:
             column, row = across // self._per_column, down // self._per_row
+            if self._colors[row][column] != color:
+                self._masks[row][column], self._colors[row][column] = 0, color
             self._masks[row][column] |= self._bits[across % self._per_column][down % self._per_row]
-            self._colors[row][column] = color
 
     def upright(self, across: int, first: int, last: int, color: str) -> None:
         """Set the dots from `first` to `last` (included) of a column of dots."""
