@@ -154,7 +154,7 @@ def apply(state: RunState, event: AnyEvent) -> None:
 def _on_started(state: RunState, event: RunStarted) -> None:
     state.started, state.finished, state.phase = event, None, "starting"
     state.first_started_time = state.first_started_time or event.time
-    state.epoch, state.step, state.global_step = 0, 0, event.global_step
+    state.global_step, state.images_per_s = event.global_step, None
     state.rates.clear()
     # What the lost worker did after its last checkpoint is about to happen again.
     state.steps.cut_after(event.global_step)
@@ -162,6 +162,9 @@ def _on_started(state: RunState, event: RunStarted) -> None:
     state.marks = [mark for mark in state.marks if mark.global_step <= event.global_step]
     state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
     state.best = _best_of(state.epochs)
+    done = max(series[-1].epoch if series else 0.0 for series in (state.epochs, state.steps))
+    state.epoch = math.ceil(done)
+    state.step = round((done - state.epoch + 1) * state.stage.steps_per_epoch) if state.stage and done else 0
     state.log.append(event)
 
 

@@ -50,4 +50,6 @@ def test_changed_runs_tell_only_where_there_are_no_others_and_say_so(run: Summar
     changed = replace(run, overrides=("train.epochs=3",), best_val_top1=0.9)
     assert "90.0 %" not in earlier([changed, run], "basenet", HOST)
     assert earlier([changed], "basenet", HOST).startswith("trained once here, with train.epochs=3: ")
-    assert earlier([changed, changed], "basenet", HOST).startswith("trained twice here, the last time with train.epochs=3: ")
+    assert earlier([changed, changed], "basenet", HOST).startswith(
+        "trained twice here, the last time with train.epochs=3: "
+    )

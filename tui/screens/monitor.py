@@ -246,8 +246,7 @@ class Monitor(Steering):
     def action_zoom(self) -> None:
         """Show all, then one plot after the other."""
         self._zoom_to(_ZOOMS[(_ZOOMS.index(self.zoomed) + 1) % len(_ZOOMS)] if self.zoomed in _ZOOMS else "all")
-        if self.zoomed in self._metrics:
-            self._say("← → read values off the curve; z goes on to the next plot")
+        self._say("← → read values off the curve; z goes on to the next plot" if self.zoomed in self._metrics else "")
 
     def action_log(self) -> None:
         """Show nothing but the log, or all again."""
@@ -314,10 +313,13 @@ class Monitor(Steering):
         self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live))
 
     def action_back(self) -> None:
-        """Leave off reading values, or the log; else go back to Home."""
+        """Leave off reading values, the zoom or the log; else go back to Home."""
         if self.view.cursor is not None:
             self._see(replace(self.view, cursor=None), "")
         elif self.zoomed == "log":
             self.action_log()
+        elif self.zoomed != "all":
+            self._zoom_to("all")
+            self._say("")
         else:
             self.dismiss()

@@ -57,8 +57,8 @@ class CommandStrip(Quiet):
             self.say(f"{labels}: {why}", "warn", now)
 
     def say(self, text: str, tone: Tone, now: float) -> None:
-        """Show a sentence as the last answer."""
-        self._last = [Text(text, TONES[tone])]
+        """Show a sentence as the last answer; an empty one leaves none."""
+        self._last = [Text(text, TONES[tone])] if text else []
         self.show(now)
 
     def show(self, now: float) -> None:

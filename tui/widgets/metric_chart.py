@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
 from engine.runs.events import CommandApplied, StageStarted
@@ -19,6 +20,10 @@ XUnit: TypeAlias = Literal["epochs", "steps", "min"]
 _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {
     "epochs": "epoch", "steps": "global_step", "min": "time",
 }  # fmt: skip
+_REPORTS_IN_LEGEND = 20
+"""The number beside "train" is their mean: the same however wide the plot is."""
+_LEAST_PERCENT = 1.0
+"""The accuracy axis goes at least so far: an untrained network is not shown in millionths."""
 _MARKS = {"Stop": "stop", "NextStage": "next", "Pause": "pause", "Continue": "go on"}
 
 
@@ -98,7 +103,7 @@ class MetricChart:
         heights = [*val[1], *([reference.y] if reference else [])]
         heights += [height for column in train if column is not None for height in (column.low, column.high)]
         heights = [height for height in heights if math.isfinite(height)]
-        cursor, legend = None, self._legend(state, smooth, levels)
+        cursor, legend = None, self._legend(state)
         if view.cursor is not None:
             cursor = place.axis.lower + view.cursor * (place.axis.upper - place.axis.lower)
             legend = self._reading(state, place, levels, train, cursor)
@@ -137,7 +142,9 @@ class MetricChart:
         lowest, highest = min(heights, default=0.0), max(heights, default=1.0)
         if levels.is_log:
             return log_axis(lowest, highest)
-        return self._y.holding(lowest if self._metric == "loss" else 0.0, highest, num_rows)
+        if self._metric == "loss":
+            return self._y.holding(lowest, highest, num_rows)
+        return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
     def _lines(
         self, state: RunState, place: _Placing, levels: _Levels, smooth: _Points, val: _Points, *, dotted: bool
@@ -153,11 +160,11 @@ class MetricChart:
             lines.append(Line([place.of(state.best)], [levels.of(self._val_of(state.best))], TEXT, marker="◆"))
         return tuple(lines)
 
-    def _legend(self, state: RunState, smooth: _Points, levels: _Levels) -> tuple[tuple[str, str], ...]:
+    def _legend(self, state: RunState) -> tuple[tuple[str, str], ...]:
         legend = []
-        if smooth[1]:
-            shown = levels.shown(smooth[1][-1])
-            legend.append((f"━ train {shown:.2f}" if self._metric == "loss" else f"━ train {shown:.1f}", TRAIN))
+        latest = [value for value in getattr(state.steps, self._metric)[-_REPORTS_IN_LEGEND:] if math.isfinite(value)]
+        if latest:
+            legend.append((f"━ train {self._said(fmean(latest))}", TRAIN))
         if state.epochs:
             legend.append((f"• val {self._said(self._val_of(state.epochs[-1]))}", VAL))
         if state.best is not None:
