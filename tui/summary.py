@@ -1,15 +1,18 @@
 """A run in a few plain values, for lists, `show` and JSON. Reads a run's journal once; draws nothing."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 from msgspec import Struct
 
 from engine.runs.events import RunStarted
-from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
 from engine.runs.housekeeping import size_bytes
 from engine.runs.outline import read_outline
 from engine.runs.state import RunState
+from presets.errors import CifartuiError
 from presets.plan import total_epochs
 
 _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
@@ -55,6 +58,17 @@ def summarise(run: RunFolder) -> Summary:
         CifartuiError: run.json cannot be read.
     """
     return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
+
+
+def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary]:
+    """Return the summaries of all runs of a folder, newest first; of one that cannot be read, `tell` is told."""
+    summaries = []
+    for run in list_runs(runs_dir):
+        try:
+            summaries.append(summarise(run))
+        except CifartuiError as error:
+            tell(f"left out: {error}")
+    return summaries
 
 
 def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
