@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from msgspec import Struct
 
@@ -75,6 +76,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
     """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
     status = status_of(state, run.worker_lives(), now)
     last = state.epochs[-1] if state.epochs else None
+    whole_s = [point.seconds for point in state.epochs if not point.partial]
     data = ""
     if state.data is not None:
         generated = " (generated images)" if state.data.generated else ""
@@ -93,7 +95,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         epoch=state.epoch,
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
-        seconds_per_epoch=_median([point.seconds for point in state.epochs if not point.partial]),
+        seconds_per_epoch=median(whole_s) if whole_s else None,
         train_loss=last.train_loss if last else None,
         val_loss=last.val_loss if last else None,
         best_epoch=state.best.number if state.best else None,
@@ -105,10 +107,6 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         duration_s=_duration_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
     )
-
-
-def _median(values: list[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
 
 
 def _duration_s(state: RunState, until: float | None) -> float | None:
