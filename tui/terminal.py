@@ -83,6 +83,14 @@ def _is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("-", "") == "utf8"
 
 
+def through_tmux(sequence: str) -> str:
+    """Return the sequence wrapped so that tmux hands it on to the terminal around it.
+
+    tmux takes what is inside with every escape doubled, where `allow-passthrough` is on.
+    """
+    return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\"
+
+
 def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:
     """Return how many colours are sent here. Names more terminals than Rich does."""
     if environment.get("NO_COLOR"):
