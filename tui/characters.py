@@ -1,37 +1,36 @@
 """What may be written to a stream: which characters, and whether colours. Knows streams and the environment only."""
 
 import os
-import sys
+from functools import cache
 from typing import TextIO
+
+from tui.live_line import can_draw
+from tui.terminal import speaks_utf8
 
 
 def ascii_only(stream: TextIO) -> bool:
     """Return whether nothing but ASCII is sure to arrive: another encoding than UTF-8, the C locale, a bare console."""
-    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
-    return encoding != "utf8" or _is_c_locale() or (stream.isatty() and os.environ.get("TERM") == "linux")
-
-
-def _is_c_locale() -> bool:
-    """Return whether the locale is C: Python then writes UTF-8 all the same, whatever the terminal makes of it.
-
-    A locale that was asked for by a UTF-8 name and is not installed here says of the terminal what its name says.
-    """
-    if not sys.flags.utf8_mode or os.environ.get("PYTHONUTF8"):
-        return False
-    asked = os.environ.get("LC_ALL") or os.environ.get("LANG") or "C"  # Python has overwritten LC_CTYPE
-    return "utf" not in asked.lower()
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    return not speaks_utf8(os.environ, encoding) or (stream.isatty() and os.environ.get("TERM") == "linux")
 
 
 def in_ascii(text: str) -> str:
     """Return text with every character outside ASCII put into one that is like it, or a question mark."""
-    from tui.glyphs import ascii_table, to_ascii
+    from tui.glyphs import to_ascii
 
-    return to_ascii(text, ascii_table())
+    return to_ascii(text, _table())
+
+
+@cache
+def _table() -> dict[int, str]:
+    from tui.glyphs import ascii_table
+
+    return ascii_table()
 
 
 def may_colour(stream: TextIO) -> bool:
-    """Return whether colours are wanted: a terminal that knows them, and no NO_COLOR."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in {"", "dumb"}
+    """Return whether colours are wanted: a terminal that can be drawn on, and no NO_COLOR."""
+    return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def one_line(text: str) -> str:

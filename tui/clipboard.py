@@ -4,21 +4,19 @@ import base64
 import os
 from typing import TYPE_CHECKING, Any
 
+from tui.terminal import through_tmux
+
 if TYPE_CHECKING:
     from textual.app import App
 
 
-def through_tmux(text: str) -> str:
-    """Return the sequence that copies `text`, wrapped so that tmux hands it on to the terminal around it.
-
-    tmux takes what is inside with every escape doubled, where `allow-passthrough` is on.
-    """
-    inner = f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
-    return "\x1bPtmux;" + inner.replace("\x1b", "\x1b\x1b") + "\x1b\\"
+def copying(text: str) -> str:
+    """Return the sequence that copies `text`."""
+    return f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
 
 
 def copy(app: "App[Any]", text: str) -> None:
     """Ask the terminal to put `text` on its clipboard. Nothing tells whether it did."""
     app.copy_to_clipboard(text)  # plain: what tmux itself takes, where `set-clipboard` is on
     if os.environ.get("TMUX") and app._driver is not None:
-        app._driver.write(through_tmux(text))
+        app._driver.write(through_tmux(copying(text)))

@@ -13,6 +13,8 @@ from msgspec.structs import fields
 
 from engine.runs.events import RunStarted
 from engine.runs.folder import RunInfo
+from tui import format as fmt
+from tui.characters import one_line
 
 _NOT_TRAINED = {"title", "summary", "group", "report"}
 """Fields of a preset that say something about it and change nothing in training."""
@@ -53,13 +55,13 @@ def sentence(found: Sequence[Difference], num_runs: int) -> str:
     if set(names) <= set(_BESIDES):
         *others, last = names
         return f"{these} differ in nothing but {' and '.join([', '.join(others), last] if others else [last])}."
-    return f"{these} differ in {len(names)} field{'s' if names[1:] else ''}; equal ones are left out."
+    return f"{these} differ in {fmt.plural(len(names), 'field')}; equal ones are left out."
 
 
 def table(found: Sequence[Difference], headings: Sequence[str], most: int = 40) -> list[str]:
     """Return the differences as aligned lines, a column a run; values longer than `most` characters are wrapped."""
     rows = [("", *headings)] + [(each.field, *(value or "–" for value in each.values)) for each in found]
-    cells = [[_wrapped(text, most) for text in row] for row in rows]
+    cells = [[wrap(one_line(text), most) or [""] for text in row] for row in rows]
     widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(headings) + 1)]
     lines = []
     for row in cells:
@@ -127,8 +129,3 @@ def _transform(step: Struct) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return wrap(shown, width) or [""]

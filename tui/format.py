@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
+
 MISSING = "n/a"
 
 
@@ -89,6 +91,20 @@ def change(before: int | None, after: int | None) -> str:
 def flop(number: float) -> str:
     """Return floating-point operations as "6.71 GFLOP"."""
     return f"{number / 1e9:.3g} GFLOP"
+
+
+def cut(text: str, width: int, keep_end: bool = False) -> str:
+    """Return `text` in at most `width` columns; "…" stands for the end that is cut off, or for the beginning."""
+    if cell_len(text) <= width:
+        return text
+    if keep_end:
+        return "…" + set_cell_size(text[::-1], width - 1)[::-1]
+    return set_cell_size(text, width - 1) + "…"
+
+
+def column(text: str, width: int, keep_end: bool = False) -> str:
+    """Return `text` in exactly `width` columns, cut or filled up."""
+    return set_cell_size(cut(text, width, keep_end), width)
 
 
 def plural(number: int, noun: str) -> str:

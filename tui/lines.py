@@ -90,8 +90,6 @@ def _standing(state: RunState, status: Status, now: float) -> tuple[float | None
         return done, [words.progress(progress)]
     if state.stage is None or state.is_finished:
         return None, [heading]
-    steps = max(1, state.stage.steps_per_epoch)
-    done = (max(state.epoch, 1) - 1 + state.step / steps) / max(1, state.total_epochs)
     fields = [] if status == "training" and heading == "training" else [heading]
     fields.append(f"epoch {state.epoch}/{state.total_epochs}")
     if state.evaluation is not None:
@@ -101,15 +99,15 @@ def _standing(state: RunState, status: Status, now: float) -> tuple[float | None
     elif status == "stalled" and state.last_time is not None:
         fields.append(f"nothing heard for {fmt.duration(now - state.last_time)}")
     else:
-        total = fmt.count(steps)
+        total = fmt.count(max(1, state.stage.steps_per_epoch))
         fields.append(f"batch {fmt.count(state.step):>{len(total)}}/{total}")
-    return done, [*fields, *_measured(state, status)]
+    return state.share_done, [*fields, *_measured(state, status)]
 
 
 def _measured(state: RunState, status: Status) -> list[str]:
     fields = []
-    if state.eta_s is not None and status not in {"paused", "stalled"}:
-        fields.append(f"{fmt.duration(state.eta_s)} left")
+    if left := words.time_left(status, state.eta_s):
+        fields.append(f"{left} left")
     if state.steps:
         last = state.steps[-1]
         fields.append(f"train {fmt.loss(last.loss)} {fmt.percent(last.top1):>6}")

@@ -5,7 +5,10 @@ Decided by names in the environment; a terminal that does not say it knows notif
 
 from collections.abc import Mapping, Sequence
 
+from tui import format as fmt
+from tui.characters import one_line
 from tui.summary import Summary
+from tui.terminal import through_tmux
 from tui.words import is_live
 
 _OSC_9_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "ghostty"})
@@ -17,7 +20,7 @@ _BELL = "\a"
 
 def sequences(environment: Mapping[str, str], title: str, text: str) -> str:
     """Return what makes this terminal show a notification; nothing where it is not known to show any."""
-    title, text = _printable(title).replace(";", ","), _printable(text)
+    title, text = _short(title).replace(";", ","), _short(text)
     term = environment.get("TERM", "")
     program = environment.get("TERM_PROGRAM") or ""
     in_tmux = "TMUX" in environment
@@ -36,13 +39,11 @@ def sequences(environment: Mapping[str, str], title: str, text: str) -> str:
 
 
 def _handed_on(sequence: str, in_tmux: bool) -> str:
-    """Return the sequence wrapped so that tmux hands it to the terminal around it (with allow-passthrough on)."""
-    return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\" if in_tmux else sequence
+    return through_tmux(sequence) if in_tmux else sequence
 
 
-def _printable(text: str) -> str:
-    safe = "".join(char if char.isprintable() else " " for char in text)
-    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 1]}…"
+def _short(text: str) -> str:
+    return fmt.cut(one_line(text), _LONGEST)
 
 
 def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:

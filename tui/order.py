@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.runs.device_name import is_device_name
 from presets.errors import CifartuiError
 from presets.problems import shown
 from presets.schema import Preset
@@ -18,7 +19,6 @@ Load: TypeAlias = Callable[[str, Sequence[str]], Preset]
 """Loads a preset with overrides; raises CifartuiError where one is not valid."""
 
 SEED, DEVICE, CHANGES = "seed", "device", "changes"
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 _SEED = re.compile("[0-9]{1,10}")
 _SEED_BELOW = 2**31
 
@@ -98,7 +98,7 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
     errors = {}
     if not (_SEED.fullmatch(seed) and int(seed) < _SEED_BELOW):
         errors[SEED] = f"seed must be a whole number from 0 to {_SEED_BELOW - 1:,}, not {shown(seed)}."
-    if not _DEVICE.fullmatch(device):
+    if not is_device_name(device):
         errors[DEVICE] = f"device must be auto, cpu, cuda, cuda:N or mps, not {shown(device)}."
     free: list[str] = []
     try:

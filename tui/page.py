@@ -26,20 +26,19 @@ _PLOT_ROWS = 11
 _GAP = 3
 
 
-def page(record: Record, width: int, *, ascii_only: bool = False, coloured: bool = True) -> list[Text]:
+def page(record: Record, width: int, *, coloured: bool = True) -> list[Text]:
     """Return the page, no row of it wider than `width`.
 
     Args:
         record: of the run.
         width: columns; more than 160 are not used.
-        ascii_only: draw plots with ASCII only.
-        coloured: colours will be seen; without them the curves are told apart by their characters.
+        coloured: the curves are told apart by their colours; else by characters, which stay apart in ASCII too.
     """
     width = max(40, min(width, _WIDEST))
     summary = record.summary
     status = Text(summary.status, f"bold {TONES[words.tone(summary.status)]}")
     rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
-    rows += _plots(record, width, ascii_only=ascii_only, coloured=coloured)
+    rows += _plots(record, width, coloured=coloured)
     for label, value in fields(record):
         rows += _field(label, value, width)
     rows += _section("stages", _stages(record), width)
@@ -76,20 +75,14 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
 # --- plots -------------------------------------------------------------------------------------------
 
 
-def _plots(record: Record, width: int, *, ascii_only: bool, coloured: bool) -> list[Text]:
+def _plots(record: Record, width: int, *, coloured: bool) -> list[Text]:
     """Return loss and accuracy beside each other where there is room, else one above the other."""
     if not record.steps and not record.epochs:
         return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
     loss, top1 = (
-        draw(
-            _sketch(record, each, is_loss=is_loss, ascii_only=ascii_only, coloured=coloured),
-            each,
-            _PLOT_ROWS,
-            ascii_only=ascii_only,
-        )
-        for is_loss in (True, False)
+        draw(_sketch(record, each, is_loss=is_loss, coloured=coloured), each, _PLOT_ROWS) for is_loss in (True, False)
     )
     if not side_by_side:
         return [*loss, Text(), *top1, Text()]
@@ -100,7 +93,7 @@ def _plots(record: Record, width: int, *, ascii_only: bool, coloured: bool) -> l
     return [*rows, Text()]
 
 
-def _sketch(record: Record, width: int, *, is_loss: bool, ascii_only: bool, coloured: bool) -> Sketch:
+def _sketch(record: Record, width: int, *, is_loss: bool, coloured: bool) -> Sketch:
     scale = 1.0 if is_loss else 100.0
     train = [(point.epoch, scale * (point.loss if is_loss else point.top1)) for point in record.steps]
     val = [(point.epoch, scale * (point.val_loss if is_loss else point.val_top1)) for point in record.epochs]
@@ -110,20 +103,18 @@ def _sketch(record: Record, width: int, *, is_loss: bool, ascii_only: bool, colo
     last = max((x for x, _ in [*train, *val]), default=0.0)
     x = epoch_axis(last, record.summary.epochs, max(2, num_columns(width) // 9))
     y = ValueAxis().holding(min(heights, default=0.0) if is_loss else 0.0, max(heights, default=1.0), _PLOT_ROWS - 3)
-    dot, star = ("o", "*") if ascii_only else ("•", "◆")
+    dot, star = "•", "◆"
     curves = [Curve(*_columns(train), TRAIN)]
-    if coloured and not ascii_only and len(val) > 1:
+    if coloured and len(val) > 1:
         curves.append(Curve(*_columns(val), VAL))
-    if not coloured or ascii_only or len(val) <= num_columns(width) // 3:
+    if not coloured or len(val) <= num_columns(width) // 3:
         curves.append(Curve(*_columns(val), VAL, dot))
     if best is not None:
         curves.append(Curve([best.epoch], [scale * (best.val_loss if is_loss else best.val_top1)], "bold", star))
-    line = "." if ascii_only else "━" if coloured else "⠒"
+    line = "━" if coloured else "⠒"
     legend = [(f"{line} train", TRAIN), (f"{dot} val", VAL)] if val else [(f"{line} train", TRAIN)]
     legend += [(f"{star} best", "")] if best is not None else []
-    legend += (
-        [(f"{'-' if ascii_only else '┄'} report {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
-    )
+    legend += [(f"┄ report {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
     boundaries = tuple(float(stage.first_epoch - 1) for stage in record.stages[1:])
     return Sketch("loss" if is_loss else "top-1 %", x, y, "epochs", tuple(curves), tuple(legend), level, boundaries)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine.runs import events as ev
 from engine.runs.commands import AnyCommand
 from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.housekeeping import size_bytes
 from engine.runs.journal import command_reader, read_events
 from engine.runs.series import StepPoint
 from engine.runs.state import EpochPoint, RunState, fold
@@ -117,7 +118,7 @@ def record_of(
     most_steps: int | None,
 ) -> Record:
     """Return the record of a run whose events were folded before; `samples` are all its readings."""
-    summary = summary_of(run, info, state, now)
+    summary = summary_of(run, info, state, now, size_bytes(run.path))
     until = now if words.is_live(summary.status) else state.last_time
     began = state.first_started_time
     return Record(

@@ -61,11 +61,10 @@ def _time(record: Record) -> str:
     parts = [f"started {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.first_started_time))}"]
     is_live = words.is_live(record.summary.status)
     parts.append(f"{fmt.duration(record.elapsed_s)} {'so far' if is_live else 'in all'}")
-    if record.eta_s is not None and record.summary.status not in {"paused", "stalled"}:
-        parts.append(f"{fmt.duration(record.eta_s)} left")
-    whole = sorted(point.seconds for point in record.epochs if not point.partial)
-    if whole:
-        parts.append(f"{fmt.duration(whole[len(whole) // 2])} an epoch")
+    if left := words.time_left(record.summary.status, record.eta_s):
+        parts.append(f"{left} left")
+    if record.summary.seconds_per_epoch is not None:
+        parts.append(f"{fmt.duration(record.summary.seconds_per_epoch)} an epoch")
     return ", ".join(parts)
 
 
@@ -73,14 +72,10 @@ def _speed(record: Record) -> str:
     parts = []
     if record.images_per_s is not None:
         parts.append(f"{fmt.count(record.images_per_s)} images/s")
-    if record.timing is not None:
-        timing = record.timing
-        whole = max(1e-12, timing.data_s + timing.compute_s + timing.report_s)
-        shares = (("data", timing.data_s), ("compute", timing.compute_s), ("reports", timing.report_s))
-        split = ", ".join(f"{name} {fmt.percent(seconds / whole, 0)}" for name, seconds in shares)
-        parts.append(f"a step takes {1000 * whole:.1f} ms ({split})")
     if record.lr is not None:
         parts.append(f"learning rate {fmt.lr(record.lr)}")
+    if record.timing is not None:
+        parts.append(f"a step takes {words.step_split(record.timing)}")
     return ", ".join(parts)
 
 

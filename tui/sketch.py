@@ -1,17 +1,19 @@
-"""Small plots as rows of text, of braille dots or of ASCII, for pages that are printed. Knows no runs, no terminal."""
+"""Small plots as rows of text, of braille dots, for pages that are printed. Knows no runs, no terminal."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.text import Text
 
+from tui.look import PlotStyle
 from tui.widgets.axes import Axis
+from tui.widgets.raster import DOTS, Canvas
 
 _LABEL_COLUMNS = 6
-_BRAILLE = 0x2800
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""The bits of a braille cell, by row and column of its dots."""
+_GRAIN: PlotStyle = "braille"
+_ACROSS, _DOWN = DOTS[_GRAIN]
 
 
 @dataclass(frozen=True)
@@ -44,69 +46,44 @@ def num_columns(width: int) -> int:
     return max(4, width - _LABEL_COLUMNS - 1)
 
 
-def draw(sketch: Sketch, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
+def draw(sketch: Sketch, width: int, height: int) -> list[Text]:
     """Return `height` rows of at most `width` columns: title and legend, the canvas, the x axis and its labels."""
-    canvas = _Canvas(sketch.x, sketch.y, num_columns(width), max(2, height - 3), ascii_only)
-    if sketch.level is not None:
-        canvas.level(*sketch.level)
-    for at in sketch.boundaries:
-        canvas.boundary(at)
+    canvas = Canvas(num_columns(width), max(2, height - 3), _GRAIN)
     for curve in sketch.curves:
-        canvas.curve(curve)
-    return [_head(sketch, width), *_with_labels(canvas, sketch.y), *_foot(sketch, canvas)]
+        _draw_curve(canvas, sketch, curve)
+    for at in sketch.boundaries:
+        place = _place(canvas, sketch, at, sketch.y.lower)
+        if place is not None:
+            for row in range(canvas.num_rows):
+                canvas.under(place[0] // _ACROSS, row, "┊", "")
+    if sketch.level is not None:
+        place = _place(canvas, sketch, sketch.x.lower, sketch.level[0])
+        if place is not None:
+            canvas.under(0, place[1] // _DOWN, "┄" * canvas.num_columns, sketch.level[1])
+    return [_head(sketch, width), *_with_labels(canvas, sketch), *_foot(canvas, sketch)]
 
 
-class _Canvas:
-    """Cells of a character and a colour, drawn on in the order of calls."""
+def _place(canvas: Canvas, sketch: Sketch, x: float, y: float) -> tuple[int, int] | None:
+    """Return the column and row of dots of a place; None outside the axes."""
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return None
+    across = (x - sketch.x.lower) / (sketch.x.upper - sketch.x.lower)
+    up = (y - sketch.y.lower) / (sketch.y.upper - sketch.y.lower)
+    if not (-1e-9 <= across <= 1 + 1e-9 and -1e-9 <= up <= 1 + 1e-9):
+        return None
+    return round(across * (canvas.num_across - 1)), round((1 - up) * (canvas.num_down - 1))
 
-    def __init__(self, x: Axis, y: Axis, columns: int, rows: int, ascii_only: bool) -> None:
-        self.x, self.y, self.columns, self.rows, self.ascii_only = x, y, columns, rows, ascii_only
-        self.cells: list[list[tuple[str, str]]] = [[(" ", "")] * columns for _ in range(rows)]
 
-    def level(self, height: float, color: str) -> None:
-        row = self.dot(self.x.lower, height)
-        if row is not None:
-            for column in range(0, self.columns, 1 if not self.ascii_only else 2):
-                self.cells[row[1] // 4][column] = ("-" if self.ascii_only else "┄", color)
-
-    def boundary(self, at: float) -> None:
-        dot = self.dot(at, self.y.lower)
-        if dot is not None:
-            for row in range(self.rows):
-                self.cells[row][dot[0] // 2] = ("|" if self.ascii_only else "┊", "")
-
-    def curve(self, curve: Curve) -> None:
-        before: tuple[int, int] | None = None
-        for x, y in zip(curve.xs, curve.ys, strict=True):
-            dot = self.dot(x, y)
-            if dot is not None and curve.marker:
-                self.cells[dot[1] // 4][dot[0] // 2] = (curve.marker, curve.color)
-            elif dot is not None:
-                self._join(before or dot, dot, curve.color)
-            before = dot
-
-    def dot(self, x: float, y: float) -> tuple[int, int] | None:
-        """Return the column and row of dots of a place; None outside the axes."""
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return None
-        across = (x - self.x.lower) / (self.x.upper - self.x.lower)
-        up = (y - self.y.lower) / (self.y.upper - self.y.lower)
-        if not (-1e-9 <= across <= 1 + 1e-9 and -1e-9 <= up <= 1 + 1e-9):
-            return None
-        return round(across * (2 * self.columns - 1)), round((1 - up) * (4 * self.rows - 1))
-
-    def _join(self, start: tuple[int, int], end: tuple[int, int], color: str) -> None:
-        length = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
-        for step in range(length + 1):
-            column = round(start[0] + (end[0] - start[0]) * step / length)
-            row = round(start[1] + (end[1] - start[1]) * step / length)
-            held = self.cells[row // 4][column // 2][0]
-            if self.ascii_only:
-                shown = "."
-            else:
-                bits = ord(held) - _BRAILLE if _BRAILLE <= ord(held) < _BRAILLE + 256 else 0
-                shown = chr(_BRAILLE + (bits | _DOTS[row % 4][column % 2]))
-            self.cells[row // 4][column // 2] = (shown, color)
+def _draw_curve(canvas: Canvas, sketch: Sketch, curve: Curve) -> None:
+    """Draw the points as marks, or joined; a line has a gap where a point is outside the axes."""
+    places = [_place(canvas, sketch, x, y) for x, y in zip(curve.xs, curve.ys, strict=True)]
+    for is_inside, part in groupby(places, key=lambda place: place is not None):
+        inside = [place for place in part if place is not None] if is_inside else []
+        if not curve.marker:
+            canvas.curve(inside, curve.color)
+            continue
+        for place in inside:
+            canvas.mark(*place, curve.marker, curve.color)
 
 
 def _head(sketch: Sketch, width: int) -> Text:
@@ -117,41 +94,39 @@ def _head(sketch: Sketch, width: int) -> Text:
     return row
 
 
-def _with_labels(canvas: _Canvas, axis: Axis) -> list[Text]:
+def _with_labels(canvas: Canvas, sketch: Sketch) -> list[Text]:
     """Return the rows of the canvas behind the y axis; of two ticks in one row, the first is labelled."""
     labels: dict[int, str] = {}
-    for tick, label in zip(axis.ticks(), axis.labels(), strict=True):
-        dot = canvas.dot(canvas.x.lower, tick)
-        if dot is not None:
-            labels.setdefault(dot[1] // 4, label)
-    bar, tick_bar = ("|", "+") if canvas.ascii_only else ("│", "┤")
+    for tick, label in zip(sketch.y.ticks(), sketch.y.labels(), strict=True):
+        place = _place(canvas, sketch, sketch.x.lower, tick)
+        if place is not None:
+            labels.setdefault(place[1] // _DOWN, label)
     rows = []
-    for number, cells in enumerate(canvas.cells):
+    for number in range(canvas.num_rows):
         label = labels.get(number, "")
-        row = Text.assemble((f"{label:>{_LABEL_COLUMNS}}{tick_bar if label else bar}", "dim"))
-        for char, color in cells:
+        row = Text.assemble((f"{label:>{_LABEL_COLUMNS}}{'┤' if label else '│'}", "dim"))
+        for char, color in canvas.row(number):
             row.append(char, color or None)
         row.rstrip()
         rows.append(row)
     return rows
 
 
-def _foot(sketch: Sketch, canvas: _Canvas) -> list[Text]:
+def _foot(canvas: Canvas, sketch: Sketch) -> list[Text]:
     """Return the x axis and its labels; one that would touch its neighbour is left out, the last names the unit."""
-    line, corner, tick_mark = ("-", "+", "+") if canvas.ascii_only else ("─", "└", "┬")
-    axis, labels = [line] * canvas.columns, [" "] * (canvas.columns + _LABEL_COLUMNS + 1)
+    axis, labels = ["─"] * canvas.num_columns, [" "] * (canvas.num_columns + _LABEL_COLUMNS + 1)
     ticks = list(zip(sketch.x.ticks(), sketch.x.labels(), strict=True))
     for number, (tick, label) in enumerate(reversed(ticks)):
-        dot = canvas.dot(tick, canvas.y.lower)
-        if dot is None:
+        place = _place(canvas, sketch, tick, sketch.y.lower)
+        if place is None:
             continue
-        column = dot[0] // 2
+        column = place[0] // _ACROSS
         text = f"{label} {sketch.x_unit}" if number == 0 else label
         start = min(column + _LABEL_COLUMNS + 1 - len(label) // 2, len(labels) - len(text))
-        axis[column] = tick_mark
+        axis[column] = "┬"
         if start >= 0 and all(cell == " " for cell in labels[max(0, start - 1) : start + len(text) + 1]):
             labels[start : start + len(text)] = text
     return [
-        Text(f"{'':{_LABEL_COLUMNS}}{corner}{''.join(axis)}", "dim"),
+        Text(f"{'':{_LABEL_COLUMNS}}└{''.join(axis)}", "dim"),
         Text("".join(labels).rstrip(), "dim"),
     ]

@@ -1,15 +1,19 @@
 """A run in a few plain values, for lists, `show` and JSON. Reads a run's journal once; draws nothing."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from statistics import median
 
 from msgspec import Struct
 
 from engine.runs.events import RunStarted
-from engine.runs.folder import RunFolder, RunInfo, Status, status_of
+from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
 from engine.runs.housekeeping import size_bytes
 from engine.runs.outline import read_outline
 from engine.runs.state import RunState
+from presets.errors import CifartuiError
 from presets.plan import total_epochs
 
 _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
@@ -57,10 +61,22 @@ def summarise(run: RunFolder) -> Summary:
     return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
 
 
+def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary]:
+    """Return the summaries of all runs of a folder, newest first; of one that cannot be read, `tell` is told."""
+    summaries = []
+    for run in list_runs(runs_dir):
+        try:
+            summaries.append(summarise(run))
+        except CifartuiError as error:
+            tell(f"left out: {error}")
+    return summaries
+
+
 def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
     """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
     status = status_of(state, run.worker_lives(), now)
     last = state.epochs[-1] if state.epochs else None
+    whole_s = [point.seconds for point in state.epochs if not point.partial]
     data = ""
     if state.data is not None:
         generated = " (generated images)" if state.data.generated else ""
@@ -79,7 +95,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         epoch=state.epoch,
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
-        seconds_per_epoch=_median([point.seconds for point in state.epochs if not point.partial]),
+        seconds_per_epoch=median(whole_s) if whole_s else None,
         train_loss=last.train_loss if last else None,
         val_loss=last.val_loss if last else None,
         best_epoch=state.best.number if state.best else None,
@@ -91,10 +107,6 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         duration_s=_duration_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
     )
-
-
-def _median(values: list[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
 
 
 def _duration_s(state: RunState, until: float | None) -> float | None:

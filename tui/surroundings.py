@@ -118,7 +118,7 @@ def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Ways to ask. All but `now` may touch the disk or a driver; only `presets` and `load` are quick."""
+    """Ways to ask. All but `now` may touch the disk or a driver; `presets` and `load` are called as a screen waits."""
 
     now: Callable[[], float] = time.time
     host: str = field(default_factory=socket.gethostname)

@@ -17,7 +17,10 @@ _WITHOUT_BRAILLE = ("putty",)
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "wezterm", "contour")
 """SSH hands TERM on and COLORTERM not, so the name has to do."""
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
-"""What Python itself writes into LC_CTYPE where it finds the C locale (PEP 538); the user's word is then in LANG."""
+"""What Python itself writes into LC_CTYPE where it finds the C locale (PEP 538); the user's word is then in LANG.
+
+That it was the user is possible, and cannot be told; the word then is to be said in LANG.
+"""
 
 
 class Choice(Struct, Generic[_Value], frozen=True):
@@ -39,27 +42,53 @@ def plot_style(environment: Mapping[str, str], encoding: str) -> Choice[PlotStyl
         return Choice("ascii", "the Linux console's font has no braille")
     if not has_screen(environment):
         return Choice("ascii", f"TERM={term}")
-    name, locale = _locale(environment)
-    if not _is_utf8(locale, encoding):
-        return Choice("ascii", f"{name}={locale} is not UTF-8" if locale else f"the locale's encoding is {encoding}")
+    utf8 = _utf8(environment, encoding)
+    if not utf8.value:
+        return Choice("ascii", utf8.why)
     if term.startswith(_WITHOUT_BRAILLE):
         return Choice("blocks", f"fonts of {term} often lack braille")
-    return Choice("braille", f"{name}={locale}" if locale else "UTF-8, as no locale is set")
+    return Choice("braille", utf8.why)
+
+
+def speaks_utf8(environment: Mapping[str, str], encoding: str) -> bool:
+    """Return whether the terminal takes UTF-8: `encoding`, as Python sees it, is that, and so is the user's locale.
+
+    Both have to be: in the C locale, and in one that is not installed here, Python writes UTF-8 all the same,
+    whatever the terminal makes of it. Where no locale is set, it is the C locale.
+    """
+    return _utf8(environment, encoding).value
+
+
+def _utf8(environment: Mapping[str, str], encoding: str) -> Choice[bool]:
+    if environment.get("PYTHONUTF8") == "1" and _is_utf8(encoding):
+        return Choice(True, "PYTHONUTF8=1")
+    name, locale = _locale(environment)
+    if not locale:
+        return Choice(False, "no locale is set by LANG or LC_ALL")
+    said = f"{name}={locale}"
+    if locale in {"C", "POSIX"} or not _is_utf8(locale.partition(".")[2].partition("@")[0] or encoding):
+        return Choice(False, f"{said} is not UTF-8")
+    return Choice(True, said) if _is_utf8(encoding) else Choice(False, f"{said}, but the encoding is {encoding}")
 
 
 def _locale(environment: Mapping[str, str]) -> tuple[str, str]:
     """Return the variable that decides on characters and its value, or two empty texts where none is set."""
     named = {name: environment.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
-    if named["LC_CTYPE"] in _COERCED and named["LANG"]:
+    if named["LC_CTYPE"] in _COERCED:
         named["LC_CTYPE"] = ""
     return next(((name, value) for name, value in named.items() if value), ("", ""))
 
 
-def _is_utf8(locale: str, encoding: str) -> bool:
-    if locale in {"C", "POSIX"}:
-        return False
-    codeset = locale.partition(".")[2].partition("@")[0] or encoding  # Python says UTF-8 of a locale not installed here
-    return codeset.lower().replace("-", "") == "utf8"
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("-", "") == "utf8"
+
+
+def through_tmux(sequence: str) -> str:
+    """Return the sequence wrapped so that tmux hands it on to the terminal around it.
+
+    tmux takes what is inside with every escape doubled, where `allow-passthrough` is on.
+    """
+    return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\"
 
 
 def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:

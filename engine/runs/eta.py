@@ -61,13 +61,14 @@ def _step_s(state: "RunState") -> float | None:
     steps, stage = state.steps, state.stage
     epoch_start = state.global_step - state.step
     since = state.started.time if state.started is not None else 0.0
-    first = bisect_right(steps, epoch_start, key=lambda point: point.global_step)
-    first = max(first, bisect_right(steps, since, key=lambda point: point.time))
+    first = bisect_right(steps.global_step, epoch_start)
+    first = max(first, bisect_right(steps.time, since))
     if first + 1 < len(steps):
-        begin, end = steps[first], steps[-1]
-        seconds = end.time - begin.time - _stood_still_s(state, begin.time, end.time)
-        if seconds > 0 and end.global_step > begin.global_step:
-            return seconds / (end.global_step - begin.global_step)
+        begin, end = steps.time[first], steps.time[-1]
+        seconds = end - begin - _stood_still_s(state, begin, end)
+        num_steps = steps.global_step[-1] - steps.global_step[first]
+        if seconds > 0 and num_steps > 0:
+            return seconds / num_steps
     if state.images_per_s and state.data is not None and stage is not None:
         return state.data.num_train / stage.steps_per_epoch / state.images_per_s
     return None
@@ -75,10 +76,10 @@ def _step_s(state: "RunState") -> float | None:
 
 def _validation_s(state: "RunState", point: "EpochPoint") -> float:
     """Return how long an epoch's validation took: from its last batch to its end; 0 where the batches are gone."""
-    behind = bisect_right(state.steps, point.global_step, key=lambda step: step.global_step)
-    if behind == 0 or state.steps[behind - 1].global_step < point.global_step:
+    behind = bisect_right(state.steps.global_step, point.global_step)
+    if behind == 0 or state.steps.global_step[behind - 1] < point.global_step:
         return 0.0
-    last = state.steps[behind - 1].time
+    last = state.steps.time[behind - 1]
     return min(point.seconds, max(0.0, point.time - last - _stood_still_s(state, last, point.time)))
 
 

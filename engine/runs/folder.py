@@ -49,7 +49,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker writes into its lock file."""
+    """Who holds a lock, as its file says: a run's worker, or a queue's runner."""
 
     pid: int
     host: str
@@ -120,6 +120,13 @@ class RunFolder:
             return None
 
 
+def sign_lock(lock_fd: int, pid: int) -> None:
+    """Write into a lock that is held which process of this host holds it."""
+    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname()))
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, content, 0)
+
+
 def status_of(state: RunState, lives: bool | None, now: float) -> Status:
     """Return a run's status: its phase, corrected by whether its worker lives and still speaks.
 
@@ -186,14 +193,22 @@ def create(runs_dir: Path, preset_name: str, **info: Any) -> RunFolder:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that a reader sees the old content or the new, never a part; an error leaves the old one alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def list_runs(runs_dir: Path) -> list[RunFolder]:

@@ -2,15 +2,12 @@
 
 import fcntl
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from engine.runs.folder import RunFolder, WorkerMark
+from engine.runs.folder import RunFolder, sign_lock
 from presets.errors import CifartuiError
 
 _LOCK_PATIENCE_S = 0.5
@@ -52,7 +49,7 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], *, resume: b
             pass_fds=(lock_fd,),
             start_new_session=True,
         )
-        _write_mark(lock_fd, process.pid)
+        sign_lock(lock_fd, process.pid)
     finally:
         os.close(log_fd)
     return process.pid
@@ -72,9 +69,3 @@ def _take_lock(folder: RunFolder) -> int:
                     f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}"
                 ) from None
             time.sleep(0.02)
-
-
-def _write_mark(lock_fd: int, pid: int) -> None:
-    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname()))
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, content, 0)

@@ -5,14 +5,13 @@ as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct.
 `engine.training.evaluation`; knows no torch.
 """
 
-import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from engine.runs.folder import RunFolder
+from engine.runs.folder import RunFolder, write_atomically
 from presets.errors import CifartuiError
 
 Split: TypeAlias = Literal["val", "test"]
@@ -54,12 +53,7 @@ def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
     text, images = paths(run, found.split)
     text.parent.mkdir(mode=0o700, exist_ok=True)
     for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
-        temporary = path.with_name(f".{path.name}.writing")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, content)
 
 
 def read(run: RunFolder, split: Split) -> Predictions | None:

@@ -7,7 +7,6 @@ runner's process is started is in `engine.runs.queue_process`, what it does in `
 import fcntl
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from engine.runs.device_name import is_device_name
 from engine.runs.folder import RunFolder, write_atomically
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.start import data_from_environment
@@ -32,7 +32,6 @@ __all__ = [
 
 _FILE, _LOCK = "queue.json", "queue.lock"
 _EDIT_PATIENCE_S = 10.0
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -92,7 +91,7 @@ def add(
     Raises:
         CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
     """
-    if not _DEVICE.fullmatch(device):
+    if not is_device_name(device):
         raise CifartuiError(f"{printable(device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
     folder = str(Path(data_dir).expanduser().absolute()) if data_dir else data_from_environment()
     added = tuple(

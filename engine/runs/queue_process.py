@@ -5,7 +5,6 @@ Knows locks, processes and queue.log; knows nothing of what is in the queue or o
 
 import fcntl
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -89,12 +88,6 @@ def claim_runner(runs_dir: Path) -> int | None:
         os.close(fd)
         raise
     return fd
-
-
-def sign_runner(lock_fd: int) -> None:
-    """Write into the runner's lock that this process is it."""
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, msgspec.json.encode(WorkerMark(pid=os.getpid(), host=socket.gethostname())), 0)
 
 
 def try_lock(fd: int, kind: int, runs_dir: Path) -> bool:

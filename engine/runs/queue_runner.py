@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.runs import launch, queue, queue_process
-from engine.runs.folder import RunFolder, is_locked, list_runs
+from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.queue import Entry
 from engine.runs.start import start_run
 from presets import catalog
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     os.set_inheritable(lock_fd, False)
     with suppress(OSError):  # a full disk
-        queue_process.sign_runner(lock_fd)
+        sign_lock(lock_fd, os.getpid())
     _Runner(runs_dir, lock_fd, stop).work()
 
 

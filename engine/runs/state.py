@@ -125,6 +125,14 @@ class RunState(Struct):
         return self.stage.total_epochs or self.stage.first_epoch + self.stage.epochs - 1
 
     @property
+    def share_done(self) -> float:
+        """What part of all epochs planned now is trained; 0 before they are known."""
+        if self.stage is None:
+            return 0.0
+        in_epoch = self.step / max(1, self.stage.steps_per_epoch)
+        return (max(self.epoch, 1) - 1 + in_epoch) / max(1, self.total_epochs)
+
+    @property
     def eta_s(self) -> float | None:
         """Seconds to the end of training as planned, without pauses and the final test; None where unknown."""
         return seconds_left(self)

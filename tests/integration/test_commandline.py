@@ -152,7 +152,12 @@ def test_absent_data_offline_is_said_with_what_to_do(cifartui: Call, runs_dir: P
 def test_presets_data_and_doctor(cifartui: Call) -> None:
     names = [row["name"] for row in json.loads(cifartui("presets", "--json").stdout)]
     assert {"demo", "basenet", "vgg-custom", "vgg-custom-5", "resnet50-frozen", "resnet50-finetune"} <= set(names)
-    assert "28" in cifartui("presets", "basenet").stdout or "BaseNet" in cifartui("presets", "basenet").stdout
+    one = cifartui("presets", "basenet").stdout
+    assert one.startswith("BaseNet\n")
+    for heading in ("[data]", "[model]", "[train]", "[optimizer]", "[schedule]", "[loss]"):
+        assert f"\n{heading}\n" in one
+    assert '\n  dataset = "cifar100"\n' in one
+    assert "\nthe report: val " in one
     listed = {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)}
     assert listed == {"shapes100", "cifar100", "cub200"}
     assert {"gpus", "missing", "num_cores"} == set(json.loads(cifartui("gpus", "--json").stdout))

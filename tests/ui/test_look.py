@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.command import CommandPalette
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input
 
 from engine.runs.commands import Stop
@@ -20,6 +22,8 @@ from tui.look import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help
+from tui.screens.predictions import PredictionsScreen
+from tui.screens.start_panel import StartPanel
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet
@@ -75,6 +79,20 @@ async def test_the_light_theme_is_light_everywhere(runs_dir: Path) -> None:
                     assert min(style.bgcolor.triplet) > 200, style
 
 
+OPENED: list[tuple[str, Callable[[Screen[Any]], object]]] = [
+    ("z", lambda screen: isinstance(screen, Monitor) and screen.zoomed == "loss"),
+    ("i", lambda screen: isinstance(screen, PredictionsScreen) and screen.found is not None),
+    ("escape", lambda screen: isinstance(screen, Monitor)),
+    ("ctrl+p", lambda screen: isinstance(screen, CommandPalette)),
+    ("escape", lambda screen: isinstance(screen, Monitor)),
+    ("question_mark", lambda screen: isinstance(screen, Help)),
+    ("escape", lambda screen: isinstance(screen, Monitor)),
+    ("escape", lambda screen: isinstance(screen, Home) and screen.runs),
+    ("enter", lambda screen: isinstance(screen, StartPanel)),
+]
+"""Keys, and what each opens."""
+
+
 @pytest.mark.parametrize("size", [(80, 24), (160, 45)])
 async def test_in_ascii_nothing_else_is_painted(runs_dir: Path, size: tuple[int, int]) -> None:
     with SampleRun(runs_dir).begin().prepare() as run:
@@ -85,11 +103,12 @@ async def test_in_ascii_nothing_else_is_painted(runs_dir: Path, size: tuple[int,
         app = app_with(Look(plots="ascii", colors="16"), runs_dir, run)
         async with app.run_test(size=size) as pilot:
             await drawn(pilot)
-            for key in ["z", "i", "escape", "ctrl+p", "escape", "question_mark", "escape", "escape", "enter"]:
+            for key, opened in OPENED:
                 seen = on_screen(app)
                 assert seen.isascii(), [char for char in seen if not char.isascii()]
                 await pilot.press(key)
-                await pilot.pause(0.1)
+                await until(pilot, lambda opened=opened: opened(app.screen), f"what {key} opens")  # type: ignore[misc]
+                await pilot.pause()
             assert on_screen(app).isascii()
 
 

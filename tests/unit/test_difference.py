@@ -8,8 +8,9 @@ import pytest
 from engine.runs.events import RunStarted
 from engine.runs.folder import RunInfo
 from presets import catalog
-from tui.clipboard import through_tmux
+from tui.clipboard import copying
 from tui.difference import Difference, Side, differences, sentence, table
+from tui.terminal import through_tmux
 
 
 def side(
@@ -86,4 +87,4 @@ def test_the_table_is_aligned_wraps_and_shows_no_control_characters() -> None:
 
 
 def test_copying_through_tmux_doubles_every_escape() -> None:
-    assert through_tmux("/runs/a") == "\x1bPtmux;\x1b\x1b]52;c;L3J1bnMvYQ==\a\x1b\\"
+    assert through_tmux(copying("/runs/a")) == "\x1bPtmux;\x1b\x1b]52;c;L3J1bnMvYQ==\a\x1b\\"

@@ -105,3 +105,10 @@ def test_a_worker_on_another_host_cannot_be_seen(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.lock.write_bytes(msgspec.json.encode(WorkerMark(pid=1, host="another-host")))
     assert run.worker_lives() is None
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(IsADirectoryError):
+        folder.write_atomically(tmp_path / "there", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

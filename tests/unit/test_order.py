@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from engine.runs.device_name import is_device_name
 from presets import catalog
 from tui.order import Checked, Field, Order, check, fields_of
 
@@ -95,3 +96,13 @@ def test_a_value_cannot_smuggle_in_another_key() -> None:
 @pytest.mark.parametrize("seed", ["2147483648", "1.5", "²", "1" * 500])
 def test_odd_seeds_are_refused(seed: str) -> None:
     assert "seed" in asked(["basenet"], seed=seed).errors
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:127"])
+def test_these_are_names_of_devices(device: str) -> None:
+    assert is_device_name(device)
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:٣", "cuda:1234", "cuda:0\n", "CPU"])
+def test_these_are_none(device: str) -> None:
+    assert not is_device_name(device)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.runs import queue, queue_process
+from engine.runs.folder import sign_lock
 from engine.runs.queue import Entry
 from presets import catalog
 from presets.errors import CifartuiError
@@ -216,7 +217,7 @@ def test_processes_that_edit_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_the_runner_is_known_by_its_lock(tmp_path: Path) -> None:
     lock_fd = queue_process.claim_runner(tmp_path)
     assert lock_fd is not None
-    queue_process.sign_runner(lock_fd)
+    sign_lock(lock_fd, os.getpid())
     assert queue.runner_lives(tmp_path)
     assert queue_process.claim_runner(tmp_path) is None
     mark = queue_process.runner_mark(tmp_path)

@@ -21,8 +21,8 @@ from tui.sketch import Curve, Sketch, draw
 from tui.widgets.axes import Axis
 
 
-def printed(run: SampleRun, width: int = 80, *, ascii_only: bool = False, coloured: bool = False) -> list[str]:
-    rows = page(record(run.folder, NOW), width, ascii_only=ascii_only, coloured=coloured)
+def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
+    rows = page(record(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 
@@ -65,14 +65,13 @@ MADE: dict[str, Callable[[Path], SampleRun]] = {
 
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("width", [40, 80, 99, 100, 160, 400])
-@pytest.mark.parametrize("ascii_only", [False, True])
-def test_no_row_is_wider_than_the_page(tmp_path: Path, name: str, width: int, ascii_only: bool) -> None:
+@pytest.mark.parametrize("coloured", [False, True])
+def test_no_row_is_wider_than_the_page(tmp_path: Path, name: str, width: int, coloured: bool) -> None:
     with MADE[name](tmp_path) as run:
-        rows = printed(run, width, ascii_only=ascii_only)
+        rows = printed(run, width, coloured=coloured)
     wide = [row for row in rows if len(row) > width]
     assert all(len(row.split()[-1]) > width - 14 for row in wide), wide  # a path, which is not cut in two
-    if ascii_only:
-        assert all(in_ascii(row).isascii() for row in rows)
+    assert all(in_ascii(row).isascii() for row in rows)
     assert not any("\x1b" in row for row in rows)
 
 
@@ -139,9 +138,7 @@ def test_thinning_keeps_ends_order_and_extremes(values: list[tuple[float, float]
     assert len(kept) <= most
     assert [point.global_step for point in kept] == sorted({point.global_step for point in kept})
     if points:
-        assert (kept[0], kept[-1]) == (points[0], points[-1]) or any(
-            math.isnan(p.loss) for p in (points[0], points[-1])
-        )
+        assert (kept[0].global_step, kept[-1].global_step) == (0, len(points) - 1)  # points with NaN are not equal
         assert max(point.top1 for point in kept) == max(point.top1 for point in points)
         finite = [point.loss for point in points if math.isfinite(point.loss)]
         assert not finite or min(finite) in [point.loss for point in kept]
@@ -149,17 +146,25 @@ def test_thinning_keeps_ends_order_and_extremes(values: list[tuple[float, float]
 
 @given(
     st.lists(st.tuples(st.floats(-1, 11), st.floats(allow_nan=True, allow_infinity=True)), max_size=50),
-    st.integers(12, 200), st.integers(5, 30), st.booleans(), st.sampled_from(["", "o"]),
+    st.integers(12, 200), st.integers(5, 30), st.sampled_from(["", "o"]),
 )  # fmt: skip
 def test_a_sketch_has_its_size_whatever_is_drawn(
-    points: list[tuple[float, float]], width: int, height: int, ascii_only: bool, marker: str
+    points: list[tuple[float, float]], width: int, height: int, marker: str
 ) -> None:
     curve = Curve([x for x, _ in points], [y for _, y in points], "", marker)
     sketch = Sketch("loss", Axis(0, 10, 2), Axis(0, 4, 1), "epochs", (curve,), level=(2.0, ""), boundaries=(5.0,))
-    rows = draw(sketch, width, height, ascii_only=ascii_only)
+    rows = draw(sketch, width, height)
     assert len(rows) == height
     assert all(row.cell_len <= width for row in rows)
-    assert not ascii_only or all(row.plain.isascii() for row in rows)
+    assert all(in_ascii(row.plain).isascii() for row in rows)
+
+
+def test_in_ascii_the_curves_are_told_apart(tmp_path: Path) -> None:
+    with training(tmp_path) as run:
+        rows = [in_ascii(row) for row in printed(run)]
+    assert "* train  o val  # best" in rows[3]
+    plot = "".join(row[7:] for row in rows[4:12])
+    assert set("*o#") <= set(plot)
 
 
 def test_a_falling_line_falls() -> None:

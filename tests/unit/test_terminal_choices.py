@@ -1,7 +1,10 @@
 """What is chosen for which terminal, from its environment alone."""
 
+import io
+
 import pytest
 
+from tui.characters import ascii_only
 from tui.terminal import color_depth, has_screen, plot_style
 
 
@@ -9,7 +12,11 @@ from tui.terminal import color_depth, has_screen, plot_style
     ("environment", "encoding", "style"),
     [
         ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}, "UTF-8", "braille"),
-        ({"TERM": "xterm-256color"}, "utf-8", "braille"),
+        ({"TERM": "xterm-256color"}, "utf-8", "ascii"),
+        ({"TERM": "xterm-256color", "LC_CTYPE": "C.UTF-8"}, "utf-8", "ascii"),
+        ({"TERM": "xterm-256color", "LC_CTYPE": "C.UTF-8", "LANG": "en_US.UTF-8"}, "utf-8", "braille"),
+        ({"TERM": "xterm-256color", "LANG": "C", "PYTHONUTF8": "1"}, "utf-8", "braille"),
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}, "ascii", "ascii"),
         ({"TERM": "xterm-256color", "LANG": "en_US"}, "ISO-8859-1", "ascii"),
         ({"TERM": "xterm-256color", "LANG": "en_US.ISO-8859-1"}, "utf-8", "ascii"),
         ({"TERM": "xterm-256color", "LANG": "de_DE.UTF-8@euro"}, "UTF-8", "braille"),
@@ -52,4 +59,15 @@ def test_a_dumb_terminal_has_no_screen() -> None:
 
 def test_every_choice_names_what_decided_it() -> None:
     assert color_depth({"TERM": "xterm", "NO_COLOR": "1"}).why == "NO_COLOR is set"
-    assert "LANG=C" in plot_style({"TERM": "xterm", "LANG": "C"}, "utf-8").why
+    assert "LANG=C" in plot_style({"TERM": "xterm", "LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8").why
+    assert "no locale" in plot_style({"TERM": "xterm", "LC_CTYPE": "C.UTF-8"}, "utf-8").why
+
+
+@pytest.mark.parametrize("locale", ["", "C", "POSIX", "en_US.UTF-8", "en_US.ISO-8859-1", "C.UTF-8"])
+def test_lines_and_plots_agree_on_what_a_locale_takes(locale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LC_CTYPE", "LANG", "PYTHONUTF8"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", locale)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    style = plot_style({"TERM": "xterm", "LANG": locale}, "utf-8").value
+    assert ascii_only(stream) == (style == "ascii") == (locale not in {"en_US.UTF-8", "C.UTF-8"})

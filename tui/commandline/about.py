@@ -11,16 +11,14 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.commandline import layers as layer_tables
-from tui.commandline.group import places, with_places
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from tui.commandline.group import as_json_option, places, print_json, with_places
 
 
 @click.command("presets")
 @click.argument("name", metavar="[PRESET]", required=False)
 @click.option("--layers", is_flag=True, help="Print the network's layer table, FLOPs and memory estimate.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for train: data.image_size=64")
-@_AS_JSON
+@as_json_option
 @with_places
 @click.pass_context
 def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -46,7 +44,7 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
             }
             for entry in listed
         ]
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        print_json(rows)
         return
     width = max(len(entry.name) for entry in listed)
     group = None
@@ -63,14 +61,14 @@ def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = layer_tables.describe(preset, data_dir)
     if as_json:
         said = {**layer_tables.as_json(preset, found), "note": note}
-        click.echo(msgspec.json.format(msgspec.json.encode(said), indent=2).decode())
+        print_json(said)
     else:
         layer_tables.print_table(preset, found, note)
 
 
 def _print_one(preset: Preset, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(preset), indent=2).decode())
+        print_json(preset)
         return
     click.echo(f"{preset.title}\n{preset.summary}\n")
     for table in ("data", "model", "train", "optimizer", "schedule", "loss"):
@@ -94,7 +92,7 @@ def _print_table(heading: str, table: object) -> None:
 
 
 @click.command()
-@_AS_JSON
+@as_json_option
 @with_places
 @click.pass_context
 def data(ctx: click.Context, as_json: bool) -> None:
@@ -103,7 +101,7 @@ def data(ctx: click.Context, as_json: bool) -> None:
     datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
     found = [locate(Data(dataset=name), where.data_dir) for name in datasets]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json(found)
         return
     for location in found:
         click.echo(f"{location.dataset:<10} {location.text}")

@@ -1,27 +1,27 @@
 """`cifartui compare` and `cifartui ablation`: measured results beside the report's."""
 
 import re
+from functools import partial
 
 import click
-import msgspec
 
-from engine.runs.folder import find_run, list_runs
+from engine.runs.folder import find_run
 from engine.runs.outline import read_outline
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui import difference
 from tui import format as fmt
-from tui.commandline.group import Places, places, with_places
+from tui.commandline.group import as_json_option, places, print_json, with_places
+from tui.commandline.order_options import device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.train import following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
 from tui.config import read_config
+from tui.order import Order
 from tui.plain import Output, follow
-from tui.summary import Summary, summarise
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from tui.summary import Summary, summarise, summarise_all
 
 
 @click.command()
@@ -29,7 +29,7 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--diff", is_flag=True, help="Also print the fields in which the runs' presets, seeds and machines differ."
 )
-@_AS_JSON
+@as_json_option
 @with_places
 @click.pass_context
 def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
@@ -43,7 +43,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     differing = difference.differences([difference.Side(run.read_info(), read_outline(run).started) for run in found])
     if as_json:
         said = {"runs": rows, "differences": differing}
-        click.echo(msgspec.json.format(msgspec.json.encode(said), indent=2).decode())
+        print_json(said)
         return
     _show(rows, as_json)
     click.echo("\n" + difference.sentence(differing, len(found)))
@@ -57,10 +57,10 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     "--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Train so much of every step's epochs."
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a field of every step.")
-@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
+@device_option
+@seed_option
 @click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
-@_AS_JSON
+@as_json_option
 @following
 @with_places
 @click.pass_context
@@ -87,10 +87,17 @@ def ablation(
     for name in names:
         catalog.load(name, overrides)  # all are checked before any is started
     if only_table:
-        _show(rows_of(names, newest_by_preset(_summaries(where)), catalog.list_presets()), as_json)
+        _show(
+            rows_of(
+                names,
+                newest_by_preset(summarise_all(where.runs_dir, partial(click.echo, err=True))),
+                catalog.list_presets(),
+            ),
+            as_json,
+        )
         return
     if detach:
-        add_and_tell(names, overrides, device, seed, where)
+        add_and_tell(names, Order(overrides=overrides, seed=seed, device=device), where)
         return
     exit_code, notify = 0, read_config().notify
     runs: dict[str, Summary] = {}
@@ -134,19 +141,9 @@ def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _summaries(where: Places) -> list[Summary]:
-    summaries = []
-    for run in list_runs(where.runs_dir):
-        try:
-            summaries.append(summarise(run))
-        except CifartuiError as error:
-            click.echo(f"left out: {error}", err=True)
-    return summaries
-
-
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        print_json(rows)
         return
     for line in table(rows):
         click.echo(line.rstrip())

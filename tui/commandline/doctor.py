@@ -18,7 +18,7 @@ from engine.locate import locate
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
-from tui.commandline.group import Places, places, with_places
+from tui.commandline.group import Places, as_json_option, places, print_json, with_places
 from tui.config import Config, config_path
 from tui.dashboard import checked_config, color_choice, plot_choice
 from tui.terminal import has_screen
@@ -40,14 +40,14 @@ class Check(Struct, frozen=True):
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @with_places
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
     checks = run_checks(places(ctx))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=2).decode())
+        print_json(checks)
     else:
         for check in checks:
             click.echo(f"{check.verdict:<8} {check.what:<9} {check.text}")

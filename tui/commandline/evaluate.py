@@ -12,7 +12,8 @@ from engine.runs.folder import find_run
 from engine.runs.predictions import Predictions, Split
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.commandline.group import places, with_places
+from tui.commandline.group import as_json_option, places, with_places
+from tui.commandline.order_options import device_option
 from tui.commandline.output_file import write_new
 from tui.commandline.torch_process import ask
 
@@ -23,11 +24,11 @@ from tui.commandline.torch_process import ask
 @click.option(
     "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
 )
-@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+@device_option
 @click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
 @click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
 @click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @with_places
 @click.pass_context
 def evaluate(

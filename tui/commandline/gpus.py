@@ -4,15 +4,14 @@ import shutil
 import sys
 
 import click
-import msgspec
 
-from tui.commandline.group import with_places
+from tui.commandline.group import as_json_option, print_json, with_places
 
 _PIPE_COLUMNS = 80
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @with_places
 def gpus(as_json: bool) -> None:
     """Say what the GPUs of this machine do now, or why none is seen."""
@@ -20,7 +19,7 @@ def gpus(as_json: bool) -> None:
 
     readings = Surroundings().gpu_reader()()
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(readings), indent=2).decode())
+        print_json(readings)
         return
     from tui.characters import ascii_only, in_ascii
     from tui.widgets.devices import gpus_now

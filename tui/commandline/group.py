@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from msgspec import Struct
 
 from engine.runs import folder
@@ -89,6 +90,16 @@ def with_places(command: Any) -> Any:
     ):
         command = click.option(name, metavar="DIR", callback=callback, expose_value=False, help=text)(command)
     return command
+
+
+def as_json_option(command: Any) -> Any:
+    """Give a command --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def print_json(content: object) -> None:
+    """Print what a command found for a program to read, indented for people."""
+    click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
 
 
 def places(ctx: click.Context) -> Places:

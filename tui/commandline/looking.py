@@ -1,20 +1,16 @@
 """`cifartui attach · runs`: look at runs without touching them."""
 
 import time
-from pathlib import Path
+from functools import partial
 
 import click
-import msgspec
 
-from engine.runs.folder import find_run, list_runs
-from presets.errors import CifartuiError
+from engine.runs.folder import find_run
 from tui import format as fmt
-from tui.commandline.group import places, show_dashboard, with_places
+from tui.commandline.group import as_json_option, places, print_json, show_dashboard, with_places
 from tui.commandline.looks import with_look
 from tui.run_order import SORT_KEYS, SortKey, matches, ordered
-from tui.summary import Summary, summarise
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from tui.summary import summarise_all
 
 
 @click.command()
@@ -36,16 +32,16 @@ def attach(ctx: click.Context, name: str) -> None:
     help="Only runs with these words in id, preset, title, state or changes.",
 )
 @click.option("--sort", "key", type=click.Choice(SORT_KEYS), default="started", help="Greatest (newest) first.")
-@_AS_JSON
+@as_json_option
 @with_places
 @click.pass_context
 def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
     """List all runs, newest first."""
     runs_dir = places(ctx).runs_dir
-    found = _summaries(runs_dir)
+    found = summarise_all(runs_dir, partial(click.echo, err=True))
     summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=2).decode())
+        print_json(summaries)
         return
     if found and not summaries:
         click.echo(f"None of {len(found)} runs matches: {wanted}")
@@ -67,13 +63,3 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
             f"  {fmt.ago(now - summary.created)}"
         )
-
-
-def _summaries(runs_dir: Path) -> list[Summary]:
-    summaries = []
-    for run in list_runs(runs_dir):
-        try:
-            summaries.append(summarise(run))
-        except CifartuiError as error:
-            click.echo(f"left out: {error}", err=True)
-    return summaries

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import click
-import msgspec
 
 from engine.runs import queue as queues
 from engine.runs import queue_process
@@ -11,12 +10,14 @@ from engine.runs.folder import list_runs
 from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
-from tui.commandline.group import Places, places, with_places
+from tui.commandline.group import Places, as_json_option, places, print_json, with_places
+from tui.commandline.order_options import with_order
 from tui.config import read_config
+from tui.order import Order
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @with_places
 @click.pass_context
 def queue(ctx: click.Context, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     lives = queues.runner_lives(runs_dir)
     if as_json:
         content = {"runner_lives": lives, "entries": rows}
-        click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
+        print_json(content)
         return
     if not rows:
         click.echo("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
@@ -58,38 +59,21 @@ def _table(rows: Sequence[queued.Row]) -> list[str]:
 
 @queue.command()
 @click.argument("names", metavar="PRESET...", nargs=-1, required=True)
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
-)
-@click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N.")
-@click.option("--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Short for train.epochs_scale=F.")
-@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
+@with_order
 @with_places
 @click.pass_context
-def add(
-    ctx: click.Context,
-    names: tuple[str, ...],
-    overrides: tuple[str, ...],
-    epochs: int | None,
-    epochs_scale: float | None,
-    device: str,
-    seed: int,
-) -> None:
+def add(ctx: click.Context, names: tuple[str, ...], order: Order) -> None:
     """Put PRESETs at the end of the queue, all with the same changes."""
-    if epochs is not None:
-        overrides = (*overrides, f"train.epochs={epochs}")
-    if epochs_scale is not None:
-        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
-    add_and_tell(names, overrides, device, seed, places(ctx))
+    add_and_tell(names, order, places(ctx))
 
 
-def add_and_tell(names: Sequence[str], overrides: Sequence[str], device: str, seed: int, where: Places) -> None:
+def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
     notify = read_config().notify
     added = queues.add(
-        where.runs_dir, names, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
-    )
+        where.runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=where.data_dir,
+        notify=notify,
+    )  # fmt: skip
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     click.echo(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
 

@@ -56,7 +56,7 @@ def _print(found: Record) -> None:
     is_terminal, coloured, plain = sys.stdout.isatty(), may_colour(sys.stdout), ascii_only(sys.stdout)
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
     console = Console(file=sys.stdout, width=1000, force_terminal=coloured, no_color=not coloured, highlight=False)
-    for row in page(found, width, ascii_only=plain, coloured=coloured):
+    for row in page(found, width, coloured=coloured and not plain):
         if plain:
             row.plain = in_ascii(row.plain)
         if coloured:

@@ -10,8 +10,10 @@ from engine.runs.start import start_run
 from presets import catalog
 from presets.schema import Preset
 from tui.commandline.group import places, with_places
+from tui.commandline.order_options import with_order
 from tui.commandline.queue import add_and_tell
 from tui.config import read_config
+from tui.order import Order
 from tui.plain import Output, follow
 
 
@@ -30,42 +32,29 @@ def following(command: Any) -> Any:
 
 @click.command()
 @click.argument("names", metavar="PRESET...", nargs=-1, required=True)
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
-)
-@click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N.")
-@click.option("--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Short for train.epochs_scale=F.")
-@click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of all randomness (default 0).")
+@with_order
 @following
 @with_places
 @click.pass_context
 def train(
     ctx: click.Context,
     names: tuple[str, ...],
-    overrides: tuple[str, ...],
-    epochs: int | None,
-    epochs_scale: float | None,
-    device: str,
-    seed: int,
+    order: Order,
     output: Output,
     detach: bool,
 ) -> None:
     """Train PRESETs, one run after another."""
     where = places(ctx)
-    if epochs is not None:
-        overrides = (*overrides, f"train.epochs={epochs}")
-    if epochs_scale is not None:
-        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
     notify = read_config().notify
-    loaded = {name: catalog.load(name, overrides) for name in names}  # all are checked before any is started
+    loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
     if detach and len(names) > 1:
-        add_and_tell(names, overrides, device, seed, where)
+        add_and_tell(names, order, where)
         return
     for name, preset in loaded.items():
         run = start_run(
-            where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
-        )
+            where.runs_dir, name, order.overrides, seed=order.seed, device=order.device, data_dir=where.data_dir,
+            notify=notify,
+        )  # fmt: skip
         _report_start(run, preset, output)
         if detach:
             return

@@ -148,12 +148,11 @@ def _heading(width: int) -> Text:
 
 def _line(row: Row, width: int) -> Text:
     change = _change_width(width)
-    shown = row.change if len(row.change) <= change else row.change[: change - 1] + "…"
     before = f"{_number(row.report_before)}→" if row.report_before is not None else ""
     mark = "*" if row.is_partial and row.measured_difference is not None else " "
     return Text.assemble(
         (f"{row.step:<5}", MUTED),
-        (f"{shown:<{change}}", TEXT if row.run else MUTED),
+        (fmt.column(row.change, change), TEXT if row.run else MUTED),
         (f"{before + _number(row.report):>8}", REFERENCE),
         (f"{points(row.report_difference):>7}", MUTED),
         (f"{_percent(row.measured):>7}", VAL),

@@ -15,6 +15,7 @@ from textual.widgets import OptionList
 
 from engine.runs.folder import RunFolder
 from presets.schema import Data, Preset
+from tui import format as fmt
 from tui import room, words
 from tui.earlier import earlier
 from tui.facts import Facts
@@ -373,7 +374,7 @@ class Home(Starting):
         """Take the marks away, and say where the presets went."""
         self._look_again.set()
         self.query_one(PresetList).unmark()
-        self.notify(f"Queued {home_rows.presets(num_queued)}, trained one after another. Q shows the queue.")
+        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}, trained one after another. Q shows the queue.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

@@ -17,6 +17,7 @@ from textual.widgets import Input, Label, Static
 
 from presets.errors import CifartuiError
 from presets.schema import Preset
+from tui import format as fmt
 from tui import room
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, Order, check, fields_of
@@ -24,7 +25,6 @@ from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.surroundings import GpuReadings
 from tui.widgets import describe
 from tui.widgets.fields import table
-from tui.widgets.home_rows import presets as number_of_presets
 from tui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class StartPanel(ModalScreen[Order | None]):
 
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
-        verb = f"Queue {number_of_presets(len(self.names))}: " if self._to_queue else "Start "
+        verb = f"Queue {fmt.plural(len(self.names), 'preset')}: " if self._to_queue else "Start "
         with VerticalScroll(classes="panel", id="start", can_focus=False):
             yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}")), id="what")
             if len(self.names) == 1:

@@ -201,9 +201,9 @@ def schedule(schedule: schema.Schedule) -> str:
         case schema.Constant():
             return "constant"
         case schema.Plateau(factor=factor, patience=patience):
-            return f"×{factor:g} after {patience} epochs without better val"
+            return f"×{factor:g} after {fmt.plural(patience, 'epoch')} without better val"
         case schema.Step(every=every, factor=factor):
-            return f"×{factor:g} every {every} epoch{'s' if every != 1 else ''}"
+            return f"×{factor:g} every {fmt.plural(every, 'epoch')}"
         case schema.Cosine(warmup_epochs=warmup):
             return f"cosine{f' after {warmup:g} epochs of warm-up' if warmup else ''}"
         case schema.OneCycle(warmup_fraction=fraction):

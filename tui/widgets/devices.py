@@ -17,7 +17,7 @@ def gpus_now(readings: GpuReadings | None, width: int, max_rows: int) -> Text:
     if readings is None:
         return Text("reading the GPUs …", MUTED)
     if not readings.gpus:
-        cores = f"{readings.num_cores} core{'s' if readings.num_cores != 1 else ''}"
+        cores = fmt.plural(readings.num_cores, "core")
         reason = readings.missing.rstrip(".")
         said = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
         return Text.assemble(said, (f"Training will use the CPU ({cores}).", TEXT))
@@ -36,9 +36,8 @@ def _gpu_memory(gpu: GpuSample) -> list[Text]:
     full = round(_BAR_WIDTH * used / total) if used is not None and total else 0
     bar = Text.assemble(("━" * full, TRAIN), ("━" * (_BAR_WIDTH - full), FAINT))
     name = gpu.name.removeprefix("NVIDIA ")
-    name = name if len(name) <= 20 else name[:19] + "…"
     return [
-        Text.assemble((f"{gpu.index} ", MUTED), (f"{name:<20}", TEXT)),
+        Text.assemble((f"{gpu.index} ", MUTED), (fmt.column(name, 20), TEXT)),
         Text.assemble(bar, (f" {_memory(gpu):>14}", TEXT)),
     ]
 

@@ -13,6 +13,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui import format as fmt
 from tui.palette import MUTED
 
 _GAP = 2
@@ -135,8 +136,7 @@ def resize(pixels: bytes, side: int, wanted: int) -> bytes:
 
 
 def _caption(text: str, color: str, width: int) -> Strip:
-    shown = text if len(text) <= width else text[: width - 1] + "…"
-    return Strip([Segment(f"{shown:<{width}}", Style(color=color or MUTED))], width)
+    return Strip([Segment(fmt.column(text, width), Style(color=color or MUTED))], width)
 
 
 @lru_cache(maxsize=8192)

@@ -7,11 +7,6 @@ from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.surroundings import Queued
 
 
-def presets(number: int) -> str:
-    """Return "1 preset" or "3 presets"."""
-    return f"{number} preset{'s' if number != 1 else ''}"
-
-
 def matches(num_found: int, num_all: int) -> Text:
     """Return how many presets the filter found."""
     return Text(f"{num_found} of {num_all}", MUTED if num_found else TONES["warn"])

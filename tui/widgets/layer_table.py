@@ -27,10 +27,9 @@ def table(found: Facts, width: int) -> Text:
 
 
 def _row(layer: Layer, kind_width: int) -> Text:
-    kind = layer.kind if len(layer.kind) <= kind_width else layer.kind[: kind_width - 1] + "…"
     return Text.assemble(
         (f"{layer.number:>3} ", MUTED),
-        (f"{kind:<{kind_width}}", TEXT if layer.num_parameters else MUTED),
+        (fmt.column(layer.kind, kind_width), TEXT if layer.num_parameters else MUTED),
         (f"{layer.kernel or '':>3}{fmt.change(layer.in_size, layer.out_size):>9}", MUTED),
         (f"{fmt.change(layer.in_channels, layer.out_channels):>11}", MUTED),
         (f"{fmt.count(layer.num_parameters) if layer.num_parameters else '':>12}", TEXT),

@@ -1,4 +1,4 @@
-"""The two lists of Home: presets in groups, and recent runs."""
+"""Lists to pick a row from: what every one of them can, and those of Home, presets in groups and recent runs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -141,11 +141,9 @@ class RunList(Pickable):
 
 
 def _run_line(run: Summary, now: float, name_width: int) -> Text:
-    name = fmt.short_id(run.id)
-    name = name if len(name) <= name_width else "…" + name[1 - name_width :]
     return Text.assemble(
         (f"{run.status:<11}", TONES[words.tone(run.status)]),
-        (f"{name:<{name_width}}", TEXT),
+        (fmt.column(fmt.short_id(run.id), name_width, keep_end=True), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),
         (f"{fmt.percent(run.best_val_top1):>7}", TEXT),

@@ -80,10 +80,11 @@ def _legend(drawn: Sequence[Drawn], num_left_out: int, width: int) -> Text:
 
 
 def _entry(run: Drawn) -> Text:
-    name = run.name if len(run.name) <= _NAME_WIDTH else run.name[: _NAME_WIDTH - 1] + "…"
     best = max((point.val_top1 for point in run.curves.epochs), default=None)
     said = "no epoch yet" if best is None else fmt.percent(best)
-    return Text.assemble((f"{run.sign} {name}", run.color), (f" {said}", TEXT if best is not None else MUTED))
+    return Text.assemble(
+        (f"{run.sign} {fmt.cut(run.name, _NAME_WIDTH)}", run.color), (f" {said}", TEXT if best is not None else MUTED)
+    )
 
 
 class _Overlaid:

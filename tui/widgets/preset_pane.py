@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
+from tui import format as fmt
 from tui.facts import Facts
 from tui.palette import MUTED, TRAIN
 from tui.widgets import layer_table
@@ -78,7 +79,7 @@ class PresetPane(Vertical):
         above = max((round(pane.scroll_y) for pane in self._panes()), default=0)
         said = Text(no_wrap=True)
         if below > 0:
-            said = Text.assemble(("pgdn", TRAIN), (f" {below} more row{'s' if below != 1 else ''}", MUTED))
+            said = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
         if above > 0:
             said = Text.assemble(said, "  " if said else "", ("pgup", TRAIN), (" back up", MUTED))
         self.query_one("#more", Quiet).tell(said)

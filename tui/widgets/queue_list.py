@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import OptionList
@@ -72,22 +73,16 @@ def _line(row: queued.Row, widths: Sequence[int]) -> Text:
     is_next = row.state == "next"
     return Text.assemble(
         (f"{row.number:>{number}}{_GAP}", MUTED),
-        (_cell(queued.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
-        (_cell(queued.changes(row) or "as it is", changes) + _GAP, TEXT if queued.changes(row) else MUTED),
-        (_cell(row.device, device) + _GAP, MUTED),
-        (_cell(row.state, state).rstrip(), TRAIN if is_next else MUTED),
+        (fmt.column(queued.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
+        (fmt.column(queued.changes(row) or "as it is", changes) + _GAP, TEXT if queued.changes(row) else MUTED),
+        (fmt.column(row.device, device) + _GAP, MUTED),
+        (fmt.column(row.state, state).rstrip(), TRAIN if is_next else MUTED),
         no_wrap=True,
     )
 
 
 def _is_cut(row: queued.Row, widths: Sequence[int]) -> bool:
-    return len(queued.name(row)) > widths[1] or len(queued.changes(row)) > widths[2]
-
-
-def _cell(text: str, width: int, *, keep_end: bool = False) -> str:
-    if len(text) <= width:
-        return f"{text:<{width}}"
-    return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
+    return cell_len(queued.name(row)) > widths[1] or cell_len(queued.changes(row)) > widths[2]
 
 
 def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:

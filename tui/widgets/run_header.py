@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from engine.runs.events import StepTiming
 from engine.runs.folder import RunFolder, RunInfo, Status
 from engine.runs.state import RunState
 from tui import format as fmt
@@ -48,7 +47,6 @@ def _progress(view: RunView, width: int) -> Text:
     if not state.total_epochs or state.stage is None:
         said = Text("waiting for training to begin", MUTED)
         return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
-    done = (max(state.epoch, 1) - 1 + state.step / max(1, state.stage.steps_per_epoch)) / state.total_epochs
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
         evaluation = state.evaluation
@@ -57,10 +55,10 @@ def _progress(view: RunView, width: int) -> Text:
         parts.append(labelled("batch", f"{fmt.count(state.step)}/{fmt.count(state.stage.steps_per_epoch)}"))
     if state.stage.num_stages > 1:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
-    parts.append(Text(f"{100 * done:3.0f} %", TEXT))
+    parts.append(Text(f"{100 * state.share_done:3.0f} %", TEXT))
     said = in_a_row(parts, width - 10, gap=2)
     color = TRAIN if words.tone(view.status) == "good" and not state.is_finished else TONES[words.tone(view.status)]
-    return Text.assemble(_bar(done, max(8, width - said.cell_len - 2), color), "  ", said)
+    return Text.assemble(_bar(state.share_done, max(8, width - said.cell_len - 2), color), "  ", said)
 
 
 def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
@@ -76,27 +74,19 @@ def _speeds(view: RunView, width: int) -> Text:
     elif state.first_started_time is not None:
         until = view.now if words.is_live(view.status) else (state.last_time or view.now)
         fields.append(labelled("elapsed", fmt.duration(until - state.first_started_time)))
-        if words.is_live(view.status) and state.eta_s is not None and view.status != "paused":
-            fields.append(labelled("left", fmt.duration(state.eta_s)))
+        if left := words.time_left(view.status, state.eta_s):
+            fields.append(labelled("left", left))
     if state.images_per_s is not None:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
     if state.lr is not None:
         fields.append(labelled("lr", fmt.lr(state.lr)))
     if state.timing is not None and words.is_live(view.status):
-        fields.append(labelled("step", _split(state.timing)))
+        fields.append(labelled("step", words.step_split(state.timing)))
     if started is not None:
         cpu = f"CPU, {started.num_threads} threads"
         device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
         fields.append(labelled("on", f"{device}, {started.precision}"))
     return in_a_row(fields, width)
-
-
-def _split(timing: StepTiming) -> str:
-    """Return "2.7 ms: data 12 %, network 85 %, rest 3 %"."""
-    whole = timing.data_s + timing.compute_s + timing.report_s
-    parts = (("data", timing.data_s), ("network", timing.compute_s), ("rest", timing.report_s))
-    shares = ", ".join(f"{name} {fmt.percent(seconds / whole, 0)}" for name, seconds in parts if whole > 0)
-    return f"{1000 * whole:.1f} ms: {shares}" if shares else fmt.MISSING
 
 
 def _results(view: RunView, width: int) -> Text:

@@ -236,12 +236,15 @@ class RunTable(ScrollView, can_focus=True):
         mark = self._marks.get(row.id)
         line = Text.assemble((f"{mark.sign if mark else '':<{_MARK_WIDTH}}", f"bold {mark.color}" if mark else MUTED))
         is_damaged = isinstance(row, Damaged)
-        line.append(_name(row.id, layout.name_width), TONES["bad"] if is_damaged else TEXT)
+        line.append(
+            fmt.column(printable(fmt.short_id(row.id)), layout.name_width, keep_end=True),
+            TONES["bad"] if is_damaged else TEXT,
+        )
         if isinstance(row, Damaged):
             before = " " * (_GAP + _PRESET.width) if _PRESET in layout.columns else ""
             return line.append(f"{before}  {'damaged':<10}  {printable(row.reason)}", TONES["bad"])
         for column in layout.columns:
-            text = _fitted(column.value(row, self._now), column.width)
+            text = fmt.column(column.value(row, self._now), column.width)
             line.append(" " * _GAP).append(
                 text.rstrip().rjust(column.width) if column.is_right else text, column.color(row)
             )
@@ -274,16 +277,3 @@ class RunTable(ScrollView, can_focus=True):
 
     def _keep_in_view(self) -> None:
         self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
-
-
-def _name(run_id: str, width: int) -> str:
-    """Return a run's short id in `width` cells; where it is cut, its end stays, which tells runs of a preset apart."""
-    name = printable(fmt.short_id(run_id))
-    while cell_len(name) > width:
-        name = "…" + name[2:]
-    return set_cell_size(name, width)
-
-
-def _fitted(text: str, width: int) -> str:
-    """Return `text` in exactly `width` cells, with an ellipsis where it is cut."""
-    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"

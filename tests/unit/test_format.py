@@ -1,0 +1,21 @@
+"""Text in a number of columns, as a terminal counts them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tui import format as fmt
+
+
+@given(st.text(st.sampled_from("ab 図形é"), max_size=12), st.integers(1, 14), st.booleans())
+def test_text_is_cut_by_columns_and_only_where_it_is_too_long(text: str, width: int, keep_end: bool) -> None:
+    shown = fmt.cut(text, width, keep_end)
+    assert cell_len(shown) <= width
+    assert (shown == text) == (cell_len(text) <= width)
+    assert cell_len(fmt.column(text, width, keep_end)) == width
+
+
+def test_the_end_or_the_beginning_of_text_stays() -> None:
+    assert fmt.cut("vgg-custom-5", 6) == "vgg-c…"
+    assert fmt.cut("vgg-custom-5", 6, keep_end=True) == "…tom-5"
+    assert fmt.column("百百百", 4) == "百 …"

@@ -1,0 +1,30 @@
+"""What is said of a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
+
+import pytest
+
+from engine.runs.events import StepTiming
+from engine.runs.state import RunState, fold
+from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
+from tui import words
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [("training", "1 min 05 s"), ("paused", ""), ("stalled", ""), ("lost", ""), ("completed", "")]
+)
+def test_time_left_is_said_only_while_it_gets_less(status: str, said: str) -> None:
+    assert words.time_left(status, 65.0) == said  # type: ignore[arg-type]
+    assert not words.time_left(status, None)  # type: ignore[arg-type]
+
+
+def test_a_step_is_split_in_one_vocabulary() -> None:
+    split = words.step_split(StepTiming(data_s=0.001, compute_s=0.008, report_s=0.001))
+    assert split == "10.0 ms: data 10 %, network 80 %, rest 10 %"
+    assert words.step_split(StepTiming(data_s=0.0, compute_s=0.0, report_s=0.0)) == "n/a"
+
+
+def test_the_share_done_counts_whole_epochs_and_batches() -> None:
+    assert RunState().share_done == 0.0
+    state = fold([STARTED, DATA, STAGE])
+    assert state.share_done == 0.0
+    fold([steps(1, 10), epoch(1, 0.3), steps(2, 5)], state)
+    assert state.share_done == pytest.approx(1.5 / state.total_epochs)

@@ -1,0 +1,52 @@
+"""The options that say how a preset is to be trained, shared by all commands that start runs or queue them."""
+
+from functools import wraps
+from typing import Any
+
+import click
+
+from tui.order import Order
+
+
+def device_option(command: Any) -> Any:
+    """Give a command --device."""
+    return click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")(command)
+
+
+def seed_option(command: Any) -> Any:
+    """Give a command --seed."""
+    text = "Seed of all randomness (default 0)."
+    return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help=text)(command)
+
+
+def with_order(command: Any) -> Any:
+    """Give a command --set, --epochs, --epochs-scale, --device and --seed; it gets them as `order`."""
+
+    @wraps(command)
+    def ordered(
+        *,
+        overrides: tuple[str, ...],
+        epochs: int | None,
+        epochs_scale: float | None,
+        device: str,
+        seed: int,
+        **others: Any,
+    ) -> Any:
+        overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
+        overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
+        return command(order=Order(overrides=overrides, seed=seed, device=device), **others)
+
+    scale = click.FloatRange(min=0, min_open=True)
+    options = [
+        click.option(
+            "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
+        ),
+        click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N."),
+        click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
+        device_option,
+        seed_option,
+    ]
+    with_options: Any = ordered
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
