@@ -18,6 +18,7 @@ from presets.plan import total_epochs
 from tui import format as fmt
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
+from tui.widgets.text_field import TextField
 
 _MORE_EPOCHS = "train.epochs=+5"
 
@@ -40,7 +41,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
         is_completed = self._state.phase == "completed"
         with Vertical(classes="panel"):
             yield Static(Text.assemble(("Resume ", MUTED), (fmt.short_id(self._info.id), f"bold {TEXT}")))
-            yield Input(
+            yield TextField(
                 _MORE_EPOCHS if is_completed else "",
                 placeholder=f"changes, such as  {_MORE_EPOCHS} optimizer.lr=0.01",
                 id="changes",

@@ -16,6 +16,7 @@ from tui import difference
 from tui import format as fmt
 from tui.difference import Difference
 from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.widgets.text_field import TextField
 
 _NAMED = 8
 """More runs than this are counted, not named."""
@@ -135,7 +136,7 @@ class ExportPanel(ModalScreen[Export | None]):
         with Vertical(classes="panel"):
             yield Static(Text.assemble(("Export ", MUTED), (printable(fmt.short_id(self._run_id)), f"bold {TEXT}")))
             yield Static(self._choices(), id="kinds")
-            yield Input(self._stem + self._KINDS[0][1], id="export-path")
+            yield TextField(self._stem + self._KINDS[0][1], id="export-path")
             yield Static(
                 Text.assemble(
                     ("↑ ↓", TRAIN), (" what   ", MUTED), ("Enter", TRAIN), (" writes   ", MUTED),

@@ -26,6 +26,7 @@ from tui.surroundings import GpuReadings
 from tui.widgets import describe
 from tui.widgets.fields import table
 from tui.widgets.quiet import Quiet
+from tui.widgets.text_field import TextField
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
@@ -94,9 +95,9 @@ class StartPanel(ModalScreen[Order | None]):
                 with Horizontal(classes="field"):
                     yield Label(Text(field.label, MUTED), classes="label")
                     if field.id == CHANGES:
-                        yield Input(placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
+                        yield TextField(placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
                     else:
-                        yield Input(field.initial, id=field.id, classes="short")
+                        yield TextField(field.initial, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
                 yield Quiet(id=f"{field.id}-error", classes="error")
             yield Quiet(id="room")

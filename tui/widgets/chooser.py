@@ -10,6 +10,7 @@ from textual.widgets import Input
 from tui.widgets import home_rows
 from tui.widgets.lists import PresetList
 from tui.widgets.quiet import Quiet
+from tui.widgets.text_field import TextField
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
@@ -27,7 +28,7 @@ class Chooser(Vertical):
     def compose(self) -> ComposeResult:
         """Lay the column out."""
         with Horizontal(id="filter-row"):
-            yield Input(placeholder="filter", id="filter", compact=True)
+            yield TextField(placeholder="filter", id="filter", compact=True)
             yield Quiet(id="matches")
         yield PresetList(id="presets", sign=self._sign)
         yield Quiet(id="marks")

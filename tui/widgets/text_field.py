@@ -1,10 +1,16 @@
 """A line to type into whose keys act in the order in which they come, however many come at once."""
 
+from collections.abc import Mapping
+from functools import cache
+
+from textual.binding import Binding
 from textual.events import Key
 from textual.widgets import Input
 
+_OF_THE_SCREEN = {"submit", "copy"}
 
-class Field(Input):
+
+class TextField(Input):
     """Textual's Input, but for a burst of keys on a slow line.
 
     Textual runs a field's bindings (backspace, ctrl+u, the arrows) after the key has gone up through all
@@ -12,10 +18,17 @@ class Field(Input):
     """
 
     async def _on_key(self, event: Key) -> None:
-        bindings = Input._merged_bindings.key_to_bindings.get(event.key) if Input._merged_bindings else None
-        if not bindings or event.key == "enter":  # enter belongs to the screen as well
+        action = _editing().get(event.key)
+        if action is None:
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
-        await self.run_action(bindings[0].action)
+        await self.run_action(action)
+
+
+@cache
+def _editing() -> Mapping[str, str]:
+    """Return what a field's own keys do."""
+    bindings = Binding.make_bindings(Input.BINDINGS)
+    return {binding.key: binding.action for binding in bindings if binding.action not in _OF_THE_SCREEN}
