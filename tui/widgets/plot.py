@@ -250,12 +250,12 @@ def _draw_beneath(canvas: Canvas, chart: Chart, across: Callable[[float], int], 
         upright(chart.cursor, "│", TEXT)
     for mark in chart.marks:
         if x.lower <= mark.x <= x.upper:
-            at = across(mark.x) // per_column
-            start = min(at, canvas.num_columns - len(mark.label))
+            column = across(mark.x) // per_column
+            start = min(column, canvas.num_columns - len(mark.label))
             if canvas.is_free(start, 0, len(mark.label)):
                 canvas.under(start, 0, mark.label, mark.color)
             else:  # a part of it would say something wrong
-                canvas.under(at, 0, mark.label[:1], mark.color)
+                canvas.under(column, 0, mark.label[:1], mark.color)
     if chart.reference is not None and y.lower <= chart.reference.y <= y.upper:
         level, label = down(chart.reference.y) // per_row, f" {chart.reference.label} "
         starts = range(canvas.num_columns - len(label), -1, -1)
