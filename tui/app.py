@@ -1,5 +1,6 @@
 """The dashboard's application: screens, keys that work everywhere, and the palette. Reads no files itself."""
 
+import asyncio
 import gc
 import math
 import os
@@ -27,6 +28,9 @@ from tui.surroundings import Surroundings
 from tui.wire import WireDriver
 
 _TOLD_ONCE_WITHIN_S = 60.0
+_MOST_THREADS = 32
+"""Each is started when it is needed. asyncio's own pool has four more than there are cores: screens that stand above
+each other fill it with threads that read, and the key that asks for a stop would wait for one of them to be left."""
 _STARTED_S = 1.0
 """After which the first screen is there, and garbage is collected again."""
 
@@ -125,6 +129,12 @@ class CifartuiApp(App[None]):
     def get_default_screen(self) -> Home:
         """Return Home: the screen beneath all others."""
         return Home()
+
+    def on_load(self) -> None:
+        """Make room for the threads of every screen, however few cores there are."""
+        from concurrent.futures import ThreadPoolExecutor  # loads with the first thread anyway
+
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "screens"))
 
     def on_mount(self) -> None:
         """Show the run asked for, above Home."""
