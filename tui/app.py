@@ -213,7 +213,7 @@ class CifartuiApp(App[None]):
 
     # --- runs that end -------------------------------------------------------------------------
 
-    def run_ended(self, title: str, status: str, detail: str = "", run_id: str = "") -> None:
+    def run_ended(self, title: str, status: str, detail: str, run_id: str) -> None:
         """Tell somebody who looks elsewhere that a run ended: bell, the terminal's notification, a line on the screen.
 
         Home and the Monitor may both see a run end; within a minute it is told once.
@@ -222,10 +222,10 @@ class CifartuiApp(App[None]):
             title: of the preset.
             status: how it ended: completed, failed …
             detail: why, or how good it is; may be empty.
-            run_id: of the run; where given, it is not told twice, and not on the screen that shows it anyway.
+            run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
         """
         now = self.surroundings.now()
-        if run_id and now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
+        if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
             return
         self._told_endings[run_id] = now
         if self.look.bell:
@@ -238,8 +238,9 @@ class CifartuiApp(App[None]):
             return
         from tui.notify import sequences
 
-        sent = sequences(os.environ, title, text)
-        self._driver.write(to_ascii(sent, ascii_table()) if self.plot_style == "ascii" else sent)
+        if self.plot_style == "ascii":
+            title, text = to_ascii(title, ascii_table()), to_ascii(text, ascii_table())
+        self._driver.write(sequences(os.environ, title, text))
 
     def farewell(self) -> str | None:
         """Return what is printed after leaving: how to come back to a run that trains on."""

@@ -42,7 +42,7 @@ def _handed_on(sequence: str, in_tmux: bool) -> str:
 
 def _printable(text: str) -> str:
     safe = "".join(char if char.isprintable() else " " for char in text)
-    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 1]}…"
+    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 3]}..."
 
 
 def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:
