@@ -13,8 +13,8 @@ from engine.runs.predictions import Predictions, Split
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import places, with_places
-from tui.commandline.output_file import write_new
-from tui.commandline.torch_process import ask
+from tui.output_file import write_new
+from tui.torch_process import ask
 
 
 @click.command()
