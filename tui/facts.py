@@ -198,7 +198,9 @@ def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None 
         for preset, classes in wanted
         for precision in ("fp32", "bf16")
     ]
-    printed = ask("engine.models.describe", stdin=msgspec.json.encode(questions), stop=stop)
+    printed = ask(
+        "engine.models.describe", stdin=msgspec.json.encode(questions), stop=stop, in_background=stop is not None
+    )
     answers = msgspec.json.decode(printed, type=list[_Answer])
     pairs = zip(answers[::2], answers[1::2], strict=True)
     return [_facts(*pair, classes) for pair, (_, classes) in zip(pairs, wanted, strict=True)]
