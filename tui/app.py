@@ -1,5 +1,6 @@
 """The dashboard's application: screens, keys that work everywhere, and the palette. Reads no files itself."""
 
+import asyncio
 import gc
 import math
 import os
@@ -27,6 +28,9 @@ from tui.surroundings import Surroundings
 from tui.wire import WireDriver
 
 _TOLD_ONCE_WITHIN_S = 60.0
+_MOST_THREADS = 32
+"""Each is started when it is needed. asyncio's own pool has four more than there are cores: screens that stand above
+each other fill it with threads that read, and the key that asks for a stop would wait for one of them to be left."""
 _STARTED_S = 1.0
 """After which the first screen is there, and garbage is collected again."""
 
@@ -126,6 +130,12 @@ class CifartuiApp(App[None]):
         """Return Home: the screen beneath all others."""
         return Home()
 
+    def on_load(self) -> None:
+        """Make room for the threads of every screen, however few cores there are."""
+        from concurrent.futures import ThreadPoolExecutor  # loads with the first thread anyway
+
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "screens"))
+
     def on_mount(self) -> None:
         """Show the run asked for, above Home."""
         self.set_timer(_STARTED_S, _collect_garbage)
@@ -203,7 +213,7 @@ class CifartuiApp(App[None]):
 
     # --- runs that end -------------------------------------------------------------------------
 
-    def run_ended(self, title: str, status: str, detail: str = "", run_id: str = "") -> None:
+    def run_ended(self, title: str, status: str, detail: str, run_id: str) -> None:
         """Tell somebody who looks elsewhere that a run ended: bell, the terminal's notification, a line on the screen.
 
         Home and the Monitor may both see a run end; within a minute it is told once.
@@ -212,10 +222,10 @@ class CifartuiApp(App[None]):
             title: of the preset.
             status: how it ended: completed, failed …
             detail: why, or how good it is; may be empty.
-            run_id: of the run; where given, it is not told twice, and not on the screen that shows it anyway.
+            run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
         """
         now = self.surroundings.now()
-        if run_id and now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
+        if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
             return
         self._told_endings[run_id] = now
         if self.look.bell:
@@ -228,8 +238,9 @@ class CifartuiApp(App[None]):
             return
         from tui.notify import sequences
 
-        sent = sequences(os.environ, title, text)
-        self._driver.write(to_ascii(sent, ascii_table()) if self.plot_style == "ascii" else sent)
+        if self.plot_style == "ascii":
+            title, text = to_ascii(title, ascii_table()), to_ascii(text, ascii_table())
+        self._driver.write(sequences(os.environ, title, text))
 
     def farewell(self) -> str | None:
         """Return what is printed after leaving: how to come back to a run that trains on."""

@@ -1,13 +1,14 @@
-"""A run's curves for use outside: as CSV, and as an SVG picture for a report. Knows a folded state; writes no files."""
+"""A run's curves for use outside: as CSV, and as an SVG picture for a report. Knows runs; writes no files."""
 
 import csv
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from engine.runs.folder import RunFolder
 from engine.runs.state import RunState
 from presets.schema import Report
 from tui import format as fmt
@@ -24,6 +25,14 @@ _MOST_TICKS = 8
 _NUM_ROWS = 11
 """In which the vertical axis may be cut."""
 _Points: TypeAlias = list[tuple[float, float]]
+
+
+def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
+    """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
+    if kind == "csv":
+        return steps_csv(state) if steps else epochs_csv(state)
+    info = run.read_info()
+    return svg(state, f"{info.preset.title}  ·  {info.id}", info.preset.report)
 
 
 def epochs_csv(state: RunState) -> str:

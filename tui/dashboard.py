@@ -55,8 +55,8 @@ def open_dashboard(
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
     gc.disable()
+    look = look_of(structs.replace(checked_config(), **(options or {})))  # may refuse: nobody would wait for the helper
     ahead = read_ahead(attach) if attach is not None else None
-    look = look_of(structs.replace(checked_config(), **(options or {})))
     from tui.app import CifartuiApp
 
     CifartuiApp(runs_dir, data_dir, attach, look=look, ahead=ahead).run()

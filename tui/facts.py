@@ -191,14 +191,16 @@ def compute_all(
 
 def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[Facts | str]:
     """Return the facts of several presets, or why there are none, asked of one process."""
-    from tui.commandline.torch_process import ask
+    from tui.torch_process import ask
 
     questions = [
         {"preset": _in_precision(preset, precision), "num_classes": classes}
         for preset, classes in wanted
         for precision in ("fp32", "bf16")
     ]
-    printed = ask("engine.models.describe", stdin=msgspec.json.encode(questions), stop=stop)
+    printed = ask(
+        "engine.models.describe", stdin=msgspec.json.encode(questions), stop=stop, in_background=stop is not None
+    )
     answers = msgspec.json.decode(printed, type=list[_Answer])
     pairs = zip(answers[::2], answers[1::2], strict=True)
     return [_facts(*pair, classes) for pair, (_, classes) in zip(pairs, wanted, strict=True)]

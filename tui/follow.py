@@ -68,18 +68,25 @@ def follow_run(
         stop: ends this.
         ahead: waits for the history, where somebody else reads it already (`tui.history.read_ahead`).
     """
+    history = ahead() if ahead is not None else None  # first: whatever happens here, the helper is waited for
     try:
         info = run.read_info()
+        state, reader = read(run) if history is None else go_on_from(run, history)
+        told = _life(run)
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
-    history = ahead() if ahead is not None else None
-    state, reader = read(run) if history is None else go_on_from(run, history)
-    told = _life(run)
+    except OSError as error:
+        post(RunUnreadable(f"{run.events} cannot be read ({error.strerror}); is its disk gone?"))
+        return
     post(RunOpened(info, state, *told))
     while not stop.wait(POLL_S):
-        life = _life(run)  # before reading: the last words of a worker that ends now are not missed
-        events = reader.read()
+        life, events = told, list[AnyEvent]()
+        with suppress(OSError):  # a shared disk that is away for a while: the next round tries again
+            found = _life(run)  # before reading: the last words of a worker that ends now are not missed
+            for batch in reader.batches():
+                events += batch
+            life = found  # not believed of a run that cannot be read
         if not events and life == told:
             continue
         told = life

@@ -1,5 +1,6 @@
 """Every sign in ASCII, as wide as it was: those of the dashboard, and those in the text of files. Knows no widgets."""
 
+import re
 import unicodedata
 
 from rich.cells import cell_len
@@ -9,6 +10,7 @@ _SHOWN = '..o#*o**++xx><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%     '
 """Signs whose nearest relative in ASCII is a matter of taste, and below each the one chosen."""
 _PAIRS = (("± ", "+-"), ("×½", "/2"), ("🔎", " >"))
 """Two columns that are better said by two other signs."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _BOX = (0x2500, 0x257F)
 _BLOCKS = (0x2580, 0x259F)
 _BRAILLE = (0x2800, 0x28FF)
@@ -29,10 +31,10 @@ def ascii_table() -> dict[int, str]:
 
 
 def to_ascii(text: str, table: dict[int, str]) -> str:
-    """Return `text` in ASCII, as many columns wide as before."""
+    """Return `text` in ASCII, as many columns wide as before; control characters, which have no width, are kept."""
     if text.isascii():
         return text
-    width = cell_len(text)
+    width = cell_len(text) + len(_CONTROLS.findall(text))
     for signs, shown in _PAIRS:
         text = text.replace(signs, shown)
     return text.translate(table).ljust(width)[:width]

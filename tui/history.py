@@ -52,6 +52,7 @@ def read_ahead(run: RunFolder) -> Callable[[], History | None] | None:
     readable, writable = os.pipe()
     helper = os.fork()
     if helper == 0:
+        os.close(readable)  # else it would wait for itself to read on, once this process is gone
         _send(run, writable)
     os.close(writable)
 

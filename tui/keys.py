@@ -61,7 +61,7 @@ def _bindings() -> Iterator[tuple[type, Binding]]:
     import tui.screens
 
     screens = [f"tui.screens.{module.name}" for module in pkgutil.iter_modules(tui.screens.__path__)]
-    for name in ("tui.app", "tui.widgets.lists", *screens):
+    for name in ("tui.app", "tui.widgets.lists", "tui.widgets.run_table", *screens):
         for owner in vars(importlib.import_module(name)).values():
             if isinstance(owner, type) and owner.__module__ == name and "BINDINGS" in vars(owner):
                 for binding in Binding.make_bindings(owner.BINDINGS):  # type: ignore[attr-defined]

@@ -43,7 +43,7 @@ def _handed_on(sequence: str, in_tmux: bool) -> str:
 
 
 def _short(text: str) -> str:
-    return fmt.cut(one_line(text), _LONGEST)
+    return fmt.cut(one_line(text), _LONGEST).replace("…", "...")  # also where only ASCII is shown
 
 
 def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:

@@ -59,10 +59,13 @@ class QueueDesk:
         """What was taken out and its place, the last one last."""
 
     def work(self) -> None:
-        """Read now, every two seconds while shown, and after each edit; until `close`."""
-        while not self._stop.is_set():
-            self._wake.clear()
+        """Read now, every two seconds while shown, and after each edit; until `close`, whose edits are still made."""
+        while True:
+            self._wake.clear()  # before all that it wakes for is looked at
+            is_last = self._stop.is_set()
             self._make_edits()
+            if is_last:
+                return
             if self._is_shown:
                 self._post(self._read())
             self._wake.wait(_LOOK_EVERY_S if self._is_shown else None)
@@ -73,7 +76,7 @@ class QueueDesk:
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread at once."""
+        """End the thread once what was asked until now is done."""
         self._stop.set()
         self._wake.set()
 

@@ -5,6 +5,7 @@ as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct.
 `engine.training.evaluation`; knows no torch.
 """
 
+import mmap
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -69,3 +70,21 @@ def read(run: RunFolder, split: Split) -> Predictions | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise CifartuiError(f"{path} cannot be read ({error}); delete it, and it will be made again.") from error
+
+
+def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
+    """Return the images of predictions just read, row by row; the caller closes it.
+
+    Raises:
+        CifartuiError: they are not there, or are those of other predictions.
+    """
+    _, path = paths(run, found.split)
+    try:
+        with path.open("rb") as file:
+            pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CifartuiError(f"{path} cannot be read ({error}); measure the weights again.") from error
+    if len(pixels) != 3 * found.image_size**2 * len(found.predicted):
+        pixels.close()
+        raise CifartuiError(f"{path} does not hold the images of these predictions; measure the weights again.")
+    return pixels

@@ -148,7 +148,7 @@ async def test_a_run_on_home_that_ends_is_told_once(runs_dir: Path) -> None:
             assert note.title == "BaseNet"
             assert note.message.startswith("completed")
             assert len(rung) == 1
-            app.run_ended("BaseNet", "completed", run_id=run.folder.id)  # as the Monitor sees it
+            app.run_ended("BaseNet", "completed", "", run.folder.id)  # as the Monitor sees it
             assert len(rung) == 1
 
 
@@ -157,8 +157,21 @@ async def test_the_bell_can_be_silenced(runs_dir: Path) -> None:
     async with app.run_test():
         rung: list[None] = []
         app.bell = lambda: rung.append(None)  # type: ignore[method-assign]
-        app.run_ended("Demo", "failed", "out of memory")
+        app.run_ended("Demo", "failed", "out of memory", "demo-0000")
         assert not rung
+
+
+async def test_a_notification_reaches_an_ascii_terminal_whole(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "foot")
+    app = app_with(Look(plots="ascii"), runs_dir)
+    async with app.run_test():
+        sent: list[str] = []
+        assert app._driver is not None
+        monkeypatch.setattr(app._driver, "write", sent.append)
+        monkeypatch.setattr(type(app), "is_headless", False)
+        app.run_ended("Zoë", "failed", "no memory …", "demo-0000")
+        monkeypatch.undo()
+    assert "\x1b]777;notify;Zoe;failed: no memory .\a" in sent
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """The Predictions screen: filters, classes, pages, hidden labels, and making what is not there."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -10,11 +11,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
+from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
+from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun
+from tui import torch_process
 from tui.app import CifartuiApp
-from tui.screens import predictions as screen_module
 from tui.screens.predictions import PredictionsScreen
 from tui.widgets.gallery import Gallery, resize
 from tui.widgets.quiet import Quiet
@@ -129,19 +132,12 @@ async def test_hidden_labels_are_said(run: SampleRun) -> None:
 async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    class Process:
-        returncode = 0
+    def ask(module: str, arguments: list[str], **_how: Any) -> bytes:
+        asked.append([module, *arguments])
+        store(run)
+        return b""
 
-        def __init__(self, command: list[str], **_options: Any) -> None:
-            asked.append(command)
-
-        def communicate(self) -> tuple[str, str]:
-            store(run)
-            return "", ""
-
-        def kill(self) -> None: ...
-
-    monkeypatch.setattr(screen_module.subprocess, "Popen", Process)
+    monkeypatch.setattr(torch_process, "ask", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
@@ -150,21 +146,14 @@ async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monke
         assert "still trains" not in said(making)
         await pilot.press("enter")
         await until(pilot, lambda: screen.found is not None, "the predictions")
-    assert asked[0][1:4] == ["-m", "engine.training.evaluation", str(run.folder.path)]
+    assert asked == [["engine.training.evaluation", str(run.folder.path), "--split", "test"]]
 
 
 async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Process:
-        returncode = 2
+    def ask(module: str, arguments: list[str], **_how: Any) -> bytes:
+        raise CifartuiError("CIFAR-100 is not there.")
 
-        def __init__(self, command: list[str], **_options: Any) -> None: ...
-
-        def communicate(self) -> tuple[str, str]:
-            return "", "a warning\nCIFAR-100 is not there.\n"
-
-        def kill(self) -> None: ...
-
-    monkeypatch.setattr(screen_module.subprocess, "Popen", Process)
+    monkeypatch.setattr(torch_process, "ask", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
@@ -173,6 +162,62 @@ async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: p
         await pilot.press("enter")
         await until(pilot, lambda: "CIFAR-100 is not there." in said(making), "why")
         assert "Enter measures it" in said(making)
+
+
+async def test_enter_may_come_before_the_first_look_is_over(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read, may_end = threading.Event(), threading.Event()
+    read, has_read = predictions.read, threading.Event()
+
+    def late(run_folder: RunFolder, split: Literal["test"]) -> Predictions | None:
+        assert may_read.wait(20)
+        found = read(run_folder, split)
+        has_read.set()
+        return found
+
+    def ask(module: str, arguments: list[str], **_how: Any) -> bytes:
+        assert may_end.wait(20)
+        store(run)
+        return b""
+
+    monkeypatch.setattr(predictions, "read", late)
+    monkeypatch.setattr(torch_process, "ask", ask)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("enter")
+        may_read.set()
+        await until(pilot, has_read.is_set, "the first look, which finds nothing")
+        assert not screen.check_action("make", ()), "the measurement is still under way"
+        may_end.set()
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        assert screen.check_action("make", ()) is False
+
+
+async def test_leaving_ends_the_measurement(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def ask(module: str, arguments: list[str], *, stop: threading.Event, **_how: Any) -> bytes:
+        assert stop.wait(20)
+        ended.set()
+        raise CifartuiError("The question was withdrawn.")
+
+    monkeypatch.setattr(torch_process, "ask", ask)
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        await pilot.press("enter", "escape")
+        await until(pilot, ended.is_set, "the end of the measurement")
+
+
+async def test_predictions_without_their_images_can_be_measured_again(run: SampleRun) -> None:
+    store(run)
+    predictions.paths(run.folder, "test")[1].write_bytes(b"")
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: "measure the weights again" in said(making).replace("\n", " "), "why not")
+        assert screen.check_action("make", ())
 
 
 async def test_predictions_of_older_weights_say_so(run: SampleRun) -> None:

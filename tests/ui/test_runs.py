@@ -310,12 +310,14 @@ async def test_a_run_with_a_worker_is_neither_deleted_nor_resumed(runs_dir: Path
 async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several(runs_dir)
     started: list[Any] = []
-    monkeypatch.setattr("engine.runs.launch.start_worker", lambda run, *, resume: started.append((run.id[16:], resume)))
+    monkeypatch.setattr(
+        "engine.runs.launch.start_worker", lambda run, *, resume, prepare: started.append((run.id[16:], resume))
+    )
     app = CifartuiApp(runs_dir, surroundings=surroundings())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         await pilot.press("R")
-        assert "is completed: there is nothing left" in told(screen)
+        assert "is completed: open it with enter" in told(screen)
         await pilot.press("j", "R")
         await until(pilot, lambda: "a worker was started" in told(screen), "the answer")
     assert started == [("basenet-22bb", True)]

@@ -105,6 +105,7 @@ def test_keys_that_would_not_work_are_refused(keys: dict[str, str], said: str) -
         {"monitor.stop": "ctrl+s"},
         {"monitor.stop": "p", "monitor.pause": "s"},
         {"monitor.stop": "f2,ctrl+t"},
+        {"runs.first": "f7", "runs.up": "w"},
         {"app.help": "f1"},
         {"monitor.zoom": "+", "monitor.pause": "space", "monitor.stop": "ctrl+@"},
         {"predictions.next_page": "space", "predictions.page_before": "backspace"},

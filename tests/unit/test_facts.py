@@ -11,7 +11,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import facts
-from tui.commandline.torch_process import ask
+from tui.torch_process import ask
 
 SHIPPED = {
     facts.key_of(listed.preset, facts.num_classes(listed.preset, None)[0]): listed
@@ -36,12 +36,12 @@ def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Question]
     """An empty cache, and every question that is asked of a process with torch (answered in this one)."""
     asked: list[Question] = []
 
-    def answer_here(_module: str, *, stdin: bytes, stop: object = None) -> bytes:
+    def answer_here(_module: str, *, stdin: bytes, **_how: object) -> bytes:
         new = msgspec.json.decode(stdin, type=list[Question])
         asked.extend(new)
         return msgspec.json.encode([answer(question) for question in new])
 
-    monkeypatch.setattr("tui.commandline.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.torch_process.ask", answer_here)
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path / "cache"))
     return asked
 
@@ -169,5 +169,10 @@ def test_background_questions_have_the_lowest_priority() -> None:
     stop = threading.Event()
     giving_up = threading.Timer(20, stop.set)
     giving_up.start()
-    ask("timeit", ["-n1", "-r1", "import os, time\nwhile os.nice(0) < 19: time.sleep(0.01)"], stop=stop)
+    ask(
+        "timeit",
+        ["-n1", "-r1", "import os, time\nwhile os.nice(0) < 19: time.sleep(0.01)"],
+        stop=stop,
+        in_background=True,
+    )
     giving_up.cancel()

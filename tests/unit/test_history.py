@@ -1,12 +1,14 @@
 """A helper reads a long history as this process would."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from engine.runs.events import StepsTrained
 from tests.ui.sample_run import SampleRun, training
+from tests.waiting import wait_for
 from tui import history
 
 
@@ -43,3 +45,34 @@ def test_a_helper_that_fails_leaves_the_reading_to_others(tmp_path: Path, monkey
         wait = history.read_ahead(run.folder)
         assert wait is not None
         assert wait() is None
+
+
+def test_a_helper_ends_where_nobody_reads_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    make_pipe, fork = os.pipe, os.fork
+
+    def pipe() -> tuple[int, int]:
+        readable, writable = make_pipe()
+        made.append(readable)
+        return readable, writable
+
+    def forked() -> int:
+        made.append(fork())
+        return made[-1]
+
+    class Journal:
+        offset = 0
+
+    monkeypatch.setattr(history, "_WORTH_A_HELPER_BYTES", 1)
+    monkeypatch.setattr(history.os, "pipe", pipe)
+    monkeypatch.setattr(history.os, "fork", forked)
+    monkeypatch.setattr(history, "read", lambda run: (bytes(10_000_000), Journal()))  # more than a pipe holds
+    with training(tmp_path, epochs_done=1) as run:
+        assert history.read_ahead(run.folder) is not None
+    readable, helper = made
+    os.close(readable)
+    try:
+        wait_for(lambda: os.waitpid(helper, os.WNOHANG)[0], "the end of the helper", patience_s=10)
+    except AssertionError:
+        os.kill(helper, signal.SIGKILL)
+        raise

@@ -36,11 +36,18 @@ def test_signs_have_relatives_in_ascii(text: str, shown: str) -> None:
     assert to_ascii(text, ascii_table()) == shown
 
 
-@given(st.text())
+@given(st.text(st.characters() | st.sampled_from("\x1b\a\n\t\x7f\x9c\u0301\u200b\u200d\ufe0f\u2060é日🔎")))
 def test_any_text_becomes_ascii_of_the_same_width(text: str) -> None:
     shown = to_ascii(text, ascii_table())
     assert shown.isascii()
-    assert text.isascii() or len(shown) == cell_len(text)
+    assert cell_len(shown) == cell_len(text)
+    controls = "".join(map(chr, (*range(0x20), 0x7F)))
+    assert [char for char in shown if char in controls] == [char for char in text if char in controls]
+
+
+def test_what_has_no_width_cuts_nothing_off() -> None:
+    assert to_ascii("\x1b]9;Zoë: ★\a\n", ascii_table()) == "\x1b]9;Zoe: *\a\n"
+    assert to_ascii("e\u0301\u200b…!", ascii_table()) == "e.!"
 
 
 def test_dark_truecolor_unicode_costs_nothing() -> None:

@@ -14,8 +14,8 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import device_option
-from tui.commandline.output_file import write_new
-from tui.commandline.torch_process import ask
+from tui.output_file import write_new
+from tui.torch_process import ask
 
 
 @click.command()

@@ -6,12 +6,12 @@ from typing import Literal
 
 import click
 
-from engine.runs.folder import RunFolder, find_run
+from engine.runs.folder import find_run
 from engine.runs.state import RunState
 from presets.errors import CifartuiError
-from tui import curves
 from tui.commandline.group import places, with_places
-from tui.commandline.output_file import write_new
+from tui.curves import curves_text
+from tui.output_file import write_new
 
 
 @click.command()
@@ -44,14 +44,6 @@ def export(
     else:
         write_new(path, curves_text(run, state, kind, steps).encode(), force=force)
     click.echo(f"{kind} of run {run.id}: {path}")
-
-
-def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
-    """Return a run's curves as the content of a file; `steps` as of --steps."""
-    if kind == "csv":
-        return curves.steps_csv(state) if steps else curves.epochs_csv(state)
-    info = run.read_info()
-    return curves.svg(state, f"{info.preset.title}  ·  {info.id}", info.preset.report)
 
 
 def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:

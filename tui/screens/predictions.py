@@ -1,8 +1,6 @@
 """Test images as a run's best weights see them: true and predicted class, the most confident mistakes first."""
 
 import mmap
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -37,10 +35,15 @@ _TICK_S = 0.5
 
 
 class PredictionsRead(Message):
-    """Predictions are there, or why they are not."""
+    """Predictions are there with their images, or why they are not; neither where there are none yet.
 
-    def __init__(self, found: Predictions | None, problem: str = "") -> None:
-        self.found, self.problem = found, problem
+    `is_measured` says that they answer a measurement, and not the first look at what is stored.
+    """
+
+    def __init__(
+        self, found: Predictions | None, pixels: mmap.mmap | None, problem: str = "", *, is_measured: bool = False
+    ) -> None:
+        self.found, self.pixels, self.problem, self.is_measured = found, pixels, problem, is_measured
         super().__init__()
 
 
@@ -91,7 +94,6 @@ class PredictionsScreen(Screen[None]):
         self.rows: list[int] = []
         self._page_start = 0
         self._pixels: mmap.mmap | None = None
-        self._process: subprocess.Popen[str] | None = None
         self._started_at: float | None = None
         self._problem = ""
         self._left = threading.Event()
@@ -126,46 +128,46 @@ class PredictionsScreen(Screen[None]):
     def on_unmount(self) -> None:
         """End a measurement that nobody waits for any more; the next visit starts it again."""
         self._left.set()
-        if self._process is not None:
-            self._process.kill()
-        if self._pixels is not None:
-            self._pixels.close()
+        _close(self._pixels)
 
     # --- reading and making ----------------------------------------------------------------------
 
     @work(thread=True, group="predictions")
     def _read(self) -> None:
-        try:
-            self.post_message(PredictionsRead(predictions.read(self._run, _SPLIT)))
-        except CifartuiError as error:
-            self.post_message(PredictionsRead(None, str(error)))
+        self._tell(is_measured=False)
 
     @work(thread=True, group="predictions")
-    def _measure(self) -> None:
-        command = [sys.executable, "-m", "engine.training.evaluation", str(self._run.path), "--split", _SPLIT]
-        command += ["--data-dir", self.app.data_dir] if self.app.data_dir else []
-        self._process = subprocess.Popen(
-            command, cwd=self._run.path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        _, said = self._process.communicate()
-        if self._left.is_set():
-            return
-        if self._process.returncode:
-            last = said.strip().splitlines()[-1] if said.strip() else f"exit code {self._process.returncode}"
-            self.post_message(PredictionsRead(None, last))
-            return
-        self.post_message(PredictionsRead(predictions.read(self._run, _SPLIT)))
+    def _measure(self, data_dir: str | None) -> None:
+        self._tell(is_measured=True, data_dir=data_dir)
+
+    def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
+        """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
+        from tui.torch_process import ask
+
+        arguments = [str(self._run.path), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
+        found, pixels, problem = None, None, ""
+        try:
+            if is_measured:
+                ask("engine.training.evaluation", arguments, cwd=self._run.path, stop=self._left)
+            found = predictions.read(self._run, _SPLIT)
+            pixels = predictions.open_pixels(self._run, found) if found is not None else None
+        except CifartuiError as error:
+            found, problem = None, str(error)
+        if self._left.is_set() or not self.post_message(
+            PredictionsRead(found, pixels, problem, is_measured=is_measured)
+        ):
+            _close(pixels)
 
     def on_predictions_read(self, event: PredictionsRead) -> None:
         """Show them, or say what there is to do."""
-        self._started_at, self._process = None, None
+        if event.is_measured:
+            self._started_at = None
+        elif self._started_at is not None and event.found is None:
+            return  # the measurement under way was asked for first, and will tell
         self._problem = event.problem
         if event.found is not None:
-            self.found = event.found
-            _, path = predictions.paths(self._run, _SPLIT)
-            with path.open("rb") as file:
-                self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _close(self._pixels)
+            self.found, self._pixels = event.found, event.pixels
             if event.found.true is None:
                 self.wanted = "all"
             self._sort()
@@ -182,7 +184,7 @@ class PredictionsScreen(Screen[None]):
             self._started_at = self.app.surroundings.now()
             self._problem = ""
             self._show()
-            self._measure()
+            self._measure(self.app.data_dir)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer measuring where it would bring something, filters where there are labels."""
@@ -315,3 +317,8 @@ class PredictionsScreen(Screen[None]):
             is_right = found.true[row] == found.predicted[row]
             captions = ((found.class_names[found.true[row]], TEXT), (said, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
+
+
+def _close(pixels: mmap.mmap | None) -> None:
+    if pixels is not None:
+        pixels.close()

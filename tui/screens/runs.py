@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import work
@@ -17,10 +17,10 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
-from presets.errors import CifartuiError
 from presets.problems import printable
 from tui import format as fmt
 from tui import words
+from tui.act import Answer, act
 from tui.palette import MUTED, TONES, Tone
 from tui.run_list import Damaged, RunLister, RunsListed, keep_listing
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from tui.difference import Difference
     from tui.screens.run_panels import Export
 
-Answer = TypeVar("Answer")
 _LOOK_EVERY_S = 2.0
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
@@ -219,22 +218,17 @@ class RunsScreen(Screen[None]):
         self._show_told()
 
     def _act(self, label: str, action: Callable[[], Answer], then: Callable[[Answer], object]) -> None:
-        """Do something on the disk in a thread, then go on with its answer, or say why it could not be done.
+        """Do something on the disk in a thread, then go on with its answer, or say why it could not be done."""
 
-        The thread belongs to the app: what was asked for is done also where this screen is left meanwhile.
-        """
-        app = self.app  # a screen that was left knows none
-
-        def act() -> None:
-            try:
-                answer = action()
-            except (CifartuiError, OSError) as error:
-                app.call_from_thread(self._say, f"{label}: {error}", "bad")
-            else:
-                app.call_from_thread(then, answer)
+        def answered(answer: Answer) -> None:
+            then(answer)
             self._wake.set()
 
-        app.run_worker(act, thread=True, group="actions")
+        def failed(why: str) -> None:
+            self._say(f"{label}: {why}", "bad")
+            self._wake.set()
+
+        act(self.app, action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
         self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))

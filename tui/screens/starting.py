@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
-from textual import work
 from textual.screen import Screen
 
-from presets.errors import CifartuiError
+from engine.runs.folder import RunFolder
+from tui.act import act
 from tui.order import Order
 from tui.surroundings import GpuReadings
 
@@ -61,22 +61,31 @@ class Starting(Screen[None]):
     def _with_notify(self, order: Order) -> Order:
         return replace(order, notify=self.app.look.notify)
 
-    @work(thread=True, group="start")
     def _start(self, name: str, order: Order) -> None:
-        try:
-            run = self.app.surroundings.start(self.app.runs_dir, name, self._with_notify(order), self.app.data_dir)
-        except CifartuiError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
-            return
-        finally:
-            self._is_starting = False
-        self.app.call_from_thread(self.app.open_monitor, run)
+        app = self.app
+        runs_dir, data_dir, start = app.runs_dir, app.data_dir, app.surroundings.start
+        order = self._with_notify(order)
 
-    @work(thread=True, group="start")
+        def started(run: RunFolder) -> None:
+            app.open_monitor(run)
+            self._is_starting = False
+
+        def failed(why: str) -> None:
+            self._say_failed(why)
+            self._is_starting = False
+
+        act(app, lambda: start(runs_dir, name, order, data_dir), started, failed)
+
     def _enqueue(self, names: Sequence[str], order: Order) -> None:
-        try:
-            self.app.surroundings.enqueue(self.app.runs_dir, names, self._with_notify(order), self.app.data_dir)
-        except CifartuiError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", timeout=15)
-            return
-        self.app.call_from_thread(self.were_queued, len(names))
+        app = self.app
+        runs_dir, data_dir, enqueue = app.runs_dir, app.data_dir, app.surroundings.enqueue
+        order = self._with_notify(order)
+
+        def queued(_: object) -> None:
+            if self in app.screen_stack:
+                self.were_queued(len(names))
+
+        act(app, lambda: enqueue(runs_dir, names, order, data_dir), queued, self._say_failed)
+
+    def _say_failed(self, why: str) -> None:
+        self.app.notify(why, severity="error", timeout=15, markup=False)

@@ -1,9 +1,7 @@
 """The keys that ask something of a run: each is written down, shown as asked, and answered by the worker."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
@@ -23,9 +21,13 @@ from engine.runs.folder import RunFolder, RunInfo, Status
 from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from tui import words
+from tui.act import act
+from tui.palette import Tone
 from tui.widgets.command_strip import CommandStrip
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from tui.app import CifartuiApp
 
 
@@ -142,23 +144,39 @@ class Steering(Screen[None]):
         self._write(command)
         return True
 
-    @work(thread=True, group="commands")
     def _write(self, command: AnyCommand) -> None:
-        try:
-            journal.append_command(self.run_folder.commands, command)
-        except OSError as error:
-            why = f"cannot write to {self.run_folder.commands} ({error.strerror}); is its disk full or gone?"
-            self.app.call_from_thread(self.query_one(CommandStrip).fail, command.id, why, self.now())
+        run = self.run_folder
 
-    @work(thread=True, group="commands")
+        def write() -> None:
+            try:
+                journal.append_command(run.commands, command)
+            except OSError as error:
+                why = f"cannot write to {run.commands} ({error.strerror}); is its disk full or gone?"
+                raise CifartuiError(why) from error
+
+        def failed(why: str) -> None:
+            if self in self.app.screen_stack:
+                self.query_one(CommandStrip).fail(command.id, why, self.now())
+            else:
+                self.app.notify(why, title=run.id, severity="error", markup=False)
+
+        act(self.app, write, lambda _: None, failed)
+
     def _resume(self, changes: list[str]) -> None:
         from engine.runs.resume import resume_run
 
-        say: Callable[..., None] = self.query_one(CommandStrip).say
-        try:
-            resume_run(self.run_folder, changes)
-        except (CifartuiError, OSError) as error:
-            self.app.call_from_thread(say, f"resume: {error}", "bad", self.now())
-            return
+        def say(text: str, tone: Tone) -> None:
+            if self in self.app.screen_stack:
+                self.query_one(CommandStrip).say(text, tone, self.now())
+            else:
+                severity: SeverityLevel = "error" if tone == "bad" else "information"
+                self.app.notify(text, title=run.id, severity=severity, markup=False)
+
+        run = self.run_folder
         told = "resume: a worker was started; PyTorch takes a few seconds to load"
-        self.app.call_from_thread(say, told, "good", self.now())
+        act(
+            self.app,
+            lambda: resume_run(run, changes),
+            lambda _: say(told, "good"),
+            lambda why: say(f"resume: {why}", "bad"),
+        )

@@ -20,6 +20,7 @@ def ask(
     cwd: Path | None = None,
     stdin: bytes | None = None,
     stop: threading.Event | None = None,
+    in_background: bool = False,
 ) -> bytes:
     """Run `python -m module arguments` to its end and return what it printed.
 
@@ -28,16 +29,23 @@ def ask(
         arguments: its command line.
         cwd: the folder it runs in; by default this process's.
         stdin: what it reads; nothing by default.
-        stop: for a question asked in the background: it has the machine's lowest priority, and is ended when this
-            is set.
+        stop: the process is ended when this is set.
+        in_background: with the machine's lowest priority, because nobody asked for it.
 
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), failed unforeseen, or was ended by `stop`.
+        CifartuiError: it said in a sentence why it cannot (exit 2), failed unforeseen, cannot be started, or was
+            ended by `stop`.
     """
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", module, *arguments]
-    with subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    try:
+        started = subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe)
+    except OSError as error:
+        raise CifartuiError(f"{module} cannot be started ({error.strerror}); is the machine out of memory?") from error
+    with started as process:
         try:
+            if in_background:
+                os.setpriority(os.PRIO_PROCESS, process.pid, _BACKGROUND_NICENESS)
             printed, complaints = _talk(process, stdin or b"", stop)
         except BaseException:
             process.kill()
@@ -54,7 +62,6 @@ def ask(
 def _talk(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
     if stop is None:
         return process.communicate(stdin)
-    os.setpriority(os.PRIO_PROCESS, process.pid, _BACKGROUND_NICENESS)
     sent: bytes | None = stdin
     while not stop.is_set():
         try:
