@@ -173,12 +173,10 @@ class CifartuiApp(App[None]):
         """Offer every key of the screen, and every recent run, by name."""
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.node is screen and binding.show and active.enabled:
-                key = binding.key_display or binding.key
-                action = binding.action
-                yield SystemCommand(
-                    binding.description.capitalize(), f"key {key}", lambda a=action: self._do(screen, a)
-                )
+            if active.node is screen and binding.tooltip and active.enabled:
+                said, action = binding.tooltip, binding.action
+                key = f"key {self.get_key_display(binding)}"
+                yield SystemCommand(said[0].upper() + said[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunFolder(Path(run.path))

@@ -14,7 +14,7 @@ from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.housekeeping import size_bytes
 from engine.runs.journal import command_reader, read_events
 from engine.runs.series import StepPoint
-from engine.runs.state import EpochPoint, RunState, fold
+from engine.runs.state import EpochPoint, RunState, fold, worked_s
 from presets.schema import Report
 from tui import words
 from tui.summary import Summary, summary_of
@@ -128,7 +128,7 @@ def record_of(
         started=state.started,
         first_started_time=began,
         last_event_time=state.last_time,
-        elapsed_s=None if began is None or until is None else max(0.0, until - began),
+        elapsed_s=worked_s(state, until),
         eta_s=state.eta_s if words.is_live(summary.status) else None,
         step=state.step,
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,

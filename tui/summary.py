@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from msgspec import Struct
 
-from engine.runs.events import RunStarted
 from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
 from engine.runs.housekeeping import size_bytes
 from engine.runs.outline import read_outline
-from engine.runs.state import RunState
+from engine.runs.state import RunState, worked_s
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 
@@ -92,7 +90,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         seed=info.seed,
         data=data,
         device=f"{state.started.device_name}, {state.started.precision}" if state.started else "",
-        epoch=state.epoch,
+        epoch=state.epoch if status in _AT_WORK else _epochs_done(state),
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
         seconds_per_epoch=median(whole_s) if whole_s else None,
@@ -104,15 +102,11 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         alerts=tuple(alert.text for alert in state.alerts),
         path=str(run.path),
         host=state.started.host if state.started else info.host,
-        duration_s=_duration_s(state, now if status in _AT_WORK else state.last_time),
+        duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
     )
 
 
-def _duration_s(state: RunState, until: float | None) -> float | None:
-    """Return the time from every start of a worker to its last sign of life, the last one's up to `until`."""
-    starts = [number for number, event in enumerate(state.log) if isinstance(event, RunStarted)]
-    if not starts or until is None:
-        return None
-    before = sum(state.log[end - 1].time - state.log[start].time for start, end in pairwise(starts))
-    return before + max(0.0, until - state.log[starts[-1]].time)
+def _epochs_done(state: RunState) -> int:
+    """Return the last epoch that was validated: one that was only begun is not done."""
+    return state.epochs[-1].number if state.epochs else 0

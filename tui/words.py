@@ -72,7 +72,8 @@ def outcome(status: Status, state: RunState) -> str:
     reason = state.finished.reason if state.finished else ""
     where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
     if status == "lost":
-        return f"The worker ended{where} without a last word. Press r to resume from the last checkpoint."
+        again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
+        return f"The worker ended{where} without a last word. Press r to {again}."
     if status == "stalled":
         return (
             f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"

@@ -140,6 +140,8 @@ def status_of(state: RunState, lives: bool | None, now: float) -> Status:
     if lives is False:
         return "lost"
     silent = state.last_time is not None and now - state.last_time > STALLED_AFTER_S
+    if silent and lives and state.is_finished:  # a worker that resumes it has not spoken yet
+        return "starting"
     if silent:
         return "lost" if lives is None else "stalled"
     return state.phase

@@ -7,7 +7,7 @@ worker still lives is not in the events, so `engine.runs.folder` adds that.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
@@ -136,6 +136,20 @@ class RunState(Struct):
     def eta_s(self) -> float | None:
         """Seconds to the end of training as planned, without pauses and the final test; None where unknown."""
         return seconds_left(self)
+
+
+def worked_s(state: RunState, until: float | None) -> float | None:
+    """Return for how long a run's workers, one after another, have worked; None where none has.
+
+    Args:
+        state: of the run.
+        until: Unix seconds; how long the last of them has worked, or its last sign of life.
+    """
+    starts = [number for number, event in enumerate(state.log) if isinstance(event, RunStarted)]
+    if not starts or until is None:
+        return None
+    before = sum(state.log[end - 1].time - state.log[start].time for start, end in pairwise(starts))
+    return before + max(0.0, until - state.log[starts[-1]].time)
 
 
 def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:

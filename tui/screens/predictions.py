@@ -25,6 +25,7 @@ from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.mistakes import mistakes
 from tui.widgets.quiet import Quiet
+from tui.widgets.text_field import TextField
 from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ class PredictionsScreen(Screen[None]):
         with Vertical(id="body"):
             yield Quiet(id="top")
             yield Quiet(id="sorting")
-            yield Input(placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True)
+            yield TextField(
+                placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True
+            )
             yield Static(id="making")
             with Horizontal(id="gallery"):
                 yield self._gallery()
@@ -244,6 +247,10 @@ class PredictionsScreen(Screen[None]):
     def on_resize(self) -> None:
         """Show as many images as fit now."""
         self.call_after_refresh(self._show)
+
+    def on_gallery_sized(self) -> None:
+        """Show as many images as fit, now that it is known."""
+        self._show()
 
     def _tick(self) -> None:
         if self._started_at is not None:

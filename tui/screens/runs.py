@@ -30,6 +30,7 @@ from tui.widgets.key_bar import KeyBar
 from tui.widgets.overlay import COLORS, Drawn, Overlay
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
+from tui.widgets.text_field import TextField
 from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class RunsScreen(Screen[None]):
         yield TooSmall()
         with Vertical(id="body"):
             yield Quiet(id="top")
-            yield Input(placeholder="words of the id, preset, title, state or changes", id="run-filter", compact=True)
+            yield TextField(
+                placeholder="words of the id, preset, title, state or changes", id="run-filter", compact=True
+            )
             with Container(id="split"):
                 with Vertical(id="listing"):
                     yield RunHeading(id="run-heading")

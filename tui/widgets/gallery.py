@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -33,6 +34,9 @@ class Picture:
 
 class Gallery(Widget):
     """Pictures in rows and columns, as many as fit."""
+
+    class Sized(Message):
+        """Another number of pictures may fit now."""
 
     DEFAULT_CSS = "Gallery { width: 1fr; height: 1fr; }"
     SIDES: ClassVar[tuple[int, ...]] = (48, 32, 24, 16)
@@ -94,6 +98,7 @@ class Gallery(Widget):
     def on_resize(self) -> None:
         """Draw again at the new size."""
         self.show(self._pictures)
+        self.post_message(self.Sized())
 
     def render_line(self, y: int) -> Strip:
         """Return a row as drawn before."""

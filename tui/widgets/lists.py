@@ -130,8 +130,18 @@ class RunList(Pickable):
         Binding("enter", "select", "open", key_display="enter", id="list.open", tooltip="open the run")
     ]
 
+    def __init__(self, *, id: str | None = None, compact: bool = False) -> None:
+        super().__init__(id=id, compact=compact)
+        self._shown: tuple[Sequence[Summary], float] | None = None
+
+    def on_resize(self) -> None:
+        """Give the columns the room that there is now."""
+        if self._shown is not None:
+            self.show(*self._shown)
+
     def show(self, runs: Sequence[Summary], now: float) -> None:
         """List `runs` in aligned columns, as many as the width has room for."""
+        self._shown = runs, now
         name_width = min(36, max(12, self.size.width - 51))
         lines = [_run_line(run, now, name_width) for run in runs]
         before = [option.prompt for option in self.options]

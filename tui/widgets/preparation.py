@@ -30,7 +30,7 @@ class Preparation(Quiet):
         started = view.state.started
         if started is None:
             if not words.is_live(view.status):
-                return Text("ended before it could say anything", TONES["bad"])
+                return Text("ended before it began", TONES["bad"])
             return Text("starting: loading PyTorch takes a few seconds", TRAIN)
         name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
         return Text(f"started on {started.host}, {started.device}{name}", GOOD)

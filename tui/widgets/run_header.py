@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from engine.runs.folder import RunFolder, RunInfo, Status
-from engine.runs.state import RunState
+from engine.runs.state import RunState, worked_s
 from tui import format as fmt
 from tui import words
 from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
@@ -45,7 +45,7 @@ def _title(view: RunView, width: int) -> Text:
 def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
-        said = Text("waiting for training to begin", MUTED)
+        said = Text("waiting for training to begin" if words.is_live(view.status) else "nothing was trained", MUTED)
         return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
@@ -69,18 +69,17 @@ def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
 def _speeds(view: RunView, width: int) -> Text:
     state, started = view.state, view.state.started
     fields = []
-    if state.finished is not None and state.is_finished:
-        fields.append(labelled("took", fmt.duration(state.finished.seconds)))
-    elif state.first_started_time is not None:
-        until = view.now if words.is_live(view.status) else (state.last_time or view.now)
-        fields.append(labelled("elapsed", fmt.duration(until - state.first_started_time)))
+    is_live = words.is_live(view.status)
+    worked = worked_s(state, view.now if is_live else state.last_time)
+    if worked is not None:
+        fields.append(labelled("elapsed" if is_live else "took", fmt.duration(worked)))
         if left := words.time_left(view.status, state.eta_s):
             fields.append(labelled("left", left))
-    if state.images_per_s is not None:
+    if state.images_per_s is not None and is_live:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
     if state.lr is not None:
         fields.append(labelled("lr", fmt.lr(state.lr)))
-    if state.timing is not None and words.is_live(view.status):
+    if state.timing is not None and is_live:
         fields.append(labelled("step", words.step_split(state.timing)))
     if started is not None:
         cpu = f"CPU, {started.num_threads} threads"
