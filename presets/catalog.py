@@ -6,7 +6,7 @@ fast to import, because the first screen lists presets.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -93,7 +93,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     Raises:
         CifartuiError: whatever is wrong with it, in one sentence.
     """
+    return _load_named(name, overrides, _Library())
+
+
+def loader() -> Callable[[str, Sequence[str]], Preset]:
+    """Return a `load` for several presets in a row: it reads each file once, as it is now."""
     library = _Library()
+    return lambda name, overrides: _load_named(name, overrides, library)
+
+
+def _load_named(name: str, overrides: Sequence[str], library: _Library) -> Preset:
     path = library.files.get(name)
     if path is None:
         if not name.endswith(".toml") and not _is_file(Path(name)):

@@ -50,10 +50,10 @@ def _presets() -> "list[Listed]":
     return catalog.list_presets()
 
 
-def _load(name: str, overrides: Sequence[str]) -> Preset:
+def _loader() -> Callable[[str, Sequence[str]], Preset]:
     from presets import catalog
 
-    return catalog.load(name, overrides)
+    return catalog.loader()
 
 
 def _locate(data: Data, data_dir: str | None) -> "Location":
@@ -118,12 +118,13 @@ def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Ways to ask. All but `now` may touch the disk or a driver; `presets` and `load` are called as a screen waits."""
+    """Ways to ask. All but `now` may touch the disk or a driver; only `presets` and `loader` are quick."""
 
     now: Callable[[], float] = time.time
     host: str = field(default_factory=socket.gethostname)
     presets: "Callable[[], list[Listed]]" = _presets
-    load: Callable[[str, Sequence[str]], Preset] = _load
+    loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader
+    """Makes what loads several presets in a row, reading each file once."""
     locate: "Callable[[Data, str | None], Location]" = _locate
     gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""

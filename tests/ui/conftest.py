@@ -97,7 +97,7 @@ def facts_for(preset: Preset) -> Facts:
 def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Surroundings:
     """A machine of our own, with an empty queue; `ways` are other ways to ask."""
     defaults: dict[str, Any] = {
-        "now": now, "host": HOST, "presets": presets, "load": load, "locate": locate, "visible_gpus": None,
+        "now": now, "host": HOST, "presets": presets, "loader": lambda: load, "locate": locate, "visible_gpus": None,
         "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
     }  # fmt: skip
     return Surroundings(**{**defaults, **ways})

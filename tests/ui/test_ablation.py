@@ -21,7 +21,7 @@ from tui.widgets.quiet import Quiet
 
 
 def with_shipped_presets() -> Surroundings:
-    return dataclasses.replace(surroundings(), presets=list_presets, load=load)
+    return dataclasses.replace(surroundings(), presets=list_presets, loader=lambda: load)
 
 
 def step_run(runs_dir: Path, number: int) -> SampleRun:

@@ -87,6 +87,7 @@ OPENED: list[tuple[str, Callable[[Screen[Any]], object]]] = [
     ("escape", lambda screen: isinstance(screen, Monitor)),
     ("question_mark", lambda screen: isinstance(screen, Help)),
     ("escape", lambda screen: isinstance(screen, Monitor)),
+    ("escape", lambda screen: isinstance(screen, Monitor) and screen.zoomed == "all"),
     ("escape", lambda screen: isinstance(screen, Home) and screen.runs),
     ("enter", lambda screen: isinstance(screen, StartPanel)),
 ]

@@ -1,6 +1,7 @@
 """Presets: what is shipped, how files and overrides add up, and that the documentation is true."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -260,3 +261,20 @@ def test_the_documentations_example_is_a_preset(tmp_path: Path) -> None:
         assert tomli.loads(example)
         (tmp_path / "example.toml").write_text(example, encoding="utf-8")
         load(str(tmp_path / "example.toml"))
+
+
+def test_many_presets_are_loaded_as_each_alone_and_their_files_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [listed.name for listed in list_presets() if listed.preset is not None]
+    overrides = ["train.batch_size=7", "title=Changed"]
+    changed, plain = [load(name, overrides) for name in names], [load(name) for name in names]
+    read, paths = catalog.read_table, list[Path]()
+
+    def read_table(path: Path) -> dict[str, Any]:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(catalog, "read_table", read_table)
+    load_next = catalog.loader()
+    assert [load_next(name, overrides) for name in names] == changed
+    assert [load_next(name, ()) for name in names] == plain, "overrides leave no trace"
+    assert len(paths) == len(set(paths))

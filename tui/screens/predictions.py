@@ -280,6 +280,8 @@ class PredictionsScreen(Screen[None]):
             title.append(f"   {fmt.percent(hits / len(self.found.true), 2)} right", TEXT)
         if self._started_at is not None:
             title.append(f"   measuring anew… {self._elapsed()}", TONES["busy"])
+        elif self._problem:
+            title.append(f"   {self._problem}", TONES["bad"])
         elif self.is_outdated:
             title.append("   there are better weights now: Enter measures them", TONES["warn"])
         return title

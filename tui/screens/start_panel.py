@@ -88,7 +88,8 @@ class StartPanel(ModalScreen[Order | None]):
             if len(self.names) == 1:
                 yield Static(id="plan")
             try:
-                self._fields = fields_of([self.app.surroundings.load(name, ()) for name in self.names])
+                load = self.app.surroundings.loader()
+                self._fields = fields_of([load(name, ()) for name in self.names])
             except CifartuiError as error:  # edited since it was listed
                 yield Static(Text(str(error), TONES["bad"]), id="broken")
             for field in self._fields:
@@ -139,7 +140,7 @@ class StartPanel(ModalScreen[Order | None]):
 
     def _check(self) -> None:
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
-        self.checked = check(self.names, self.app.surroundings.load, self._fields, typed)
+        self.checked = check(self.names, self.app.surroundings.loader(), self._fields, typed)
         for field in self._fields:
             said = self.checked.errors.get(field.id, "")
             row = self.query_one(f"#{field.id}-error", Quiet)
