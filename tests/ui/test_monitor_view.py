@@ -245,3 +245,18 @@ async def test_where_the_time_of_a_step_goes(runs_dir: Path) -> None:
         app = app_on(run)
         async with app.run_test(size=(160, 45)) as pilot:
             await until(pilot, lambda: "step 10.0 ms: data 10 %, network 85 %, rest 5 %" in header(app), "the split")
+
+
+async def test_a_key_that_comes_to_nothing_says_why(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            for key, why in (("n", "one stage"), ("i", "no best weights yet"), ("r", "its worker already")):
+                await pilot.press(key)
+                assert why in strip(app)
+            assert commands(run) == []
+            bar = app.screen.query_one(KeyBar)
+            await until(pilot, lambda: "stop" in bar.text.plain, "the keys")
+            assert "next" not in bar.text.plain
+            assert "resume" not in bar.text.plain

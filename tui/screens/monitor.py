@@ -174,10 +174,13 @@ class Monitor(Steering):
 
     @property
     def idle_actions(self) -> frozenset[str]:
-        """What there is nobody to obey: said when asked for, but not offered."""
+        """What would come to nothing now: not offered, and answered with the reason."""
+        idle = set() if "best" in self.state.checkpoints else {"images"}
+        if not self.has_stages:
+            idle.add("next_stage")
         if self.is_live:
-            return frozenset()
-        return frozenset(each.action for each in Binding.make_bindings(Steering.BINDINGS)) - _OF_A_RUN_AT_REST
+            return frozenset(idle | _OF_A_RUN_AT_REST)
+        return frozenset(idle | {each.action for each in Binding.make_bindings(Steering.BINDINGS)} - _OF_A_RUN_AT_REST)
 
     def _tick(self) -> None:
         strip = self.query_one(CommandStrip)
@@ -296,20 +299,14 @@ class Monitor(Steering):
     def _say(self, text: str) -> None:
         self.query_one(CommandStrip).say(text, "calm", self.now())
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer resume without a worker, the next stage where there are stages, images once there are best weights."""
-        if action in {"resume", "resume_changed"}:
-            return self.info is not None and not self.is_live
-        if action == "next_stage":
-            return self.info is not None and len(self.info.preset.stages) > 1 and self.is_live
-        return action != "images" or "best" in self.state.checkpoints
-
     def action_images(self) -> None:
         """Show what the best weights say of the test images."""
         from tui.screens.predictions import PredictionsScreen
 
-        assert self.info is not None, "offered only when the run is known"
-        best = self.state.checkpoints["best"]
+        best = self.state.checkpoints.get("best")
+        if best is None or self.info is None:
+            self._say("images: there are no best weights yet; an epoch has to be validated first")
+            return
         self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live))
 
     def action_back(self) -> None:

@@ -74,6 +74,9 @@ class Steering(Screen[None]):
 
     def action_next_stage(self) -> None:
         """Ask the run to end this stage."""
+        if self.info is not None and not self.has_stages:
+            self.query_one(CommandStrip).say("next: this run has one stage; s stops it", "warn", self.now())
+            return
         self._ask(NextStage(), "next stage")
 
     def action_checkpoint(self) -> None:
@@ -103,7 +106,7 @@ class Steering(Screen[None]):
         """Start a worker that goes on from the last checkpoint; ask for more epochs where all are trained."""
         if self.status == "completed":
             self.action_resume_changed()
-        else:
+        elif not self._has_worker():
             self._start_again([])
 
     def action_resume_changed(self) -> None:
@@ -114,8 +117,19 @@ class Steering(Screen[None]):
             if changes is not None:
                 self._start_again(changes)
 
-        assert self.info is not None, "offered only when the run is known"
+        if self.info is None or self._has_worker():
+            return
         self.app.push_screen(ResumePanel(self.info, self.state), answered)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether there is a next stage to go on to at all."""
+        return self.info is not None and len(self.info.preset.stages) > 1
+
+    def _has_worker(self) -> bool:
+        if self.is_live:
+            self.query_one(CommandStrip).say("resume: this run has its worker already", "warn", self.now())
+        return self.is_live
 
     def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
