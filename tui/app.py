@@ -18,11 +18,9 @@ from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
 from tui import format as fmt
-from tui.glyphs import ascii_table, to_ascii
 from tui.history import History
 from tui.look import Look, PlotStyle
 from tui.palette import theme
-from tui.repaint import repaint
 from tui.screens.home import Home
 from tui.surroundings import Surroundings
 from tui.wire import WireDriver
@@ -76,8 +74,7 @@ class CifartuiApp(App[None]):
         self.register_theme(theme(self.look.theme))
         self.theme = f"cifartui-{self.look.theme}"
         self.console = _console(self.console, self.look)
-        painter = repaint(self.look)
-        self._painters = [painter] if painter is not None else []
+        self._painters = _painters(self.look)
         if self.look.low_bandwidth:
             self.animation_level = "none"
         self.set_keymap(self.look.keys)
@@ -237,6 +234,8 @@ class CifartuiApp(App[None]):
         from tui.notify import sequences
 
         if self.plot_style == "ascii":
+            from tui.glyphs import ascii_table, to_ascii
+
             title, text = to_ascii(title, ascii_table()), to_ascii(text, ascii_table())
         self._driver.write(sequences(os.environ, title, text))
 
@@ -260,6 +259,16 @@ def _console(before: Console, look: Look) -> Console:
         color_system=system, file=before.file, markup=True, highlight=False, emoji=False, legacy_windows=False,
         force_terminal=True, safe_box=False, soft_wrap=False,
     )  # fmt: skip
+
+
+def _painters(look: Look) -> list[LineFilter]:
+    """Return what turns painted rows into what `look` asks for: nothing, and nothing imported, for most people."""
+    if look == Look(low_bandwidth=look.low_bandwidth, bell=look.bell, keys=look.keys, notify=look.notify):
+        return []
+    from tui.repaint import repaint
+
+    painter = repaint(look)
+    return [painter] if painter is not None else []
 
 
 def _collect_garbage() -> None:
