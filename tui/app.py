@@ -125,7 +125,14 @@ class CifartuiApp(App[None]):
 
     def get_default_screen(self) -> Home:
         """Return Home: the screen beneath all others."""
-        return Home()
+        home = Home()
+        # Textual would set these with the first layout, and style every widget a second time.
+        for length, breakpoints in (
+            (self.size.width, self.HORIZONTAL_BREAKPOINTS),
+            (self.size.height, self.VERTICAL_BREAKPOINTS),
+        ):
+            home.add_class([name for least, name in breakpoints or () if length >= least][-1])
+        return home
 
     def on_load(self) -> None:
         """Make room for the threads of every screen, however few cores there are."""

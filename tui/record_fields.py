@@ -26,6 +26,7 @@ def fields(record: Record) -> list[tuple[str, str]]:
         ("device", _device(record)),
         ("memory", _memory(record)),
         ("seed", str(summary.seed)),
+        ("on disk", fmt.memory(summary.num_bytes) if summary.num_bytes is not None else ""),
         ("folder", summary.path),
     ]
 

@@ -22,6 +22,8 @@ _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {
 }  # fmt: skip
 _REPORTS_IN_LEGEND = 20
 """The number beside "train" is their mean: the same however wide the plot is."""
+_RARE = 0.02
+"""The share of the training curve's range, at either end, that the y axis need not hold."""
 _LEAST_PERCENT = 1.0
 """The accuracy axis goes at least so far: an untrained network is not shown in millionths."""
 _MARKS = {"Stop": "stop", "NextStage": "next", "Pause": "pause", "Continue": "go on"}
@@ -100,8 +102,10 @@ class MetricChart:
         smooth = _centers(smoothed(train, view.smoothing), place.axis)
         val = self._val(state, place, plot.num_columns, levels)
         reference = None if is_loss else _reference(self._report)
-        heights = [*val[1], *([reference.y] if reference else [])]
-        heights += [height for column in train if column is not None for height in (column.low, column.high)]
+        heights = [*smooth[1], *val[1], *([reference.y] if reference else [])]
+        heights += _without_rare(
+            [height for column in train if column is not None for height in (column.low, column.high)]
+        )
         heights = [height for height in heights if math.isfinite(height)]
         cursor, legend = None, self._legend(state)
         if view.cursor is not None:
@@ -218,6 +222,12 @@ def _centers(heights: Sequence[float | None], axis: Axis) -> _Points:
     width = (axis.upper - axis.lower) / len(heights)
     points = [(axis.lower + (number + 0.5) * width, height) for number, height in enumerate(heights)]
     return [x for x, height in points if height is not None], [height for _, height in points if height is not None]
+
+
+def _without_rare(heights: list[float]) -> list[float]:
+    """Return heights without the few that lie far out: they are drawn to the edge, and do not squeeze the rest."""
+    rare = int(_RARE * len(heights))
+    return sorted(heights)[rare : len(heights) - rare]
 
 
 def _reference(report: Report) -> Reference | None:
