@@ -28,7 +28,7 @@ def asked(name: str, model: schema.Model, image_size: int = 32, batch_size: int 
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folders, empty, and descriptions made in this process, which has torch already."""
 
-    def answer_here(_module: str, *, stdin: bytes, stop: object = None) -> bytes:
+    def answer_here(_module: str, *, stdin: bytes, stop: object = None, in_background: bool = False) -> bytes:
         questions = msgspec.json.decode(stdin, type=list[Question])
         return msgspec.json.encode([answer(question) for question in questions])
 
