@@ -270,7 +270,7 @@ def _console(before: Console, look: Look) -> Console:
 
 def _painters(look: Look) -> list[LineFilter]:
     """Return what turns painted rows into what `look` asks for: nothing, and nothing imported, for most people."""
-    if look == Look(low_bandwidth=look.low_bandwidth, bell=look.bell, keys=look.keys, notify=look.notify):
+    if look.is_as_drawn:
         return []
     from tui.repaint import repaint
 

@@ -26,3 +26,8 @@ class Look(Struct, frozen=True, kw_only=True):
     """Keys other than the usual ones, by the id of their binding: {"monitor.stop": "ctrl+s"}."""
     notify: str = ""
     """A shell command that the worker of a run started here runs when the run ends; empty: none."""
+
+    @property
+    def is_as_drawn(self) -> bool:
+        """Whether the widgets' own colours and signs are what is wanted: nothing is painted over then."""
+        return self.theme == "dark" and self.colors == "truecolor" and self.plots != "ascii"

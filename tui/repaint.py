@@ -28,7 +28,7 @@ _CUBE = (0, 95, 135, 175, 215, 255)
 
 def repaint(look: Look) -> LineFilter | None:
     """Return what turns rows into what `look` asks for; None where they are so already."""
-    if look.theme == "dark" and look.colors == "truecolor" and look.plots != "ascii":
+    if look.is_as_drawn:
         return None
     return _Repaint(look)
 
