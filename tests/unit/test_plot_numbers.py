@@ -2,12 +2,17 @@
 
 import math
 from array import array
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.runs.events import DeviceSampled, HostSample
+from engine.runs.state import RunState, fold
 from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
+from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.trace import Column, Columns, Trace, smoothed
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
@@ -133,3 +138,16 @@ def test_the_axis_of_a_falling_loss_moves_a_few_times_only() -> None:
     axis = ValueAxis()
     seen = {axis.holding(4.6 - 0.02 * step, 4.6, 25) for step in range(1, 100)}
     assert len(seen) <= 8
+
+
+def test_memory_is_drawn_the_same_whether_or_not_the_plot_was_seen_empty() -> None:
+    plot: Any = SimpleNamespace(max_ticks=5, num_columns=40, num_rows=7)
+    chart, state = MemoryChart(), RunState()
+    assert chart.chart(state, plot).lines == ()
+    host = HostSample(
+        memory_used_bytes=12 * 10**9, memory_total_bytes=64 * 10**9, process_rss_bytes=10**9, cpu_utilization=1
+    )
+    fold([DeviceSampled(host=host)], state)
+    seen_empty, fresh = chart.chart(state, plot), MemoryChart().chart(state, plot)
+    assert fresh.lines
+    assert seen_empty.y == fresh.y

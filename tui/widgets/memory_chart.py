@@ -40,7 +40,8 @@ class MemoryChart:
         if gpu is not None and gpu.memory_total_bytes:
             size = gpu.memory_total_bytes / _GB
             total, top = Reference(size, f"all of GPU {gpu.index}: {size:.1f}", MUTED), max(top, size)
-        y = self._y.holding(0.0, max(top * 1.02, 0.1), plot.num_rows)
+        axis = self._y if lines else ValueAxis()  # what was drawn before the first reading is not to be kept
+        y = axis.holding(0.0, max(top * 1.02, 0.1), plot.num_rows)
         return Chart("GB", x, y, "min", tuple(lines), tuple(legend), total, "no reading yet")
 
 
