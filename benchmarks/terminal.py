@@ -16,6 +16,8 @@ import pyte
 from typing_extensions import Self
 
 _CHUNK_BYTES = 1 << 16
+_BETWEEN_PIECES_S = 0.002
+"""The pieces of one paint follow each other closer than this."""
 
 
 class Terminal:
@@ -77,8 +79,11 @@ class Terminal:
         while not is_shown(self.text()):
             if (left := deadline - time.perf_counter()) <= 0:
                 raise TimeoutError(self.text())
-            self._unseen.append(self._read(left))
-            at = time.perf_counter()
+            piece = self._read(left)
+            while piece:  # a paint comes in pieces: the time that pyte takes over one must not hold up the next
+                at = time.perf_counter()
+                self._unseen.append(piece)
+                piece = self._read(_BETWEEN_PIECES_S)
         return at
 
     def text(self) -> str:

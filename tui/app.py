@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.events import DescendantFocus
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
@@ -71,8 +72,7 @@ class CifartuiApp(App[None]):
         """
         super().__init__(driver_class=WireDriver)
         self.look = look or Look()
-        self.register_theme(theme(self.look.theme))
-        self.theme = f"cifartui-{self.look.theme}"
+        self._take_theme(theme(self.look.theme))
         self.console = _console(self.console, self.look)
         self._painters = _painters(self.look)
         if self.look.low_bandwidth:
@@ -84,6 +84,15 @@ class CifartuiApp(App[None]):
         self._told_endings: dict[str, float] = {}
 
     # --- the look ------------------------------------------------------------------------------
+
+    def _take_theme(self, own: Theme) -> None:
+        """Show our own colours, from the first screen on."""
+        self.register_theme(own)
+        if own.dark:  # as Textual's own first theme: a change would have every style parsed and applied a second time
+            self.set_reactive(App.theme, own.name)
+            self.stylesheet.set_variables(self.get_css_variables())
+        else:
+            self.theme = own.name
 
     @property
     def plot_style(self) -> PlotStyle:
