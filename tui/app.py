@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.console import Console
 from textual.app import App, SystemCommand
@@ -19,12 +19,14 @@ from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
 from tui import format as fmt
-from tui.history import History
 from tui.look import Look, PlotStyle
 from tui.palette import theme
 from tui.screens.home import Home
 from tui.surroundings import Surroundings
 from tui.wire import WireDriver
+
+if TYPE_CHECKING:
+    from tui.history import History
 
 _TOLD_ONCE_WITHIN_S = 60.0
 _MOST_THREADS = 32
@@ -58,7 +60,7 @@ class CifartuiApp(App[None]):
         attach: RunFolder | None = None,
         surroundings: Surroundings | None = None,
         look: Look | None = None,
-        ahead: Callable[[], History | None] | None = None,
+        ahead: "Callable[[], History | None] | None" = None,
     ) -> None:
         """Show the runs of `runs_dir`.
 
@@ -160,7 +162,7 @@ class CifartuiApp(App[None]):
         """Whether a run is the first thing to be shown."""
         return self._first_run is not None
 
-    def open_monitor(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
+    def open_monitor(self, run: RunFolder, ahead: "Callable[[], History | None] | None" = None) -> None:
         """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open."""
         from tui.screens.monitor import Monitor
 

@@ -17,7 +17,6 @@ from engine.runs.folder import RunFolder, default_runs_dir
 from presets.errors import CifartuiError
 from tui import terminal
 from tui.config import Config, config_path, read_config
-from tui.history import read_ahead
 from tui.look import ColorDepth, Look, PlotStyle
 
 
@@ -56,7 +55,11 @@ def open_dashboard(
         )
     gc.disable()
     look = look_of(structs.replace(checked_config(), **(options or {})))  # may refuse: nobody would wait for the helper
-    ahead = read_ahead(attach) if attach is not None else None
+    ahead = None
+    if attach is not None:
+        from tui.history import read_ahead
+
+        ahead = read_ahead(attach)
     from tui.app import CifartuiApp
 
     CifartuiApp(runs_dir, data_dir, attach, look=look, ahead=ahead).run()

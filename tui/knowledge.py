@@ -5,16 +5,19 @@ Everything here but `wanted_facts` runs in threads and hands on what it finds as
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.message import Message
 
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
-from tui.facts import Facts
-from tui.inquiry import Found, look_up
 from tui.palette import TONES
 from tui.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from tui.facts import Facts
+    from tui.inquiry import Found
 
 
 class DataLocated(Message):
@@ -28,7 +31,7 @@ class DataLocated(Message):
 class FactsFound(Message):
     """Facts by the name of their preset, or why there are none."""
 
-    def __init__(self, found: dict[str, Facts | str]) -> None:
+    def __init__(self, found: "dict[str, Facts | str]") -> None:
         self.found = found
         super().__init__()
 
@@ -92,8 +95,9 @@ class Knowledge:
         self, name: str, preset: Preset, withdraw: threading.Event, post: Callable[[FactsFound], object]
     ) -> None:
         """Post the facts of a preset, which takes seconds where they are not known, unless `withdraw` is set."""
+        from tui.inquiry import look_up
 
-        def tell(found: Found) -> None:
+        def tell(found: "Found") -> None:
             if found[0] is not None:
                 post(FactsFound({name: found[0]}))
 

@@ -185,7 +185,11 @@ def _created(run: RunFolder) -> float:
 
 
 def keep_listing(
-    lister: RunLister, post: Callable[[Message], object], wake: threading.Event, stop: threading.Event, every_s: float
+    lister: RunLister,
+    post: Callable[[RunsListed], object],
+    wake: threading.Event,
+    stop: threading.Event,
+    every_s: float,
 ) -> None:
     """Post RunsListed as runs are read, then every `every_s` or when woken, until `stop` (set `wake` too to end)."""
     while not stop.is_set():

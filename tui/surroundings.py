@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.runs.events import GpuSample
 from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
     from engine.locate import Location
+    from engine.runs.events import GpuSample
     from engine.runs.folder import RunFolder
     from presets.catalog import Listed
     from tui.facts import Facts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class GpuReadings(msgspec.Struct, frozen=True):
     """The GPUs now, or in `missing` why there are none."""
 
-    gpus: tuple[GpuSample, ...]
+    gpus: "tuple[GpuSample, ...]"
     missing: str
     num_cores: int
     host_free_bytes: int | None = None

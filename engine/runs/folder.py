@@ -10,15 +10,16 @@ import re
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 import platformdirs
 
-from engine.runs import journal
-from engine.runs.state import RunState, fold
 from presets.errors import CifartuiError
 from presets.schema import Preset
+
+if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
+    from engine.runs.state import RunState
 
 Status: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused", "stalled", "lost",
@@ -98,8 +99,11 @@ class RunFolder:
         """Keep what a resume changed, beside run.json, which stays."""
         write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
 
-    def read_state(self) -> RunState:
+    def read_state(self) -> "RunState":
         """Return what the journal so far adds up to."""
+        from engine.runs import journal
+        from engine.runs.state import RunState, fold
+
         state = RunState()
         for batch in journal.event_reader(self.events).batches():
             fold(batch, state)
@@ -127,7 +131,7 @@ def sign_lock(lock_fd: int, pid: int) -> None:
     os.pwrite(lock_fd, content, 0)
 
 
-def status_of(state: RunState, lives: bool | None, now: float) -> Status:
+def status_of(state: "RunState", lives: bool | None, now: float) -> Status:
     """Return a run's status: its phase, corrected by whether its worker lives and still speaks.
 
     Args:

@@ -16,16 +16,9 @@ from textual.widgets import OptionList
 from engine.runs.folder import RunFolder
 from presets.schema import Data, Preset
 from tui import format as fmt
-from tui import room, words
-from tui.earlier import earlier
-from tui.facts import Facts
 from tui.knowledge import DataLocated, FactsFound, Knowledge
-from tui.notify import newly_ended
-from tui.order import Order
 from tui.palette import MUTED, TEXT, TONES
-from tui.run_list import RunLister, RunsListed, keep_listing
 from tui.screens.starting import Starting
-from tui.summary import Summary
 from tui.surroundings import GpuReadings, Queued
 from tui.widgets import describe, home_rows
 from tui.widgets.chooser import Chooser
@@ -40,6 +33,9 @@ from tui.widgets.too_small import TooSmall
 if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
+    from tui.facts import Facts
+    from tui.run_list import RunsListed
+    from tui.summary import Summary
 
 _LOOK_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
@@ -52,11 +48,7 @@ _DEMO = "demo"
 
 
 class MachineRead(Message):
-    """A reading of the GPUs, and of the queue."""
-
-    def __init__(self, readings: GpuReadings, queued: Queued) -> None:
-        self.readings, self.queued = readings, queued
-        super().__init__()
+    """The GPUs and the queue were read anew."""
 
 
 class Home(Starting):
@@ -121,7 +113,7 @@ class Home(Starting):
         self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._look_around)
 
     def _look_around(self) -> None:
-        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
+        self._list_runs()
         self._watch_machine(self.app.surroundings.gpu_reader)
         self._learn()
 
@@ -143,18 +135,13 @@ class Home(Starting):
         self._is_asleep = True
 
     def _post(self, message: Message) -> None:
-        """Keep what a thread found, which other screens ask for too, and show it if this one is in sight."""
-        match message:
-            case RunsListed():
-                for run in newly_ended(self.runs, message.runs):
-                    self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
-                self.runs, self._num_runs = message.runs, message.num_all
-            case MachineRead():
-                self._readings, self._queued = message.readings, message.queued
-            case DataLocated() | FactsFound():
-                self._known.keep(message)
+        """Show what a thread found and kept, if this screen is in sight."""
         if not self._is_asleep:
             self.post_message(message)
+
+    def _learnt(self, message: DataLocated | FactsFound) -> None:
+        self._known.keep(message)
+        self._post(message)
 
     def on_resize(self) -> None:
         """Set in columns anew what depends on the width."""
@@ -193,32 +180,41 @@ class Home(Starting):
         withdraw = self._known.wanted_facts(name)
         if withdraw is not None:
             self._ask_facts(name, listed.preset, withdraw)
-        memory, told = self._memory(listed.preset, found), earlier(self.runs, name, self.app.surroundings.host)
+        memory, told = self._memory(listed.preset, found), self._earlier(name)
         if self._described == (name, status, found, memory, told):
             return  # a new reading that says the same is no reason to paint
         self._described = (name, status, found, memory, told)
         where = status or Text("looking for the data …", MUTED)
         pane.show(name, describe.description(listed.preset, where, describe.size(found), memory, told), found)
 
-    def _memory(self, preset: Preset, found: Facts | str | None) -> Text:
-        if not isinstance(found, Facts):
+    def _earlier(self, name: str) -> str:
+        if not self.runs:
+            return ""
+        from tui.earlier import earlier
+
+        return earlier(self.runs, name, self.app.surroundings.host)
+
+    def _memory(self, preset: Preset, found: "Facts | str | None") -> Text:
+        if found is None or isinstance(found, str):
             return Text("")
+        from tui import room
+
         said, tone = room.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
         return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
     def _locate(self, name: str, data: Data) -> None:
-        self._post(self._known.locate(name, data))
+        self._learnt(self._known.locate(name, data))
 
     @work(thread=True)
     def _learn(self) -> None:
         usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
-        self._post(self._known.first_facts(usable))
-        self._post(self._known.locate("", Data(dataset="cifar100")))
+        self._learnt(self._known.first_facts(usable))
+        self._learnt(self._known.locate("", Data(dataset="cifar100")))
 
     @work(thread=True, group="facts")
     def _ask_facts(self, name: str, preset: Preset, withdraw: threading.Event) -> None:
-        self._known.ask_facts(name, preset, withdraw, self._post)
+        self._known.ask_facts(name, preset, withdraw, self._learnt)
 
     def on_data_located(self, event: DataLocated) -> None:
         """Say whether the data is there, if that preset is still the one described."""
@@ -260,8 +256,18 @@ class Home(Starting):
     # --- runs ------------------------------------------------------------------------------------
 
     @work(thread=True)
-    def _list_runs(self, lister: RunLister) -> None:
-        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
+    def _list_runs(self) -> None:
+        from tui.notify import newly_ended
+        from tui.run_list import RunLister, keep_listing
+
+        def listed(message: "RunsListed") -> None:
+            for run in newly_ended(self.runs, message.runs):
+                self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
+            self.runs, self._num_runs = message.runs, message.num_all
+            self._post(message)
+
+        lister = RunLister(self.app.runs_dir, self.app.surroundings.now)
+        keep_listing(lister, listed, self._wake, self._stop, _LOOK_EVERY_S)
 
     def on_runs_listed(self) -> None:
         """Show the runs found."""
@@ -283,6 +289,8 @@ class Home(Starting):
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
+        from tui import words
+
         live = next((run for run in self.runs if words.is_live(run.status)), None)
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
@@ -316,10 +324,11 @@ class Home(Starting):
             self._look_again.clear()
             if self._stop.is_set():  # after the clearing, which may have undone the call to end
                 return
-            self._post(MachineRead(read(), self.app.surroundings.queued(self.app.runs_dir)))
+            self._readings, self._queued = read(), self.app.surroundings.queued(self.app.runs_dir)
+            self._post(MachineRead())
             self._look_again.wait(_LOOK_EVERY_S)
 
-    def on_machine_read(self, event: MachineRead) -> None:
+    def on_machine_read(self) -> None:
         """Show the reading."""
         self._show_machine()
         self._show_runs()
@@ -361,6 +370,8 @@ class Home(Starting):
 
     def action_demo(self) -> None:
         """Start demo as it is."""
+        from tui.order import Order
+
         if _DEMO in self._presets:
             self.start(_DEMO, Order())
         else:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from textual.screen import Screen
 
-from engine.runs.folder import RunFolder
 from tui.act import act
-from tui.order import Order
-from tui.surroundings import GpuReadings
 
 if TYPE_CHECKING:
+    from engine.runs.folder import RunFolder
     from tui.app import CifartuiApp
+    from tui.order import Order
+    from tui.surroundings import GpuReadings
 
 
 class Starting(Screen[None]):
@@ -24,7 +24,7 @@ class Starting(Screen[None]):
         super().__init__()
         self._is_starting = False
 
-    def readings(self) -> GpuReadings | None:
+    def readings(self) -> "GpuReadings | None":
         """Return the latest reading of the machine."""
         raise NotImplementedError
 
@@ -40,33 +40,33 @@ class Starting(Screen[None]):
         """Ask what to change, then queue presets that can be used."""
         self._ask(names, lambda order: self._enqueue(names, order), to_queue=True)
 
-    def _ask(self, names: Sequence[str], act: Callable[[Order], object], *, to_queue: bool) -> None:
+    def _ask(self, names: Sequence[str], act: "Callable[[Order], object]", *, to_queue: bool) -> None:
         from tui.screens.start_panel import StartPanel
 
         if self.app.screen is not self:  # two keys that came at once, on a slow line
             return
 
-        def answered(order: Order | None) -> None:
+        def answered(order: "Order | None") -> None:
             if order is not None:
                 act(order)
 
         self.app.push_screen(StartPanel(names, self.readings, to_queue=to_queue), answered)
 
-    def start(self, name: str, order: Order) -> None:
+    def start(self, name: str, order: "Order") -> None:
         """Start a preset and open the Monitor; asked again while that is under way, it is the same run."""
         if not self._is_starting:
             self._is_starting = True
             self._start(name, order)
 
-    def _with_notify(self, order: Order) -> Order:
+    def _with_notify(self, order: "Order") -> "Order":
         return replace(order, notify=self.app.look.notify)
 
-    def _start(self, name: str, order: Order) -> None:
+    def _start(self, name: str, order: "Order") -> None:
         app = self.app
         runs_dir, data_dir, start = app.runs_dir, app.data_dir, app.surroundings.start
         order = self._with_notify(order)
 
-        def started(run: RunFolder) -> None:
+        def started(run: "RunFolder") -> None:
             app.open_monitor(run)
             self._is_starting = False
 
@@ -76,7 +76,7 @@ class Starting(Screen[None]):
 
         act(app, lambda: start(runs_dir, name, order, data_dir), started, failed)
 
-    def _enqueue(self, names: Sequence[str], order: Order) -> None:
+    def _enqueue(self, names: Sequence[str], order: "Order") -> None:
         app = self.app
         runs_dir, data_dir, enqueue = app.runs_dir, app.data_dir, app.surroundings.enqueue
         order = self._with_notify(order)

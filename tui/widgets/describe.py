@@ -1,6 +1,7 @@
 """A preset in words: what it is, what it trains, on which data, and what the report got from it."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
@@ -9,9 +10,11 @@ from presets import schema
 from presets.plan import plan, total_epochs
 from presets.schema import Preset, Report
 from tui import format as fmt
-from tui.facts import Facts
 from tui.palette import MUTED, REFERENCE, TEXT, TONES
 from tui.widgets.fields import table
+
+if TYPE_CHECKING:
+    from tui.facts import Facts
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
@@ -56,7 +59,7 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
     return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
 
 
-def size(found: Facts | str | None) -> Text:
+def size(found: "Facts | str | None") -> Text:
     """Return parameters and arithmetic of a network; why they are not known; or that they are being counted."""
     if found is None:
         return Text("being counted in the background, a few seconds …", MUTED)

@@ -1,18 +1,22 @@
 """GPUs and memory in rows of text: for Home (now) and for the Monitor (the run's)."""
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 
-from engine.runs.events import GpuSample, TorchMemory
-from engine.runs.state import RunState
 from tui import format as fmt
 from tui.palette import FAINT, MUTED, TEXT, TRAIN
-from tui.surroundings import GpuReadings
 from tui.widgets.fields import in_a_row, labelled
+
+if TYPE_CHECKING:
+    from engine.runs.events import GpuSample, TorchMemory
+    from engine.runs.state import RunState
+    from tui.surroundings import GpuReadings
 
 _BAR_WIDTH = 12
 
 
-def gpus_now(readings: GpuReadings | None, width: int, max_rows: int) -> Text:
+def gpus_now(readings: "GpuReadings | None", width: int, max_rows: int) -> Text:
     """Return a row for every GPU, or the reason why there is none and what that means."""
     if readings is None:
         return Text("reading the GPUs …", MUTED)
@@ -27,11 +31,11 @@ def gpus_now(readings: GpuReadings | None, width: int, max_rows: int) -> Text:
     return Text("\n").join(rows)
 
 
-def _gpu(gpu: GpuSample, width: int) -> Text:
+def _gpu(gpu: "GpuSample", width: int) -> Text:
     return in_a_row([*_gpu_memory(gpu), *_condition_of(gpu)], width, gap=2)
 
 
-def _gpu_memory(gpu: GpuSample) -> list[Text]:
+def _gpu_memory(gpu: "GpuSample") -> list[Text]:
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
     full = round(_BAR_WIDTH * used / total) if used is not None and total else 0
     bar = Text.assemble(("━" * full, TRAIN), ("━" * (_BAR_WIDTH - full), FAINT))
@@ -42,14 +46,14 @@ def _gpu_memory(gpu: GpuSample) -> list[Text]:
     ]
 
 
-def _memory(gpu: GpuSample) -> str:
+def _memory(gpu: "GpuSample") -> str:
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
     if used is None or total is None:
         return "memory n/a"
     return f"{used / 1e9:.1f} / {fmt.memory(total)}"
 
 
-def memory_panel(state: RunState, width: int, max_rows: int) -> Text:
+def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
     """Return what the run takes of its machine: GPU, torch's allocator, other GPUs; or the host where there is none."""
     sample = state.device
     if sample is None:
@@ -75,7 +79,7 @@ def memory_panel(state: RunState, width: int, max_rows: int) -> Text:
     return Text("\n", no_wrap=True).join([*rows, *others])
 
 
-def _memory_of(gpu: GpuSample, torch: TorchMemory | None) -> list[Text]:
+def _memory_of(gpu: "GpuSample", torch: "TorchMemory | None") -> list[Text]:
     fields = []
     if gpu.process_memory_bytes is not None:
         fields.append(labelled("this run", fmt.memory(gpu.process_memory_bytes)))
@@ -85,7 +89,7 @@ def _memory_of(gpu: GpuSample, torch: TorchMemory | None) -> list[Text]:
     return fields
 
 
-def _condition_of(gpu: GpuSample) -> list[Text]:
+def _condition_of(gpu: "GpuSample") -> list[Text]:
     fields = [labelled("busy", fmt.percent(gpu.utilization, 0).rjust(5))]
     fields += [labelled("", f"{gpu.temperature_c:.0f} °C")] if gpu.temperature_c is not None else []
     fields += [labelled("", f"{gpu.power_w:.0f} W")] if gpu.power_w is not None else []
@@ -93,7 +97,7 @@ def _condition_of(gpu: GpuSample) -> list[Text]:
     return fields
 
 
-def run_gpu(state: RunState) -> GpuSample | None:
+def run_gpu(state: "RunState") -> "GpuSample | None":
     """Return the GPU that the run uses, as far as the readings tell: the one it has most memory on."""
     if state.device is None or not state.device.gpus:
         return None

@@ -10,12 +10,11 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui import words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
-from tui.summary import Summary
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
+    from tui.summary import Summary
 
 _BROKEN = "cannot be used"
 
@@ -139,7 +138,7 @@ class RunList(Pickable):
         if self._shown is not None:
             self.show(*self._shown)
 
-    def show(self, runs: Sequence[Summary], now: float) -> None:
+    def show(self, runs: "Sequence[Summary]", now: float) -> None:
         """List `runs` in aligned columns, as many as the width has room for."""
         self._shown = runs, now
         name_width = min(36, max(12, self.size.width - 51))
@@ -150,7 +149,9 @@ class RunList(Pickable):
         self.fill([Option(line, id=run.id) for line, run in zip(lines, runs, strict=True)])
 
 
-def _run_line(run: Summary, now: float, name_width: int) -> Text:
+def _run_line(run: "Summary", now: float, name_width: int) -> Text:
+    from tui import words
+
     return Text.assemble(
         (f"{run.status:<11}", TONES[words.tone(run.status)]),
         (fmt.column(fmt.short_id(run.id), name_width, keep_end=True), TEXT),

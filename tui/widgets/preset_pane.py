@@ -1,5 +1,7 @@
 """The right side of Home: a preset described, its layer table, and how much of either is out of sight."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group
 from rich.text import Text
 from textual.app import ComposeResult
@@ -7,10 +9,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
 from tui import format as fmt
-from tui.facts import Facts
 from tui.palette import MUTED, TRAIN
-from tui.widgets import layer_table
 from tui.widgets.quiet import Quiet
+
+if TYPE_CHECKING:
+    from tui.facts import Facts
 
 _LAYERS_UNKNOWN = "The layers are being looked up, a few seconds …"
 
@@ -41,7 +44,7 @@ class PresetPane(Vertical):
             for what in ("scroll_y", "virtual_size", "size"):
                 self.watch(pane, what, self._say_more, init=False)
 
-    def show(self, name: str, described: Group, found: Facts | str | None) -> None:
+    def show(self, name: str, described: Group, found: "Facts | str | None") -> None:
         """Show a preset; another one than before is shown from its first row."""
         self.query_one("#description", Static).update(described)
         self._facts = found
@@ -59,12 +62,14 @@ class PresetPane(Vertical):
             return
         self._drawn = (self._facts, width)
         title = self.query_one("#layers-heading", Quiet)
-        if isinstance(self._facts, Facts):
-            title.tell(layer_table.heading(self._facts, width))
-            rows.tell(layer_table.table(self._facts, width))
-        else:
+        if self._facts is None or isinstance(self._facts, str):
             title.tell(Text("layers", MUTED))
             rows.tell(Text(self._facts or _LAYERS_UNKNOWN, MUTED))
+            return
+        from tui.widgets import layer_table
+
+        title.tell(layer_table.heading(self._facts, width))
+        rows.tell(layer_table.table(self._facts, width))
 
     def page(self, direction: int) -> None:
         """Scroll what is in sight by a page: down with 1, up with -1."""
