@@ -67,13 +67,13 @@ def dataset(data: ev.DataReady) -> str:
     return f"{data.dataset} (generated data)" if data.generated else data.dataset
 
 
-def outcome(status: Status, state: RunState) -> str:
-    """Return one sentence about a run without a worker, or one that has gone silent: what and why."""
+def outcome(status: Status, state: RunState, resume_key: str) -> str:
+    """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press."""
     reason = state.finished.reason if state.finished else ""
     where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
     if status == "lost":
         again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
-        return f"The worker ended{where} without a last word. Press r to {again}."
+        return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
     if status == "stalled":
         return (
             f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"
@@ -84,7 +84,7 @@ def outcome(status: Status, state: RunState) -> str:
         "aborted": f"Aborted{where}, without a last validation",
         "failed": f"Failed{where}",
     }[status]
-    again = " Press r to resume." if status in {"stopped", "aborted", "failed"} else ""
+    again = f" Press {resume_key} to resume." if status in {"stopped", "aborted", "failed"} else ""
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 

@@ -212,7 +212,9 @@ async def test_the_filter_counts_what_it_finds(runs_dir: Path) -> None:
         await pilot.press("z")
         await until(pilot, lambda: said(app, "#matches").strip() == "0 of 4", "the count")
         assert "No preset matches" in str(app.screen.query_one(PresetList).options[0].prompt)
+        await until(pilot, lambda: "No preset has these words" in said(app, "#description"), "what is found")
         await pilot.press("backspace", "down")
+        await until(pilot, lambda: "No preset has" not in said(app, "#description"), "the one found described")
         assert app.screen.query_one(PresetList).has_focus
         assert in_sight(app, "#filter-row")
         await pilot.press("escape")

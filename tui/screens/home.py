@@ -167,6 +167,13 @@ class Home(Starting):
         name = self.query_one(PresetList).chosen()
         if name is not None:
             self._describe(name)
+        elif self._described:
+            self._described = ()
+            self.query_one(PresetPane).show("", describe.nothing(), None)
+
+    def on_input_changed(self) -> None:
+        """Describe what the filter, which the list has followed already, left under the cursor."""
+        self._describe_again()
 
     def _describe(self, name: str) -> None:
         listed, pane = self._presets[name], self.query_one(PresetPane)
@@ -385,7 +392,8 @@ class Home(Starting):
         """Take the marks away, and say where the presets went."""
         self._look_again.set()
         self.query_one(PresetList).unmark()
-        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}, trained one after another. Q shows the queue.")
+        shown = self.app.key_of("home.queue", "Q")
+        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}, trained one after another. {shown} shows the queue.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

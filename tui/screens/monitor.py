@@ -249,7 +249,10 @@ class Monitor(Steering):
     def action_zoom(self) -> None:
         """Show all, then one plot after the other."""
         self._zoom_to(_ZOOMS[(_ZOOMS.index(self.zoomed) + 1) % len(_ZOOMS)] if self.zoomed in _ZOOMS else "all")
-        self._say("← → read values off the curve; z goes on to the next plot" if self.zoomed in self._metrics else "")
+        on = self.app.key_of("monitor.zoom", "z")
+        self._say(
+            f"← → read values off the curve; {on} goes on to the next plot" if self.zoomed in self._metrics else ""
+        )
 
     def action_log(self) -> None:
         """Show nothing but the log, or all again."""
@@ -258,7 +261,7 @@ class Monitor(Steering):
         log.can_focus = self.zoomed == "log"
         if log.can_focus:
             log.focus()
-            self._say("the log: ↑ ↓ scroll, L or Esc goes back")
+            self._say(f"the log: ↑ ↓ scroll, {self.app.key_of('monitor.log', 'L')} or Esc goes back")
 
     def _zoom_to(self, name: str) -> None:
         self.remove_class(f"-zoom-{self.zoomed}")

@@ -166,7 +166,7 @@ class QueueScreen(Screen[None]):
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
         footnote = self.query_one("#footnote", Quiet)
-        said = _footnote(self.read, self._edited, cut)
+        said = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
         footnote.display = bool(said)
         footnote.tell(said)
 
@@ -269,7 +269,7 @@ def _nothing(read: QueueRead | None) -> Text:
     )
 
 
-def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | None) -> Text:
+def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | None, start_key: str) -> Text:
     """Return what there is to know: of the entry under the cursor where its line is cut, the last edit, the runner."""
     lines = []
     if cut is not None:
@@ -277,7 +277,7 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
     if edited is not None:
         lines.append(Text(edited.said, TEXT if edited.is_done else TONES["warn"]))
     if read is not None and read.entries and not read.lives:
-        lines.append(Text(f"{queued.NO_RUNNER} Press r to start one.", TONES["bad"]))
+        lines.append(Text(f"{queued.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
     if read is not None and read.last_logged:
         lines.append(Text(f"queue.log: {read.last_logged}", MUTED))
     return Text("\n").join(lines)

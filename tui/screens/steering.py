@@ -145,9 +145,11 @@ class Steering(Screen[None]):
         if self.info is None:
             why = "the run is still being read; try again in a moment."
         elif self.status == "completed":
-            why = "this run is completed; R trains it for more epochs, Esc goes Home."
+            more = self.app.key_of("monitor.resume_changed", "R")
+            why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."
         else:
-            why = f"this run has no worker ({words.status(self.status, self.state)}); r resumes it."
+            again = self.app.key_of("monitor.resume", "r")
+            why = f"this run has no worker ({words.status(self.status, self.state)}); {again} resumes it."
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
         return False
 

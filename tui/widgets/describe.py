@@ -71,6 +71,11 @@ def size(found: "Facts | str | None") -> Text:
     )
 
 
+def nothing() -> Group:
+    """Return what is said where the filter leaves no preset."""
+    return Group(Text("No preset has these words in its name, title or group. Esc shows all of them.", MUTED))
+
+
 def problem(name: str, path: str, why: str) -> Group:
     """Return what is said of a preset that cannot be used."""
     return Group(

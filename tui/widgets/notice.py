@@ -18,7 +18,7 @@ class Notice(Quiet):
         self.display = wanted
         if not wanted:
             return
-        outcome = words.outcome(view.status, view.state)
+        outcome = words.outcome(view.status, view.state, self.app.key_of("monitor.resume", "r"))
         text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
         saved = view.run.best
         if "best" in view.state.checkpoints:
