@@ -86,6 +86,24 @@ class Terminal:
                 piece = self._read(_BETWEEN_PIECES_S)
         return at
 
+    def shown_within(self, is_shown: Callable[[str], bool], seconds: float) -> float:
+        """Take in output for so long, then go through it; return when the screen showed what is wanted.
+
+        Going through it takes a core for as long as a program takes to start, so it waits until that is over.
+
+        Raises:
+            TimeoutError: it was not shown; the message is what is shown.
+        """
+        pieces, deadline = list[tuple[float, bytes]](), time.perf_counter() + seconds
+        while (left := deadline - time.perf_counter()) > 0:
+            piece = self._read(left)
+            pieces.append((time.perf_counter(), piece))
+        for at, piece in pieces:
+            self._unseen.append(piece)
+            if piece and is_shown(self.text()):
+                return at
+        raise TimeoutError(self.text())
+
     def text(self) -> str:
         """Return what the screen shows."""
         for piece in self._unseen:

@@ -107,12 +107,12 @@ class LineReader(Generic[Record]):
     def batches(self) -> Iterator[list[Record]]:
         """Yield the new records, oldest first, some thousands at a time: a long journal never is in memory whole."""
         for chunk in self._chunks():
-            lines: Iterable[bytes] = chunk.split(b"\n")
-            chosen = list(lines if self._choose is None else self._choose(lines))
+            if self._choose is not None:
+                chunk = b"\n".join(self._choose(chunk.split(b"\n")))
             try:  # all at once is ten times as fast as line by line
-                yield self._list_decoder.decode(b"[" + b",".join(chosen) + b"]")
+                yield self._list_decoder.decode(b"[" + chunk.replace(b"\n", b",") + b"]")
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                yield list(self._decode(chosen))
+                yield list(self._decode(chunk.split(b"\n")))
 
     def _chunks(self) -> Iterator[bytes]:
         try:

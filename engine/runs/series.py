@@ -58,11 +58,12 @@ class StepSeries(Sequence[StepPoint]):
 
     def extend(self, events: Sequence[StepsTrained], steps_per_epoch: int) -> None:
         """Add what events of one stage tell, in their order."""
-        self.global_step.extend([event.global_step for event in events])
-        self.epoch.extend([event.epoch - 1 + event.step / steps_per_epoch for event in events])
-        self.time.extend([event.time for event in events])
-        self.loss.extend([event.loss for event in events])
-        self.top1.extend([event.top1 for event in events])
+        # faster than array.extend, which takes whatever can be iterated
+        self.global_step.fromlist([event.global_step for event in events])
+        self.epoch.fromlist([event.epoch - 1 + event.step / steps_per_epoch for event in events])
+        self.time.fromlist([event.time for event in events])
+        self.loss.fromlist([event.loss for event in events])
+        self.top1.fromlist([event.top1 for event in events])
 
     def cut_after(self, global_step: int) -> None:
         """Take away the points behind `global_step`: they were lost with a worker, and will come again."""

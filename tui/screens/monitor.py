@@ -41,6 +41,8 @@ _OF_A_RUN_AT_REST = {"resume", "resume_changed"}
 _TICK_S = 0.5
 """While an answer is awaited, how long it has been is told so often."""
 _LOG_AT_OPENING = 100
+_LOG_AFTER_S = 0.1
+"""The lines of a long history take as long to lay out as its curves, which come first."""
 _FEW_ROWS, _MANY_ROWS = 34, 55
 """Heights of the terminal from which there is room for more."""
 
@@ -77,6 +79,7 @@ class Monitor(Steering):
         self.state = RunState()
         self._lives: bool | None = None
         self._log_tail: tuple[str, ...] = ()
+        self._unlogged: list[ev.AnyEvent] = []
         self._metrics: dict[str, MetricChart] = {}
         self._memory = MemoryChart()
         self._stop = threading.Event()
@@ -134,8 +137,9 @@ class Monitor(Steering):
         report = event.info.preset.report
         self._metrics = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
         self.query_one(CommandStrip).show(self.now())
+        self._unlogged = self.state.log[-_LOG_AT_OPENING:]
+        self.set_timer(_LOG_AFTER_S, self._log_news)
         self._paint()
-        self.query_one(LogPane).add(self.state.log[-_LOG_AT_OPENING:])
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
         """Say why there is nothing to see."""
@@ -158,7 +162,8 @@ class Monitor(Steering):
                 self.query_one(CommandStrip).answer(fact, self.now())
             elif isinstance(fact, ev.Paused | ev.Continued | ev.RunFinished):
                 self._wants_pause = None
-        self.query_one(LogPane).add(event.events)
+        self._unlogged += event.events
+        self._log_news()
 
     # --- painting --------------------------------------------------------------------------------
 
@@ -181,6 +186,10 @@ class Monitor(Steering):
         if self.is_live:
             return frozenset(idle | _OF_A_RUN_AT_REST)
         return frozenset(idle | {each.action for each in Binding.make_bindings(Steering.BINDINGS)} - _OF_A_RUN_AT_REST)
+
+    def _log_news(self) -> None:
+        unlogged, self._unlogged = self._unlogged, []
+        self.query_one(LogPane).add(unlogged)
 
     def _tick(self) -> None:
         strip = self.query_one(CommandStrip)

@@ -51,16 +51,16 @@ class Columns:
             is_last = column == num_columns - 1
             edge = math.inf if is_last else axis.lower + (column + 1) * width
             end = len(xs) if is_last else max(start + 1, bisect_left(xs, edge, start))
-            self._columns[column] = _column_of(ys[start:end])
+            self._columns[column] = _column_of(ys[start:end].tolist())
             self._next, start = start, end
         return self._columns
 
 
-def _column_of(values: "array[float]") -> Column | None:
+def _column_of(values: list[float]) -> Column | None:
     total = sum(values)
     if math.isfinite(total):
         return Column(min(values), max(values), total / len(values))
-    finite = array("d", [value for value in values if math.isfinite(value)])
+    finite = [value for value in values if math.isfinite(value)]
     return _column_of(finite) if finite and len(finite) < len(values) else None
 
 
