@@ -203,7 +203,8 @@ class Monitor(Steering):
         if not self.is_live:
             self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
-        self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6))
+        resume_key = self.app.key_of("monitor.resume", "r")
+        self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)

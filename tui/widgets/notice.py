@@ -12,13 +12,13 @@ from tui.widgets.run_header import RunView
 class Notice(Quiet):
     """Takes no room while training goes well."""
 
-    def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int) -> None:
+    def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
         """Draw the outcome of `view`; `log_tail` is told only where something went wrong."""
         wanted = not words.is_live(view.status) or view.status == "stalled"
         self.display = wanted
         if not wanted:
             return
-        outcome = words.outcome(view.status, view.state, self.app.key_of("monitor.resume", "r"))
+        outcome = words.outcome(view.status, view.state, resume_key)
         text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
         saved = view.run.best
         if "best" in view.state.checkpoints:
