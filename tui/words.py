@@ -29,25 +29,13 @@ def is_live(status: Status) -> bool:
     return status not in {"lost", "completed", "stopped", "aborted", "failed"}
 
 
-def stop_effect(state: RunState) -> str:
-    """Return what an obeyed stop is about to do, or nothing where none is under way."""
-    since = state.started.time if state.started else 0.0
-    obeyed = [c for c in state.commands.values() if c.accepted and c.time >= since]
-    last = next((c for c in reversed(obeyed) if _is(c, "stop") or _is(c, "continue")), None)
-    return last.effect if last is not None and _is(last, "stop") and not state.is_finished else ""
-
-
-def _is(applied: ev.CommandApplied, name: str) -> bool:
-    return applied.command.lower().startswith(name)
-
-
 def status(status: Status, state: RunState) -> str:
     """Return a run's status as a heading."""
     if status == "data":
         return "preparing data"
     if status == "model":
         return "building the model"
-    if status in {"training", "validating", "testing"} and stop_effect(state):
+    if status in {"training", "validating", "testing"} and state.is_stopping:
         return f"stopping, {status}"
     return {"stalled": "no sign of life", "lost": "worker lost"}.get(status, status)
 

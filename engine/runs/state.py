@@ -118,6 +118,14 @@ class RunState(Struct):
         return self.phase in FINISHED
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether this worker obeys a stop that was not taken back."""
+        since = self.started.time if self.started else 0.0
+        stops = [told for told in self.commands.values() if told.accepted and told.command in {"Stop", "Continue"}]
+        last = stops[-1] if stops and not self.is_finished else None
+        return last is not None and last.command == "Stop" and last.time >= since
+
+    @property
     def total_epochs(self) -> int:
         """The last epoch of the run as planned now; 0 before it is known."""
         if self.stage is None:
@@ -134,8 +142,8 @@ class RunState(Struct):
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end of training as planned, without pauses and the final test; None where unknown."""
-        return seconds_left(self)
+        """Seconds to the end of training as planned, without pauses and the final test; None: unknown, or stopping."""
+        return None if self.is_stopping else seconds_left(self)
 
 
 def worked_s(state: RunState, until: float | None) -> float | None:

@@ -22,7 +22,7 @@ def test_a_run_is_scaled_validated_saved_stopped_and_trained_on(start: Start, ci
     refused = cifartui("lr", "latest", "nan")
     assert (refused.returncode, "at most 100" in refused.stderr) == (2, True)
 
-    said = cifartui("validate", "latest").stdout.splitlines()
+    said = wait_for(lambda: cifartui("validate", "latest").stdout.splitlines(), "an answer outside an epoch's own")
     assert "measuring the validation set" in said[0]
     assert said[1].startswith("validated in epoch") or said[1].startswith("epoch"), said
     assert "last.pt is written" in cifartui("save", "latest").stdout

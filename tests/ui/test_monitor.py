@@ -192,7 +192,8 @@ async def test_generated_data_is_called_so(runs_dir: Path) -> None:
         app = app_on(run)
         async with app.run_test(size=(120, 40)) as pilot:
             await until(pilot, lambda: "generated data" in header(app), "the label")
-            assert any("generated data" in sentence for sentence in app.screen.query_one(LogPane).sentences)
+            log = app.screen.query_one(LogPane)
+            await until(pilot, lambda: any("generated data" in sentence for sentence in log.sentences), "its place")
 
 
 async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:

@@ -163,3 +163,17 @@ def test_the_final_test_is_not_announced() -> None:
     state = fold(told)
     assert state.eta_s == 0
     assert fold([events.EvaluationProgressed(split="test", done=1, total=10)], state).eta_s is None
+
+
+def test_a_run_that_is_stopping_announces_no_planned_end_until_the_stop_is_taken_back() -> None:
+    told = list(Clockwork([4], lambda _stage: 1.0, 5.0).events())[:20]
+
+    def obeyed(command: str) -> events.CommandApplied:
+        return events.CommandApplied(
+            command_id=command, command=command, accepted=True, effect="", epoch=1, global_step=5, time=told[-1].time
+        )
+
+    state = fold(told)
+    assert state.eta_s is not None
+    assert fold([obeyed("Stop")], state).eta_s is None
+    assert fold([obeyed("Continue")], state).eta_s is not None

@@ -37,7 +37,7 @@ class RunHeader(Quiet):
 def _title(view: RunView, width: int) -> Text:
     left = Text.assemble((view.info.preset.title, f"bold {TEXT}"), (f"   {fmt.short_id(view.info.id)}", MUTED))
     tone = words.tone(view.status)
-    if words.is_live(view.status) and words.stop_effect(view.state):
+    if words.is_live(view.status) and view.state.is_stopping:
         tone = "warn"
     return left_and_right(left, Text(words.status(view.status, view.state), f"bold {TONES[tone]}"), width)
 
