@@ -55,6 +55,13 @@ def dataset(data: ev.DataReady) -> str:
     return f"{data.dataset} (generated data)" if data.generated else data.dataset
 
 
+def remedy(state: RunState) -> tuple[str, ...]:
+    """Return what a resume is advised to change against what the run failed of, as `key.path=value`."""
+    since = state.started.time if state.started else 0.0
+    errors = [alert for alert in state.alerts if alert.severity == "error" and alert.time >= since]
+    return errors[-1].changes if errors and state.phase == "failed" else ()
+
+
 def outcome(status: Status, state: RunState, resume_key: str) -> str:
     """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press."""
     reason = state.finished.reason if state.finished else ""
@@ -72,7 +79,8 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
         "aborted": f"Aborted{where}, without a last validation",
         "failed": f"Failed{where}",
     }[status]
-    again = f" Press {resume_key} to resume." if status in {"stopped", "aborted", "failed"} else ""
+    changed = "".join(f" with {change}" for change in remedy(state))
+    again = f" Press {resume_key} to resume{changed}." if status in {"stopped", "aborted", "failed"} else ""
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 

@@ -174,6 +174,9 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     global_step: int
     num_bytes: int
     seconds: float
+    """The write took, beside training."""
+    pause_seconds: float = 0.0
+    """Training stood still for it: the state was copied. Best weights share the copy of the last.pt after them."""
     val_top1: float | None = None
 
 
@@ -238,6 +241,8 @@ class Alerted(Event, frozen=True, kw_only=True, tag=True):
     kind: str
     text: str
     advice: str = ""
+    changes: tuple[str, ...] = ()
+    """What a resume may change against it, as `key.path=value`."""
 
 
 class Paused(Event, frozen=True, kw_only=True, tag=True):

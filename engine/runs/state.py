@@ -253,6 +253,8 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
         event.global_step, done, event.time, event.train_loss, event.train_top1,
         event.val_loss, event.val_top1, event.lr, event.seconds, event.partial, event.stage,
     )  # fmt: skip
+    if state.epochs and state.epochs[-1].global_step == point.global_step:
+        state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
     state.epochs.append(point)
     state.best = _best_of(state.epochs)
     state.log.append(event)

@@ -17,15 +17,23 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
     Args:
         content: tensors, and dicts, lists and plain values of them.
         path: the final name.
-        keep_previous: let what `path` held before live on as `NAME.prev.pt`.
+        keep_previous: let what `path` held before live on as `NAME.prev.pt`. Between the two renames only that is
+            there, and `load_last` takes it.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
     """
     temporary = path.with_name(f".{path.name}.writing")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-        num_bytes = file.tell()
+    try:
+        with os.fdopen(fd, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+            num_bytes = file.tell()
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # on a full disk its room is wanted
+        raise
     if keep_previous and path.exists():
         path.replace(path.with_name(f"{path.stem}.prev{path.suffix}"))
     temporary.replace(path)
@@ -61,6 +69,8 @@ def load(path: Path) -> dict[str, Any]:
 def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:
     """Return the newest readable checkpoint to resume from, and a sentence where it is not last.pt.
 
+    A last.pt that cannot be read is put aside as last.damaged: it must not replace the one before.
+
     Raises:
         CifartuiError: neither last.pt nor last.prev.pt can be read.
     """
@@ -70,4 +80,7 @@ def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:
     except CifartuiError as error:
         if not previous.exists():
             raise
-        return load(previous), f"{error} Going on from last.prev.pt, the one before."
+        content = load(previous)
+        if last.exists():
+            last.replace(last.with_suffix(".damaged"))
+        return content, f"{error} Going on from last.prev.pt, the one before."

@@ -153,6 +153,7 @@ class Controls:
             self._acknowledge(command, f"nothing to save: {self.busy_with}", accepted=False)
         else:
             self._acknowledge(command, self.save_checkpoint())
+            self._say_paused_again()
 
     def _validate(self, command: commands.Validate) -> None:
         if self.validate is None or self._validating:
@@ -166,8 +167,7 @@ class Controls:
         finally:
             self._validating = False
         self._stood_still = True
-        if self._paused:  # said again, because a viewer has since seen the validation
-            self._journal.write(Paused(global_step=self.global_step))
+        self._say_paused_again()
 
     def _scale_lr(self, command: commands.ScaleLearningRate) -> None:
         factor = command.factor
@@ -180,6 +180,12 @@ class Controls:
             self._acknowledge(command, f"no learning rate to change: {self.busy_with}", accepted=False)
         else:
             self._acknowledge(command, self.scale_lr(factor))
+            self._say_paused_again()
+
+    def _say_paused_again(self) -> None:
+        """Let viewers know that a pause goes on, who have since seen a validation or a report of the last steps."""
+        if self._paused:
+            self._journal.write(Paused(global_step=self.global_step))
 
     def _acknowledge(self, command: commands.AnyCommand, effect: str, *, accepted: bool = True) -> None:
         self._journal.write(

@@ -30,9 +30,9 @@ class Descent:
     ) -> None:
         self._stage = stage
         self._scaler = scaler
-        self.optimizer = build_optimizer(stage.optimizer, parameters, device)
+        self.optimizer = build_optimizer(stage.optimizer, parameters, device, is_scaled=scaler.is_enabled())
         self._schedule = Schedule(stage.schedule, self.optimizer, steps_per_epoch=steps_per_epoch, epochs=stage.epochs)
-        self._lr_scale = 1.0
+        self.lr_scale = 1.0
         """What the rates were multiplied by on command, all in all."""
 
     @property
@@ -40,12 +40,19 @@ class Descent:
         """The learning rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, loss: Tensor) -> None:
-        """Move the weights against the gradient of `loss`, a scalar on the device."""
+    def add_gradients(self, loss: Tensor) -> None:
+        """Add the gradient of `loss`, a scalar on the device, to that of the step to come."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def forget_gradients(self) -> None:
+        """Take back what was added since the last step."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Move the weights against the gradient added up."""
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         self._schedule.step_done()
 
     def epoch_done(self, val_top1: float) -> None:
@@ -55,7 +62,7 @@ class Descent:
     def scale_lr(self, factor: float) -> None:
         """Multiply the learning rate, and what the schedule makes of it from now on, until the stage ends."""
         self._schedule.scale(factor)
-        self._lr_scale *= factor
+        self.lr_scale *= factor
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: tensors and plain values."""
@@ -63,7 +70,7 @@ class Descent:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "lr_scale": self._lr_scale,
+            "lr_scale": self.lr_scale,
             "stage": msgspec.to_builtins(self._stage),
         }
 
@@ -91,7 +98,7 @@ class Descent:
         if is_same and (before.epochs == now.epochs or not spans_epochs):
             self.optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
-            self._lr_scale = float(state.get("lr_scale", 1.0))
+            self.lr_scale = float(state.get("lr_scale", 1.0))
         else:
             self._restore_changed(state, before, steps, epochs)
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from engine.data.sets import ImageSplit
 from engine.training.metrics import Meter, Sums
+from engine.training.out_of_memory import AtOnce
 
 
 def evaluate(
@@ -16,7 +18,7 @@ def evaluate(
     transform: Callable[[Tensor], Tensor],
     criterion: nn.Module,
     *,
-    batch_size: int,
+    at_once: AtOnce,
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
     look: Callable[[Tensor], None] | None = None,
@@ -28,25 +30,32 @@ def evaluate(
         split: images uint8 [N, 3, H, W] (or features float [N, F]) on any device, labels int64 [N] on the network's.
         transform: from a batch of the split's images to the network's float input.
         criterion: mean loss from logits [B, C] and labels [B].
-        batch_size: images at once; without gradients several times the training batch fits.
+        at_once: images through the network at once; fewer where memory runs out.
         autocast: context of the forward pass.
         progress: told after every batch how many images are done; may raise to end the evaluation.
         look: given the logits of every batch, float32 [B, C].
     """
+    device, num_images = split.labels.device, len(split.labels)
+
+    def forward(start: int, num_rows: int) -> Tensor:
+        images = split.images[start : start + num_rows].to(device, non_blocking=True)
+        with autocast():
+            logits: Tensor = network(transform(images))
+        return logits
+
     was_training = network.training
     network.eval()
-    meter = Meter(split.labels.device)
+    meter, done = Meter(device), 0
     try:
         with torch.inference_mode():
-            for start in range(0, len(split.labels), batch_size):
-                images = split.images[start : start + batch_size].to(split.labels.device, non_blocking=True)
-                labels = split.labels[start : start + batch_size]
-                with autocast():
-                    logits = network(transform(images))
+            while done < num_images:
+                logits = at_once.run(partial(forward, done), num_images - done)
+                labels = split.labels[done : done + len(logits)]
                 meter.add(criterion(logits.float(), labels), logits, labels)
                 if look is not None:
                     look(logits.float())
-                progress(start + len(labels))
+                done += len(labels)
+                progress(done)
     finally:
         network.train(was_training)
     return meter.read()

@@ -19,6 +19,7 @@ from engine.runs.folder import RunFolder
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.training import checkpoint
 from engine.training.evaluate import evaluate
+from engine.training.out_of_memory import AtOnce
 from engine.training.setup import choose_hardware, set_up
 from presets.errors import CifartuiError
 
@@ -65,7 +66,7 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         images,
         setup.plain_transform,
         setup.criterion,
-        batch_size=setup.eval_batch_size,
+        at_once=AtOnce(setup.eval_batch_size, device, _ignore),
         autocast=setup.autocast,
         progress=_ignore,
         look=best.look,

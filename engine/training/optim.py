@@ -16,8 +16,14 @@ _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
 """What torch's schedules keep of learning rates in an optimizer's parameter groups."""
 
 
-def build_optimizer(table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device) -> Optimizer:
-    """Return the optimizer over those `parameters` that want gradients, fused where torch has that."""
+def build_optimizer(
+    table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device, *, is_scaled: bool = False
+) -> Optimizer:
+    """Return the optimizer over those `parameters` that want gradients, fused where torch has that.
+
+    Not so SGD under a gradient scaler (`is_scaled`): in a step that the scaler leaves out, the fused one still makes
+    momentum of what was in memory or of infinite gradients, and the weights follow in the next step.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = True if device.type in {"cpu", "cuda"} else None
     if isinstance(table, schema.AdamW):
@@ -28,7 +34,7 @@ def build_optimizer(table: schema.Optimizer, parameters: Iterable[Parameter], de
         momentum=table.momentum,
         nesterov=table.nesterov,
         weight_decay=table.weight_decay,
-        fused=fused,
+        fused=None if is_scaled else fused,
     )
 
 

@@ -13,6 +13,11 @@ class Window(NamedTuple):
     num_steps: int
     images_per_s: float
 
+    def steps(self, last: int) -> str:
+        """Return which batches of the epoch these were, in words, given the `last` of them."""
+        first = last - self.num_steps + 1
+        return f"step {last}" if first >= last else f"between the steps {first} and {last}"
+
 
 class Pace:
     """Reports ten times a second at first, and less often as an epoch grows long, down to every two seconds.
@@ -44,7 +49,7 @@ class Pace:
     def take(self, sums: Sums, step: int) -> Window | None:
         """Return what came since the last report, up to `sums` and `step`; None where that is nothing."""
         new = sums.since(self._sums)
-        if new.num_images == 0:
+        if new.num_images <= 0:  # or they set off before the last report, and arrive behind it
             return None
         now = time.monotonic()
         seconds, num_steps = now - self._taken_at, step - self._step

@@ -21,6 +21,18 @@ class Progress(msgspec.Struct):
     epoch_seconds: float = 0.0
     best_epoch: int | None = None
     best_val_top1: float | None = None
+    at_once: int | None = None
+    """Images through the network at once; fewer than a batch where memory ran out."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs trained so far, one that is begun included."""
+        return self.epoch if self.step else self.epoch - 1
+
+    def next_epoch(self) -> None:
+        """Move on to the beginning of the next epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
     def note_best(self, val_top1: float) -> tuple[bool, bool]:
         """Take in how well the epoch under way was validated; return whether that is the run's and the stage's best."""

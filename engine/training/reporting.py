@@ -73,14 +73,13 @@ def epoch_completed(
 def run_finished(progress: Progress, num_stages: int, stop_reason: str, test: Sums | None) -> RunFinished:
     """Return the last event of a run that came to its end or was stopped."""
     is_complete = progress.stage == num_stages
-    num_epochs = progress.epoch if progress.step else progress.epoch - 1
-    trained = f"all {num_epochs} epochs are trained"
+    trained = f"all {progress.num_epochs} epochs are trained"
     if num_stages > 1:
-        trained = f"all {num_stages} stages are trained, {num_epochs} epochs"
+        trained = f"all {num_stages} stages are trained, {progress.num_epochs} epochs"
     return RunFinished(
         outcome="completed" if is_complete else "stopped",
         reason=trained if is_complete else stop_reason,
-        epoch=num_epochs,
+        epoch=progress.num_epochs,
         global_step=progress.global_step,
         best_epoch=progress.best_epoch,
         best_val_top1=progress.best_val_top1,

@@ -1,22 +1,38 @@
-"""A run's checkpoints as the loop writes and reads them: which there are, what is in them, what is journalled."""
+"""A run's checkpoints as the loop writes and reads them: which there are, what is in them, what is journalled.
+
+The loop only copies its state; one thread writes it to the disk, in the order in which it was handed over.
+"""
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
+import torch
+from msgspec.structs import replace
 from torch import nn
 
 from engine.runs.events import CheckpointSaved
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
-from engine.training import checkpoint
+from engine.training import checkpoint, snapshot
+from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
 
 FORMAT = 1
 _EVERY_S = 300.0
+
+Best: TypeAlias = Literal["best", "stage-best"]
+
+
+class _File(NamedTuple):
+    """A checkpoint to be written, and what the journal will say of it."""
+
+    snapshot: snapshot.Snapshot
+    saved: CheckpointSaved
 
 
 def check_format(state: dict[str, Any]) -> None:
@@ -29,42 +45,91 @@ def check_format(state: dict[str, Any]) -> None:
 
 
 class Checkpoints:
-    """Writes last.pt, best.pt and, for stages that begin with it, stage-best.pt."""
+    """Writes last.pt, best.pt and, for stages that begin with it, stage-best.pt.
 
-    def __init__(self, folder: RunFolder, journal: EventWriter, class_names: tuple[str, ...]) -> None:
+    A context manager: what was handed over is on the disk when it ends, however it ends. An error of the writing
+    thread comes out of the next call.
+    """
+
+    def __init__(
+        self, folder: RunFolder, journal: EventWriter, class_names: tuple[str, ...], device: torch.device
+    ) -> None:
         self._folder = folder
         self._journal = journal
         self._class_names = class_names
+        self._device = device
         self._saved_at = time.monotonic()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._files: list[_File] = []
+        """Those of the last call of `save`."""
+        self._writes: list[Future[None]] = []
+        self._failure: Exception | None = None
+        self.last_step: int | None = None
+        """Of the newest last.pt on the disk; None where there is none."""
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, error: object, _traceback: object) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._raise_if_failed()
 
     def last_is_due(self) -> bool:
-        """Return whether last.pt has grown old."""
-        return time.monotonic() - self._saved_at > _EVERY_S
-
-    def save_last(self, state: dict[str, Any], progress: Progress) -> None:
-        """Write what a resumed worker goes on from; the one before lives on as last.prev.pt."""
-        self._write("last", {"format": FORMAT, **state}, progress)
-        self._saved_at = time.monotonic()
-
-    def save_best(self, kind: Literal["best", "stage-best"], network: nn.Module, progress: Progress) -> None:
-        """Write the weights of the epoch just validated, which are the best of the run or of its stage."""
-        val_top1 = progress.best_val_top1 if kind == "best" else progress.stage_best_val_top1
-        content = {
-            "format": FORMAT,
-            "network": network.state_dict(),
-            "epoch": progress.epoch,
-            "global_step": progress.global_step,
-            "val_top1": val_top1,
-            "class_names": list(self._class_names),
-        }
-        self._write(kind, content, progress, val_top1)
-
-    def load_best(self, kind: Literal["best", "stage-best"], network: nn.Module) -> bool:
-        """Fill `network` with the weights of `save_best`; return False where none were saved.
+        """Return whether last.pt has grown old. Costs a clock reading.
 
         Raises:
-            CifartuiError: the file is damaged or of another network.
+            CifartuiError: a write failed.
         """
+        self._raise_if_failed()
+        return time.monotonic() - self._saved_at > _EVERY_S
+
+    def save(self, state: dict[str, Any], progress: Progress, best: Sequence[Best] = ()) -> None:
+        """Hand over what a resumed worker goes on from, and its weights as the best ones where they are.
+
+        What was handed over before and is not begun yet is not written any more: last.pt would be replaced at
+        once, and best weights are written if they are still the best. Best weights come before last.pt, which
+        counts on them. The last.pt before lives on as last.prev.pt.
+
+        Args:
+            state: tensors and plain values; copied before this returns.
+            progress: where training is.
+            best: of what the network in `state` is the best: of the run, of its stage, as just validated.
+
+        Raises:
+            CifartuiError: an earlier write failed.
+            NotANumber: weights that were to be written are none.
+        """
+        self._raise_if_failed()
+        self._saved_at = time.monotonic()
+        taken = snapshot.take({"format": FORMAT, **state}, self._device)
+        last = _File(taken, self._event("last", progress, progress.epoch, time.monotonic() - self._saved_at))
+        files = [*(self._best(kind, taken, progress) for kind in best), last]
+        self._writes = [write for write in self._writes if not write.done()]
+        if self._writes and self._writes[-1].cancel():
+            self._writes.pop()
+            kinds = {file.saved.kind for file in files}
+            files = [*(file for file in self._files if file.saved.kind not in kinds), *files]
+        self._files = files
+        self._writes.append(self._thread.submit(self._write, files))
+
+    def drain(self) -> None:
+        """Wait until everything handed over is on the disk.
+
+        Raises:
+            CifartuiError: a write failed.
+            NotANumber: weights that were to be written are none.
+        """
+        wait(self._writes)
+        self._raise_if_failed()
+
+    def load_best(self, kind: Best, network: nn.Module) -> bool:
+        """Fill `network` with the best weights saved; return False where none were.
+
+        Raises:
+            CifartuiError: the file is damaged or of another network, or a write failed.
+        """
+        self.drain()
         path = self._folder.checkpoints / f"{kind}.pt"
         if not path.exists():
             return False
@@ -78,7 +143,7 @@ class Checkpoints:
         """Return the stage under way in last.pt, `state`, as it was planned when that was written.
 
         Args:
-            state: what `save_last` was given, read back.
+            state: what `save` was given, read back.
             planned: the stages as they are planned now.
             number: which of them is under way.
 
@@ -91,20 +156,70 @@ class Checkpoints:
             return plan(self._folder.read_original().preset)[number]
         return planned[number]
 
-    def _write(
-        self, kind: Literal["last", "best", "stage-best"], content: dict[str, Any], progress: Progress,
+    def _best(self, kind: Best, taken: snapshot.Snapshot, progress: Progress) -> _File:
+        """Return the checkpoint of the weights in `taken`, which shares them with last.pt."""
+        epoch, val_top1 = progress.num_epochs, progress.best_val_top1
+        if kind == "stage-best":
+            val_top1 = progress.stage_best_val_top1
+        content = {
+            "format": FORMAT,
+            "network": taken.content["network"],
+            "epoch": epoch,
+            "global_step": progress.global_step,
+            "val_top1": val_top1,
+            "class_names": list(self._class_names),
+        }
+        return _File(taken._replace(content=content), self._event(kind, progress, epoch, 0.0, val_top1))
+
+    def _event(
+        self,
+        kind: Literal["last", "best", "stage-best"],
+        progress: Progress,
+        epoch: int,
+        pause_seconds: float,
         val_top1: float | None = None,
-    ) -> None:  # fmt: skip
-        path, started = self._folder.checkpoints / f"{kind}.pt", time.monotonic()
-        num_bytes = checkpoint.save(content, path, keep_previous=kind == "last")
-        self._journal.write(
-            CheckpointSaved(
-                kind=kind,
-                path=f"checkpoints/{path.name}",
-                epoch=progress.epoch,
-                global_step=progress.global_step,
-                num_bytes=num_bytes,
-                seconds=time.monotonic() - started,
-                val_top1=val_top1,
-            )
+    ) -> CheckpointSaved:
+        """Return what will be said once the checkpoint is written."""
+        return CheckpointSaved(
+            kind=kind,
+            path=f"checkpoints/{kind}.pt",
+            epoch=epoch,
+            global_step=progress.global_step,
+            num_bytes=0,
+            seconds=0.0,
+            pause_seconds=pause_seconds,
+            val_top1=val_top1,
         )
+
+    # --- in the writing thread ---------------------------------------------------------------------
+
+    def _write(self, files: list[_File]) -> None:
+        if self._failure is not None:  # a last.pt without the best weights that it counts on would be worse than none
+            return
+        try:
+            for file in files:
+                self._write_one(file)
+        except Exception as error:
+            self._failure = error
+
+    def _write_one(self, file: _File) -> None:
+        file.snapshot.wait()
+        saved, started = file.saved, time.monotonic()
+        if not all_finite(file.snapshot.content["network"].values()):
+            raise NotANumber(f"The weights are no longer numbers (after step {saved.global_step})")
+        path = self._folder.path / saved.path
+        num_bytes = checkpoint.save(file.snapshot.content, path, keep_previous=saved.kind == "last")
+        self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))
+        if saved.kind == "last":
+            self.last_step = saved.global_step
+
+    def _raise_if_failed(self) -> None:
+        if self._failure is None:
+            return
+        if isinstance(self._failure, OSError):
+            why = self._failure.strerror or self._failure
+            raise CifartuiError(
+                f"A checkpoint cannot be written to {self._folder.checkpoints}: {why}; "
+                f"mend that, then go on with: cifartui resume {self._folder.id}"
+            ) from self._failure
+        raise self._failure

@@ -7,27 +7,29 @@ interrupted does not show in its result.
 
 import math
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
-import torch
+from torch import Tensor
 from torch.amp import GradScaler
 
-from engine.runs.events import Alerted, AnyEvent, DataProgressed, EvaluationProgressed, RunFinished
+from engine.runs.events import AnyEvent, DataProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls, Stopped
 from engine.training.descent import Descent
-from engine.training.evaluate import evaluate
+from engine.training.divergence import NotANumber, all_finite, explain
+from engine.training.held_out import HeldOut
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
-from engine.training.randomness import permutation, reseed, seed_at
-from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained, validated
-from engine.training.saving import Checkpoints, check_format
+from engine.training.randomness import permutation
+from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.saving import Best, Checkpoints, check_format
 from engine.training.setup import Setup
+from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
 from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
@@ -53,14 +55,15 @@ class Trainer:
         self._plan = plan(setup.info.preset)
         self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
-        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names)
+        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device)
         self._feed = Feed(setup)
+        self._held_out = HeldOut(setup, self._feed, journal, controls)
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
-        self._meter = Meter(setup.device)
-        self._epoch_started = time.monotonic()
         self.stopwatch = Stopwatch(setup.device)
+        self._stepper = Stepper(setup, journal, self.stopwatch)
         self._enter_stage(0)
+        self._open_epoch()
 
     def _enter_stage(self, number: int) -> None:
         """Make the optimizer and schedule of a stage."""
@@ -69,7 +72,16 @@ class Trainer:
             self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
         )
 
-    # --- resuming ----------------------------------------------------------------------------------
+    def _open_epoch(self) -> None:
+        """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
+        progress = self.progress
+        self._meter = Meter(self._setup.device, start=progress.epoch_sums)
+        self._pace = Pace(progress.epoch_sums, progress.step)
+        self._epoch_started = time.monotonic() - progress.epoch_seconds
+        self._controls.epoch, self._controls.global_step = progress.epoch, progress.global_step
+        self.stopwatch.rest()
+
+    # --- the state that checkpoints hold -------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint, whose stage may since have been given other numbers.
@@ -89,15 +101,28 @@ class Trainer:
             self._descent.restore(state, before, steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
+        self._stepper.at_once.num_images = progress.at_once or self._batch_size
+        self._checkpoints.last_step = progress.global_step
+        self._open_epoch()
 
-    def _state(self) -> dict[str, Any]:
-        self.progress.epoch_sums = self._meter.read()
-        self.progress.epoch_seconds = time.monotonic() - self._epoch_started
-        return {
+    def _save_last(self, *best: Best) -> None:
+        """Hand last.pt over to be written, and its weights as the best ones where they are.
+
+        What was trained is reported before, so that the journal of a resumed run has every step once.
+
+        Raises:
+            NotANumber: the loss is none; nothing is written.
+        """
+        progress = self.progress
+        progress.epoch_sums, progress.epoch_seconds = self._meter.read(), time.monotonic() - self._epoch_started
+        progress.at_once = self._stepper.at_once.num_images
+        self._report(progress.epoch_sums)
+        state = {
             "network": self._setup.network.state_dict(),
             **self._descent.state_dict(),
-            "progress": msgspec.to_builtins(self.progress),
+            "progress": msgspec.to_builtins(progress),
         }
+        self._checkpoints.save(state, progress, best)
 
     # --- the run -----------------------------------------------------------------------------------
 
@@ -106,16 +131,21 @@ class Trainer:
 
         Raises:
             Aborted: the user asked to end at once.
-            CifartuiError: training cannot go on (the loss is no longer a number).
+            CifartuiError: training cannot go on: the loss is no longer a number, memory or disk is full.
         """
         self._controls.save_checkpoint = self._save_on_command
         self._controls.scale_lr = self._scale_lr_on_command
         try:
-            while self.progress.stage < len(self._plan):
-                self._train_stage()
-        except Stopped:
-            pass
-        return self._finish()
+            with self._checkpoints:
+                with suppress(Stopped):
+                    while self.progress.stage < len(self._plan):
+                        self._train_stage()
+                return self._finish()
+        except NotANumber as error:
+            info, stage = self._setup.info, self.progress.stage
+            alert = explain(error, info, self._plan, stage, self._descent, self._checkpoints.last_step)
+            self._journal.write(alert)
+            raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
     def _train_stage(self) -> None:
         """Train what is left of the stage under way, and prepare the next one.
@@ -148,32 +178,27 @@ class Trainer:
         if progress.stage == len(self._plan):
             return
         if progress.step:  # the epoch was cut short by the wish for the next stage
-            progress.epoch, progress.step = progress.epoch + 1, 0
-            self._meter = Meter(self._setup.device)
-            self._epoch_started = time.monotonic()
+            progress.next_epoch()
         if self._plan[progress.stage].from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
         progress.stage_first_epoch, progress.stage_best_val_top1 = progress.epoch, None
         self._enter_stage(progress.stage)
+        self._open_epoch()
         self._save_last()
 
     def _begin_epoch(self) -> None:
-        self._controls.epoch = self.progress.epoch
-        self._meter = Meter(self._setup.device, start=self.progress.epoch_sums)
-        self._epoch_started = time.monotonic() - self.progress.epoch_seconds
-        self.stopwatch.rest()
+        self._open_epoch()
 
     def _train_epoch(self, inputs: Inputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
-        pace = Pace(self._meter.read(), progress.step)
         self._setup.network.train()
         self._controls.validate = self._validate_on_command
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
-                pace.skip(still_s)
+                self._pace.skip(still_s)
                 self.stopwatch.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage:
                 break
@@ -182,51 +207,38 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
-            if pace.is_due():
+            if self._pace.is_due():
                 self._meter.request()
-            self._report(pace, self._meter.arrived())
+            self._report(self._meter.arrived())
             if self._checkpoints.last_is_due():
                 self._save_last()
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
-        self._report(pace, self._meter.read())
+        self._report(self._meter.read())
 
-    def _train_batch(self, inputs: Inputs, rows: torch.Tensor) -> None:
+    def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
-        setup = self._setup
-        self.stopwatch.step_begins()
-        reseed(setup.device, seed_at(setup.info.seed, "step", self.progress.global_step))
-        images, labels = inputs.take(rows)
-        with setup.autocast():
-            images = inputs.transform(images)
-            self.stopwatch.has_data()
-            logits = inputs.network(images)
-            loss = setup.criterion(logits, labels)
-        self._descent.step(loss)
-        self._meter.add(loss, logits, labels)
-        self.stopwatch.step_ends()
+        self._stepper.step(inputs, rows, self.progress.global_step, self._descent, self._meter)
 
-    def _report(self, pace: Pace, sums: Sums | None) -> None:
-        """Journal what was trained up to `sums`, which on a GPU may be some steps behind."""
+    def _report(self, sums: Sums | None) -> None:
+        """Journal what was trained up to `sums`, which on a GPU may be some steps behind.
+
+        Raises:
+            NotANumber: the loss is none.
+        """
         step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
-        window = None if sums is None else pace.take(sums, step)
+        window = None if sums is None else self._pace.take(sums, step)
         if window is None:
             return
         self._tell(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
-            self._give_up_on_loss()
+            where = f"{window.steps(step)} of epoch {self.progress.epoch}"
+            raise NotANumber(f"The training loss is no longer a number ({where})")
 
     def _tell(self, event: AnyEvent) -> None:
         """Journal an event that the watch goes by, and what it says of it."""
         self._journal.write(event)
         for alert in self._watch.see(event):
             self._journal.write(alert)
-
-    def _give_up_on_loss(self) -> None:
-        kept = "the best and the last good checkpoint stay" if self._folder.last.exists() else "nothing was saved yet"
-        text = f"The training loss is no longer a number (epoch {self.progress.epoch}, step {self.progress.step})"
-        advice = "Train again with a smaller optimizer.lr."
-        self._journal.write(Alerted(severity="error", kind="non-finite-loss", text=text, advice=advice))
-        raise CifartuiError(f"{text}; {kept}. {advice}")
 
     def _complete_epoch(self) -> None:
         """Validate, say so, keep the best, and move on; a stop within the epoch leaves it open."""
@@ -235,81 +247,43 @@ class Trainer:
             return
         train, lr = self._meter.read(), self._descent.lr
         val = self._evaluate("val")
+        if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
+            raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         val_top1 = val.top1()
         is_best, is_stage_best = progress.note_best(val_top1)
+        best: list[Best] = ["best"] if is_best else []
+        if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 :][:1]):
+            best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
         seconds = time.monotonic() - self._epoch_started
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
-        if is_best:
-            self._checkpoints.save_best("best", self._setup.network, progress)
-        if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 : progress.stage + 2]):
-            self._checkpoints.save_best("stage-best", self._setup.network, progress)
         if not partial:
             self._descent.epoch_done(val_top1)
-            progress.epoch, progress.step = progress.epoch + 1, 0
-            self._meter = Meter(self._setup.device)
-            self._epoch_started = time.monotonic()
-        self._save_last()
+            progress.next_epoch()
+            self._open_epoch()
+        self._save_last(*best)
 
-    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        """Return the sums over a split; `look`, called now and then, may raise to end the evaluation."""
-        inputs = self._feed.held_out(split, self._report_features)
-        next_event = time.monotonic() + Pace.SHORTEST_S
-
-        def progress(done: int) -> None:
-            nonlocal next_event
-            self._controls.poll()
-            if look is not None:
-                look()
-            if time.monotonic() >= next_event:
-                next_event = time.monotonic() + Pace.SHORTEST_S
-                self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
-
-        return evaluate(
-            inputs.network,
-            inputs.split,
-            inputs.transform,
-            self._setup.criterion,
-            batch_size=self._setup.eval_batch_size,
-            autocast=self._setup.autocast,
-            progress=progress,
-        )
-
-    def _report_features(self, event: DataProgressed) -> None:
-        self._journal.write(event)
-        self._controls.poll()
+    def _evaluate(self, split: Literal["val", "test"]) -> Sums:
+        return self._held_out.measure(split)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
-        self._report_features(event)
+        self._held_out.report_features(event)
         self._raise_if_stopped()
-
-    def _save_last(self) -> None:
-        self._checkpoints.save_last(self._state(), self.progress)
 
     def _save_on_command(self) -> str:
         self._save_last()
+        self._checkpoints.drain()
         return "checkpoints/last.pt is written"
 
     def _scale_lr_on_command(self, factor: float) -> str:
         before = self._descent.lr
         self._descent.scale_lr(factor)
-        self._save_last()  # a resumed worker must not go on at the old rate, or forget it in part
+        self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
         return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
 
     def _validate_on_command(self) -> None:
-        """Measure the validation set between two batches; a wish to stop ends it, for that validates anyway."""
-
-        def look() -> None:
-            if self._controls.stop_after == "batch" or self._controls.next_stage:
-                raise Stopped
-
-        started, progress = time.monotonic(), self.progress
-        try:
-            val = self._evaluate("val", look)
-        except Stopped:
-            return
-        self._journal.write(validated(progress, val, time.monotonic() - started))
+        self._held_out.validate_between_batches(self.progress)
 
     # --- the end -----------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ class LearningWatch:
         self._stage_epochs = 0
         self._epochs: list[EpochCompleted] = []
         self._said: set[str] = set()
+        self._started: RunStarted | None = None
 
     def see(self, event: AnyEvent) -> list[Alerted]:
         """Take an event in; return what is to be said about it."""
@@ -81,11 +82,15 @@ class LearningWatch:
         if isinstance(event, StepsTrained):
             alert = [self._spike(event)]
         elif isinstance(event, EpochCompleted) and not event.partial:
+            if self._epochs and self._epochs[-1].global_step == event.global_step:
+                self._epochs.pop()  # done again after a resume
             self._epochs.append(event)
             alert = [self._plateau(), self._gap()]
         elif isinstance(event, StageStarted):
             self._begin_stage(event)
         elif isinstance(event, RunStarted):
+            alert = [_elsewhere(self._started, event)]
+            self._started = event
             self._forget_losses()
             self._epochs = [epoch for epoch in self._epochs if epoch.global_step <= event.global_step]
         return [each for each in alert if each is not None]
@@ -162,6 +167,30 @@ class LearningWatch:
 
     def _is_new(self, kind: str, is_so: bool, *, over: bool) -> bool:
         return _is_new(self._said, kind, is_so, over=over)
+
+
+def _elsewhere(before: RunStarted | None, now: RunStarted) -> Alerted | None:
+    """Return what to say where a run goes on with another device, torch or number of threads than before."""
+    if before is None:
+        return None
+    ours, theirs = _circumstances(now), _circumstances(before)
+    differing = [f"{ours[what]} after {theirs[what]}" for what in ours if ours[what] != theirs.get(what, ours[what])]
+    if not differing:
+        return None
+    return Alerted(
+        severity="notice",
+        kind="elsewhere",
+        text=f"The run goes on with {', '.join(differing)}: it will not be the uninterrupted one to the last bit.",
+        advice="Sums round differently there. OMP_NUM_THREADS sets the threads.",
+    )
+
+
+def _circumstances(started: RunStarted) -> dict[str, str]:
+    """Return what decides how sums round; threads do on the CPU alone."""
+    about = {"device": started.device_name or started.device, "torch": f"torch {started.versions.get('torch', '?')}"}
+    if started.device == "cpu":
+        about["threads"] = f"{started.num_threads} thread{'' if started.num_threads == 1 else 's'}"
+    return about
 
 
 def _gap_of(epoch: EpochCompleted) -> float:

@@ -112,7 +112,8 @@ def _train(
             changes=tuple(changes),
         )
     )
-    watch.see(started)
+    for alert in watch.see(started):
+        journal.write(alert)
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":

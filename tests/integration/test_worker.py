@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(start: Start) -> None:
     end = finished(run)
     assert end.outcome == "failed"
     assert "no longer a number" in end.reason
-    assert "smaller optimizer.lr" in end.reason
+    assert f"cifartui resume {run.id} --set optimizer.lr=5e+29" in end.reason
 
 
 def test_what_nobody_foresaw_is_one_sentence_and_the_traceback_is_in_the_log(start: Start) -> None:

@@ -19,6 +19,7 @@ from tui.screens.resume_panel import ResumePanel
 from tui.widgets.alerts import Alerts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
+from tui.widgets.notice import Notice
 from tui.widgets.plot import Chart, Plot
 from tui.widgets.quiet import Quiet
 
@@ -220,6 +221,27 @@ async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatc
             await pilot.press("enter")
             await until(pilot, lambda: asked, "the resume")
     assert asked == [(run.folder.id, ["train.epochs=+5", "optimizer.lr=0.001"])]
+
+
+async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes: asked.append(changes))
+    with training(runs_dir, epochs_done=1) as run:
+        change = "optimizer.lr=0.0025"
+        run.write(ev.Alerted(severity="error", kind="non-finite-loss", text="No number.", changes=(change,)))
+        run.finish("failed", "The training loss is no longer a number")
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the run")
+            assert f"Press r to resume with {change}." in app.screen.query_one(Notice).text.plain
+            await pilot.press("r")
+            await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
+            assert app.screen.query_one(Input).value == change
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the resume")
+    assert asked == [[change]]
 
 
 async def test_what_a_resume_changed_is_shown(runs_dir: Path) -> None:

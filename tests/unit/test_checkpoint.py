@@ -70,3 +70,34 @@ def test_fallback_to_the_one_before_is_said(tmp_path: Path) -> None:
 def test_no_checkpoint_at_all_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="no checkpoint"):
         checkpoint.load_last(tmp_path)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("killed_before", [0, 1, 2])
+def test_a_kill_between_the_renames_leaves_one_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: int, is_damaged: bool
+) -> None:
+    last = tmp_path / "last.pt"
+    checkpoint.save({"n": 1}, last, keep_previous=True)
+    checkpoint.save({"n": 2}, last, keep_previous=True)
+    if is_damaged:  # as an earlier worker found it, who went on from the one before
+        last.write_bytes(b"cut")
+        assert checkpoint.load_last(tmp_path)[0] == {"n": 1}
+    rename, num_renames = Path.replace, 0
+
+    def replace(path: Path, target: Path) -> Path:
+        nonlocal num_renames
+        if num_renames == killed_before:
+            raise KeyboardInterrupt
+        num_renames += 1
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    if killed_before < 2 - is_damaged:
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save({"n": 3}, last, keep_previous=True)
+    else:
+        checkpoint.save({"n": 3}, last, keep_previous=True)
+    monkeypatch.undo()
+    content, _said = checkpoint.load_last(tmp_path)
+    assert content["n"] == (3 if num_renames == 2 - is_damaged else 1 if is_damaged else 2)

@@ -82,6 +82,16 @@ def test_a_resume_forgets_what_will_be_trained_again() -> None:
     assert state.global_step == 10
 
 
+def test_an_epoch_that_was_told_and_not_saved_counts_once() -> None:
+    again = msgspec.structs.replace(
+        STARTED, global_step=10
+    )  # a checkpoint behind the last batch, before the epoch's end
+    state = fold([STARTED, DATA, STAGE, steps(1, 10), epoch(1, 0.3), again, DATA, STAGE, epoch(1, 0.3)])
+    assert [point.number for point in state.epochs] == [1]
+    stopped = fold([STARTED, STAGE, steps(1, 5), epoch(1, 0.2, partial_at=5), steps(1, 10), epoch(1, 0.3)])
+    assert [point.partial for point in stopped.epochs] == [True, False]
+
+
 def test_phases_follow_the_events() -> None:
     told: list[tuple[AnyEvent, str]] = [
         (STARTED, "starting"),

@@ -104,14 +104,14 @@ def test_the_seconds_of_a_validation_are_not_the_epochs(tmp_path: Path, monkeypa
     asking(trainer, monkeypatch, {4: [commands.Validate()]})
     clock = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: clock)
-    evaluate = trainer._evaluate
+    evaluate = trainer._held_out.measure
 
     def slow(*args: Any) -> Any:
         nonlocal clock
         clock += 50.0 if len(args) > 1 else 0.0
         return evaluate(*args)
 
-    monkeypatch.setattr(trainer, "_evaluate", slow)
+    monkeypatch.setattr(trainer._held_out, "measure", slow)
     trainer._begin_epoch()
     trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
     trainer._complete_epoch()
@@ -284,6 +284,7 @@ def test_a_plateau_keeps_its_rate_and_its_patience_unless_the_rate_is_stated(
     for _ in range(3):  # one beyond patience, and one more
         first._descent.epoch_done(0.1)
     first._save_last()
+    first._checkpoints.drain()
     assert first._descent.lr == pytest.approx(0.001)
     decay = schema.Sgd(lr=0.01, momentum=0.9, weight_decay=0.1)
     kept = resumed(tmp_path, msgspec.structs.replace(preset, optimizer=decay))

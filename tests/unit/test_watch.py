@@ -3,7 +3,9 @@
 import math
 import random
 from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 import pytest
 
 from engine.runs import events
@@ -156,6 +158,26 @@ def test_a_resumed_run_does_not_repeat_what_was_said() -> None:
 
 
 # --- the machine -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, None),
+        ({"num_threads": 8}, "8 threads after 2 threads"),
+        ({"versions": {"torch": "2.9"}}, "torch 2.9 after torch 2.8"),
+        ({"device": "cuda:0", "device_name": "RTX", "num_threads": 8}, "RTX after CPU"),
+    ],
+)
+def test_a_resume_elsewhere_is_said(change: dict[str, Any], expected: str | None) -> None:
+    first = events.RunStarted(
+        pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={"torch": "2.8"}
+    )
+    watch = LearningWatch()
+    assert watch.see(first) == []
+    alerts = watch.see(msgspec.structs.replace(first, pid=2, **change))
+    assert [alert.kind for alert in alerts] == ([] if expected is None else ["elsewhere"])
+    assert all(str(expected) in alert.text for alert in alerts)
 
 
 def sample(used: int, *, gpu: int | None = None, process: int | None = None) -> events.DeviceSampled:

@@ -16,6 +16,7 @@ from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt
+from tui import words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
@@ -31,7 +32,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
     ]
 
     def __init__(self, info: RunInfo, state: RunState) -> None:
-        """Ask about a run; one that is completed is offered more epochs."""
+        """Ask about a run: a completed one is offered more epochs, a failed one what is advised against that."""
         super().__init__()
         self._info, self._state = info, state
         self.problem = ""
@@ -42,7 +43,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
         with Vertical(classes="panel"):
             yield Static(Text.assemble(("Resume ", MUTED), (fmt.short_id(self._info.id), f"bold {TEXT}")))
             yield TextField(
-                _MORE_EPOCHS if is_completed else "",
+                _MORE_EPOCHS if is_completed else " ".join(words.remedy(self._state)),
                 placeholder=f"changes, such as  {_MORE_EPOCHS} optimizer.lr=0.01",
                 id="changes",
             )

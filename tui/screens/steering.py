@@ -103,8 +103,8 @@ class Steering(Screen[None]):
             self.app.push_screen(ConfirmAbort(), answered)
 
     def action_resume(self) -> None:
-        """Start a worker that goes on from the last checkpoint; ask for more epochs where all are trained."""
-        if self.status == "completed":
+        """Start a worker that goes on from the last checkpoint; ask first where that alone would lead nowhere."""
+        if self.status == "completed" or words.remedy(self.state):
             self.action_resume_changed()
         elif not self._has_worker():
             self._start_again([])

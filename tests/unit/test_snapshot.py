@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from engine.training import snapshot
+
+CPU = torch.device("cpu")
+
+
+def test_a_copy_keeps_memory_format_and_plain_values_and_shares_nothing() -> None:
+    weights = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    content = {"network": {"w": weights}, "groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0]}], "none": None}
+    taken = snapshot.take(content, CPU)
+    taken.wait()
+    copied = taken.content["network"]["w"]
+    assert torch.equal(copied, weights)
+    assert copied.stride() == weights.stride()
+    assert copied.data_ptr() != weights.data_ptr()
+    assert taken.content["groups"] == content["groups"]
+    content["groups"][0]["params"].append(1)
+    assert taken.content["groups"][0]["params"] == [0]
+
+
+def test_a_copy_made_in_an_evaluation_can_be_saved_elsewhere(tmp_path) -> None:
+    with torch.inference_mode():
+        taken = snapshot.take({"w": torch.nn.Parameter(torch.ones(2))}, CPU)
+    torch.save(taken.content, tmp_path / "w.pt")
+    assert torch.load(tmp_path / "w.pt", weights_only=True)["w"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_copy_from_cuda_is_of_the_moment_though_training_goes_on() -> None:
+    device = torch.device("cuda", 0)
+    weights = torch.zeros(4_000_000, device=device)
+    for _ in range(50):
+        weights.add_(1.0)
+    taken = snapshot.take({"w": weights}, device)
+    for _ in range(50):
+        weights.add_(1.0)
+    taken.wait()
+    assert taken.content["w"].is_pinned()
+    assert bool((taken.content["w"] == 50).all())
