@@ -1,4 +1,4 @@
-# make run · make test · make check · make pictures · make bench
+# make run · make test · make check · make pictures · make bench · make torture
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check pictures bench clean
+.PHONY: run test check pictures bench torture clean
 
 run: $(VENV)/installed
 	@$(BIN)/cifartui $(ARGS)
@@ -27,6 +27,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 	$(BIN)/python -m benchmarks.frozen
 	$(BIN)/python -m benchmarks.dashboard
+
+torture: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.torture $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,20 @@
+"""A run that is killed, wherever, and resumed ends like the one left alone, to the bit. Real workers and SIGKILL."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from benchmarks import torture
+
+MOMENTS = ["in training", "an epoch told, not saved", "in a checkpoint's write", "a stage begins", "in an evaluation"]
+
+
+@pytest.mark.torture
+def test_kills_do_not_show_in_the_result(tmp_path: Path) -> None:
+    images = torture.write_images(tmp_path / "images")
+    preset = torture.CASES["stages from the best"]
+    whole = torture.finish(torture.start(tmp_path / "runs", images, preset))
+    kills, found = torture.torture(tmp_path / "runs", images, preset, MOMENTS, random.Random(1))
+    assert len(kills) >= 3, kills  # a kill that comes too late ends the series
+    assert found == whole, kills
