@@ -3,6 +3,7 @@
 The loop only copies its state; one thread writes it to the disk, in the order in which it was handed over.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,9 +17,10 @@ from torch import nn
 from engine.runs.events import CheckpointSaved
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
-from engine.training import checkpoint, snapshot
+from engine.training import checkpoint
 from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress
+from engine.training.snapshot import Camera, Snapshot
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
 
@@ -29,9 +31,10 @@ Best: TypeAlias = Literal["best", "stage-best"]
 
 
 class _File(NamedTuple):
-    """A checkpoint to be written, and what the journal will say of it."""
+    """A checkpoint to be written, the snapshot that its tensors are of, and what the journal will say."""
 
-    snapshot: snapshot.Snapshot
+    content: dict[str, Any]
+    snapshot: Snapshot
     saved: CheckpointSaved
 
 
@@ -57,11 +60,12 @@ class Checkpoints:
         self._folder = folder
         self._journal = journal
         self._class_names = class_names
-        self._device = device
+        self._camera = Camera(device)
         self._saved_at = time.monotonic()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
-        self._files: list[_File] = []
-        """Those of the last call of `save`."""
+        self._lock = threading.Lock()
+        self._waiting: list[_File] = []
+        """Handed over, and not begun."""
         self._writes: list[Future[None]] = []
         self._failure: Exception | None = None
         self.last_step: int | None = None
@@ -102,16 +106,17 @@ class Checkpoints:
         """
         self._raise_if_failed()
         self._saved_at = time.monotonic()
-        taken = snapshot.take({"format": FORMAT, **state}, self._device)
-        last = _File(taken, self._event("last", progress, progress.epoch, time.monotonic() - self._saved_at))
-        files = [*(self._best(kind, taken, progress) for kind in best), last]
-        self._writes = [write for write in self._writes if not write.done()]
-        if self._writes and self._writes[-1].cancel():
-            self._writes.pop()
-            kinds = {file.saved.kind for file in files}
-            files = [*(file for file in self._files if file.saved.kind not in kinds), *files]
-        self._files = files
-        self._writes.append(self._thread.submit(self._write, files))
+        taken = self._camera.take({"format": FORMAT, **state})
+        pause_seconds = time.monotonic() - self._saved_at
+        files = [self._best(kind, taken, progress) for kind in best]
+        files.append(_File(taken.content, taken, self._event("last", progress, progress.epoch, pause_seconds)))
+        kinds = {file.saved.kind for file in files}
+        with self._lock:
+            is_awaited = bool(self._waiting)
+            self._waiting = [*(file for file in self._waiting if file.saved.kind not in kinds), *files]
+        if not is_awaited:
+            self._writes = [write for write in self._writes if not write.done()]
+            self._writes.append(self._thread.submit(self._write))
 
     def drain(self) -> None:
         """Wait until everything handed over is on the disk.
@@ -156,7 +161,7 @@ class Checkpoints:
             return plan(self._folder.read_original().preset)[number]
         return planned[number]
 
-    def _best(self, kind: Best, taken: snapshot.Snapshot, progress: Progress) -> _File:
+    def _best(self, kind: Best, taken: Snapshot, progress: Progress) -> _File:
         """Return the checkpoint of the weights in `taken`, which shares them with last.pt."""
         epoch, val_top1 = progress.num_epochs, progress.best_val_top1
         if kind == "stage-best":
@@ -169,7 +174,7 @@ class Checkpoints:
             "val_top1": val_top1,
             "class_names": list(self._class_names),
         }
-        return _File(taken._replace(content=content), self._event(kind, progress, epoch, 0.0, val_top1))
+        return _File(content, taken, self._event(kind, progress, epoch, 0.0, val_top1))
 
     def _event(
         self,
@@ -193,7 +198,10 @@ class Checkpoints:
 
     # --- in the writing thread ---------------------------------------------------------------------
 
-    def _write(self, files: list[_File]) -> None:
+    def _write(self) -> None:
+        """Write what waits, in its order."""
+        with self._lock:
+            files, self._waiting = self._waiting, []
         if self._failure is not None:  # a last.pt without the best weights that it counts on would be worse than none
             return
         try:
@@ -205,10 +213,10 @@ class Checkpoints:
     def _write_one(self, file: _File) -> None:
         file.snapshot.wait()
         saved, started = file.saved, time.monotonic()
-        if not all_finite(file.snapshot.content["network"].values()):
+        if not all_finite(file.content["network"].values()):
             raise NotANumber(f"The weights are no longer numbers (after step {saved.global_step})")
         path = self._folder.path / saved.path
-        num_bytes = checkpoint.save(file.snapshot.content, path, keep_previous=saved.kind == "last")
+        num_bytes = checkpoint.save(file.content, path, keep_previous=saved.kind == "last")
         self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))
         if saved.kind == "last":
             self.last_step = saved.global_step

@@ -1,53 +1,82 @@
 """A checkpoint's content copied to host memory, so that training goes on while it is written. Tensors; no files."""
 
-from typing import Any, NamedTuple
+import weakref
+from collections import defaultdict
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+_Layout: TypeAlias = tuple[torch.dtype, torch.Size, tuple[int, ...]]
 
-class Snapshot(NamedTuple):
+
+class Snapshot:
     """What a checkpoint will hold: tensors on the host and plain values, which nothing changes any more.
+
+    Its memory is used again once it is gone, so its tensors must not outlive it.
 
     Attributes:
         content: complete only after `wait`.
-        arrived: the CUDA event behind the last copy; None where the copies were made at once.
     """
 
-    content: dict[str, Any]
-    arrived: Any
+    def __init__(self, content: dict[str, Any], arrived: Any) -> None:
+        """Hold `content`, whose last copy is behind the CUDA event `arrived` (None where copies were made at once)."""
+        self.content = content
+        self._arrived = arrived
 
     def wait(self) -> None:
         """Wait until everything has arrived, from whatever thread: the GIL is free meanwhile."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
+        if self._arrived is not None:
+            self._arrived.synchronize()
 
 
-def take(content: dict[str, Any], device: torch.device) -> Snapshot:
-    """Copy tensors, and dicts, lists and plain values of them, as they are now.
+class Camera:
+    """Takes snapshots, into memory that it used before where it can: fresh memory takes longer than the copy."""
 
-    On CUDA the copies are queued on the current stream, into pinned memory: they see the weights as they are
-    behind the last step queued, the steps queued later wait for them, and the host for nothing.
+    def __init__(self, device: torch.device) -> None:
+        """Take them of what is on `device`, or on the host."""
+        self._device = device
+        self._unused: defaultdict[_Layout, list[Tensor]] = defaultdict(list)
 
-    Args:
-        content: of a checkpoint.
-        device: on which training runs.
-    """
-    copied = _copy(content)
-    arrived = None
-    if device.type == "cuda":
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record()
-    return Snapshot(copied, arrived)
+    def take(self, content: dict[str, Any]) -> Snapshot:
+        """Copy tensors, and dicts, lists and plain values of them, as they are now.
+
+        On CUDA the copies are queued on the current stream, into pinned memory: they see the weights as they are
+        behind the last step queued, the steps queued later wait for them, and the host for nothing.
+        """
+        used: list[Tensor] = []
+        copied = self._copy(content, used)
+        arrived = None
+        if self._device.type == "cuda":
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record()
+        snapshot = Snapshot(copied, arrived)
+        weakref.finalize(snapshot, self._take_back, used)
+        return snapshot
+
+    def _copy(self, value: Any, used: list[Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            copied = self._memory_for(value).copy_(value.detach(), non_blocking=True)
+            used.append(copied)
+            return copied
+        if isinstance(value, dict):
+            return {key: self._copy(each, used) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._copy(each, used) for each in value]
+        return value
+
+    def _memory_for(self, tensor: Tensor) -> Tensor:
+        unused = self._unused[_layout(tensor)]
+        if unused:
+            return unused.pop()
+        with torch.inference_mode(False):  # it is used again outside the evaluation in which it may be made
+            return torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda", requires_grad=False)
+
+    def _take_back(self, used: list[Tensor]) -> None:
+        """Keep memory for the next snapshot; called in whichever thread lets one go, which lists bear."""
+        for tensor in used:
+            self._unused[_layout(tensor)].append(tensor)
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        if value.device.type != "cuda":
-            return value.detach().to("cpu", copy=True)
-        return torch.empty_like(value, device="cpu", pin_memory=True).copy_(value.detach(), non_blocking=True)
-    if isinstance(value, dict):
-        return {key: _copy(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_copy(each) for each in value]
-    return value
+def _layout(tensor: Tensor) -> _Layout:
+    return tensor.dtype, tensor.shape, tensor.stride()
