@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from engine.runs import private
 from presets.errors import CifartuiError
 
 
@@ -20,7 +21,7 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
         keep_previous: let what `path` held before live on as `NAME.prev.pt`.
     """
     temporary = path.with_name(f".{path.name}.writing")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(fd, "wb") as file:
         torch.save(content, file)
         file.flush()
