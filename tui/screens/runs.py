@@ -215,7 +215,7 @@ class RunsScreen(Screen[None]):
 
     def _say(self, text: str, tone: Tone) -> None:
         if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
-            self.app.notify(text, markup=False)
+            self.app.notify(text)
             return
         self._said = (text, tone)
         self._show_told()
@@ -380,7 +380,9 @@ class RunsScreen(Screen[None]):
             self._say(f"{name} is completed: open it with enter, and R there trains it for more epochs.", "warn")
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
-            self._act_and_say(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
+            self._act_and_say(
+                f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id, self.app.look.notify)
+            )
 
     # --- export ----------------------------------------------------------------------------------
 
