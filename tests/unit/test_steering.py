@@ -138,7 +138,8 @@ def test_a_validation_while_paused_leaves_it_paused(tmp_path: Path, monkeypatch:
     append_command(folder.commands, commands.Validate())
     append_command(folder.commands, commands.ScaleLearningRate(factor=0.5))
     wait_for(lambda: len(told(folder, events.CommandApplied)) == 3, "the answers", 20)
-    wait_for(lambda: len(told(folder, events.Paused)) == 2, "the pause said again behind the validation", 20)
+    wait_for(lambda: told(folder, events.Validated), "the validation", 20)
+    wait_for(lambda: fold(read_events(folder.events)).phase == "paused", "the pause said again behind it", 20)
     state = fold(read_events(folder.events))
     assert state.phase == "paused"
     assert [each.global_step for each in state.validations] == [5]
