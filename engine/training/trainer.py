@@ -78,7 +78,6 @@ class Trainer:
         self._meter = Meter(self._setup.device, start=progress.epoch_sums)
         self._pace = Pace(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
-        self._controls.epoch, self._controls.global_step = progress.epoch, progress.global_step
         self.stopwatch.rest()
 
     # --- the state that checkpoints hold -------------------------------------------------------------
@@ -103,6 +102,7 @@ class Trainer:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
+        self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
 
     def _save_last(self, *best: Best) -> None:
@@ -188,6 +188,7 @@ class Trainer:
         self._save_last()
 
     def _begin_epoch(self) -> None:
+        self._controls.epoch = self.progress.epoch
         self._open_epoch()
 
     def _train_epoch(self, inputs: Inputs) -> None:
