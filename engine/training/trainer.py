@@ -196,7 +196,7 @@ class Trainer:
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()
-        self._controls.validate = self._validate_on_command
+        self._controls.validate = lambda: self._held_out.validate_between_batches(progress)
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
@@ -285,9 +285,6 @@ class Trainer:
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
         return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
-
-    def _validate_on_command(self) -> None:
-        self._held_out.validate_between_batches(self.progress)
 
     # --- the end -----------------------------------------------------------------------------------
 
