@@ -56,7 +56,7 @@ class Trainer:
         self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
         self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device)
-        self._feed = Feed(setup)
+        self._feed = Feed(setup, journal.write)
         self._held_out = HeldOut(setup, self._feed, journal, controls)
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
