@@ -29,9 +29,9 @@ from engine.runs import commands, folder, launch
 from engine.runs.events import (
     AnyEvent,
     CheckpointSaved,
+    CommandApplied,
     DataReady,
     EpochCompleted,
-    Paused,
     RunFinished,
     RunStarted,
     StageStarted,
@@ -135,14 +135,25 @@ def _in_a_write(run: RunFolder, since: int, draw: random.Random) -> bool:
     return True
 
 
-def _while_paused(run: RunFolder, since: int, draw: random.Random) -> bool:
-    if not _nth(_is(StepsTrained), at_most=4)(run, since, draw):
+def _asked(command: commands.AnyCommand, delay_s: float = 0.0) -> Callable[[RunFolder, int, random.Random], bool]:
+    """Return a wait for the answer to a command given at some step, and a random delay."""
+
+    def wait(run: RunFolder, since: int, draw: random.Random) -> bool:
+        if not _nth(_is(StepsTrained), at_most=4)(run, since, draw):
+            return False
+        since = run.events.stat().st_size
+        append_command(run.commands, command)
+        return _nth(_is(CommandApplied), 1, delay_s)(run, since, draw)
+
+    return wait
+
+
+def _saved_while_paused(run: RunFolder, since: int, draw: random.Random) -> bool:
+    if not _asked(commands.Pause())(run, since, draw):
         return False
-    append_command(run.commands, commands.Pause())
-    if draw.random() < 0.5:
-        append_command(run.commands, commands.SaveCheckpoint())
-        return _nth(_is(CheckpointSaved), at_most=1)(run, since, draw)
-    return _nth(_is(Paused), at_most=1)(run, since, draw)
+    since = run.events.stat().st_size
+    append_command(run.commands, commands.SaveCheckpoint())
+    return _nth(_is(CommandApplied), at_most=1)(run, since, draw)
 
 
 MOMENTS: dict[str, Callable[[RunFolder, int, random.Random], bool]] = {
@@ -152,7 +163,10 @@ MOMENTS: dict[str, Callable[[RunFolder, int, random.Random], bool]] = {
     "in a checkpoint's write": _in_a_write,
     "a checkpoint written": _nth(_is(CheckpointSaved), at_most=3),
     "a stage begins": _nth(_is(StageStarted), at_most=2),
-    "paused": _while_paused,
+    "paused": _asked(commands.Pause()),
+    "saved while paused": _saved_while_paused,
+    "after a save asked for": _asked(commands.SaveCheckpoint(), delay_s=0.1),
+    "after a validation asked for": _asked(commands.Validate(), delay_s=0.05),
     "the data read": _nth(_is(DataReady), at_most=1, delay_s=0.05),
 }
 
@@ -311,7 +325,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cifartui-torture-") as place:
         runs_dir, images = Path(place) / "runs", write_images(Path(place) / "images")
         whole = {case: finish(start(runs_dir, images, preset)) for case, preset in CASES.items()}
-        print(f"{'':>4} {'run':<22} {'killed':<25} {'last word':<16} {'at step':>7} {'resumed':>7}  identical")
+        print(f"{'':>4} {'run':<22} {'killed':<28} {'last word':<16} {'at step':>7} {'resumed':>7}  identical")
         while done < asked.moments:
             case = list(CASES)[draw.randrange(len(CASES))]
             wanted = moments[done : min(done + KILLS_A_RUN, asked.moments)]
@@ -321,7 +335,7 @@ def main() -> int:
             for number, kill in enumerate(kills, start=done + 1):
                 verdict = f"no: {', '.join(differing)}" if differing else "yes"
                 print(
-                    f"{number:>4} {case:<22} {kill.moment:<25} {kill.last_word:<16} "
+                    f"{number:>4} {case:<22} {kill.moment:<28} {kill.last_word:<16} "
                     f"{kill.killed_at:>7} {kill.resumed_at:>7}  {verdict}",
                     flush=True,
                 )

@@ -6,6 +6,7 @@ same is done for K augmented views of every training image, of which each epoch 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from engine.data.augment import train_transform
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
+from engine.runs.events import Alerted
+from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage
@@ -54,8 +57,10 @@ class _Frozen(Protocol):
 class Feed:
     """Hands out the inputs of a run's splits, computing features where that is done once."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, say: Callable[[Alerted], object]) -> None:
+        """Make the inputs of a run; `say` is told where memory runs out for features."""
         self._setup = setup
+        self._at_once = AtOnce(setup.eval_batch_size, setup.device, say, "features")
         model = setup.info.preset.model
         self._is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
         self._held_out: dict[str, Inputs] = {}
@@ -105,15 +110,29 @@ class Feed:
         progress: Progress,
     ) -> Tensor:
         """Return the features of every image once: [N, F] on the device, in the dtype of the forward pass."""
-        setup, size = self._setup, self._setup.eval_batch_size
+        size = self._setup.eval_batch_size
         features = []
         for start in range(0, len(split), size):
-            reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
-            images = split.images[start : start + size].to(setup.device)
-            with torch.no_grad(), setup.autocast():
-                features.append(network.features(transform(images)))
-            progress.advance(len(images))
+            forward = partial(self._features, network, split, transform, place, start)
+            features.append(self._at_once.run(forward, min(size, len(split) - start)))
+            progress.advance(len(features[-1]))
         return torch.cat(features)
+
+    def _features(
+        self,
+        network: _Frozen,
+        split: ImageSplit,
+        transform: Callable[[Tensor], Tensor],
+        place: tuple[str, int],
+        start: int,
+        at_once: int,
+    ) -> Tensor:
+        """Return the features of a batch that begins at `start`, augmented as a whole and computed in parts."""
+        setup = self._setup
+        reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
+        images = split.images[start : start + setup.eval_batch_size].to(setup.device)
+        with torch.no_grad(), setup.autocast():
+            return torch.cat([network.features(some) for some in torch.split(transform(images), at_once)])
 
 
 def _as_it_is(features: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from engine.runs.events import Alerted
 from presets.errors import CifartuiError
 
 Result = TypeVar("Result")
+_IN_WORDS = {"training": "training", "evaluation": "evaluation", "features": "computing features"}
 
 
 class AtOnce:
@@ -25,7 +26,7 @@ class AtOnce:
         num_images: int,
         device: torch.device,
         say: Callable[[Alerted], object],
-        doing: Literal["training", "evaluation"] = "evaluation",
+        doing: Literal["training", "evaluation", "features"] = "evaluation",
         smallest: int = 1,
     ) -> None:
         """Begin with `num_images`; `say` is given an alert for every halving, down to `smallest` images."""
@@ -58,7 +59,7 @@ class AtOnce:
 
     def _halve(self, num_images: int) -> None:
         device = "The GPU" if self._device.type == "cuda" else f"The device {self._device}"
-        where = f"{device} ran out of memory in {self._doing}"
+        where = f"{device} ran out of memory in {_IN_WORDS[self._doing]}"
         if num_images <= self._smallest:
             images = "one image" if num_images == 1 else f"{num_images} images"
             raise CifartuiError(

@@ -56,7 +56,7 @@ class Trainer:
         self._batch_size = setup.info.preset.train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
         self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device)
-        self._feed = Feed(setup)
+        self._feed = Feed(setup, journal.write)
         self._held_out = HeldOut(setup, self._feed, journal, controls)
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
@@ -78,7 +78,6 @@ class Trainer:
         self._meter = Meter(self._setup.device, start=progress.epoch_sums)
         self._pace = Pace(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
-        self._controls.epoch, self._controls.global_step = progress.epoch, progress.global_step
         self.stopwatch.rest()
 
     # --- the state that checkpoints hold -------------------------------------------------------------
@@ -103,6 +102,7 @@ class Trainer:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
+        self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
 
     def _save_last(self, *best: Best) -> None:
@@ -188,6 +188,7 @@ class Trainer:
         self._save_last()
 
     def _begin_epoch(self) -> None:
+        self._controls.epoch = self.progress.epoch
         self._open_epoch()
 
     def _train_epoch(self, inputs: Inputs) -> None:
@@ -195,7 +196,7 @@ class Trainer:
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()
-        self._controls.validate = self._validate_on_command
+        self._controls.validate = lambda: self._held_out.validate_between_batches(progress)
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
@@ -284,9 +285,6 @@ class Trainer:
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
         return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
-
-    def _validate_on_command(self) -> None:
-        self._held_out.validate_between_batches(self.progress)
 
     # --- the end -----------------------------------------------------------------------------------
 

@@ -7,7 +7,13 @@ import pytest
 
 from benchmarks import torture
 
-MOMENTS = ["in training", "an epoch told, not saved", "in a checkpoint's write", "a stage begins", "in an evaluation"]
+MOMENTS = [
+    "saved while paused",
+    "an epoch told, not saved",
+    "in a checkpoint's write",
+    "a stage begins",
+    "in an evaluation",
+]
 
 
 @pytest.mark.torture

@@ -72,7 +72,7 @@ def test_views_are_augmented_one_by_one_and_drawn_anew_every_step(tmp_path: Path
     features = inputs.split.images
     assert features.shape == (80, 3, 512)
     assert not any(torch.allclose(features[:, one], features[:, other]) for one, other in [(0, 1), (0, 2), (1, 2)])
-    again = Feed(trainer._setup).train(trainer._plan[0], 0, lambda _event: None)
+    again = Feed(trainer._setup, trainer._journal.write).train(trainer._plan[0], 0, lambda _event: None)
     assert torch.equal(again.split.images, features)
     torch.manual_seed(0)
     drawn = inputs.transform(features)
@@ -80,6 +80,25 @@ def test_views_are_augmented_one_by_one_and_drawn_anew_every_step(tmp_path: Path
     assert which.any(1).all()  # one of its own views
     assert (which.sum(0) > 10).all()
     assert not torch.equal(inputs.transform(features), drawn)
+
+
+def test_features_are_computed_in_parts_where_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = make(tmp_path / "whole", frozen(FLIPPED, views=2))
+    expected = whole._feed.train(whole._plan[0], 0, lambda _event: None).split.images
+    trainer, folder = make(tmp_path / "parts", frozen(FLIPPED, views=2))
+    network = trainer._setup.network
+    features = network.features
+
+    def limited(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 10:
+            raise torch.OutOfMemoryError
+        return features(images)
+
+    monkeypatch.setattr(network, "features", limited)
+    found = trainer._feed.train(trainer._plan[0], 0, lambda _event: None).split.images
+    assert torch.allclose(found, expected, atol=1e-4)  # the same views: a batch is augmented as a whole
+    told = [event for event in read_events(folder.events) if isinstance(event, events.Alerted)]
+    assert [alert.text.count("in computing features: from here on") for alert in told] == [1, 1, 1]
 
 
 def test_views_train_the_head_and_nothing_else(tmp_path: Path) -> None:

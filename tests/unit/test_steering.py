@@ -86,14 +86,14 @@ def test_a_validation_measures_what_the_epochs_validation_would(
 ) -> None:
     trainer, folder = make(tmp_path, VGG)
     asking(trainer, monkeypatch, {4: [commands.Validate()], 5: [commands.Stop()]})
-    validate = trainer._validate_on_command
+    validate = trainer._held_out.validate_between_batches
     expected = []
 
-    def measured() -> None:
+    def measured(progress: Any) -> None:
         expected.append(trainer._evaluate("val"))
-        validate()
+        validate(progress)
 
-    monkeypatch.setattr(trainer, "_validate_on_command", measured)
+    monkeypatch.setattr(trainer._held_out, "validate_between_batches", measured)
     trainer.run()
     (asked,) = told(folder, events.Validated)
     assert (asked.loss, asked.top1) == (expected[0].mean_loss(), expected[0].top1())
@@ -138,8 +138,7 @@ def test_a_validation_while_paused_leaves_it_paused(tmp_path: Path, monkeypatch:
     append_command(folder.commands, commands.Validate())
     append_command(folder.commands, commands.ScaleLearningRate(factor=0.5))
     wait_for(lambda: len(told(folder, events.CommandApplied)) == 3, "the answers", 20)
-    wait_for(lambda: told(folder, events.Validated), "the validation", 20)
-    wait_for(lambda: fold(read_events(folder.events)).phase == "paused", "the pause said again behind it", 20)
+    wait_for(lambda: len(told(folder, events.Paused)) == 3, "the pause said again behind each of them", 20)
     state = fold(read_events(folder.events))
     assert state.phase == "paused"
     assert [each.global_step for each in state.validations] == [5]
