@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.console import Console
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import DescendantFocus
 from textual.filter import LineFilter, Monochrome, NoColor
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
+from presets.characters import visible
 from tui import format as fmt
 from tui.look import Look, PlotStyle
 from tui.palette import theme
 from tui.screens.home import Home
 from tui.surroundings import Surroundings
+from tui.visible import Visible
 from tui.wire import WireDriver
 
 if TYPE_CHECKING:
@@ -76,7 +80,7 @@ class CifartuiApp(App[None]):
         self.look = look or Look()
         self._take_theme(theme(self.look.theme))
         self.console = _console(self.console, self.look)
-        self._painters = _painters(self.look)
+        self._painters = [Visible(), *_painters(self.look)]
         if self.look.low_bandwidth:
             self.animation_level = "none"
         self.set_keymap(self.look.keys)
@@ -127,10 +131,15 @@ class CifartuiApp(App[None]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Paint as the look asks. Textual's own answer to NO_COLOR sends greys; the look has decided on colours."""
-        if not self._painters and not self.no_color:
-            return super().get_line_filters()
         kept = [own for own in super().get_line_filters() if not isinstance(own, Monochrome | NoColor)]
         return [*kept, *self._painters]
+
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:  # fmt: skip
+        """Show a message for a while, as it is: what we say quotes files, and is never markup."""
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     # --- screens -------------------------------------------------------------------------------
 
@@ -195,8 +204,8 @@ class CifartuiApp(App[None]):
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunFolder(Path(run.path))
-            title = f"Attach to run {fmt.short_id(run.id)}"
-            yield SystemCommand(title, f"{run.title}, {run.status}", lambda f=folder: self.open_monitor(f))
+            title = _as_it_is(f"Attach to run {fmt.short_id(run.id)}")
+            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
         yield SystemCommand("Help", "key ?", self.action_help)
         yield SystemCommand("Leave", "key q; training goes on", self.action_leave)
 
@@ -222,7 +231,8 @@ class CifartuiApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; a run under view trains on, and how to come back is printed."""
-        self.exit(message=self.farewell())
+        said = self.farewell()
+        self.exit(message=None if said is None else Text(visible(said)))
 
     # --- runs that end -------------------------------------------------------------------------
 
@@ -246,7 +256,7 @@ class CifartuiApp(App[None]):
         text = f"{status}: {detail}" if detail else status
         viewed = getattr(self.screen, "run_folder", None)
         if viewed is None or viewed.id != run_id:
-            self.notify(text, title=title, markup=False)
+            self.notify(text, title=title)
         if self.is_headless or self._driver is None:
             return
         from tui.notify import sequences
@@ -266,6 +276,11 @@ class CifartuiApp(App[None]):
             return None
         name = fmt.short_id(live.run_folder.id)
         return f"Training goes on. Come back with: cifartui attach {name}"
+
+
+def _as_it_is(text: str) -> str:
+    """Return markup that shows `text`: the palette takes nothing else."""
+    return text.replace("[", "\\[")
 
 
 def _console(before: Console, look: Look) -> Console:

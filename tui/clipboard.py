@@ -4,6 +4,7 @@ import base64
 import os
 from typing import TYPE_CHECKING, Any
 
+from presets.characters import visible_in_a_row
 from tui.terminal import through_tmux
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ def copying(text: str) -> str:
 
 
 def copy(app: "App[Any]", text: str) -> None:
-    """Ask the terminal to put `text` on its clipboard. Nothing tells whether it did."""
+    """Ask the terminal to put `text` on its clipboard, as it is shown: pasted, a newline in it would be obeyed.
+
+    Nothing tells whether it did.
+    """
+    text = visible_in_a_row(text)
     app.copy_to_clipboard(text)  # plain: what tmux itself takes, where `set-clipboard` is on
     if os.environ.get("TMUX") and app._driver is not None:
         app._driver.write(through_tmux(copying(text)))

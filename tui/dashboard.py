@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from engine.runs.folder import RunFolder, default_runs_dir
+from presets.characters import visible
 from presets.errors import CifartuiError
 from tui import terminal
 from tui.config import Config, config_path, read_config
@@ -25,7 +26,7 @@ def open_as_configured() -> int:
     try:
         open_dashboard(default_runs_dir().absolute(), None)
     except CifartuiError as error:
-        print(f"cifartui: {error}", file=sys.stderr)
+        print(visible(f"cifartui: {error}"), file=sys.stderr)
         return 2
     return 0
 

@@ -65,6 +65,7 @@ def fitted(fields: Sequence[str], columns: int) -> str:
 def live(state: RunState, status: Status, now: float, columns: int, *, ascii_only: bool) -> str:
     """Return how a run stands in at most so many columns; `now` is Unix seconds."""
     fraction, fields = _standing(state, status, now)
+    fields = [one_line(field) for field in fields]
     if fraction is None:
         return fitted(fields, columns)
     room = max(_LEAST_BAR, min(_MOST_BAR, columns // 5))

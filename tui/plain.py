@@ -19,6 +19,7 @@ from engine.runs import commands, events
 from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.state import RunState, apply
+from presets.characters import visible, visible_json
 from tui import lines
 from tui.characters import ascii_only, in_ascii
 from tui.live_line import LiveLine, can_draw
@@ -77,12 +78,12 @@ class _Printer:
     def say(self, text: str) -> None:
         """Say something that is not of the run, on standard error."""
         start = "\n" if sys.stderr.isatty() else ""  # behind a ^C on a terminal
-        print(f"{start}{text}", file=sys.stderr, flush=True)
+        print(f"{start}{visible(text)}", file=sys.stderr, flush=True)
 
 
 class _Json(_Printer):
     def event(self, event: events.AnyEvent, state: RunState) -> None:
-        print(msgspec.json.encode(event).decode(), flush=True)
+        print(visible_json(msgspec.json.encode(event).decode()), flush=True)
 
 
 class _Lines(_Printer):
@@ -124,7 +125,7 @@ class _Live(_Printer):
 
     def say(self, text: str) -> None:
         self._line.clear()
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
@@ -193,7 +194,8 @@ def _writing() -> Iterator[None]:
 def _leave(why: str, run: RunFolder, code: int) -> int:
     """Say, where that can still be said, that only the watching ends."""
     try:
-        print(f"{why}; training goes on. Watch it with: cifartui attach {run.id}", file=sys.stderr, flush=True)
+        text = f"{why}; training goes on. Watch it with: cifartui attach {run.id}"
+        print(visible(text), file=sys.stderr, flush=True)
     except OSError:
         _drop(sys.stderr)
     return code

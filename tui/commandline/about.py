@@ -11,7 +11,8 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.commandline import layers as layer_tables
-from tui.commandline.group import as_json_option, places, print_json, with_places
+from tui.commandline.group import as_json_option, places, with_places
+from tui.commandline.say import say, say_json
 
 
 @click.command("presets")
@@ -44,7 +45,7 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
             }
             for entry in listed
         ]
-        print_json(rows)
+        say_json(rows)
         return
     width = max(len(entry.name) for entry in listed)
     group = None
@@ -52,25 +53,25 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
         its_group = entry.preset.group if entry.preset is not None else "yours"
         if its_group != group:
             group = its_group
-            click.echo(f"{group}:")
+            say(f"{group}:")
         text = entry.preset.summary if entry.preset is not None else f"cannot be read: {entry.problem}"
-        click.echo(f"  {entry.name:<{width}}  {text}")
+        say(f"  {entry.name:<{width}}  {text}")
 
 
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = layer_tables.describe(preset, data_dir)
     if as_json:
         said = {**layer_tables.as_json(preset, found), "note": note}
-        print_json(said)
+        say_json(said)
     else:
         layer_tables.print_table(preset, found, note)
 
 
 def _print_one(preset: Preset, as_json: bool) -> None:
     if as_json:
-        print_json(preset)
+        say_json(preset)
         return
-    click.echo(f"{preset.title}\n{preset.summary}\n")
+    say(f"{preset.title}\n{preset.summary}\n")
     for table in ("data", "model", "train", "optimizer", "schedule", "loss"):
         _print_table(f"[{table}]", getattr(preset, table))
     for stage in preset.stages:
@@ -81,14 +82,14 @@ def _print_one(preset: Preset, as_json: bool) -> None:
         if value is not None
     ]
     if reported:
-        click.echo(f"\nthe report: {', '.join(reported)}")
+        say(f"\nthe report: {', '.join(reported)}")
 
 
 def _print_table(heading: str, table: object) -> None:
-    click.echo(heading)
+    say(heading)
     for key, value in msgspec.to_builtins(table).items():
         if value is not None:
-            click.echo(f"  {key} = {msgspec.json.encode(value).decode()}")
+            say(f"  {key} = {msgspec.json.encode(value).decode()}")
 
 
 @click.command()
@@ -101,9 +102,9 @@ def data(ctx: click.Context, as_json: bool) -> None:
     datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
     found = [locate(Data(dataset=name), where.data_dir) for name in datasets]
     if as_json:
-        print_json(found)
+        say_json(found)
         return
     for location in found:
-        click.echo(f"{location.dataset:<10} {location.text}")
+        say(f"{location.dataset:<10} {location.text}")
         if location.kind == "absent":
-            click.echo(f"{'':<10} {location.advice}")
+            say(f"{'':<10} {location.advice}")

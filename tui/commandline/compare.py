@@ -12,9 +12,10 @@ from presets import catalog
 from presets.errors import CifartuiError
 from tui import difference
 from tui import format as fmt
-from tui.commandline.group import as_json_option, places, print_json, with_places
+from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import device_option, seed_option
 from tui.commandline.queue import add_and_tell
+from tui.commandline.say import say, say_json
 from tui.commandline.train import following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
@@ -43,12 +44,12 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     differing = difference.differences([difference.Side(run.read_info(), read_outline(run).started) for run in found])
     if as_json:
         said = {"runs": rows, "differences": differing}
-        print_json(said)
+        say_json(said)
         return
     _show(rows, as_json)
-    click.echo("\n" + difference.sentence(differing, len(found)))
+    say("\n" + difference.sentence(differing, len(found)))
     if differing:
-        click.echo("\n" + "\n".join(difference.table(differing, fmt.short_ids([run.id for run in found]))))
+        say("\n" + "\n".join(difference.table(differing, fmt.short_ids([run.id for run in found]))))
 
 
 @click.command()
@@ -90,7 +91,7 @@ def ablation(
         _show(
             rows_of(
                 names,
-                newest_by_preset(summarise_all(where.runs_dir, partial(click.echo, err=True))),
+                newest_by_preset(summarise_all(where.runs_dir, partial(say, err=True))),
                 catalog.list_presets(),
             ),
             as_json,
@@ -106,10 +107,10 @@ def ablation(
             where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
         )
         if not as_json:
-            click.echo(f"{name}: run {run.id}")
+            say(f"{name}: run {run.id}")
         code = follow(run, "quiet" if as_json else output)
         runs[name] = summarise(run)
-        if code == 130:
+        if code in {130, 143}:
             break
         exit_code = code or exit_code
     _show(rows_of(list(runs), runs, catalog.list_presets()), as_json)
@@ -143,7 +144,7 @@ def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        print_json(rows)
+        say_json(rows)
         return
     for line in table(rows):
-        click.echo(line.rstrip())
+        say(line.rstrip())

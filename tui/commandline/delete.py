@@ -9,6 +9,7 @@ from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import places, with_places
+from tui.commandline.say import say
 
 
 @click.command()
@@ -24,7 +25,7 @@ def delete(ctx: click.Context, names: tuple[str, ...], yes: bool) -> None:
     if not yes:
         _ask({run.id: size_bytes(run.path) for run in runs})
     for run_id in ids:
-        click.echo(f"deleted {run_id}, {fmt.memory(delete_run(runs_dir, run_id))} freed")
+        say(f"deleted {run_id}, {fmt.memory(delete_run(runs_dir, run_id))} freed")
 
 
 def _ask(sizes: dict[str, int]) -> None:
@@ -36,6 +37,6 @@ def _ask(sizes: dict[str, int]) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CifartuiError("nothing is deleted without a terminal to ask on; add --yes if you are sure.")
     for run_id, num_bytes in sizes.items():
-        click.echo(f"{run_id}  {fmt.memory(num_bytes)}")
+        say(f"{run_id}  {fmt.memory(num_bytes)}")
     what = "this run" if len(sizes) == 1 else f"these {len(sizes)} runs"
     click.confirm(f"Delete {what} for good, {fmt.memory(sum(sizes.values()))} in all?", abort=True)

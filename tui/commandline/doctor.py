@@ -18,7 +18,8 @@ from engine.locate import locate
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
-from tui.commandline.group import Places, as_json_option, places, print_json, with_places
+from tui.commandline.group import Places, as_json_option, places, with_places
+from tui.commandline.say import say, say_json
 from tui.config import Config, config_path
 from tui.dashboard import checked_config, color_choice, plot_choice
 from tui.terminal import has_screen
@@ -47,10 +48,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
     checks = run_checks(places(ctx))
     if as_json:
-        print_json(checks)
+        say_json(checks)
     else:
         for check in checks:
-            click.echo(f"{check.verdict:<8} {check.what:<9} {check.text}")
+            say(f"{check.verdict:<8} {check.what:<9} {check.text}")
     ctx.exit(int(any(check.verdict == "problem" for check in checks)))
 
 

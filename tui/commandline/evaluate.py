@@ -14,6 +14,7 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import device_option
+from tui.commandline.say import say, say_json
 from tui.output_file import write_new
 from tui.torch_process import ask
 
@@ -55,11 +56,11 @@ def evaluate(
     if submission is not None:
         write_new(Path(submission), submission_text(found).encode(), force=force)
     if as_json:
-        click.echo(msgspec.json.encode({**result, **_scores(found)}).decode())
+        say_json({**result, **_scores(found)}, indent=0)
         return
     _print(result, found, per_class=per_class)
     if submission is not None:
-        click.echo(f"{len(found.predicted):,} predictions are in {submission}.")
+        say(f"{len(found.predicted):,} predictions are in {submission}.")
 
 
 def submission_text(found: Predictions) -> str:
@@ -86,30 +87,28 @@ def _scores(found: Predictions) -> dict[str, Any]:
 def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> None:
     weights = f"{result['checkpoint']}.pt (epoch {result['epoch']})"
     if result["labels_hidden"]:
-        click.echo(f"{weights}: the test labels of this data are hidden, so there is no accuracy to measure.")
+        say(f"{weights}: the test labels of this data are hidden, so there is no accuracy to measure.")
         return
-    click.echo(
+    say(
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
     )
     groups = scores.by_group(found, superclasses.CIFAR100)
     if groups:
         width = max(len(score.name) for score in groups)
-        click.echo(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
+        say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
         for score in groups:
             group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
-            click.echo(
-                f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}"
-            )
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}")
     if per_class:
         classes = scores.by_class(found)
         width = max(len(score.name) for score in classes)
-        click.echo(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
+        say(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
         for score in classes:
-            click.echo(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
     wrong = scores.confusions(found)
     if wrong:
         width = max(len(confusion.true) for confusion in wrong)
-        click.echo("\nmost often confused")
+        say("\nmost often confused")
         for confusion in wrong:
-            click.echo(f"{confusion.true:<{width}}  taken for {confusion.predicted}, {confusion.num_images} times")
+            say(f"{confusion.true:<{width}}  taken for {confusion.predicted}, {confusion.num_images} times")

@@ -10,6 +10,7 @@ from engine.runs.folder import find_run
 from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
+from tui.commandline.say import say
 from tui.curves import curves_text
 from tui.output_file import write_new
 
@@ -43,7 +44,7 @@ def export(
         _write_tensorboard(state, path, force)
     else:
         write_new(path, curves_text(run, state, kind, steps).encode(), force=force)
-    click.echo(f"{kind} of run {run.id}: {path}")
+    say(f"{kind} of run {run.id}: {path}")
 
 
 def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:

@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from tui.commandline.group import as_json_option, print_json, with_places
+from tui.commandline.group import as_json_option, with_places
+from tui.commandline.say import say, say_json
 
 _PIPE_COLUMNS = 80
 
@@ -19,11 +20,11 @@ def gpus(as_json: bool) -> None:
 
     readings = Surroundings().gpu_reader()()
     if as_json:
-        print_json(readings)
+        say_json(readings)
         return
     from tui.characters import ascii_only, in_ascii
     from tui.widgets.devices import gpus_now
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
     text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
-    click.echo(in_ascii(text) if ascii_only(sys.stdout) else text)
+    say(in_ascii(text) if ascii_only(sys.stdout) else text)

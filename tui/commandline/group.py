@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from msgspec import Struct
 
 from engine.runs import folder
 from presets.errors import CifartuiError
 from tui.commandline.looks import asked_for, with_look
+from tui.commandline.say import say
 
 
 class Places(Struct, frozen=True):
@@ -26,7 +26,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except CifartuiError as error:
-            click.echo(f"cifartui: {error}", err=True)
+            say(f"cifartui: {error}", err=True)
             ctx.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -95,11 +95,6 @@ def with_places(command: Any) -> Any:
 def as_json_option(command: Any) -> Any:
     """Give a command --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def print_json(content: object) -> None:
-    """Print what a command found for a program to read, indented for people."""
-    click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
 
 
 def places(ctx: click.Context) -> Places:

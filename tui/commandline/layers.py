@@ -1,12 +1,11 @@
 """The layer table of a preset's network, in the report's form, for `cifartui presets NAME --layers`."""
 
-import click
-
 from engine.runs.events import Layer
 from presets.plan import plan
 from presets.schema import Preset
 from tui import facts
 from tui import format as fmt
+from tui.commandline.say import say
 from tui.facts import Facts, Memory
 
 
@@ -41,15 +40,15 @@ def as_json(preset: Preset, found: Facts) -> dict[str, object]:
 def print_table(preset: Preset, found: Facts, note: str) -> None:
     """Print the table and what it adds up to."""
     note = f" ({note})" if note else ""
-    click.echo(f"{preset.title}: {preset.data.image_size} px, {found.num_classes} classes{note}\n")
-    click.echo(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
+    say(f"{preset.title}: {preset.data.image_size} px, {found.num_classes} classes{note}\n")
+    say(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
     for layer in found.layer_table():
-        click.echo(_row(layer).rstrip())
+        say(_row(layer).rstrip())
     trained = "" if found.num_trainable == found.num_parameters else f" ({fmt.count(found.num_trainable)} trained)"
-    click.echo(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
-    click.echo(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
+    say(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
+    say(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
     memory = _memory(preset, found)
-    click.echo(
+    say(
         f"memory      {fmt.memory(memory.total)} estimated for a step of batch {preset.train.batch_size} in "
         f"{_precision(preset)}, without data set and CUDA context:\n            {_parts(preset, memory)}"
     )

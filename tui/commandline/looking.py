@@ -7,8 +7,9 @@ import click
 
 from engine.runs.folder import find_run
 from tui import format as fmt
-from tui.commandline.group import as_json_option, places, print_json, show_dashboard, with_places
+from tui.commandline.group import as_json_option, places, show_dashboard, with_places
 from tui.commandline.looks import with_look
+from tui.commandline.say import say, say_json
 from tui.run_order import SORT_KEYS, SortKey, matches, ordered
 from tui.summary import summarise_all
 
@@ -38,26 +39,26 @@ def attach(ctx: click.Context, name: str) -> None:
 def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
     """List all runs, newest first."""
     runs_dir = places(ctx).runs_dir
-    found = summarise_all(runs_dir, partial(click.echo, err=True))
+    found = summarise_all(runs_dir, partial(say, err=True))
     summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
     if as_json:
-        print_json(summaries)
+        say_json(summaries)
         return
     if found and not summaries:
-        click.echo(f"None of {len(found)} runs matches: {wanted}")
+        say(f"None of {len(found)} runs matches: {wanted}")
         return
     if not summaries:
-        click.echo(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
+        say(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
         return
     width = max(len(summary.id) for summary in summaries)
-    click.echo(
+    say(
         f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}"
         f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
     )
     now = time.time()
     for summary in summaries:
         epochs = f"{summary.epoch}/{summary.epochs}"
-        click.echo(
+        say(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
             f"  {fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"

@@ -10,8 +10,9 @@ from engine.runs.folder import list_runs
 from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
-from tui.commandline.group import Places, as_json_option, places, print_json, with_places
+from tui.commandline.group import Places, as_json_option, places, with_places
 from tui.commandline.order_options import with_order
+from tui.commandline.say import say, say_json
 from tui.config import read_config
 from tui.order import Order
 
@@ -33,17 +34,17 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     lives = queues.runner_lives(runs_dir)
     if as_json:
         content = {"runner_lives": lives, "entries": rows}
-        print_json(content)
+        say_json(content)
         return
     if not rows:
-        click.echo("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
+        say("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
         return
     for line in _table(rows):
-        click.echo(line.rstrip())
+        say(line.rstrip())
     if lives:
-        click.echo(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
+        say(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
     else:
-        click.echo(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
+        say(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
 
 
 def _table(rows: Sequence[queued.Row]) -> list[str]:
@@ -75,7 +76,7 @@ def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
         notify=notify,
     )  # fmt: skip
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
-    click.echo(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
+    say(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
 
 
 @queue.command()
@@ -88,7 +89,7 @@ def remove(ctx: click.Context, number: int) -> None:
     entry = _numbered(queues.entries(runs_dir), number)
     if not queues.remove(runs_dir, entry.id):
         raise _gone(entry)
-    click.echo(f"{queued.described(entry)} taken out of the queue.")
+    say(f"{queued.described(entry)} taken out of the queue.")
 
 
 @queue.command()
@@ -104,7 +105,7 @@ def move(ctx: click.Context, number: int, place: int) -> None:
     place = min(place, len(entries))
     if place != number and not queues.move(runs_dir, entry.id, place - number):
         raise _gone(entry)
-    click.echo(f"{queued.described(entry)} is number {place} now.")
+    say(f"{queued.described(entry)} is number {place} now.")
 
 
 @queue.command()
@@ -113,7 +114,7 @@ def move(ctx: click.Context, number: int, place: int) -> None:
 def clear(ctx: click.Context) -> None:
     """Take everything out of the queue; what is training goes on."""
     num_cleared = queues.clear(places(ctx).runs_dir)
-    click.echo(f"{num_cleared} taken out of the queue." if num_cleared else "The queue is empty already.")
+    say(f"{num_cleared} taken out of the queue." if num_cleared else "The queue is empty already.")
 
 
 @queue.command()
@@ -123,12 +124,12 @@ def start(ctx: click.Context) -> None:
     """Start the queue's runner where it is not alive, as after a restart of the machine."""
     runs_dir = places(ctx).runs_dir
     if queues.runner_lives(runs_dir):
-        click.echo("The runner is at work already.")
+        say("The runner is at work already.")
         return
     if not queues.entries(runs_dir):
         raise _empty()
     queues.start_runner(runs_dir)
-    click.echo("The runner is started.")
+    say("The runner is started.")
 
 
 def _numbered(entries: Sequence[Entry], number: int) -> Entry:

@@ -5,11 +5,12 @@ import sys
 import time
 
 import click
-import msgspec
 
 from engine.runs.folder import find_run
+from presets.characters import visible
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
+from tui.commandline.say import say, say_json
 from tui.record import MOST_STEPS, Record, record
 
 _PIPE_COLUMNS = 80
@@ -32,7 +33,7 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
         raise CifartuiError("--steps is about the points in JSON; add --json.")
     found = record(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        say_json(found, indent=0)
     else:
         _print(found)
 
@@ -57,9 +58,10 @@ def _print(found: Record) -> None:
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
     console = Console(file=sys.stdout, width=1000, force_terminal=coloured, no_color=not coloured, highlight=False)
     for row in page(found, width, coloured=coloured and not plain):
+        row.plain = visible(row.plain)
         if plain:
             row.plain = in_ascii(row.plain)
         if coloured:
             console.print(row, soft_wrap=True)
         else:
-            click.echo(row.plain.rstrip())
+            say(row.plain.rstrip())

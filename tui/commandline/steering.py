@@ -12,6 +12,7 @@ from engine.runs.journal import append_command, event_reader
 from presets.errors import CifartuiError
 from tui import words
 from tui.commandline.group import places, with_places
+from tui.commandline.say import say
 
 _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
@@ -32,7 +33,7 @@ def _ask(run: RunFolder, command: commands.AnyCommand) -> Iterator[AnyEvent | No
             return events
         if event is None and time.monotonic() > deadline:
             break
-    click.echo("asked; the worker has not answered yet (it may still be starting): cifartui show tells.")
+    say("asked; the worker has not answered yet (it may still be starting): cifartui show tells.")
     return iter(())
 
 
@@ -51,7 +52,7 @@ def _events(run: RunFolder) -> Iterator[AnyEvent | None]:
 def _print_answer(event: CommandApplied) -> None:
     if not event.accepted:
         raise CifartuiError(f"{event.effect}.")
-    click.echo(f"step {event.global_step:,}: {event.effect}")
+    say(f"step {event.global_step:,}: {event.effect}")
 
 
 @click.command()
@@ -104,5 +105,5 @@ def validate(ctx: click.Context, name: str) -> None:
     """Measure the validation set now; training waits for it, and is not changed by it."""
     for event in _ask(find_run(places(ctx).runs_dir, name), commands.Validate()):
         if isinstance(event, Validated | EpochCompleted | RunFinished):  # the last two where a stop came in between
-            click.echo(words.event(event)[0])
+            say(words.event(event)[0])
             return

@@ -12,6 +12,7 @@ from presets.schema import Preset
 from tui.commandline.group import places, with_places
 from tui.commandline.order_options import with_order
 from tui.commandline.queue import add_and_tell
+from tui.commandline.say import say
 from tui.config import read_config
 from tui.order import Order
 from tui.plain import Output, follow
@@ -66,7 +67,7 @@ def train(
 def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
     if output == "json" or output == "quiet":
         return
-    click.echo(f"{preset.title}: run {run.id}")
+    say(f"{preset.title}: run {run.id}")
 
 
 @click.command()

@@ -215,7 +215,7 @@ class RunsScreen(Screen[None]):
 
     def _say(self, text: str, tone: Tone) -> None:
         if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
-            self.app.notify(text, markup=False)
+            self.app.notify(text)
             return
         self._said = (text, tone)
         self._show_told()

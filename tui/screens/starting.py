@@ -88,4 +88,4 @@ class Starting(Screen[None]):
         act(app, lambda: enqueue(runs_dir, names, order, data_dir), queued, self._say_failed)
 
     def _say_failed(self, why: str) -> None:
-        self.app.notify(why, severity="error", timeout=15, markup=False)
+        self.app.notify(why, severity="error", timeout=15)

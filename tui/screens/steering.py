@@ -174,7 +174,7 @@ class Steering(Screen[None]):
             if self in self.app.screen_stack:
                 self.query_one(CommandStrip).fail(command.id, why, self.now())
             else:
-                self.app.notify(why, title=run.id, severity="error", markup=False)
+                self.app.notify(why, title=run.id, severity="error")
 
         act(self.app, write, lambda _: None, failed)
 
@@ -186,7 +186,7 @@ class Steering(Screen[None]):
                 self.query_one(CommandStrip).say(text, tone, self.now())
             else:
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
-                self.app.notify(text, title=run.id, severity=severity, markup=False)
+                self.app.notify(text, title=run.id, severity=severity)
 
         run = self.run_folder
         told = "resume: a worker was started; PyTorch takes a few seconds to load"

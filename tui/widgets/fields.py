@@ -37,5 +37,5 @@ def table(rows: Sequence[tuple[str, Text | str]]) -> Table:
     grid.add_column(style=MUTED, no_wrap=True)
     grid.add_column(ratio=1)
     for label, value in rows:
-        grid.add_row(label, value)
+        grid.add_row(Text(label), value if isinstance(value, Text) else Text(value))  # a str would be markup
     return grid

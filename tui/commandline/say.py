@@ -1,0 +1,23 @@
+"""Printing of the command line: the one way by which its text reaches a terminal, a pipe or a file."""
+
+import json
+
+import click
+import msgspec
+
+from presets.characters import visible, visible_json
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, on standard error if `err`; what a terminal would obey in them is shown by signs."""
+    click.echo(visible(text), err=err)  # noqa: TID251
+
+
+def say_json(content: object, *, indent: int = 2) -> None:
+    """Print what a program is to read, indented for people; 0 prints it on one line."""
+    try:
+        encoded = msgspec.json.encode(content)
+    except UnicodeEncodeError:  # a file name that is not UTF-8: only escapes can say it
+        encoded = json.dumps(msgspec.to_builtins(content)).encode()
+    text = msgspec.json.format(encoded, indent=indent) if indent else encoded
+    click.echo(visible_json(text.decode()))  # noqa: TID251
