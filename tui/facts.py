@@ -235,8 +235,9 @@ def _cache_file(key: str) -> Path:
 
 def _keep(key: str, found: Facts) -> None:
     from engine.runs.folder import write_atomically
+    from engine.runs.private import make_folders
 
     path = _cache_file(key)
     with suppress(OSError):  # a cache that cannot be written costs time, not the answer
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         write_atomically(path, msgspec.json.encode(found))

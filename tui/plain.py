@@ -18,6 +18,7 @@ import msgspec
 from engine.runs import commands, events
 from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
+from engine.runs.launch import hurry_worker
 from engine.runs.state import RunState, apply
 from presets.characters import visible, visible_json
 from tui import lines
@@ -29,17 +30,22 @@ _LOOK_EVERY_S = 0.2
 _INTERRUPTED = 130
 _HUNG_UP = 129
 _NOBODY_READS = 141
-"""What a shell reports of a program that SIGPIPE ended."""
+_TERMINATED = 143
+"""What a shell reports of a program that SIGPIPE ended, or SIGTERM."""
+
+_ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
+_ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
 
 
 class _Interrupts:
-    """Counts Ctrl-C and SIGTERM: the first asks the run to stop, the second leaves it alone and returns.
+    """Counts Ctrl-C: the first asks the run to stop, the second leaves it alone and returns.
 
-    A hang-up only ends the watching; under nohup, not even that.
+    SIGTERM asks it to stop too, and the second one to end without validation and test: whoever sends it, a
+    scheduler mostly, wants the machine. A hang-up only ends the watching; under nohup, not even that.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.num_interrupts = self.num_terminations = 0
         self.hung_up = False
         self.wake = threading.Event()
         self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -48,7 +54,8 @@ class _Interrupts:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self.hung_up = self.hung_up or number == signal.SIGHUP
-        self.count += number != signal.SIGHUP
+        self.num_interrupts += number == signal.SIGINT
+        self.num_terminations += number == signal.SIGTERM
         self.wake.set()
 
     def restore(self) -> None:
@@ -131,7 +138,8 @@ class _Live(_Printer):
 def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
     """Print a run until it ends; return 0, 1 where it failed or was lost, 130 where the user interrupted.
 
-    129 means that the terminal hung up, 141 that the output takes nothing more; the run trains on after both.
+    143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
+    takes nothing more: the run trains on after both.
     The first `num_known` events are not told, so a resumed run does not repeat itself.
     """
     interrupts = _Interrupts()
@@ -148,7 +156,7 @@ def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
 def _follow(run: RunFolder, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
     reader = event_reader(run.events)
     state = RunState()
-    num_read, asked = 0, False
+    num_read, asked, hurried = 0, False, False
     while True:
         lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
         new = reader.read()
@@ -159,7 +167,7 @@ def _follow(run: RunFolder, printer: _Printer, interrupts: _Interrupts, num_know
                 if num_read > num_known:
                     printer.event(event, state)
         if state.finished is not None and lives is not True:
-            return _INTERRUPTED if asked else int(state.phase in {"failed", "aborted"})
+            return _exit_code(state, interrupts)
         now = time.time()
         status = status_of(state, lives, now) if num_read > num_known or not lives else "starting"
         if status == "lost":
@@ -167,17 +175,30 @@ def _follow(run: RunFolder, printer: _Printer, interrupts: _Interrupts, num_know
             return 1
         if interrupts.hung_up:
             return _leave("The terminal hung up", run, _HUNG_UP)
-        if interrupts.count >= 2:
+        if interrupts.num_interrupts >= 2:
             printer.say(f"Training goes on; watch it with: cifartui attach {run.id}")
             return _INTERRUPTED
-        if interrupts.count == 1 and not asked:
+        if interrupts.num_interrupts + interrupts.num_terminations and not asked:
             asked = True
             append_command(run.commands, commands.Stop())
-            printer.say("Asked to stop after this batch; Ctrl-C again leaves it training.")
+            printer.say(_ASKED_BY_SIGTERM if interrupts.num_terminations else _ASKED)
+        if interrupts.num_terminations >= 2 and not hurried:
+            hurried = True
+            hurry_worker(run)
+            printer.say("SIGTERM again: asked to end without validation and test.")
         with _writing():
             printer.look(state, status, now)
         interrupts.wake.wait(_LOOK_EVERY_S)
         interrupts.wake.clear()
+
+
+def _exit_code(state: RunState, interrupts: _Interrupts) -> int:
+    """Return the code for a run that ended; what was asked for counts only where it ended for that."""
+    if state.phase != "stopped":
+        return int(state.phase in {"failed", "aborted"})
+    if interrupts.num_terminations:
+        return _TERMINATED
+    return _INTERRUPTED if interrupts.num_interrupts else 0
 
 
 @contextmanager

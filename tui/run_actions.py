@@ -26,13 +26,13 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
     return differences([Side(run.read_info(), read_outline(run).started) for run in folders])
 
 
-def resume(runs_dir: Path, run_id: str) -> str:
+def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
     """Start a worker that goes on from the last checkpoint.
 
     Raises:
         CifartuiError: the run has a worker.
     """
-    resume_run(RunFolder(runs_dir / run_id))
+    resume_run(RunFolder(runs_dir / run_id), notify=notify)
     return "a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
 
 

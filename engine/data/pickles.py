@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from presets.errors import CifartuiError
+from presets.problems import printable
 
 
 def load_pickle(content: bytes, what: str) -> dict[str, Any]:
@@ -91,8 +92,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type:
         admitted = _ADMITTED.get((module, name))
         if admitted is None:
+            asked = printable(f"{module}.{name}", 100)
             raise CifartuiError(
-                f"asks Python to run {module}.{name}, which no CIFAR file does, and was not loaded; "
+                f"asks Python to run {asked}, which no CIFAR file does, and was not loaded; "
                 "delete it and fetch it again."
             )
         return admitted

@@ -5,33 +5,39 @@ Epochs are counted from 1 through the whole run; `global_step` is the number of 
 accuracies are fractions; times are seconds; memory is bytes. A reading that could not be had is None.
 """
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Outcome: TypeAlias = Literal["completed", "stopped", "aborted", "failed"]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Epoch: TypeAlias = Annotated[int, Meta(ge=0, le=10_000_000)]
+Number: TypeAlias = Annotated[float, Meta(ge=-1e39, le=1e39)]
+"""As large as fp32 goes. A line with anything larger is damaged, and would overflow what draws it."""
+Moment: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e11)]
+"""Unix seconds, until the year 5138."""
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """One fact. The journal stamps `seq` (1, 2, 3 … within a run) and `time` (Unix seconds) as it writes."""
 
-    seq: int = 0
-    time: float = 0.0
+    seq: Count = 0
+    time: Moment = 0.0
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     """A worker took the run: the first event, and again at every resume (`global_step` > 0)."""
 
-    pid: int
+    pid: Count
     host: str
     device: str
     """As torch names it: cpu, cuda:0, mps."""
     device_name: str
     precision: str
     """What "auto" came to: fp32, bf16 or fp16."""
-    num_threads: int
+    num_threads: Count
     versions: dict[str, str]
-    global_step: int = 0
+    global_step: Count = 0
     changes: tuple[str, ...] = ()
     """What a resume changed of the preset, as `key.path=value`."""
 
@@ -40,8 +46,8 @@ class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
     """The data set is being fetched or read. `total` is 0 where it is not known."""
 
     phase: Literal["download", "verify", "unpack", "decode", "generate", "features"]
-    done: int
-    total: int
+    done: Count
+    total: Count
     unit: Literal["B", "images"]
     what: str
 
@@ -52,28 +58,28 @@ class DataReady(Event, frozen=True, kw_only=True, tag=True):
     dataset: str
     source: str
     generated: bool
-    num_train: int
-    num_val: int
-    num_test: int
-    num_classes: int
-    image_size: int
+    num_train: Count
+    num_val: Count
+    num_test: Count
+    num_classes: Count
+    image_size: Count
     """Side in pixels as stored, before any resize."""
     test_labels_hidden: bool = False
     notices: tuple[str, ...] = ()
-    seconds: float = 0.0
+    seconds: Number = 0.0
 
 
 class Layer(Struct, frozen=True, kw_only=True):
     """A row of the layer table in the report's form."""
 
-    number: int
+    number: Count
     kind: str
-    kernel: int | None = None
-    in_size: int | None = None
-    out_size: int | None = None
-    in_channels: int
-    out_channels: int
-    num_parameters: int = 0
+    kernel: Count | None = None
+    in_size: Count | None = None
+    out_size: Count | None = None
+    in_channels: Count
+    out_channels: Count
+    num_parameters: Count = 0
 
 
 class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
@@ -81,48 +87,48 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
 
     network: str
     layers: tuple[Layer, ...]
-    num_parameters: int
-    num_trainable: int
-    flops_per_image: int | None = None
-    memory_bytes: int | None = None
+    num_parameters: Count
+    num_trainable: Count
+    flops_per_image: Count | None = None
+    memory_bytes: Count | None = None
     """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
 
 
 class StageStarted(Event, frozen=True, kw_only=True, tag=True):
     """A part of the training plan began; a run without stages has one."""
 
-    stage: int
+    stage: Epoch
     """From 0."""
-    num_stages: int
+    num_stages: Epoch
     name: str
-    first_epoch: int
-    epochs: int
-    steps_per_epoch: int
-    total_epochs: int = 0
+    first_epoch: Epoch
+    epochs: Epoch
+    steps_per_epoch: Count
+    total_epochs: Epoch = 0
     """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
 
 
 class StepTiming(Struct, frozen=True, kw_only=True, gc=False):
     """Mean seconds of a step: taking and transforming the batch, forward/backward/optimizer, journal and commands."""
 
-    data_s: float
-    compute_s: float
-    report_s: float
+    data_s: Number
+    compute_s: Number
+    report_s: Number
 
 
 class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
     """Means over the batches since the event before (at most ten such events a second)."""
 
-    epoch: int
-    step: int
+    epoch: Epoch
+    step: Count
     """Batches trained in this epoch."""
-    global_step: int
-    num_steps: int
-    num_images: int
-    loss: float
-    top1: float
-    lr: float
-    images_per_s: float
+    global_step: Count
+    num_steps: Count
+    num_images: Count
+    loss: Number
+    top1: Number
+    lr: Number
+    images_per_s: Number
     timing: StepTiming | None = None
     """Now and then, where it can be had without making the device wait."""
 
@@ -130,35 +136,35 @@ class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
 class Validated(Event, frozen=True, kw_only=True, tag=True):
     """The validation set was measured within an epoch because somebody asked; changes nothing in training."""
 
-    epoch: int
-    step: int
+    epoch: Epoch
+    step: Count
     """Batches trained in this epoch."""
-    global_step: int
-    loss: float
-    top1: float
-    seconds: float
+    global_step: Count
+    loss: Number
+    top1: Number
+    seconds: Number
 
 
 class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
     """Images of a split evaluated so far (at most ten such events a second)."""
 
     split: Literal["val", "test"]
-    done: int
-    total: int
+    done: Count
+    total: Count
 
 
 class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     """An epoch was trained and validated. After a stop within an epoch, `partial` is true."""
 
-    epoch: int
-    stage: int = 0
-    global_step: int
-    train_loss: float
-    train_top1: float
-    val_loss: float
-    val_top1: float
-    lr: float
-    seconds: float
+    epoch: Epoch
+    stage: Epoch = 0
+    global_step: Count
+    train_loss: Number
+    train_top1: Number
+    val_loss: Number
+    val_top1: Number
+    lr: Number
+    seconds: Number
     """Training and validation together."""
     is_best: bool
     partial: bool = False
@@ -170,47 +176,47 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     kind: Literal["last", "best", "stage-best"]
     path: str
     """Relative to the run directory."""
-    epoch: int
-    global_step: int
-    num_bytes: int
-    seconds: float
+    epoch: Epoch
+    global_step: Count
+    num_bytes: Count
+    seconds: Number
     """The write took, beside training."""
-    pause_seconds: float = 0.0
+    pause_seconds: Number = 0.0
     """Training stood still for it: the state was copied. Best weights share the copy of the last.pt after them."""
-    val_top1: float | None = None
+    val_top1: Number | None = None
 
 
 class GpuSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One GPU now. `missing` says for each absent reading why it is absent."""
 
-    index: int
+    index: Count
     name: str
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    process_memory_bytes: int | None = None
-    utilization: float | None = None
+    memory_used_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
+    process_memory_bytes: Count | None = None
+    utilization: Number | None = None
     """Fraction."""
-    temperature_c: float | None = None
-    power_w: float | None = None
+    temperature_c: Number | None = None
+    power_w: Number | None = None
     missing: dict[str, str] = {}
 
 
 class HostSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The machine and the sampled process now."""
 
-    memory_used_bytes: int
-    memory_total_bytes: int
-    process_rss_bytes: int
-    cpu_utilization: float | None = None
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    process_rss_bytes: Count
+    cpu_utilization: Number | None = None
     """Of all cores, as a fraction."""
 
 
 class TorchMemory(Struct, frozen=True, kw_only=True):
     """torch's CUDA allocator."""
 
-    allocated_bytes: int
-    reserved_bytes: int
-    peak_bytes: int
+    allocated_bytes: Count
+    reserved_bytes: Count
+    peak_bytes: Count
 
 
 class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
@@ -230,8 +236,8 @@ class CommandApplied(Event, frozen=True, kw_only=True, tag=True):
     command: str
     accepted: bool
     effect: str
-    epoch: int
-    global_step: int
+    epoch: Epoch
+    global_step: Count
 
 
 class Alerted(Event, frozen=True, kw_only=True, tag=True):
@@ -248,13 +254,13 @@ class Alerted(Event, frozen=True, kw_only=True, tag=True):
 class Paused(Event, frozen=True, kw_only=True, tag=True):
     """Training stands still, at the user's wish."""
 
-    global_step: int
+    global_step: Count
 
 
 class Continued(Event, frozen=True, kw_only=True, tag=True):
     """Training goes on after a pause."""
 
-    global_step: int
+    global_step: Count
 
 
 class RunFinished(Event, frozen=True, kw_only=True, tag=True):
@@ -262,13 +268,13 @@ class RunFinished(Event, frozen=True, kw_only=True, tag=True):
 
     outcome: Outcome
     reason: str
-    epoch: int
-    global_step: int
-    best_epoch: int | None = None
-    best_val_top1: float | None = None
-    test_loss: float | None = None
-    test_top1: float | None = None
-    seconds: float = 0.0
+    epoch: Epoch
+    global_step: Count
+    best_epoch: Epoch | None = None
+    best_val_top1: Number | None = None
+    test_loss: Number | None = None
+    test_top1: Number | None = None
+    seconds: Number = 0.0
     """Since the worker started."""
 
 

@@ -10,12 +10,15 @@ import re
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import platformdirs
+from msgspec import Meta
 
+from engine.runs import private
 from presets.errors import CifartuiError
+from presets.problems import printable
 from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
@@ -28,6 +31,8 @@ Status: TypeAlias = Literal[
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a damaged file raises."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +45,13 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     device: str
     data_dir: str | None = None
-    created: float
+    created: Annotated[float, Meta(ge=0.0, le=1e11)]
     """Unix seconds."""
     host: str
     argv: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     notify: str = ""
-    """A shell command to run when the run has ended (`engine.runs.notify`)."""
+    """The shell command that was to run when the run has ended: a record, which nobody obeys (`engine.runs.notify`)."""
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +97,11 @@ class RunFolder:
     def _read_info(self, file: Path) -> RunInfo:
         try:
             return msgspec.json.decode(file.read_bytes(), type=RunInfo)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CifartuiError(f"{self.path} is not a run directory: {file.name} cannot be read ({error}).") from error
+        except (OSError, *DAMAGED) as error:
+            why = printable(str(error))
+            raise CifartuiError(
+                f"{printable(str(self.path))} is not a run directory: {file.name} cannot be read ({why})."
+            ) from error
 
     def write_amended(self, info: RunInfo) -> None:
         """Keep what a resume changed, beside run.json, which stays."""
@@ -120,7 +128,7 @@ class RunFolder:
         """Return who last took the lock, where that is known."""
         try:
             return msgspec.json.decode(self.lock.read_bytes(), type=WorkerMark)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *DAMAGED):
             return None
 
 
@@ -166,31 +174,38 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def create(runs_dir: Path, preset_name: str, **info: Any) -> RunFolder:
+def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunFolder:
     """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
 
     Args:
         runs_dir: made where absent.
         preset_name: goes into the folder's name.
+        run_name: goes there in its place, and in that of the random digits.
         info: the other fields of RunInfo except `id`, `created` and `host`.
     """
     now = datetime.now(timezone.utc)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folders(runs_dir)
         while True:
-            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{stem}-{os.urandom(2).hex()}"
+            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
-                path.mkdir(mode=0o700)
+                private.new_folder(path)
                 break
             except FileExistsError:
+                if run_name:
+                    raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
                 continue
         folder = RunFolder(path)
-        folder.checkpoints.mkdir(mode=0o700)
+        private.new_folder(folder.checkpoints)
         record = RunInfo(
             id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
         )
         write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
+    except UnicodeEncodeError:
+        folder.checkpoints.rmdir()
+        path.rmdir()
+        raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
     except OSError as error:
         raise CifartuiError(
             f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
@@ -205,7 +220,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
@@ -239,12 +254,12 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
     if name == "latest":
         return runs[0]
     if not _RUN_ID.fullmatch(name):
-        raise CifartuiError(f"{name!r} is not a run id; cifartui runs lists them.")
+        raise CifartuiError(f'"{printable(name, 100)}" is not a run id; cifartui runs lists them.')
     exact = [run for run in runs if run.id == name]
     found = exact or [run for run in runs if run.id.startswith(name)] or [run for run in runs if name in run.id]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise CifartuiError(f"No run is called {name}; cifartui runs lists them.")
+        raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
     shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
-    raise CifartuiError(f"{name} could be {len(found)} runs ({shown}); give more of the name.")
+    raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")

@@ -14,11 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.runs import private
 from engine.runs.folder import STALLED_AFTER_S, RunFolder
 from presets.errors import CifartuiError
+from presets.problems import printable
 
 _HIDDEN = ".deleted-"
 """How a run is called while it is removed: `list_runs` does not see it, whatever becomes of the removal."""
+_LONGEST_NAME = 255
+"""Bytes, on all file systems."""
 _MADE_HERE = re.compile(r"\d{8}T\d{6}-.+")
 """Names as `folder.create` gives them. A damaged run is known by its name alone."""
 
@@ -49,14 +53,17 @@ def check_deletable(runs_dir: Path, run_id: str) -> RunFolder:
     Raises:
         CifartuiError: it is no run directory of `runs_dir`, is a link, or has a worker.
     """
-    path = runs_dir / run_id
-    if run_id.startswith(".") or path.parent != runs_dir or path.name != run_id or "\0" in run_id:
-        raise CifartuiError(f"{run_id!r} is not the name of a run in {runs_dir}; cifartui runs lists them.")
+    path, said = runs_dir / run_id, printable(f"{runs_dir}/{run_id}")
+    is_name = not run_id.startswith(".") and path.parent == runs_dir and path.name == run_id and "\0" not in run_id
+    if not is_name or len(os.fsencode(run_id)) > _LONGEST_NAME:
+        raise CifartuiError(
+            f'"{printable(run_id, 100)}" is not the name of a run in {runs_dir}; cifartui runs lists them.'
+        )
     if path.is_symlink():
-        raise CifartuiError(f"{path} is a link, and what it points to is left alone; remove the link by hand.")
+        raise CifartuiError(f"{said} is a link, and what it points to is left alone; remove the link by hand.")
     run = RunFolder(path)
     if not _is_run(run):
-        raise CifartuiError(f"{path} is not a run directory, so it is left alone; remove it by hand if it is yours.")
+        raise CifartuiError(f"{said} is not a run directory, so it is left alone; remove it by hand if it is yours.")
     lives = run.worker_lives()
     if lives:
         raise CifartuiError(f"Run {run.id} has a worker; stop it first with: cifartui stop {run.id}")
@@ -120,7 +127,7 @@ def delete_run(runs_dir: Path, run_id: str) -> int:
 
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
-    fd = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fd = private.open_file(run.lock, os.O_RDWR)
     try:
         mark = run.read_mark()
         if mark is None or mark.host == socket.gethostname():  # a lock of another machine need not be seen here

@@ -13,8 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from engine.runs import private
 from engine.runs.commands import AnyCommand
 from engine.runs.events import AnyEvent
+from engine.runs.folder import DAMAGED
+from presets.errors import CifartuiError
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 _CHUNK_BYTES = 1 << 20
@@ -22,13 +25,22 @@ _SYNCED = {"EpochCompleted", "CheckpointSaved", "CommandApplied", "RunFinished"}
 
 
 def append_command(path: Path, command: AnyCommand) -> None:
-    """Append one command, stamped with the time, in a single write (several viewers may do so at once)."""
+    """Append one command, stamped with the time, in a single write (several viewers may do so at once).
+
+    Raises:
+        CifartuiError: the file cannot be written.
+    """
     stamped = msgspec.structs.replace(command, time=time.time())
-    _append(path, msgspec.json.encode(stamped) + b"\n")
+    try:
+        _append(path, msgspec.json.encode(stamped) + b"\n")
+    except OSError as error:
+        raise CifartuiError(
+            f"{path} cannot be written ({error.strerror}); is its disk full or gone, or the run another user's?"
+        ) from error
 
 
 def _append(path: Path, line: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fd = private.open_file(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, line)
     finally:
@@ -42,7 +54,7 @@ class EventWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._fd = private.open_file(path, os.O_RDWR | os.O_APPEND)
         self._seq = _repair_tail(path, self._fd)
         self._lock = threading.Lock()  # training and telemetry write from two threads
 
@@ -111,7 +123,7 @@ class LineReader(Generic[Record]):
                 chunk = b"\n".join(self._choose(chunk.split(b"\n")))
             try:  # all at once is ten times as fast as line by line
                 yield self._list_decoder.decode(b"[" + chunk.replace(b"\n", b",") + b"]")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except DAMAGED:
                 yield list(self._decode(chunk.split(b"\n")))
 
     def _chunks(self) -> Iterator[bytes]:
@@ -141,7 +153,7 @@ class LineReader(Generic[Record]):
                 continue
             try:
                 yield self._decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except DAMAGED:
                 self.num_skipped += 1
 
 

@@ -2,18 +2,25 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from engine.runs import private
 from engine.runs.folder import RunFolder, sign_lock
 from presets.errors import CifartuiError
 
 _LOCK_PATIENCE_S = 0.5
+NOTIFY = "CIFARTUI_NOTIFY"
+"""The variable in which a worker is told what to run when the run has ended."""
 
 
-def start_worker(folder: RunFolder, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None) -> int:
+def start_worker(
+    folder: RunFolder, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None, notify: str = ""
+) -> int:
     """Start the worker of a run in a session of its own and return its process id.
 
     The launcher takes the run's lock and hands it down, so that from the first moment nobody else can
@@ -23,22 +30,30 @@ def start_worker(folder: RunFolder, *, resume: bool = False, prepare: Callable[[
         folder: the run.
         resume: go on from its last checkpoint, if it has one.
         prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
+        notify: a shell command for when the run has ended. It comes from whoever starts the worker, never from the
+            run directory, which may have been written by somebody else.
 
     Raises:
-        CifartuiError: a worker already holds the run.
+        CifartuiError: a worker already holds the run, or none can be started.
     """
-    lock_fd = _take_lock(folder)
     try:
-        return _start(folder, lock_fd, prepare() if prepare else (), resume=resume)
-    finally:
-        os.close(lock_fd)
+        lock_fd = _take_lock(folder)
+        try:
+            return _start(folder, lock_fd, prepare() if prepare else (), notify, resume=resume)
+        finally:
+            os.close(lock_fd)
+    except OSError as error:
+        raise CifartuiError(
+            f"Run {folder.id} cannot be given a worker ({error.strerror}: {error.filename}); is the run yours, "
+            "and is there room on its disk?"
+        ) from error
 
 
-def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], *, resume: bool) -> int:
+def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
     arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
-    log_fd = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    log_fd = private.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "engine.training.worker", *arguments],
@@ -46,6 +61,7 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], *, resume: b
             stdout=log_fd,
             stderr=log_fd,
             cwd=folder.path,  # -m puts this folder first on sys.path: it holds nothing to import by mistake
+            env={**os.environ, NOTIFY: notify},  # not an argument: it may hold a token, and arguments are public
             pass_fds=(lock_fd,),
             start_new_session=True,
         )
@@ -56,7 +72,7 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], *, resume: b
 
 
 def _take_lock(folder: RunFolder) -> int:
-    fd = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fd = private.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         try:
@@ -69,3 +85,11 @@ def _take_lock(folder: RunFolder) -> int:
                     f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}"
                 ) from None
             time.sleep(0.02)
+
+
+def hurry_worker(folder: RunFolder) -> None:
+    """Send SIGTERM to the worker of a run, if it has one on this host: one that is stopping already ends at once."""
+    mark = folder.read_mark()
+    if mark is not None and folder.worker_lives():
+        with suppress(ProcessLookupError):
+            os.kill(mark.pid, signal.SIGTERM)

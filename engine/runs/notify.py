@@ -15,13 +15,15 @@ from engine.runs.folder import RunFolder, RunInfo
 _PATIENCE_S = 30.0
 
 
-def notify(folder: RunFolder, info: RunInfo, finished: RunFinished) -> None:
-    """Start the run's command, if it has one, and leave it alone; its output goes where this process's goes.
+def notify(folder: RunFolder, info: RunInfo, finished: RunFinished, command: str) -> None:
+    """Start `command`, if that is one, and leave it alone; its output goes where this process's goes.
+
+    It is not taken from `info`, which only records it: a run directory may come from somebody else.
 
     The command finds CIFARTUI_RUN (the run's folder), CIFARTUI_RUN_ID, CIFARTUI_OUTCOME, CIFARTUI_TITLE,
     CIFARTUI_BEST_VAL and CIFARTUI_TEST (fractions, or empty) in its environment.
     """
-    if not info.notify:
+    if not command:
         return
     told = {
         "RUN": str(folder.path),
@@ -32,7 +34,7 @@ def notify(folder: RunFolder, info: RunInfo, finished: RunFinished) -> None:
         "TEST": _fraction(finished.test_top1),
     }
     subprocess.Popen(
-        [sys.executable, "-m", "engine.runs.notify", info.notify],
+        [sys.executable, "-m", "engine.runs.notify", command],
         env={**os.environ, **{f"CIFARTUI_{name}": text for name, text in told.items()}},
         stdin=subprocess.DEVNULL,
         start_new_session=True,

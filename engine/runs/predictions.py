@@ -7,13 +7,15 @@ as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct.
 
 import mmap
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from engine.runs.folder import RunFolder, write_atomically
+from engine.runs import private
+from engine.runs.folder import DAMAGED, RunFolder, write_atomically
 from presets.errors import CifartuiError
+from presets.problems import printable
 
 Split: TypeAlias = Literal["val", "test"]
 MAX_SIDE = 96
@@ -31,7 +33,7 @@ class Predictions(Struct, frozen=True, kw_only=True):
     global_step: int
     """At which the weights were saved; tells whether the file is out of date."""
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
     true: tuple[int, ...] | None
     """Class indices; None where the labels of this split are hidden."""
     predicted: tuple[int, ...]
@@ -52,7 +54,7 @@ def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
         OSError: the run's folder cannot be written.
     """
     text, images = paths(run, found.split)
-    text.parent.mkdir(mode=0o700, exist_ok=True)
+    private.make_folders(text.parent)
     for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
         write_atomically(path, content)
 
@@ -65,11 +67,21 @@ def read(run: RunFolder, split: Split) -> Predictions | None:
     """
     path, _ = paths(run, split)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Predictions)
+        found = msgspec.json.decode(path.read_bytes(), type=Predictions)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise CifartuiError(f"{path} cannot be read ({error}); delete it, and it will be made again.") from error
+    except (OSError, *DAMAGED) as error:
+        raise _damaged(path, printable(str(error))) from error
+    num_classes, num_images = len(found.class_names), len(found.predicted)
+    if any(not 0 <= index < num_classes for index in (*found.predicted, *(found.true or ()))):
+        raise _damaged(path, "it names classes that there are not")
+    if len(found.confidence) != num_images or (found.true is not None and len(found.true) != num_images):
+        raise _damaged(path, "its columns differ in length")
+    return found
+
+
+def _damaged(path: Path, why: str) -> CifartuiError:
+    return CifartuiError(f"{printable(str(path))} cannot be read ({why}); delete it, and it will be made again.")
 
 
 def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:

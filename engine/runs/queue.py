@@ -16,8 +16,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from engine.runs import private
 from engine.runs.device_name import is_device_name
-from engine.runs.folder import RunFolder, write_atomically
+from engine.runs.folder import DAMAGED, RunFolder, write_atomically
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.start import data_from_environment
 from presets import catalog
@@ -60,7 +61,7 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
         return ()
     except OSError as error:
         raise CifartuiError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except DAMAGED as error:
         raise _damaged(path, printable(str(error))) from error
     if len({entry.id for entry in found}) < len(found):
         raise _damaged(path, "two entries have the same id")
@@ -107,7 +108,7 @@ def add(
         for name in names
     )
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folders(runs_dir)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     with editing(runs_dir):
@@ -185,7 +186,7 @@ def editing(runs_dir: Path) -> Iterator[None]:
         CifartuiError: the folder cannot be written, or somebody else does not let go.
     """
     try:
-        fd = os.open(runs_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = private.open_file(runs_dir / _LOCK, os.O_RDWR)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     try:

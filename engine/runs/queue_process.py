@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs.folder import WorkerMark, is_locked
+from engine.runs import private
+from engine.runs.folder import DAMAGED, WorkerMark, is_locked
 from presets.errors import CifartuiError
 from presets.problems import printable
 
 LOCK_AGAIN_AFTER_S = 0.02
 _LOCK, _LOG = "queue-runner.lock", "queue.log"
-_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_APPENDING = os.O_WRONLY | os.O_APPEND
 _LOG_TAIL_BYTES = 4096
 
 
@@ -31,7 +32,7 @@ def runner_mark(runs_dir: Path) -> WorkerMark | None:
     """Return which process the runner is, or was last."""
     try:
         return msgspec.json.decode((runs_dir / _LOCK).read_bytes(), type=WorkerMark)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *DAMAGED):
         return None
 
 
@@ -49,7 +50,7 @@ def start_runner(runs_dir: Path) -> None:
     # Every entry says where its data is: what the first one to add had in its environment is not for the others.
     environment = {name: value for name, value in os.environ.items() if name != "CIFARTUI_DATA"}
     try:
-        log_fd = os.open(runs_dir / _LOG, _APPENDING, 0o600)
+        log_fd = private.open_file(runs_dir / _LOG, _APPENDING)
         try:
             subprocess.Popen(
                 [sys.executable, "-m", "engine.runs.queue_runner", str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
@@ -74,7 +75,7 @@ def start_runner(runs_dir: Path) -> None:
 def claim_runner(runs_dir: Path) -> int | None:
     """Take the runner's lock and return its file descriptor; None where a runner holds it."""
     try:
-        fd = os.open(runs_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = private.open_file(runs_dir / _LOCK, os.O_RDWR)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     try:
@@ -111,7 +112,7 @@ def unwritable(runs_dir: Path, error: OSError) -> CifartuiError:
 def log(runs_dir: Path, text: str) -> None:
     """Append a line with the time to queue.log."""
     line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text, longest=500)}\n"
-    fd = os.open(runs_dir / _LOG, _APPENDING, 0o600)
+    fd = private.open_file(runs_dir / _LOG, _APPENDING)
     try:
         os.write(fd, line.encode("utf-8", "replace"))
     finally:

@@ -127,7 +127,7 @@ class _Runner:
     def _start(self, entry: Entry) -> RunFolder:
         made = self._made.pop(entry.id, None)
         if made is not None:
-            launch.start_worker(made)
+            launch.start_worker(made, notify=entry.notify)
             return made
         return start_run(
             self._runs_dir,

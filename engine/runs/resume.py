@@ -6,12 +6,13 @@ RunStarted events say what each resume changed.
 """
 
 import re
+import time
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from engine.runs import launch
-from engine.runs.folder import RunFolder
+from engine.runs.folder import STALLED_AFTER_S, RunFolder
 from engine.runs.state import RunState
 from presets import catalog
 from presets.errors import CifartuiError
@@ -23,7 +24,7 @@ _EPOCHS = "train.epochs"
 _MOST_EPOCHS = 100_000
 
 
-def resume_run(folder: RunFolder, changes: Sequence[str] = ()) -> None:
+def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "") -> None:
     """Start a worker that goes on from the run's last checkpoint.
 
     Args:
@@ -31,16 +32,18 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = ()) -> None:
         changes: `key.path=value`, as for a new run; only of train.epochs, train.augment, train.precision,
             optimizer, schedule and loss. `train.epochs` is the total of the run (of its last stage, where it has
             stages); `train.epochs=+5` is five more than planned so far.
+        notify: a shell command for when the run has ended; that of its first start is not run again.
 
     Raises:
         CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
     """
-    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes))
+    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes), notify=notify)
 
 
 def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
+    _check_silent(folder, state)
     preset, said = amended(folder.id, info.preset, state, changes)
     finished = state.finished
     if finished is not None and finished.outcome == "completed" and _trained(preset, state) >= plan(preset)[-1].epochs:
@@ -58,6 +61,26 @@ def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
         )
     folder.write_amended(replace(info, preset=preset, overrides=(*info.overrides, *said)))
     return said
+
+
+def heard_elsewhere(folder: RunFolder, state: RunState) -> float | None:
+    """Return how many seconds ago a worker on another host spoke, whose lock need not be seen here; None if silent."""
+    if folder.worker_lives() is not None or state.is_finished:
+        return None
+    heard = state.last_time if state.last_time is not None else folder.lock.stat().st_mtime
+    ago_s = max(0.0, time.time() - heard)
+    return ago_s if ago_s <= STALLED_AFTER_S else None
+
+
+def _check_silent(folder: RunFolder, state: RunState) -> None:
+    ago_s = heard_elsewhere(folder, state)
+    if ago_s is None:
+        return
+    mark = folder.read_mark()
+    raise CifartuiError(
+        f"Run {folder.id} has a worker on {mark.host if mark else 'another machine'}, heard {ago_s:.0f} s ago; stop it "
+        f"first, or try again when it has been silent for {STALLED_AFTER_S:.0f} s."
+    )
 
 
 def amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:

@@ -23,6 +23,7 @@ def start_run(
     data_dir: str | None = None,
     notify: str = "",
     argv: Sequence[str] | None = None,
+    run_name: str = "",
 ) -> RunFolder:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
@@ -35,6 +36,7 @@ def start_run(
         data_dir: searched first for data sets.
         notify: a shell command for when the run has ended (`engine.runs.notify`).
         argv: the command that asked for the run, for the record; without it this process's.
+        run_name: in the place of the preset and random digits in its id (`engine.runs.named`).
 
     Raises:
         CifartuiError: the preset or an override is not valid, or the folder cannot be written.
@@ -42,7 +44,8 @@ def start_run(
     preset = _with_absolute_paths(catalog.load(name, overrides))
     run = runs.create(
         runs_dir,
-        Path(name).stem if name.endswith(".toml") else name,
+        recorded_name(name),
+        run_name,
         preset=preset,
         overrides=tuple(overrides),
         seed=seed,
@@ -52,8 +55,13 @@ def start_run(
         versions={},
         notify=notify,
     )
-    launch.start_worker(run)
+    launch.start_worker(run, notify=notify)
     return run
+
+
+def recorded_name(name: str) -> str:
+    """Return a preset's name as its runs record it: that of a file without folder and ending."""
+    return Path(name).stem if name.endswith(".toml") else name
 
 
 def _with_absolute_paths(preset: Preset) -> Preset:

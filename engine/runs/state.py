@@ -229,7 +229,8 @@ def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
         state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
     num_images, seconds = map(sum, zip(*state.rates, strict=True))
     state.images_per_s = num_images / seconds if seconds else None
-    state.steps.extend(events, state.stage.steps_per_epoch if state.stage else last.step)
+    steps_per_epoch = state.stage.steps_per_epoch if state.stage else last.step
+    state.steps.extend(events, max(1, steps_per_epoch))
 
 
 def _on_validated(state: RunState, event: Validated) -> None:

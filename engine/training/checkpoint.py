@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from engine.runs import private
 from presets.errors import CifartuiError
 
 
@@ -24,7 +25,7 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
         OSError: it cannot be written; what was there before stays.
     """
     temporary = path.with_name(f".{path.name}.writing")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     try:
         with os.fdopen(fd, "wb") as file:
             torch.save(content, file)

@@ -28,6 +28,10 @@ class Stopped(Exception):
     """The user wants the run to end early, with its best weights tested; nothing is left to finish before that."""
 
 
+class Hurried(Exception):
+    """A second signal: the run is to end now, without validation and test; its checkpoint is written."""
+
+
 class Controls:
     """Wishes received so far; `stop_after` and `next_stage` are what the loop has to look at."""
 
@@ -60,7 +64,7 @@ class Controls:
         self._wake = threading.Event()
 
     def listen_to_signals(self) -> None:
-        """Let SIGTERM and SIGINT mean Stop after this batch, and SIGHUP nothing."""
+        """Let SIGTERM and SIGINT mean Stop after this batch, one more of them the end at once, and SIGHUP nothing."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -74,6 +78,7 @@ class Controls:
 
         Raises:
             Aborted: the user asked for it.
+            Hurried: a signal came while the run was ending.
         """
         now = time.monotonic()
         if now < self._next_look and self._signal is None:
@@ -89,9 +94,11 @@ class Controls:
         return time.monotonic() - now if self._stood_still else 0.0
 
     def _look(self) -> None:
-        if self._signal is not None and self.stop_after != "batch":
-            self._stop("batch", f"{self._signal} was received")
-        self._signal = None
+        if self._signal is not None:
+            name, self._signal = self._signal, None
+            if self.stop_after == "batch":
+                raise Hurried(f"{name} was received while the run was ending")
+            self._stop("batch", f"{name} was received")
         self._waiting.extend(self._commands.read())
         while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
             self._obey(self._waiting.popleft())

@@ -5,6 +5,7 @@ say of every image in the run's folder (`engine.runs.predictions`), and changes 
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir")
     asked = parser.parse_args()
+    os.umask(0o077)
     try:
         result = measure(RunFolder(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
     except CifartuiError as error:

@@ -131,6 +131,7 @@ class Trainer:
 
         Raises:
             Aborted: the user asked to end at once.
+            Hurried: a second signal asked for that; last.pt is written.
             CifartuiError: training cannot go on: the loss is no longer a number, memory or disk is full.
         """
         self._controls.save_checkpoint = self._save_on_command
@@ -214,6 +215,8 @@ class Trainer:
                 self._save_last()
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(self._meter.read())
+        if self._controls.stop_after == "batch" and progress.step:
+            self._save_on_command()  # before the validation: whoever sent a signal may not wait for the end of it
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
-from engine.training.controls import Aborted, Controls
+from engine.runs.launch import NOTIFY
+from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
     os.umask(0o077)
     os.set_inheritable(arguments.lock_fd, False)
+    command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
     folder = RunFolder(arguments.folder)
     journal = EventWriter(folder.events)
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
     journal.write(_with_seconds(finished, time.monotonic() - started))
     journal.close()
-    _notify(folder, finished)
+    _notify(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
 
 
@@ -68,6 +70,8 @@ def _outcome(
         return _ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
         return _ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
+    except Hurried as hurried:
+        return _ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
     except CifartuiError as error:
         reason = str(error)
     except Exception as error:
@@ -160,12 +164,12 @@ def _with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
     return msgspec.structs.replace(finished, seconds=seconds)
 
 
-def _notify(folder: RunFolder, finished: RunFinished) -> None:
+def _notify(folder: RunFolder, finished: RunFinished, command: str) -> None:
     """Run the command that waits for the run's end; what becomes of it changes nothing."""
     from engine.runs.notify import notify
 
     try:
-        notify(folder, folder.read_info(), finished)
+        notify(folder, folder.read_info(), finished, command)
     except (CifartuiError, OSError) as error:
         print(f"The notify command could not be started: {error}", file=sys.stderr)
 

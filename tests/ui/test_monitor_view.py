@@ -198,7 +198,7 @@ async def test_the_row_of_keys_always_ends_with_help_and_leaving(runs_dir: Path)
 
 async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes: asked.append((run.id, changes)))
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes, notify: asked.append((run.id, changes)))
     with training(runs_dir, epochs_done=15) as run:
         run.finish("completed", "all 15 epochs are trained")
         app = app_on(run)

@@ -40,11 +40,11 @@ async def test_what_became_of_a_key_is_told_where_its_screen_was_left(
 ) -> None:
     goes_on = threading.Event()
 
-    def append(path: Path, command: object) -> None:
+    def append(path: Path, line: bytes) -> None:
         assert goes_on.wait(20)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal, "append_command", append)
+    monkeypatch.setattr(journal, "_append", append)
     with training(runs_dir) as run:
         app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
         async with app.run_test() as pilot:

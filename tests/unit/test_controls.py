@@ -9,7 +9,7 @@ import pytest
 from engine.runs import commands, events
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, append_command, read_events
-from engine.training.controls import Aborted, Controls
+from engine.training.controls import Aborted, Controls, Hurried
 
 
 @pytest.fixture
@@ -161,3 +161,21 @@ def test_a_validation_counts_as_standing_still(run: RunFolder, controls: Control
     ask(run, commands.Validate())
     assert controls.poll() > 0
     assert controls.poll() == 0
+
+
+def test_a_signal_while_the_run_ends_ends_it_at_once(run: RunFolder, controls: Controls) -> None:
+    controls.listen_to_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    controls.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Hurried, match="SIGTERM was received while"):
+        controls.poll()
+    controls.poll()  # said once
+
+
+def test_two_signals_within_a_batch_are_one_so_that_there_is_time_to_save(controls: Controls) -> None:
+    controls.listen_to_signals()
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGTERM)
+    controls.poll()
+    assert controls.stop_after == "batch"

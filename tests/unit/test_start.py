@@ -10,7 +10,7 @@ from engine.runs.start import start_run
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
     runs: list[RunFolder] = []
-    monkeypatch.setattr(launch, "start_worker", runs.append)
+    monkeypatch.setattr(launch, "start_worker", lambda run, notify: runs.append(run))
     return runs
 
 

@@ -6,10 +6,12 @@ import click
 
 from engine.runs.folder import RunFolder, find_run
 from engine.runs.journal import event_reader
+from engine.runs.named import COMPLETED, check_name, find_named, go_on
 from engine.runs.start import start_run
 from presets import catalog
+from presets.errors import CifartuiError
 from presets.schema import Preset
-from tui.commandline.group import places, with_places
+from tui.commandline.group import Places, places, with_places
 from tui.commandline.order_options import with_order
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say
@@ -33,6 +35,7 @@ def following(command: Any) -> Any:
 
 @click.command()
 @click.argument("names", metavar="PRESET...", nargs=-1, required=True)
+@click.option("--name", "run_name", metavar="NAME", help="Name the run; where it is there already, go on with it.")
 @with_order
 @following
 @with_places
@@ -40,6 +43,7 @@ def following(command: Any) -> Any:
 def train(
     ctx: click.Context,
     names: tuple[str, ...],
+    run_name: str | None,
     order: Order,
     output: Output,
     detach: bool,
@@ -48,6 +52,8 @@ def train(
     where = places(ctx)
     notify = read_config().notify
     loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
+    if run_name is not None:
+        ctx.exit(_train_named(run_name, loaded, order, output, where, notify, detach=detach))
     if detach and len(names) > 1:
         add_and_tell(names, order, where)
         return
@@ -62,6 +68,31 @@ def train(
         exit_code = follow(run, output)
         if exit_code:
             ctx.exit(exit_code)
+
+
+def _train_named(
+    run_name: str, loaded: dict[str, Preset], order: Order, output: Output, where: Places, notify: str, *, detach: bool
+) -> int:
+    """Start the run of that name, or go on with it; return the exit code."""
+    check_name(run_name)
+    if len(loaded) > 1:
+        raise CifartuiError("--name is for one run; name one preset.")
+    ((preset_name, preset),) = loaded.items()
+    num_known, run = 0, find_named(where.runs_dir, run_name)
+    if run is None:
+        run = start_run(
+            where.runs_dir, preset_name, order.overrides, seed=order.seed, device=order.device,
+            data_dir=where.data_dir, notify=notify, run_name=run_name,
+        )  # fmt: skip
+        _report_start(run, preset, output)
+    else:
+        num_known = sum(len(batch) for batch in event_reader(run.events).batches())
+        done = go_on(run, preset_name, order.overrides, order.seed, notify)
+        if output not in {"json", "quiet"}:
+            say(f"{preset.title}: run {run.id}, {done}")
+        if done == COMPLETED:
+            return 0
+    return 0 if detach else follow(run, output, num_known)
 
 
 def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
@@ -89,9 +120,9 @@ def resume(
     """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
     from engine.runs.resume import resume_run
 
-    run = find_run(places(ctx).runs_dir, name)
+    run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
     num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-    resume_run(run, changes if epochs is None else (*changes, f"train.epochs={epochs}"))
+    resume_run(run, changes if epochs is None else (*changes, f"train.epochs={epochs}"), notify)
     _report_start(run, run.read_info().preset, output)
     if not detach:
         ctx.exit(follow(run, output, num_known=num_known))

@@ -380,7 +380,9 @@ class RunsScreen(Screen[None]):
             self._say(f"{name} is completed: open it with enter, and R there trains it for more epochs.", "warn")
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
-            self._act_and_say(f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id))
+            self._act_and_say(
+                f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id, self.app.look.notify)
+            )
 
     # --- export ----------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from engine.runs.commands import (
 )
 from engine.runs.folder import RunFolder, RunInfo, Status
 from engine.runs.state import RunState
-from presets.errors import CifartuiError
 from tui import words
 from tui.act import act
 from tui.palette import Tone
@@ -163,20 +162,13 @@ class Steering(Screen[None]):
     def _write(self, command: AnyCommand) -> None:
         run = self.run_folder
 
-        def write() -> None:
-            try:
-                journal.append_command(run.commands, command)
-            except OSError as error:
-                why = f"cannot write to {run.commands} ({error.strerror}); is its disk full or gone?"
-                raise CifartuiError(why) from error
-
         def failed(why: str) -> None:
             if self in self.app.screen_stack:
                 self.query_one(CommandStrip).fail(command.id, why, self.now())
             else:
                 self.app.notify(why, title=run.id, severity="error")
 
-        act(self.app, write, lambda _: None, failed)
+        act(self.app, lambda: journal.append_command(run.commands, command), lambda _: None, failed)
 
     def _resume(self, changes: list[str]) -> None:
         from engine.runs.resume import resume_run
@@ -188,11 +180,11 @@ class Steering(Screen[None]):
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
                 self.app.notify(text, title=run.id, severity=severity)
 
-        run = self.run_folder
+        run, notify = self.run_folder, self.app.look.notify
         told = "resume: a worker was started; PyTorch takes a few seconds to load"
         act(
             self.app,
-            lambda: resume_run(run, changes),
+            lambda: resume_run(run, changes, notify),
             lambda _: say(told, "good"),
             lambda why: say(f"resume: {why}", "bad"),
         )
