@@ -217,7 +217,7 @@ class Trainer:
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(self._meter.read())
         if self._controls.stop_after == "batch" and progress.step:
-            self._save_last()  # before the validation: whoever sent a signal may not wait for the end of it
+            self._save_on_command()  # before the validation: whoever sent a signal may not wait for the end of it
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
