@@ -34,6 +34,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     global_step: int = 0
     changes: tuple[str, ...] = ()
     """What a resume changed of the preset, as `key.path=value`."""
+    import_s: float = 0.0
+    """Since the worker's process began: the interpreter, torch, and the device chosen."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
@@ -86,6 +88,8 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
     flops_per_image: int | None = None
     memory_bytes: int | None = None
     """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
+    seconds: float = 0.0
+    """Since DataReady: built, counted, and its memory estimated."""
 
 
 class StageStarted(Event, frozen=True, kw_only=True, tag=True):
