@@ -24,6 +24,7 @@ pictures: $(VENV)/installed-dev
 	$(BIN)/python docs/pictures.py $(ARGS)
 
 bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.engine_speed
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 	$(BIN)/python -m benchmarks.frozen
 	$(BIN)/python -m benchmarks.dashboard

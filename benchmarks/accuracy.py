@@ -25,7 +25,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         rows = [_train(asked, seed, asked.runs_dir or Path(temporary)) for seed in range(asked.seeds)]
-    print(f"\n{asked.preset} {' '.join(asked.overrides)} on {_processor()}, {rows[0]['device']}")
+    print(f"\n{asked.preset} {' '.join(asked.overrides)} on {processor()}, {rows[0]['device']}")
     print(f"{'seed':>4}  {'val %':>6}  {'test %':>6}  {'images/s':>9}  {'s/epoch':>8}")
     for row in rows:
         print(
@@ -61,7 +61,7 @@ def _train(asked: argparse.Namespace, seed: int, runs_dir: Path) -> dict[str, An
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

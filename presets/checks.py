@@ -63,6 +63,12 @@ def faults(preset: Preset) -> Iterator[Fault]:
         if stage.optimizer is not None:
             yield from _of_optimizer(stage.optimizer, ("stages", index, "optimizer"))
     yield from _of_resnet(preset)
+    if preset.train.cuda_graphs and preset.train.compile in {"reduce-overhead", "max-autotune"}:
+        yield Fault(
+            f'train.cuda_graphs does not go with train.compile = "{preset.train.compile}", which makes graphs of its '
+            'own; use one of them, or compile = "default".',
+            (("train", "cuda_graphs"), ("train", "compile")),
+        )
 
 
 def _of_stages(preset: Preset) -> Iterator[Fault]:

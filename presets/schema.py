@@ -208,6 +208,12 @@ class Train(_Table, frozen=True, kw_only=True):
     """Every stage's epochs times this, rounded, at least one: the whole plan, shorter or longer."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    tf32: bool = True
+    """On NVIDIA GPUs: let matrix products and convolutions in fp32 round their inputs to 10 bits of mantissa."""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """Train with the network as torch.compile makes it, in this mode."""
+    cuda_graphs: bool = False
+    """On CUDA: record a whole training step once and replay it, which helps networks that wait for Python."""
     augment: tuple[Augmentation, ...] = ()
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """With a frozen backbone: augment every training image this many times, once, and reuse its features."""

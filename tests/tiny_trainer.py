@@ -30,29 +30,33 @@ PRESET = schema.Preset(
 CPU = torch.device("cpu")
 
 
-def random_images(num_images: int, seed: int) -> ImageSplit:
+def random_images(num_images: int, seed: int, device: torch.device = CPU) -> ImageSplit:
     generator = torch.Generator().manual_seed(seed)
     return ImageSplit(
-        torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator),
-        torch.randint(100, (num_images,), generator=generator),
+        torch.randint(256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator).to(device),
+        torch.randint(100, (num_images,), generator=generator).to(device),
     )
 
 
-def make(tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, **data: Any) -> tuple[Trainer, RunFolder]:
+def make(
+    tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, device: torch.device = CPU, **data: Any
+) -> tuple[Trainer, RunFolder]:
     """Return a trainer of `preset` on random images, and its run's folder, which may hold a run to resume."""
     folder = RunFolder(tmp_path)
-    folder.path.mkdir(exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     folder.checkpoints.mkdir(exist_ok=True)
     info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
     dataset = DataSet(
-        name="random", source="a test", generated=True, train=random_images(num_train, 1), val=random_images(16, 2),
-        test=random_images(16, 3), class_names=tuple(map(str, range(100))), **data,
+        name="random", source="a test", generated=True, train=random_images(num_train, 1, device),
+        val=random_images(16, 2, device), test=random_images(16, 3, device),
+        class_names=tuple(map(str, range(100))), **data,
     )  # fmt: skip
     torch.manual_seed(0)
     setup = Setup(
-        info=info, device=CPU, precision="fp32", data=dataset,
-        network=build(preset.model, 100, preset.data.image_size).to(memory_format=torch.channels_last),
-        criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data), autocast=autocast(CPU, "fp32"),
+        info=info, device=device, precision="fp32", data=dataset,
+        network=build(preset.model, 100, preset.data.image_size).to(device).to(memory_format=torch.channels_last),
+        criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data),
+        autocast=autocast(device, "fp32"),
     )  # fmt: skip
     journal = EventWriter(folder.events)
     return Trainer(setup, folder, journal, Controls(folder, journal)), folder

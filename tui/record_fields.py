@@ -17,6 +17,7 @@ def fields(record: Record) -> list[tuple[str, str]]:
         ("changed", " ".join(summary.overrides)),
         ("progress", _progress(record)),
         ("time", _time(record)),
+        ("start", _start(record)),
         ("speed", _speed(record)),
         ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch)),
         ("test", _result(summary.test_top1, record.report.test_top1, None)),
@@ -66,6 +67,18 @@ def _time(record: Record) -> str:
         parts.append(f"{left} left")
     if record.summary.seconds_per_epoch is not None:
         parts.append(f"{fmt.duration(record.summary.seconds_per_epoch)} an epoch")
+    return ", ".join(parts)
+
+
+def _start(record: Record) -> str:
+    """Return what the time from Enter to the first batch was spent on; nothing where an older worker did not say."""
+    if record.started is None or not record.started.import_s:
+        return ""
+    parts = [f"torch {record.started.import_s:.1f} s"]
+    if record.data is not None:
+        parts.append(f"data {record.data.seconds:.1f} s")
+    if record.model is not None:
+        parts.append(f"model {record.model.seconds:.1f} s")
     return ", ".join(parts)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from engine.data.cifar_cache import Content, Rows, kept
 from engine.data.pickles import load_pickle
 from engine.data.progress import Progress, Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -64,24 +64,34 @@ def load_cifar100(location: Location, data: Data, seed: int, report: Report) -> 
     """
     assert location.path is not None
     path = Path(location.path)
-    read = _read_archive if location.kind.endswith("archive") else _read_folder
-    members = read(path, report)
-    missing = [role for role in ("train", "test") if role not in members]
-    if missing:
-        raise CifartuiError(f"{path} has no file {missing[0]} inside, so it is not CIFAR-100; fetch it again.")
-    train, test = (_rows(members[role], path) for role in ("train", "test"))
-    train_rows, val_rows = split_rows(len(train[1]), data, seed)
-    is_hidden = not test[1].any()
+    is_archive = location.kind.endswith("archive")
+    read = _read_archive if is_archive else _read_folder
+    content = kept([path] if is_archive else _files(path), lambda: _content(read(path, report), path))
+    train, test = content.train, content.test
+    train_rows, val_rows = split_rows(len(train.labels), data, seed)
+    is_hidden = not test.labels.any()
     return DataSet(
         name="cifar100",
         source=str(path),
         generated=False,
-        train=_split(*train, train_rows[: data.train_limit]),
-        val=_split(*train, val_rows),
-        test=_split(*test, torch.arange(len(test[1]))),
-        class_names=_class_names(members.get("meta"), path),
+        train=_split(train, train_rows[: data.train_limit]),
+        val=_split(train, val_rows),
+        test=_split(test, torch.arange(len(test.labels))),
+        class_names=content.class_names,
         test_labels_hidden=is_hidden,
-        notices=_notices(members, len(train[1]), len(test[1]), is_hidden),
+        notices=_notices(content, is_hidden),
+    )
+
+
+def _content(members: dict[str, _Member], path: Path) -> Content:
+    missing = [role for role in ("train", "test") if role not in members]
+    if missing:
+        raise CifartuiError(f"{path} has no file {missing[0]} inside, so it is not CIFAR-100; fetch it again.")
+    return Content(
+        train=_rows(members["train"], path),
+        test=_rows(members["test"], path),
+        class_names=_class_names(members.get("meta"), path),
+        md5={member.name: member.md5 for member in members.values()},
     )
 
 
@@ -106,9 +116,8 @@ def _read_archive(path: Path, report: Report) -> dict[str, _Member]:
 
 
 def _read_folder(path: Path, report: Report) -> dict[str, _Member]:
-    """Return the files by role. Where both packagings share a folder, the published one goes first."""
-    suffix = "" if (path / "train").is_file() else COURSE_SUFFIX
-    files = [path / name for name in (f"train{suffix}", f"test{suffix}", "meta") if (path / name).is_file()]
+    """Return the files by role."""
+    files = _files(path)
     members: dict[str, _Member] = {}
     try:
         sizes = [file.stat().st_size for file in files]
@@ -120,6 +129,12 @@ def _read_folder(path: Path, report: Report) -> dict[str, _Member]:
     except OSError as error:
         raise _unreadable(path, error) from error
     return members
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a folder. Where both packagings share it, the published one goes first."""
+    suffix = "" if (path / "train").is_file() else COURSE_SUFFIX
+    return [path / name for name in (f"train{suffix}", f"test{suffix}", "meta") if (path / name).is_file()]
 
 
 def _role(name: str) -> str:
@@ -146,8 +161,8 @@ def _unreadable(path: Path, error: Exception) -> CifartuiError:
     return CifartuiError(f"{path} is damaged or incomplete ({error}); delete it and fetch it again.")
 
 
-def _rows(member: _Member, path: Path) -> tuple[npt.NDArray[np.uint8], torch.Tensor]:
-    """Return images (uint8 [N, 3072], read-only) and labels (int64 [N]) after checking their shapes."""
+def _rows(member: _Member, path: Path) -> Rows:
+    """Return a file's images and labels after checking their shapes."""
     what = f"{path}: {member.name}"
     content = load_pickle(member.content, what)
     images, labels = content.get("data"), content.get("fine_labels", content.get("labels"))
@@ -157,12 +172,12 @@ def _rows(member: _Member, path: Path) -> tuple[npt.NDArray[np.uint8], torch.Ten
         raise CifartuiError(f"{what} has no labels from 0 to 99 under fine_labels or labels; fetch it again.")
     if len(labels) != len(images):
         raise CifartuiError(f"{what} has {len(images):,} images but {len(labels):,} labels; fetch it again.")
-    return images, torch.tensor(labels, dtype=torch.int64)
+    return Rows(images, np.array(labels, np.int64))
 
 
-def _split(images: npt.NDArray[np.uint8], labels: torch.Tensor, rows: torch.Tensor) -> ImageSplit:
-    chosen = torch.from_numpy(images[rows.numpy()])  # a copy, so that the file's bytes can go
-    return ImageSplit(chosen.view(-1, 3, 32, 32), labels[rows])
+def _split(file: Rows, rows: torch.Tensor) -> ImageSplit:
+    images, labels = (torch.from_numpy(array[rows.numpy()]) for array in file)  # copies, so that the file can go
+    return ImageSplit(images.view(-1, 3, 32, 32), labels)
 
 
 def _class_names(meta: _Member | None, path: Path) -> tuple[str, ...]:
@@ -175,13 +190,13 @@ def _class_names(meta: _Member | None, path: Path) -> tuple[str, ...]:
     return tuple(name.decode("latin1") if isinstance(name, bytes) else name for name in names)
 
 
-def _notices(members: dict[str, _Member], num_train: int, num_test: int, is_hidden: bool) -> tuple[str, ...]:
+def _notices(content: Content, is_hidden: bool) -> tuple[str, ...]:
     notices = []
-    differing = [member.name for member in members.values() if MEMBER_MD5.get(member.name) != member.md5]
+    differing = [name for name, md5 in content.md5.items() if MEMBER_MD5.get(name) != md5]
     if differing:
         notices.append(
             f"{', '.join(differing)} of this CIFAR-100 differ from the published md5; they loaded and have "
-            f"the right shape ({num_train:,} and {num_test:,} images)."
+            f"the right shape ({len(content.train.labels):,} and {len(content.test.labels):,} images)."
         )
     if is_hidden:
         notices.append("The test labels of this packaging are hidden (all 0), so there is no test accuracy.")

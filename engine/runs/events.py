@@ -40,6 +40,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     global_step: Count = 0
     changes: tuple[str, ...] = ()
     """What a resume changed of the preset, as `key.path=value`."""
+    import_s: float = 0.0
+    """Since the worker's process began: the interpreter, torch, and the device chosen."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
@@ -92,6 +94,8 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
     flops_per_image: Count | None = None
     memory_bytes: Count | None = None
     """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
+    seconds: float = 0.0
+    """Since DataReady: built, counted, and its memory estimated."""
 
 
 class StageStarted(Event, frozen=True, kw_only=True, tag=True):

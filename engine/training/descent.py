@@ -3,7 +3,8 @@
 Knows what a checkpoint keeps of them, and how they go on where a resume changed their numbers. No files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -53,7 +54,24 @@ class Descent:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.forget_gradients()
+
+    def advance(self) -> None:
+        """Note that a step was taken, for schedules that go by steps."""
         self._schedule.step_done()
+
+    @contextmanager
+    def rate_in(self, lr: Tensor) -> Iterator[None]:
+        """Let what is recorded meanwhile take its learning rate from `lr`, a scalar on the device, at every replay."""
+        groups = self.optimizer.param_groups
+        before = [dict(group) for group in groups]
+        for group in groups:
+            group.update(lr=lr, capturable=True)
+        try:
+            yield
+        finally:
+            for group, was in zip(groups, before, strict=True):
+                group.clear()
+                group.update(was)
 
     def epoch_done(self, val_top1: float) -> None:
         """Move schedules that go by epochs or by validation accuracy."""

@@ -65,11 +65,12 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     return lambda: torch.autocast(device.type, dtype=dtype)
 
 
-def prepare_backend(device: torch.device) -> None:
-    """Let CUDA pick its quickest kernels: TF32 for what stays in fp32, measured convolution algorithms."""
+def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
+    """Let CUDA pick its quickest kernels: measured convolution algorithms, and with `tf32` TF32 for what is fp32."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
 
 

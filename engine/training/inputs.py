@@ -16,6 +16,8 @@ from engine.data.augment import train_transform
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.runs.events import Alerted
+from engine.training.compiling import Compiled
+from engine.training.options import compile_mode
 from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
@@ -64,6 +66,7 @@ class Feed:
         model = setup.info.preset.model
         self._is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
         self._held_out: dict[str, Inputs] = {}
+        self._compiled: Compiled | None = None
 
     def train(self, stage: PlannedStage, number: int, report: Report) -> Inputs:
         """Return the inputs of a stage's epochs.
@@ -77,8 +80,17 @@ class Feed:
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
-            return Inputs(setup.network, setup.data.train, transform)
+            return Inputs(self._trained(), setup.data.train, transform)
         return self._of_features(setup.data.train, transform, views, f"train/{number}", report)
+
+    def _trained(self) -> nn.Module:
+        """Return the network as it is trained: compiled, if that is asked for."""
+        setup, mode = self._setup, compile_mode(self._setup)
+        if mode is None:
+            return setup.network
+        if self._compiled is None:
+            self._compiled = Compiled(setup.network, mode, setup.info.preset.train.batch_size)
+        return self._compiled
 
     def held_out(self, name: str, report: Report) -> Inputs:
         """Return the inputs of the split `name`, val or test; see `train`."""

@@ -50,7 +50,7 @@ class Setup:
 def choose_hardware(info: RunInfo) -> tuple[torch.device, str]:
     """Return the device and the precision that a run asked for, prepared for use."""
     device = choose_device(info.device)
-    prepare_backend(device)
+    prepare_backend(device, tf32=info.preset.train.tf32)
     return device, choose_precision(info.preset.train.precision, device)
 
 
@@ -80,6 +80,7 @@ def set_up(
     data = replace(data, train=_to(data.train, device), val=_to(data.val, device), test=_to(data.test, device))
     write(_data_ready(data, time.monotonic() - started))
 
+    started = time.monotonic()
     torch.manual_seed(seed_at(info.seed, "weights"))
     network = build(preset.model, len(data.class_names), preset.data.image_size)
     write(
@@ -90,6 +91,7 @@ def set_up(
             num_trainable=num_trainable(network),
             flops_per_image=flops_per_image(network, preset.data.image_size),
             memory_bytes=estimate(preset, len(data.class_names), precision).total,
+            seconds=time.monotonic() - started,
         )
     )
     return Setup(

@@ -1,12 +1,16 @@
 """One optimizer step on one batch: images, augmentation, forward, backward, weights, sums. Knows no epochs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from engine.runs.journal import EventWriter
 from engine.training.descent import Descent
+from engine.training.graphs import RecordedStep, Taken
 from engine.training.inputs import Inputs
 from engine.training.metrics import Meter
+from engine.training.options import records_steps
 from engine.training.out_of_memory import AtOnce, parts, smallest_part
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
@@ -19,8 +23,14 @@ class Stepper:
     def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch) -> None:
         self._setup = setup
         self._stopwatch = stopwatch
-        batch_size = setup.info.preset.train.batch_size
-        self.at_once = AtOnce(batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
+        self._batch_size = setup.info.preset.train.batch_size
+        self.at_once = AtOnce(self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
+        self._recorded: RecordedStep | None = None
+
+    def begin_stage(self) -> None:
+        """Forget what was recorded with the inputs and the optimizer of another stage."""
+        is_wanted = records_steps(self._setup)
+        self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
 
     def step(self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter) -> None:
         """Train on the images at `rows` (int64 [B], where the images are), and add what they came to to `meter`.
@@ -36,28 +46,53 @@ class Stepper:
             CifartuiError: memory runs out even with the smallest part of a batch.
         """
         self._stopwatch.step_begins()
-        loss, logits, labels = self.at_once.run(
-            lambda num_images: self._add_gradients(inputs, rows, global_step, descent, num_images),
-            len(rows),
-            undo=descent.forget_gradients,
-        )
-        descent.step()
-        meter.add(loss, logits, labels)
+        seed = seed_at(self._setup.info.seed, "step", global_step)
+        if self._recorded is None:
+            taken = self._take(inputs, rows, seed, descent)
+        else:
+            reseed(self._setup.device, seed)
+            self._stopwatch.has_data()  # a recording cannot be looked into
+            taken = self._recorded.take(
+                rows,
+                descent,
+                plain=lambda: self._take(inputs, rows, seed, descent),
+                compute=lambda kept: self._compute(inputs, kept, descent, self.at_once.num_images, _nothing),
+            )
+        descent.advance()
+        meter.add(*taken)
         self._stopwatch.step_ends()
 
+    def _take(self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent) -> Taken:
+        """Move the weights, with fewer images at once where memory runs out."""
+
+        def attempt(num_images: int) -> Taken:
+            reseed(self._setup.device, seed)
+            return self._add_gradients(inputs, rows, descent, num_images, self._stopwatch.has_data)
+
+        taken = self.at_once.run(attempt, len(rows), undo=descent.forget_gradients)
+        descent.step()
+        return taken
+
+    def _compute(
+        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+    ) -> Taken:
+        """Do all that the device does in a step."""
+        taken = self._add_gradients(inputs, rows, descent, num_images, has_data)
+        descent.step()
+        return taken
+
     def _add_gradients(
-        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, num_images: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+    ) -> Taken:
         """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss, logits and labels.
 
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
         """
         setup = self._setup
-        reseed(setup.device, seed_at(setup.info.seed, "step", global_step))
         images, labels = inputs.take(rows)
         with setup.autocast():
             images = inputs.transform(images)
-        self._stopwatch.has_data()
+        has_data()
         losses, logits = [], []
         for some, theirs, share in parts(images, labels, num_images):
             with setup.autocast():
@@ -71,3 +106,7 @@ class Stepper:
         if len(losses) == 1:
             return losses[0], logits[0], labels
         return torch.stack(losses).sum(), torch.cat(logits), labels
+
+
+def _nothing() -> None:
+    pass

@@ -68,6 +68,7 @@ class Trainer:
     def _enter_stage(self, number: int) -> None:
         """Make the optimizer and schedule of a stage."""
         setup = self._setup
+        self._stepper.begin_stage()
         self._descent = Descent(
             self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
         )

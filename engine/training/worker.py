@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+import psutil
+
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
@@ -92,7 +94,7 @@ def _train(
 ) -> RunFinished:
     import torch
 
-    from engine.training import checkpoint
+    from engine.training import checkpoint, options
     from engine.training.device import device_name, torch_memory
     from engine.training.setup import choose_hardware, set_up
     from engine.training.trainer import Trainer
@@ -114,6 +116,7 @@ def _train(
             versions={"python": platform.python_version(), "torch": str(torch.__version__)},
             global_step=_global_step(state),
             changes=tuple(changes),
+            import_s=max(0.0, time.time() - psutil.Process().create_time()),
         )
     )
     for alert in watch.see(started):
@@ -132,6 +135,8 @@ def _train(
     setup = set_up(info, device, precision, write=journal.write, report=report)
     for notice in setup.data.notices:
         journal.write(Alerted(severity="notice", kind="data", text=notice))
+    for notice in options.unused(setup).values():
+        journal.write(Alerted(severity="notice", kind="option", text=notice))
     trainer = Trainer(setup, folder, journal, controls, watch)
     telemetry.steps = trainer.stopwatch
     if state:

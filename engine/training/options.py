@@ -1,0 +1,34 @@
+"""Which of the options that only make training faster have an effect in a run. Knows the preset and the device."""
+
+from engine.training.setup import Setup
+from presets.schema import Resnet18, Resnet50
+
+
+def unused(setup: Setup) -> dict[str, str]:
+    """Return a sentence for every option of the preset that has no effect in this run, by its key."""
+    train, model = setup.info.preset.train, setup.info.preset.model
+    whys = {}
+    if train.compile != "off":
+        if setup.device.type not in {"cuda", "cpu"}:
+            whys["train.compile"] = "it is for CUDA and for CPUs"
+        elif isinstance(model, Resnet18 | Resnet50) and model.frozen:
+            whys["train.compile"] = "behind a frozen backbone there is little to compile"
+    if train.cuda_graphs:
+        if setup.device.type != "cuda":
+            whys["train.cuda_graphs"] = "only CUDA has graphs"
+        elif setup.precision == "fp16":
+            whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
+        elif setup.data.train.images.device != setup.device:
+            whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
+    return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
+
+
+def compile_mode(setup: Setup) -> str | None:
+    """Return the mode of torch.compile to train in, if any."""
+    mode = setup.info.preset.train.compile
+    return None if mode == "off" or "train.compile" in unused(setup) else mode
+
+
+def records_steps(setup: Setup) -> bool:
+    """Return whether steps are recorded as CUDA graphs."""
+    return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unused(setup)
