@@ -102,6 +102,20 @@ class Grayscale(_Table, frozen=True, kw_only=True, tag="grayscale", tag_field="o
     p: Fraction = 1.0
 
 
+class Cutout(_Table, frozen=True, kw_only=True, tag="cutout", tag_field="op"):
+    """A square of `size` pixels at a random place, which may hang over the edge, becomes the mean colour.
+
+    The mean is that of `data.normalize`, so that the network sees zeros (DeVries and Taylor 2017).
+    """
+
+    size: Pixels
+    p: Fraction = 1.0
+
+
+class TrivialAugment(_Table, frozen=True, kw_only=True, tag="trivial-augment", tag_field="op"):
+    """One of fourteen changes of place or colour for every image, at a random strength (Müller and Hutter 2021)."""
+
+
 Augmentation: TypeAlias = (
     Resize
     | CenterCrop
@@ -113,6 +127,8 @@ Augmentation: TypeAlias = (
     | ColorJitter
     | Gamma
     | Grayscale
+    | Cutout
+    | TrivialAugment
 )
 
 

@@ -16,6 +16,7 @@ from engine.data.geometry import (
     center_crop,
     check_fits,
     crop,
+    cut_out,
     flip,
     pad,
     resize,
@@ -23,10 +24,12 @@ from engine.data.geometry import (
     resized_crop,
     rotate,
 )
+from engine.data.trivial import trivial_augment
 from presets.schema import (
     Augmentation,
     CenterCrop,
     ColorJitter,
+    Cutout,
     Data,
     Gamma,
     Grayscale,
@@ -35,6 +38,7 @@ from presets.schema import (
     RandomResizedCrop,
     Resize,
     Rotation,
+    TrivialAugment,
     VerticalFlip,
 )
 
@@ -64,7 +68,7 @@ def train_transform(augment: tuple[Augmentation, ...], data: Data) -> Transform:
         channels_last memory format, with S = `data.image_size`. It raises CifartuiError where an image is
         too small for an operation.
     """
-    steps = [_step(operation, data.image_size) for operation in augment]
+    steps = [_step(operation, data) for operation in augment]
     finish = _Finish(data)
 
     def transform(images: Tensor) -> Tensor:
@@ -83,8 +87,9 @@ def plain_transform(data: Data) -> Transform:
     return train_transform(data.evaluate, data)
 
 
-def _step(operation: Augmentation, image_size: int) -> Transform:
+def _step(operation: Augmentation, data: Data) -> Transform:
     """Return an operation as a function of a batch, which draws what is random in it for every image."""
+    image_size = data.image_size
     match operation:
         case Resize():
             shorter = operation.size or max(1, round(image_size * operation.scale))
@@ -110,6 +115,10 @@ def _step(operation: Augmentation, image_size: int) -> Transform:
             return lambda images: adjust_gamma(images, _uniform(images, operation.low, operation.high))
         case Grayscale():
             return lambda images: _sometimes(grayscale(images), images, operation.p)
+        case Cutout():
+            return _Cutout(operation, data)
+        case TrivialAugment():
+            return trivial_augment
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
@@ -176,6 +185,24 @@ def _between(limits: tuple[float, float], shape: tuple[int, int], device: torch.
 def _place(share: Tensor, last: Tensor) -> Tensor:
     """Return whole numbers from 0 to `last`, uniform where `share` is uniform in [0, 1)."""
     return torch.minimum((share * (last + 1)).floor(), last)
+
+
+class _Cutout:
+    """A square of every image becomes the mean colour; keeps that colour on the devices it has met."""
+
+    def __init__(self, operation: Cutout, data: Data) -> None:
+        self._operation = operation
+        self._mean = torch.tensor(_MEAN_STD[data.normalize][0]).view(1, 3, 1, 1) * 255
+        self._means: dict[torch.device, Tensor] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        batch, device, (height, width) = len(images), images.device, images.shape[2:]
+        if device not in self._means:
+            self._means[device] = self._mean.to(device)
+        row = torch.randint(height, (batch,), device=device)
+        column = torch.randint(width, (batch,), device=device)
+        cut = cut_out(images, row, column, self._operation.size, self._means[device])
+        return _sometimes(cut, images, self._operation.p)
 
 
 class _Finish:

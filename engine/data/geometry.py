@@ -36,6 +36,22 @@ def flip(images: Tensor, is_flipped: Tensor, dimension: Literal[2, 3] = 3) -> Te
     return both.index_select(0, torch.arange(batch, device=images.device) + is_flipped * batch)
 
 
+def cut_out(images: Tensor, row: Tensor, column: Tensor, size: int, fill: Tensor) -> Tensor:
+    """Return images ([B, C, H, W]) with a square of every one filled; what is beyond the edge is not there.
+
+    Args:
+        images: of any type.
+        row: int64 [B], of the square's middle.
+        column: int64 [B], likewise.
+        size: side of the squares; an even one reaches a pixel further up and left.
+        fill: float [1, C, 1, 1].
+    """
+    rows = torch.arange(images.shape[2], device=images.device) - (row - size // 2)[:, None]
+    columns = torch.arange(images.shape[3], device=images.device) - (column - size // 2)[:, None]
+    is_cut = ((rows >= 0) & (rows < size))[:, None, :, None] & ((columns >= 0) & (columns < size))[:, None, None]
+    return torch.where(is_cut, fill, images.float())
+
+
 def pad(images: Tensor, padding: int, fill: Literal["zeros", "reflect"]) -> Tensor:
     """Return images ([B, C, H, W]) with `padding` more pixels on every side: black, or mirrored at the edge.
 
