@@ -309,6 +309,19 @@ class Loss(_Table, frozen=True, kw_only=True):
     label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
 
 
+class Mix(_Table, frozen=True, kw_only=True):
+    """Give every training image a part of another one of its batch, and the labels to match."""
+
+    mixup: NonNegative = 0.0
+    """Blend the two; the share is drawn from Beta(mixup, mixup) for every image. 0: never."""
+    cutmix: NonNegative = 0.0
+    """Paste a box of the other; what stays outside it is drawn from Beta(cutmix, cutmix). 0: never."""
+    p: Fraction = 1.0
+    """Share of the images that are mixed."""
+    off_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """The last so many epochs of every stage see whole images."""
+
+
 class Report(_Table, frozen=True, kw_only=True):
     """Published results, shown beside measured ones and drawn as reference lines. Fractions."""
 

@@ -184,6 +184,10 @@ def _augmentation(step: schema.Augmentation) -> str:
             return f"gamma {step.low:g} to {step.high:g}"
         case schema.Grayscale():
             return f"grayscale{_with_p(step.p, usual=1.0)}"
+        case schema.Cutout():
+            return f"cutout {step.size}{_with_p(step.p, usual=1.0)}"
+        case schema.TrivialAugment():
+            return "TrivialAugment"
 
 
 def _sized(size: int | None) -> str:
