@@ -69,6 +69,7 @@ def faults(preset: Preset) -> Iterator[Fault]:
             'own; use one of them, or compile = "default".',
             (("train", "cuda_graphs"), ("train", "compile")),
         )
+    yield from _of_ingredients(preset)
 
 
 def _of_stages(preset: Preset) -> Iterator[Fault]:
@@ -121,6 +122,45 @@ def _of_resnet(preset: Preset) -> Iterator[Fault]:
             "or leave the weights out.",
             (("model", "weights"), ("model", "stem")),
         )
+
+
+def _of_ingredients(preset: Preset) -> Iterator[Fault]:
+    train, model = preset.train, preset.model
+    if isinstance(model, Resnet18 | Resnet50) and model.frozen:
+        wholes = {
+            "train.image_sizes": bool(train.image_sizes),
+            "train.alternating_flip": train.alternating_flip,
+            "train.flip_average": train.flip_average,
+            "mix": preset.mix.p > 0 and (preset.mix.mixup > 0 or preset.mix.cutmix > 0),
+        }
+        for name in (name for name, is_on in wholes.items() if is_on):
+            yield Fault(
+                f"{name} does not go with model.frozen = true, whose features are computed once; take one of them out.",
+                (tuple(name.split(".")), ("model", "frozen")),
+            )
+    if train.max_minutes is not None and preset.stages:
+        yield Fault(
+            "train.max_minutes does not go with [[stages]], of which each has its own schedule; take one of them out.",
+            (("train", "max_minutes"), ("stages",)),
+        )
+    if train.image_sizes:
+        yield from _of_sizes(preset)
+
+
+def _of_sizes(preset: Preset) -> Iterator[Fault]:
+    name, path = "train.image_sizes", ("train", "image_sizes")
+    shares = [until for until, _ in preset.train.image_sizes]
+    if shares != sorted(set(shares)):
+        yield Fault(f"{name} must go on in time: each share of the epochs larger than the one before.", (path,))
+    if isinstance(preset.model, BaseNet) or (isinstance(preset.model, Vgg) and preset.model.pools[-1:] != ("avg",)):
+        yield Fault(
+            f'{name} needs a network for images of any size: not basenet, and vgg with "avg" last in model.pools.',
+            (path, ("model", "network")),
+        )
+    elif isinstance(preset.model, Vgg):
+        for index, (_, size) in enumerate(preset.train.image_sizes):
+            for fault in _of_vgg(preset.model, size):
+                yield Fault(fault.text.replace("data.image_size", f"{name}[{index}]"), ((*path, index),))
 
 
 def _of_values(value: object, path: KeyPath) -> Iterator[Fault]:

@@ -231,8 +231,24 @@ class Train(_Table, frozen=True, kw_only=True):
     cuda_graphs: bool = False
     """On CUDA: record a whole training step once and replay it, which helps networks that wait for Python."""
     augment: tuple[Augmentation, ...] = ()
+    alternating_flip: bool = False
+    """Mirror every training image in every other epoch, half of them in even ones, instead of by chance."""
+    image_sizes: tuple[tuple[Share, Pixels], ...] = ()
+    """Smaller images at first: [until, size], up to that share of a stage's epochs; then `data.image_size`."""
+    ema_decay: Decay = 0.0
+    """Evaluate, and keep as the best, a moving average of the weights that forgets 1 - ema_decay a step. 0: none."""
+    flip_average: bool = False
+    """Evaluate every image as it is and mirrored, and average the logits."""
+    max_minutes: Annotated[float, Meta(gt=0.0)] | None = None
+    """End training after so long, validations included; a schedule that moves every batch is done by then."""
+    patience: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """End a stage after so many epochs in which its best validation accuracy did not rise."""
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """With a frozen backbone: augment every training image this many times, once, and reuse its features."""
+
+
+DecayOn: TypeAlias = Literal["all", "weights"]
+"""Whether weight decay acts on everything trained, or not on biases and norms."""
 
 
 class Sgd(_Table, frozen=True, kw_only=True, tag="sgd", tag_field="name"):
@@ -242,6 +258,7 @@ class Sgd(_Table, frozen=True, kw_only=True, tag="sgd", tag_field="name"):
     momentum: Fraction = 0.0
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
+    weight_decay_on: DecayOn = "all"
 
 
 class AdamW(_Table, frozen=True, kw_only=True, tag="adamw", tag_field="name"):
@@ -250,9 +267,25 @@ class AdamW(_Table, frozen=True, kw_only=True, tag="adamw", tag_field="name"):
     lr: Positive = 1e-3
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegative = 0.01
+    weight_decay_on: DecayOn = "all"
 
 
-Optimizer: TypeAlias = Sgd | AdamW
+class Muon(_Table, frozen=True, kw_only=True, tag="muon", tag_field="name"):
+    """Orthogonal steps for the filters of convolutions, Nesterov SGD for all other weights (Jordan et al. 2024)."""
+
+    lr: Positive = 0.02
+    """Of filters."""
+    momentum: Fraction = 0.95
+    weight_decay: NonNegative = 0.0
+    """Of filters: each step shrinks them by lr times this."""
+    other_lr: Positive = 0.1
+    """Of linear layers, biases and norms; the schedule moves it alike."""
+    other_momentum: Fraction = 0.9
+    other_weight_decay: NonNegative = 0.0
+    """Of linear layers: added to their gradients. Biases and norms have none."""
+
+
+Optimizer: TypeAlias = Sgd | AdamW | Muon
 
 
 class Constant(_Table, frozen=True, kw_only=True, tag="constant", tag_field="name"):
@@ -286,7 +319,14 @@ class OneCycle(_Table, frozen=True, kw_only=True, tag="one-cycle", tag_field="na
     warmup_fraction: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.3
 
 
-Schedule: TypeAlias = Constant | Plateau | Step | Cosine | OneCycle
+class Linear(_Table, frozen=True, kw_only=True, tag="linear", tag_field="name"):
+    """Straight up to the optimizer's rate in the first `warmup_fraction` of all steps, then straight to `final_lr`."""
+
+    warmup_fraction: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.1
+    final_lr: NonNegative = 0.0
+
+
+Schedule: TypeAlias = Constant | Plateau | Step | Cosine | Linear | OneCycle
 
 
 class Stage(_Table, frozen=True, kw_only=True):
@@ -347,3 +387,4 @@ class Preset(_Table, frozen=True, kw_only=True):
     stages: tuple[Stage, ...] = ()
     """One after another, in place of `train.epochs` and `train.augment`."""
     loss: Loss = Loss()
+    mix: Mix = Mix()

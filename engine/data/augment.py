@@ -56,20 +56,20 @@ _ATTEMPTS = 10
 """Boxes drawn for an image before the central one is taken, as torchvision does."""
 
 
-def train_transform(augment: tuple[Augmentation, ...], data: Data) -> Transform:
+def train_transform(augment: tuple[Augmentation, ...], data: Data, final_size: int | None = None) -> Transform:
     """Return what training images go through: `augment` in its order, then what every image does.
 
     Args:
         augment: the operations, as the preset writes them.
-        data: final size and normalisation.
+        data: size and normalisation.
+        final_size: S, where it is another than `data.image_size`, at which the operations work all the same.
 
     Returns:
         A function from uint8 [B, 3, H, W] on any device to float32 [B, 3, S, S] there, normalised and in
-        channels_last memory format, with S = `data.image_size`. It raises CifartuiError where an image is
-        too small for an operation.
+        channels_last memory format. It raises CifartuiError where an image is too small for an operation.
     """
     steps = [_step(operation, data) for operation in augment]
-    finish = _Finish(data)
+    finish = _Finish(data, final_size or data.image_size)
 
     def transform(images: Tensor) -> Tensor:
         for step in steps:
@@ -211,8 +211,8 @@ class _Finish:
     Keeps its constants on the devices it has met, so that no batch waits for a copy from the host.
     """
 
-    def __init__(self, data: Data) -> None:
-        self._size = data.image_size
+    def __init__(self, data: Data, size: int) -> None:
+        self._size = size
         mean, std = _MEAN_STD[data.normalize]
         self._scale = torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1)
         self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)

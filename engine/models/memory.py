@@ -145,4 +145,4 @@ def _state_tensors(optimizer: Optimizer) -> int:
     """Return how many numbers the optimizer keeps for every one that it trains."""
     if isinstance(optimizer, AdamW):
         return 2
-    return 1 if optimizer.momentum else 0
+    return 1 if optimizer.momentum else 0  # Muon's filters and other weights have one momentum each

@@ -34,6 +34,9 @@ def seconds_left(state: "RunState") -> float | None:
     left = max(0, state.total_epochs - max(state.epoch, whole)) * (training_s + validation_s)
     if whole < state.epoch:
         left += (1 - done) * training_s + _validation_left(state, done) * validation_s
+    if stage.seconds_left is not None and state.last_time is not None:
+        spent = state.last_time - stage.time - _stood_still_s(state, stage.time, state.last_time)
+        left = min(left, stage.seconds_left - spent)
     return max(0.0, left) if math.isfinite(left) else None
 
 

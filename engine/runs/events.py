@@ -110,6 +110,8 @@ class StageStarted(Event, frozen=True, kw_only=True, tag=True):
     steps_per_epoch: Count
     total_epochs: Epoch = 0
     """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
+    seconds_left: float | None = None
+    """Of the time that training may take, where that is limited."""
 
 
 class StepTiming(Struct, frozen=True, kw_only=True, gc=False):

@@ -19,7 +19,10 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Preset
 
-_CHANGEABLE = ("train.epochs", "train.augment", "train.precision", "optimizer", "schedule", "loss")
+_CHANGEABLE = (
+    "train.epochs", "train.augment", "train.precision", "train.patience", "train.max_minutes", "optimizer",
+    "schedule", "loss", "mix",
+)  # fmt: skip
 _EPOCHS = "train.epochs"
 _MOST_EPOCHS = 100_000
 
@@ -29,9 +32,8 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "")
 
     Args:
         folder: the run.
-        changes: `key.path=value`, as for a new run; only of train.epochs, train.augment, train.precision,
-            optimizer, schedule and loss. `train.epochs` is the total of the run (of its last stage, where it has
-            stages); `train.epochs=+5` is five more than planned so far.
+        changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
+            total of the run (of its last stage, where it has stages); `train.epochs=+5` is five more than planned.
         notify: a shell command for when the run has ended; that of its first start is not run again.
 
     Raises:
@@ -136,4 +138,5 @@ def _trained(preset: Preset, state: RunState) -> int:
 
 
 def _comes_to(preset: Preset, first_stage: int) -> object:
-    return plan(preset)[first_stage:], preset.loss, preset.train.precision
+    train = preset.train
+    return plan(preset)[first_stage:], preset.loss, preset.mix, train.precision, train.patience, train.max_minutes

@@ -5,6 +5,7 @@ Knows what a checkpoint keeps of them, and how they go on where a resume changed
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from torch.nn import Parameter
 
 from engine.training.optim import Schedule, build_optimizer
 from presets.plan import PlannedStage
-from presets.schema import Cosine, OneCycle, Plateau
+from presets.schema import Cosine, Linear, OneCycle, Plateau
 
 
 class Descent:
@@ -55,9 +56,13 @@ class Descent:
         self._scaler.update()
         self.forget_gradients()
 
-    def advance(self) -> None:
-        """Note that a step was taken, for schedules that go by steps."""
-        self._schedule.step_done()
+    def advance(self, budget_spent: float = 0.0) -> None:
+        """Note that a step was taken, for schedules that go by steps.
+
+        Args:
+            budget_spent: share of the time that training may take; the schedule does not lag behind it.
+        """
+        self._schedule.step_done(budget_spent)
 
     @contextmanager
     def rate_in(self, lr: Tensor) -> Iterator[None]:
@@ -111,7 +116,7 @@ class Descent:
         now = self._stage
         if self._scaler.is_enabled() and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-        spans_epochs = isinstance(now.schedule, Cosine | OneCycle)
+        spans_epochs = isinstance(now.schedule, Cosine | Linear | OneCycle)
         is_same = (before.optimizer, before.schedule) == (now.optimizer, now.schedule)
         if is_same and (before.epochs == now.epochs or not spans_epochs):
             self.optimizer.load_state_dict(state["optimizer"])
@@ -122,8 +127,8 @@ class Descent:
 
     def _restore_changed(self, state: dict[str, Any], before: PlannedStage, steps: int, epochs: int) -> None:
         now, saved = self._stage, state["optimizer"]
-        if type(before.optimizer) is type(now.optimizer):
-            fresh = self.optimizer.state_dict()["param_groups"]
+        fresh = self.optimizer.state_dict()["param_groups"]
+        if type(before.optimizer) is type(now.optimizer) and _parted_alike(fresh, saved["param_groups"]):
             self.optimizer.load_state_dict({"state": saved["state"], "param_groups": fresh})
         keeps_lr = before.optimizer.lr == now.optimizer.lr
         if keeps_lr:
@@ -132,5 +137,10 @@ class Descent:
         if isinstance(now.schedule, Plateau) and isinstance(before.schedule, Plateau):
             self._schedule.take_over(state["schedule"], patience_anew=not keeps_lr)
             if keeps_lr:
-                for group, was in zip(self.optimizer.param_groups, saved["param_groups"], strict=True):
+                for group, was in zip(self.optimizer.param_groups, cycle(saved["param_groups"]), strict=False):
                     group["lr"] = was["lr"]
+
+
+def _parted_alike(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Return whether two optimizers have the same parameters in the same groups, so that their states fit."""
+    return [group["params"] for group in groups] == [group["params"] for group in others]

@@ -22,6 +22,7 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
     look: Callable[[Tensor], None] | None = None,
+    flip_average: bool = False,
 ) -> Sums:
     """Return summed loss and hits of `network` over `split`.
 
@@ -34,13 +35,17 @@ def evaluate(
         autocast: context of the forward pass.
         progress: told after every batch how many images are done; may raise to end the evaluation.
         look: given the logits of every batch, float32 [B, C].
+        flip_average: run every image mirrored too, and go by the mean of the two logits.
     """
     device, num_images = split.labels.device, len(split.labels)
 
     def forward(start: int, num_rows: int) -> Tensor:
         images = split.images[start : start + num_rows].to(device, non_blocking=True)
         with autocast():
-            logits: Tensor = network(transform(images))
+            inputs = transform(images)
+            logits: Tensor = network(inputs)
+            if flip_average:
+                logits = (logits + network(inputs.flip(3))) / 2
         return logits
 
     was_training = network.training

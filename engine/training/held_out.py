@@ -54,6 +54,7 @@ class HeldOut:
             at_once=self._at_once,
             autocast=self._setup.autocast,
             progress=progress,
+            flip_average=self._setup.info.preset.train.flip_average,
         )
 
     def validate_between_batches(self, progress: Progress) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import train_transform
+from engine.data.geometry import flip
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.runs.events import Alerted
@@ -22,7 +23,7 @@ from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage
-from presets.schema import Resnet18, Resnet50
+from presets.schema import Mix, Resnet18, Resnet50
 
 
 class Inputs(NamedTuple):
@@ -32,11 +33,15 @@ class Inputs(NamedTuple):
         network: to logits [B, C]: the whole network, or only its last layer.
         split: labels, and images uint8 [N, 3, H, W] or in their place features float [N, F] or [N, K, F].
         transform: from a batch of `split.images` to what `network` takes; may draw random numbers.
+        mix: how the images of a batch are mixed with each other; None where they are not.
+        mirror_epoch: the epoch under way, where every image is mirrored in every other one; else None.
     """
 
     network: nn.Module
     split: ImageSplit
     transform: Callable[[Tensor], Tensor]
+    mix: Mix | None = None
+    mirror_epoch: int | None = None
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images (or features) and labels at `rows` (int64 [B], where the images are), on the labels' device.
@@ -47,7 +52,14 @@ class Inputs(NamedTuple):
         batch, device = images.index_select(0, rows), labels.device
         if batch.device != device:
             batch, rows = batch.pin_memory().to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        if self.mirror_epoch is not None:
+            batch = flip(batch, (_coin(rows) + self.mirror_epoch) % 2 == 1)
         return batch, labels.index_select(0, rows)
+
+
+def _coin(rows: Tensor) -> Tensor:
+    """Return 0 or 1 for every one of `rows` (int64 [B]), always the same, as if by chance."""
+    return (rows * 2654435761 >> 15) & 1
 
 
 class _Frozen(Protocol):
@@ -59,9 +71,13 @@ class _Frozen(Protocol):
 class Feed:
     """Hands out the inputs of a run's splits, computing features where that is done once."""
 
-    def __init__(self, setup: Setup, say: Callable[[Alerted], object]) -> None:
-        """Make the inputs of a run; `say` is told where memory runs out for features."""
+    def __init__(self, setup: Setup, evaluated: nn.Module, say: Callable[[Alerted], object]) -> None:
+        """Make the inputs of a run; `say` is told where memory runs out for features.
+
+        Trained is the network of `setup`, evaluated `evaluated`: the same, or the average of its weights.
+        """
         self._setup = setup
+        self._evaluated = evaluated
         self._at_once = AtOnce(setup.eval_batch_size, setup.device, say, "features")
         model = setup.info.preset.model
         self._is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
@@ -97,9 +113,10 @@ class Feed:
         setup = self._setup
         split = setup.data.val if name == "val" else setup.data.test
         if not self._is_frozen:
-            return Inputs(setup.network, split, setup.plain_transform)
+            return Inputs(self._evaluated, split, setup.plain_transform)
         if name not in self._held_out:
-            self._held_out[name] = self._of_features(split, setup.plain_transform, 1, name, report)
+            features = self._of_features(split, setup.plain_transform, 1, name, report)
+            self._held_out[name] = features._replace(network=cast(_Frozen, self._evaluated).fc)
         return self._held_out[name]
 
     def _of_features(

@@ -10,8 +10,10 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
+from engine.training.muon import Muon
 from presets import schema
 
+_FILTER_DIMENSIONS = 4
 _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
 """What torch's schedules keep of learning rates in an optimizer's parameter groups."""
 
@@ -24,18 +26,46 @@ def build_optimizer(
     Not so SGD under a gradient scaler (`is_scaled`): in a step that the scaler leaves out, the fused one still makes
     momentum of what was in memory or of infinite gradients, and the weights follow in the next step.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = _groups(table, [parameter for parameter in parameters if parameter.requires_grad])
     fused = True if device.type in {"cpu", "cuda"} else None
+    if isinstance(table, schema.Muon):
+        return Muon(groups)
     if isinstance(table, schema.AdamW):
-        return torch.optim.AdamW(trained, lr=table.lr, betas=table.betas, weight_decay=table.weight_decay, fused=fused)
+        return torch.optim.AdamW(groups, lr=table.lr, betas=table.betas, weight_decay=table.weight_decay, fused=fused)
     return torch.optim.SGD(
-        trained,
+        groups,
         lr=table.lr,
         momentum=table.momentum,
         nesterov=table.nesterov,
         weight_decay=table.weight_decay,
         fused=None if is_scaled else fused,
     )
+
+
+def _groups(table: schema.Optimizer, trained: list[Parameter]) -> list[dict[str, Any]]:
+    """Return the parameters that are moved in different ways; biases and norms are those of one dimension."""
+    plain = [parameter for parameter in trained if parameter.ndim < 2]
+    weights = [parameter for parameter in trained if parameter.ndim >= 2]
+    if isinstance(table, schema.Muon):
+        other = {"lr": table.other_lr, "momentum": table.other_momentum}
+        filters = [parameter for parameter in weights if parameter.ndim == _FILTER_DIMENSIONS]
+        matrices = [parameter for parameter in weights if parameter.ndim != _FILTER_DIMENSIONS]
+        groups: list[dict[str, Any]] = [
+            {
+                "params": filters,
+                "lr": table.lr,
+                "momentum": table.momentum,
+                "weight_decay": table.weight_decay,
+                "orthogonal": True,
+            },
+            {"params": matrices, "weight_decay": table.other_weight_decay, **other},
+            {"params": plain, **other},
+        ]
+    elif table.weight_decay and table.weight_decay_on == "weights":
+        groups = [{"params": weights}, {"params": plain, "weight_decay": 0.0}]
+    else:
+        groups = [{"params": trained}]
+    return [group for group in groups if group["params"]]
 
 
 class Schedule:
@@ -46,23 +76,30 @@ class Schedule:
         self._by_step: LRScheduler | None = None
         self._by_epoch: LRScheduler | None = None
         self._by_accuracy: ReduceLROnPlateau | None = None
-        total_steps = steps_per_epoch * epochs
+        self._total_steps = total_steps = steps_per_epoch * epochs
         if isinstance(table, schema.OneCycle):
-            max_lr = optimizer.param_groups[0]["lr"]
+            max_lr = [group["lr"] for group in optimizer.param_groups]
             self._by_step = OneCycleLR(optimizer, max_lr, total_steps, pct_start=table.warmup_fraction)
         elif isinstance(table, schema.Cosine):
             peak = optimizer.param_groups[0]["lr"]
             warmup_steps = round(table.warmup_epochs * steps_per_epoch)
             floor = table.final_lr / peak
             self._by_step = LambdaLR(optimizer, lambda step: _cosine(step, total_steps, warmup_steps, floor))
+        elif isinstance(table, schema.Linear):
+            warmup_steps = round(table.warmup_fraction * total_steps)
+            floor = table.final_lr / optimizer.param_groups[0]["lr"]
+            self._by_step = LambdaLR(optimizer, lambda step: _linear(step, total_steps, warmup_steps, floor))
         elif isinstance(table, schema.Step):
             self._by_epoch = StepLR(optimizer, table.every, table.factor)
         elif isinstance(table, schema.Plateau):
             self._by_accuracy = ReduceLROnPlateau(optimizer, "max", table.factor, table.patience)
 
-    def step_done(self) -> None:
-        """Move schedules that go by batches."""
+    def step_done(self, at_least: float = 0.0) -> None:
+        """Move schedules that go by batches: on by one, or to the share `at_least` of all, if that is further."""
         if self._by_step is not None:
+            place = min(int(at_least * self._total_steps), self._total_steps - 1)
+            if place > self._by_step.last_epoch + 1:
+                self._by_step.last_epoch = place - 1  # its rates are a function of the place
             self._by_step.step()
 
     def epoch_done(self, val_top1: float) -> None:
@@ -115,3 +152,11 @@ def _cosine(step: int, total_steps: int, warmup_steps: int, floor: float) -> flo
         return (step + 1) / (warmup_steps + 1)
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _linear(step: int, total_steps: int, warmup_steps: int, floor: float) -> float:
+    """Return the share of the peak rate at `step`: linear up, linear down to `floor` behind the last step."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    left = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+    return floor + (1 - floor) * left

@@ -1,7 +1,9 @@
 """Which of the options that only make training faster have an effect in a run. Knows the preset and the device."""
 
+from engine.training.mixing import is_on
 from engine.training.setup import Setup
-from presets.schema import Resnet18, Resnet50
+from presets.plan import plan
+from presets.schema import Muon, Resnet18, Resnet50
 
 
 def unused(setup: Setup) -> dict[str, str]:
@@ -20,6 +22,10 @@ def unused(setup: Setup) -> dict[str, str]:
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:
             whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
+        elif train.image_sizes or train.alternating_flip or is_on(setup.info.preset.mix):
+            whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
+        elif any(isinstance(stage.optimizer, Muon) for stage in plan(setup.info.preset)):
+            whys["train.cuda_graphs"] = "muon has two learning rates, and a graph is given one"
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 

@@ -12,6 +12,7 @@ class Progress(msgspec.Struct):
     """Under way, from 0; the number of stages when all are trained."""
     stage_first_epoch: int = 1
     stage_best_val_top1: float | None = None
+    stage_best_epoch: int | None = None
     epoch: int = 1
     """Under way, counted through all stages."""
     step: int = 0
@@ -19,6 +20,9 @@ class Progress(msgspec.Struct):
     global_step: int = 0
     epoch_sums: Sums = Sums(0.0, 0, 0)
     epoch_seconds: float = 0.0
+    """Of the epoch under way, when it was last written down."""
+    trained_seconds: float = 0.0
+    """Of the epochs before it."""
     best_epoch: int | None = None
     best_val_top1: float | None = None
     at_once: int | None = None
@@ -31,6 +35,7 @@ class Progress(msgspec.Struct):
 
     def next_epoch(self) -> None:
         """Move on to the beginning of the next epoch."""
+        self.trained_seconds += self.epoch_seconds
         self.epoch, self.step = self.epoch + 1, 0
         self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
@@ -41,7 +46,7 @@ class Progress(msgspec.Struct):
         if is_best:
             self.best_epoch, self.best_val_top1 = self.epoch, val_top1
         if is_stage_best:
-            self.stage_best_val_top1 = val_top1
+            self.stage_best_epoch, self.stage_best_val_top1 = self.epoch, val_top1
         return is_best, is_stage_best
 
 

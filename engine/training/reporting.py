@@ -9,7 +9,9 @@ from engine.training.progress import Progress
 from presets.plan import PlannedStage
 
 
-def stage_started(progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int) -> StageStarted:
+def stage_started(
+    progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int, seconds_left: float | None
+) -> StageStarted:
     """Return the event of the stage under way; the epochs planned count from where it really began."""
     number, first_epoch = progress.stage, progress.stage_first_epoch
     return StageStarted(
@@ -20,6 +22,7 @@ def stage_started(progress: Progress, plan: Sequence[PlannedStage], steps_per_ep
         epochs=plan[number].epochs,
         steps_per_epoch=steps_per_epoch,
         total_epochs=first_epoch - 1 + sum(stage.epochs for stage in plan[number:]),
+        seconds_left=seconds_left,
     )
 
 
@@ -70,12 +73,14 @@ def epoch_completed(
     )
 
 
-def run_finished(progress: Progress, num_stages: int, stop_reason: str, test: Sums | None) -> RunFinished:
-    """Return the last event of a run that came to its end or was stopped."""
+def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: str, test: Sums | None) -> RunFinished:
+    """Return the last event of a run that came to its end, for a reason that is `early` or not, or was stopped."""
     is_complete = progress.stage == num_stages
     trained = f"all {progress.num_epochs} epochs are trained"
     if num_stages > 1:
         trained = f"all {num_stages} stages are trained, {progress.num_epochs} epochs"
+    if early:
+        trained = f"{progress.num_epochs} epochs are trained: {early}"
     return RunFinished(
         outcome="completed" if is_complete else "stopped",
         reason=trained if is_complete else stop_reason,

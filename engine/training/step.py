@@ -7,9 +7,11 @@ from torch import Tensor
 
 from engine.runs.journal import EventWriter
 from engine.training.descent import Descent
+from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken
 from engine.training.inputs import Inputs
 from engine.training.metrics import Meter
+from engine.training.mixing import mix_batch
 from engine.training.options import records_steps
 from engine.training.out_of_memory import AtOnce, parts, smallest_part
 from engine.training.randomness import reseed, seed_at
@@ -20,8 +22,9 @@ from engine.training.stopwatch import Stopwatch
 class Stepper:
     """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device."""
 
-    def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch) -> None:
+    def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
         self._setup = setup
+        self._ema = ema
         self._stopwatch = stopwatch
         self._batch_size = setup.info.preset.train.batch_size
         self.at_once = AtOnce(self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
@@ -32,7 +35,9 @@ class Stepper:
         is_wanted = records_steps(self._setup)
         self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
 
-    def step(self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter) -> None:
+    def step(
+        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+    ) -> None:
         """Train on the images at `rows` (int64 [B], where the images are), and add what they came to to `meter`.
 
         Args:
@@ -41,6 +46,7 @@ class Stepper:
             global_step: how many steps were taken before; decides everything that is drawn.
             descent: moves the weights.
             meter: of the epoch.
+            budget_spent: share of the time that training may take, where that is limited.
 
         Raises:
             CifartuiError: memory runs out even with the smallest part of a batch.
@@ -58,7 +64,9 @@ class Stepper:
                 plain=lambda: self._take(inputs, rows, seed, descent),
                 compute=lambda kept: self._compute(inputs, kept, descent, self.at_once.num_images, _nothing),
             )
-        descent.advance()
+        descent.advance(budget_spent)
+        if self._ema is not None:
+            self._ema.update(global_step + 1)
         meter.add(*taken)
         self._stopwatch.step_ends()
 
@@ -92,9 +100,12 @@ class Stepper:
         images, labels = inputs.take(rows)
         with setup.autocast():
             images = inputs.transform(images)
+        targets = labels
+        if inputs.mix is not None:
+            images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
         has_data()
         losses, logits = [], []
-        for some, theirs, share in parts(images, labels, num_images):
+        for some, theirs, share in parts(images, targets, num_images):
             with setup.autocast():
                 output = inputs.network(some)
                 loss = setup.criterion(output, theirs)

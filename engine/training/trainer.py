@@ -17,9 +17,12 @@ from torch.amp import GradScaler
 from engine.runs.events import AnyEvent, DataProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
+from engine.training import limits
 from engine.training.controls import Controls, Stopped
+from engine.training.curriculum import of_epoch
 from engine.training.descent import Descent
 from engine.training.divergence import NotANumber, all_finite, explain
+from engine.training.ema import Ema
 from engine.training.held_out import HeldOut
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
@@ -53,15 +56,21 @@ class Trainer:
         self._controls = controls
         self._watch = watch or LearningWatch()
         self._plan = plan(setup.info.preset)
-        self._batch_size = setup.info.preset.train.batch_size
+        self._train = setup.info.preset.train
+        self._batch_size = self._train.batch_size
         self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
         self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device)
-        self._feed = Feed(setup, journal.write)
+        decay = setup.info.preset.train.ema_decay
+        self._ema = Ema(setup.network, decay) if decay else None
+        self._evaluated = self._ema.network if self._ema is not None else setup.network
+        self._feed = Feed(setup, self._evaluated, journal.write)
         self._held_out = HeldOut(setup, self._feed, journal, controls)
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
         self.stopwatch = Stopwatch(setup.device)
-        self._stepper = Stepper(setup, journal, self.stopwatch)
+        self._stepper = Stepper(setup, journal, self.stopwatch, self._ema)
+        self._early = ""
+        """Why training ended before its last epoch, where the preset wanted that."""
         self._enter_stage(0)
         self._open_epoch()
 
@@ -81,6 +90,16 @@ class Trainer:
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.stopwatch.rest()
 
+    @property
+    def _epoch_seconds(self) -> float:
+        """Of the epoch under way, so far."""
+        return time.monotonic() - self._epoch_started
+
+    @property
+    def _budget_spent(self) -> float:
+        """The share of the time that training may take; 0 where there is no limit."""
+        return limits.spent(self._train, self.progress, self._epoch_seconds)
+
     # --- the state that checkpoints hold -------------------------------------------------------------
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -95,6 +114,8 @@ class Trainer:
             progress.stage = min(progress.stage, len(self._plan) - 1)  # a completed run may have been given more epochs
             self._enter_stage(progress.stage)
             self._setup.network.load_state_dict(state["network"])
+            if self._ema is not None:
+                self._ema.network.load_state_dict(state.get("ema", state["network"]))
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self._steps_per_epoch + progress.step
             before = self._checkpoints.stage_of(state, self._plan, progress.stage)
@@ -115,11 +136,12 @@ class Trainer:
             NotANumber: the loss is none; nothing is written.
         """
         progress = self.progress
-        progress.epoch_sums, progress.epoch_seconds = self._meter.read(), time.monotonic() - self._epoch_started
+        progress.epoch_sums, progress.epoch_seconds = self._meter.read(), self._epoch_seconds
         progress.at_once = self._stepper.at_once.num_images
         self._report(progress.epoch_sums)
         state = {
             "network": self._setup.network.state_dict(),
+            **({"ema": self._ema.network.state_dict()} if self._ema is not None else {}),
             **self._descent.state_dict(),
             "progress": msgspec.to_builtins(progress),
         }
@@ -159,12 +181,17 @@ class Trainer:
         progress, stage = self.progress, self._plan[self.progress.stage]
         self._controls.stages_left = len(self._plan) - 1 - progress.stage
         self._controls.busy_with = "the images of this stage are being prepared"
-        self._tell(stage_started(progress, self._plan, self._steps_per_epoch))
+        left = limits.seconds_left(self._train, progress, self._epoch_seconds)
+        self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
+            self._early = limits.why_stage_ends(self._train, progress, self._epoch_seconds)
+            if self._early:
+                break
             self._begin_epoch()
-            self._train_epoch(inputs)
+            stage_epoch = progress.epoch - progress.stage_first_epoch
+            self._train_epoch(of_epoch(inputs, self._setup.info.preset, stage, progress.epoch, stage_epoch))
             self._complete_epoch()
         self._complete_stage()
 
@@ -183,7 +210,10 @@ class Trainer:
             progress.next_epoch()
         if self._plan[progress.stage].from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
-        progress.stage_first_epoch, progress.stage_best_val_top1 = progress.epoch, None
+            if self._ema is not None:
+                self._ema.restart()
+        progress.stage_first_epoch = progress.epoch
+        progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
         self._enter_stage(progress.stage)
         self._open_epoch()
         self._save_last()
@@ -203,7 +233,7 @@ class Trainer:
                 self._epoch_started += still_s
                 self._pace.skip(still_s)
                 self.stopwatch.skip(still_s)
-            if self._controls.stop_after == "batch" or self._controls.next_stage:
+            if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
             start = progress.step * self._batch_size
             self._train_batch(inputs, order[start : start + self._batch_size])
@@ -222,7 +252,7 @@ class Trainer:
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
-        self._stepper.step(inputs, rows, self.progress.global_step, self._descent, self._meter)
+        self._stepper.step(inputs, rows, self.progress.global_step, self._descent, self._meter, self._budget_spent)
 
     def _report(self, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.
@@ -260,8 +290,9 @@ class Trainer:
         if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 :][:1]):
             best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
-        seconds = time.monotonic() - self._epoch_started
+        seconds = self._epoch_seconds
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
+        progress.epoch_seconds = seconds
         if not partial:
             self._descent.epoch_done(val_top1)
             progress.next_epoch()
@@ -295,6 +326,6 @@ class Trainer:
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._setup.network):
+        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._evaluated):
             test = self._evaluate("test")
-        return run_finished(self.progress, len(self._plan), self._controls.stop_reason, test)
+        return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)

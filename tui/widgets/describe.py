@@ -201,6 +201,10 @@ def _with_p(p: float, usual: float) -> str:
 def optimizer(optimizer: schema.Optimizer) -> str:
     """Return the optimizer with its numbers."""
     decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    if isinstance(optimizer, schema.Muon):
+        return f"Muon, lr {fmt.lr(optimizer.lr)}{decay}; beside filters SGD, lr {fmt.lr(optimizer.other_lr)}"
+    if decay and optimizer.weight_decay_on == "weights":
+        decay += " on weights only"
     if isinstance(optimizer, schema.AdamW):
         return f"AdamW, lr {fmt.lr(optimizer.lr)}{decay}"
     momentum = f", momentum {optimizer.momentum:g}" if optimizer.momentum else ""
@@ -218,6 +222,8 @@ def schedule(schedule: schema.Schedule) -> str:
             return f"×{factor:g} every {fmt.plural(every, 'epoch')}"
         case schema.Cosine(warmup_epochs=warmup):
             return f"cosine{f' after {warmup:g} epochs of warm-up' if warmup else ''}"
+        case schema.Linear(warmup_fraction=fraction, final_lr=final):
+            return f"linear, rising for {fmt.percent(fraction, 0)}, to {fmt.lr(final)}"
         case schema.OneCycle(warmup_fraction=fraction):
             return f"one cycle, rising for {fmt.percent(fraction, 0)}"
 
