@@ -72,7 +72,8 @@ def test_views_are_augmented_one_by_one_and_drawn_anew_every_step(tmp_path: Path
     features = inputs.split.images
     assert features.shape == (80, 3, 512)
     assert not any(torch.allclose(features[:, one], features[:, other]) for one, other in [(0, 1), (0, 2), (1, 2)])
-    again = Feed(trainer._setup, trainer._setup.network, trainer._journal.write).train(trainer._plan[0], 0, lambda _event: None)
+    feed = Feed(trainer._setup, trainer._setup.network, trainer._journal.write)
+    again = feed.train(trainer._plan[0], 0, lambda _event: None)
     assert torch.equal(again.split.images, features)
     torch.manual_seed(0)
     drawn = inputs.transform(features)
