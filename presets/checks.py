@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from presets.errors import CifartuiError
+from presets.plan import plan
 from presets.problems import Fault, KeyPath, dotted
 from presets.schema import (
     Augmentation,
@@ -93,6 +94,12 @@ def _of_stages(preset: Preset) -> Iterator[Fault]:
             yield Fault(
                 f'stages[{index}].name must differ from the others, not "{name}" again.', (("stages", index, "name"),)
             )
+    for index, stage in enumerate(preset.stages):
+        if stage.frozen is not None and not isinstance(preset.model, Resnet18 | Resnet50):
+            yield Fault(
+                f'stages[{index}].frozen is for the networks "resnet18" and "resnet50"; take it out.',
+                (("stages", index, "frozen"), ("model", "network")),
+            )
     if preset.stages and preset.stages[0].start_from == "best":
         yield Fault(
             'stages[0].start_from must be "last": the first stage has none before it.', (("stages", 0, "start_from"),)
@@ -110,7 +117,7 @@ def _of_optimizer(optimizer: Optimizer, path: KeyPath) -> Iterator[Fault]:
 
 def _of_resnet(preset: Preset) -> Iterator[Fault]:
     model, views = preset.model, ("train", "feature_views")
-    is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
+    is_frozen = any(stage.frozen for stage in plan(preset))
     if preset.train.feature_views is not None and not is_frozen:
         yield Fault(
             "train.feature_views needs a network with model.frozen = true; take it out, or freeze the network.",
@@ -125,8 +132,8 @@ def _of_resnet(preset: Preset) -> Iterator[Fault]:
 
 
 def _of_ingredients(preset: Preset) -> Iterator[Fault]:
-    train, model = preset.train, preset.model
-    if isinstance(model, Resnet18 | Resnet50) and model.frozen:
+    train = preset.train
+    if any(stage.frozen for stage in plan(preset)):
         wholes = {
             "train.image_sizes": bool(train.image_sizes),
             "train.alternating_flip": train.alternating_flip,
@@ -135,7 +142,7 @@ def _of_ingredients(preset: Preset) -> Iterator[Fault]:
         }
         for name in (name for name, is_on in wholes.items() if is_on):
             yield Fault(
-                f"{name} does not go with model.frozen = true, whose features are computed once; take one of them out.",
+                f"{name} does not go with a frozen network, whose features are computed once; take one of them out.",
                 (tuple(name.split(".")), ("model", "frozen")),
             )
     if train.max_minutes is not None and preset.stages:

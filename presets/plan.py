@@ -6,7 +6,7 @@ Knows the schema only. Everything that counts epochs asks here, never `train.epo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Resize, Schedule, Stage
+from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Resize, Resnet18, Resnet50, Schedule, Stage
 
 
 class PlannedStage(Struct, frozen=True, kw_only=True):
@@ -15,6 +15,8 @@ class PlannedStage(Struct, frozen=True, kw_only=True):
     name: str
     epochs: int
     augment: tuple[Augmentation, ...]
+    frozen: bool = False
+    """Train the last layer only."""
     from_best: bool
     """Begin with the best weights of the stage before, not its last."""
     optimizer: Optimizer
@@ -39,10 +41,12 @@ def total_epochs(preset: Preset) -> int:
 
 def _planned(stage: Stage, preset: Preset) -> PlannedStage:
     optimizer = stage.optimizer or preset.optimizer
+    preset_frozen = isinstance(preset.model, Resnet18 | Resnet50) and preset.model.frozen
     return PlannedStage(
         name=stage.name,
         epochs=max(1, round(stage.epochs * preset.train.epochs_scale)),
         augment=stage.augment,
+        frozen=preset_frozen if stage.frozen is None else stage.frozen,
         from_best=stage.start_from == "best",
         optimizer=optimizer if stage.lr is None else replace(optimizer, lr=stage.lr),
         schedule=stage.schedule or preset.schedule,

@@ -169,6 +169,8 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
     """One a block: 2×2 maximum, nothing, or adaptive average to 1×1 (last block only)."""
     shortcuts: Literal["none", "add", "concat"] = "none"
     """A 1×1 convolution around every block, of its pool's stride, added to what the block gives or laid beside it."""
+    conv_bias: bool = True
+    """Biases of the 3×3 convolutions; the BatchNorm behind each takes them away again."""
     head: tuple[Count, ...] = ()
     """Widths of the hidden linear layers between the pooled features and the class scores."""
     head_batch_norm: bool = False
@@ -202,6 +204,13 @@ class Googlenet(_Table, frozen=True, kw_only=True, tag="googlenet", tag_field="n
     """GoogLeNet for small images: nine inception modules with BatchNorm behind a 3×3 stem."""
 
 
+class Resnet9(_Table, frozen=True, kw_only=True, tag="resnet9", tag_field="network"):
+    """Eight convolutions with two shortcuts, in the manner of the CIFAR speed records. Any image size from 8 px."""
+
+    width: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Channels of the first convolution; the last ones have eight times as many."""
+
+
 class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field="network"):
     """Pre-activation ResNet-50 with weight-standardised convolutions and GroupNorm, as in Big Transfer."""
 
@@ -209,7 +218,7 @@ class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field
     """7×7 convolution of stride 2 and a maximum pool; or a 3×3 of stride 1, for small images."""
 
 
-Model: TypeAlias = BaseNet | Vgg | Resnet18 | Resnet50 | Googlenet | ResnetV2
+Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Googlenet | ResnetV2
 
 
 # --- training --------------------------------------------------------------------------------------
@@ -335,6 +344,8 @@ class Stage(_Table, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=40)]
     epochs: Epochs
     augment: tuple[Augmentation, ...] = ()
+    frozen: bool | None = None
+    """Train the last layer only, or all of the network, in this stage; without it as `model.frozen` says."""
     start_from: Literal["best", "last"] = "last"
     """The weights to begin with: the best of the stage before (by validation accuracy), or its last ones."""
     lr: Positive | None = None

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from engine.models.googlenet import GoogLeNet
+from engine.models.resnet9 import ResNet9
 from engine.models.resnet_v2 import resnet_v2
 from engine.models.vgg import vgg
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
 
 _BASENET_IMAGE_SIZE = 32
 
@@ -47,6 +48,8 @@ def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
             return GoogLeNet(num_classes)
         case ResnetV2():
             return resnet_v2(model, num_classes)
+        case Resnet9():
+            return ResNet9(num_classes, model.width)
 
 
 def sketch(model: Model, num_classes: int, image_size: int) -> nn.Module:

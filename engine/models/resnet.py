@@ -18,7 +18,10 @@ class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvisio
     """A ResNet which, with the small stem, begins with a 3×3 convolution of stride 1 and no pool.
 
     A 32 px image then reaches the first block at 32 px, not at 8 (He et al. 2015, arXiv:1512.03385, section 4.2).
+    The state dict has the same keys whether the backbone is frozen or not.
     """
+
+    is_frozen = False
 
     def __init__(
         self, block: Any, num_blocks: list[int], num_classes: int, stem: Literal["imagenet", "small"] = "imagenet"
@@ -29,42 +32,35 @@ class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvisio
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
             self.maxpool = nn.Identity()
 
+    def freeze(self, is_frozen: bool) -> None:
+        """Train the last layer, `fc`, only, or all of it again.
+
+        A frozen backbone runs without gradients and in eval mode, so that BatchNorm uses its stored statistics and
+        leaves them alone.
+        """
+        self.is_frozen = is_frozen
+        self.requires_grad_(not is_frozen)
+        self.fc.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "SmallStemResNet":
+        """Set the training mode, of `fc` only where the backbone is frozen."""
+        super().train(mode and not self.is_frozen)
+        self.training = mode
+        self.fc.train(mode)
+        return self
+
     def features(self, images: Tensor) -> Tensor:
         """Return what the last layer, `fc`, is given (N, F) for float images (N, 3, height, width)."""
-        images = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        images = self.layer4(self.layer3(self.layer2(self.layer1(images))))
-        return torch.flatten(self.avgpool(images), 1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            images = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+            images = self.layer4(self.layer3(self.layer2(self.layer1(images))))
+            return torch.flatten(self.avgpool(images), 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, num_classes) of float images (N, 3, height, width)."""
         logits: Tensor = self.fc(self.features(images))
         return logits
-
-
-class FrozenResNet(SmallStemResNet):
-    """A ResNet of which only the last layer, `fc`, trains.
-
-    The backbone is in eval mode from the beginning, so that BatchNorm uses its stored statistics and leaves
-    them alone, and runs without gradients. Its state dict has the same keys as that of the whole network.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.requires_grad_(False)
-        self.fc.requires_grad_(True)
-        self.train()
-
-    def train(self, mode: bool = True) -> "FrozenResNet":
-        """Set the training mode of `fc`; the backbone is left in eval mode."""
-        super().train(False)
-        self.training = mode
-        self.fc.train(mode)
-        return self
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Return what the last layer, `fc`, is given (N, F) for float images (N, 3, height, width)."""
-        return super().features(images)
 
 
 def resnet(model: Resnet18 | Resnet50, num_classes: int) -> SmallStemResNet:
@@ -75,8 +71,8 @@ def resnet(model: Resnet18 | Resnet50, num_classes: int) -> SmallStemResNet:
     """
     is_50 = isinstance(model, Resnet50)
     block, num_blocks = (Bottleneck, [3, 4, 6, 3]) if is_50 else (BasicBlock, [2, 2, 2, 2])
-    kind = FrozenResNet if model.frozen else SmallStemResNet
-    network = kind(block, num_blocks, num_classes, model.stem)
+    network = SmallStemResNet(block, num_blocks, num_classes, model.stem)
+    network.freeze(model.frozen)
     if model.weights is not None:
         load_weights(network, model.weights, ResNet50_Weights if is_50 else ResNet18_Weights)
     return network

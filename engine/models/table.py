@@ -28,6 +28,7 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.ReLU: "ReLU",
     nn.MaxPool2d: "maxpool",
     nn.AdaptiveAvgPool2d: "adaptive average pool",
+    nn.AdaptiveMaxPool2d: "adaptive maximum pool",
     nn.Flatten: "flatten",
     nn.Linear: "linear",
 }

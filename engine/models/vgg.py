@@ -75,7 +75,7 @@ def vgg(model: Vgg, num_classes: int, image_size: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
     for widths, pool in zip(model.blocks, model.pools, strict=True):
-        block = _block(channels, widths, pool)
+        block = _block(channels, widths, pool, bias=model.conv_bias)
         if model.shortcuts == "none":
             layers += block
             channels = widths[-1]
@@ -88,10 +88,11 @@ def vgg(model: Vgg, num_classes: int, image_size: int) -> nn.Sequential:
     return network
 
 
-def _block(channels: int, widths: tuple[int, ...], pool: str) -> list[nn.Module]:
+def _block(channels: int, widths: tuple[int, ...], pool: str, *, bias: bool) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise((channels, *widths)):
-        layers += [nn.Conv2d(num_in, num_out, kernel_size=3, padding=1), nn.BatchNorm2d(num_out), nn.ReLU()]
+        convolution = nn.Conv2d(num_in, num_out, kernel_size=3, padding=1, bias=bias)
+        layers += [convolution, nn.BatchNorm2d(num_out), nn.ReLU()]
     if pool == "max":
         layers.append(nn.MaxPool2d(2))
     elif pool == "avg":
@@ -116,8 +117,8 @@ def _initialise(module: nn.Module) -> None:
     """Draw weights after He et al. 2015 (arXiv:1502.01852), so that ReLU keeps the variance; biases are 0."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _pooled_size(model: Vgg, image_size: int) -> int:

@@ -7,7 +7,7 @@ same is done for K augmented views of every training image, of which each epoch 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage
-from presets.schema import Mix, Resnet18, Resnet50
+from presets.schema import Mix
 
 
 class Inputs(NamedTuple):
@@ -62,10 +62,17 @@ def _coin(rows: Tensor) -> Tensor:
     return (rows * 2654435761 >> 15) & 1
 
 
-class _Frozen(Protocol):
+@runtime_checkable
+class Freezable(Protocol):
+    """A network whose backbone can be left as it is while its last layer, `fc`, trains."""
+
     fc: nn.Module
 
-    def features(self, images: Tensor) -> Tensor: ...
+    def features(self, images: Tensor) -> Tensor:
+        """Return what `fc` is given."""
+
+    def freeze(self, is_frozen: bool) -> None:
+        """Leave the backbone as it is, or train it too."""
 
 
 class Feed:
@@ -79,8 +86,8 @@ class Feed:
         self._setup = setup
         self._evaluated = evaluated
         self._at_once = AtOnce(setup.eval_batch_size, setup.device, say, "features")
-        model = setup.info.preset.model
-        self._is_frozen = isinstance(model, Resnet18 | Resnet50) and model.frozen
+        self._is_frozen = False
+        """Whether that is so in the stage under way."""
         self._held_out: dict[str, Inputs] = {}
         self._compiled: Compiled | None = None
 
@@ -93,6 +100,9 @@ class Feed:
             report: is told of progress with features; what it raises comes through.
         """
         setup = self._setup
+        if stage.frozen != self._is_frozen:
+            self._is_frozen = stage.frozen
+            self._held_out.clear()
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
@@ -116,13 +126,13 @@ class Feed:
             return Inputs(self._evaluated, split, setup.plain_transform)
         if name not in self._held_out:
             features = self._of_features(split, setup.plain_transform, 1, name, report)
-            self._held_out[name] = features._replace(network=cast(_Frozen, self._evaluated).fc)
+            self._held_out[name] = features._replace(network=cast(Freezable, self._evaluated).fc)
         return self._held_out[name]
 
     def _of_features(
         self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report
     ) -> Inputs:
-        network = cast(_Frozen, self._setup.network)
+        network = cast(Freezable, self._setup.network)
         progress = Progress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
         seen = [self._one_view(network, split, transform, (name, view), progress) for view in range(views)]
         progress.finish()
@@ -132,7 +142,7 @@ class Feed:
 
     def _one_view(
         self,
-        network: _Frozen,
+        network: Freezable,
         split: ImageSplit,
         transform: Callable[[Tensor], Tensor],
         place: tuple[str, int],
@@ -149,7 +159,7 @@ class Feed:
 
     def _features(
         self,
-        network: _Frozen,
+        network: Freezable,
         split: ImageSplit,
         transform: Callable[[Tensor], Tensor],
         place: tuple[str, int],

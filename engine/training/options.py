@@ -3,17 +3,17 @@
 from engine.training.mixing import is_on
 from engine.training.setup import Setup
 from presets.plan import plan
-from presets.schema import Muon, Resnet18, Resnet50
+from presets.schema import Muon
 
 
 def unused(setup: Setup) -> dict[str, str]:
     """Return a sentence for every option of the preset that has no effect in this run, by its key."""
-    train, model = setup.info.preset.train, setup.info.preset.model
+    train = setup.info.preset.train
     whys = {}
     if train.compile != "off":
         if setup.device.type not in {"cuda", "cpu"}:
             whys["train.compile"] = "it is for CUDA and for CPUs"
-        elif isinstance(model, Resnet18 | Resnet50) and model.frozen:
+        elif all(stage.frozen for stage in plan(setup.info.preset)):
             whys["train.compile"] = "behind a frozen backbone there is little to compile"
     if train.cuda_graphs:
         if setup.device.type != "cuda":

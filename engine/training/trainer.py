@@ -24,7 +24,7 @@ from engine.training.descent import Descent
 from engine.training.divergence import NotANumber, all_finite, explain
 from engine.training.ema import Ema
 from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
+from engine.training.inputs import Feed, Freezable, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
 from engine.training.progress import Progress, num_batches
@@ -78,6 +78,8 @@ class Trainer:
         """Make the optimizer and schedule of a stage."""
         setup = self._setup
         self._stepper.begin_stage()
+        if isinstance(setup.network, Freezable):
+            setup.network.freeze(self._plan[number].frozen)
         self._descent = Descent(
             self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
         )

@@ -12,9 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from engine.models.build import build, sketch
 from engine.models.googlenet import STAGES
 from engine.models.resnet_v2 import StandardisedConv2d
-from engine.models.table import num_parameters, num_trainable
+from engine.models.table import layer_table, num_parameters, num_trainable
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
@@ -263,3 +263,29 @@ def test_a_step_of_every_network_survives_in_channels_last() -> None:
         images = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
         torch.autograd.backward(network(images).sum())
         assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_resnet9_has_its_eight_convolutions_and_takes_any_size() -> None:
+    network = sketch(Resnet9(width=8), 10, 32)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert [module.out_channels for module in convolutions] == [8, 16, 16, 16, 32, 64, 64, 64]
+    kinds = [layer.kind for layer in layer_table(network, 32)]
+    assert kinds.count("add") == 2
+    real = build(Resnet9(width=8), 10, 32)
+    assert real(torch.zeros(2, 3, 20, 20)).shape == real(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_convolutions_have_biases_unless_they_are_not_wanted() -> None:
+    for bias in (True, False):
+        network = sketch(Vgg(blocks=((4,),), pools=("avg",), conv_bias=bias), 3, 8)
+        assert [module.bias is not None for module in network.modules() if isinstance(module, nn.Conv2d)] == [bias]
+
+
+def test_a_frozen_backbone_can_be_trained_again() -> None:
+    network = build(Resnet18(frozen=True), 5, 32)
+    network.freeze(False)  # type: ignore[operator]
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(module.training for module in network.modules())
+    network.eval()
+    network.freeze(True)  # type: ignore[operator]
+    assert not any(module.training for module in network.modules())

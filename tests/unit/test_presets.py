@@ -46,7 +46,7 @@ def test_shipped_presets_are_whole_and_in_order() -> None:
     listed = list_presets()
     assert [entry.problem for entry in listed] == [""] * len(listed)
     groups = [entry.preset.group for entry in listed if entry.preset is not None]
-    assert list(dict.fromkeys(groups)) == ["demo", "report", "ablation", "birds", "networks", "transfer"]
+    assert list(dict.fromkeys(groups)) == ["demo", "report", "ablation", "birds", "networks", "recipes", "transfer"]
     assert names()[:5] == ["demo", "basenet", "vgg-custom", "vgg-custom-5", "ablation/step-00"]
     assert names().index("ablation/step-02") < names().index("ablation/step-10")
     for entry in listed:

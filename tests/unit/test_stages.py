@@ -195,3 +195,25 @@ def test_an_interruption_does_not_show_in_the_result(
     second.run()
     assert are_equal(weights(second), weights(whole))
     assert second.progress.stage == 3
+
+
+def test_a_stage_trains_the_last_layer_and_the_next_one_all(tmp_path: Path) -> None:
+    stages = (
+        schema.Stage(name="last layer", epochs=1, frozen=True),
+        schema.Stage(name="all layers", epochs=1, start_from="best"),
+    )
+    preset = msgspec.structs.replace(staged(*stages), model=schema.Resnet18(stem="small"))
+    trainer, folder = make(tmp_path, preset, num_train=16)
+    before, seen = weights(trainer), []
+    complete = trainer._complete_stage
+
+    def completing() -> None:
+        seen.append(weights(trainer))
+        complete()
+
+    trainer._complete_stage = completing  # type: ignore[method-assign]
+    trainer.run()
+    changed = [{name for name in before if not torch.equal(before[name], state[name])} for state in seen]
+    assert changed[0] == {"fc.weight", "fc.bias"}
+    assert {"conv1.weight", "bn1.running_mean", "fc.weight"} <= changed[1]
+    assert any(event.phase == "features" for event in told(folder, events.DataProgressed))

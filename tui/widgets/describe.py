@@ -95,6 +95,8 @@ def network(model: schema.Model) -> str:
             return f"ResNet-18{_resnet(model)}"
         case schema.Resnet50():
             return f"ResNet-50{_resnet(model)}"
+        case schema.Resnet9():
+            return f"ResNet-9, {model.width} to {8 * model.width} channels"
         case schema.Googlenet():
             return "GoogLeNet: nine inception modules with BatchNorm"
         case schema.ResnetV2():
@@ -139,6 +141,8 @@ def training(preset: Preset) -> str:
     train, num_epochs = preset.train, total_epochs(preset)
     epochs = "1 epoch" if num_epochs == 1 else f"{fmt.count(num_epochs)} epochs"
     epochs += f" in {len(preset.stages)} stages" if preset.stages else ""
+    epochs += f", at most {train.max_minutes:g} minutes" if train.max_minutes else ""
+    epochs += f", patience {train.patience}" if train.patience else ""
     epochs += f", {train.feature_views} cached views of every image" if train.feature_views else ""
     smoothing = f", label smoothing {preset.loss.label_smoothing:g}" if preset.loss.label_smoothing else ""
     precision = "" if train.precision == "auto" else f", {train.precision}"
@@ -150,6 +154,7 @@ def stages(preset: Preset) -> list[tuple[str, str]]:
     rows = []
     for number, (stage, planned) in enumerate(zip(preset.stages, plan(preset), strict=False), start=1):
         parts = [f"{stage.name}, {planned.epochs} epochs"]
+        parts += ["last layer only" if planned.frozen else "all layers"] if stage.frozen is not None else []
         parts += [f"lr {fmt.lr(planned.optimizer.lr)}"] if planned.optimizer != preset.optimizer else []
         parts += [schedule(planned.schedule)] if planned.schedule != preset.schedule else []
         parts += ["from the best weights"] if planned.from_best else []
