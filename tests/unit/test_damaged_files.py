@@ -1,13 +1,15 @@
 """What `make fuzz` found, one test a mended fault."""
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.runs import folder, housekeeping, predictions, queue_process
+from engine.data.listings import list_class_folders
+from engine.runs import events, folder, housekeeping, predictions, queue_process
 from engine.runs.folder import RunFolder
-from engine.runs.journal import command_reader, event_reader
+from engine.runs.journal import EventWriter, command_reader, event_reader, read_events
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -96,3 +98,28 @@ def test_predictions_of_classes_that_are_not_are_damaged(tmp_path: Path, change:
     text.write_bytes(msgspec.json.encode({**msgspec.to_builtins(found), **change}))
     with pytest.raises(CifartuiError, match="delete it, and it will be made again"):
         predictions.read(run, "val")
+
+
+def test_an_event_that_names_a_file_of_odd_bytes_is_told_all_the_same(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path / "events.jsonl")
+    writer.write(events.Alerted(severity="notice", kind="data", text="cannot be read: \udcff.png", advice="\x1b[2J"))
+    writer.write(events.RunFinished(outcome="failed", reason="\udcfe", epoch=0, global_step=0))
+    writer.close()
+    alert, end = read_events(tmp_path / "events.jsonl")
+    assert isinstance(alert, events.Alerted)
+    assert isinstance(end, events.RunFinished)
+    assert (alert.text, end.reason) == ("cannot be read: \ufffd.png", "\ufffd")
+    assert (alert.seq, end.seq) == (1, 2)
+
+
+def test_classes_whose_folders_have_odd_names_have_plain_ones(tmp_path: Path) -> None:
+    names = [os.fsdecode(name) for name in (b"a\x1b[2J", b"b\n", b"c\xff", b"oak")]
+    for part in ("train", "test"):
+        for name in names:
+            folder_of_class = tmp_path / part / name
+            folder_of_class.mkdir(parents=True)
+            (folder_of_class / "x.png").write_bytes(b"")
+    listing = list_class_folders(tmp_path)
+    assert listing.class_names == ("a␛[2J", "b␊", "c\ufffd", "oak")
+    assert listing.train.names[2] == f"train/{names[2]}/x.png"
+    assert listing.train.labels == (0, 1, 2, 3)
