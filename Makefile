@@ -1,4 +1,4 @@
-# make run · make test · make check · make pictures · make bench · make torture
+# make run · make test · make check · make fuzz · make pictures · make bench · make torture
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check pictures bench torture clean
+.PHONY: run test check fuzz pictures bench torture clean
 
 run: $(VENV)/installed
 	@$(BIN)/cifartui $(ARGS)
@@ -19,6 +19,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 pictures: $(VENV)/installed-dev
 	$(BIN)/python docs/pictures.py $(ARGS)

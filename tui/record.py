@@ -211,5 +211,5 @@ def _checkpoint(run: RunFolder, saved: ev.CheckpointSaved) -> Checkpoint:
         num_bytes=saved.num_bytes,
         val_top1=saved.val_top1,
         time=saved.time,
-        is_there=(run.path / saved.path).is_file(),
+        is_there=(run.checkpoints / f"{saved.kind}.pt").is_file(),
     )

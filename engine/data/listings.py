@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from presets.characters import visible_in_a_row
 from presets.errors import CifartuiError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -50,7 +51,7 @@ def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
     for part, files in (("train", train), ("test", test)):
         if not files:
             raise CifartuiError(f"{root} has no images in {part}/<class>/; put some there or name another data.path.")
-    return Listing(name, root, class_names, train, val, test)
+    return Listing(name, root, tuple(map(visible_in_a_row, class_names)), train, val, test)
 
 
 def _folders(place: Path) -> list[Path]:

@@ -7,6 +7,7 @@ included. Knows nothing of CIFAR's keys.
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ import numpy.typing as npt
 from presets.errors import CifartuiError
 from presets.problems import printable
 
+_NUMBERING = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
-def load_pickle(content: bytes, what: str) -> dict[str, Any]:
+
+def load_pickle(content: bytes, what: str, *, is_known: bool = False) -> dict[str, Any]:
     """Return the dictionary in a pickle, as Python 2 or 3 wrote it in protocol 2.
 
     Args:
         content: the pickle.
         what: what it is, for the error message.
+        is_known: its digest is that of a published file, so that half a second of checks can be left out.
 
     Returns:
         Its entries. Keys are text, uint8 arrays are numpy arrays, text of Python 2 is bytes.
@@ -30,6 +34,8 @@ def load_pickle(content: bytes, what: str) -> dict[str, Any]:
         CifartuiError: damaged, no dictionary, or asks for anything but uint8 arrays.
     """
     try:
+        if not is_known:
+            _check_memory(content)
         loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except CifartuiError as error:
         raise CifartuiError(f"{what} {error}") from None
@@ -39,6 +45,17 @@ def load_pickle(content: bytes, what: str) -> dict[str, Any]:
         raise CifartuiError(f"{what} holds no dictionary, so it is no CIFAR file; fetch it again.")
     named = {_text(key): value for key, value in loaded.items() if isinstance(key, bytes | str)}
     return {key: _array(value, what) if isinstance(value, _Array) else value for key, value in named.items()}
+
+
+def _check_memory(content: bytes) -> None:
+    """Raise ValueError where a pickle numbers its objects wildly: Python makes a list as long as the greatest number.
+
+    Five bytes would then take all the memory there is. Objects are numbered as they come, so no number is greater
+    than how many opcodes came before.
+    """
+    for position, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name in _NUMBERING and isinstance(argument, int) and not 0 <= argument <= position:
+            raise ValueError("an object with a wild number")
 
 
 class _Array:

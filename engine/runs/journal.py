@@ -17,6 +17,7 @@ from engine.runs import private
 from engine.runs.commands import AnyCommand
 from engine.runs.events import AnyEvent
 from engine.runs.folder import DAMAGED
+from presets.characters import visible
 from presets.errors import CifartuiError
 
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -62,7 +63,7 @@ class EventWriter:
         """Append `event` and return it as written, with its number and time."""
         with self._lock:
             stamped = msgspec.structs.replace(event, seq=self._seq + 1, time=time.time())
-            view = memoryview(msgspec.json.encode(stamped) + b"\n")
+            view = memoryview(_encoded(stamped) + b"\n")
             self._seq += 1
             while view:  # a full disk can take part of a line; the rest must follow or raise
                 view = view[os.write(self._fd, view) :]
@@ -73,6 +74,22 @@ class EventWriter:
     def close(self) -> None:
         """Close the file; no event can be written after this."""
         os.close(self._fd)
+
+
+def _encoded(event: AnyEvent) -> bytes:
+    """Return an event as JSON; a file name in it that is not UTF-8 must not keep the others from being told."""
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_well_formed(msgspec.to_builtins(event)))
+
+
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_well_formed(name): _well_formed(each) for name, each in value.items()}
+    return [_well_formed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _repair_tail(path: Path, fd: int) -> int:

@@ -14,6 +14,7 @@ from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_run, w
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 from tui.commandline import cifartui
+from tui.commandline.say import say_json
 from tui.plain import Output, follow
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -115,3 +116,12 @@ def test_a_terminal_gets_no_sequence_that_a_harmless_run_does_not_send(
 
         sent.append(bytes_of(opened, runs_dir, text, long))
     assert sent[1] <= sent[0]
+
+
+@pytest.mark.parametrize("indent", [0, 2])
+def test_json_can_say_a_file_name_that_is_not_utf8(indent: int, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"path": "/runs/\udcff\x9b31m", "size": 1.5}
+    say_json(told, indent=indent)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == told
+    assert printed.isascii()

@@ -101,3 +101,11 @@ def test_any_damaged_byte_gives_a_sentence_or_a_dictionary() -> None:
 def test_what_is_no_dictionary_is_refused() -> None:
     with pytest.raises(CifartuiError, match="no dictionary"):
         load_pickle(pickled([1, 2]), "train")
+
+
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p9999999999\n"])
+def test_a_few_bytes_cannot_take_all_the_memory(put: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would make a list of 2³¹ places for an object that is given that number."""
+    monkeypatch.setattr("engine.data.pickles._Unpickler", lambda *_, **__: pytest.fail("it was begun"))
+    with pytest.raises(CifartuiError, match="damaged"):
+        load_pickle(b"\x80\x02}" + put + b".", "train")

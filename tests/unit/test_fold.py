@@ -104,7 +104,7 @@ class _Worker:
     def train_a_batch(self) -> None:
         stage, epoch, step = self.place
         self.place = (stage, epoch, step + 1)
-        loss = self.draw(st.floats(allow_nan=True, allow_infinity=True))
+        loss = self.draw(st.floats(allow_nan=True, allow_infinity=True, width=32))
         if self.chance(2) or step + 1 == self.steps_per_epoch:
             self.write(
                 ev.StepsTrained(

@@ -17,7 +17,7 @@ def say_json(content: object, *, indent: int = 2) -> None:
     """Print what a program is to read, indented for people; 0 prints it on one line."""
     try:
         encoded = msgspec.json.encode(content)
+        text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
     except UnicodeEncodeError:  # a file name that is not UTF-8: only escapes can say it
-        encoded = json.dumps(msgspec.to_builtins(content)).encode()
-    text = msgspec.json.format(encoded, indent=indent) if indent else encoded
-    click.echo(visible_json(text.decode()))  # noqa: TID251
+        text = json.dumps(msgspec.to_builtins(content), indent=indent or None)
+    click.echo(visible_json(text))  # noqa: TID251

@@ -1,0 +1,393 @@
+"""What is fuzzed: every way by which text or bytes from outside come into the program.
+
+A kind takes a seed and a folder of its own and does what the program does with such input. It returns whether the
+input was taken (True), or refused in a sentence or passed over in part (False); whatever else is raised is
+a fault that was found.
+"""
+
+import io
+import json
+import os
+import pickle
+import random
+import string
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+from unittest import mock
+
+import msgspec
+import numpy as np
+
+from engine.runs import commands, folder, housekeeping, named, predictions, queue, queue_process, scores
+from engine.runs.folder import RunFolder
+from engine.runs.journal import command_reader, event_reader
+from presets import catalog
+from presets.characters import visible_in_a_row
+from presets.errors import CifartuiError
+from presets.plan import plan
+from tests.cifar_files import pickled, rows
+from tests.fuzz import mutations
+from tests.ui.sample_run import NOW, staged
+from tui import queued
+from tui.config import read_config
+from tui.lines import describe
+from tui.page import page
+from tui.record import MOST_STEPS, record
+from tui.summary import summarise
+
+Kind: TypeAlias = Callable[[int, Path], bool]
+_SHIPPED = Path(catalog.__file__).parent
+
+
+def refused(error: CifartuiError) -> bool:
+    """Check that what is said is a sentence for people; return False, as a kind does."""
+    said = str(error)
+    assert said, "an empty sentence"
+    assert visible_in_a_row(said) == said, f"control characters in {said[:200]!r}"
+    assert len(said) < 2000, f"a sentence of {len(said)} characters"
+    assert "Traceback" not in said
+    return False
+
+
+# --- presets ---------------------------------------------------------------------------------------
+
+
+@cache
+def _shipped_files() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(_SHIPPED.rglob("*.toml")))
+
+
+def preset_files(seed: int, place: Path) -> bool:
+    """A preset's file: a shipped one with faults."""
+    chance = random.Random(seed)
+    path = place / "mine.toml"
+    content = chance.choice(_shipped_files())
+    fault = chance.choice((mutations.of_lines, mutations.of_bytes, mutations.of_word))
+    content = fault(content, chance)
+    path.write_bytes(content)
+    try:
+        found = catalog.load(str(path))
+    except CifartuiError as error:
+        return refused(error)
+    assert plan(found)
+    assert catalog.amend(found, ()) == found
+    return True
+
+
+_KEYS = (
+    "optimizer.lr", "train.epochs", "train.batch_size", "train.augment", "model", "model.blocks", "data.path", "data",
+    "title", "stages", "schedule.name", "extends", "report.note", "loss.label_smoothing", "", ".", "a.b.c", "__class__",
+    "data.dataset",
+)  # fmt: skip
+
+_GOOD = (
+    "optimizer.lr=0.01", "train.epochs=3", "train.batch_size=7", "schedule.name=cosine", "loss.label_smoothing=0.5",
+    "train.augment=[{op='rotation', degrees=9}]", "title=a b", "report={note='x'}", "data.train_limit = 9",
+    "model={network='vgg', blocks=[[1]], pools=['avg']}", "data.path='x'", "train.epochs_scale=0.5",
+)  # fmt: skip
+
+
+def override(chance: random.Random) -> str:
+    """Return a --set, rarely a good one."""
+    value = chance.choice(
+        [token.decode("utf-8", "surrogateescape") for token in mutations.TOKENS]
+        + ["0.1", "5", "[1]", "{a=1}", '"x"', "[[64],[64]]", "cosine", "".join(chance.choices(string.printable, k=12))]
+    )
+    if chance.random() < 0.5:
+        text = chance.choice(_GOOD)
+    else:
+        text = chance.choice(_KEYS) + chance.choice(("=", "=", "=", " = ", "", "==")) + value
+    return text if chance.random() < 0.7 else os.fsdecode(mutations.of_bytes(os.fsencode(text), chance))
+
+
+def overrides(seed: int, place: Path) -> bool:
+    """What stands behind --set."""
+    chance = random.Random(seed)
+    try:
+        asked = tuple(override(chance) for _ in range(chance.randint(1, 3)))
+        found = catalog.load(chance.choice(("demo", "basenet", "vgg-custom")), asked)
+        run = folder.create(place / "runs", "demo", preset=found, overrides=asked, seed=0, device="cpu")
+    except CifartuiError as error:
+        return refused(error)
+    assert plan(found)
+    assert run.read_info().preset == found
+    return True
+
+
+# --- run directories -------------------------------------------------------------------------------
+
+
+@cache
+def _journal() -> tuple[bytes, bytes]:
+    """Return a journal of a run in stages, and a run.json."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        run = staged(Path(made))
+        run.finish("failed", "why")
+        return run.folder.events.read_bytes(), (run.folder.path / "run.json").read_bytes()
+
+
+def _thinned(chance: random.Random) -> bytes:
+    """Return fewer lines of the journal, all of its rare ones among them: a case must be quick."""
+    lines = _journal()[0].splitlines(keepends=True)
+    return b"".join(line for line in lines if b"StepsTrained" not in line[:30] or chance.random() < 0.1)
+
+
+def _run(place: Path, events: bytes, info: bytes) -> RunFolder:
+    run = RunFolder(place / "20260101T000000-mine-0000")
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.events.write_bytes(events)
+    (run.path / "run.json").write_bytes(info)
+    return run
+
+
+def _looked_at(run: RunFolder) -> bool:
+    """Do with a run what the list, the Monitor, `show` and `train` do."""
+    try:
+        summary = summarise(run)
+        msgspec.json.encode(summary)
+        state = run.read_state()
+        for event in state.log:
+            assert "\n" not in describe(event, state)
+        shown = record(run, NOW, MOST_STEPS)
+        msgspec.json.encode(shown)
+        assert page(shown, 100)
+    except CifartuiError as error:
+        return refused(error)
+    reader = event_reader(run.events)
+    reader.read()
+    return reader.num_skipped == 0
+
+
+def journals(seed: int, place: Path) -> bool:
+    """events.jsonl, its lines torn, exchanged and changed."""
+    chance = random.Random(seed)
+    return _looked_at(_run(place, mutations.of_lines(_thinned(chance), chance), _journal()[1]))
+
+
+def values(seed: int, place: Path) -> bool:
+    """events.jsonl whose lines are whole and whose values are not what they were."""
+    chance = random.Random(seed)
+    rate = chance.choice((0.0005, 0.002, 0.02))
+    lines = [json.dumps(mutations.of_values(json.loads(line), chance, rate)) for line in _thinned(chance).splitlines()]
+    return _looked_at(_run(place, "\n".join([*lines, ""]).encode(), _journal()[1]))
+
+
+def run_files(seed: int, place: Path) -> bool:
+    """run.json, worker.lock and predictions with faults."""
+    chance = random.Random(seed)
+    run = _run(place, b"", mutations.of_bytes(_journal()[1], chance) if chance.random() < 0.7 else _journal()[1])
+    run.lock.write_bytes(mutations.of_bytes(b'{"pid":4711,"host":"gpu-box"}', chance))
+    run.read_mark()
+    run.worker_lives()
+    found = {
+        "run": "x", "split": "val", "checkpoint": "best", "epoch": 1, "global_step": 1, "class_names": ["a", "b"],
+        "image_size": 1, "true": [0, 1], "predicted": [1, 1], "confidence": [0.5, 0.25],
+    }  # fmt: skip
+    text, pixels = predictions.paths(run, "val")
+    text.parent.mkdir(exist_ok=True)
+    text.write_bytes(mutations.of_bytes(json.dumps(mutations.of_values(found, chance)).encode(), chance))
+    pixels.write_bytes(bytes(chance.choice((0, 6, 7))))
+    try:
+        if chance.random() < 0.5:
+            read = predictions.read(run, "val")
+            assert read is not None
+            scores.by_class(read), scores.confusions(read), scores.by_group(read, {"g": ("a", "b")})
+            predictions.open_pixels(run, read).close()
+            return True
+        return _looked_at(run)
+    except CifartuiError as error:
+        return refused(error)
+
+
+def command_files(seed: int, place: Path) -> bool:
+    """commands.jsonl with faults; what is left of it is commands."""
+    chance = random.Random(seed)
+    wishes = [commands.Stop(), commands.ScaleLearningRate(factor=0.5), commands.Pause(), commands.Validate()]
+    path = place / "commands.jsonl"
+    path.write_bytes(mutations.of_lines(b"".join(msgspec.json.encode(wish) + b"\n" for wish in wishes), chance))
+    reader: Any = command_reader(path)
+    assert all(isinstance(each, commands.Command) for each in reader.read())
+    return reader.num_skipped == 0
+
+
+def queues(seed: int, place: Path) -> bool:
+    """queue.json, queue.log and the runner's lock with faults."""
+    chance = random.Random(seed)
+    entry = {"id": "0" * 12, "preset_name": "demo", "overrides": ["a=1"], "seed": 1, "device": "auto", "data_dir": None}
+    content = json.dumps(mutations.of_values([entry, {**entry, "id": "1" * 12}], chance)).encode()
+    (place / "queue.json").write_bytes(mutations.of_bytes(content, chance) if chance.random() < 0.5 else content)
+    (place / "queue.log").write_bytes(mutations.of_bytes(b"2026-01-01 00:00:00 took demo out\n", chance))
+    (place / "queue-runner.lock").write_bytes(mutations.of_bytes(b'{"pid":1,"host":"x"}', chance))
+    assert visible_in_a_row(queue_process.last_logged(place)) == queue_process.last_logged(place)
+    queue_process.runner_mark(place)
+    try:
+        for each in queue.entries(place):
+            assert visible_in_a_row(queued.described(each)) == queued.described(each)
+    except CifartuiError as error:
+        return refused(error)
+    return True
+
+
+_CONFIG = b"""theme = "dark"
+plots = "auto"
+low_bandwidth = false
+bell = true
+notify = "true"
+[keys]
+"monitor.stop" = "ctrl+s"
+"home.demo" = "f2,f3"
+"""
+
+
+def configurations(seed: int, place: Path) -> bool:
+    """config.toml with faults, its keys checked against the screens."""
+    from tui.keys import check_keys
+
+    chance = random.Random(seed)
+    path = place / "config.toml"
+    path.write_bytes(
+        mutations.of_bytes(_CONFIG, chance) if chance.random() < 0.5 else mutations.of_lines(_CONFIG, chance)
+    )
+    try:
+        with mock.patch.dict(os.environ, {"CIFARTUI_CONFIG": str(path)}):
+            check_keys(read_config().keys, "config.toml")
+    except CifartuiError as error:
+        return refused(error)
+    return True
+
+
+_NAMES = (
+    "../..", "..", ".", "/", "/etc", "", "latest", "*", "?", "[a-z]*", "\x00", "a\x00b", "x" * 5000, "~", "-", "--help",
+    "mine", "20260101T000000-mine-0000", "20260101T000000-mine-0000/", "./20260101T000000-mine-0000", "runs/../x",
+    "mine\n", "\udcff", ".deleted-x", "ｍｉｎｅ", "victim", "link",
+)  # fmt: skip
+
+
+def run_names(seed: int, place: Path) -> bool:
+    """What is given as RUN or NAME: found, or refused, and a deletion takes nothing else away."""
+    chance = random.Random(seed)
+    name = chance.choice(_NAMES)
+    if chance.random() < 0.5:
+        name = os.fsdecode(mutations.of_bytes(os.fsencode(name), chance).replace(b"/", chance.choice((b"/", b"-"))))
+    runs_dir = place / "runs"
+    run = _run(runs_dir, b"", _journal()[1])
+    victim = _run(place / "victim", b"", _journal()[1])
+    (runs_dir / "link").symlink_to(victim.path)
+    found = False
+    for ask in (
+        lambda: folder.find_run(runs_dir, name),
+        lambda: named.check_name(name),
+        lambda: named.find_named(runs_dir, name),
+        lambda: housekeeping.delete_run(runs_dir, name),
+    ):  # fmt: skip
+        try:
+            found = isinstance(ask(), RunFolder | int) or found
+        except CifartuiError as error:
+            refused(error)
+    assert (victim.path / "run.json").exists()
+    assert name == run.id or (run.path / "run.json").exists()
+    assert os.path.lexists(runs_dir / "link")
+    return found
+
+
+# --- binary files ----------------------------------------------------------------------------------
+
+
+class Attack:
+    """Pickled, it asks for a file to be made when it is read."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@cache
+def _checkpoint() -> bytes:
+    import torch
+
+    made = io.BytesIO()
+    torch.save({"format": 1, "network": {"w": torch.zeros(3, 2)}, "progress": {"epoch": 1}, "lr": [0.1, None]}, made)
+    return made.getvalue()
+
+
+def _repacked(content: bytes, chance: random.Random, target: Path) -> bytes:
+    """Return a checkpoint whose archive is whole and one of whose members is not."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(made, "w") as new:
+        hurt = chance.choice(old.namelist())
+        for name in old.namelist():
+            member = old.read(name)
+            if name == hurt:
+                member = mutations.of_bytes(member, chance)
+            if name.endswith("data.pkl") and chance.random() < 0.4:
+                attack = pickle.dumps(chance.choice((Attack(target), {"network": Attack(target)})), 2)
+                member = chance.choice((attack, attack, _laughs(chance), member[:-1]))
+            new.writestr(name, member)
+    return made.getvalue()
+
+
+def _laughs(chance: random.Random) -> bytes:
+    """Return a short pickle of something that would be huge: nested lists of the list before, or a declared size."""
+    if chance.random() < 0.5:
+        levels = chance.choice((30, 200))
+        return b"\x80\x02]q\x00" + b"".join(b"](h%ch%ce" % (0, 0) for _ in range(levels)) + b"."
+    return b"\x80\x04" + chance.choice((b"\x8d", b"\x8e", b"B", b"X")) + b"\xff" * 7 + b"\x7f" + b"abc."
+
+
+def checkpoints(seed: int, place: Path) -> bool:
+    """A checkpoint with faults, or one that asks for code to be run."""
+    from engine.training import checkpoint
+
+    chance = random.Random(seed)
+    path, target = place / "last.pt", place / "made-by-an-attack"
+    old = _checkpoint()
+    path.write_bytes(_repacked(old, chance, target) if chance.random() < 0.6 else mutations.of_bytes(old, chance))
+    try:
+        found = checkpoint.load(path)
+    except CifartuiError as error:
+        return refused(error)
+    finally:
+        assert not target.exists(), "code was run"
+    assert isinstance(found, dict)
+    return True
+
+
+@cache
+def _pickle() -> bytes:
+    return pickled(rows(2))
+
+
+def cifar_pickles(seed: int, place: Path) -> bool:
+    """A pickle of CIFAR's with faults, or one that asks for code to be run."""
+    from engine.data.pickles import load_pickle
+
+    chance = random.Random(seed)
+    target = place / "made-by-an-attack"
+    attack = pickled(chance.choice((Attack(target), {b"data": Attack(target)})))
+    content = chance.choice((_pickle(), _pickle(), attack, _laughs(chance)))
+    if chance.random() < 0.8:
+        content = mutations.of_bytes(content, chance)
+    try:
+        found = load_pickle(content, "train")
+    except CifartuiError as error:
+        return refused(error)
+    finally:
+        assert not target.exists(), "code was run"
+    assert all(not isinstance(value, np.ndarray) or value.dtype == np.uint8 for value in found.values())
+    return True
+
+
+KINDS: dict[str, Kind] = {
+    kind.__name__: kind
+    for kind in (
+        preset_files, overrides, journals, values, run_files, command_files, queues, configurations, run_names,
+        checkpoints, cifar_pickles,
+    )
+}  # fmt: skip
