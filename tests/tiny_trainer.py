@@ -52,9 +52,11 @@ def make(
         class_names=tuple(map(str, range(100))), **data,
     )  # fmt: skip
     torch.manual_seed(0)
+    with device:
+        network = build(preset.model, 100, preset.data.image_size)
     setup = Setup(
         info=info, device=device, precision="fp32", data=dataset,
-        network=build(preset.model, 100, preset.data.image_size).to(device).to(memory_format=torch.channels_last),
+        network=network.to(memory_format=torch.channels_last),
         criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data),
         autocast=autocast(device, "fp32"),
     )  # fmt: skip

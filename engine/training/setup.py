@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from engine.data.augment import plain_transform
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
-from engine.models.build import build
+from engine.models.build import build, sketch
 from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.runs.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.runs.folder import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, prepare_backend
 from engine.training.randomness import seed_at
+from presets.schema import Preset
 
 _EVAL_BATCH_FACTOR = 4
 """Without saved activations several training batches fit at once."""
@@ -51,7 +52,12 @@ def choose_hardware(info: RunInfo) -> tuple[torch.device, str]:
     """Return the device and the precision that a run asked for, prepared for use."""
     device = choose_device(info.device)
     prepare_backend(device, tf32=info.preset.train.tf32)
-    return device, choose_precision(info.preset.train.precision, device)
+    return device, choose_precision(info.preset.train.precision, device, lambda: _flops(info.preset))
+
+
+def _flops(preset: Preset) -> int:
+    """Return those of one image's forward pass, but for the last layer, whose classes are not known yet."""
+    return flops_per_image(sketch(preset.model, 1, preset.data.image_size), preset.data.image_size)
 
 
 def set_up(

@@ -1,0 +1,106 @@
+"""A training step waits for nothing that the device computes, and copies nothing between it and the host."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from msgspec.structs import replace
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from engine.training.pace import Pace
+from engine.training.trainer import Trainer
+from presets import schema
+from tests.tiny_trainer import PRESET, make
+
+READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
+EVERYTHING = (
+    schema.Resize(size=40), schema.RandomCrop(padding=4, fill="reflect"), schema.RandomResizedCrop(),
+    schema.HorizontalFlip(), schema.VerticalFlip(), schema.Rotation(degrees=10),
+    schema.ColorJitter(brightness=0.2, contrast=0.2), schema.Gamma(), schema.Grayscale(p=0.5),
+)  # fmt: skip
+AUGMENTED = replace(PRESET, train=replace(PRESET.train, augment=EVERYTHING))
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make a GPU's host wait: values read back, and copies from one device to another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = str(func)
+        if any(word in name for word in READS):
+            self.reads.append(name)
+        if "copy" in name:
+            tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor)]
+            if len({tensor.device.type for tensor in tensors}) > 1:
+                self.copies.append(name)
+        return result
+
+
+def take_steps(trainer: Trainer, num_steps: int) -> None:
+    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    order = torch.arange(len(inputs.split), device=inputs.split.images.device)
+    trainer._train_batch(inputs, order[:8])  # brings constants to the device, once
+    with Waits() as waits:
+        for number in range(num_steps):
+            start = number * 8 % len(order)
+            trainer._train_batch(inputs, order[start : start + 8])
+            trainer._report(trainer._meter.arrived())
+    assert waits.reads == []
+    assert waits.copies == []
+
+
+@pytest.mark.parametrize("preset", [PRESET, AUGMENTED], ids=["plain", "everything"])
+def test_two_hundred_steps_read_nothing_back(
+    preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    take_steps(make(tmp_path, preset, num_train=160)[0], 200)
+
+
+@contextmanager
+def pretended_cuda() -> Iterator[torch.device]:
+    """Let tensors be on a GPU that is not there: they have shapes, and whoever asks for a value gets an error.
+
+    torch's autograd wants a driver even so: gradients are left out.
+    """
+    with ExitStack() as stack:
+        for target, stand_in in (
+            ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
+            ("engine.training.step.reseed", lambda _device, _seed: None),
+            ("engine.training.descent.Descent.add_gradients", lambda _self, _loss: None),
+            ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
+        ):
+            stack.enter_context(mock.patch(target, stand_in))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield torch.device("cuda", 0)
+
+
+def test_on_cuda_nothing_is_copied_to_or_from_the_host(tmp_path: Path) -> None:
+    with pretended_cuda() as cuda:
+        trainer, _ = make(tmp_path, AUGMENTED, num_train=160, device=cuda)
+        assert {parameter.device for parameter in trainer._setup.network.parameters()} == {cuda}
+        take_steps(trainer, 20)
+
+
+def test_the_counter_sees_what_it_should() -> None:
+    with Waits() as waits:
+        torch.ones(1).item()
+    assert len(waits.reads) == 1
+    with pretended_cuda() as cuda, Waits() as waits:
+        there = torch.ones(3, device=cuda)
+        there.cpu()
+        there.copy_(torch.ones(3))
+        nn.functional.relu(there)
+    assert len(waits.copies) == 2

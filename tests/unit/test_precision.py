@@ -1,0 +1,47 @@
+"""Which number format "auto" comes to."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.runs.folder import RunInfo
+from engine.training import device
+from engine.training.device import choose_precision
+from engine.training.setup import choose_hardware
+from presets import catalog
+
+CPU = torch.device("cpu")
+
+
+def never() -> int:
+    raise AssertionError("nobody needs to know")
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "precision"),
+    [("basenet", (), "fp32"), ("demo", (), "fp32"), ("vgg-custom", ("data.image_size=32",), "bf16")],
+)
+def test_a_cpu_with_bf16_uses_it_for_networks_that_gain(
+    preset: str, overrides: tuple[str, ...], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = catalog.load(preset, overrides)
+    info = RunInfo(id="r", preset_name=preset, preset=loaded, seed=0, device="cpu", created=0.0, host="")
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)
+    assert choose_hardware(info) == (CPU, precision)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+    assert choose_hardware(info) == (CPU, "fp32")
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    assert choose_precision("bf16", CPU, never) == "bf16"
+    assert choose_precision("fp32", CPU, never) == "fp32"
+
+
+def test_a_processor_says_what_its_flags_say() -> None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+        flags = next(line for line in lines if line.startswith("flags")).split()
+    except (OSError, StopIteration):
+        pytest.skip("there is no /proc/cpuinfo with flags here")
+    assert device.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
