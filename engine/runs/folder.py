@@ -44,6 +44,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: int
     device: str
+    devices: int = 1
+    """How many processes train it on the machine that it is started on, one a device."""
     data_dir: str | None = None
     created: Annotated[float, Meta(ge=0.0, le=1e11)]
     """Unix seconds."""

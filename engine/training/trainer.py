@@ -85,7 +85,7 @@ class Trainer:
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
-        self._meter = Meter(self._setup.device, start=progress.epoch_sums)
+        self._meter = self._new_meter(progress.epoch_sums)
         self._pace = Pace(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.stopwatch.rest()
@@ -240,7 +240,7 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
-            if self._pace.is_due():
+            if self._report_is_due():
                 self._meter.request()
             self._report(self._meter.arrived())
             if self._checkpoints.last_is_due():
@@ -249,6 +249,16 @@ class Trainer:
         self._report(self._meter.read())
         if self._controls.stop_after == "batch" and progress.step:
             self._save_on_command()  # before the validation: whoever sent a signal may not wait for the end of it
+
+    # --- what `engine.training.distributed` does otherwise ------------------------------------------
+
+    def _new_meter(self, start: Sums) -> Meter:
+        return Meter(self._setup.device, start=start)
+
+    def _report_is_due(self) -> bool:
+        return self._pace.is_due()
+
+    # --- a batch -----------------------------------------------------------------------------------
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""

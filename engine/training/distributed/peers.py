@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from engine.training.distributed.group import Place
 
@@ -136,12 +136,12 @@ class Peers:
     def _tell(self) -> None:
         with self._lock:
             own = Sign(self._place, self._beat, self._num_looks, self._failure, self._has_left)
-            self._store.set(self._keys[self._place.rank], msgspec.json.encode(own))
+            self._store.set(self._keys[self._place.rank], msgspec.json.encode(own).decode())
 
     def _listen(self) -> None:
         with self._lock:
             signs = [msgspec.json.decode(told, type=Sign) for told in self._store.multi_get(self._keys)]
-        now, before = time.monotonic(), self._signs or [None] * len(signs)
+        now, before = time.monotonic(), self._signs or signs
         self._heard_at = [
             now if sign != was else heard for sign, was, heard in zip(signs, before, self._heard_at, strict=True)
         ]

@@ -80,8 +80,8 @@ class DrawnForAll(TorchFunctionMode):
         if func is torch.rand:
             size = args[0] if isinstance(args[0], tuple | list) else args
             if size[0] == self._num_rows:
-                return self._share.of(torch.rand((self._share.total, *size[1:]), **kwargs))
+                return self._share.of(func((self._share.total, *size[1:]), **kwargs))
         elif func is torch.randint and args[-1][0] == self._num_rows:
             *limits, size = args
-            return self._share.of(torch.randint(*limits, (self._share.total, *size[1:]), **kwargs))
+            return self._share.of(func(*limits, (self._share.total, *size[1:]), **kwargs))
         return func(*args, **kwargs)
