@@ -88,7 +88,7 @@ class Ranks:
         dist.destroy_process_group()
 
     def agree(self, values: Sequence[int]) -> list[int]:
-        """Return the largest of what the ranks have, place by place: about 0.1 ms on one machine."""
+        """Return the largest of what the ranks have, place by place: a fraction of a millisecond on one machine."""
         tensor = torch.tensor(values, dtype=torch.int64)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return [int(value) for value in tensor.tolist()]

@@ -77,11 +77,11 @@ class DrawnForAll(TorchFunctionMode):
     ) -> Any:
         """Call `func`, with more rows where it is a draw."""
         kwargs = kwargs or {}
-        if func is torch.rand:
+        if func == torch.rand:
             size = args[0] if isinstance(args[0], tuple | list) else args
             if size[0] == self._num_rows:
                 return self._share.of(func((self._share.total, *size[1:]), **kwargs))
-        elif func is torch.randint and args[-1][0] == self._num_rows:
+        elif func == torch.randint and args[-1][0] == self._num_rows:
             *limits, size = args
             return self._share.of(func(*limits, (self._share.total, *size[1:]), **kwargs))
         return func(*args, **kwargs)
