@@ -26,6 +26,7 @@ from tests.waiting import wait_for
 # BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
 PLAN = ("data.dataset=shapes100", "data.train_limit=212", "train.batch_size=19", "train.precision=fp32")
 AUGMENTED = 'train.augment=[{op="random-crop", padding=4}, {op="horizontal-flip"}]'
+STAGES = 'stages=[{name="first", epochs=2}, {name="second", epochs=1, start_from="best"}]'
 LONG = "train.epochs=100000"
 Start = Callable[..., RunFolder]
 

@@ -1,9 +1,9 @@
 """What people ask of the run, obeyed by every rank at the same step.
 
 Rank 0 reads commands.jsonl; what it finds is given to all, and all obey it in the same way, rank 0 alone saying so.
-That costs a round between the processes, a fraction of a millisecond on one machine, so it is not done at every batch: with each round
-rank 0 says how many polls from now the next one is, so that there are twenty a second or so. SIGTERM and SIGINT,
-whichever rank receives them, are for the whole run.
+That costs a round between the processes, a fraction of a millisecond on one machine, so it is not done at every
+batch: with each round rank 0 says how many polls from now the next one is, so that there are twenty a second or so.
+SIGTERM and SIGINT, whichever rank receives them, are for the whole run.
 """
 
 import math
