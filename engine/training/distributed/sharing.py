@@ -76,12 +76,12 @@ class DrawnForAll(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call `func`, with more rows where it is a draw."""
-        kwargs = kwargs or {}
-        if func == torch.rand:
+        kwargs, draw = kwargs or {}, func
+        if func is torch.rand:
             size = args[0] if isinstance(args[0], tuple | list) else args
             if size[0] == self._num_rows:
-                return self._share.of(func((self._share.total, *size[1:]), **kwargs))
-        elif func == torch.randint and args[-1][0] == self._num_rows:
+                return self._share.of(draw((self._share.total, *size[1:]), **kwargs))
+        elif func is torch.randint and args[-1][0] == self._num_rows:
             *limits, size = args
-            return self._share.of(func(*limits, (self._share.total, *size[1:]), **kwargs))
+            return self._share.of(draw(*limits, (self._share.total, *size[1:]), **kwargs))
         return func(*args, **kwargs)
