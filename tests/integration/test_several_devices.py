@@ -173,6 +173,13 @@ def test_sigterm_to_the_one_that_holds_the_lock_stops_in_order(start: Start) -> 
     assert run.best.exists()
 
 
+def test_a_loss_that_is_no_number_is_said_by_rank_0(start: Start) -> None:
+    end = finished(start(LONG, "optimizer.lr=1e30", devices=2))
+    assert end.outcome == "failed"
+    assert "no longer a number" in end.reason
+    assert "Rank 1" not in end.reason
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
@@ -227,6 +234,13 @@ def test_two_machines_train_one_run_by_torchrun(
     assert mark.pid == started.ranks[0].pid
     append_command(run.commands, commands.Stop())
     assert finished(run).outcome == "stopped"
+    assert [node.wait(60) for node in nodes] == [0, 0]
+
+    nodes = [torchrun(run), torchrun(run)]  # the same line again: the old Stop is not for these
+    wait_for(lambda: run.read_state().finished is None and run.worker_lives(), "the second start")
+    trains(run, epochs=len(run.read_state().epochs) + 1)
+    append_command(run.commands, commands.Abort())
+    assert finished(run).outcome == "aborted"
     assert [node.wait(60) for node in nodes] == [0, 0]
 
 

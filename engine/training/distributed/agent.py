@@ -91,6 +91,8 @@ class _Ranks:
         _check_gpus(info.device, info.devices)
         num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the name of this machine resolves to
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,

@@ -87,6 +87,8 @@ class SharedControls(Controls):
 
     def poll_alone(self) -> None:
         """Look, where the ranks are not in step, for what need not wait for that: raise Aborted where it was asked."""
+        if self._peers is not None:
+            self._peers.looked()
         if not self._place.is_first:
             return
         self._found += super()._arrived()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -45,12 +45,13 @@ class Lost(NamedTuple):
     Attributes:
         sentence: who it is and what is known of it, without a full stop.
         place: of the rank; None where it cannot be told which.
-        is_gone: whether its process is seen to have ended, without having said why.
+        how: "failed" has said why; "gone" is a process that ended and did not; "silent" may hang; "ended" is rank 0,
+            which has had the last word; "stuck" are all of them.
     """
 
     sentence: str
-    place: Place | None = None
-    is_gone: bool = False
+    place: Place | None
+    how: Literal["failed", "gone", "silent", "ended", "stuck"]
 
 
 class Peers:
@@ -152,20 +153,21 @@ class Peers:
         others = [sign for sign in self._signs if sign.place.rank != self._place.rank]
         for sign in others:
             if sign.failure:
-                return Lost(sign.failure, sign.place)
+                return Lost(sign.failure, sign.place, "failed")
         for sign in others:
             place = sign.place
             if sign.has_left:
                 if place.is_first:
-                    return Lost(f"{_capital(place)} has ended", place)
+                    return Lost(f"{capital(place)} has ended", place, "ended")
             elif place.node == self._place.node and not _lives(place.pid):
-                return Lost(f"{_capital(place)} is gone", place, is_gone=True)
+                return Lost(f"{capital(place)} is gone", place, "gone")
             elif now - self._heard_at[place.rank] > self._silent_s:
-                return Lost(f"{_capital(place)} has not been heard of for {self._silent_s:.0f} s", place)
+                return Lost(f"{capital(place)} has not been heard of for {self._silent_s:.0f} s", place, "silent")
         if self._looked_at is not None and now - self._looked_at > _STUCK * self._silent_s:
             minutes = _STUCK * self._silent_s / 60
             slowest = min(self._signs, key=lambda sign: sign.num_looks).place
-            return Lost(f"The ranks have waited for each other for {minutes:.0f} minutes, probably for {slowest}")
+            text = f"The ranks have waited for each other for {minutes:.0f} minutes, probably for {slowest}"
+            return Lost(text, None, "stuck")
         return None
 
 
@@ -190,6 +192,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _capital(place: Place) -> str:
+def capital(place: Place) -> str:
+    """Return who it is, to begin a sentence."""
     text = str(place)
     return text[0].upper() + text[1:]

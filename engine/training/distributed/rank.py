@@ -30,7 +30,7 @@ from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.group import Place, Ranks, place_from_environment
-from engine.training.distributed.peers import Lost, Peers
+from engine.training.distributed.peers import Lost, Peers, capital
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="engine.training.distributed.rank")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, where there is one")
-    parser.add_argument("--commands-from", type=int, default=0, help="byte of commands.jsonl to start at")
+    parser.add_argument("--commands-from", type=int, help="byte of commands.jsonl to start at")
     parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
     parser.add_argument("--has-agent", action="store_true", help="who started this holds the lock, and sees it die")
     arguments = parser.parse_args(argv)
@@ -67,12 +67,18 @@ def main(argv: list[str] | None = None) -> int:
         place = place_from_environment()
         folder = RunFolder(arguments.folder.absolute())
         info = folder.read_info()
+        if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
+            arguments.commands_from = _size(folder.commands) if arguments.resume and folder.events.exists() else 0
         if place.is_first and not arguments.has_agent:
             sign_lock(launch.take_lock(folder), os.getpid())  # held until this process ends
-    except CifartuiError as error:
+    except (CifartuiError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return _Rank(folder, info, place, arguments).run()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _die_with_parent() -> None:
@@ -132,26 +138,29 @@ class _Rank:
                 self._controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested"
             )
         except CifartuiError as error:
+            if not self._place.is_first and (lost := self._lost_within(_PATIENCE_S)) is not None:
+                raise LeftAlone(lost) from error  # most likely rank 0 found the same, and has said so
             reason = str(error)
         except Exception as error:
             traceback.print_exc()
             might_be_another = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
-            lost = self._peers.lost(_PATIENCE_S) if self._peers is not None and might_be_another else None
-            if lost is not None:
+            if might_be_another and (lost := self._lost_within(_PATIENCE_S)) is not None:
                 raise LeftAlone(lost) from error
             reason = worker.explain(error)
         if not self._place.is_first:
-            text = str(self._place)
-            reason = f"{text[0].upper()}{text[1:]} failed: {reason}"
+            reason = f"{capital(self._place)} failed: {reason}"
             if self._peers is not None:
                 self._peers.fail(reason)
-            raise LeftAlone(Lost(reason, self._place))
+            raise LeftAlone(Lost(reason, self._place, "failed"))
         return worker.ended(self._controls, "failed", reason)
+
+    def _lost_within(self, patience_s: float) -> Lost | None:
+        return self._peers.lost(patience_s) if self._peers is not None else None
 
     def _end_alone(self, lost: Lost) -> int:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
         print(f"{self._place} ends: {lost.sentence}", file=sys.stderr, flush=True)
-        if not self._place.is_first or (lost.is_gone and self._arguments.has_agent):
+        if not self._place.is_first or (lost.how == "gone" and self._arguments.has_agent):
             return LEFT_ALONE
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
@@ -165,8 +174,8 @@ class _Rank:
         """End the process from the thread that found a rank lost: the loop waits for it, and would for ever."""
         try:
             code = self._end_alone(lost)
-            if lost.place is not None and lost.place.node == self._place.node:
-                os.kill(lost.place.pid, signal.SIGKILL)  # it may be stopped, and would be waited for
+            if lost.how == "silent" and lost.place is not None and lost.place.node == self._place.node:
+                os.kill(lost.place.pid, signal.SIGKILL)  # torchrun would wait half a minute for it to end by itself
         except OSError:
             code = LEFT_ALONE
         os._exit(code)
