@@ -25,8 +25,18 @@ from tests.waiting import wait_for
 
 # BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
 PLAN = ("data.dataset=shapes100", "data.train_limit=212", "train.batch_size=19", "train.precision=fp32")
-AUGMENTED = 'train.augment=[{op="random-crop", padding=4}, {op="horizontal-flip"}]'
 STAGES = 'stages=[{name="first", epochs=2}, {name="second", epochs=1, start_from="best"}]'
+STAGES = """
+extends = "basenet"
+[[stages]]
+name = "augmented"
+epochs = 2
+augment = [{ op = "random-crop", padding = 4 }, { op = "horizontal-flip" }]
+[[stages]]
+name = "plain"
+epochs = 1
+start_from = "best"
+"""
 LONG = "train.epochs=100000"
 Start = Callable[..., RunFolder]
 
@@ -36,8 +46,8 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Start a small BaseNet on so many devices."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def start_small(*overrides: str, devices: int, launched: bool = True) -> RunFolder:
-        preset = catalog.load("basenet", [*PLAN, AUGMENTED, *overrides])
+    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunFolder:
+        preset = catalog.load(name, [*PLAN, *overrides])
         run = folder.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
         if launched:
             launch.start_worker(run)
@@ -78,8 +88,10 @@ def curve(run: RunFolder) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
-def test_two_processes_train_as_one_also_when_stopped_and_resumed(start: Start) -> None:
-    alone, together = start("train.epochs=3", devices=1), start("train.epochs=3", devices=2)
+def test_two_processes_train_as_one(start: Start, tmp_path: Path) -> None:
+    plan = tmp_path / "stages.toml"
+    plan.write_text(STAGES)
+    alone, together = start(devices=1, name=str(plan)), start(devices=2, name=str(plan))
     assert finished(alone).outcome == "completed"
     end = finished(together)
     assert end.outcome == "completed", end.reason
