@@ -186,7 +186,7 @@ class Trainer:
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
-            self._early = limits.why_stage_ends(self._train, progress, self._epoch_seconds)
+            self._early = self._why_stage_ends()
             if self._early:
                 break
             self._begin_epoch()
@@ -257,6 +257,9 @@ class Trainer:
 
     def _report_is_due(self) -> bool:
         return self._pace.is_due()
+
+    def _why_stage_ends(self) -> str:
+        return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
 
     # --- a batch -----------------------------------------------------------------------------------
 

@@ -118,7 +118,8 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
         assert saved.global_step == paused.global_step
         assert checkpoint.load(run.last)["progress"]["global_step"] == saved.global_step
         ask(run, commands.Continue())
-    assert [each.global_step for each in run.read_state().validations] == [validated.global_step]
+    (done,) = wait_for(lambda: run.read_state().validations, "the validation")
+    assert done.global_step == validated.global_step
     scaled = ask(run, commands.ScaleLearningRate(factor=0.5))
     wait_for(lambda: run.read_state().global_step > scaled.global_step, "training at the new rate")
     assert run.read_state().lr == pytest.approx(0.5 * run.read_info().preset.optimizer.lr)

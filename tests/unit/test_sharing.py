@@ -52,6 +52,8 @@ OPERATIONS: list[schema.Augmentation] = [
     schema.ColorJitter(brightness=0.4, contrast=0.4),
     schema.Gamma(),
     schema.Grayscale(p=0.5),
+    schema.Cutout(size=8),
+    schema.TrivialAugment(),
 ]
 
 

@@ -13,8 +13,10 @@ import sys
 import time
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace as replaced
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import torch
 from msgspec.structs import replace
 from torch import nn
@@ -25,7 +27,7 @@ from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, 
 from engine.runs.folder import RunFolder, RunInfo, sign_lock
 from engine.runs.journal import EventWriter
 from engine.runs.launch import NOTIFY
-from engine.training import checkpoint, worker
+from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed.controls import SharedControls, SilentJournal
@@ -206,13 +208,15 @@ class _Rank:
                 versions={"python": platform.python_version(), "torch": str(torch.__version__)},
                 global_step=worker.global_step(state),
                 changes=tuple(self._arguments.change),
+                import_s=max(0.0, time.time() - psutil.Process().create_time()),
                 ranks=tuple(
                     RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=_named(device, each))
                     for each in places
                 ),
             )
         )
-        watch.see(started)
+        for alert in watch.see(started):
+            journal.write(alert)
         if fallback:
             journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
         if telemetry is not None and device.type == "cuda":
@@ -227,8 +231,11 @@ class _Rank:
         setup = ranks.in_turn(lambda: set_up(info, device, precision, write=journal.write, report=report))
         for notice in setup.data.notices:
             journal.write(Alerted(severity="notice", kind="data", text=notice))
+        setup = _with_sync_batch_norm(replaced(setup, num_ranks=place.num_ranks))
+        for notice in options.unused(setup).values():
+            journal.write(Alerted(severity="notice", kind="option", text=notice))
         controls.share(ranks, peers)
-        trainer = RankTrainer(_with_sync_batch_norm(setup), folder, journal, controls, watch, ranks)
+        trainer = RankTrainer(setup, folder, journal, controls, watch, ranks)
         if telemetry is not None:
             telemetry.steps = trainer.stopwatch
         if state:
@@ -266,8 +273,6 @@ def _with_sync_batch_norm(setup: Setup) -> Setup:
         return setup
     if setup.device.type != "cuda":
         raise CifartuiError("train.sync_batch_norm needs CUDA GPUs; set it to false to train on several processors.")
-    from dataclasses import replace as replaced
-
     network: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(setup.network)  # type: ignore[no-untyped-call]
     return replaced(setup, network=network)
 

@@ -19,10 +19,12 @@ from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.group import Ranks
 from engine.training.distributed.sharing import DrawnForAll, share_of
+from engine.training.ema import Ema
 from engine.training.evaluate import evaluate
 from engine.training.held_out import HeldOut
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
+from engine.training.mixing import mix_batch
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import reseed, seed_at
@@ -32,6 +34,9 @@ from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
 from engine.training.trainer import Trainer
 from engine.training.watch import LearningWatch
+
+_PARTS = 10**9
+"""In which a share is told, as a whole number."""
 
 
 class SharedMeter(Meter):
@@ -111,9 +116,9 @@ class SharedHeldOut(HeldOut):
 
         All ranks go through equally many rounds, and poll after each, however few images are left for one.
         """
-        place, setup, size = self._ranks.place, self._setup, self._setup.eval_batch_size
+        place, size = self._ranks.place, self._setup.eval_batch_size
         inputs = self._feed.held_out(split, self.report_features)
-        self._ranks.take_from_first(list(setup.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
+        self._ranks.take_from_first(list(inputs.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
         num_images = len(inputs.split)
         share = share_of(num_images, place.rank, place.num_ranks)
         sums = torch.zeros(3, dtype=torch.float64)
@@ -143,6 +148,7 @@ class SharedHeldOut(HeldOut):
             at_once=self._at_once,
             autocast=self._setup.autocast,
             progress=lambda _done: None,
+            flip_average=self._setup.info.preset.train.flip_average,
         )
 
     def report_features(self, event: DataProgressed) -> None:
@@ -154,12 +160,14 @@ class SharedHeldOut(HeldOut):
 class SharedStepper(Stepper):
     """Takes a step on this rank's part of every batch. Where memory runs out, the run ends."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, journal: EventWriter, stopwatch: Stopwatch) -> None:
-        super().__init__(setup, journal, stopwatch)
+    def __init__(self, ranks: Ranks, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
+        super().__init__(setup, journal, stopwatch, ema)
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
 
-    def step(self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter) -> None:
+    def step(
+        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+    ) -> None:
         """Train on this rank's part of the images at `rows`, which are the same in every rank; see `Stepper.step`."""
         setup, place = self._setup, self._place
         share = share_of(len(rows), place.rank, place.num_ranks)
@@ -168,16 +176,22 @@ class SharedStepper(Stepper):
         self._stopwatch.step_begins()
         reseed(setup.device, seed)
         images, labels = inputs.take(share.of(rows))
+        with setup.autocast(), DrawnForAll(share):
+            images = inputs.transform(images)
+        if not place.is_first:
+            reseed(setup.device, seed_at(seed, "rank", place.rank))  # mixing and dropout are others in every rank
+        targets = labels
+        if inputs.mix is not None:  # with others of this part
+            images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
+        self._stopwatch.has_data()
         with setup.autocast():
-            with DrawnForAll(share):
-                images = inputs.transform(images)
-            if not place.is_first:
-                reseed(setup.device, seed_at(seed, "rank", place.rank))  # dropout is another in every rank
-            self._stopwatch.has_data()
             logits = network(images)
-            loss = share.mean_loss(setup.criterion, logits, labels)
+            loss = share.mean_loss(setup.criterion, logits, targets)
         descent.add_gradients(loss * share.weight(place.num_ranks))
         descent.step()
+        descent.advance(budget_spent)
+        if self._ema is not None:
+            self._ema.update(global_step + 1)
         assert isinstance(meter, SharedMeter)
         meter.add_share(loss, logits[: share.num_own], labels[: share.num_own], share.total)
         self._stopwatch.step_ends()
@@ -206,11 +220,12 @@ class RankTrainer(Trainer):
         ranks: Ranks,
     ) -> None:
         self._ranks = ranks
+        self._shared_budget_spent = 0.0
         super().__init__(setup, folder, journal, controls, watch)
         self._shared_controls = controls
         self._checkpoints = self._shared_checkpoints = SharedCheckpoints(ranks, setup, folder, journal)
         self._held_out = SharedHeldOut(ranks, setup, self._feed, journal, controls)
-        self._stepper = SharedStepper(ranks, setup, journal, self.stopwatch)
+        self._stepper = SharedStepper(ranks, setup, journal, self.stopwatch, self._ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return SharedMeter(self._ranks, self._setup.device, start)
@@ -219,6 +234,19 @@ class RankTrainer(Trainer):
         """Return whether all are to add up their sums now; rank 0's clock decides that, and when to save."""
         if not self._shared_controls.was_round:
             return False
-        report, save = self._ranks.ask_first(self._pace.is_due(), self._shared_checkpoints.grew_old())
-        self._shared_checkpoints.is_due = save
-        return report
+        report, save, spent = self._ranks.agree(
+            [self._pace.is_due(), self._shared_checkpoints.grew_old(), round(super()._budget_spent * _PARTS)]
+            if self._ranks.place.is_first
+            else [0, 0, 0]
+        )
+        self._shared_checkpoints.is_due, self._shared_budget_spent = bool(save), spent / _PARTS
+        return bool(report)
+
+    @property
+    def _budget_spent(self) -> float:
+        """The share of the time that training may take, by rank 0's clock at the last round."""
+        return self._shared_budget_spent
+
+    def _why_stage_ends(self) -> str:
+        (is_over,) = self._ranks.ask_first(bool(why := super()._why_stage_ends()))
+        return (why or "rank 0 says so") if is_over else ""
