@@ -252,6 +252,8 @@ class Train(_Table, frozen=True, kw_only=True):
     """End training after so long, validations included; a schedule that moves every batch is done by then."""
     patience: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """End a stage after so many epochs in which its best validation accuracy did not rise."""
+    sync_batch_norm: bool = False
+    """With several GPUs: BatchNorm goes by the whole batch, where each GPU goes by its part of it otherwise."""
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """With a frozen backbone: augment every training image this many times, once, and reuse its features."""
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.runs.device_name import is_device_name
+from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
 from presets.errors import CifartuiError
 from presets.problems import shown
 from presets.schema import Preset
@@ -18,8 +18,9 @@ from presets.schema import Preset
 Load: TypeAlias = Callable[[str, Sequence[str]], Preset]
 """Loads a preset with overrides; raises CifartuiError where one is not valid."""
 
-SEED, DEVICE, CHANGES = "seed", "device", "changes"
+SEED, DEVICE, DEVICES, CHANGES = "seed", "device", "devices", "changes"
 _SEED = re.compile("[0-9]{1,10}")
+_DEVICES = re.compile("[0-9]{1,4}")
 _SEED_BELOW = 2**31
 
 
@@ -40,6 +41,7 @@ class Order(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
+    devices: int = 1
     notify: str = ""
     """A shell command for when the run has ended."""
 
@@ -68,6 +70,7 @@ def fields_of(presets: Sequence[Preset]) -> tuple[Field, ...]:
         _field("size", "image size", "data.image_size", [str(preset.data.image_size) for preset in presets], "pixels"),
         Field(id=SEED, label="seed", initial="0", hint="another one, other random numbers"),
         Field(id=DEVICE, label="device", initial="auto", hint="auto, cpu, cuda, cuda:1, mps"),
+        Field(id=DEVICES, label="devices", initial="1", hint="how many, one process each"),
         Field(id=CHANGES, label="changes", initial=""),
     )
 
@@ -100,6 +103,14 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
         errors[SEED] = f"seed must be a whole number from 0 to {_SEED_BELOW - 1:,}, not {shown(seed)}."
     if not is_device_name(device):
         errors[DEVICE] = f"device must be auto, cpu, cuda, cuda:N or mps, not {shown(device)}."
+    devices = typed.get(DEVICES, "").strip() or "1"
+    if not _DEVICES.fullmatch(devices):
+        errors[DEVICES] = f"devices must be a whole number from 1 to {MOST_DEVICES}, not {shown(devices)}."
+    elif DEVICE not in errors:
+        try:
+            check_devices(device, int(devices))
+        except CifartuiError as error:
+            errors[DEVICES] = str(error)
     free: list[str] = []
     try:
         free = shlex.split(typed.get(CHANGES, ""))
@@ -112,7 +123,8 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
         errors |= _blamed(names, load, changed, free) or {CHANGES: str(error)}
     if errors:
         return Checked(errors=errors)
-    return Checked(order=Order(overrides=overrides, seed=int(seed), device=device), presets=presets)
+    order = Order(overrides=overrides, seed=int(seed), device=device, devices=int(devices))
+    return Checked(order=order, presets=presets)
 
 
 def _load_all(names: Sequence[str], load: Load, overrides: Sequence[str]) -> tuple[Preset, ...]:

@@ -20,6 +20,7 @@ class Row(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...]
     seed: int
     device: str
+    devices: int
     data_dir: str | None
     state: str
     """"next", "waits for RUN" or "after NUMBER"."""
@@ -46,6 +47,7 @@ def rows_of(entries: Sequence[Entry], holders: Mapping[str, RunFolder]) -> list[
                 overrides=entry.overrides,
                 seed=entry.seed,
                 device=entry.device,
+                devices=entry.devices,
                 data_dir=entry.data_dir,
                 state=state,
                 waits_for=holder.id if holder is not None else None,
@@ -62,7 +64,8 @@ def name(row: Row | Entry) -> str:
 def changes(row: Row | Entry) -> str:
     """Return what is not as the preset has it, in a few words; nothing where all is."""
     seed = [f"seed {row.seed}"] if row.seed else []
-    return printable(" ".join([*row.overrides, *seed]), longest=500)
+    devices = [f"on {row.devices} devices"] if row.devices > 1 else []
+    return printable(" ".join([*row.overrides, *seed, *devices]), longest=500)
 
 
 def described(entry: Entry) -> str:

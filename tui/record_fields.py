@@ -142,6 +142,10 @@ def _device(record: Record) -> str:
     name = started.device
     if started.device_name and started.device_name.lower() != started.device:
         name += f" ({started.device_name})"
+    name = f"{words.times(started)}{name}"
+    hosts = {each.host for each in started.ranks}
+    if len(hosts) > 1:
+        return f"{name}{threads}, {started.precision}, on {len(hosts)} machines, {started.host} first"
     return f"{name}{threads}, {started.precision}, on {started.host}"
 
 

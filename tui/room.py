@@ -1,6 +1,9 @@
 """Whether a training step fits into the memory of the device that it will run on. Knows numbers and words only."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from presets.schema import Preset
 from tui.facts import Facts
@@ -23,6 +26,12 @@ class Room(Struct, frozen=True):
     def where(self) -> str:
         """The end of a sentence."""
         return "in this machine" if self.gpu is None else f"on GPU {self.gpu}"
+
+
+def on_each(presets: Sequence[Preset], devices: int) -> tuple[Preset, ...]:
+    """Return the presets with as many images a step as the largest part has that one of the devices takes."""
+    trains = [replace(preset.train, batch_size=-(-preset.train.batch_size // devices)) for preset in presets]
+    return tuple(replace(preset, train=train) for preset, train in zip(presets, trains, strict=True))
 
 
 def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> Room | None:

@@ -7,6 +7,7 @@ from statistics import median
 
 from msgspec import Struct
 
+from engine.runs.events import RunStarted
 from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
 from engine.runs.housekeeping import size_bytes
 from engine.runs.outline import read_outline
@@ -89,7 +90,7 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
         created=info.created,
         seed=info.seed,
         data=data,
-        device=f"{state.started.device_name}, {state.started.precision}" if state.started else "",
+        device=_device(state.started) if state.started else "",
         epoch=state.epoch if status in _AT_WORK else _epochs_done(state),
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
@@ -110,3 +111,8 @@ def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_b
 def _epochs_done(state: RunState) -> int:
     """Return the last epoch that was validated: one that was only begun is not done."""
     return state.epochs[-1].number if state.epochs else 0
+
+
+def _device(started: RunStarted) -> str:
+    times = f"{len(started.ranks)} × " if started.ranks else ""
+    return f"{times}{started.device_name}, {started.precision}"

@@ -93,7 +93,14 @@ def _start(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "
     from engine.runs.start import start_run
 
     return start_run(
-        runs_dir, name, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir, notify=order.notify
+        runs_dir,
+        name,
+        order.overrides,
+        seed=order.seed,
+        device=order.device,
+        devices=order.devices,
+        data_dir=data_dir,
+        notify=order.notify,
     )
 
 
@@ -112,7 +119,14 @@ def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str
     from engine.runs import queue
 
     queue.add(
-        runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=data_dir, notify=order.notify
+        runs_dir,
+        names,
+        order.overrides,
+        seed=order.seed,
+        device=order.device,
+        devices=order.devices,
+        data_dir=data_dir,
+        notify=order.notify,
     )
 
 

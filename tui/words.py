@@ -111,12 +111,17 @@ def clock(unix_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
+def times(started: ev.RunStarted) -> str:
+    """Return how many devices a run has, before the name of one of them; nothing where it has one."""
+    return f"{len(started.ranks)} × " if started.ranks else ""
+
+
 def event(event: ev.AnyEvent) -> tuple[str, Tone]:
     """Return an event of the log as a sentence, and how it is to be taken."""
     match event:
         case ev.RunStarted():
             verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
-            where = event.device
+            where = f"{times(event)}{event.device}"
             if event.device_name.lower() != event.device:
                 where += f" ({event.device_name})"
             changed = f", with {', '.join(event.changes)}" if event.changes else ""

@@ -25,6 +25,15 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
     time: Moment = 0.0
 
 
+class RankPlace(Struct, frozen=True, kw_only=True):
+    """Where one of several processes that train a run together is."""
+
+    rank: int
+    host: str
+    pid: int
+    device: str
+
+
 class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     """A worker took the run: the first event, and again at every resume (`global_step` > 0)."""
 
@@ -42,6 +51,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     """What a resume changed of the preset, as `key.path=value`."""
     import_s: float = 0.0
     """Since the worker's process began: the interpreter, torch, and the device chosen."""
+    ranks: tuple[RankPlace, ...] = ()
+    """Where there are several devices; `pid`, `host` and `device_name` are those of rank 0."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):

@@ -17,6 +17,7 @@ import platformdirs
 from msgspec import Meta
 
 from engine.runs import private
+from engine.runs.device_name import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
 from presets.schema import Preset
@@ -44,6 +45,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: int
     device: str
+    devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
+    """How many processes train it on the machine that it is started on, one a device."""
     data_dir: str | None = None
     created: Annotated[float, Meta(ge=0.0, le=1e11)]
     """Unix seconds."""

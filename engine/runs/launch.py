@@ -37,7 +37,7 @@ def start_worker(
         CifartuiError: a worker already holds the run, or none can be started.
     """
     try:
-        lock_fd = _take_lock(folder)
+        lock_fd = take_lock(folder)
         try:
             return _start(folder, lock_fd, prepare() if prepare else (), notify, resume=resume)
         finally:
@@ -53,10 +53,11 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str,
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
     arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
+    program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
     log_fd = private.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine.training.worker", *arguments],
+            [sys.executable, "-m", f"engine.training.{program}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
@@ -71,7 +72,12 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str,
     return process.pid
 
 
-def _take_lock(folder: RunFolder) -> int:
+def take_lock(folder: RunFolder) -> int:
+    """Return a file descriptor that holds the run's lock for as long as it is open, here or where it is inherited.
+
+    Raises:
+        CifartuiError: a worker already holds the run.
+    """
     fd = private.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     while True:

@@ -34,7 +34,9 @@ def find_named(runs_dir: Path, name: str) -> RunFolder | None:
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(run: RunFolder, preset_name: str, overrides: Sequence[str], seed: int, notify: str = "") -> str:
+def go_on(
+    run: RunFolder, preset_name: str, overrides: Sequence[str], seed: int, notify: str = "", devices: int = 1
+) -> str:
     """Start a worker that goes on with a run, unless it has one or is completed; return a sentence about it.
 
     A worker on another host is given half a minute to fall silent: it may just have been killed there.
@@ -55,5 +57,5 @@ def go_on(run: RunFolder, preset_name: str, overrides: Sequence[str], seed: int,
         return "it has a worker already"
     if run.read_state().phase == "completed":
         return COMPLETED
-    resume_run(run, notify=notify)
+    resume_run(run, notify=notify, devices=devices)
     return "going on with it"

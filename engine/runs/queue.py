@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine.runs import private
-from engine.runs.device_name import is_device_name
+from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
 from engine.runs.folder import DAMAGED, RunFolder, write_atomically
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.start import data_from_environment
@@ -43,6 +43,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     device: str = "auto"
+    devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
     data_dir: str | None = None
     notify: str = ""
 
@@ -75,6 +76,7 @@ def add(
     *,
     seed: int = 0,
     device: str = "auto",
+    devices: int = 1,
     data_dir: str | None = None,
     notify: str = "",
 ) -> tuple[Entry, ...]:
@@ -86,6 +88,7 @@ def add(
         overrides: `key.path=value`, one a string, for every one of `names`.
         seed: of every random number of the runs.
         device: auto, cpu, cuda, cuda:N or mps.
+        devices: how many of them for each of the runs.
         data_dir: searched first for data sets; without it, CIFARTUI_DATA as it is now.
         notify: as for `start_run`.
 
@@ -94,6 +97,7 @@ def add(
     """
     if not is_device_name(device):
         raise CifartuiError(f"{printable(device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
+    check_devices(device, devices)
     folder = str(Path(data_dir).expanduser().absolute()) if data_dir else data_from_environment()
     added = tuple(
         Entry(
@@ -102,6 +106,7 @@ def add(
             overrides=_with_absolute_paths(catalog.load(name, overrides), overrides),
             seed=seed,
             device=device,
+            devices=devices,
             data_dir=folder,
             notify=notify,
         )

@@ -135,6 +135,7 @@ class _Runner:
             entry.overrides,
             seed=entry.seed,
             device=entry.device,
+            devices=entry.devices,
             data_dir=entry.data_dir,
             notify=entry.notify,
             argv=(*sys.argv, _mark(entry)),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.runs import launch
+from engine.runs.device_name import check_devices
 from engine.runs.folder import STALLED_AFTER_S, RunFolder
 from engine.runs.state import RunState
 from presets import catalog
@@ -27,7 +28,7 @@ _EPOCHS = "train.epochs"
 _MOST_EPOCHS = 100_000
 
 
-def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "") -> None:
+def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
     """Start a worker that goes on from the run's last checkpoint.
 
     Args:
@@ -35,17 +36,20 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "")
         changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
             total of the run (of its last stage, where it has stages); `train.epochs=+5` is five more than planned.
         notify: a shell command for when the run has ended; that of its first start is not run again.
+        devices: how many from now on; without it as many as before.
 
     Raises:
         CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
     """
-    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes), notify=notify)
+    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
 
 
-def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
+def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
     _check_silent(folder, state)
+    if devices is not None:
+        check_devices(info.device, devices)
     preset, said = amended(folder.id, info.preset, state, changes)
     finished = state.finished
     if finished is not None and finished.outcome == "completed" and _trained(preset, state) >= plan(preset)[-1].epochs:
@@ -53,7 +57,10 @@ def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
             f"Run {folder.id} is completed: {finished.reason}. There is nothing left to resume; to train on, give it "
             f"more epochs: cifartui resume {folder.id} --epochs +5"
         )
+    others = replace(info, devices=devices or info.devices)
     if not changes:
+        if others != info:
+            folder.write_amended(others)
         return ()
     begun = min(state.stage.stage if state.stage else 0, len(plan(preset)) - 1)
     if _comes_to(preset, begun) == _comes_to(info.preset, begun):
@@ -61,7 +68,7 @@ def _prepare(folder: RunFolder, changes: Sequence[str]) -> tuple[str, ...]:
             f"Nothing would change in run {folder.id}: {', '.join(said)} "
             "is what it has already, or what no stage that is left goes by."
         )
-    folder.write_amended(replace(info, preset=preset, overrides=(*info.overrides, *said)))
+    folder.write_amended(replace(others, preset=preset, overrides=(*info.overrides, *said)))
     return said
 
 

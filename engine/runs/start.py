@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from engine.runs import folder as runs
 from engine.runs import launch
+from engine.runs.device_name import check_devices
 from engine.runs.folder import RunFolder
 from presets import catalog
 from presets.schema import Preset
@@ -24,6 +25,9 @@ def start_run(
     notify: str = "",
     argv: Sequence[str] | None = None,
     run_name: str = "",
+    *,
+    devices: int = 1,
+    start: bool = True,
 ) -> RunFolder:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
@@ -37,10 +41,14 @@ def start_run(
         notify: a shell command for when the run has ended (`engine.runs.notify`).
         argv: the command that asked for the run, for the record; without it this process's.
         run_name: in the place of the preset and random digits in its id (`engine.runs.named`).
+        devices: how many of them on this machine.
+        start: without it the directory is all; somebody else starts the worker.
 
     Raises:
-        CifartuiError: the preset or an override is not valid, or the folder cannot be written.
+        CifartuiError: the preset or an override is not valid, so many devices cannot be, or the folder cannot be
+            written.
     """
+    check_devices(device, devices)
     preset = _with_absolute_paths(catalog.load(name, overrides))
     run = runs.create(
         runs_dir,
@@ -50,12 +58,14 @@ def start_run(
         overrides=tuple(overrides),
         seed=seed,
         device=device,
+        devices=devices,
         data_dir=data_dir or data_from_environment(),
         argv=tuple(sys.argv if argv is None else argv),
         versions={},
         notify=notify,
     )
-    launch.start_worker(run, notify=notify)
+    if start:
+        launch.start_worker(run, notify=notify)
     return run
 
 

@@ -99,9 +99,12 @@ class Controls:
             if self.stop_after == "batch":
                 raise Hurried(f"{name} was received while the run was ending")
             self._stop("batch", f"{name} was received")
-        self._waiting.extend(self._commands.read())
+        self._waiting.extend(self._arrived())
         while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
             self._obey(self._waiting.popleft())
+
+    def _arrived(self) -> list[commands.AnyCommand]:
+        return self._commands.read()
 
     def _obey(self, command: commands.AnyCommand) -> None:
         if isinstance(command, commands.Abort):

@@ -15,9 +15,13 @@ def unused(setup: Setup) -> dict[str, str]:
             whys["train.compile"] = "it is for CUDA and for CPUs"
         elif all(stage.frozen for stage in plan(setup.info.preset)):
             whys["train.compile"] = "behind a frozen backbone there is little to compile"
+        elif setup.num_ranks > 1:
+            whys["train.compile"] = "it is for one device"
     if train.cuda_graphs:
         if setup.device.type != "cuda":
             whys["train.cuda_graphs"] = "only CUDA has graphs"
+        elif setup.num_ranks > 1:
+            whys["train.cuda_graphs"] = "they are for one device"
         elif setup.precision == "fp16":
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:

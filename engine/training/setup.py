@@ -41,6 +41,8 @@ class Setup:
     criterion: nn.Module
     plain_transform: Callable[[Tensor], Tensor]
     autocast: Callable[[], AbstractContextManager[object]]
+    num_ranks: int = 1
+    """How many processes train the run together."""
 
     @property
     def eval_batch_size(self) -> int:

@@ -87,7 +87,7 @@ class Trainer:
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
-        self._meter = Meter(self._setup.device, start=progress.epoch_sums)
+        self._meter = self._new_meter(progress.epoch_sums)
         self._pace = Pace(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.stopwatch.rest()
@@ -188,7 +188,7 @@ class Trainer:
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
-            self._early = limits.why_stage_ends(self._train, progress, self._epoch_seconds)
+            self._early = self._why_stage_ends()
             if self._early:
                 break
             self._begin_epoch()
@@ -242,7 +242,7 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
-            if self._pace.is_due():
+            if self._report_is_due():
                 self._meter.request()
             self._report(self._meter.arrived())
             if self._checkpoints.last_is_due():
@@ -251,6 +251,19 @@ class Trainer:
         self._report(self._meter.read())
         if self._controls.stop_after == "batch" and progress.step:
             self._save_on_command()  # before the validation: whoever sent a signal may not wait for the end of it
+
+    # --- what `engine.training.distributed` does otherwise ------------------------------------------
+
+    def _new_meter(self, start: Sums) -> Meter:
+        return Meter(self._setup.device, start=start)
+
+    def _report_is_due(self) -> bool:
+        return self._pace.is_due()
+
+    def _why_stage_ends(self) -> str:
+        return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
+
+    # --- a batch -----------------------------------------------------------------------------------
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""

@@ -49,9 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
         finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
-    journal.write(_with_seconds(finished, time.monotonic() - started))
+    journal.write(with_seconds(finished, time.monotonic() - started))
     journal.close()
-    _notify(folder, finished, command)
+    notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
 
 
@@ -69,17 +69,17 @@ def _outcome(
     try:
         return _train(folder, folder.read_info(), journal, controls, telemetry, changes, resume=resume)
     except StoppedBeforeTraining:
-        return _ended(controls, "stopped", f"{controls.stop_reason}, before training began")
+        return ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
-        return _ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
+        return ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
     except Hurried as hurried:
-        return _ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
+        return ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
     except CifartuiError as error:
         reason = str(error)
     except Exception as error:
         traceback.print_exc()
-        reason = _explain(error)
-    return _ended(controls, "failed", reason)
+        reason = explain(error)
+    return ended(controls, "failed", reason)
 
 
 def _train(
@@ -100,10 +100,8 @@ def _train(
     from engine.training.trainer import Trainer
 
     watch = LearningWatch()
-    for batch in event_reader(folder.events).batches() if resume else ():
-        for event in batch:
-            watch.see(event)  # what an earlier worker saw, and said
-    state, fallback = checkpoint.load_last(folder.checkpoints) if resume and _has_checkpoint(folder) else ({}, "")
+    look_back(folder, watch, resume=resume)
+    state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info)
     started = journal.write(
         RunStarted(
@@ -114,7 +112,7 @@ def _train(
             precision=precision,
             num_threads=torch.get_num_threads(),
             versions={"python": platform.python_version(), "torch": str(torch.__version__)},
-            global_step=_global_step(state),
+            global_step=global_step(state),
             changes=tuple(changes),
             import_s=max(0.0, time.time() - psutil.Process().create_time()),
         )
@@ -144,17 +142,27 @@ def _train(
     return trainer.run()
 
 
-def _has_checkpoint(folder: RunFolder) -> bool:
+def look_back(folder: RunFolder, watch: LearningWatch, *, resume: bool) -> None:
+    """Show `watch` what an earlier worker saw, and said."""
+    for batch in event_reader(folder.events).batches() if resume else ():
+        for event in batch:
+            watch.see(event)
+
+
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Return whether there is anything to resume from."""
     return any(folder.checkpoints.glob("last*.pt"))
 
 
-def _global_step(state: dict[str, object]) -> int:
+def global_step(state: dict[str, object]) -> int:
+    """Return how many batches were trained for the checkpoint `state`; 0 where it is empty."""
     progress = state.get("progress")
     step = progress.get("global_step", 0) if isinstance(progress, dict) else 0
     return step if isinstance(step, int) else 0
 
 
-def _ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
+def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
+    """Return the last event of a run that ends where `controls` have it."""
     return RunFinished(
         outcome=outcome,  # type: ignore[arg-type]
         reason=reason,
@@ -163,13 +171,14 @@ def _ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
     )
 
 
-def _with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
+def with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
+    """Return the last event with for how long the worker has lived."""
     import msgspec
 
     return msgspec.structs.replace(finished, seconds=seconds)
 
 
-def _notify(folder: RunFolder, finished: RunFinished, command: str) -> None:
+def notify_of(folder: RunFolder, finished: RunFinished, command: str) -> None:
     """Run the command that waits for the run's end; what becomes of it changes nothing."""
     from engine.runs.notify import notify
 
@@ -179,7 +188,7 @@ def _notify(folder: RunFolder, finished: RunFinished, command: str) -> None:
         print(f"The notify command could not be started: {error}", file=sys.stderr)
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Return one sentence for an error nobody foresaw, or one of torch's that people meet."""
     import torch
 

@@ -42,14 +42,15 @@ async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> No
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         assert {field.id: field.value for field in panel.query(Input)} == {
-            "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto", "changes": "",
+            "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto", "devices": "1",
+                "changes": "",
         }  # fmt: skip
         seen = []
         for _ in panel.query(Input):
             assert app.focused is not None
             seen.append(app.focused.id)
             await pilot.press("tab")
-        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "changes"]
+        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "devices", "changes"]
         await pilot.press("up")
         assert app.focused is panel.query_one("#changes")
 
@@ -87,6 +88,21 @@ async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: orders, "the order")
     assert orders == [Order(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
+
+
+async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        type_into(panel, devices="2", device="cuda:1")
+        await until(pilot, lambda: "cuda:1 is one device, and 2 are asked for" in error(app, "devices"), "the error")
+        type_into(panel, device="cuda", batch="64")
+        await until(pilot, lambda: panel.checked.order == Order(
+            overrides=("train.batch_size=64",), device="cuda", devices=2
+        ), "the order")  # fmt: skip
+        await until(pilot, lambda: "needs about 1.7 GB" in said(app, "#room"), "what 32 images need")
+        type_into(panel, devices="two")
+        await until(pilot, lambda: "a whole number from 1 to 64" in error(app, "devices"), "the other error")
 
 
 async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None:

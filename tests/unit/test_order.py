@@ -21,7 +21,8 @@ def by_id(*names: str) -> dict[str, Field]:
 def test_fields_hold_what_the_preset_has() -> None:
     fields = by_id("vgg-custom")
     assert {name: field.initial for name, field in fields.items()} == {
-        "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "device": "auto", "changes": "",
+        "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "device": "auto", "devices": "1",
+        "changes": "",
     }  # fmt: skip
 
 
@@ -73,6 +74,25 @@ def test_every_wrong_field_says_what_is_wrong_in_the_words_of_the_schema() -> No
     assert checked.errors["device"] == 'device must be auto, cpu, cuda, cuda:N or mps, not "tpu".'
     assert "a is not a key" in checked.errors["changes"]
     assert "batch" not in checked.errors
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "said"),
+    [
+        ("cuda:1", "2", "cuda:1 is one device, and 2 are asked for"),
+        ("mps", "2", "mps is one device"),
+        ("auto", "0", "from 1 to 64"),
+        ("auto", "65", "from 1 to 64"),
+        ("auto", "two", "a whole number from 1 to 64"),
+    ],
+)
+def test_devices_that_cannot_be_are_named(device: str, devices: str, said: str) -> None:
+    checked = asked(["vgg-custom"], device=device, devices=devices)
+    assert said in checked.errors["devices"]
+
+
+def test_several_devices_are_in_the_order() -> None:
+    assert asked(["vgg-custom"], device="cuda", devices="4").order == Order(device="cuda", devices=4)
 
 
 def test_what_is_wrong_only_together_is_said_under_the_changes() -> None:

@@ -5,12 +5,19 @@ from typing import Any
 
 import click
 
+from engine.runs.device_name import MOST_DEVICES
 from tui.order import Order
 
 
 def device_option(command: Any) -> Any:
     """Give a command --device."""
     return click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")(command)
+
+
+def devices_option(command: Any) -> Any:
+    """Give a command --devices; its argument is None where that is not used."""
+    text = "Train on N of this machine's GPUs (or processes on its processor) together."
+    return click.option("--devices", type=click.IntRange(1, MOST_DEVICES), metavar="N", help=text)(command)
 
 
 def seed_option(command: Any) -> Any:
@@ -20,7 +27,7 @@ def seed_option(command: Any) -> Any:
 
 
 def with_order(command: Any) -> Any:
-    """Give a command --set, --epochs, --epochs-scale, --device and --seed; it gets them as `order`."""
+    """Give a command --set, --epochs, --epochs-scale, --device, --devices and --seed; it gets them as `order`."""
 
     @wraps(command)
     def ordered(
@@ -29,12 +36,14 @@ def with_order(command: Any) -> Any:
         epochs: int | None,
         epochs_scale: float | None,
         device: str,
+        devices: int | None,
         seed: int,
         **others: Any,
     ) -> Any:
         overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
         overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
-        return command(order=Order(overrides=overrides, seed=seed, device=device), **others)
+        order = Order(overrides=overrides, seed=seed, device=device, devices=devices or 1)
+        return command(order=order, **others)
 
     scale = click.FloatRange(min=0, min_open=True)
     options = [
@@ -44,6 +53,7 @@ def with_order(command: Any) -> Any:
         click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N."),
         click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
         device_option,
+        devices_option,
         seed_option,
     ]
     with_options: Any = ordered

@@ -72,8 +72,8 @@ def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
     notify = read_config().notify
     added = queues.add(
-        where.runs_dir, names, order.overrides, seed=order.seed, device=order.device, data_dir=where.data_dir,
-        notify=notify,
+        where.runs_dir, names, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
+        data_dir=where.data_dir, notify=notify,
     )  # fmt: skip
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")

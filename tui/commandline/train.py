@@ -12,7 +12,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.commandline.group import Places, places, with_places
-from tui.commandline.order_options import with_order
+from tui.commandline.order_options import devices_option, with_order
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say
 from tui.config import read_config
@@ -37,6 +37,7 @@ def following(command: Any) -> Any:
 @click.argument("names", metavar="PRESET...", nargs=-1, required=True)
 @click.option("--name", "run_name", metavar="NAME", help="Name the run; where it is there already, go on with it.")
 @with_order
+@click.option("--prepare", is_flag=True, help="Only make the run directory and print it: torchrun starts the ranks.")
 @following
 @with_places
 @click.pass_context
@@ -45,6 +46,7 @@ def train(
     names: tuple[str, ...],
     run_name: str | None,
     order: Order,
+    prepare: bool,
     output: Output,
     detach: bool,
 ) -> None:
@@ -53,15 +55,18 @@ def train(
     notify = read_config().notify
     loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
-        ctx.exit(_train_named(run_name, loaded, order, output, where, notify, detach=detach))
-    if detach and len(names) > 1:
+        ctx.exit(_train_named(run_name, loaded, order, output, where, notify, detach=detach, prepare=prepare))
+    if detach and len(names) > 1 and not prepare:
         add_and_tell(names, order, where)
         return
     for name, preset in loaded.items():
         run = start_run(
-            where.runs_dir, name, order.overrides, seed=order.seed, device=order.device, data_dir=where.data_dir,
-            notify=notify,
+            where.runs_dir, name, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
+            data_dir=where.data_dir, notify=notify, start=not prepare,
         )  # fmt: skip
+        if prepare:
+            say(str(run.path))
+            continue
         _report_start(run, preset, output)
         if detach:
             return
@@ -71,23 +76,35 @@ def train(
 
 
 def _train_named(
-    run_name: str, loaded: dict[str, Preset], order: Order, output: Output, where: Places, notify: str, *, detach: bool
+    run_name: str,
+    loaded: dict[str, Preset],
+    order: Order,
+    output: Output,
+    where: Places,
+    notify: str,
+    *,
+    detach: bool,
+    prepare: bool,
 ) -> int:
     """Start the run of that name, or go on with it; return the exit code."""
     check_name(run_name)
     if len(loaded) > 1:
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
-    num_known, run = 0, find_named(where.runs_dir, run_name)
+    num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
     if run is None:
-        run = start_run(
-            where.runs_dir, preset_name, order.overrides, seed=order.seed, device=order.device,
-            data_dir=where.data_dir, notify=notify, run_name=run_name,
+        is_new, run = True, start_run(
+            where.runs_dir, preset_name, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
+            data_dir=where.data_dir, notify=notify, run_name=run_name, start=not prepare,
         )  # fmt: skip
+    if prepare:
+        say(str(run.path))
+        return 0
+    if is_new:
         _report_start(run, preset, output)
     else:
         num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-        done = go_on(run, preset_name, order.overrides, order.seed, notify)
+        done = go_on(run, preset_name, order.overrides, order.seed, notify, order.devices)
         if output not in {"json", "quiet"}:
             say(f"{preset.title}: run {run.id}, {done}")
         if done == COMPLETED:
@@ -111,18 +128,26 @@ def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
     multiple=True,
     help="Change train.epochs, train.augment, train.precision, or of optimizer, schedule and loss.",
 )
+@devices_option
 @following
 @with_places
 @click.pass_context
 def resume(
-    ctx: click.Context, name: str, epochs: str | None, changes: tuple[str, ...], output: Output, detach: bool
+    ctx: click.Context,
+    name: str,
+    epochs: str | None,
+    changes: tuple[str, ...],
+    devices: int | None,
+    output: Output,
+    detach: bool,
 ) -> None:
     """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
     from engine.runs.resume import resume_run
 
     run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
     num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-    resume_run(run, changes if epochs is None else (*changes, f"train.epochs={epochs}"), notify)
+    overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
+    resume_run(run, overrides, notify, devices=devices)
     _report_start(run, run.read_info().preset, output)
     if not detach:
         ctx.exit(follow(run, output, num_known=num_known))

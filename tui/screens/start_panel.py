@@ -154,10 +154,11 @@ class StartPanel(ModalScreen[Order | None]):
             return
         if len(self.names) == 1:
             self._show_plan(self.checked.presets[0])
-        if self.checked.presets == self._asked:
+        presets = room.on_each(self.checked.presets, self.checked.order.devices)
+        if presets == self._asked:
             self._show_memory()
             return
-        self._asked, self._found = self.checked.presets, ()
+        self._asked, self._found = presets, ()
         self._withdraw.set()
         self._withdraw = threading.Event()
         self._look_up(self._asked, self._withdraw)

@@ -33,7 +33,7 @@ class Preparation(Quiet):
                 return Text("ended before it began", TONES["bad"])
             return Text("starting: loading PyTorch takes a few seconds", TRAIN)
         name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
-        return Text(f"started on {started.host}, {started.device}{name}", GOOD)
+        return Text(f"started on {started.host}, {words.times(started)}{started.device}{name}", GOOD)
 
     def _data(self, view: RunView) -> Text:
         state = view.state

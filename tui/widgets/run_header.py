@@ -84,7 +84,7 @@ def _speeds(view: RunView, width: int) -> Text:
     if started is not None:
         cpu = f"CPU, {started.num_threads} threads"
         device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
-        fields.append(labelled("on", f"{device}, {started.precision}"))
+        fields.append(labelled("on", f"{words.times(started)}{device}, {started.precision}"))
     return in_a_row(fields, width)
 
 

@@ -1,0 +1,162 @@
+"""The process that starts the ranks of a run on this machine, through torchrun's own agent, and outlives them.
+
+`engine.runs.launch` starts it where a run has several devices. It holds the run's lock, hands signals on, and has
+the last word in the journal where rank 0 could not: which rank died, and of what. Trains nothing.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from engine.runs.device_name import check_devices
+from engine.runs.events import RunFinished
+from engine.runs.folder import RunFolder
+from engine.runs.journal import EventWriter, event_reader
+from engine.runs.launch import NOTIFY
+from engine.training import worker
+from engine.training.distributed.rank import LEFT_ALONE
+from presets.errors import CifartuiError
+
+_RANK = "engine.training.distributed.rank"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Have a run trained on the devices that it asks for; return 0 unless it failed."""
+    parser = argparse.ArgumentParser(prog="engine.training.distributed.agent")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lock-fd", type=int, required=True, help="inherited; held for as long as this lives")
+    arguments, for_ranks = parser.parse_known_args(argv)
+
+    os.umask(0o077)
+    os.set_inheritable(arguments.lock_fd, False)
+    began, folder = time.monotonic(), RunFolder(arguments.folder)
+    num_bytes_before = folder.events.stat().st_size if folder.events.exists() else 0
+    ranks = _Ranks(folder, for_ranks)
+    ranks.start()
+    reason = ranks.wait()
+    finished = _last_word(folder, num_bytes_before)
+    if finished is None:
+        finished = _say(folder, reason or "All ranks ended without a word; worker.log may say why", began)
+    return 1 if finished.outcome == "failed" else 0
+
+
+class _Ranks:
+    """The ranks of this machine, under torchrun's agent, which runs in a thread: signals are for this process."""
+
+    def __init__(self, folder: RunFolder, arguments: Sequence[str]) -> None:
+        self._folder = folder
+        self._arguments = arguments
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name="torchrun")
+
+    def start(self) -> None:
+        """Begin, with SIGTERM and SIGINT handed on to the ranks, for whom they mean Stop after this batch."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _hand_on)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._thread.start()
+
+    def wait(self) -> str:
+        """Wait until no rank lives; return why, in a sentence, if one of them failed."""
+        self._thread.join()
+        return self._reason
+
+    def _run(self) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="cifartui-ranks-") as logs:
+                self._train(logs)
+        except ChildFailedError as error:
+            self._reason = _reason(list(error.failures.values()))
+        except CifartuiError as error:
+            self._reason = str(error)
+        except Exception as error:
+            self._reason = worker.explain(error)
+
+    def _train(self, logs: str) -> None:
+        info = self._folder.read_info()
+        check_devices(info.device, info.devices)
+        _check_gpus(info.device, info.devices)
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the name of this machine resolves to
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=info.devices,
+            run_id=self._folder.id,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        folder = str(self._folder.path)
+        elastic_launch(config, sys.executable)("-m", _RANK, folder, "--has-agent", *self._arguments)
+
+
+def _hand_on(number: int, _frame: object) -> None:
+    for child in psutil.Process().children():
+        child.send_signal(number)
+
+
+def _check_gpus(device: str, devices: int) -> None:
+    """Raise CifartuiError where there are fewer GPUs than the run asks for."""
+    num_gpus = torch.cuda.device_count()
+    if device == "cpu" or (device == "auto" and not num_gpus):
+        return
+    if num_gpus < devices:
+        raise CifartuiError(
+            f"torch sees {num_gpus or 'no'} CUDA GPU{'' if num_gpus == 1 else 's'} here, fewer than the {devices} "
+            "devices asked for; name fewer with --devices, or see cifartui doctor."
+        )
+
+
+def _reason(failures: Sequence[ProcessFailure]) -> str:
+    """Return a sentence on the rank that failed first and was not just left alone by another."""
+    to_blame = next((failure for failure in failures if failure.exitcode != LEFT_ALONE), failures[0])
+    who = f"Rank {to_blame.local_rank} on {socket.gethostname()} (pid {to_blame.pid})"
+    if to_blame.exitcode < 0:
+        return f"{who} died of signal {-to_blame.exitcode} ({to_blame.signal_name()})"
+    return f"{who} ended with exit code {to_blame.exitcode}; worker.log may say why"
+
+
+def _last_word(folder: RunFolder, offset: int) -> RunFinished | None:
+    """Return the event with which the ranks ended the run; None where they did not come to that."""
+    reader = event_reader(folder.events)
+    reader.skip_to(offset)
+    return next((event for event in reversed(reader.read()) if isinstance(event, RunFinished)), None)
+
+
+def _say(folder: RunFolder, reason: str, began: float) -> RunFinished:
+    """End the run in the journal, now that nobody else writes there."""
+    state = folder.read_state()
+    finished = RunFinished(
+        outcome="failed",
+        reason=f"{reason.rstrip('.')}. What was saved stays: cifartui resume {folder.id}",
+        epoch=state.epoch,
+        global_step=state.global_step,
+        seconds=time.monotonic() - began,
+    )
+    journal = EventWriter(folder.events)
+    journal.write(finished)
+    journal.close()
+    worker.notify_of(folder, finished, os.environ.pop(NOTIFY, ""))
+    return finished
+
+
+if __name__ == "__main__":
+    sys.exit(main())

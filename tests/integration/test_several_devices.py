@@ -1,0 +1,274 @@
+"""Runs with two processes on the processor: they train as one, are steered as one, and none dies unnoticed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from engine.runs import commands, folder, launch
+from engine.runs.events import CommandApplied, RunFinished, RunStarted, StepsTrained
+from engine.runs.folder import RunFolder
+from engine.runs.journal import append_command, read_events
+from engine.runs.resume import resume_run
+from engine.training import checkpoint
+from presets import catalog
+from tests.waiting import wait_for
+
+# BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
+PLAN = ("data.dataset=shapes100", "data.train_limit=212", "train.batch_size=19", "train.precision=fp32")
+STAGES = 'stages=[{name="first", epochs=2}, {name="second", epochs=1, start_from="best"}]'
+STAGES = """
+extends = "basenet"
+[[stages]]
+name = "augmented"
+epochs = 2
+augment = [{ op = "random-crop", padding = 4 }, { op = "horizontal-flip" }]
+[[stages]]
+name = "plain"
+epochs = 1
+start_from = "best"
+"""
+LONG = "train.epochs=100000"
+Start = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Start a small BaseNet on so many devices."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunFolder:
+        preset = catalog.load(name, [*PLAN, *overrides])
+        run = folder.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
+        if launched:
+            launch.start_worker(run)
+        return run
+
+    return start_small
+
+
+def finished(run: RunFolder) -> RunFinished:
+    def ended() -> RunFinished | None:
+        return None if run.worker_lives() else run.read_state().finished
+
+    return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
+
+
+def trains(run: RunFolder, epochs: int = 0) -> None:
+    def trained() -> bool:
+        state = run.read_state()
+        assert state.finished is None, state.finished
+        return len(state.epochs) >= epochs and bool(state.steps)
+
+    wait_for(trained, "training")
+
+
+def ask(run: RunFolder, command: commands.AnyCommand) -> CommandApplied:
+    append_command(run.commands, command)
+    answer: CommandApplied = wait_for(lambda: run.read_state().commands.get(command.id), f"the answer to {command}")
+    return answer
+
+
+def ranks_of(run: RunFolder) -> list[int]:
+    started = run.read_state().started
+    assert started is not None
+    return [each.pid for each in started.ranks]
+
+
+def curve(run: RunFolder) -> list[list[float]]:
+    return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
+
+
+def test_two_processes_train_as_one(start: Start, tmp_path: Path) -> None:
+    plan = tmp_path / "stages.toml"
+    plan.write_text(STAGES)
+    alone, together = start(devices=1, name=str(plan)), start(devices=2, name=str(plan))
+    assert finished(alone).outcome == "completed"
+    end = finished(together)
+    assert end.outcome == "completed", end.reason
+    assert len(ranks_of(together)) == 2
+    assert curve(together) == [pytest.approx(epoch, rel=1e-4) for epoch in curve(alone)]
+    assert [p.val_top1 for p in together.read_state().epochs] == [p.val_top1 for p in alone.read_state().epochs]
+    assert end.test_top1 == alone.read_state().finished.test_top1  # type: ignore[union-attr]
+    told = read_events(together.events)
+    assert [event.seq for event in told] == list(range(1, len(told) + 1))
+    assert sum(event.num_images for event in told if isinstance(event, StepsTrained)) == 3 * 212
+    for key, weights in checkpoint.load(alone.last)["network"].items():
+        torch.testing.assert_close(checkpoint.load(together.last)["network"][key], weights, rtol=1e-3, atol=1e-5)
+
+
+def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
+    run = start("train.epochs=60", "schedule.name=constant", devices=2)
+    trains(run)
+    validated = None
+    while validated is None or not validated.accepted:  # it is refused where the pause came into a validation
+        paused = ask(run, commands.Pause())
+        assert run.read_state().phase == "paused"
+        validated = ask(run, commands.Validate())
+        saved = ask(run, commands.SaveCheckpoint())
+        assert saved.global_step == paused.global_step
+        assert checkpoint.load(run.last)["progress"]["global_step"] == saved.global_step
+        ask(run, commands.Continue())
+    (done,) = wait_for(lambda: run.read_state().validations, "the validation")
+    assert done.global_step == validated.global_step
+    scaled = ask(run, commands.ScaleLearningRate(factor=0.5))
+    wait_for(lambda: run.read_state().global_step > scaled.global_step, "training at the new rate")
+    assert run.read_state().lr == pytest.approx(0.5 * run.read_info().preset.optimizer.lr)
+    ask(run, commands.Stop())
+    end = finished(run)
+    assert end.outcome == "stopped", end.reason
+    assert end.test_top1 is not None
+
+    resume_run(run, devices=1)
+    assert finished(run).outcome == "completed"
+    assert [point.number for point in run.read_state().epochs if not point.partial] == list(range(1, 61))
+    started = [event for event in read_events(run.events) if isinstance(event, RunStarted)]
+    assert [len(event.ranks) for event in started] == [2, 0]
+
+
+def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start: Start) -> None:
+    run = start(LONG, devices=2)
+    trains(run, epochs=1)
+    wait_for(run.last.exists, "a checkpoint")
+    pid = ranks_of(run)[1]
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    end = finished(run)
+    assert time.monotonic() - killed_at < 10
+    assert end.outcome == "failed"
+    assert f"Rank 1 on {socket.gethostname()} (pid {pid}) died of signal 9" in end.reason
+    assert not any(psutil.pid_exists(each) for each in ranks_of(run))
+    step = checkpoint.load(run.last)["progress"]["global_step"]
+
+    resume_run(run)
+    wait_for(lambda: run.read_state().global_step > step and not run.read_state().is_finished, "training")
+    started = run.read_state().started
+    assert started is not None
+    assert started.global_step == step
+
+    mark = run.read_mark()  # and now the process that holds the lock
+    assert mark is not None
+    os.kill(mark.pid, signal.SIGKILL)
+    wait_for(lambda: not any(psutil.pid_exists(each) for each in ranks_of(run)), "the end of all ranks")
+    assert run.worker_lives() is False
+
+
+def test_a_rank_that_hangs_ends_the_run_by_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFARTUI_RANK_TIMEOUT", "2")
+    run = start(LONG, devices=2)
+    trains(run)
+    pid = ranks_of(run)[1]
+    os.kill(pid, signal.SIGSTOP)
+    end = finished(run)
+    assert end.outcome == "failed"
+    assert f"Rank 1 on {socket.gethostname()} (pid {pid}) has not been heard of for 2 s" in end.reason
+    assert not psutil.pid_exists(pid)
+
+
+def test_sigterm_to_the_one_that_holds_the_lock_stops_in_order(start: Start) -> None:
+    run = start(LONG, devices=2)
+    trains(run)
+    mark = run.read_mark()
+    assert mark is not None
+    os.kill(mark.pid, signal.SIGTERM)
+    end = finished(run)
+    assert end.outcome == "stopped"
+    assert "SIGTERM" in end.reason
+    assert run.best.exists()
+
+
+def test_a_loss_that_is_no_number_is_said_by_rank_0(start: Start) -> None:
+    end = finished(start(LONG, "optimizer.lr=1e30", devices=2))
+    assert end.outcome == "failed"
+    assert "no longer a number" in end.reason
+    assert "Rank 1" not in end.reason
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
+def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
+    preset = catalog.load("basenet", PLAN)
+    run = folder.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
+    launch.start_worker(run)
+    assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
+
+
+# --- two machines, both of them this one -----------------------------------------------------------
+
+
+@pytest.fixture
+def torchrun() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start torchrun as on one of two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_node(run: RunFolder, **environment: str) -> "subprocess.Popen[bytes]":
+        with run.log.open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"),
+                    *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"),
+                    *("--local-addr=127.0.0.1", "-m", "engine.training.distributed.rank", str(run.path), "--resume"),
+                ],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        started.append(process)
+        return process
+
+    yield start_node
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_two_machines_train_one_run_by_torchrun(
+    start: Start, torchrun: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    run = start(LONG, devices=1, launched=False)
+    nodes = [torchrun(run), torchrun(run)]
+    trains(run, epochs=1)
+    started, mark = run.read_state().started, run.read_mark()
+    assert started is not None
+    assert len(started.ranks) == 2
+    assert mark is not None
+    assert mark.pid == started.ranks[0].pid
+    append_command(run.commands, commands.Stop())
+    assert finished(run).outcome == "stopped"
+    assert [node.wait(60) for node in nodes] == [0, 0]
+
+    nodes = [torchrun(run), torchrun(run)]  # the same line again: the old Stop is not for these
+    wait_for(lambda: run.read_state().finished is None and run.worker_lives(), "the second start")
+    trains(run, epochs=len(run.read_state().epochs) + 1)
+    append_command(run.commands, commands.Abort())
+    assert finished(run).outcome == "aborted"
+    assert [node.wait(60) for node in nodes] == [0, 0]
+
+
+def test_a_machine_that_cannot_read_the_data_is_named(
+    start: Start, torchrun: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    for number in range(40):
+        path = images / ("test" if number % 4 == 0 else "train") / f"class-{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    run = start(LONG, "data.dataset=class-folders", f"data.path={images}", devices=1, launched=False)
+    torchrun(run)
+    torchrun(run, CIFARTUI_CACHE="/dev/null/none")
+    end = finished(run)
+    assert end.outcome == "failed"
+    assert f"on {socket.gethostname()} (pid " in end.reason
+    assert "failed: " in end.reason
