@@ -1,14 +1,12 @@
 """Checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from engine.runs import private
+from engine.runs import disk, private
 from presets.errors import CifartuiError
 
 
@@ -32,8 +30,10 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
             file.flush()
             os.fsync(file.fileno())
             num_bytes = file.tell()
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)  # on a full disk its room is wanted
+        if (behind := disk.os_error_in(error)) is not None:  # torch wraps what its file raises
+            raise behind from None
         raise
     if keep_previous and path.exists():
         path.replace(path.with_name(f"{path.stem}.prev{path.suffix}"))
@@ -60,7 +60,7 @@ def load(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CifartuiError(f"There is no checkpoint {path}.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what damaged bytes raise is open-ended
         raise CifartuiError(f"The checkpoint {path} is damaged or not one of cifartui's and was not loaded.") from error
     if not isinstance(content, dict):
         raise CifartuiError(f"{path} is not a checkpoint of cifartui.")
