@@ -6,6 +6,7 @@ nothing of ours before that is checked.
 
 import gc
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -23,8 +24,19 @@ def _foreign_package() -> str | None:
     return None
 
 
+def _open_standard_streams() -> None:
+    """Open what is closed of descriptors 0, 1 and 2, or the next files, a lock among them, would take their places."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def main() -> None:
     """Run the command line; exit 2 with a sentence where another package hides one of ours."""
+    _open_standard_streams()
     in_the_way = _foreign_package()
     if in_the_way:
         print(

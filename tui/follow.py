@@ -87,6 +87,9 @@ def follow_run(
             for batch in reader.batches():
                 events += batch
             life = found  # not believed of a run that cannot be read
+        if run.is_gone():
+            post(RunUnreadable(f"Run {run.id} is gone: {run.path} was deleted or moved while it was shown."))
+            return
         if not events and life == told:
             continue
         told = life

@@ -230,6 +230,8 @@ def _drop(stream: TextIO) -> None:
 
 
 def _lost(run: RunFolder) -> str:
+    if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
+        return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
     return (
         f"The worker of {run.id} is gone without a last word (killed, or out of memory?); {run.log} may say why. "
         f"Go on from the last checkpoint with: cifartui resume {run.id}"

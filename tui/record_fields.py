@@ -37,7 +37,8 @@ def _state(record: Record) -> str:
     if status == "lost":
         return "lost: the worker ended without a last word; worker.log in its folder may say why"
     if status == "stalled":
-        return "stalled: the worker has been silent for over 30 s; is the machine or its disk busy?"
+        since = words.clock(record.last_event_time or 0.0)
+        return f"stalled since {since}: the worker lives, and says nothing; was it frozen, or is the machine busy?"
     if record.preparation is not None and status == "data":
         return f"preparing data: {words.progress(record.preparation)}"
     if record.evaluation is not None and status in {"validating", "testing"}:

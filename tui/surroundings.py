@@ -132,9 +132,11 @@ def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Ways to ask. All but `now` may touch the disk or a driver; only `presets` and `loader` are quick."""
+    """Ways to ask. All but `now` and `steady` may touch the disk or a driver; only `presets` and `loader` are quick."""
 
     now: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+    """Seconds by a clock that nobody sets."""
     host: str = field(default_factory=socket.gethostname)
     presets: "Callable[[], list[Listed]]" = _presets
     loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader

@@ -3,7 +3,7 @@
 import time
 
 from engine.runs import events as ev
-from engine.runs.folder import STALLED_AFTER_S, Status
+from engine.runs.folder import Status
 from engine.runs.state import RunState
 from tui import format as fmt
 from tui.palette import Tone
@@ -71,7 +71,8 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
         return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
     if status == "stalled":
         return (
-            f"Nothing heard from the worker for over {STALLED_AFTER_S:.0f} s{where}: is the machine or its disk busy?"
+            f"Stalled since {clock(state.last_time or 0.0)}{where}: the worker lives, and says nothing. "
+            "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
         )
     said = {
         "completed": "Completed: every epoch was trained",

@@ -32,6 +32,8 @@ _NUM_THREADS = max(4, os.cpu_count() or 1)
 """Pillow releases the interpreter while it decodes, so threads do what processes would, without their cost."""
 _CHUNK = 256
 _WAIT_S = 0.2
+_MOST_PIXELS = 100_000_000
+"""Of an image: 300 MB in memory, for each of the threads. Larger ones are left out as broken."""
 
 
 def cache_folder() -> Path:
@@ -188,6 +190,8 @@ def _allocate(path: Path, num_bytes: int) -> bool:
 def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """Return an image as uint8 [3, size, size]: shorter side resized, keeping its shape, and the middle cut out."""
     with Image.open(path) as opened:
+        if opened.width * opened.height > _MOST_PIXELS:  # a small file may unpack to many gigabytes
+            raise ValueError(f"{opened.width} × {opened.height} pixels")
         image = opened.convert("RGB")
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

@@ -244,6 +244,8 @@ class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
     gpus_missing: str = ""
     """Why there is no GPU reading at all, in words; empty where there is one."""
     torch_memory: TorchMemory | None = None
+    worker_s: float | None = None
+    """For how long this worker has been at work, by a clock that nobody sets; None in older journals."""
 
 
 class CommandApplied(Event, frozen=True, kw_only=True, tag=True):

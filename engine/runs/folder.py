@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -80,6 +81,7 @@ class RunFolder:
         self.commands = path / "commands.jsonl"
         self.log = path / "worker.log"
         self.lock = path / "worker.lock"
+        self.reserve = path / "reserve"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.pt"
         self.last = self.checkpoints / "last.pt"
@@ -127,6 +129,27 @@ class RunFolder:
             return None
         return is_locked(self.lock)
 
+    def is_gone(self) -> bool:
+        """Return whether the folder was deleted or moved; a disk that is away for a while is not taken for that."""
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def why_gone(self) -> str:
+        """Return what a worker says at its end where `is_gone`; a moved journal keeps it."""
+        return f"{self.path} was deleted or moved, so training has ended."
+
+    def spoke_lately(self) -> bool:
+        """Return whether its journal was written to in the last half minute, by whomever and from wherever."""
+        try:
+            return time.time() - self.events.stat().st_mtime < STALLED_AFTER_S
+        except OSError:
+            return False
+
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
         try:
@@ -138,23 +161,27 @@ class RunFolder:
 def sign_lock(lock_fd: int, pid: int) -> None:
     """Write into a lock that is held which process of this host holds it."""
     content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname()))
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, content, 0)
+    os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
+    os.ftruncate(lock_fd, len(content))
 
 
-def status_of(state: "RunState", lives: bool | None, now: float) -> Status:
+def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float | None = None) -> Status:
     """Return a run's status: its phase, corrected by whether its worker lives and still speaks.
 
     Args:
         state: what the events add up to.
         lives: `RunFolder.worker_lives`; None (another host) goes by the age of the last event alone.
         now: Unix seconds.
+        heard_s: for how long this viewer has heard nothing, by a clock that nobody sets; None where it has heard
+            nothing yet, or looks only once. It goes before `now`, from which the writer's clock may differ.
     """
     if state.is_finished and not lives:
         return state.phase
     if lives is False:
         return "lost"
-    silent = state.last_time is not None and now - state.last_time > STALLED_AFTER_S
+    if heard_s is None:
+        heard_s = 0.0 if state.last_time is None else now - state.last_time
+    silent = heard_s > STALLED_AFTER_S
     if silent and lives and state.is_finished:  # a worker that resumes it has not spoken yet
         return "starting"
     if silent:

@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +66,7 @@ def check_deletable(runs_dir: Path, run_id: str) -> RunFolder:
     lives = run.worker_lives()
     if lives:
         raise CifartuiError(f"Run {run.id} has a worker; stop it first with: cifartui stop {run.id}")
-    if lives is None and _spoke_lately(run):
+    if lives is None and run.spoke_lately():
         host = getattr(run.read_mark(), "host", "another machine")
         raise CifartuiError(
             f"Run {run.id} was written to by {host} less than {STALLED_AFTER_S:.0f} s ago; "
@@ -86,13 +85,6 @@ def _is_run(run: RunFolder) -> bool:
     except CifartuiError:
         return False
     return True
-
-
-def _spoke_lately(run: RunFolder) -> bool:
-    try:
-        return time.time() - run.events.stat().st_mtime < STALLED_AFTER_S
-    except OSError:
-        return False
 
 
 def delete_run(runs_dir: Path, run_id: str) -> int:

@@ -4,16 +4,18 @@ Knows how lines are written whole and read safely while another process writes; 
 what they mean. A reader leaves an unfinished last line for later; a resuming writer cuts it off.
 """
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from engine.runs import private
+from engine.runs import disk, private
 from engine.runs.commands import AnyCommand
 from engine.runs.events import AnyEvent
 from engine.runs.folder import DAMAGED
@@ -29,11 +31,13 @@ def append_command(path: Path, command: AnyCommand) -> None:
     """Append one command, stamped with the time, in a single write (several viewers may do so at once).
 
     Raises:
-        CifartuiError: the file cannot be written.
+        CifartuiError: the run is gone, or its disk takes no more.
     """
     stamped = msgspec.structs.replace(command, time=time.time())
     try:
         _append(path, msgspec.json.encode(stamped) + b"\n")
+    except FileNotFoundError:
+        raise CifartuiError(f"{path.parent} is not there any more: the run was deleted or moved.") from None
     except OSError as error:
         raise CifartuiError(
             f"{path} cannot be written ({error.strerror}); is its disk full or gone, or the run another user's?"
@@ -41,9 +45,13 @@ def append_command(path: Path, command: AnyCommand) -> None:
 
 
 def _append(path: Path, line: bytes) -> None:
-    fd = private.open_file(path, os.O_WRONLY | os.O_APPEND)
+    fd = private.open_file(path, os.O_RDWR | os.O_APPEND)
     try:
-        os.write(fd, line)
+        end = os.fstat(fd).st_size
+        if end and os.pread(fd, 1, end - 1) != b"\n":
+            line = b"\n" + line  # a full disk cut the one before short, which must not spoil this one
+        if os.write(fd, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(fd)
 
@@ -55,21 +63,37 @@ class EventWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = private.open_file(path, os.O_RDWR | os.O_APPEND)
         self._seq = _repair_tail(path, self._fd)
         self._lock = threading.Lock()  # training and telemetry write from two threads
 
     def write(self, event: AnyEvent) -> AnyEvent:
-        """Append `event` and return it as written, with its number and time."""
+        """Append `event` and return it as written, with its number and time.
+
+        Raises:
+            CifartuiError: the disk is full or away. Nothing of the event is left then, so that the next may follow.
+        """
         with self._lock:
             stamped = msgspec.structs.replace(event, seq=self._seq + 1, time=time.time())
-            view = memoryview(_encoded(stamped) + b"\n")
+            self._append(_encoded(stamped) + b"\n")
             self._seq += 1
-            while view:  # a full disk can take part of a line; the rest must follow or raise
-                view = view[os.write(self._fd, view) :]
-        if type(event).__name__ in _SYNCED:
-            os.fsync(self._fd)
+        try:
+            if type(event).__name__ in _SYNCED:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise disk.unwritable(self._path, error) from error
         return stamped
+
+    def _append(self, line: bytes) -> None:
+        left = memoryview(line)
+        try:
+            while left:  # a full disk can take part of a line; the rest must follow or raise
+                left = left[os.write(self._fd, left) :]
+        except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one too
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - len(line) + len(left))
+            raise disk.unwritable(self._path, error) from error
 
     def close(self) -> None:
         """Close the file; no event can be written after this."""

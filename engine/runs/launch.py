@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from engine.runs import private
+from engine.runs import disk, private
 from engine.runs.folder import RunFolder, sign_lock
 from presets.errors import CifartuiError
 
 _LOCK_PATIENCE_S = 0.5
 NOTIFY = "CIFARTUI_NOTIFY"
 """The variable in which a worker is told what to run when the run has ended."""
+_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
 
 
 def start_worker(
@@ -51,10 +53,12 @@ def start_worker(
 
 def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
+    disk.keep_room(folder.reserve)
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
     arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
     program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
     log_fd = private.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)  # what is started inherits this
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", f"engine.training.{program}", *arguments],
@@ -68,6 +72,7 @@ def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str,
         )
         sign_lock(lock_fd, process.pid)
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(log_fd)
     return process.pid
 
@@ -80,17 +85,23 @@ def take_lock(folder: RunFolder) -> int:
     """
     fd = private.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:  # a worker, or a viewer who is just looking whether there is one
+    try:
+        while not _locks(fd):  # a worker has it, or a viewer who is just looking whether there is one
             if time.monotonic() > deadline:
-                os.close(fd)
-                raise CifartuiError(
-                    f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}"
-                ) from None
+                raise CifartuiError(f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}")
             time.sleep(0.02)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _locks(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def hurry_worker(folder: RunFolder) -> None:

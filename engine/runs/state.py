@@ -43,6 +43,8 @@ FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "fail
 _RATE_WINDOW = 20
 _MARKED = {"Stop", "NextStage", "Pause", "Continue", "ScaleLearningRate"}
 _SAMPLES_KEPT = 3600
+_BETWEEN_BEATS_S = 4.0
+"""Twice what lies between two samples: a clock that was set, or a frozen worker, adds no more than this."""
 
 
 class EpochPoint(Struct, frozen=True):
@@ -111,6 +113,10 @@ class RunState(Struct):
     last_time: float | None = None
     """Unix time of the newest event of any kind."""
     rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+    worker_s: float | None = None
+    """For how long the last worker has been at work, as it says itself; None in older journals."""
+    workers_before_s: float = 0.0
+    """The same of all workers before it."""
 
     @property
     def is_finished(self) -> bool:
@@ -149,10 +155,15 @@ class RunState(Struct):
 def worked_s(state: RunState, until: float | None) -> float | None:
     """Return for how long a run's workers, one after another, have worked; None where none has.
 
+    By their own steady clocks where the journal has that; in older ones by the times of its events.
+
     Args:
         state: of the run.
         until: Unix seconds; how long the last of them has worked, or its last sign of life.
     """
+    if state.worker_s is not None and state.device is not None and until is not None:
+        since = 0.0 if state.is_finished else min(max(0.0, until - state.device.time), _BETWEEN_BEATS_S)
+        return state.workers_before_s + state.worker_s + since
     starts = [number for number, event in enumerate(state.log) if isinstance(event, RunStarted)]
     if not starts or until is None:
         return None
@@ -273,6 +284,10 @@ def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
 
 def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
     state.device = event
+    if event.worker_s is not None:
+        if state.worker_s is not None and event.worker_s < state.worker_s:  # another worker has taken the run
+            state.workers_before_s += state.worker_s
+        state.worker_s = event.worker_s
     state.device_history.append(event)
 
 
@@ -300,6 +315,8 @@ def _on_continued(state: RunState, event: Continued) -> None:
 
 def _on_finished(state: RunState, event: RunFinished) -> None:
     state.phase, state.finished, state.evaluation = event.outcome, event, None
+    if state.worker_s is not None:
+        state.worker_s = max(state.worker_s, event.seconds)
     state.log.append(event)
 
 

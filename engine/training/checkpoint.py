@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from engine.runs import private
+from engine.runs import disk, private
 from presets.errors import CifartuiError
 
 
@@ -30,8 +30,10 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
             file.flush()
             os.fsync(file.fileno())
             num_bytes = file.tell()
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)  # on a full disk its room is wanted
+        if (behind := disk.os_error_in(error)) is not None:  # torch wraps what its file raises
+            raise behind from None
         raise
     if keep_previous and path.exists():
         path.replace(path.with_name(f"{path.stem}.prev{path.suffix}"))

@@ -16,6 +16,7 @@ from engine.runs import commands
 from engine.runs.events import CommandApplied, Continued, Paused
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, command_reader
+from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
 
@@ -52,6 +53,7 @@ class Controls:
         """How to measure the validation set; None anywhere but between two batches."""
         self.busy_with = "training has not begun yet"
         """Why one of these is None, in words."""
+        self._folder = folder
         self._journal = journal
         self._commands = command_reader(folder.commands)
         self._commands.skip_to(commands_from)
@@ -68,6 +70,7 @@ class Controls:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))  # held back so far
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signal = signal.Signals(number).name
@@ -104,7 +107,18 @@ class Controls:
             self._obey(self._waiting.popleft())
 
     def _arrived(self) -> list[commands.AnyCommand]:
-        return self._commands.read()
+        """Return what is newly asked for.
+
+        Raises:
+            CifartuiError: the run directory is gone, so that nobody could ever see what is trained.
+        """
+        try:
+            self._folder.path.stat()
+            return self._commands.read()
+        except FileNotFoundError:
+            raise CifartuiError(self._folder.why_gone()) from None
+        except OSError:  # a shared disk that is away for a while
+            return []
 
     def _obey(self, command: commands.AnyCommand) -> None:
         if isinstance(command, commands.Abort):

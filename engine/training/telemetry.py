@@ -2,6 +2,8 @@
 
 import shutil
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from engine.devices import DeviceReader, HostReader
 from engine.runs.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.runs.journal import EventWriter
 from engine.training.watch import MachineWatch
+from presets.errors import CifartuiError
 
 INTERVAL_S = 2.0
 
@@ -49,16 +52,32 @@ class Telemetry:
         self._thread.join(timeout=INTERVAL_S)
 
     def _run(self) -> None:
+        started, has_failed = time.monotonic(), False
         host = HostReader()
         with DeviceReader() as devices:
             while not self._stop.is_set():
-                gpus, missing = devices.sample(self._pid)
-                memory = self.torch_memory() if self.torch_memory is not None else None
-                sample = DeviceSampled(host=host.sample(), gpus=gpus, gpus_missing=missing, torch_memory=memory)
-                events: list[AnyEvent] = [sample, *self._alerts(sample)]
-                for event in events:
-                    self._journal.write(event)
+                try:
+                    self._beat(host, devices, started)
+                except CifartuiError:  # a disk that takes no more: the loop meets it too, and ends the run
+                    pass
+                except Exception:  # a reading that fails must not be taken for a worker that does
+                    if not has_failed:
+                        traceback.print_exc()
+                    has_failed = True
                 self._stop.wait(INTERVAL_S)
+
+    def _beat(self, host: HostReader, devices: DeviceReader, started: float) -> None:
+        gpus, missing = devices.sample(self._pid)
+        sample = DeviceSampled(
+            host=host.sample(),
+            gpus=gpus,
+            gpus_missing=missing,
+            torch_memory=self.torch_memory() if self.torch_memory is not None else None,
+            worker_s=round(time.monotonic() - started, 3),
+        )
+        events: list[AnyEvent] = [sample, *self._alerts(sample)]
+        for event in events:
+            self._journal.write(event)
 
     def _alerts(self, sample: DeviceSampled) -> list[Alerted]:
         alerts = self._watch.memory(sample)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
@@ -44,15 +45,28 @@ def main(argv: list[str] | None = None) -> int:
     command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
     folder = RunFolder(arguments.folder)
-    journal = EventWriter(folder.events)
+    try:
+        journal = EventWriter(folder.events)
+    except OSError as error:
+        return _give_up(disk.unwritable(folder.events, error))
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
         finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
-    journal.write(with_seconds(finished, time.monotonic() - started))
+    disk.free_room(folder.reserve)
+    try:
+        journal.write(with_seconds(finished, time.monotonic() - started))
+    except CifartuiError as error:
+        return _give_up(error)
     journal.close()
     notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
+
+
+def _give_up(error: CifartuiError) -> int:
+    """Say why in worker.log, whose end is shown beside a run without a last word."""
+    print(error, file=sys.stderr)
+    return 1
 
 
 def _outcome(
@@ -79,7 +93,7 @@ def _outcome(
     except Exception as error:
         traceback.print_exc()
         reason = explain(error)
-    return ended(controls, "failed", reason)
+    return ended(controls, "failed", folder.why_gone() if folder.is_gone() else reason)
 
 
 def _train(

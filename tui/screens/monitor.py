@@ -78,6 +78,7 @@ class Monitor(Steering):
         self.info = None
         self.state = RunState()
         self._lives: bool | None = None
+        self._heard_at: float | None = None
         self._log_tail: tuple[str, ...] = ()
         self._unlogged: list[ev.AnyEvent] = []
         self._metrics: dict[str, MetricChart] = {}
@@ -143,6 +144,7 @@ class Monitor(Steering):
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
         """Say why there is nothing to see."""
+        self._lives = False
         notice = self.query_one("#unreadable", Static)
         notice.update(Text.assemble((event.problem, TONES["bad"]), ("\n\nEsc goes back to Home.", MUTED)))
         notice.display = True
@@ -151,6 +153,8 @@ class Monitor(Steering):
     def on_run_progressed(self, event: RunProgressed) -> None:
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
         was_live = self.is_live
+        if event.events or event.lives != self._lives:
+            self._heard_at = self.app.surroundings.steady()
         self._lives, self._log_tail = event.lives, event.log_tail
         self.info = event.info or self.info
         fold(event.events, self.state)
@@ -170,7 +174,8 @@ class Monitor(Steering):
     @property
     def status(self) -> Status:  # type: ignore[override]
         """The run's status now."""
-        return status_of(self.state, self._lives, self.now())
+        heard_s = None if self._heard_at is None else self.app.surroundings.steady() - self._heard_at
+        return status_of(self.state, self._lives, self.now(), heard_s)
 
     @property
     def is_live(self) -> bool:  # type: ignore[override]

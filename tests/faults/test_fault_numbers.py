@@ -1,0 +1,60 @@
+"""More runs than a list is made for, and more workers than a run is made for."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.runs import launch
+from engine.runs.folder import RunFolder
+from presets.errors import CifartuiError
+from tests.faults.conftest import Hire
+from tui.run_list import RunLister
+
+Make = Callable[..., RunFolder]
+MOST_S = 8.0
+"""For a thousand runs, start of Python included; three times what two slow cores took."""
+
+
+@pytest.fixture
+def a_thousand(tiny: Make, hire: Hire, runs_dir: Path) -> Path:
+    """A folder of a thousand finished runs."""
+    run = tiny()
+    hire(run).ends()
+    for number in range(999):
+        path = runs_dir / f"{run.id[:-4]}{number:04}x"
+        path.mkdir()
+        (path / "run.json").write_bytes(
+            (run.path / "run.json").read_bytes().replace(run.id.encode(), path.name.encode())
+        )
+        shutil.copy(run.events, path)
+    return runs_dir
+
+
+def test_a_thousand_runs_are_listed_in_seconds(a_thousand: Path, cifartui: Callable) -> None:  # type: ignore[type-arg]
+    started = time.monotonic()
+    done = cifartui("runs")
+    command_s = time.monotonic() - started
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1001
+    assert command_s < MOST_S
+    started = time.monotonic()
+    lister = RunLister(a_thousand, time.time, limit=None)
+    first = next(iter(lister.look()))
+    first_s = time.monotonic() - started
+    assert len(first.runs) == 25
+    assert first_s < MOST_S / 8
+    assert len(lister.list().runs) == 1000
+    again = time.monotonic()
+    lister.list()
+    assert time.monotonic() - again < MOST_S / 8
+    print(f"runs: {command_s:.2f} s, first rows: {first_s:.2f} s")
+
+
+def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, hire: Hire) -> None:
+    run = tiny(epochs=50_000)
+    hire(run).trains()
+    with pytest.raises(CifartuiError, match=rf"Run {run.id} already has a worker; watch it with: cifartui attach"):
+        launch.start_worker(run, resume=True)
