@@ -1,6 +1,8 @@
 """Checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
 
 import os
+import pickletools
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ import torch
 
 from engine.runs import disk, private
 from presets.errors import CifartuiError
+
+_MOST_BYTES_OF_NAMES = 64_000_000
+_LONGEST_GLOBAL = 200
 
 
 def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) -> int:
@@ -57,6 +62,7 @@ def load(path: Path) -> dict[str, Any]:
         CifartuiError: there is none, it is damaged, or it holds anything but tensors and plain values.
     """
     try:
+        _check_names(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CifartuiError(f"There is no checkpoint {path}.") from None
@@ -65,6 +71,23 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CifartuiError(f"{path} is not a checkpoint of cifartui.")
     return content
+
+
+def _check_names(path: Path) -> None:
+    """Raise ValueError where a checkpoint names something so long that torch would take minutes to refuse it.
+
+    torch looks for patterns in its own message, in time that grows with the square of the name's length.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith("data.pkl"):
+                continue
+            if member.file_size > _MOST_BYTES_OF_NAMES:
+                raise ValueError("no checkpoint has so much besides its tensors")
+            for opcode, argument, _ in pickletools.genops(archive.read(member)):
+                is_long = opcode.name in {"GLOBAL", "INST"} and len(str(argument)) > _LONGEST_GLOBAL
+                if is_long or opcode.name == "STACK_GLOBAL":
+                    raise ValueError("a name that torch does not use")
 
 
 def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:

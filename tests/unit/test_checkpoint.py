@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_a_kill_between_the_renames_leaves_one_to_go_on_from(
     monkeypatch.undo()
     content, _said = checkpoint.load_last(tmp_path)
     assert content["n"] == (3 if num_renames == 2 - is_damaged else 1 if is_damaged else 2)
+
+
+def test_a_name_of_great_length_is_refused_before_torch_looks_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch takes 17 s to refuse a name of 30,000 characters."""
+    with zipfile.ZipFile(tmp_path / "last.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02cos\n" + b"x(" * 15_000 + b"\n.")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
+    with pytest.raises(CifartuiError, match="damaged or not one of cifartui's"):
+        checkpoint.load(tmp_path / "last.pt")
