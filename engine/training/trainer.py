@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
+import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
@@ -68,6 +69,8 @@ class Trainer:
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self.progress = Progress()
         self.stopwatch = Stopwatch(setup.device)
+        self._saved_step = -1
+        """The step that was handed over last to be saved."""
         self._stepper = Stepper(setup, journal, self.stopwatch, self._ema)
         self._early = ""
         """Why training ended before its last epoch, where the preset wanted that."""
@@ -148,6 +151,7 @@ class Trainer:
             "progress": msgspec.to_builtins(progress),
         }
         self._checkpoints.save(state, progress, best)
+        self._saved_step = progress.global_step
 
     # --- the run -----------------------------------------------------------------------------------
 
@@ -249,8 +253,7 @@ class Trainer:
                 self._save_last()
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(self._meter.read())
-        if self._controls.stop_after == "batch" and progress.step:
-            self._save_on_command()  # before the validation: whoever sent a signal may not wait for the end of it
+        self._save_where_stopped()
 
     # --- what `engine.training.distributed` does otherwise ------------------------------------------
 
@@ -296,7 +299,7 @@ class Trainer:
         if progress.step == 0:
             return
         train, lr = self._meter.read(), self._descent.lr
-        val = self._evaluate("val")
+        val = self._held_out.measure("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         val_top1 = val.top1()
@@ -320,6 +323,13 @@ class Trainer:
     def _report_until_stopped(self, event: DataProgressed) -> None:
         self._held_out.report_features(event)
         self._raise_if_stopped()
+
+    def _save_where_stopped(self) -> None:
+        """Save what is trained before it is validated, or while it is: who sent a signal may not wait for the end."""
+        progress = self.progress
+        if self._controls.stop_after == "batch" and progress.step and progress.global_step != self._saved_step:
+            with torch.inference_mode(False):  # what is copied into is used again, also outside of an evaluation
+                self._save_on_command()
 
     def _save_on_command(self) -> str:
         self._save_last()

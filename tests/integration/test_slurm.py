@@ -70,7 +70,7 @@ def test_sigterm_saves_then_validates_then_tests_and_the_run_goes_on_by_its_name
 
 
 def test_a_second_sigterm_ends_validation_and_test(runs_dir: Path) -> None:
-    process = train(runs_dir, "--epochs", "400", "--set", "data.image_size=256")  # validation takes a while
+    process = train(runs_dir, "--epochs", "400", "--set", "data.image_size=192")  # validation takes a while
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().steps, "training")
     process.send_signal(signal.SIGTERM)
@@ -165,3 +165,15 @@ def test_names_are_for_one_run_and_for_one_plan(
         assert refused.returncode == 2
         assert why in refused.stderr
     assert not runs_dir.exists()
+
+
+def test_sigterm_during_a_validation_saves_the_epoch_before_that_is_over(runs_dir: Path) -> None:
+    process = train(runs_dir, "--epochs", "400", "--set", "data.image_size=128", "--set", "data.train_limit=64")
+    run = only_run(runs_dir)
+    wait_for(lambda: run.read_state().evaluation, "the first validation")
+    assert not run.last.exists()
+    process.send_signal(signal.SIGTERM)
+    assert ends(process)[0] == 143
+    kinds = [type(event) for event in read_events(run.events)]
+    assert kinds.index(ev.CheckpointSaved) < kinds.index(ev.EpochCompleted)
+    assert run.read_state().phase == "stopped"
