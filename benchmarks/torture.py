@@ -76,10 +76,19 @@ _STAGES = replace(
         schema.Stage(name="plain", epochs=2, start_from="best", lr=0.001, schedule=schema.Cosine(warmup_epochs=0.5)),
     ),
 )
+_RECIPE = replace(
+    _DROPOUT,
+    train=schema.Train(
+        epochs=8, batch_size=32, augment=_CROP, alternating_flip=True, image_sizes=((0.4, 24),), ema_decay=0.95
+    ),
+    mix=schema.Mix(mixup=0.3, cutmix=1.0, p=0.8, off_epochs=2),
+    optimizer=schema.Muon(weight_decay=0.01),
+)
 CASES = {
     "basenet, plateau": _BASENET,
     "dropout, one-cycle": _DROPOUT,
     "stages from the best": _STAGES,
+    "EMA, mixing, Muon": _RECIPE,
 }
 
 
@@ -206,7 +215,7 @@ def result(run: RunFolder) -> dict[str, str]:
     epochs = [(p.epoch, p.global_step, p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in state.epochs]
     return {
         "outcome": f"{end.outcome}: {end.reason}",
-        "weights": digest(last["network"]),
+        "weights": digest([last["network"], last.get("ema")]),
         "optimizer": digest(last["optimizer"]),
         "schedule": digest([last["schedule"], last["scaler"], last["lr_scale"], last["stage"]]),
         "place": digest(last["progress"]),
@@ -319,15 +328,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="of the runs, those whose name holds this")
     asked = parser.parse_args()
     draw, done, num_different = random.Random(asked.seed), 0, 0
     moments = [name for _ in range(asked.moments) for name in draw.sample(list(MOMENTS), len(MOMENTS))]
     with tempfile.TemporaryDirectory(prefix="cifartui-torture-") as place:
         runs_dir, images = Path(place) / "runs", write_images(Path(place) / "images")
-        whole = {case: finish(start(runs_dir, images, preset)) for case, preset in CASES.items()}
+        whole = {case: finish(start(runs_dir, images, CASES[case])) for case in CASES if asked.only in case}
         print(f"{'':>4} {'run':<22} {'killed':<28} {'last word':<16} {'at step':>7} {'resumed':>7}  identical")
         while done < asked.moments:
-            case = list(CASES)[draw.randrange(len(CASES))]
+            case = draw.choice(list(whole))
             wanted = moments[done : min(done + KILLS_A_RUN, asked.moments)]
             kills, found = torture(runs_dir, images, CASES[case], wanted, draw)
             differing = [what for what in found if found[what] != whole[case][what]]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from engine.runs import commands, events
 from engine.runs.journal import append_command, read_events
@@ -11,12 +12,15 @@ from engine.runs.state import fold
 from engine.training import checkpoint
 from engine.training.controls import Aborted
 from engine.training.pace import Pace
-from tests.tiny_trainer import make
+from presets import schema
+from tests.tiny_trainer import PRESET, make
 
 
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: int, kill_at: int) -> None:
+def interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: int, kill_at: int, preset: schema.Preset = PRESET
+) -> None:
     """Train, ask for a checkpoint at one step, and be killed at another; reports come every fourth step."""
-    trainer, folder = make(tmp_path)
+    trainer, folder = make(tmp_path, preset)
     train_batch = trainer._train_batch
     monkeypatch.setattr("engine.training.controls._POLL_INTERVAL_S", 0.0)
     monkeypatch.setattr(Pace, "is_due", lambda _self: trainer.progress.global_step % 4 == 0)
@@ -86,3 +90,27 @@ def test_a_checkpoint_asked_for_in_a_pause_leaves_the_run_paused(tmp_path: Path)
     state = fold([stage, *read_events(folder.events)])
     assert state.phase == "paused"
     assert len(state.steps) == 1
+
+
+@pytest.mark.parametrize("save_at", [3, 16])
+def test_a_recipe_goes_on_in_mid_epoch_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: int
+) -> None:
+    train = replace(PRESET.train, ema_decay=0.9, alternating_flip=True, image_sizes=((0.5, 24),))
+    vgg = schema.Vgg(blocks=((4,),), pools=("avg",), head=(8,), dropout=0.3)
+    mix = schema.Mix(mixup=0.3, cutmix=1.0, p=0.8)
+    preset = replace(PRESET, model=vgg, train=train, mix=mix, optimizer=schema.Muon(), schedule=schema.OneCycle())
+    whole, whole_folder = make(tmp_path / "whole", preset)
+    whole.run()
+    with monkeypatch.context() as patched:
+        interrupted(tmp_path / "cut", patched, save_at=save_at, kill_at=save_at + 2, preset=preset)
+    second, folder = make(tmp_path / "cut", preset)
+    second._controls._commands.skip_to(folder.commands.stat().st_size)
+    second.restore(checkpoint.load(folder.last))
+    assert second.progress.global_step == save_at
+    second.run()
+    ours, theirs = checkpoint.load(folder.last), checkpoint.load(whole_folder.last)
+    for part in ("network", "ema"):
+        assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
+    assert ours["progress"]["epoch_sums"] == theirs["progress"]["epoch_sums"]
+    assert ours["progress"]["best_val_top1"] == theirs["progress"]["best_val_top1"]
