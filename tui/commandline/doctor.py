@@ -41,11 +41,21 @@ class Check(Struct, frozen=True):
 
 
 @click.command()
+@click.option("--benchmark", "benchmarks", is_flag=True, help="Measure the device instead: what it can do, and trains.")
+@click.option("--device", default="auto", metavar="DEVICE", help="With --benchmark: auto, cpu, cuda, cuda:N or mps.")
 @as_json_option
 @with_places
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
+    if benchmarks:
+        from tui.commandline.benchmark import benchmark
+
+        try:
+            benchmark(device, as_json=as_json)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        return
     checks = run_checks(places(ctx))
     if as_json:
         say_json(checks)
