@@ -107,12 +107,12 @@ def test_two_processes_train_as_one(start: Start, tmp_path: Path) -> None:
 
 
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
-    run = start("train.epochs=60", "schedule.name=constant", devices=2)
+    run = start(LONG, devices=2)
     trains(run)
     validated = None
     while validated is None or not validated.accepted:  # it is refused where the pause came into a validation
         paused = ask(run, commands.Pause())
-        assert run.read_state().phase == "paused"
+        wait_for(lambda: run.read_state().phase == "paused", "the pause")
         validated = ask(run, commands.Validate())
         saved = ask(run, commands.SaveCheckpoint())
         assert saved.global_step == paused.global_step
@@ -129,8 +129,12 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
     assert end.test_top1 is not None
 
     resume_run(run, devices=1)
-    assert finished(run).outcome == "completed"
-    assert [point.number for point in run.read_state().epochs if not point.partial] == list(range(1, 61))
+    wait_for(lambda: run.read_state().epoch > end.epoch + 1, "two epochs of one process")
+    ask(run, commands.Stop())
+    assert finished(run).outcome == "stopped"
+    whole = [point.number for point in run.read_state().epochs if not point.partial]
+    assert whole == list(range(1, whole[-1] + 1))
+    assert run.read_state().lr == pytest.approx(0.5 * run.read_info().preset.optimizer.lr)
     started = [event for event in read_events(run.events) if isinstance(event, RunStarted)]
     assert [len(event.ranks) for event in started] == [2, 0]
 
