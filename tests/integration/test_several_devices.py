@@ -205,6 +205,25 @@ def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Pa
     assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
 
 
+def test_one_certain_gpu_and_several_devices_are_refused(
+    cifartui: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    refused = cifartui("train", "demo", "--device", "cuda:1", "--devices", "2")
+    assert refused.returncode == 2
+    assert "cuda:1 is one device, and 2 are asked for; use auto, cuda or cpu with several." in refused.stderr
+
+
+def test_prepare_makes_the_directory_and_prints_it(
+    cifartui: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    prepared = cifartui("train", "demo", "--prepare", "--set", "train.epochs=3")
+    assert prepared.returncode == 0, prepared.stderr
+    run = RunFolder(Path(prepared.stdout.strip()))
+    assert run.read_info().preset.train.epochs == 3
+    assert run.read_mark() is None
+    assert not run.events.exists()
+
+
 # --- two machines, both of them this one -----------------------------------------------------------
 
 
