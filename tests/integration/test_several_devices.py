@@ -197,6 +197,17 @@ def test_a_loss_that_is_no_number_is_said_by_rank_0(start: Start) -> None:
     assert "Rank 1" not in end.reason
 
 
+def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> None:
+    run = start(LONG, devices=2)
+    mark = run.read_mark()
+    assert mark is not None
+    wait_for(lambda: psutil.Process(mark.pid).children(), "the ranks, which are importing torch now")
+    os.kill(mark.pid, signal.SIGTERM)
+    end = finished(run)
+    assert end.outcome == "stopped", end.reason
+    assert "SIGTERM" in end.reason
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
