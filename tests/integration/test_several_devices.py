@@ -137,6 +137,7 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
     assert run.read_state().lr == pytest.approx(0.5 * run.read_info().preset.optimizer.lr)
     started = [event for event in read_events(run.events) if isinstance(event, RunStarted)]
     assert [len(event.ranks) for event in started] == [2, 0]
+    assert any("1 device after 2 devices" in alert.text for alert in run.read_state().alerts)
 
 
 def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start: Start) -> None:
