@@ -187,7 +187,9 @@ def _elsewhere(before: RunStarted | None, now: RunStarted) -> Alerted | None:
 
 def _circumstances(started: RunStarted) -> dict[str, str]:
     """Return what decides how sums round; threads do on the CPU alone."""
-    about = {"device": started.device_name or started.device, "torch": f"torch {started.versions.get('torch', '?')}"}
+    num_devices = max(1, len(started.ranks))
+    about = {"devices": f"{num_devices} device{'' if num_devices == 1 else 's'}"}
+    about |= {"device": started.device_name or started.device, "torch": f"torch {started.versions.get('torch', '?')}"}
     if started.device == "cpu":
         about["threads"] = f"{started.num_threads} thread{'' if started.num_threads == 1 else 's'}"
     return about

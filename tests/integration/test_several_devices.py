@@ -107,12 +107,12 @@ def test_two_processes_train_as_one(start: Start, tmp_path: Path) -> None:
 
 
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
-    run = start("train.epochs=60", "schedule.name=constant", devices=2)
+    run = start(LONG, devices=2)
     trains(run)
     validated = None
     while validated is None or not validated.accepted:  # it is refused where the pause came into a validation
         paused = ask(run, commands.Pause())
-        assert run.read_state().phase == "paused"
+        wait_for(lambda: run.read_state().phase == "paused", "the pause")
         validated = ask(run, commands.Validate())
         saved = ask(run, commands.SaveCheckpoint())
         assert saved.global_step == paused.global_step
@@ -129,10 +129,15 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
     assert end.test_top1 is not None
 
     resume_run(run, devices=1)
-    assert finished(run).outcome == "completed"
-    assert [point.number for point in run.read_state().epochs if not point.partial] == list(range(1, 61))
+    wait_for(lambda: run.read_state().epoch > end.epoch + 1, "two epochs of one process")
+    ask(run, commands.Stop())
+    assert finished(run).outcome == "stopped"
+    whole = [point.number for point in run.read_state().epochs if not point.partial]
+    assert whole == list(range(1, whole[-1] + 1))
+    assert run.read_state().lr == pytest.approx(0.5 * run.read_info().preset.optimizer.lr)
     started = [event for event in read_events(run.events) if isinstance(event, RunStarted)]
     assert [len(event.ranks) for event in started] == [2, 0]
+    assert any("1 device after 2 devices" in alert.text for alert in run.read_state().alerts)
 
 
 def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start: Start) -> None:
@@ -193,12 +198,42 @@ def test_a_loss_that_is_no_number_is_said_by_rank_0(start: Start) -> None:
     assert "Rank 1" not in end.reason
 
 
+def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> None:
+    run = start(LONG, devices=2)
+    mark = run.read_mark()
+    assert mark is not None
+    wait_for(lambda: psutil.Process(mark.pid).children(), "the ranks, which are importing torch now")
+    os.kill(mark.pid, signal.SIGTERM)
+    end = finished(run)
+    assert end.outcome == "stopped", end.reason
+    assert "SIGTERM" in end.reason
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
     run = folder.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
     launch.start_worker(run)
     assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
+
+
+def test_one_certain_gpu_and_several_devices_are_refused(
+    cifartui: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    refused = cifartui("train", "demo", "--device", "cuda:1", "--devices", "2")
+    assert refused.returncode == 2
+    assert "cuda:1 is one device, and 2 are asked for; use auto, cuda or cpu with several." in refused.stderr
+
+
+def test_prepare_makes_the_directory_and_prints_it(
+    cifartui: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    prepared = cifartui("train", "demo", "--prepare", "--set", "train.epochs=3")
+    assert prepared.returncode == 0, prepared.stderr
+    run = RunFolder(Path(prepared.stdout.strip()))
+    assert run.read_info().preset.train.epochs == 3
+    assert run.read_mark() is None
+    assert not run.events.exists()
 
 
 # --- two machines, both of them this one -----------------------------------------------------------

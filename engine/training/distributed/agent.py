@@ -13,13 +13,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
-import torch
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from engine.runs.device_name import check_devices
 from engine.runs.events import RunFinished
@@ -27,10 +25,14 @@ from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
 from engine.training import worker
-from engine.training.distributed.rank import LEFT_ALONE
+from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError
 
+if TYPE_CHECKING:  # torch is imported only after this has begun to listen
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
 _RANK = "engine.training.distributed.rank"
+_LOOK_EVERY_S = 0.2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,9 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(arguments.lock_fd, False)
     began, folder = time.monotonic(), RunFolder(arguments.folder)
     num_bytes_before = folder.events.stat().st_size if folder.events.exists() else 0
-    ranks = _Ranks(folder, for_ranks)
-    ranks.start()
-    reason = ranks.wait()
+    reason = _Ranks(folder, for_ranks).train()
     finished = _last_word(folder, num_bytes_before)
     if finished is None:
         finished = _say(folder, reason or "All ranks ended without a word; worker.log may say why", began)
@@ -62,19 +62,28 @@ class _Ranks:
         self._reason = ""
         self._thread = threading.Thread(target=self._run, name="torchrun")
 
-    def start(self) -> None:
-        """Begin, with SIGTERM and SIGINT handed on to the ranks, for whom they mean Stop after this batch."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _hand_on)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._thread.start()
+    def train(self) -> str:
+        """Start them and wait until none lives; return why, in a sentence, if one of them failed.
 
-    def wait(self) -> str:
-        """Wait until no rank lives; return why, in a sentence, if one of them failed."""
-        self._thread.join()
+        SIGTERM and SIGINT are handed on to them, for whom they mean Stop after this batch. They are blocked here
+        and in what is started here, so that one that comes before there are ranks waits for them.
+        """
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._thread.start()
+        while self._thread.is_alive():
+            self._thread.join(_LOOK_EVERY_S)
+            pending = signal.sigpending() & SIGNALS
+            if pending and (ranks := psutil.Process().children()):
+                number = signal.sigwait(pending)
+                for rank in ranks:
+                    with suppress(psutil.NoSuchProcess):
+                        rank.send_signal(number)
         return self._reason
 
     def _run(self) -> None:
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
         try:
             with tempfile.TemporaryDirectory(prefix="cifartui-ranks-") as logs:
                 self._train(logs)
@@ -86,6 +95,9 @@ class _Ranks:
             self._reason = worker.explain(error)
 
     def _train(self, logs: str) -> None:
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
         info = self._folder.read_info()
         check_devices(info.device, info.devices)
         _check_gpus(info.device, info.devices)
@@ -108,13 +120,10 @@ class _Ranks:
         elastic_launch(config, sys.executable)("-m", _RANK, folder, "--has-agent", *self._arguments)
 
 
-def _hand_on(number: int, _frame: object) -> None:
-    for child in psutil.Process().children():
-        child.send_signal(number)
-
-
 def _check_gpus(device: str, devices: int) -> None:
     """Raise CifartuiError where there are fewer GPUs than the run asks for."""
+    import torch
+
     num_gpus = torch.cuda.device_count()
     if device == "cpu" or (device == "auto" and not num_gpus):
         return
@@ -125,7 +134,7 @@ def _check_gpus(device: str, devices: int) -> None:
         )
 
 
-def _reason(failures: Sequence[ProcessFailure]) -> str:
+def _reason(failures: "Sequence[ProcessFailure]") -> str:
     """Return a sentence on the rank that failed first and was not just left alone by another."""
     to_blame = next((failure for failure in failures if failure.exitcode != LEFT_ALONE), failures[0])
     who = f"Rank {to_blame.local_rank} on {socket.gethostname()} (pid {to_blame.pid})"

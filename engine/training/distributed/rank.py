@@ -30,6 +30,7 @@ from engine.runs.launch import NOTIFY
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
+from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.group import Place, Ranks, place_from_environment
 from engine.training.distributed.peers import Lost, Peers, capital
@@ -39,8 +40,6 @@ from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 
-LEFT_ALONE = 3
-"""Exit code of a rank that could not go on because of another one, which is to blame."""
 _PATIENCE_S = 5.0
 """Until it is known which rank broke the connection."""
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -106,6 +105,7 @@ class _Rank:
     def run(self) -> int:
         """Train, and say how it ended, if that is for this rank to say; return the exit code."""
         self._controls.listen_to_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         with ExitStack() as stack:
             telemetry = None
             if self._place.is_first:
