@@ -14,8 +14,8 @@ from tests.faults.conftest import Hire
 from tui.run_list import RunLister
 
 Make = Callable[..., RunFolder]
-MOST_S = 8.0
-"""For a thousand runs, start of Python included; three times what two slow cores took."""
+MOST_S = 5.0
+"""For a thousand runs, start of Python included, which took 0.2 to 0.7 s on two busy cores: seven times that."""
 
 
 @pytest.fixture
@@ -50,7 +50,6 @@ def test_a_thousand_runs_are_listed_in_seconds(a_thousand: Path, cifartui: Calla
     again = time.monotonic()
     lister.list()
     assert time.monotonic() - again < MOST_S / 8
-    print(f"runs: {command_s:.2f} s, first rows: {first_s:.2f} s")
 
 
 def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, hire: Hire) -> None:
