@@ -209,7 +209,7 @@ def digest(value: Any) -> str:
 def result(run: RunFolder) -> dict[str, str]:
     """Return what a run came to, as hashes; times are left out."""
     last, best, state = checkpoint.load(run.last), checkpoint.load(run.best), run.read_state()
-    last["progress"].pop("epoch_seconds")
+    place = {key: value for key, value in last["progress"].items() if not key.endswith("_seconds")}
     end = state.finished
     assert end is not None
     epochs = [(p.epoch, p.global_step, p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in state.epochs]
@@ -218,7 +218,7 @@ def result(run: RunFolder) -> dict[str, str]:
         "weights": digest([last["network"], last.get("ema")]),
         "optimizer": digest(last["optimizer"]),
         "schedule": digest([last["schedule"], last["scaler"], last["lr_scale"], last["stage"]]),
-        "place": digest(last["progress"]),
+        "place": digest(place),
         "best weights": digest(best),
         "epochs": digest(epochs),
         "test": digest([end.best_epoch, end.best_val_top1, end.test_loss, end.test_top1, end.global_step]),
