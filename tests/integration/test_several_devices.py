@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from engine.runs import commands, folder, launch
-from engine.runs.events import CommandApplied, RunFinished, RunStarted, StepsTrained
+from engine.runs.events import CommandApplied, RunFinished, RunStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events
 from engine.runs.resume import resume_run
@@ -30,11 +30,11 @@ STAGES = """
 extends = "basenet"
 [[stages]]
 name = "augmented"
-epochs = 2
+epochs = 8
 augment = [{ op = "random-crop", padding = 4 }, { op = "horizontal-flip" }]
 [[stages]]
 name = "plain"
-epochs = 1
+epochs = 2
 start_from = "best"
 """
 LONG = "train.epochs=100000"
@@ -88,22 +88,23 @@ def curve(run: RunFolder) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
-def test_two_processes_train_as_one(start: Start, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Start, tmp_path: Path) -> None:
     plan = tmp_path / "stages.toml"
     plan.write_text(STAGES)
     alone, together = start(devices=1, name=str(plan)), start(devices=2, name=str(plan))
-    assert finished(alone).outcome == "completed"
-    end = finished(together)
-    assert end.outcome == "completed", end.reason
+    trains(together, epochs=1)
+    os.kill(ranks_of(together)[1], signal.SIGKILL)
+    assert finished(together).outcome == "failed"
+    resume_run(together)
+    end, expected = finished(together), finished(alone)
+    assert end.outcome == expected.outcome == "completed", end.reason
     assert len(ranks_of(together)) == 2
-    assert curve(together) == [pytest.approx(epoch, rel=1e-4) for epoch in curve(alone)]
-    assert [p.val_top1 for p in together.read_state().epochs] == [p.val_top1 for p in alone.read_state().epochs]
-    assert end.test_top1 == alone.read_state().finished.test_top1  # type: ignore[union-attr]
+    assert curve(together) == [pytest.approx(epoch, rel=1e-5) for epoch in curve(alone)]
+    assert (end.best_epoch, end.test_top1) == (expected.best_epoch, expected.test_top1)
     told = read_events(together.events)
     assert [event.seq for event in told] == list(range(1, len(told) + 1))
-    assert sum(event.num_images for event in told if isinstance(event, StepsTrained)) == 3 * 212
     for key, weights in checkpoint.load(alone.last)["network"].items():
-        torch.testing.assert_close(checkpoint.load(together.last)["network"][key], weights, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(checkpoint.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 
 
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:

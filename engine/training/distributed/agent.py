@@ -46,78 +46,76 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(arguments.lock_fd, False)
     began, folder = time.monotonic(), RunFolder(arguments.folder)
     num_bytes_before = folder.events.stat().st_size if folder.events.exists() else 0
-    reason = _Ranks(folder, for_ranks).train()
+    reason = _train_together(folder, for_ranks)
     finished = _last_word(folder, num_bytes_before)
     if finished is None:
         finished = _say(folder, reason or "All ranks ended without a word; worker.log may say why", began)
     return 1 if finished.outcome == "failed" else 0
 
 
-class _Ranks:
-    """The ranks of this machine, under torchrun's agent, which runs in a thread: signals are for this process."""
+def _train_together(folder: RunFolder, arguments: Sequence[str]) -> str:
+    """Start the ranks and wait until none lives; return why, in a sentence, if one of them failed.
 
-    def __init__(self, folder: RunFolder, arguments: Sequence[str]) -> None:
-        self._folder = folder
-        self._arguments = arguments
-        self._reason = ""
-        self._thread = threading.Thread(target=self._run, name="torchrun")
+    Signals are blocked here, for torchrun's agent would end the ranks at once, and in what is started here, so that
+    one that comes early waits for the ranks. A thread hands SIGTERM and SIGINT on to them, for whom they mean Stop
+    after this batch.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGHUP})
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    def train(self) -> str:
-        """Start them and wait until none lives; return why, in a sentence, if one of them failed.
+    threading.Thread(target=_hand_signals_on, name="signals", daemon=True).start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="cifartui-ranks-") as logs:
+            _launch(folder, arguments, logs)
+    except ChildFailedError as error:
+        return _reason(list(error.failures.values()))
+    except CifartuiError as error:
+        return str(error)
+    except Exception as error:
+        return worker.explain(error)
+    return ""
 
-        SIGTERM and SIGINT are handed on to them, for whom they mean Stop after this batch. They are blocked here
-        and in what is started here, so that one that comes before there are ranks waits for them.
-        """
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        self._thread.start()
-        while self._thread.is_alive():
-            self._thread.join(_LOOK_EVERY_S)
-            pending = signal.sigpending() & SIGNALS
-            if pending and (ranks := psutil.Process().children()):
-                number = signal.sigwait(pending)
-                for rank in ranks:
-                    with suppress(psutil.NoSuchProcess):
-                        rank.send_signal(number)
-        return self._reason
 
-    def _run(self) -> None:
-        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+def _launch(folder: RunFolder, arguments: Sequence[str], logs: str) -> None:
+    """Do as `torchrun --standalone` does.
 
-        try:
-            with tempfile.TemporaryDirectory(prefix="cifartui-ranks-") as logs:
-                self._train(logs)
-        except ChildFailedError as error:
-            self._reason = _reason(list(error.failures.values()))
-        except CifartuiError as error:
-            self._reason = str(error)
-        except Exception as error:
-            self._reason = worker.explain(error)
+    Raises:
+        CifartuiError: there are not so many devices.
+        ChildFailedError: a rank failed.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    def _train(self, logs: str) -> None:
-        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    info = folder.read_info()
+    check_devices(info.device, info.devices)
+    _check_gpus(info.device, info.devices)
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the name of this machine resolves to
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=info.devices,
+        run_id=folder.id,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
+    )
+    elastic_launch(config, sys.executable)("-m", _RANK, str(folder.path), "--has-agent", *arguments)
 
-        info = self._folder.read_info()
-        check_devices(info.device, info.devices)
-        _check_gpus(info.device, info.devices)
-        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
-        if sys.platform == "linux":
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the name of this machine resolves to
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=info.devices,
-            run_id=self._folder.id,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=logs),
-        )
-        folder = str(self._folder.path)
-        elastic_launch(config, sys.executable)("-m", _RANK, folder, "--has-agent", *self._arguments)
+
+def _hand_signals_on() -> None:
+    while True:
+        time.sleep(_LOOK_EVERY_S)
+        pending = signal.sigpending() & SIGNALS
+        if pending and (ranks := psutil.Process().children()):
+            number = signal.sigwait(pending)
+            for rank in ranks:
+                with suppress(psutil.NoSuchProcess):
+                    rank.send_signal(number)
 
 
 def _check_gpus(device: str, devices: int) -> None:

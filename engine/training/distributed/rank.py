@@ -254,6 +254,8 @@ def _device_of(asked: str, place: Place) -> str:
         CifartuiError: one certain device was asked for, for several ranks.
     """
     check_devices(asked, place.num_ranks)
+    if place.num_ranks == 1:
+        return asked
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
         return "cpu"
     return f"cuda:{place.local_rank}"
