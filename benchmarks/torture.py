@@ -209,7 +209,7 @@ def digest(value: Any) -> str:
 def result(run: RunFolder) -> dict[str, str]:
     """Return what a run came to, as hashes; times are left out."""
     last, best, state = checkpoint.load(run.last), checkpoint.load(run.best), run.read_state()
-    last["progress"].pop("epoch_seconds")
+    del last["progress"]["epoch_seconds"], last["progress"]["trained_seconds"]
     end = state.finished
     assert end is not None
     epochs = [(p.epoch, p.global_step, p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in state.epochs]
