@@ -227,7 +227,7 @@ async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes: asked.append(changes))
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes, notify: asked.append(changes))
     with training(runs_dir, epochs_done=1) as run:
         change = "optimizer.lr=0.0025"
         run.write(ev.Alerted(severity="error", kind="non-finite-loss", text="No number.", changes=(change,)))
