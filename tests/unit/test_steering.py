@@ -108,7 +108,7 @@ def test_the_seconds_of_a_validation_are_not_the_epochs(tmp_path: Path, monkeypa
 
     def slow(*args: Any) -> Any:
         nonlocal clock
-        clock += 50.0 if len(args) > 1 else 0.0
+        clock += 0.0 if told(folder, events.Validated) else 50.0  # the one that was asked for comes first
         return evaluate(*args)
 
     monkeypatch.setattr(trainer._held_out, "measure", slow)
