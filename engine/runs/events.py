@@ -50,7 +50,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     changes: tuple[str, ...] = ()
     """What a resume changed of the preset, as `key.path=value`."""
     import_s: float = 0.0
-    """Since the worker's process began: the interpreter, torch, and the device chosen."""
+    """To import torch, look at a checkpoint and choose the device."""
     ranks: tuple[RankPlace, ...] = ()
     """Where there are several devices; `pid`, `host` and `device_name` are those of rank 0."""
 

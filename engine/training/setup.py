@@ -19,7 +19,7 @@ from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.runs.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.runs.folder import RunInfo
-from engine.training.device import autocast, choose_device, choose_precision, prepare_backend
+from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.randomness import seed_at
 from presets.schema import Preset
 
@@ -102,6 +102,8 @@ def set_up(
             seconds=time.monotonic() - started,
         )
     )
+    if device.type == "cpu":
+        keep_freed_memory()  # only now: what reading the data took goes back to the system
     return Setup(
         info=info,
         device=device,

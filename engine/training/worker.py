@@ -13,8 +13,6 @@ import time
 import traceback
 from pathlib import Path
 
-import psutil
-
 from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
@@ -106,6 +104,7 @@ def _train(
     *,
     resume: bool,
 ) -> RunFinished:
+    began = time.monotonic()
     import torch
 
     from engine.training import checkpoint, options
@@ -128,7 +127,7 @@ def _train(
             versions={"python": platform.python_version(), "torch": str(torch.__version__)},
             global_step=global_step(state),
             changes=tuple(changes),
-            import_s=max(0.0, time.time() - psutil.Process().create_time()),
+            import_s=time.monotonic() - began,
         )
     )
     for alert in watch.see(started):

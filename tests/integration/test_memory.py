@@ -10,8 +10,8 @@ from engine.runs import folder as runs
 from engine.runs.journal import read_events
 from presets import catalog
 
-LIMIT_MB = 400
-"""Above the import of torch, shapes100 (37 MB) included; measured are 308 (docs/performance.md)."""
+LIMIT_MB = 450
+"""Above the import of torch, shapes100 (37 MB) included; measured are 344 (docs/performance.md)."""
 WORKER = """
 import fcntl, os, re, sys
 from pathlib import Path

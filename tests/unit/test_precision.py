@@ -1,5 +1,6 @@
-"""Which number format "auto" comes to."""
+"""How a device is prepared: which number format "auto" comes to, and what a CPU does with freed memory."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,8 @@ def test_a_processor_says_what_its_flags_say() -> None:
     except (OSError, StopIteration):
         pytest.skip("there is no /proc/cpuinfo with flags here")
     assert device.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's malloc")
+def test_glibc_takes_what_it_is_told_of_freed_memory() -> None:
+    assert device.keep_freed_memory()
