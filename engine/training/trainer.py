@@ -7,6 +7,7 @@ interrupted does not show in its result.
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -299,7 +300,7 @@ class Trainer:
         if progress.step == 0:
             return
         train, lr = self._meter.read(), self._descent.lr
-        val = self._held_out.measure("val", self._save_where_stopped)
+        val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         val_top1 = val.top1()
@@ -317,8 +318,8 @@ class Trainer:
             self._open_epoch()
         self._save_last(*best)
 
-    def _evaluate(self, split: Literal["val", "test"]) -> Sums:
-        return self._held_out.measure(split)
+    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
+        return self._held_out.measure(split, look)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
         self._held_out.report_features(event)

@@ -216,7 +216,7 @@ def test_a_checkpoint_of_other_groups_is_resumed_without_their_momentum(tmp_path
 def test_a_run_without_patience_left_is_completed_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, folder = make(tmp_path, preset(epochs=10, patience=2))
     top1 = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    monkeypatch.setattr(trainer, "_evaluate", lambda _split: Sums(1.0, int(100 * next(top1)), 100))
+    monkeypatch.setattr(trainer, "_evaluate", lambda _split, _look=None: Sums(1.0, int(100 * next(top1)), 100))
     finished = trainer.run()
     assert finished.outcome == "completed"
     assert finished.reason == (
@@ -227,7 +227,7 @@ def test_a_run_without_patience_left_is_completed_and_says_why(tmp_path: Path, m
 
 def test_patience_of_a_last_epoch_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _ = make(tmp_path, preset(epochs=3, patience=2))
-    monkeypatch.setattr(trainer, "_evaluate", lambda _split: Sums(1.0, 10, 100))
+    monkeypatch.setattr(trainer, "_evaluate", lambda _split, _look=None: Sums(1.0, 10, 100))
     assert trainer.run().reason == "all 3 epochs are trained"
 
 
