@@ -223,7 +223,7 @@ class Trainer:
         progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
         self._enter_stage(progress.stage)
         self._open_epoch()
-        self._save_last()
+        self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
 
     def _begin_epoch(self) -> None:
         self._controls.epoch = self.progress.epoch
