@@ -138,7 +138,7 @@ def _of_ingredients(preset: Preset) -> Iterator[Fault]:
             "train.image_sizes": bool(train.image_sizes),
             "train.alternating_flip": train.alternating_flip,
             "train.flip_average": train.flip_average,
-            "mix": preset.mix.p > 0 and (preset.mix.mixup > 0 or preset.mix.cutmix > 0),
+            "mix": preset.mix.is_on,
         }
         for name in (name for name, is_on in wholes.items() if is_on):
             yield Fault(

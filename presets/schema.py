@@ -374,6 +374,11 @@ class Mix(_Table, frozen=True, kw_only=True):
     off_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
     """The last so many epochs of every stage see whole images."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is mixed."""
+        return self.p > 0 and (self.mixup > 0 or self.cutmix > 0)
+
 
 class Report(_Table, frozen=True, kw_only=True):
     """Published results, shown beside measured ones and drawn as reference lines. Fractions."""

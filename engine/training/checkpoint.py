@@ -90,6 +90,16 @@ def _check_names(path: Path) -> None:
                     raise ValueError("a name that torch does not use")
 
 
+def evaluated(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights in a checkpoint that the run evaluates: their moving average where it keeps one.
+
+    Raises:
+        KeyError: it holds no weights.
+    """
+    weights: dict[str, Any] = state["ema"] if "ema" in state else state["network"]
+    return weights
+
+
 def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:
     """Return the newest readable checkpoint to resume from, and a sentence where it is not last.pt.
 

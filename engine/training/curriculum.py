@@ -5,7 +5,6 @@ Knows which epoch of a stage does what; draws nothing, and sees no images.
 
 from engine.data.augment import train_transform
 from engine.training.inputs import Inputs
-from engine.training.mixing import is_on
 from presets.plan import PlannedStage
 from presets.schema import Preset
 
@@ -24,7 +23,7 @@ def of_epoch(inputs: Inputs, preset: Preset, stage: PlannedStage, epoch: int, st
     if train.image_sizes:
         transform = train_transform(stage.augment, preset.data, image_size(preset, stage_epoch / stage.epochs))
         inputs = inputs._replace(transform=transform)
-    mixes = is_on(mix) and stage_epoch < stage.epochs - mix.off_epochs
+    mixes = mix.is_on and stage_epoch < stage.epochs - mix.off_epochs
     return inputs._replace(mix=mix if mixes else None, mirror_epoch=epoch if train.alternating_flip else None)
 
 

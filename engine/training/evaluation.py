@@ -56,7 +56,7 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
     device, precision = choose_hardware(info)
     setup = set_up(info, device, precision, write=_ignore, report=_ignore)
     try:
-        setup.network.load_state_dict(state.get("ema", state["network"]))  # last.pt of a run that evaluates its average
+        setup.network.load_state_dict(checkpoint.evaluated(state))
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise CifartuiError(f"{path} does not fit this run's preset.") from error
     images = setup.data.val if split == "val" else setup.data.test

@@ -11,11 +11,6 @@ from torch import Tensor
 from presets.schema import Mix
 
 
-def is_on(mix: Mix) -> bool:
-    """Return whether `mix` mixes anything."""
-    return mix.p > 0 and (mix.mixup > 0 or mix.cutmix > 0)
-
-
 def mix_batch(images: Tensor, labels: Tensor, mix: Mix, num_classes: int) -> tuple[Tensor, Tensor]:
     """Return images and targets in which every image has a part of another one.
 

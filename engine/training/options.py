@@ -1,6 +1,5 @@
 """Which of the options that only make training faster have an effect in a run. Knows the preset and the device."""
 
-from engine.training.mixing import is_on
 from engine.training.setup import Setup
 from presets.plan import plan
 from presets.schema import Muon
@@ -26,7 +25,7 @@ def unused(setup: Setup) -> dict[str, str]:
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:
             whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
-        elif train.image_sizes or train.alternating_flip or is_on(setup.info.preset.mix):
+        elif train.image_sizes or train.alternating_flip or setup.info.preset.mix.is_on:
             whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
         elif any(isinstance(stage.optimizer, Muon) for stage in plan(setup.info.preset)):
             whys["train.cuda_graphs"] = "muon has two learning rates, and a graph is given one"

@@ -168,7 +168,7 @@ class Checkpoints:
             val_top1 = progress.stage_best_val_top1
         content = {
             "format": FORMAT,
-            "network": taken.content.get("ema", taken.content["network"]),
+            "network": checkpoint.evaluated(taken.content),
             "epoch": epoch,
             "global_step": progress.global_step,
             "val_top1": val_top1,

@@ -19,7 +19,7 @@ from torch.amp import GradScaler
 from engine.runs.events import AnyEvent, DataProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
-from engine.training import limits
+from engine.training import checkpoint, limits
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch
 from engine.training.descent import Descent
@@ -121,7 +121,7 @@ class Trainer:
             self._enter_stage(progress.stage)
             self._setup.network.load_state_dict(state["network"])
             if self._ema is not None:
-                self._ema.network.load_state_dict(state.get("ema", state["network"]))
+                self._ema.network.load_state_dict(checkpoint.evaluated(state))
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self._steps_per_epoch + progress.step
             before = self._checkpoints.stage_of(state, self._plan, progress.stage)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.training.mixing import is_on, mix_batch
+from engine.training.mixing import mix_batch
 from presets.schema import Mix
 
 NUM = 256
@@ -56,6 +56,6 @@ def test_shares_are_drawn_from_beta() -> None:
 
 
 def test_the_default_mixes_nothing() -> None:
-    assert not is_on(Mix())
-    assert not is_on(Mix(mixup=1.0, p=0.0))
-    assert is_on(Mix(cutmix=1.0))
+    assert not Mix().is_on
+    assert not Mix(mixup=1.0, p=0.0).is_on
+    assert Mix(cutmix=1.0).is_on
