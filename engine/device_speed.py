@@ -23,11 +23,11 @@ class Device(_Line, frozen=True, kw_only=True, tag=True):
 class Limit(_Line, frozen=True, kw_only=True, tag=True):
     """What the hardware gives a program that does nothing else."""
 
-    what: Literal["matmul", "memory", "host-to-device"]
+    what: Literal["matmul", "convolution", "memory", "host-to-device"]
     precision: str = ""
-    """Of a matrix product: fp32, tf32, bf16 or fp16."""
+    """Of matrix products and convolutions: fp32, tf32, bf16 or fp16."""
     per_s: float
-    """FLOP a second of matrix products (2 a multiply-add), else bytes a second."""
+    """FLOP a second of these (2 a multiply-add), else bytes a second."""
 
 
 class Speed(_Line, frozen=True, kw_only=True, tag=True):
@@ -50,9 +50,14 @@ Line: TypeAlias = Device | Limit | Speed
 
 
 def ceiling(speed: Speed, limits: list[Limit]) -> float | None:
-    """Return images/s that arithmetic allows: the measured rate of matrix products over the network's FLOPs.
+    """Return images/s that arithmetic allows: the best rate measured over the network's FLOPs.
 
-    None where that precision's matrix products were not measured.
+    Matrix products and convolutions come from different libraries on a CPU, so either may be the quicker one.
+    None where neither was measured in that precision.
     """
-    rates = [limit.per_s for limit in limits if limit.what == "matmul" and limit.precision == speed.precision]
-    return rates[0] / speed.flops_per_image if rates and speed.flops_per_image else None
+    rates = [
+        limit.per_s
+        for limit in limits
+        if limit.what in {"matmul", "convolution"} and limit.precision == speed.precision
+    ]
+    return max(rates) / speed.flops_per_image if rates and speed.flops_per_image else None

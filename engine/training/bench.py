@@ -44,6 +44,8 @@ _PRESETS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 """What is measured, with overrides; on a CPU what takes no more than a minute altogether."""
 _MATRIX_SIDE = {"cuda": 8192, "cpu": 1024}
+_CONVOLUTION = {"cuda": (256, 512), "cpu": (64, 256)}
+"""Batch and channels of the 3×3 convolution that is measured, on images of 16×16."""
 _BUFFER_BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}
 _NUM_CLASSES = 100
 _NUM_ROUNDS = 7
@@ -69,7 +71,9 @@ def measure(device: torch.device, seconds: float) -> Iterator[Line]:
     kind = "cuda" if device.type == "cuda" else "cpu"
     name, version = device_name(device), str(torch.__version__)
     yield Device(device=str(device), name=name, torch=version, num_threads=torch.get_num_threads())
-    yield from _limits(device, _MATRIX_SIDE[kind], _BUFFER_BYTES[kind])
+    for precision in ("fp32", "tf32", "bf16") if kind == "cuda" else ("fp32", "bf16"):
+        yield from _arithmetic(device, precision, _MATRIX_SIDE[kind], *_CONVOLUTION[kind])
+    yield from _transfers(device, _BUFFER_BYTES[kind])
     for name, overrides in _PRESETS[kind]:
         for precision, options in _variants(device):
             yield _speed(device, name, catalog.load(name, overrides), precision, options, seconds)
@@ -78,12 +82,21 @@ def measure(device: torch.device, seconds: float) -> Iterator[Line]:
 # --- what the hardware gives ------------------------------------------------------------------------
 
 
-def _limits(device: torch.device, side: int, num_bytes: int) -> Iterator[Limit]:
-    for precision in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        matrix = torch.randn(side, side, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
-        seconds = _median_s(lambda matrix=matrix: matrix @ matrix, device)  # type: ignore[misc]
-        yield Limit(what="matmul", precision=precision, per_s=2 * side**3 / seconds)
+def _arithmetic(device: torch.device, precision: str, side: int, batch_size: int, channels: int) -> Iterator[Limit]:
+    prepare_backend(device, tf32=precision == "tf32")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    seconds = _median_s(lambda: matrix @ matrix, device)
+    yield Limit(what="matmul", precision=precision, per_s=2 * side**3 / seconds)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype)
+    layer = layer.to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, channels, 16, 16, device=device).to(dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        seconds = _median_s(lambda: layer(images), device)
+    yield Limit(what="convolution", precision=precision, per_s=2 * images.numel() * channels * 9 / seconds)
+
+
+def _transfers(device: torch.device, num_bytes: int) -> Iterator[Limit]:
     source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = _median_s(lambda: target.copy_(source), device)

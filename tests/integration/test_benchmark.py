@@ -38,6 +38,14 @@ def test_the_ceiling_is_of_the_same_precision() -> None:
     assert ceiling(SPEED, MATMULS[:1]) is None
 
 
+def test_the_ceiling_goes_by_what_is_quickest() -> None:
+    convolutions = [
+        Limit(what="convolution", precision="fp32", per_s=9e6),
+        Limit(what="convolution", precision="bf16", per_s=6e6),
+    ]
+    assert ceiling(SPEED, [*MATMULS, *convolutions]) == 3_000
+
+
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark("cpu", as_json=False, command=saying(*as_lines(*MATMULS, SPEED)))
     table = capsys.readouterr().out.splitlines()

@@ -14,9 +14,10 @@ from engine.device_speed import Device, Limit, Line, Speed, ceiling
 from presets.errors import CifartuiError
 from tui.commandline.say import say, say_json
 
+_ARITHMETIC = {"matmul": "matrix products", "convolution": "3×3 convolutions"}
 _LIMITS = {"memory": "memory, read and written", "host-to-device": "host to device"}
 _FOOTNOTE = """
-at most: what arithmetic allows, the rate of matrix products above over the FLOPs of a training step. No network
+at most: what arithmetic allows, the best rate above in that format over the FLOPs of a training step. No network
 reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
 
 
@@ -52,8 +53,8 @@ def _row(line: Line, limits: list[Limit]) -> str:
         threads = f", {line.num_threads} threads" if line.device == "cpu" else ""
         return f"{line.name} ({line.device}{threads}), torch {line.torch}"
     if isinstance(line, Limit):
-        if line.what == "matmul":
-            return f"{f'matrix products, {line.precision}':<26} {line.per_s / 1e12:>9.2f} TFLOP/s"
+        if line.what in _ARITHMETIC:
+            return f"{f'{_ARITHMETIC[line.what]}, {line.precision}':<26} {line.per_s / 1e12:>9.2f} TFLOP/s"
         return f"{_LIMITS[line.what]:<26} {line.per_s / 1e9:>9.1f} GB/s"
     options = ", ".join((line.precision, *line.options))
     start = f"{line.preset:<20} {line.image_size:>4} {line.batch_size:>5}  {options:<27} "
