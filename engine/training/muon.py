@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from engine.training.device import cpu_has_bf16
+
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Of the published quintic, which takes singular values in (0, 1] near 1, roughly 0.7 to 1.2, in five steps."""
 _NUM_STEPS = 5
@@ -71,7 +73,8 @@ def orthogonalize(step: Tensor) -> Tensor:
     """
     matrix = step.flatten(1)
     is_tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.bfloat16() if step.device.type == "cuda" else matrix.float()
+    in_bf16 = step.device.type == "cuda" or (step.device.type == "cpu" and cpu_has_bf16())
+    x: Tensor = matrix.to(torch.bfloat16 if in_bf16 else torch.float32)
     x = x.T if is_tall else x
     x = x / (x.norm() + 1e-7)
     for _ in range(_NUM_STEPS):
