@@ -5,7 +5,7 @@ The loop only copies its state; one thread writes it to the disk, in the order i
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -67,6 +67,7 @@ class Checkpoints:
         self._waiting: list[_File] = []
         """Handed over, and not begun."""
         self._writes: list[Future[None]] = []
+        self._has_room = False
         self._failure: Exception | None = None
         self.last_step: int | None = None
         """Of the newest last.pt on the disk; None where there is none."""
@@ -87,6 +88,15 @@ class Checkpoints:
         """
         self._raise_if_failed()
         return time.monotonic() - self._saved_at > _EVERY_S
+
+    def make_room(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Take the memory for the first copy of what `state` returns, behind the loop; no more than once.
+
+        To be called after a step, when the optimizer has its tensors.
+        """
+        if not self._has_room:
+            self._has_room = True
+            self._thread.submit(self._camera.make_room, state())
 
     def save(self, state: dict[str, Any], progress: Progress, best: Sequence[Best] = ()) -> None:
         """Hand over what a resumed worker goes on from, and its weights as the best ones where they are.

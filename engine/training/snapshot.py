@@ -2,6 +2,7 @@
 
 import weakref
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -37,6 +38,14 @@ class Camera:
         """Take them of what is on `device`, or on the host."""
         self._device = device
         self._unused: defaultdict[_Layout, list[Tensor]] = defaultdict(list)
+
+    def make_room(self, content: dict[str, Any]) -> None:
+        """Take the memory for a snapshot of tensors like those of `content`, whose values are not read.
+
+        The system gives memory only when it is first written to, and that takes longer than a copy.
+        """
+        tensors = list(_tensors(content))
+        self._take_back([self._memory_for(tensor).fill_(0) for tensor in tensors])
 
     def take(self, content: dict[str, Any]) -> Snapshot:
         """Copy tensors, and dicts, lists and plain values of them, as they are now.
@@ -76,6 +85,15 @@ class Camera:
         """Keep memory for the next snapshot; called in whichever thread lets one go, which lists bear."""
         for tensor in used:
             self._unused[_layout(tensor)].append(tensor)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in dicts and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(each)
 
 
 def _layout(tensor: Tensor) -> _Layout:

@@ -11,28 +11,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
-import msgspec
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
 
 from engine.runs.events import AnyEvent, DataProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
-from engine.training import checkpoint, limits
+from engine.training import limits
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch
-from engine.training.descent import Descent
 from engine.training.divergence import NotANumber, all_finite, explain
-from engine.training.ema import Ema
 from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Freezable, Inputs
+from engine.training.inputs import Feed, Inputs
+from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
-from engine.training.progress import Progress, num_batches
+from engine.training.progress import Progress
 from engine.training.randomness import permutation
 from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
-from engine.training.saving import Best, Checkpoints, check_format
+from engine.training.saving import Best, Checkpoints
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
@@ -57,36 +54,26 @@ class Trainer:
         self._journal = journal
         self._controls = controls
         self._watch = watch or LearningWatch()
-        self._plan = plan(setup.info.preset)
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
-        self._steps_per_epoch = num_batches(len(setup.data.train.labels), self._batch_size)
-        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device)
-        decay = setup.info.preset.train.ema_decay
-        self._ema = Ema(setup.network, decay) if decay else None
-        self._evaluated = self._ema.network if self._ema is not None else setup.network
-        self._feed = Feed(setup, self._evaluated, journal.write)
-        self._held_out = HeldOut(setup, self._feed, journal, controls)
-        self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
-        self.progress = Progress()
+        self._learner = Learner(setup, plan(setup.info.preset))
+        self._plan, self._steps_per_epoch = self._learner.plan, self._learner.steps_per_epoch
+        self._feed = Feed(setup, self._learner.evaluated, journal.write)
         self.stopwatch = Stopwatch(setup.device)
+        self._checkpoints = self._new_checkpoints()
+        self._held_out = self._new_held_out()
+        self._stepper = self._new_stepper()
         self._saved_step = -1
         """The step that was handed over last to be saved."""
-        self._stepper = Stepper(setup, journal, self.stopwatch, self._ema)
         self._early = ""
         """Why training ended before its last epoch, where the preset wanted that."""
-        self._enter_stage(0)
+        self._stepper.begin_stage()
         self._open_epoch()
 
-    def _enter_stage(self, number: int) -> None:
-        """Make the optimizer and schedule of a stage."""
-        setup = self._setup
-        self._stepper.begin_stage()
-        if isinstance(setup.network, Freezable):
-            setup.network.freeze(self._plan[number].frozen)
-        self._descent = Descent(
-            self._plan[number], setup.network.parameters(), setup.device, self._scaler, self._steps_per_epoch
-        )
+    @property
+    def progress(self) -> Progress:
+        """Where training is."""
+        return self._learner.progress
 
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
@@ -114,20 +101,9 @@ class Trainer:
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        check_format(state)
-        try:
-            self.progress = progress = msgspec.convert(state["progress"], Progress)
-            progress.stage = min(progress.stage, len(self._plan) - 1)  # a completed run may have been given more epochs
-            self._enter_stage(progress.stage)
-            self._setup.network.load_state_dict(state["network"])
-            if self._ema is not None:
-                self._ema.network.load_state_dict(checkpoint.evaluated(state))
-            epochs = progress.epoch - progress.stage_first_epoch
-            steps = epochs * self._steps_per_epoch + progress.step
-            before = self._checkpoints.stage_of(state, self._plan, progress.stage)
-            self._descent.restore(state, before, steps=steps, epochs=epochs)
-        except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
-            raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
+        self._learner.restore(state, self._checkpoints.stage_of)
+        progress = self.progress
+        self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
@@ -145,13 +121,7 @@ class Trainer:
         progress.epoch_sums, progress.epoch_seconds = self._meter.read(), self._epoch_seconds
         progress.at_once = self._stepper.at_once.num_images
         self._report(progress.epoch_sums)
-        state = {
-            "network": self._setup.network.state_dict(),
-            **({"ema": self._ema.network.state_dict()} if self._ema is not None else {}),
-            **self._descent.state_dict(),
-            "progress": msgspec.to_builtins(progress),
-        }
-        self._checkpoints.save(state, progress, best)
+        self._checkpoints.save(self._learner.state_dict(), progress, best)
         self._saved_step = progress.global_step
 
     # --- the run -----------------------------------------------------------------------------------
@@ -174,7 +144,7 @@ class Trainer:
                 return self._finish()
         except NotANumber as error:
             info, stage = self._setup.info, self.progress.stage
-            alert = explain(error, info, self._plan, stage, self._descent, self._checkpoints.last_step)
+            alert = explain(error, info, self._plan, stage, self._learner.descent, self._checkpoints.last_step)
             self._journal.write(alert)
             raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
@@ -217,11 +187,12 @@ class Trainer:
             progress.next_epoch()
         if self._plan[progress.stage].from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
-            if self._ema is not None:
-                self._ema.restart()
+            if self._learner.ema is not None:
+                self._learner.ema.restart()
         progress.stage_first_epoch = progress.epoch
         progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
-        self._enter_stage(progress.stage)
+        self._learner.enter_stage(progress.stage)
+        self._stepper.begin_stage()
         self._open_epoch()
         self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
 
@@ -247,6 +218,7 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
+            self._checkpoints.make_room(self._learner.state_dict)
             if self._report_is_due():
                 self._meter.request()
             self._report(self._meter.arrived())
@@ -257,6 +229,15 @@ class Trainer:
         self._save_where_stopped()
 
     # --- what `engine.training.distributed` does otherwise ------------------------------------------
+
+    def _new_checkpoints(self) -> Checkpoints:
+        return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
+
+    def _new_held_out(self) -> HeldOut:
+        return HeldOut(self._setup, self._feed, self._journal, self._controls)
+
+    def _new_stepper(self) -> Stepper:
+        return Stepper(self._setup, self._journal, self.stopwatch, self._learner.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return Meter(self._setup.device, start=start)
@@ -271,7 +252,9 @@ class Trainer:
 
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
-        self._stepper.step(inputs, rows, self.progress.global_step, self._descent, self._meter, self._budget_spent)
+        self._stepper.step(
+            inputs, rows, self.progress.global_step, self._learner.descent, self._meter, self._budget_spent
+        )
 
     def _report(self, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.
@@ -283,7 +266,7 @@ class Trainer:
         window = None if sums is None else self._pace.take(sums, step)
         if window is None:
             return
-        self._tell(steps_trained(self.progress, window, step, self._descent.lr, self.stopwatch.take()))
+        self._tell(steps_trained(self.progress, window, step, self._learner.descent.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"
             raise NotANumber(f"The training loss is no longer a number ({where})")
@@ -299,7 +282,7 @@ class Trainer:
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._descent.lr
+        train, lr = self._meter.read(), self._learner.descent.lr
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
@@ -313,7 +296,7 @@ class Trainer:
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         progress.epoch_seconds = seconds
         if not partial:
-            self._descent.epoch_done(val_top1)
+            self._learner.descent.epoch_done(val_top1)
             progress.next_epoch()
             self._open_epoch()
         self._save_last(*best)
@@ -338,11 +321,11 @@ class Trainer:
         return "checkpoints/last.pt is written"
 
     def _scale_lr_on_command(self, factor: float) -> str:
-        before = self._descent.lr
-        self._descent.scale_lr(factor)
+        before = self._learner.descent.lr
+        self._learner.descent.scale_lr(factor)
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
-        return f"lr {before:.4g} → {self._descent.lr:.4g}{where}"
+        return f"lr {before:.4g} → {self._learner.descent.lr:.4g}{where}"
 
     # --- the end -----------------------------------------------------------------------------------
 
@@ -352,6 +335,6 @@ class Trainer:
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._evaluated):
+        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._learner.evaluated):
             test = self._evaluate("test")
         return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)

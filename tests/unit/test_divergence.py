@@ -114,7 +114,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
 ) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     trainer, folder = make(tmp_path, preset)
-    trainer._descent.scale_lr(0.5)
+    trainer._learner.descent.scale_lr(0.5)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=f"--set optimizer.lr={named}"):
         trainer.run()

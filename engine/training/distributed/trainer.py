@@ -89,6 +89,11 @@ class SharedCheckpoints(Checkpoints):
         due, self.is_due = self.is_due, False
         return due
 
+    def make_room(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Take the memory for it, in rank 0."""
+        if self._ranks.place.is_first:
+            super().make_room(state)
+
     def save(self, state: dict[str, Any], progress: Progress, best: Sequence[Best] = ()) -> None:
         """Write it, in rank 0."""
         if self._ranks.place.is_first:
@@ -221,11 +226,18 @@ class RankTrainer(Trainer):
     ) -> None:
         self._ranks = ranks
         self._shared_budget_spent = 0.0
-        super().__init__(setup, folder, journal, controls, watch)
         self._shared_controls = controls
-        self._checkpoints = self._shared_checkpoints = SharedCheckpoints(ranks, setup, folder, journal)
-        self._held_out = SharedHeldOut(ranks, setup, self._feed, journal, controls)
-        self._stepper = SharedStepper(ranks, setup, journal, self.stopwatch, self._ema)
+        super().__init__(setup, folder, journal, controls, watch)
+
+    def _new_checkpoints(self) -> Checkpoints:
+        self._shared_checkpoints = SharedCheckpoints(self._ranks, self._setup, self._folder, self._journal)
+        return self._shared_checkpoints
+
+    def _new_held_out(self) -> HeldOut:
+        return SharedHeldOut(self._ranks, self._setup, self._feed, self._journal, self._shared_controls)
+
+    def _new_stepper(self) -> Stepper:
+        return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._learner.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return SharedMeter(self._ranks, self._setup.device, start)
