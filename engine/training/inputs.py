@@ -18,6 +18,7 @@ from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.runs.events import Alerted
 from engine.training.compiling import Compiled
+from engine.training.host_images import HostImages
 from engine.training.options import compile_mode
 from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
@@ -34,6 +35,7 @@ class Inputs(NamedTuple):
         split: labels, and images uint8 [N, 3, H, W] or in their place features float [N, F] or [N, K, F].
         transform: from a batch of `split.images` to what `network` takes; may draw random numbers.
         mix: how the images of a batch are mixed with each other; None where they are not.
+        host: hands out the images where they stay with the host; None where they are with the labels.
         mirror_epoch: the epoch under way, where every image is mirrored in every other one; else None.
     """
 
@@ -41,17 +43,21 @@ class Inputs(NamedTuple):
     split: ImageSplit
     transform: Callable[[Tensor], Tensor]
     mix: Mix | None = None
+    host: HostImages | None = None
     mirror_epoch: int | None = None
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images (or features) and labels at `rows` (int64 [B], where the images are), on the labels' device.
+    def expect(self, rows: Tensor) -> None:
+        """Say that the images at `rows` are taken after those expected before; may be left out."""
+        if self.host is not None:
+            self.host.expect(rows)
 
-        Where the images do not fit there they come from the host in pinned memory, so that nothing waits.
-        """
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (or features) and labels at `rows` (int64 [B], where the images are), on the labels' device."""
         images, labels = self.split.images, self.split.labels
-        batch, device = images.index_select(0, rows), labels.device
-        if batch.device != device:
-            batch, rows = batch.pin_memory().to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        if self.host is None:
+            batch = images.index_select(0, rows)
+        else:
+            batch, rows = self.host.take(rows), rows.to(labels.device, non_blocking=True)
         if self.mirror_epoch is not None:
             batch = flip(batch, (_coin(rows) + self.mirror_epoch) % 2 == 1)
         return batch, labels.index_select(0, rows)
@@ -90,6 +96,8 @@ class Feed:
         """Whether that is so in the stage under way."""
         self._held_out: dict[str, Inputs] = {}
         self._compiled: Compiled | None = None
+        images = setup.data.train.images
+        self._host = HostImages(images, setup.device) if images.device.type != setup.device.type else None
 
     def train(self, stage: PlannedStage, number: int, report: Report) -> Inputs:
         """Return the inputs of a stage's epochs.
@@ -106,7 +114,7 @@ class Feed:
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
-            return Inputs(self._trained(), setup.data.train, transform)
+            return Inputs(self._trained(), setup.data.train, transform, host=self._host)
         return self._of_features(setup.data.train, transform, views, f"train/{number}", report)
 
     def _trained(self) -> nn.Module:

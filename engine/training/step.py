@@ -35,6 +35,10 @@ class Stepper:
         is_wanted = records_steps(self._setup)
         self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
 
+    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+        """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
+        inputs.expect(rows)
+
     def step(
         self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
     ) -> None:

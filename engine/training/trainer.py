@@ -214,6 +214,8 @@ class Trainer:
             if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
             start = progress.step * self._batch_size
+            if inputs.host is not None and progress.step + 1 < self._steps_per_epoch:
+                self._stepper.expect(inputs, order[start + self._batch_size :][: self._batch_size])
             self._train_batch(inputs, order[start : start + self._batch_size])
             progress.step += 1
             progress.global_step += 1

@@ -1,27 +1,79 @@
-"""Images that do not fit the GPU: kept with the host and sent batch by batch. On fake CUDA tensors."""
+"""Images that do not fit the GPU: kept with the host, gathered ahead of the loop, and sent batch by batch."""
+
+import threading
 
 import pytest
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
+from engine.training.host_images import HostImages
 from engine.training.inputs import Inputs
 
 NUM_BYTES = 10 * 3 * 32 * 32
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("free_bytes", "place"), [(NUM_BYTES, "cpu"), (10 * NUM_BYTES, "cuda")])
-def test_where_images_are_kept_and_where_batches_arrive(
-    monkeypatch: pytest.MonkeyPatch, free_bytes: int, place: str
-) -> None:
+def test_where_images_are_kept(monkeypatch: pytest.MonkeyPatch, free_bytes: int, place: str) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free_bytes, free_bytes))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda images: images)  # fake tensors cannot be pinned
     with FakeTensorMode():
         images, labels = torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64)
         split = setup._to(ImageSplit(images, labels), torch.device("cuda"))
         assert (split.images.device.type, split.labels.device.type) == (place, "cuda")
-        inputs = Inputs(torch.nn.Flatten(), split, lambda batch: batch)
-        batch, chosen = inputs.take(torch.arange(4, device=split.images.device))
-        assert (batch.device.type, chosen.device.type) == ("cuda", "cuda")
-        assert (batch.shape, chosen.shape) == ((4, 3, 32, 32), (4,))
+
+
+def test_batches_arrive_where_the_labels_are() -> None:
+    meta = torch.device("meta")  # stands for a device that is not the host's memory
+    images = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
+    split = ImageSplit(images, torch.zeros(10, dtype=torch.int64, device=meta))
+    inputs = Inputs(torch.nn.Flatten(), split, lambda batch: batch, host=HostImages(images, meta))
+    batch, labels = inputs.take(torch.arange(4))
+    assert (batch.device.type, labels.device.type) == ("meta", "meta")
+    assert (batch.shape, labels.shape) == ((4, 3, 32, 32), (4,))
+
+
+def test_what_is_expected_is_gathered_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, threads = HostImages(torch.arange(10), CPU), []
+    gather = host._gather
+
+    def watched(rows: Tensor) -> tuple[Tensor, object]:
+        threads.append(threading.current_thread())
+        return gather(rows)
+
+    monkeypatch.setattr(host, "_gather", watched)
+    first, second, third = torch.tensor([3, 1]), torch.tensor([2]), torch.tensor([9, 8])
+    host.expect(second)
+    host.expect(third)
+    assert host.take(second).tolist() == [2]
+    assert host.take(third).tolist() == [9, 8]
+    assert threading.main_thread() not in threads
+    host.expect(second)
+    assert host.take(first).tolist() == [3, 1]  # others than expected: those are dropped
+    assert host.take(second).tolist() == [2]
+    assert [thread is threading.main_thread() for thread in threads[-2:]] == [True, True]
+
+
+def test_images_that_cannot_be_read_are_the_loops_concern() -> None:
+    host = HostImages(torch.arange(10), CPU)
+    host.expect(torch.tensor([10]))
+    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+        host.take(torch.tensor([10]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_copies_on_a_stream_of_their_own_arrive_whole() -> None:
+    images = torch.randint(256, (4096, 3, 64, 64), dtype=torch.uint8)
+    host, device = HostImages(images, torch.device("cuda")), torch.device("cuda")
+    batches = [torch.randperm(len(images))[:512] for _ in range(20)]
+    busy = torch.rand(2048, 2048, device=device)
+    for rows, following in zip(batches, [*batches[1:], None], strict=True):
+        if following is not None:
+            host.expect(following)
+        taken = host.take(rows)
+        for _ in range(10):
+            busy = torch.tanh(busy @ busy)
+        assert torch.equal(taken.cpu(), images[rows])

@@ -170,6 +170,10 @@ class SharedStepper(Stepper):
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
 
+    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+        """Say it of this rank's part; see `Stepper.expect`."""
+        inputs.expect(share_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
+
     def step(
         self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
     ) -> None:
