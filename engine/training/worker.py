@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
@@ -51,9 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
         finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
-    disk.free_room(folder.reserve)
     try:
-        journal.write(with_seconds(finished, time.monotonic() - started))
+        last_word(folder, journal, finished, time.monotonic() - started)
     except CifartuiError as error:
         return _give_up(error)
     journal.close()
@@ -184,11 +185,14 @@ def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
     )
 
 
-def with_seconds(finished: RunFinished, seconds: float) -> RunFinished:
-    """Return the last event with for how long the worker has lived."""
-    import msgspec
+def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
+    """Write a run's last event, with for how long its worker has lived.
 
-    return msgspec.structs.replace(finished, seconds=seconds)
+    Raises:
+        CifartuiError: not even the room that was kept for it is enough.
+    """
+    disk.free_room(folder.reserve)
+    journal.write(replace(finished, seconds=seconds))
 
 
 def notify_of(folder: RunFolder, finished: RunFinished, command: str) -> None:

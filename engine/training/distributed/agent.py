@@ -156,10 +156,9 @@ def _say(folder: RunFolder, reason: str, began: float) -> RunFinished:
         reason=f"{reason.rstrip('.')}. What was saved stays: cifartui resume {folder.id}",
         epoch=state.epoch,
         global_step=state.global_step,
-        seconds=time.monotonic() - began,
     )
     journal = EventWriter(folder.events)
-    journal.write(finished)
+    worker.last_word(folder, journal, finished, time.monotonic() - began)
     journal.close()
     worker.notify_of(folder, finished, os.environ.pop(NOTIFY, ""))
     return finished

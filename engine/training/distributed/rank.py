@@ -115,13 +115,17 @@ class _Rank:
                 finished = self._outcome(telemetry)
             except LeftAlone as alone:
                 return self._end_alone(alone.lost)
-        self._journal.write(worker.with_seconds(finished, time.monotonic() - self._began))
+        self._last_word(finished)
         self._journal.close()
         if self._peers is not None:
             self._peers.leave()
         if self._place.is_first:
             worker.notify_of(self._folder, finished, self._command)
         return 1 if finished.outcome == "failed" else 0
+
+    def _last_word(self, finished: RunFinished) -> None:
+        if self._place.is_first:
+            worker.last_word(self._folder, self._journal, finished, time.monotonic() - self._began)
 
     def _outcome(self, telemetry: Telemetry | None) -> RunFinished:
         """Train, and return how it ended.
@@ -166,7 +170,7 @@ class _Rank:
             return LEFT_ALONE
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
-        self._journal.write(worker.with_seconds(finished, time.monotonic() - self._began))
+        self._last_word(finished)
         if self._peers is not None:
             self._peers.leave()
         worker.notify_of(self._folder, finished, self._command)
