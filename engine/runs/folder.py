@@ -101,7 +101,7 @@ class RunFolder:
 
     def _read_info(self, file: Path) -> RunInfo:
         try:
-            return msgspec.json.decode(file.read_bytes(), type=RunInfo)
+            return msgspec.json.decode(private.read(file), type=RunInfo)
         except (OSError, *DAMAGED) as error:
             why = printable(str(error))
             raise CifartuiError(
@@ -153,7 +153,7 @@ class RunFolder:
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
         try:
-            return msgspec.json.decode(self.lock.read_bytes(), type=WorkerMark)
+            return msgspec.json.decode(private.read(self.lock), type=WorkerMark)
         except (OSError, *DAMAGED):
             return None
 
@@ -192,7 +192,7 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
 def is_locked(path: Path) -> bool:
     """Return whether some process holds the flock on `path`."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = private.open_to_read(path)
     except OSError:
         return False
     try:

@@ -169,7 +169,7 @@ class LineReader(Generic[Record]):
 
     def _chunks(self) -> Iterator[bytes]:
         try:
-            fd = os.open(self._path, os.O_RDONLY)
+            fd = private.open_to_read(self._path)
         except FileNotFoundError:
             return
         try:

@@ -6,6 +6,7 @@ as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct.
 """
 
 import mmap
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -67,7 +68,7 @@ def read(run: RunFolder, split: Split) -> Predictions | None:
     """
     path, _ = paths(run, split)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Predictions)
+        found = msgspec.json.decode(private.read(path), type=Predictions)
     except FileNotFoundError:
         return None
     except (OSError, *DAMAGED) as error:
@@ -92,7 +93,7 @@ def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
     """
     _, path = paths(run, found.split)
     try:
-        with path.open("rb") as file:
+        with os.fdopen(private.open_to_read(path), "rb") as file:
             pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise CifartuiError(f"{path} cannot be read ({error}); measure the weights again.") from error

@@ -6,6 +6,7 @@ given its mode afterwards. What is there already keeps the mode that somebody ga
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 _FOLDER, _FILE = 0o700, 0o600
@@ -36,13 +37,34 @@ def make_folders(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
+def open_to_read(path: Path) -> int:
+    """Open a file that may be anybody's, and return its descriptor.
+
+    Raises:
+        OSError: it cannot be read. A pipe or a device in its place is no file, and nobody is made to wait for it.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+
+
+def read(path: Path, last: int | None = None) -> bytes:
+    """Return what is in a file, or the last so many bytes of it; see `open_to_read`."""
+    with os.fdopen(open_to_read(path), "rb") as file:
+        if last is not None:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - last))
+        return file.read()
+
+
 def open_file(path: Path, flags: int) -> int:
     """Open a file, made 0600 where it is not there, and return its descriptor.
 
     Raises:
-        OSError: it cannot be opened, or `path` is a link.
+        OSError: it cannot be opened, or `path` is a link, or a pipe that nobody reads.
     """
-    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, _FILE)
+    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, _FILE)
     try:
         mode = os.fstat(fd).st_mode
         if mode & _FILE != _FILE:

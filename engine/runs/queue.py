@@ -56,7 +56,7 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     """
     path = runs_dir / _FILE
     try:
-        content = path.read_bytes()
+        content = private.read(path)
         found = msgspec.json.decode(content, type=tuple[Entry, ...])
     except (FileNotFoundError, NotADirectoryError):
         return ()

@@ -31,7 +31,7 @@ def runner_lives(runs_dir: Path) -> bool:
 def runner_mark(runs_dir: Path) -> WorkerMark | None:
     """Return which process the runner is, or was last."""
     try:
-        return msgspec.json.decode((runs_dir / _LOCK).read_bytes(), type=WorkerMark)
+        return msgspec.json.decode(private.read(runs_dir / _LOCK), type=WorkerMark)
     except (OSError, *DAMAGED):
         return None
 
@@ -122,9 +122,7 @@ def log(runs_dir: Path, text: str) -> None:
 def last_logged(runs_dir: Path) -> str:
     """Return the last line of queue.log, printable; empty where there is none."""
     try:
-        with (runs_dir / _LOG).open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        lines = private.read(runs_dir / _LOG, last=_LOG_TAIL_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return printable(lines[-1], longest=500) if lines else ""

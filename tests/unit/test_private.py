@@ -2,7 +2,10 @@
 
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,9 @@ from engine.runs.journal import EventWriter, append_command
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
+from tests.waiting import PATIENCE_S
 from tui import facts
+from tui.run_list import RunLister
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277, 0o777], ids=oct)
@@ -143,3 +148,26 @@ def test_a_lock_that_is_a_link_is_not_written_by_a_deletion(tmp_path: Path) -> N
     with pytest.raises(CifartuiError, match="cannot be deleted"):
         housekeeping.delete_run(tmp_path / "runs", run.id)
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["run.json", "amended.json", "events.jsonl", "commands.jsonl", "worker.log"])
+def test_nobody_waits_for_a_pipe_in_a_files_place(tmp_path: Path, name: str) -> None:
+    run = folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    (run.path / name).unlink(missing_ok=True)
+    os.mkfifo(run.path / name)
+    (run.path / "worker.lock").unlink(missing_ok=True)
+    os.mkfifo(run.path / "worker.lock")
+    ways: list[Callable[[], object]] = [
+        run.read_info, run.read_state, run.worker_lives, run.read_mark, lambda: RunLister(tmp_path, time.time).list(),
+        lambda: append_command(run.commands, commands.Stop()), lambda: EventWriter(run.events),
+    ]  # fmt: skip
+
+    def look() -> None:
+        for way in ways:
+            with suppress(CifartuiError, OSError):
+                way()
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(PATIENCE_S)
+    assert not looking.is_alive()
