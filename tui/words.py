@@ -82,6 +82,8 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     }[status]
     changed = "".join(f" with {change}" for change in remedy(state))
     again = f" Press {resume_key} to resume{changed}." if status in {"stopped", "aborted", "failed"} else ""
+    if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
+        return f"Completed: {reason.rstrip('.')}."
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
@@ -169,7 +171,8 @@ def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
         case ev.RunFinished():
             test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
             best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
-            why = f" ({event.reason})" if event.reason and event.outcome != "completed" else ""
+            is_told = event.outcome != "completed" or event.best_val_top1 is None
+            why = f" ({event.reason})" if event.reason and is_told else ""
             return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
         case _:
             return type(event).__name__, "calm"
