@@ -76,6 +76,11 @@ def range_test_name(preset_name: str) -> str:
     return f"{_NAMED}{preset_name}"
 
 
+def is_range_test_name(preset_name: str) -> bool:
+    """Return whether a run under this name is a range test that was started as one."""
+    return preset_name.startswith(_NAMED)
+
+
 def tested_name(name: str) -> str:
     """Return the preset that a test of that name is of."""
     return name.removeprefix(_NAMED)

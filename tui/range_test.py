@@ -13,6 +13,8 @@ from presets.errors import CifartuiError
 from presets.range_test import table_of, tested_name, tested_optimizer, with_lr
 from presets.schema import Muon, Preset
 
+_LEAST_ABOVE = 0.05
+"""Of the loss at the start: so far above it a plot reaches at least."""
 NO_WEIGHTS = "a range test keeps no weights"
 
 
@@ -55,6 +57,18 @@ def verdict(preset: Preset, state: RunState) -> Verdict | None:
         smoothed=smoothed(points),
         suggestion=told if state.is_finished or told.lr is not None else None,
     )
+
+
+def loss_range(found: Verdict) -> tuple[float, float]:
+    """Return the least and the greatest loss that a plot shows: as far above the start as the loss falls below it.
+
+    What rises further is drawn to the edge; the valley matters, and would be flat beside it.
+    """
+    if not found.points:
+        return 0.0, 1.0
+    losses = [point.loss for point in found.points]
+    start, lowest = found.smoothed[0], min(losses)
+    return lowest, min(max(losses), start + max(start - min(found.smoothed), _LEAST_ABOVE * start))
 
 
 def in_words(suggestion: Suggestion | None) -> str:

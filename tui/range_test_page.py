@@ -6,14 +6,12 @@ import textwrap
 from rich.text import Text
 
 from tui.palette import TRAIN, TRAIN_RANGE, VAL
-from tui.range_test import Verdict, in_words
+from tui.range_test import Verdict, in_words, loss_range
 from tui.sketch import Curve, Sketch, draw
 from tui.widgets.axes import ValueAxis, lr_axis
 
 _PLOT_ROWS = 14
 _WIDEST = 100
-_EXPLODED = 1.2
-"""Times the greatest smoothed loss: what is above that leaves the plot."""
 
 
 def rows_of(found: Verdict, width: int, *, coloured: bool) -> list[Text]:
@@ -49,9 +47,3 @@ def _plot(found: Verdict, width: int, *, coloured: bool) -> list[Text]:
         width,
         _PLOT_ROWS,
     )
-
-
-def loss_range(found: Verdict) -> tuple[float, float]:
-    """Return the least and the greatest loss that a plot shows: one that explodes is drawn to the edge."""
-    heights = [min(point.loss, _EXPLODED * max(found.smoothed)) for point in found.points]
-    return min(heights, default=0.0), max(heights, default=1.0)

@@ -4,6 +4,7 @@ Knows rates and losses; no files, no preset's name, no plots.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
@@ -20,6 +21,7 @@ MOST_POINTS = 150
 _FEWEST_POINTS = 15
 _SMOOTHING_DECADES = 0.12
 """Standard deviation of the window over log10(lr): at 25 points a decade, three of them to either side."""
+_WINDOW = 4 * _SMOOTHING_DECADES
 _DIVERGED = 4.0
 """Times the lowest loss: behind this a test has nothing left to show."""
 _TRAILING = 0.8
@@ -88,8 +90,9 @@ def smoothed(points: Sequence[Point]) -> list[float]:
     losses = [min(point.loss, ceiling) for point in points]
     result = []
     for place in places:
-        weights = [math.exp(-0.5 * ((other - place) / _SMOOTHING_DECADES) ** 2) for other in places]
-        result.append(sum(map(float.__mul__, weights, losses)) / sum(weights))
+        near = slice(bisect_left(places, place - _WINDOW), bisect_right(places, place + _WINDOW))
+        weights = [math.exp(-0.5 * ((other - place) / _SMOOTHING_DECADES) ** 2) for other in places[near]]
+        result.append(sum(map(float.__mul__, weights, losses[near])) / sum(weights))
     return result
 
 

@@ -40,7 +40,7 @@ class RangeTestRun:
         """Prepare the test that the schedule `table` of the run's preset asks for."""
         self._setup, self._table = setup, table
         self._journal, self._controls = journal, controls
-        self._stage = replace(plan(setup.info.preset)[0], epochs=1)
+        self._stage = replace(plan(setup.info.preset)[0], name="range test", epochs=1)
         self._last_lr = self._stage.optimizer.lr
         num_images = len(setup.data.train.labels)
         self._batch_size = min(setup.info.preset.train.batch_size, num_images)
