@@ -21,6 +21,7 @@ from presets.schema import (
     Preset,
     RandomCrop,
     RandomResizedCrop,
+    RangeTest,
     Resize,
     Resnet18,
     Resnet50,
@@ -32,6 +33,8 @@ BASENET_IMAGE_SIZE = 32
 _STORED_SIZE = {"cifar100": 32, "shapes100": 32}
 """Side in pixels of a data set's images as stored, where all have the same."""
 _MAX_PIXELS = 4096
+LARGEST_LR = 1e6
+"""Of a range test: no network learns at a tenth of it."""
 _PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
 _IMAGE_SIZE = ("data", "image_size")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -71,6 +74,7 @@ def faults(preset: Preset) -> Iterator[Fault]:
             (("train", "cuda_graphs"), ("train", "compile")),
         )
     yield from _of_ingredients(preset)
+    yield from _of_range_test(preset)
 
 
 def _of_stages(preset: Preset) -> Iterator[Fault]:
@@ -152,6 +156,35 @@ def _of_ingredients(preset: Preset) -> Iterator[Fault]:
         )
     if train.image_sizes:
         yield from _of_sizes(preset)
+
+
+def _of_range_test(preset: Preset) -> Iterator[Fault]:
+    schedule, name = preset.schedule, ("schedule", "name")
+    for index, stage in enumerate(preset.stages):
+        if isinstance(stage.schedule or schedule, RangeTest):
+            yield Fault(
+                f'stages[{index}] cannot have the schedule "range-test", which is a run of its own; '
+                "test the first stage with: cifartui lr-find",
+                (("stages", index, "schedule"), name),
+            )
+            return
+    if not isinstance(schedule, RangeTest):
+        return
+    first, lr = ("schedule", "first_lr"), ("optimizer", "lr")
+    if schedule.first_lr >= preset.optimizer.lr:
+        yield Fault(
+            f"schedule.first_lr must be below optimizer.lr, to which a range test rises from it, not "
+            f"{schedule.first_lr:g} where that is {preset.optimizer.lr:g}.",
+            (first, lr),
+        )
+    if preset.optimizer.lr > LARGEST_LR:
+        yield Fault(f"optimizer.lr must be at most {LARGEST_LR:g} in a range test.", (lr,))
+    if preset.train.max_minutes is not None:
+        yield Fault(
+            "train.max_minutes does not go with a range test, which ends after schedule.steps batches; "
+            "take one of them out.",
+            (("train", "max_minutes"), name),
+        )
 
 
 def _of_sizes(preset: Preset) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=1.0)]
 Ratio: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
 Exponent: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
+RANGE_TEST_STEPS = 300
 Epochs: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 
 
@@ -337,7 +338,18 @@ class Linear(_Table, frozen=True, kw_only=True, tag="linear", tag_field="name"):
     final_lr: NonNegative = 0.0
 
 
-Schedule: TypeAlias = Constant | Plateau | Step | Cosine | Linear | OneCycle
+class RangeTest(_Table, frozen=True, kw_only=True, tag="range-test", tag_field="name"):
+    """No training, but a learning-rate range test: up from `first_lr` to the optimizer's rate (Smith 2017).
+
+    The rate grows by the same factor every batch; nothing is validated or saved.
+    """
+
+    first_lr: Positive
+    steps: Annotated[int, Meta(ge=20, le=100_000)] = RANGE_TEST_STEPS
+    """Batches in all, through as many epochs as that takes."""
+
+
+Schedule: TypeAlias = Constant | Plateau | Step | Cosine | Linear | OneCycle | RangeTest
 
 
 class Stage(_Table, frozen=True, kw_only=True):

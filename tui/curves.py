@@ -10,8 +10,10 @@ from msgspec import Struct
 
 from engine.runs.folder import RunFolder
 from engine.runs.state import RunState
+from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt
+from tui.range_test import Verdict, verdict
 from tui.widgets.axes import Axis, ValueAxis, round_step
 
 _EPOCH_FIELDS = (
@@ -29,6 +31,12 @@ _Points: TypeAlias = list[tuple[float, float]]
 
 def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
     """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
+    preset = run.read_info().preset
+    test = verdict(preset, state)
+    if test is not None and kind == "csv":
+        return range_test_csv(test)
+    if test is not None:
+        raise CifartuiError(f"Run {run.id} is a range test, whose picture is not by epochs; export it as csv.")
     if kind == "csv":
         return steps_csv(state) if steps else epochs_csv(state)
     info = run.read_info()
@@ -45,6 +53,12 @@ def steps_csv(state: RunState) -> str:
     """Return a line for every report of the training loop; `epoch` is fractional, `time` Unix seconds."""
     rows = [[getattr(point, name) for name in _STEP_FIELDS] for point in state.steps]
     return _csv(_STEP_FIELDS, rows)
+
+
+def range_test_csv(test: Verdict) -> str:
+    """Return a line for every point of a range test: the rate, the loss there, and that smoothed."""
+    rows = [[point.lr, point.loss, level] for point, level in zip(test.points, test.smoothed, strict=True)]
+    return _csv(("lr", "loss", "smoothed"), rows)
 
 
 def _csv(fields: Sequence[str], rows: list[list[float]]) -> str:

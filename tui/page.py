@@ -14,6 +14,7 @@ from tui import format as fmt
 from tui import words
 from tui.characters import one_line
 from tui.palette import REFERENCE, TONES, TRAIN, VAL
+from tui.range_test_page import rows_of
 from tui.record import Asked, Record
 from tui.record_fields import fields
 from tui.sketch import Curve, Sketch, draw, num_columns
@@ -79,6 +80,8 @@ def _plots(record: Record, width: int, *, coloured: bool) -> list[Text]:
     """Return loss and accuracy beside each other where there is room, else one above the other."""
     if not record.steps and not record.epochs:
         return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
+    if record.range_test is not None:
+        return [*rows_of(record.range_test, width, coloured=coloured), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
     loss, top1 = (
@@ -180,7 +183,7 @@ def _go_on(record: Record) -> list[str]:
         if status == "paused":
             ways.append((f"cifartui continue {name}", "go on with training"))
         ways.append((f"cifartui stop {name}", "end early: validate, test the best weights"))
-    elif status != "completed":
+    elif status != "completed" and record.range_test is None:
         ways.append((f"cifartui resume {name}", "go on from the last checkpoint"))
     if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
         ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))

@@ -104,6 +104,12 @@ def _start(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "
     )
 
 
+def _find_lr(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "RunFolder":
+    from engine.runs.start import start_range_test
+
+    return start_range_test(runs_dir, name, data_dir=data_dir, notify=order.notify)
+
+
 def _queued(runs_dir: Path) -> Queued:
     from engine.runs import queue
     from presets.errors import CifartuiError
@@ -150,6 +156,8 @@ class Surroundings:
     """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
     start: "Callable[[Path, str, Order, str | None], RunFolder]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
+    find_lr: "Callable[[Path, str, Order, str | None], RunFolder]" = _find_lr
+    """Starts the range test of a preset as it is; likewise."""
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], Order, str | None], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

@@ -63,10 +63,15 @@ def remedy(state: RunState) -> tuple[str, ...]:
 
 
 def outcome(status: Status, state: RunState, resume_key: str) -> str:
-    """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press."""
+    """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press.
+
+    Where `resume_key` is empty, the run cannot be resumed.
+    """
     reason = state.finished.reason if state.finished else ""
     where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
     if status == "lost":
+        if not resume_key:
+            return f"The worker ended{where} without a last word."
         again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
         return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
     if status == "stalled":
@@ -81,7 +86,11 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
         "failed": f"Failed{where}",
     }[status]
     changed = "".join(f" with {change}" for change in remedy(state))
-    again = f" Press {resume_key} to resume{changed}." if status in {"stopped", "aborted", "failed"} else ""
+    again = (
+        f" Press {resume_key} to resume{changed}." if resume_key and status in {"stopped", "aborted", "failed"} else ""
+    )
+    if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
+        return f"Completed: {reason.rstrip('.')}."
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
@@ -135,7 +144,7 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
         case ev.StageStarted():
             name = event.name or "training"
             stage = f"stage {event.stage + 1} of {event.num_stages}, {name}" if event.num_stages > 1 else name
-            return f"{stage}: {event.epochs} epochs of {fmt.count(event.steps_per_epoch)} batches", "calm"
+            return f"{stage}: {fmt.plural(event.epochs, 'epoch')} of {fmt.count(event.steps_per_epoch)} batches", "calm"
         case ev.EpochCompleted():
             best = ", the best so far" if event.is_best else ""
             part = " (part of it)" if event.partial else ""
@@ -169,7 +178,8 @@ def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
         case ev.RunFinished():
             test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
             best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
-            why = f" ({event.reason})" if event.reason and event.outcome != "completed" else ""
+            is_told = event.outcome != "completed" or event.best_val_top1 is None
+            why = f" ({event.reason})" if event.reason and is_told else ""
             return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
         case _:
             return type(event).__name__, "calm"

@@ -18,6 +18,7 @@ from engine.runs.state import RunState
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.range_test import table_of, tested_name
 from presets.schema import Preset
 
 _CHANGEABLE = (
@@ -47,10 +48,17 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "",
 def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
+    if table_of(info.preset) is not None:
+        again = f"cifartui lr-find {tested_name(info.preset_name)}"
+        raise CifartuiError(
+            f"Run {folder.id} is a range test, which keeps no weights to go on from; run it anew: {again}"
+        )
     _check_silent(folder, state)
     if devices is not None:
         check_devices(info.device, devices)
     preset, said = amended(folder.id, info.preset, state, changes)
+    if table_of(preset) is not None:
+        raise CifartuiError('A run that has begun cannot become a range test; leave the schedule "range-test" out.')
     finished = state.finished
     if finished is not None and finished.outcome == "completed" and _trained(preset, state) >= plan(preset)[-1].epochs:
         raise CifartuiError(

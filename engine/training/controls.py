@@ -53,6 +53,8 @@ class Controls:
         """How to measure the validation set; None anywhere but between two batches."""
         self.busy_with = "training has not begun yet"
         """Why one of these is None, in words."""
+        self.then = ", then testing the best weights"
+        """What a stop leads to, in words."""
         self._folder = folder
         self._journal = journal
         self._commands = command_reader(folder.commands)
@@ -126,7 +128,7 @@ class Controls:
             raise Aborted
         if isinstance(command, commands.Stop):
             self._stop(command.after, f"by command, after this {command.after}")
-            self._acknowledge(command, f"stopping after this {command.after}, then testing the best weights")
+            self._acknowledge(command, f"stopping after this {command.after}{self.then}")
         elif isinstance(command, commands.NextStage):
             self._next_stage(command)
         elif isinstance(command, commands.Pause):

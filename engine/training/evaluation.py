@@ -23,6 +23,7 @@ from engine.training.evaluate import evaluate
 from engine.training.out_of_memory import AtOnce
 from engine.training.setup import choose_hardware, set_up
 from presets.errors import CifartuiError
+from presets.range_test import table_of
 
 _SHRINK_BATCH = 256
 
@@ -49,6 +50,8 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
     """
     info = folder.read_info()
     path = folder.best if which == "best" else folder.last
+    if table_of(info.preset) is not None:
+        raise CifartuiError(f"Run {folder.id} is a range test, which keeps no weights: there is nothing to evaluate.")
     if not path.exists():
         raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
     state = checkpoint.load(path)

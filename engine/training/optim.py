@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from engine.training.muon import Muon
 from presets import schema
+from presets.range_test import rate_at
 
 _FILTER_DIMENSIONS = 4
 _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
@@ -89,6 +90,9 @@ class Schedule:
             warmup_steps = round(table.warmup_fraction * total_steps)
             floor = table.final_lr / optimizer.param_groups[0]["lr"]
             self._by_step = LambdaLR(optimizer, lambda step: _linear(step, total_steps, warmup_steps, floor))
+        elif isinstance(table, schema.RangeTest):
+            last = optimizer.param_groups[0]["lr"]
+            self._by_step = LambdaLR(optimizer, lambda step: rate_at(table, last, step) / last)
         elif isinstance(table, schema.Step):
             self._by_epoch = StepLR(optimizer, table.every, table.factor)
         elif isinstance(table, schema.Plateau):

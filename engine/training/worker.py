@@ -24,6 +24,7 @@ from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
+from presets.range_test import table_of
 
 
 class StoppedBeforeTraining(Exception):
@@ -110,6 +111,7 @@ def _train(
 
     from engine.training import checkpoint, options
     from engine.training.device import device_name, torch_memory
+    from engine.training.range_test import RangeTestRun
     from engine.training.setup import choose_hardware, set_up
     from engine.training.trainer import Trainer
 
@@ -149,6 +151,11 @@ def _train(
         journal.write(Alerted(severity="notice", kind="data", text=notice))
     for notice in options.unused(setup).values():
         journal.write(Alerted(severity="notice", kind="option", text=notice))
+    test = table_of(info.preset)
+    if test is not None:
+        range_test = RangeTestRun(setup, test, journal, controls)
+        telemetry.steps = range_test.stopwatch
+        return range_test.run()
     trainer = Trainer(setup, folder, journal, controls, watch)
     telemetry.steps = trainer.stopwatch
     if state:

@@ -20,5 +20,5 @@ def test_every_action_and_its_usual_keys_are_in_the_terminals_guide() -> None:
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme[readme.index("## The command line") : readme.index("## Configuration")]
-    named = set(re.findall(r"(?:^    cifartui|·) ([a-z]+)", section, re.MULTILINE))
+    named = set(re.findall(r"(?:^    cifartui|·) ([a-z-]+)", section, re.MULTILINE))
     assert set(cifartui.list_commands(click.Context(cifartui))) <= named

@@ -38,7 +38,9 @@ class _Group(click.Group):
             return None
         from importlib import import_module
 
-        name = {"continue": "continue_", "presets": "presets_", "next": "next_"}.get(cmd_name, cmd_name)
+        name = {"continue": "continue_", "presets": "presets_", "next": "next_", "lr-find": "lr_find"}.get(
+            cmd_name, cmd_name
+        )
         command: click.Command = getattr(import_module(f"tui.commandline.{module}"), name)
         return command
 
@@ -47,6 +49,7 @@ def _modules() -> dict[str, str]:
     """Return which module holds which command, in the order of the help text."""
     return {
         "train": "train",
+        "lr-find": "lr_find",
         "queue": "queue",
         "attach": "looking",
         "runs": "looking",

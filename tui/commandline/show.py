@@ -3,6 +3,8 @@
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,9 @@ from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say, say_json
 from tui.record import MOST_STEPS, Record, record
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _PIPE_COLUMNS = 80
 _FEWEST_STEPS = 10
@@ -49,15 +54,21 @@ def _most_steps(asked: str | None) -> int | None:
 
 
 def _print(found: Record) -> None:
+    from tui.page import page
+
+    say_rows(lambda width, coloured: page(found, width, coloured=coloured))
+
+
+def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:
+    """Print rows that are made for so many columns, in colours or without, as standard output can show them."""
     from rich.console import Console
 
     from tui.characters import ascii_only, in_ascii, may_colour
-    from tui.page import page
 
     is_terminal, coloured, plain = sys.stdout.isatty(), may_colour(sys.stdout), ascii_only(sys.stdout)
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
     console = Console(file=sys.stdout, width=1000, force_terminal=coloured, no_color=not coloured, highlight=False)
-    for row in page(found, width, coloured=coloured and not plain):
+    for row in rows(width, coloured and not plain):
         row.plain = visible(row.plain)
         if plain:
             row.plain = in_ascii(row.plain)

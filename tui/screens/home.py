@@ -45,6 +45,7 @@ _COVERED_S = 3.0
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
 _DEMO = "demo"
+_BROKEN = "This preset cannot be used as it is: its file needs mending."
 
 
 class MachineRead(Message):
@@ -66,6 +67,8 @@ class Home(Starting):
         Binding("r", "runs", "runs", id="home.runs", tooltip="all runs"),
         Binding("Q", "queue", "queue", show=False, id="home.queue", tooltip="the queue: what is trained next"),
         Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
+        Binding("f", "find_lr", "find lr", show=False, id="home.find_lr",
+                tooltip="find a learning rate for the highlighted preset: a range test, a few hundred batches"),
         Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
                 tooltip="from the filter to what it found; so does enter"),
         Binding("escape", "back", "Back", show=False, id="home.back",
@@ -371,7 +374,7 @@ class Home(Starting):
 
     def _ask_about(self, name: str) -> None:
         if self._presets[name].preset is None:
-            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
+            self.notify(_BROKEN, severity="warning")
         else:
             self.ask_to_start(name)
 
@@ -383,6 +386,16 @@ class Home(Starting):
             self.start(_DEMO, Order())
         else:
             self.notify("There is no preset called demo here.", severity="warning")
+
+    def action_find_lr(self) -> None:
+        """Start the range test of the highlighted preset."""
+        name = self.query_one(PresetList).chosen()
+        if name is None:
+            return
+        if self._presets[name].preset is None:
+            self.notify(_BROKEN, severity="warning")
+        else:
+            self.find_lr(name)
 
     def readings(self) -> GpuReadings | None:
         """Return the latest reading of the machine."""

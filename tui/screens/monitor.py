@@ -19,12 +19,14 @@ from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
 from tui.palette import MUTED, TONES
-from tui.screens.steering import Steering
+from tui.range_test import NO_WEIGHTS
+from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.widgets.alerts import Alerts
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.devices import memory_panel
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
+from tui.widgets.lr_chart import LrChart
 from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.metric_chart import MetricChart, View, XUnit
 from tui.widgets.notice import Notice
@@ -81,7 +83,7 @@ class Monitor(Steering):
         self._heard_at: float | None = None
         self._log_tail: tuple[str, ...] = ()
         self._unlogged: list[ev.AnyEvent] = []
-        self._metrics: dict[str, MetricChart] = {}
+        self._metrics: dict[str, MetricChart | LrChart] = {}
         self._memory = MemoryChart()
         self._stop = threading.Event()
         self._offered: tuple[bool, bool] | None = None
@@ -135,8 +137,12 @@ class Monitor(Steering):
         """Take the history over."""
         self.info, self.state = event.info, event.state
         self._lives, self._log_tail = event.lives, event.log_tail
-        report = event.info.preset.report
-        self._metrics = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
+        preset = event.info.preset
+        self.set_class(self.is_range_test, "-range-test")
+        if self.is_range_test:
+            self._metrics = {"loss": LrChart(preset)}
+        else:
+            self._metrics = {"loss": MetricChart("loss", preset.report), "accuracy": MetricChart("top1", preset.report)}
         self.query_one(CommandStrip).show(self.now())
         self._unlogged = self.state.log[-_LOG_AT_OPENING:]
         self.set_timer(_LOG_AFTER_S, self._log_news)
@@ -188,9 +194,12 @@ class Monitor(Steering):
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
+        if self.is_range_test:
+            idle |= _OF_A_RUN_AT_REST | OF_WEIGHTS | {"smoothing", "x_axis"}
         if self.is_live:
             return frozenset(idle | _OF_A_RUN_AT_REST)
-        return frozenset(idle | {each.action for each in Binding.make_bindings(Steering.BINDINGS)} - _OF_A_RUN_AT_REST)
+        asking = {each.action for each in Binding.make_bindings(Steering.BINDINGS)}
+        return frozenset(idle | asking - _OF_A_RUN_AT_REST)
 
     def _log_news(self) -> None:
         unlogged, self._unlogged = self._unlogged, []
@@ -208,7 +217,7 @@ class Monitor(Steering):
         if not self.is_live:
             self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
-        resume_key = self.app.key_of("monitor.resume", "r")
+        resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
         self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
@@ -263,7 +272,8 @@ class Monitor(Steering):
 
     def action_zoom(self) -> None:
         """Show all, then one plot after the other."""
-        self._zoom_to(_ZOOMS[(_ZOOMS.index(self.zoomed) + 1) % len(_ZOOMS)] if self.zoomed in _ZOOMS else "all")
+        zooms = [name for name in _ZOOMS if name in {"all", "memory"} or name in self._metrics]
+        self._zoom_to(zooms[(zooms.index(self.zoomed) + 1) % len(zooms)] if self.zoomed in zooms else "all")
         on = self.app.key_of("monitor.zoom", "z")
         self._say(
             f"← → read values off the curve; {on} goes on to the next plot" if self.zoomed in self._metrics else ""
@@ -321,6 +331,9 @@ class Monitor(Steering):
         """Show what the best weights say of the test images."""
         from tui.screens.predictions import PredictionsScreen
 
+        if self.is_range_test:
+            self._say(f"images: {NO_WEIGHTS}")
+            return
         best = self.state.checkpoints.get("best")
         if best is None or self.info is None:
             self._say("images: there are no best weights yet; an epoch has to be validated first")

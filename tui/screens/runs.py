@@ -18,6 +18,7 @@ from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
 from presets.problems import printable
+from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui import words
 from tui.act import Answer, act
@@ -376,6 +377,8 @@ class RunsScreen(Screen[None]):
         name = fmt.short_id(run.id)
         if words.is_live(run.status):
             self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
+        elif is_range_test_name(run.preset_name):
+            self._say(f"{name} is a range test, which keeps no weights: run it anew instead.", "warn")
         elif run.status == "completed":
             self._say(f"{name} is completed: open it with enter, and R there trains it for more epochs.", "warn")
         else:

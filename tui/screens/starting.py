@@ -9,6 +9,8 @@ from textual.screen import Screen
 from tui.act import act
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.runs.folder import RunFolder
     from tui.app import CifartuiApp
     from tui.order import Order
@@ -54,16 +56,23 @@ class Starting(Screen[None]):
 
     def start(self, name: str, order: "Order") -> None:
         """Start a preset and open the Monitor; asked again while that is under way, it is the same run."""
-        if not self._is_starting:
-            self._is_starting = True
-            self._start(name, order)
+        self._begin(self.app.surroundings.start, name, order)
+
+    def find_lr(self, name: str) -> None:
+        """Start the range test of a preset as it is, and open the Monitor."""
+        from tui.order import Order
+
+        self._begin(self.app.surroundings.find_lr, name, Order())
 
     def _with_notify(self, order: "Order") -> "Order":
         return replace(order, notify=self.app.look.notify)
 
-    def _start(self, name: str, order: "Order") -> None:
+    def _begin(self, start: "Callable[[Path, str, Order, str | None], RunFolder]", name: str, order: "Order") -> None:
+        if self._is_starting:
+            return
+        self._is_starting = True
         app = self.app
-        runs_dir, data_dir, start = app.runs_dir, app.data_dir, app.surroundings.start
+        runs_dir, data_dir = app.runs_dir, app.data_dir
         order = self._with_notify(order)
 
         def started(run: "RunFolder") -> None:

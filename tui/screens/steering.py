@@ -22,12 +22,17 @@ from engine.runs.state import RunState
 from tui import words
 from tui.act import act
 from tui.palette import Tone
+from tui.range_test import NO_WEIGHTS, is_range_test
 from tui.widgets.command_strip import CommandStrip
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
     from tui.app import CifartuiApp
+
+
+OF_WEIGHTS = {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}
+"""What a range test has no use for: it keeps no weights, and moves its learning rate itself."""
 
 
 class Steering(Screen[None]):
@@ -105,7 +110,7 @@ class Steering(Screen[None]):
         """Start a worker that goes on from the last checkpoint; ask first where that alone would lead nowhere."""
         if self.status == "completed" or words.remedy(self.state):
             self.action_resume_changed()
-        elif not self._has_worker():
+        elif not self._cannot_resume():
             self._start_again([])
 
     def action_resume_changed(self) -> None:
@@ -116,7 +121,7 @@ class Steering(Screen[None]):
             if changes is not None:
                 self._start_again(changes)
 
-        if self.info is None or self._has_worker():
+        if self.info is None or self._cannot_resume():
             return
         self.app.push_screen(ResumePanel(self.info, self.state), answered)
 
@@ -125,7 +130,16 @@ class Steering(Screen[None]):
         """Whether there is a next stage to go on to at all."""
         return self.info is not None and len(self.info.preset.stages) > 1
 
-    def _has_worker(self) -> bool:
+    @property
+    def is_range_test(self) -> bool:
+        """Whether the run is a range test."""
+        return self.info is not None and is_range_test(self.info.preset)
+
+    def _cannot_resume(self) -> bool:
+        """Say why the run cannot be given a worker, if it cannot."""
+        if self.is_range_test:
+            self.query_one(CommandStrip).say(f"resume: {NO_WEIGHTS}; run it anew instead", "warn", self.now())
+            return True
         if self.is_live:
             self.query_one(CommandStrip).say("resume: this run has its worker already", "warn", self.now())
         return self.is_live
@@ -143,6 +157,8 @@ class Steering(Screen[None]):
             return True
         if self.info is None:
             why = "the run is still being read; try again in a moment."
+        elif self.is_range_test:
+            why = f"this range test is over ({words.status(self.status, self.state)}); Esc goes Home."
         elif self.status == "completed":
             more = self.app.key_of("monitor.resume_changed", "R")
             why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."

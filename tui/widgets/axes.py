@@ -57,6 +57,23 @@ def log_axis(lower: float, upper: float) -> Axis:
     return Axis(start, end, 1.0, is_log=True)
 
 
+@dataclass(frozen=True)
+class _DecadeAxis(Axis):
+    """Logarithms, with a tick at every power of ten: 1e-5, 0.001, 10."""
+
+    def labels(self) -> list[str]:
+        """Return the powers of ten themselves."""
+        exponents = [round(tick) for tick in self.ticks()]
+        return [f"{10.0**exponent:g}" if abs(exponent) <= 3 else f"1e{exponent}" for exponent in exponents]
+
+
+def lr_axis(lower: float, upper: float) -> Axis:
+    """Return the axis of learning rates from `lower` to `upper`, which are logarithms and stay the ends."""
+    if math.floor(upper + 1e-9) - math.ceil(lower - 1e-9) < 2:
+        return log_axis(lower, upper)
+    return _DecadeAxis(lower, upper, 1.0)
+
+
 class ValueAxis:
     """The axis of values: stays as it is for as long as the values lie in it and fill a good part of it."""
 

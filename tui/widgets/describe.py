@@ -229,6 +229,8 @@ def schedule(schedule: schema.Schedule) -> str:
             return f"cosine{f' after {warmup:g} epochs of warm-up' if warmup else ''}"
         case schema.Linear(warmup_fraction=fraction, final_lr=final):
             return f"linear, rising for {fmt.percent(fraction, 0)}, to {fmt.lr(final)}"
+        case schema.RangeTest(first_lr=first, steps=steps):
+            return f"range test: from lr {fmt.lr(first)} up in {fmt.batches(steps)}, no training"
         case schema.OneCycle(warmup_fraction=fraction):
             return f"one cycle, rising for {fmt.percent(fraction, 0)}"
 

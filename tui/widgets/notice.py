@@ -4,7 +4,8 @@ from rich.text import Text
 
 from engine.runs.events import Alerted
 from tui import words
-from tui.palette import MUTED, TEXT, TONES
+from tui.palette import MUTED, TEXT, TONES, VAL
+from tui.range_test import in_words, verdict
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
 
@@ -20,6 +21,9 @@ class Notice(Quiet):
             return
         outcome = words.outcome(view.status, view.state, resume_key)
         text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
+        test = verdict(view.info.preset, view.state)
+        if test is not None and test.points:
+            text.append(f"\n{in_words(test.suggestion)}", VAL if test.lr is not None else TEXT)
         saved = view.run.best
         if "best" in view.state.checkpoints:
             text.append("\nbest weights  ", MUTED).append(str(saved), TEXT)

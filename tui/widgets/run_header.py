@@ -9,6 +9,7 @@ from engine.runs.state import RunState, worked_s
 from tui import format as fmt
 from tui import words
 from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
+from tui.range_test import verdict
 from tui.widgets.fields import in_a_row, labelled, left_and_right
 from tui.widgets.quiet import Quiet
 
@@ -91,7 +92,11 @@ def _speeds(view: RunView, width: int) -> Text:
 def _results(view: RunView, width: int) -> Text:
     state, report = view.state, view.info.preset.report
     fields = []
-    if state.best is not None:
+    test = verdict(view.info.preset, state)
+    if test is not None:
+        lr = f"{test.lr:g}" if test.lr is not None else "none" if state.is_finished else "not before the loss has risen"
+        fields.append(labelled("suggested lr", lr, VAL if test.lr is not None else TEXT))
+    elif state.best is not None:
         fields.append(labelled("best val", f"{fmt.percent(state.best.val_top1)} (epoch {state.best.number})", VAL))
     elif not state.is_finished:
         fields.append(Text("no epoch validated yet", MUTED))

@@ -39,6 +39,7 @@ from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
+from presets.range_test import table_of
 
 _PATIENCE_S = 5.0
 """Until it is known which rank broke the connection."""
@@ -68,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         place = place_from_environment()
         folder = RunFolder(arguments.folder.absolute())
         info = folder.read_info()
+        if table_of(info.preset) is not None:
+            raise CifartuiError("A range test takes one process; start it with: cifartui lr-find")
         if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
             arguments.commands_from = _size(folder.commands) if arguments.resume and folder.events.exists() else 0
         if place.is_first and not arguments.has_agent:

@@ -1,0 +1,108 @@
+"""A preset's learning-rate range test: the same network, data and optimizer, with a rate that rises every batch.
+
+Smith, "Cyclical Learning Rates for Training Neural Networks" (2017). Knows the schema and the plan; trains nothing.
+"""
+
+from msgspec.structs import replace
+
+from presets.checks import check
+from presets.plan import plan
+from presets.schema import AdamW, Model, Muon, Optimizer, Preset, RangeTest, Report, Resnet18, Resnet50
+
+_LONGEST_TITLE = 80
+_SUFFIX = ", range test"
+_NAMED = "lr-find "
+_RANGE = (1e-5, 10.0)
+_RANGE_OF_ADAMW = (1e-7, 1.0)
+
+
+def default_range(optimizer: Optimizer) -> tuple[float, float]:
+    """Return the first and the last rate of a test where nobody says otherwise."""
+    return _RANGE_OF_ADAMW if isinstance(optimizer, AdamW) else _RANGE
+
+
+def tested_optimizer(preset: Preset) -> Optimizer:
+    """Return the optimizer whose rate a range test of `preset` is about: that of its first stage."""
+    return plan(preset)[0].optimizer
+
+
+def range_test(preset: Preset, first_lr: float, last_lr: float, steps: int) -> Preset:
+    """Return what to run in place of `preset`: its first stage, as a range test.
+
+    What belongs to validation, to a long training, or to speed that takes minutes to prepare is left out. Images have
+    their full size throughout, and are mixed where the preset mixes them. Muon's two rates rise together.
+
+    Args:
+        preset: checked.
+        first_lr: of the first batch.
+        last_lr: of the last batch.
+        steps: batches.
+
+    Raises:
+        CifartuiError: the numbers do not go together.
+    """
+    stage = plan(preset)[0]
+    test = replace(
+        preset,
+        title=preset.title[: _LONGEST_TITLE - len(_SUFFIX)] + _SUFFIX,
+        summary="",
+        report=Report(),
+        model=_as_in_stage(preset.model, is_frozen=stage.frozen),
+        train=replace(
+            preset.train,
+            epochs=1,
+            epochs_scale=1.0,
+            augment=stage.augment,
+            image_sizes=(),
+            ema_decay=0.0,
+            flip_average=False,
+            max_minutes=None,
+            patience=None,
+            feature_views=None,
+            compile="off",
+            cuda_graphs=False,
+        ),
+        optimizer=with_lr(stage.optimizer, last_lr),
+        schedule=RangeTest(first_lr=first_lr, steps=steps),
+        stages=(),
+        mix=replace(preset.mix, off_epochs=0),
+    )
+    check(test)
+    return test
+
+
+def range_test_name(preset_name: str) -> str:
+    """Return the name under which the range tests of a preset are kept: apart from its runs, which they are not."""
+    return f"{_NAMED}{preset_name}"
+
+
+def is_range_test_name(preset_name: str) -> bool:
+    """Return whether a run under this name is a range test that was started as one."""
+    return preset_name.startswith(_NAMED)
+
+
+def tested_name(name: str) -> str:
+    """Return the preset that a test of that name is of."""
+    return name.removeprefix(_NAMED)
+
+
+def with_lr(optimizer: Optimizer, lr: float) -> Optimizer:
+    """Return an optimizer at another rate; Muon's second one keeps its proportion to the first."""
+    if isinstance(optimizer, Muon):
+        return replace(optimizer, lr=lr, other_lr=optimizer.other_lr * lr / optimizer.lr)
+    return replace(optimizer, lr=lr)
+
+
+def table_of(preset: Preset) -> RangeTest | None:
+    """Return the schedule of a preset that is a range test; None of any other."""
+    return preset.schedule if isinstance(preset.schedule, RangeTest) else None
+
+
+def rate_at(table: RangeTest, last_lr: float, step: float) -> float:
+    """Return the rate of a step, counted from 0; it stays at `last_lr` behind the last one."""
+    share = min(1.0, step / (table.steps - 1))
+    return float(table.first_lr * (last_lr / table.first_lr) ** share)
+
+
+def _as_in_stage(model: Model, *, is_frozen: bool) -> Model:
+    return replace(model, frozen=is_frozen) if isinstance(model, Resnet18 | Resnet50) else model

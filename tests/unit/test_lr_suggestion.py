@@ -1,0 +1,97 @@
+"""What is suggested from curves whose answer is known."""
+
+import math
+import random
+
+import pytest
+
+from engine.runs.lr_suggestion import Point, has_diverged, smoothed, suggest
+
+STEPS = 300
+
+
+def curve(
+    *,
+    fall_at: float = 1e-2,
+    rise_at: float = 1.0,
+    first: float = 1e-5,
+    last: float = 10.0,
+    noise: float = 0.0,
+    n: int = 150,
+) -> list[Point]:
+    """A loss of 4.6 that falls by 2 about `fall_at` (its steepest place), and rises without end from `rise_at`."""
+    drawn = random.Random(3)
+    points = []
+    for number in range(n):
+        lr = first * (last / first) ** (number / (n - 1))
+        fallen = 2.0 / (1.0 + math.exp(-4 * math.log10(lr / fall_at)))
+        risen = (math.log10(lr / rise_at) * 4) ** 2 if lr > rise_at else 0.0
+        points.append(Point(lr, 4.6 - fallen + risen + drawn.gauss(0, noise)))
+    return points
+
+
+def test_a_clean_valley_is_entered_where_it_is_steepest() -> None:
+    told = suggest(curve(), STEPS)
+    assert told.lr == pytest.approx(1e-2, rel=0.15)
+    assert "from 4.60 at the start it goes down to 2.6" in told.reason
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_noise_moves_the_suggestion_by_less_than_a_factor_of_two(noise: float) -> None:
+    told = suggest(curve(noise=noise), STEPS)
+    assert told.lr is not None
+    assert 0.5e-2 < told.lr < 2e-2
+
+
+def test_a_loss_that_never_rises_asks_for_a_larger_end() -> None:
+    told = suggest(curve(last=0.1), STEPS)
+    assert told.lr is None
+    assert "had not risen again at lr 0.1" in told.reason
+    assert "--to 1." in told.reason
+
+
+def test_the_same_curve_says_more_where_the_test_ended_because_it_diverged() -> None:
+    told = suggest(curve(last=0.1), STEPS, diverged=True)  # NaN behind the last point
+    assert told.lr == pytest.approx(1e-2, rel=0.2)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_loss_that_stays_where_it_is_says_nothing(noise: float) -> None:
+    told = suggest(curve(fall_at=1e6, rise_at=1e6, noise=noise), STEPS)
+    assert told.lr is None
+    assert "stayed near 4.6" in told.reason
+    assert "--to 1e+02" in told.reason
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_loss_that_only_rises_asks_for_more_steps(noise: float) -> None:
+    told = suggest(curve(fall_at=1e6, noise=noise), STEPS)
+    assert told.lr is None
+    assert "--steps 1200" in told.reason
+
+
+def test_a_loss_that_rises_at_once_asks_for_a_smaller_beginning() -> None:
+    told = suggest(curve(fall_at=1e6, rise_at=1e-3, first=1e-3), STEPS)
+    assert told.lr is None
+    assert "--from 0.0001" in told.reason
+
+
+def test_few_points_say_nothing() -> None:
+    assert "3 points cannot say anything" in suggest(curve()[:3], STEPS).reason
+    assert "0 points" in suggest([], STEPS).reason
+    assert smoothed([]) == []
+
+
+def test_an_explosion_does_not_reach_back() -> None:
+    calm = curve(last=1.0)
+    blown = [*calm, Point(1.1, 1e12)]
+    assert suggest(blown, STEPS, diverged=True).lr == suggest(calm, STEPS, diverged=True).lr
+    assert max(smoothed(blown)) < 10
+
+
+def test_divergence_is_four_times_the_lowest_and_not_one_bad_batch() -> None:
+    losses = [4.6] * 20 + [2.0] * 20
+    assert not has_diverged([])
+    assert not has_diverged(losses)
+    assert not has_diverged([*losses, 15.0])
+    assert has_diverged([*losses, *[15.0] * 5])

@@ -1,0 +1,78 @@
+"""`cifartui lr-find`: a preset's learning-rate range test, and what it suggests."""
+
+import click
+
+from engine.runs.folder import RunFolder
+from engine.runs.start import start_range_test
+from presets.schema import RANGE_TEST_STEPS
+from tui.commandline.group import places, with_places
+from tui.commandline.order_options import device_option, seed_option
+from tui.commandline.say import say
+from tui.commandline.train import following
+from tui.config import read_config
+from tui.plain import Output, follow
+
+_FEWEST_STEPS, _MOST_STEPS = 20, 100_000
+
+
+@click.command("lr-find")
+@click.argument("name", metavar="PRESET")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field.")
+@click.option("--from", "first_lr", type=float, metavar="LR", help="Where the rate begins (default 1e-5; AdamW 1e-7).")
+@click.option("--to", "last_lr", type=float, metavar="LR", help="Where it ends (default 10; AdamW 1).")
+@click.option(
+    "--steps",
+    type=click.IntRange(_FEWEST_STEPS, _MOST_STEPS),
+    default=RANGE_TEST_STEPS,
+    help=f"In how many batches (default {RANGE_TEST_STEPS}).",
+)
+@device_option
+@seed_option
+@following
+@with_places
+@click.pass_context
+def lr_find(
+    ctx: click.Context,
+    name: str,
+    overrides: tuple[str, ...],
+    first_lr: float | None,
+    last_lr: float | None,
+    steps: int,
+    device: str,
+    seed: int,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
+    where = places(ctx)
+    run = start_range_test(
+        where.runs_dir, name, overrides, first_lr=first_lr, last_lr=last_lr, steps=steps, seed=seed, device=device,
+        data_dir=where.data_dir, notify=read_config().notify,
+    )  # fmt: skip
+    is_told = output not in {"json", "quiet"}
+    if is_told:
+        say(f"{run.read_info().preset.title}: run {run.id}")
+    if detach:
+        return
+    exit_code = follow(run, output)
+    if is_told:
+        _tell(run, name)
+    ctx.exit(exit_code)
+
+
+def _tell(run: RunFolder, name: str) -> None:
+    """Print the curve and the suggestion, where there is any of it."""
+    from msgspec.structs import replace
+
+    from tui.commandline.show import say_rows
+    from tui.range_test import how_to_train, verdict
+    from tui.range_test_page import rows_of
+
+    info = run.read_info()
+    found = verdict(info.preset, run.read_state())
+    if found is None or not found.points:
+        return
+    if found.lr is not None:
+        found = replace(found, train_with=how_to_train(info, found.lr, name))
+    say("")
+    say_rows(lambda width, coloured: rows_of(found, width, coloured=coloured))
