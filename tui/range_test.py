@@ -50,6 +50,8 @@ def verdict(preset: Preset, state: RunState) -> Verdict | None:
     points = points_of(preset, state.steps)
     diverged = state.phase == "completed" and state.global_step < table.steps
     told = suggest(points, table.steps, diverged=diverged)
+    if told.lr is None and state.phase in {"stopped", "aborted", "failed"}:
+        told = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
     return Verdict(
         first_lr=table.first_lr,
         last_lr=preset.optimizer.lr,

@@ -34,6 +34,10 @@ _SIGMAS = 4.0
 """Of the scatter of a smoothed point: what is smaller, down or up, may be noise."""
 _AT_START = 0.1
 """Of the points, whose mean is the loss at the start."""
+_BOTTOM = 0.1
+"""Of the fall: within so much of its lowest the loss has stopped falling; the lowest itself wanders on a flat bottom."""
+_BELOW_BOTTOM = 3.0
+"""So far below that a network trains well: measured on BaseNet with SGD, and on the demo with AdamW."""
 _EARLY = 0.1
 """Of the points: a lowest so near the start is none."""
 _TENFOLD = 10.0
@@ -136,10 +140,11 @@ def suggest(points: Sequence[Point], steps: int, *, diverged: bool = False) -> S
             f"The loss fell from {start:.2f} to {curve[lowest]:.2f} and had not risen again at lr {end:.3g}, where the "
             f"test ended: try --to {_TENFOLD * end:.2g}."
         )
+    bottom = next(at for at, loss in enumerate(curve) if loss <= curve[lowest] + _BOTTOM * fall)
     return Suggestion(
-        lr=float(f"{points[_steepest(points, curve, lowest)].lr:.2g}"),
-        reason=f"The loss falls fastest there; from {start:.2f} at the start it goes down to {curve[lowest]:.2f} at lr "
-        f"{points[lowest].lr:.2g}, and up behind that.",
+        lr=float(f"{points[bottom].lr / _BELOW_BOTTOM:.2g}"),
+        reason=f"That is a third of lr {points[bottom].lr:.2g}, where the loss, {start:.2f} at the start, had come to "
+        f"{curve[bottom]:.2f} and stopped falling; behind that it rose.",
     )
 
 
@@ -153,13 +158,3 @@ def _scatter(points: Sequence[Point]) -> float:
     decades = math.log10(points[-1].lr / points[0].lr)
     num_in_window = max(1.0, 2 * math.sqrt(math.pi) * _SMOOTHING_DECADES * len(points) / decades)
     return math.sqrt(fmean(differences) / 2 / num_in_window)
-
-
-def _steepest(points: Sequence[Point], curve: Sequence[float], lowest: int) -> int:
-    """Return where the smoothed loss falls fastest over log10(lr), before its lowest."""
-    places = [math.log10(point.lr) for point in points]
-
-    def slope(at: int) -> float:
-        return (curve[at + 1] - curve[at - 1]) / (places[at + 1] - places[at - 1])
-
-    return min(range(1, max(2, lowest)), key=slope)

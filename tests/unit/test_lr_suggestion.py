@@ -30,17 +30,17 @@ def curve(
     return points
 
 
-def test_a_clean_valley_is_entered_where_it_is_steepest() -> None:
+def test_a_clean_valley_gives_a_third_of_the_rate_at_its_bottom() -> None:
     told = suggest(curve(), STEPS)
-    assert told.lr == pytest.approx(1e-2, rel=0.15)
-    assert "from 4.60 at the start it goes down to 2.6" in told.reason
+    assert told.lr == pytest.approx(0.035 / 3, rel=0.3)  # where nine tenths of the fall are over
+    assert "4.60 at the start, had come to 2." in told.reason
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.3])
-def test_noise_moves_the_suggestion_by_less_than_a_factor_of_two(noise: float) -> None:
+def test_noise_moves_the_suggestion_by_less_than_a_factor_of_three(noise: float) -> None:
     told = suggest(curve(noise=noise), STEPS)
     assert told.lr is not None
-    assert 0.5e-2 < told.lr < 2e-2
+    assert 0.035 / 9 < told.lr < 0.035
 
 
 def test_a_loss_that_never_rises_asks_for_a_larger_end() -> None:
@@ -52,7 +52,7 @@ def test_a_loss_that_never_rises_asks_for_a_larger_end() -> None:
 
 def test_the_same_curve_says_more_where_the_test_ended_because_it_diverged() -> None:
     told = suggest(curve(last=0.1), STEPS, diverged=True)  # NaN behind the last point
-    assert told.lr == pytest.approx(1e-2, rel=0.2)
+    assert told.lr == pytest.approx(0.035 / 3, rel=0.3)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
