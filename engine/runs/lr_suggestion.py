@@ -35,9 +35,9 @@ _SIGMAS = 4.0
 _AT_START = 0.1
 """Of the points, whose mean is the loss at the start."""
 _BOTTOM = 0.1
-"""Of the fall: within so much of its lowest the loss has stopped falling; the lowest itself wanders on a flat bottom."""
+"""Of the fall: so near its lowest the loss has stopped falling; the lowest itself wanders on a flat bottom."""
 _BELOW_BOTTOM = 3.0
-"""So far below that a network trains well: measured on BaseNet with SGD, and on the demo with AdamW."""
+"""So far below that the rate is put: chosen on two networks, between what BaseNet (SGD) and the demo (AdamW) like."""
 _EARLY = 0.1
 """Of the points: a lowest so near the start is none."""
 _TENFOLD = 10.0
