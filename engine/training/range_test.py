@@ -66,7 +66,7 @@ class RangeTestRun:
             CifartuiError: memory runs out.
         """
         controls = self._controls
-        controls.epoch, controls.stages_left, controls.then = 1, 0, ""
+        controls.epoch, controls.stages_left = 1, 0
         controls.busy_with = "a range test keeps no weights, and moves its learning rate itself"
         try:
             self._train()

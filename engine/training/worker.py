@@ -115,6 +115,9 @@ def _train(
     from engine.training.setup import choose_hardware, set_up
     from engine.training.trainer import Trainer
 
+    test = table_of(info.preset)
+    if test is not None:
+        controls.then = ""  # also for a stop that comes before training
     watch = LearningWatch()
     look_back(folder, watch, resume=resume)
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
@@ -151,7 +154,6 @@ def _train(
         journal.write(Alerted(severity="notice", kind="data", text=notice))
     for notice in options.unused(setup).values():
         journal.write(Alerted(severity="notice", kind="option", text=notice))
-    test = table_of(info.preset)
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)
         telemetry.steps = range_test.stopwatch
