@@ -17,7 +17,7 @@ NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=1.0)]
 Ratio: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
 Exponent: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
-RANGE_TEST_STEPS = 300
+RANGE_TEST_STEPS = 2000
 Epochs: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 
 

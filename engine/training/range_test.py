@@ -1,4 +1,4 @@
-"""The loop of a learning-rate range test: a few hundred batches at a rate that rises, and nothing else.
+"""The loop of a learning-rate range test: some thousand batches at a rate that rises, and nothing else.
 
 Knows nothing of validation, of checkpoints or of alerts: its weights are worth nothing, and that its loss goes up in
 the end is what it is for. The journal tells of it as one epoch, whatever its images take.

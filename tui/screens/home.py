@@ -68,7 +68,7 @@ class Home(Starting):
         Binding("Q", "queue", "queue", show=False, id="home.queue", tooltip="the queue: what is trained next"),
         Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
         Binding("f", "find_lr", "find lr", show=False, id="home.find_lr",
-                tooltip="find a learning rate for the highlighted preset: a range test, a few hundred batches"),
+                tooltip="find a learning rate for the highlighted preset: a range test of 2,000 batches"),
         Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
                 tooltip="from the filter to what it found; so does enter"),
         Binding("escape", "back", "Back", show=False, id="home.back",
