@@ -90,6 +90,8 @@ def test_start_panel_with_a_warning(
         await pilot.press("j")
         await settled(pilot, ("#description", "downloaded at start"))
         await pilot.press("enter")
+        for field in pilot.app.screen.query(Input):
+            field.cursor_blink = False  # a slow machine would be caught between two blinks
         pilot.app.screen.query_one("#batch", Input).value = "512"
         await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
 
