@@ -23,7 +23,7 @@ def test_taken_or_refused_in_a_sentence(kind: str) -> None:
     assert counts.num_refused, "the faults are none"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.text(st.characters(codec=None), max_size=40), max_size=3))
 def test_any_text_behind_set(overrides: list[str]) -> None:
     try:
@@ -32,7 +32,7 @@ def test_any_text_behind_set(overrides: list[str]) -> None:
         refused(error)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.characters(codec=None), max_size=300))
 def test_any_text_as_the_name_of_a_run_or_preset(name: str) -> None:
     for ask in (

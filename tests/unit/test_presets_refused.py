@@ -205,7 +205,7 @@ def test_check_names_the_key() -> None:
 
 # --- whatever comes in, only a sentence comes out ---
 
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KEYS = ["title", "group", "report", "data", "model", "train", "optimizer", "schedule", "loss", "name", "network", "lr"]
 KEYS += ["blocks", "pools", "augment", "op", "size", "extends", "dataset", "epochs", "x", "a.b", ""]
 WORDS = ["sgd", "adamw", "vgg", "basenet", "resnet50", "cosine", "cifar100", "resize", "random-crop", "avg", "demo"]
