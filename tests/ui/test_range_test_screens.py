@@ -134,6 +134,10 @@ async def test_keys_that_want_weights_are_not_offered_and_resume_says_why(runs_d
                 assert "resume: a range test keeps no weights" in shown(app, CommandStrip)
             await pilot.press("i")
             assert "images: a range test keeps no weights" in shown(app, CommandStrip)
+            await pilot.press("m")
+            assert "that of a range test stays as it is" in shown(app, CommandStrip)
+            await pilot.press("x")
+            assert "of a range test it is the learning rate" in shown(app, CommandStrip)
             assert "resume" not in shown(app, Notice)
 
 

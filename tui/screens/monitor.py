@@ -297,6 +297,9 @@ class Monitor(Steering):
 
     def action_smoothing(self) -> None:
         """Smooth the training curves more, not at all, a little."""
+        if self.is_range_test:
+            self._say("smoothing: that of a range test stays as it is")
+            return
         smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
         self._see(replace(self.view, smoothing=smoothing), f"smoothing {smoothing:g}" if smoothing else "no smoothing")
 
@@ -307,6 +310,9 @@ class Monitor(Steering):
 
     def action_x_axis(self) -> None:
         """Let the x axis count epochs, steps or minutes."""
+        if self.is_range_test:
+            self._say("x axis: of a range test it is the learning rate")
+            return
         unit = _X_UNITS[(_X_UNITS.index(self.view.x) + 1) % len(_X_UNITS)]
         self._see(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
 
