@@ -206,7 +206,8 @@ def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_
     assert listed[1].split()[:3] == ["1", "demo", "train.epochs=3"]
     assert f"waits for {run.id.partition('-')[2]}" in listed[1]
     assert "after 1" in listed[2]
-    assert "The runner is at work (process" in listed[-1]
+    assert "The runner is at work" in listed[-1]
+    wait_for(lambda: "at work (process" in cifartui("queue").stdout, "the runner's word on who it is")
     assert "vgg-custom" in cifartui("queue", "move", "3", "1").stdout
     assert "demo" in cifartui("queue", "remove", "2").stdout
     rows = json.loads(cifartui("queue", "--json").stdout)["entries"]

@@ -123,7 +123,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
     held.restore(checkpoint.load(folder.last))
     second, _ = make(tmp_path, slower)
     second.restore(checkpoint.load(folder.last))
-    assert second._descent.lr == pytest.approx(held._descent.lr / 2)
+    assert second._learner.descent.lr == pytest.approx(held._learner.descent.lr / 2)
 
 
 def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +138,11 @@ def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch
 
 def test_steps_that_a_gradient_scaler_leaves_out_are_no_failure(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)
-    trainer._scaler = GradScaler("cpu", init_scale=1024.0)
-    trainer._enter_stage(0)
+    trainer._learner._scaler = GradScaler("cpu", init_scale=1024.0)
+    trainer._learner.enter_stage(0)
     parameter = next(iter(trainer._setup.network.parameters()))
     parameter.register_hook(lambda gradient: gradient * (math.inf if trainer.progress.global_step < 3 else 1))
     assert trainer.run().outcome == "completed"
-    assert trainer._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
+    assert trainer._learner._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
     assert told(folder, events.Alerted) == []
     assert saved_weights_are_numbers(folder)

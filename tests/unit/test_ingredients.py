@@ -57,7 +57,7 @@ def test_the_average_is_what_is_evaluated_kept_and_tested(tmp_path: Path) -> Non
     last, best = checkpoint.load(folder.last), checkpoint.load(folder.best)
     assert not are_equal(last["network"], last["ema"])
     assert are_equal(best["network"], last["ema"])
-    assert are_equal(weights(trainer._evaluated), best["network"])
+    assert are_equal(weights(trainer._learner.evaluated), best["network"])
 
 
 def test_an_interruption_does_not_show_in_the_average(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_stage_begins_without_momentum(tmp_path: Path) -> None:
     before = trainer._learner.descent.optimizer
     trainer.run()
     assert before.state  # that of the first stage was used
-    trainer._enter_stage(1)
+    trainer._learner.enter_stage(1)
     assert not trainer._learner.descent.optimizer.state
 
 
