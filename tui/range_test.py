@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.runs.folder import RunInfo
 from engine.runs.lr_suggestion import Point, Suggestion, points_of, smoothed, suggest
@@ -49,16 +50,25 @@ def verdict(preset: Preset, state: RunState) -> Verdict | None:
         return None
     points = points_of(preset, state.steps)
     diverged = state.phase == "completed" and state.global_step < table.steps
-    told = suggest(points, table.steps, diverged=diverged)
+    curve = smoothed(points)
+    told = suggest(points, table.steps, diverged=diverged, curve=curve)
     if told.lr is None and state.phase in {"stopped", "aborted", "failed"}:
         told = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
     return Verdict(
         first_lr=table.first_lr,
         last_lr=preset.optimizer.lr,
         points=points,
-        smoothed=smoothed(points),
+        smoothed=curve,
         suggestion=told if state.is_finished or told.lr is not None else None,
     )
+
+
+def verdict_with_command(info: RunInfo, state: RunState, name: str = "") -> Verdict | None:
+    """Return the verdict, with how to train where a rate is suggested; `name` as for `how_to_train`."""
+    found = verdict(info.preset, state)
+    if found is None or found.lr is None:
+        return found
+    return replace(found, train_with=how_to_train(info, found.lr, name))
 
 
 def loss_range(found: Verdict) -> tuple[float, float]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from engine.runs import events as ev
 from engine.runs.commands import AnyCommand
@@ -18,7 +17,7 @@ from engine.runs.series import StepPoint
 from engine.runs.state import EpochPoint, RunState, fold, worked_s
 from presets.schema import Report
 from tui import words
-from tui.range_test import Verdict, how_to_train, verdict
+from tui.range_test import Verdict, verdict_with_command
 from tui.summary import Summary, summary_of
 
 MOST_STEPS = 2000
@@ -155,16 +154,9 @@ def record_of(
         device=state.device,
         peak_memory=_peaks(samples),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
-        range_test=_range_test(info, state),
+        range_test=verdict_with_command(info, state),
         log=[Said(time=event.time, text=words.event(event)[0]) for event in state.log],
     )
-
-
-def _range_test(info: RunInfo, state: RunState) -> Verdict | None:
-    found = verdict(info.preset, state)
-    if found is None or found.lr is None:
-        return found
-    return replace(found, train_with=how_to_train(info, found.lr))
 
 
 def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:

@@ -104,19 +104,23 @@ def _at_start(losses: Sequence[float]) -> float:
     return fmean(losses[: max(1, round(_AT_START * len(losses)))])
 
 
-def suggest(points: Sequence[Point], steps: int, *, diverged: bool = False) -> Suggestion:
+def suggest(
+    points: Sequence[Point], steps: int, *, diverged: bool = False, curve: Sequence[float] | None = None
+) -> Suggestion:
     """Return the rate to train with, from the curve of a range test.
 
     Args:
         points: in the order of their rates.
         steps: of the whole test, in batches.
         diverged: the test ended because the loss rose too far, or was no longer a number.
+        curve: the points `smoothed`, where that is at hand.
     """
     more = f"--steps {_MORE_STEPS * steps}"
     if len(points) < _FEWEST_POINTS:
         many = f"{len(points)} point{'' if len(points) == 1 else 's'}"
         return _none(f"{many} cannot say anything: give the test more of its steps, or {more}.")
-    curve, start, end = smoothed(points), _at_start([point.loss for point in points]), points[-1].lr
+    curve = smoothed(points) if curve is None else curve
+    start, end = _at_start([point.loss for point in points]), points[-1].lr
     lowest = min(range(len(curve)), key=curve.__getitem__)
     fall = start - curve[lowest]
     least = max(_FALL * start, _SIGMAS * _scatter(points))

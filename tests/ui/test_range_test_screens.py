@@ -18,7 +18,7 @@ from tui.look import Look
 from tui.screens.monitor import Monitor
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.notice import Notice
-from tui.widgets.plot import Plot
+from tui.widgets.plot import Chart, Plot
 from tui.widgets.run_header import RunHeader
 
 STEPS = 300
@@ -65,6 +65,12 @@ def on(run: SampleRun, look: Look = Look()) -> CifartuiApp:  # noqa: B008 (froze
 
 def shown(app: CifartuiApp, kind: type) -> str:
     return str(app.screen.query_one(kind).text.plain)
+
+
+def chart_of(app: CifartuiApp) -> Chart:
+    chart = app.screen.query_one("#loss", Plot).chart
+    assert chart is not None
+    return chart
 
 
 async def drawn(pilot: Pilot[Any]) -> None:
@@ -116,8 +122,7 @@ async def test_a_live_test_suggests_nothing_before_the_loss_has_risen(runs_dir: 
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: "not before the loss has risen" in shown(app, RunHeader), "the header")
             await drawn(pilot)
-            chart = app.screen.query_one("#loss", Plot).chart
-            assert chart is not None
+            chart = chart_of(app)
             assert chart.marks == ()
             assert len(chart.lines[1].xs) == 75
 
@@ -151,11 +156,10 @@ async def test_zoom_knows_one_curve_and_reads_the_rate_off_it(runs_dir: Path) ->
             await pilot.press("left")
             screen = app.screen
             assert isinstance(screen, Monitor)
-            chart = screen.query_one("#loss", Plot).chart
-            assert chart is not None
+            chart = chart_of(app)
             assert chart.legend[0][0].startswith("│ lr ")
             await pilot.press("y")
-            assert screen.query_one("#loss", Plot).chart.y.is_log  # type: ignore[union-attr]
+            assert chart_of(app).y.is_log
             await pilot.press("z")
             assert screen.zoomed == "memory"
             await pilot.press("z")
@@ -171,8 +175,7 @@ async def test_an_exploded_loss_is_drawn_to_the_edge(runs_dir: Path) -> None:
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: "suggested lr" in shown(app, RunHeader), "the run")
             await drawn(pilot)
-            chart = app.screen.query_one("#loss", Plot).chart
-            assert chart is not None
+            chart = chart_of(app)
             assert chart.y.upper < 10
             assert max(chart.lines[0].ys) == chart.y.upper
 

@@ -62,17 +62,12 @@ def lr_find(
 
 def _tell(run: RunFolder, name: str) -> None:
     """Print the curve and the suggestion, where there is any of it."""
-    from msgspec.structs import replace
-
     from tui.commandline.show import say_rows
-    from tui.range_test import how_to_train, verdict
+    from tui.range_test import verdict_with_command
     from tui.range_test_page import rows_of
 
-    info = run.read_info()
-    found = verdict(info.preset, run.read_state())
+    found = verdict_with_command(run.read_info(), run.read_state(), name)
     if found is None or not found.points:
         return
-    if found.lr is not None:
-        found = replace(found, train_with=how_to_train(info, found.lr, name))
     say("")
     say_rows(lambda width, coloured: rows_of(found, width, coloured=coloured))

@@ -45,7 +45,6 @@ _COVERED_S = 3.0
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
 _DEMO = "demo"
-_BROKEN = "This preset cannot be used as it is: its file needs mending."
 
 
 class MachineRead(Message):
@@ -373,10 +372,15 @@ class Home(Starting):
             self._ask_about(name)
 
     def _ask_about(self, name: str) -> None:
-        if self._presets[name].preset is None:
-            self.notify(_BROKEN, severity="warning")
-        else:
+        if self._is_usable(name):
             self.ask_to_start(name)
+
+    def _is_usable(self, name: str) -> bool:
+        """Return whether a preset can be started, and say why where it cannot."""
+        is_usable = self._presets[name].preset is not None
+        if not is_usable:
+            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
+        return is_usable
 
     def action_demo(self) -> None:
         """Start demo as it is."""
@@ -390,11 +394,7 @@ class Home(Starting):
     def action_find_lr(self) -> None:
         """Start the range test of the highlighted preset."""
         name = self.query_one(PresetList).chosen()
-        if name is None:
-            return
-        if self._presets[name].preset is None:
-            self.notify(_BROKEN, severity="warning")
-        else:
+        if name is not None and self._is_usable(name):
             self.find_lr(name)
 
     def readings(self) -> GpuReadings | None:

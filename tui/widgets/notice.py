@@ -5,7 +5,7 @@ from rich.text import Text
 from engine.runs.events import Alerted
 from tui import words
 from tui.palette import MUTED, TEXT, TONES, VAL
-from tui.range_test import in_words, verdict
+from tui.range_test import in_words
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
 
@@ -21,7 +21,7 @@ class Notice(Quiet):
             return
         outcome = words.outcome(view.status, view.state, resume_key)
         text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
-        test = verdict(view.info.preset, view.state)
+        test = view.range_test
         if test is not None and test.points:
             text.append(f"\n{in_words(test.suggestion)}", VAL if test.lr is not None else TEXT)
         saved = view.run.best

@@ -1,6 +1,7 @@
 """The top of the Monitor: what runs, how it is doing, how far it is, how long it will take."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from rich.text import Text
 
@@ -9,7 +10,7 @@ from engine.runs.state import RunState, worked_s
 from tui import format as fmt
 from tui import words
 from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
-from tui.range_test import verdict
+from tui.range_test import Verdict, verdict
 from tui.widgets.fields import in_a_row, labelled, left_and_right
 from tui.widgets.quiet import Quiet
 
@@ -23,6 +24,11 @@ class RunView:
     state: RunState
     status: Status
     now: float
+
+    @cached_property
+    def range_test(self) -> Verdict | None:
+        """What a range test says so far; None of any other run."""
+        return verdict(self.info.preset, self.state)
 
 
 class RunHeader(Quiet):
@@ -92,7 +98,7 @@ def _speeds(view: RunView, width: int) -> Text:
 def _results(view: RunView, width: int) -> Text:
     state, report = view.state, view.info.preset.report
     fields = []
-    test = verdict(view.info.preset, state)
+    test = view.range_test
     if test is not None:
         lr = f"{test.lr:g}" if test.lr is not None else "none" if state.is_finished else "not before the loss has risen"
         fields.append(labelled("suggested lr", lr, VAL if test.lr is not None else TEXT))
