@@ -1,8 +1,9 @@
 """Draws the README's pictures from real runs, as a terminal shows them: python docs/pictures.py [--data-dir DIR].
 
 Trains, through the command line and on real CIFAR-100: BaseNet with four learning rates on a part of the images;
-BaseNet on all of them, whose learning rate is halved on the way and which is stopped with a key; and the ablation's
-first steps. Twenty minutes on two CPU cores that do nothing else, five without the ablation (--ablation-scale 0).
+BaseNet on all of them, whose learning rate is halved on the way and which is stopped with a key; BaseNet's range test;
+and the ablation's first steps. Twenty minutes on two CPU cores that do nothing else, five without the ablation
+(--ablation-scale 0).
 """
 
 import argparse
@@ -66,6 +67,7 @@ class _Studio:
                 self.cifartui("abort", run.id)
         self.cifartui("evaluate", run.id)
         await self.draw_predictions(run)
+        await self.draw_range_test()
         if ablation_scale:
             self.cifartui("ablation", "0-4", "--epochs-scale", str(ablation_scale), "--output", "quiet")
             await self.draw_ablation()
@@ -97,6 +99,13 @@ class _Studio:
             await _press(pilot)
             await _press(pilot, "i")
             _take(pilot, "predictions")
+
+    async def draw_range_test(self) -> None:
+        """The Monitor of a learning-rate range test."""
+        self.cifartui("lr-find", "basenet", "--output", "quiet")
+        async with self.app(list_runs(self.runs_dir)[0]).run_test(size=_LOW) as pilot:
+            await _press(pilot)
+            _take(pilot, "range-test")
 
     async def draw_ablation(self) -> None:
         """The ablation's table."""

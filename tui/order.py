@@ -11,6 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
+from engine.runs.order import SEED_BELOW, Order
 from presets.errors import CifartuiError
 from presets.problems import shown
 from presets.schema import Preset
@@ -21,7 +22,6 @@ Load: TypeAlias = Callable[[str, Sequence[str]], Preset]
 SEED, DEVICE, DEVICES, CHANGES = "seed", "device", "devices", "changes"
 _SEED = re.compile("[0-9]{1,10}")
 _DEVICES = re.compile("[0-9]{1,4}")
-_SEED_BELOW = 2**31
 
 
 class Field(Struct, frozen=True, kw_only=True):
@@ -33,17 +33,6 @@ class Field(Struct, frozen=True, kw_only=True):
     initial: str
     """What holds if nothing is typed; empty where several presets differ."""
     hint: str = ""
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """What a run, or every one of several, is started with."""
-
-    overrides: tuple[str, ...] = ()
-    seed: int = 0
-    device: str = "auto"
-    devices: int = 1
-    notify: str = ""
-    """A shell command for when the run has ended."""
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -99,8 +88,8 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
     }
     seed, device = typed.get(SEED, "").strip() or "0", typed.get(DEVICE, "").strip() or "auto"
     errors = {}
-    if not (_SEED.fullmatch(seed) and int(seed) < _SEED_BELOW):
-        errors[SEED] = f"seed must be a whole number from 0 to {_SEED_BELOW - 1:,}, not {shown(seed)}."
+    if not (_SEED.fullmatch(seed) and int(seed) < SEED_BELOW):
+        errors[SEED] = f"seed must be a whole number from 0 to {SEED_BELOW - 1:,}, not {shown(seed)}."
     if not is_device_name(device):
         errors[DEVICE] = f"device must be auto, cpu, cuda, cuda:N or mps, not {shown(device)}."
     devices = typed.get(DEVICES, "").strip() or "1"

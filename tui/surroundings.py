@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from engine.locate import Location
     from engine.runs.events import GpuSample
     from engine.runs.folder import RunFolder
+    from engine.runs.order import Order
     from presets.catalog import Listed
     from tui.facts import Facts
-    from tui.order import Order
 
 
 class GpuReadings(msgspec.Struct, frozen=True):
@@ -89,25 +89,16 @@ def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: thread
     return facts.compute_all(presets, data_dir, stop)
 
 
-def _start(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "RunFolder":
+def _start(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
     from engine.runs.start import start_run
 
-    return start_run(
-        runs_dir,
-        name,
-        order.overrides,
-        seed=order.seed,
-        device=order.device,
-        devices=order.devices,
-        data_dir=data_dir,
-        notify=order.notify,
-    )
+    return start_run(runs_dir, name, order)
 
 
-def _find_lr(runs_dir: Path, name: str, order: "Order", data_dir: str | None) -> "RunFolder":
+def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
     from engine.runs.start import start_range_test
 
-    return start_range_test(runs_dir, name, data_dir=data_dir, notify=order.notify)
+    return start_range_test(runs_dir, name, order)
 
 
 def _queued(runs_dir: Path) -> Queued:
@@ -121,19 +112,10 @@ def _queued(runs_dir: Path) -> Queued:
     return Queued(names, not names or bool(queue.runner_lives(runs_dir)))
 
 
-def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order", data_dir: str | None) -> None:
+def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order") -> None:
     from engine.runs import queue
 
-    queue.add(
-        runs_dir,
-        names,
-        order.overrides,
-        seed=order.seed,
-        device=order.device,
-        devices=order.devices,
-        data_dir=data_dir,
-        notify=order.notify,
-    )
+    queue.add(runs_dir, names, order)
 
 
 @dataclass(frozen=True)
@@ -154,10 +136,10 @@ class Surroundings:
     known_facts: "Callable[[Sequence[Preset], str | None], list[Facts | None]]" = _known_facts
     compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[Facts | str]]" = _compute_facts
     """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
-    start: "Callable[[Path, str, Order, str | None], RunFolder]" = _start
+    start: "Callable[[Path, str, Order], RunFolder]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
-    find_lr: "Callable[[Path, str, Order, str | None], RunFolder]" = _find_lr
+    find_lr: "Callable[[Path, str, Order], RunFolder]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     queued: Callable[[Path], Queued] = _queued
-    enqueue: "Callable[[Path, Sequence[str], Order, str | None], None]" = _enqueue
+    enqueue: "Callable[[Path, Sequence[str], Order], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

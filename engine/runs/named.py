@@ -6,10 +6,10 @@ random digits in the run's id; the time stays in front. Knows run directories; n
 
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine.runs.folder import STALLED_AFTER_S, RunFolder, list_runs
+from engine.runs.order import Order
 from engine.runs.resume import heard_elsewhere, resume_run
 from engine.runs.start import recorded_name
 from presets.errors import CifartuiError
@@ -34,9 +34,7 @@ def find_named(runs_dir: Path, name: str) -> RunFolder | None:
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(
-    run: RunFolder, preset_name: str, overrides: Sequence[str], seed: int, notify: str = "", devices: int = 1
-) -> str:
+def go_on(run: RunFolder, preset_name: str, order: Order) -> str:
     """Start a worker that goes on with a run, unless it has one or is completed; return a sentence about it.
 
     A worker on another host is given half a minute to fall silent: it may just have been killed there.
@@ -45,7 +43,7 @@ def go_on(
         CifartuiError: the run was started with another preset, other changes or another seed; it cannot be resumed.
     """
     info = run.read_original()
-    if (info.preset_name, info.overrides, info.seed) != (recorded_name(preset_name), tuple(overrides), seed):
+    if (info.preset_name, info.overrides, info.seed) != (recorded_name(preset_name), order.overrides, order.seed):
         raise CifartuiError(
             f"Run {run.id} has this name and was started with another preset, other changes or another seed; "
             "choose another name, or go on with it as it was: cifartui resume " + run.id
@@ -57,5 +55,5 @@ def go_on(
         return "it has a worker already"
     if run.read_state().phase == "completed":
         return COMPLETED
-    resume_run(run, notify=notify, devices=devices)
+    resume_run(run, notify=order.notify, devices=order.devices)
     return "going on with it"

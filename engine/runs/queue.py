@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from engine.runs import private
-from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
+from engine.runs.device_name import check_devices, is_device_name
 from engine.runs.folder import DAMAGED, RunFolder, write_atomically
+from engine.runs.order import Order
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
-from engine.runs.start import data_from_environment
+from engine.runs.start import USUAL, data_from_environment
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -35,17 +36,11 @@ _FILE, _LOCK = "queue.json", "queue.lock"
 _EDIT_PATIENCE_S = 10.0
 
 
-class Entry(Struct, frozen=True, kw_only=True):
-    """A run that is still to be started; the fields are those of `start_run`."""
+class Entry(Order, frozen=True, kw_only=True):
+    """A run that is still to be started: a preset and what it is started with."""
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
     preset_name: Annotated[str, Meta(min_length=1)]
-    overrides: tuple[str, ...] = ()
-    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
-    device: str = "auto"
-    devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
-    data_dir: str | None = None
-    notify: str = ""
 
 
 def entries(runs_dir: Path) -> tuple[Entry, ...]:
@@ -69,46 +64,31 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     return found
 
 
-def add(
-    runs_dir: Path,
-    names: Sequence[str],
-    overrides: Sequence[str] = (),
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    devices: int = 1,
-    data_dir: str | None = None,
-    notify: str = "",
-) -> tuple[Entry, ...]:
+def add(runs_dir: Path, names: Sequence[str], order: Order = USUAL) -> tuple[Entry, ...]:
     """Put presets at the end of the queue and see to it that a runner lives; return what was added.
 
     Args:
         runs_dir: made where absent.
         names: of presets; all are checked before any is added.
-        overrides: `key.path=value`, one a string, for every one of `names`.
-        seed: of every random number of the runs.
-        device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many of them for each of the runs.
-        data_dir: searched first for data sets; without it, CIFARTUI_DATA as it is now.
-        notify: as for `start_run`.
+        order: for every one of `names`.
 
     Raises:
         CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
     """
-    if not is_device_name(device):
-        raise CifartuiError(f"{printable(device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
-    check_devices(device, devices)
-    folder = str(Path(data_dir).expanduser().absolute()) if data_dir else data_from_environment()
+    if not is_device_name(order.device):
+        raise CifartuiError(f"{printable(order.device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
+    check_devices(order.device, order.devices)
+    folder = str(Path(order.data_dir).expanduser().absolute()) if order.data_dir else data_from_environment()
     added = tuple(
         Entry(
             id=os.urandom(6).hex(),
             preset_name=_from_the_root(name),
-            overrides=_with_absolute_paths(catalog.load(name, overrides), overrides),
-            seed=seed,
-            device=device,
-            devices=devices,
+            overrides=_with_absolute_paths(catalog.load(name, order.overrides), order.overrides),
+            seed=order.seed,
+            device=order.device,
+            devices=order.devices,
             data_dir=folder,
-            notify=notify,
+            notify=order.notify,
         )
         for name in names
     )

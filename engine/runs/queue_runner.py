@@ -129,17 +129,7 @@ class _Runner:
         if made is not None:
             launch.start_worker(made, notify=entry.notify)
             return made
-        return start_run(
-            self._runs_dir,
-            entry.preset_name,
-            entry.overrides,
-            seed=entry.seed,
-            device=entry.device,
-            devices=entry.devices,
-            data_dir=entry.data_dir,
-            notify=entry.notify,
-            argv=(*sys.argv, _mark(entry)),
-        )
+        return start_run(self._runs_dir, entry.preset_name, entry, argv=(*sys.argv, _mark(entry)))
 
     def _without(self, entry: Entry) -> list[Entry]:
         return [each for each in queue.entries(self._runs_dir) if each.id != entry.id]

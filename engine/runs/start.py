@@ -11,25 +11,23 @@ from engine.runs import folder as runs
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.folder import RunFolder
+from engine.runs.order import Order
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError
 from presets.range_test import default_range, range_test, range_test_name, table_of, tested_optimizer
 from presets.schema import RANGE_TEST_STEPS, Preset
 
+USUAL = Order()
+
 
 def start_run(
     runs_dir: Path,
     name: str,
-    overrides: Sequence[str] = (),
-    seed: int = 0,
-    device: str = "auto",
-    data_dir: str | None = None,
-    notify: str = "",
+    order: Order = USUAL,
+    *,
     argv: Sequence[str] | None = None,
     run_name: str = "",
-    *,
-    devices: int = 1,
     start: bool = True,
 ) -> RunFolder:
     """Make the run directory of a preset and start its worker, which outlives this process.
@@ -37,42 +35,30 @@ def start_run(
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        overrides: `key.path=value`, one a string.
-        seed: of every random number of the run.
-        device: auto, cpu, cuda, cuda:N or mps.
-        data_dir: searched first for data sets.
-        notify: a shell command for when the run has ended (`engine.runs.notify`).
+        order: overrides, seed, devices and the rest.
         argv: the command that asked for the run, for the record; without it this process's.
         run_name: in the place of the preset and random digits in its id (`engine.runs.named`).
-        devices: how many of them on this machine.
         start: without it the directory is all; somebody else starts the worker.
 
     Raises:
         CifartuiError: the preset or an override is not valid, so many devices cannot be, or the folder cannot be
             written.
     """
-    check_devices(device, devices)
-    preset = catalog.load(name, overrides)
-    if devices > 1 and table_of(preset) is not None:
-        raise CifartuiError("A range test takes one device; leave --devices out.")
-    return _start(
-        runs_dir, recorded_name(name), preset, overrides, seed=seed, device=device, data_dir=data_dir, notify=notify,
-        argv=argv, run_name=run_name, devices=devices, start=start,
-    )  # fmt: skip
+    check_devices(order.device, order.devices)
+    preset = catalog.load(name, order.overrides)
+    if table_of(preset) is not None:
+        _check_one_device(order)
+    return _start(runs_dir, recorded_name(name), preset, order, argv, run_name, start=start)
 
 
 def start_range_test(
     runs_dir: Path,
     name: str,
-    overrides: Sequence[str] = (),
+    order: Order = USUAL,
     *,
     first_lr: float | None = None,
     last_lr: float | None = None,
     steps: int = RANGE_TEST_STEPS,
-    seed: int = 0,
-    device: str = "auto",
-    data_dir: str | None = None,
-    notify: str = "",
     argv: Sequence[str] | None = None,
 ) -> RunFolder:
     """Start the range test of a preset as a run of its own; see `start_run`.
@@ -80,21 +66,18 @@ def start_range_test(
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        overrides: of the preset, before it is made a test.
+        order: its overrides are of the preset, before it is made a test.
         first_lr: where the rate begins; None for what suits the optimizer.
         last_lr: where it ends; likewise.
         steps: batches.
-        seed: of every random number of the run.
-        device: auto, cpu, cuda, cuda:N or mps.
-        data_dir: searched first for data sets.
-        notify: a shell command for when the run has ended.
         argv: the command that asked for the run.
 
     Raises:
-        CifartuiError: as `start_run`, or the rates are not two positive numbers, the smaller one first.
+        CifartuiError: as `start_run`; more than one device; the rates are not two positive numbers, the smaller one
+            first.
     """
-    check_devices(device, 1)
-    preset = catalog.load(name, overrides)
+    _check_one_device(order)
+    preset = catalog.load(name, order.overrides)
     usual = default_range(tested_optimizer(preset))
     first = usual[0] if first_lr is None else first_lr
     last = usual[1] if last_lr is None else last_lr
@@ -103,25 +86,24 @@ def start_range_test(
             f"A range test goes from a learning rate above 0 up to a larger one, at most {LARGEST_LR:g}, "
             f"not from {first:g} to {last:g}; give others with --from and --to."
         )
-    return _start(
-        runs_dir, range_test_name(recorded_name(name)), range_test(preset, first, last, steps), overrides, seed=seed,
-        device=device, data_dir=data_dir, notify=notify, argv=argv,
-    )  # fmt: skip
+    test = range_test(preset, first, last, steps)
+    return _start(runs_dir, range_test_name(recorded_name(name)), test, order, argv)
+
+
+def _check_one_device(order: Order) -> None:
+    if order.devices > 1:
+        raise CifartuiError("A range test takes one device; leave --devices out.")
+    check_devices(order.device, 1)
 
 
 def _start(
     runs_dir: Path,
     recorded: str,
     preset: Preset,
-    overrides: Sequence[str],
-    *,
-    seed: int,
-    device: str,
-    data_dir: str | None,
-    notify: str,
+    order: Order,
     argv: Sequence[str] | None,
     run_name: str = "",
-    devices: int = 1,
+    *,
     start: bool = True,
 ) -> RunFolder:
     """Make the run directory of a loaded preset, recorded under that name, and start its worker."""
@@ -130,17 +112,17 @@ def _start(
         recorded,
         run_name,
         preset=_with_absolute_paths(preset),
-        overrides=tuple(overrides),
-        seed=seed,
-        device=device,
-        devices=devices,
-        data_dir=data_dir or data_from_environment(),
+        overrides=order.overrides,
+        seed=order.seed,
+        device=order.device,
+        devices=order.devices,
+        data_dir=order.data_dir or data_from_environment(),
         argv=tuple(sys.argv if argv is None else argv),
         versions={},
-        notify=notify,
+        notify=order.notify,
     )
     if start:
-        launch.start_worker(run, notify=notify)
+        launch.start_worker(run, notify=order.notify)
     return run
 
 

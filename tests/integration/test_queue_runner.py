@@ -14,6 +14,7 @@ import pytest
 
 from engine.runs import folder, launch, queue, queue_process
 from engine.runs.folder import RunFolder, list_runs
+from engine.runs.order import Order
 from presets import catalog
 from tests.waiting import PATIENCE_S, wait_for
 
@@ -64,7 +65,7 @@ def seeds(runs_dir: Path) -> list[int]:
 
 def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue.Entry:
     """Add the demo; the seed tells it from others."""
-    (entry,) = queue.add(runs_dir, ["demo"], changes, seed=seed, device=device)
+    (entry,) = queue.add(runs_dir, ["demo"], Order(overrides=changes, seed=seed, device=device))
     return entry
 
 
@@ -110,7 +111,7 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     mine.write_text('extends = "demo"\n')
     failing = (*SHORT, "data.dataset=class-folders", f"data.path={tmp_path / 'nothing'}")
     add(runs_dir, 1, failing)
-    queue.add(runs_dir, [str(mine)], SHORT, device="cpu")
+    queue.add(runs_dir, [str(mine)], Order(overrides=SHORT, device="cpu"))
     add(runs_dir, 2)
     mine.unlink()
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
@@ -167,8 +168,8 @@ def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
 
 def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from engine.runs import queue; "
-        f"queue.add(Path({str(runs_dir)!r}), ['demo'], {LONG!r}, device='cpu'); print(os.getsid(0))"
+        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.order import Order; "
+        f"queue.add(Path({str(runs_dir)!r}), ['demo'], Order(overrides={LONG!r}, device='cpu')); print(os.getsid(0))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True

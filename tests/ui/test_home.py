@@ -10,10 +10,10 @@ from rich.console import Console
 from textual.widgets import Static
 
 from engine.runs.folder import RunFolder
+from engine.runs.order import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
-from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help
@@ -83,7 +83,7 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter", "enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order(), "/data")]
+    assert started == [(runs_dir, "demo", Order(data_dir="/data"))]
 
 
 async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:

@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 
 from engine.locate import Location
 from engine.runs.folder import RunFolder
+from engine.runs.order import Order
 from presets.schema import Data, Preset
 from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, locate, surroundings, until
 from tests.ui.sample_run import SampleRun, training
@@ -18,7 +19,6 @@ from tests.ui.test_home import said
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.facts import Facts
-from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help
@@ -318,7 +318,7 @@ async def test_who_lacks_data_or_gpu_is_led_to_demo(
             await until(pilot, lambda: f"No runs yet, {lacking}. New here? Press d" in said(app, "#no-runs"), "demo")
             await pilot.press("j", "d", "d")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order(), None)]
+    assert started == [(runs_dir, "demo", Order())]
 
 
 async def test_who_has_both_is_told_of_enter(runs_dir: Path) -> None:

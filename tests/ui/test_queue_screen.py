@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from engine.runs import queue, queue_process
 from engine.runs.folder import WorkerMark
+from engine.runs.order import Order
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
@@ -44,9 +45,13 @@ def runner(runs_dir: Path) -> Iterator[None]:
 
 def fill(runs_dir: Path) -> tuple[queue.Entry, ...]:
     return (
-        *queue.add(runs_dir, ["demo", "basenet"], ["train.epochs=3"], seed=7),
-        *queue.add(runs_dir, ["vgg-custom"], device="cuda:1"),
-        *queue.add(runs_dir, ["ablation/step-05-dropout-head"], ["train.batch_size=32", "optimizer.lr=0.001"]),
+        *queue.add(runs_dir, ["demo", "basenet"], Order(overrides=("train.epochs=3",), seed=7)),
+        *queue.add(runs_dir, ["vgg-custom"], Order(device="cuda:1")),
+        *queue.add(
+            runs_dir,
+            ["ablation/step-05-dropout-head"],
+            Order(overrides=("train.batch_size=32", "optimizer.lr=0.001")),
+        ),
     )
 
 
@@ -256,7 +261,8 @@ SIZES = [(80, 24), (120, 40), (160, 45)]
 async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> None:
     long_name = "ablation-step-05-dropout-head-a3f2"
     fill(runs_dir)
-    queue.add(runs_dir, ["demo"], ["train.epochs=3", "optimizer.lr=0.0123456789", "train.batch_size=64"])
+    changes = ("train.epochs=3", "optimizer.lr=0.0123456789", "train.batch_size=64")
+    queue.add(runs_dir, ["demo"], Order(overrides=changes))
     app = an_app(runs_dir)
     with SampleRun(runs_dir, long_name, start=NOW - 5).live().begin().prepare():
         async with app.run_test(size=size) as pilot:

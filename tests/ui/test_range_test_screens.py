@@ -184,7 +184,7 @@ async def test_f_on_home_starts_the_test_of_the_highlighted_preset(runs_dir: Pat
     asked = []
     with ended(runs_dir) as run:
 
-        def find_lr(folder: Path, name: str, order: object, data_dir: str | None) -> object:
+        def find_lr(folder: Path, name: str, order: object) -> object:
             asked.append(name)
             return run.folder
 

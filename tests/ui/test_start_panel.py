@@ -8,12 +8,12 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from engine.runs.order import Order
 from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
 from tests.ui.test_home import said
 from tui.app import CifartuiApp
 from tui.facts import Facts
-from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.start_panel import StartPanel
 from tui.widgets.lists import PresetList
@@ -186,7 +186,8 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
         await until(pilot, lambda: queued, "the queue")
         await until(pilot, lambda: not app.screen.query_one("#marks").display, "the marks to go")
         assert isinstance(app.screen, Home)
-    assert queued == [(runs_dir, ["basenet", "vgg-custom"], Order(overrides=("train.epochs=2",), seed=3), "/data")]
+    order = Order(overrides=("train.epochs=2",), seed=3, data_dir="/data")
+    assert queued == [(runs_dir, ["basenet", "vgg-custom"], order)]
 
 
 async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:

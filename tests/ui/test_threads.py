@@ -10,11 +10,11 @@ import pytest
 
 from engine.runs import journal
 from engine.runs.folder import RunFolder
+from engine.runs.order import Order
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
-from tui.order import Order
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 
@@ -61,7 +61,7 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
     asked: list[str] = []
     with training(runs_dir) as run:
 
-        def start(runs_dir: Path, name: str, order: Order, data_dir: str | None) -> RunFolder:
+        def start(runs_dir: Path, name: str, order: Order) -> RunFolder:
             asked.append(name)
             assert goes_on.wait(20)
             if problem:

@@ -9,8 +9,11 @@ import pytest
 from engine.runs import events as ev
 from engine.runs import named, resume
 from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
+from engine.runs.order import Order
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
+
+AS_STARTED = Order(overrides=("a=1",))
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_a_named_run_is_not_gone_on_with_as_something_else(
     run: SampleRun, started: list[str], preset_name: str, overrides: tuple[str, ...], seed: int
 ) -> None:
     with pytest.raises(CifartuiError, match="choose another name"):
-        named.go_on(run.folder, preset_name, overrides, seed)
+        named.go_on(run.folder, preset_name, Order(overrides=overrides, seed=seed))
     assert not started
 
 
@@ -107,14 +110,14 @@ def test_a_worker_of_another_node_is_waited_for(
         silent_for(monkeypatch, STALLED_AFTER_S + 1)
 
     monkeypatch.setattr("engine.runs.named.time.sleep", sleep)
-    assert named.go_on(run.folder, "folder/basenet.toml", ("a=1",), 0) == "going on with it"
+    assert named.go_on(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
     assert started == [run.folder.id]
     assert len(waited) == 1
 
 
 def test_a_completed_run_is_left_alone(run: SampleRun, started: list[str]) -> None:
     run.finish("completed")
-    assert named.go_on(run.folder, "basenet", ("a=1",), 0) == named.COMPLETED
+    assert named.go_on(run.folder, "basenet", AS_STARTED) == named.COMPLETED
     assert not started
 
 

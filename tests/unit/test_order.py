@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from engine.runs.device_name import is_device_name
+from engine.runs.order import Order
 from presets import catalog
-from tui.order import Checked, Field, Order, check, fields_of
+from tui.order import Checked, Field, check, fields_of
 
 
 def asked(names: Sequence[str], **typed: str) -> Checked:

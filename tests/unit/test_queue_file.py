@@ -12,6 +12,7 @@ import pytest
 
 from engine.runs import queue, queue_process
 from engine.runs.folder import sign_lock
+from engine.runs.order import Order
 from engine.runs.queue import Entry
 from presets import catalog
 from presets.errors import CifartuiError
@@ -46,7 +47,8 @@ def test_there_is_none_until_something_is_added(tmp_path: Path, runners: list[Pa
 
 def test_what_is_added_comes_back_in_order(tmp_path: Path, runners: list[Path]) -> None:
     runs_dir = tmp_path / "runs"
-    added = queue.add(runs_dir, ["demo", "basenet"], ["train.epochs=2"], seed=3, device="cuda:1", notify="bell")
+    order = Order(overrides=("train.epochs=2",), seed=3, device="cuda:1", notify="bell")
+    added = queue.add(runs_dir, ["demo", "basenet"], order)
     added += queue.add(runs_dir, ["demo"])
     assert queue.entries(runs_dir) == added
     assert names(runs_dir) == ["demo", "basenet", "demo"]
@@ -62,7 +64,7 @@ def test_what_is_added_comes_back_in_order(tmp_path: Path, runners: list[Path]) 
     ("presets", "changes", "said"),
     [
         (["demo", "no-such"], {}, "no-such"),
-        (["demo", "basenet"], {"overrides": ["optimizer.rl=1"]}, "lr"),
+        (["demo", "basenet"], {"overrides": ("optimizer.rl=1",)}, "lr"),
         (["demo"], {"device": "gpu\x1b[31m"}, "is not a device"),
     ],
 )
@@ -70,7 +72,7 @@ def test_nothing_is_added_where_one_is_not_valid(
     tmp_path: Path, runners: list[Path], presets: list[str], changes: Any, said: str
 ) -> None:
     with pytest.raises(CifartuiError, match=said) as refused:
-        queue.add(tmp_path / "runs", presets, **changes)
+        queue.add(tmp_path / "runs", presets, Order(**changes))
     assert str(refused.value).isprintable()
     assert not (tmp_path / "runs").exists()
     assert runners == []
@@ -83,9 +85,9 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFARTUI_DATA", "my images")
-    changes = ["data.dataset=class-folders", "data.path=my images"]
-    (by_override,) = queue.add(tmp_path / "runs", ["demo"], changes)
-    (by_file,) = queue.add(tmp_path / "runs", ["mine.toml"], data_dir="my images/train")
+    changes = ("data.dataset=class-folders", "data.path=my images")
+    (by_override,) = queue.add(tmp_path / "runs", ["demo"], Order(overrides=changes))
+    (by_file,) = queue.add(tmp_path / "runs", ["mine.toml"], Order(data_dir="my images/train"))
     monkeypatch.chdir("/")
     assert by_file.preset_name == str(tmp_path / "mine.toml")
     for entry in (by_override, by_file):
@@ -96,7 +98,7 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_weights_file_is_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (entry,) = queue.add(tmp_path / "runs", ["resnet50-frozen"], ["model.weights=mine.pt"])
+    (entry,) = queue.add(tmp_path / "runs", ["resnet50-frozen"], Order(overrides=("model.weights=mine.pt",)))
     monkeypatch.chdir("/")
     preset = catalog.load(entry.preset_name, entry.overrides)
     assert getattr(preset.model, "weights", None) == str(tmp_path / "mine.pt")
@@ -177,12 +179,14 @@ EDITOR = """
 import sys
 from pathlib import Path
 from engine.runs import queue
+from engine.runs.order import Order
 queue.start_runner = lambda runs_dir: None
 runs_dir, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(40):
-    (entry,) = queue.add(runs_dir, ["demo"], [f"train.epochs={number + 1}"], data_dir=f"/{name}")
+    order = Order(overrides=(f"train.epochs={number + 1}",), data_dir=f"/{name}")
+    (entry,) = queue.add(runs_dir, ["demo"], order)
     queue.move(runs_dir, entry.id, -1)
     if number % 2:
         assert queue.remove(runs_dir, entry.id)

@@ -6,6 +6,7 @@ from functools import partial
 import click
 
 from engine.runs.folder import find_run
+from engine.runs.order import Order
 from engine.runs.outline import read_outline
 from engine.runs.start import start_run
 from presets import catalog
@@ -13,14 +14,12 @@ from presets.errors import CifartuiError
 from tui import difference
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
-from tui.commandline.order_options import device_option, seed_option
+from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say, say_json
 from tui.commandline.train import following
 from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
 from tui.comparison import compare as rows_of
-from tui.config import read_config
-from tui.order import Order
 from tui.plain import Output, follow
 from tui.summary import Summary, summarise, summarise_all
 
@@ -97,15 +96,14 @@ def ablation(
             as_json,
         )
         return
+    order = Order(overrides=overrides, seed=seed, device=device)
     if detach:
-        add_and_tell(names, Order(overrides=overrides, seed=seed, device=device), where)
+        add_and_tell(names, order, where)
         return
-    exit_code, notify = 0, read_config().notify
+    exit_code = 0
     runs: dict[str, Summary] = {}
     for name in names:
-        run = start_run(
-            where.runs_dir, name, overrides, seed=seed, device=device, data_dir=where.data_dir, notify=notify
-        )
+        run = start_run(where.runs_dir, name, as_set(order, where))
         if not as_json:
             say(f"{name}: run {run.id}")
         code = follow(run, "quiet" if as_json else output)

@@ -3,13 +3,13 @@
 import click
 
 from engine.runs.folder import RunFolder
+from engine.runs.order import Order
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.commandline.group import places, with_places
-from tui.commandline.order_options import device_option, seed_option
+from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.say import say
 from tui.commandline.train import following
-from tui.config import read_config
 from tui.plain import Output, follow
 
 _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
@@ -45,10 +45,8 @@ def lr_find(
 ) -> None:
     """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
     where = places(ctx)
-    run = start_range_test(
-        where.runs_dir, name, overrides, first_lr=first_lr, last_lr=last_lr, steps=steps, seed=seed, device=device,
-        data_dir=where.data_dir, notify=read_config().notify,
-    )  # fmt: skip
+    order = as_set(Order(overrides=overrides, seed=seed, device=device), where)
+    run = start_range_test(where.runs_dir, name, order, first_lr=first_lr, last_lr=last_lr, steps=steps)
     is_told = output not in {"json", "quiet"}
     if is_told:
         say(f"{run.read_info().preset.title}: run {run.id}")

@@ -4,9 +4,17 @@ from functools import wraps
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from engine.runs.device_name import MOST_DEVICES
-from tui.order import Order
+from engine.runs.order import SEED_BELOW, Order
+from tui.commandline.group import Places
+from tui.config import read_config
+
+
+def as_set(order: Order, where: Places) -> Order:
+    """Return an order with what --data-dir and the configuration say."""
+    return replace(order, data_dir=where.data_dir, notify=read_config().notify)
 
 
 def device_option(command: Any) -> Any:
@@ -23,7 +31,7 @@ def devices_option(command: Any) -> Any:
 def seed_option(command: Any) -> Any:
     """Give a command --seed."""
     text = "Seed of all randomness (default 0)."
-    return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help=text)(command)
+    return click.option("--seed", type=click.IntRange(0, SEED_BELOW - 1), default=0, help=text)(command)
 
 
 def with_order(command: Any) -> Any:

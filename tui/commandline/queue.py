@@ -7,14 +7,13 @@ import click
 from engine.runs import queue as queues
 from engine.runs import queue_process
 from engine.runs.folder import list_runs
+from engine.runs.order import Order
 from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places
-from tui.commandline.order_options import with_order
+from tui.commandline.order_options import as_set, with_order
 from tui.commandline.say import say, say_json
-from tui.config import read_config
-from tui.order import Order
 
 
 @click.group(invoke_without_command=True)
@@ -70,11 +69,7 @@ def add(ctx: click.Context, names: tuple[str, ...], order: Order) -> None:
 
 def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
-    notify = read_config().notify
-    added = queues.add(
-        where.runs_dir, names, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
-        data_dir=where.data_dir, notify=notify,
-    )  # fmt: skip
+    added = queues.add(where.runs_dir, names, as_set(order, where))
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
 

@@ -7,16 +7,16 @@ import click
 from engine.runs.folder import RunFolder, find_run
 from engine.runs.journal import event_reader
 from engine.runs.named import COMPLETED, check_name, find_named, go_on
+from engine.runs.order import Order
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.commandline.group import Places, places, with_places
-from tui.commandline.order_options import devices_option, with_order
+from tui.commandline.order_options import as_set, devices_option, with_order
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say
 from tui.config import read_config
-from tui.order import Order
 from tui.plain import Output, follow
 
 
@@ -52,18 +52,14 @@ def train(
 ) -> None:
     """Train PRESETs, one run after another."""
     where = places(ctx)
-    notify = read_config().notify
     loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
-        ctx.exit(_train_named(run_name, loaded, order, output, where, notify, detach=detach, prepare=prepare))
+        ctx.exit(_train_named(run_name, loaded, order, output, where, detach=detach, prepare=prepare))
     if detach and len(names) > 1 and not prepare:
         add_and_tell(names, order, where)
         return
     for name, preset in loaded.items():
-        run = start_run(
-            where.runs_dir, name, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
-            data_dir=where.data_dir, notify=notify, start=not prepare,
-        )  # fmt: skip
+        run = start_run(where.runs_dir, name, as_set(order, where), start=not prepare)
         if prepare:
             say(str(run.path))
             continue
@@ -81,7 +77,6 @@ def _train_named(
     order: Order,
     output: Output,
     where: Places,
-    notify: str,
     *,
     detach: bool,
     prepare: bool,
@@ -91,12 +86,10 @@ def _train_named(
     if len(loaded) > 1:
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
+    order = as_set(order, where)
     num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
     if run is None:
-        is_new, run = True, start_run(
-            where.runs_dir, preset_name, order.overrides, seed=order.seed, device=order.device, devices=order.devices,
-            data_dir=where.data_dir, notify=notify, run_name=run_name, start=not prepare,
-        )  # fmt: skip
+        is_new, run = True, start_run(where.runs_dir, preset_name, order, run_name=run_name, start=not prepare)
     if prepare:
         say(str(run.path))
         return 0
@@ -104,7 +97,7 @@ def _train_named(
         _report_start(run, preset, output)
     else:
         num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-        done = go_on(run, preset_name, order.overrides, order.seed, notify, order.devices)
+        done = go_on(run, preset_name, order)
         if output not in {"json", "quiet"}:
             say(f"{preset.title}: run {run.id}, {done}")
         if done == COMPLETED:

@@ -384,7 +384,7 @@ class Home(Starting):
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        from tui.order import Order
+        from engine.runs.order import Order
 
         if _DEMO in self._presets:
             self.start(_DEMO, Order())

@@ -15,12 +15,13 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
+from engine.runs.order import Order
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import format as fmt
 from tui import room
 from tui.inquiry import Found, look_up
-from tui.order import CHANGES, DEVICE, Checked, Field, Order, check, fields_of
+from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.surroundings import GpuReadings
 from tui.widgets import describe

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.runs.folder import RunFolder
+    from engine.runs.order import Order
     from tui.app import CifartuiApp
-    from tui.order import Order
     from tui.surroundings import GpuReadings
 
 
@@ -60,20 +60,20 @@ class Starting(Screen[None]):
 
     def find_lr(self, name: str) -> None:
         """Start the range test of a preset as it is, and open the Monitor."""
-        from tui.order import Order
+        from engine.runs.order import Order
 
         self._begin(self.app.surroundings.find_lr, name, Order())
 
-    def _with_notify(self, order: "Order") -> "Order":
-        return replace(order, notify=self.app.look.notify)
+    def _as_set(self, order: "Order") -> "Order":
+        """Return the order with what the command line and the configuration say for all of them."""
+        return replace(order, data_dir=self.app.data_dir, notify=self.app.look.notify)
 
-    def _begin(self, start: "Callable[[Path, str, Order, str | None], RunFolder]", name: str, order: "Order") -> None:
+    def _begin(self, start: "Callable[[Path, str, Order], RunFolder]", name: str, order: "Order") -> None:
         if self._is_starting:
             return
         self._is_starting = True
         app = self.app
-        runs_dir, data_dir = app.runs_dir, app.data_dir
-        order = self._with_notify(order)
+        runs_dir, order = app.runs_dir, self._as_set(order)
 
         def started(run: "RunFolder") -> None:
             app.open_monitor(run)
@@ -83,18 +83,17 @@ class Starting(Screen[None]):
             self._say_failed(why)
             self._is_starting = False
 
-        act(app, lambda: start(runs_dir, name, order, data_dir), started, failed)
+        act(app, lambda: start(runs_dir, name, order), started, failed)
 
     def _enqueue(self, names: Sequence[str], order: "Order") -> None:
         app = self.app
-        runs_dir, data_dir, enqueue = app.runs_dir, app.data_dir, app.surroundings.enqueue
-        order = self._with_notify(order)
+        runs_dir, order, enqueue = app.runs_dir, self._as_set(order), app.surroundings.enqueue
 
         def queued(_: object) -> None:
             if self in app.screen_stack:
                 self.were_queued(len(names))
 
-        act(app, lambda: enqueue(runs_dir, names, order, data_dir), queued, self._say_failed)
+        act(app, lambda: enqueue(runs_dir, names, order), queued, self._say_failed)
 
     def _say_failed(self, why: str) -> None:
         self.app.notify(why, severity="error", timeout=15)
