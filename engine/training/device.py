@@ -107,10 +107,13 @@ def keep_freed_memory() -> bool:
     return all(mallopt(what, value) == 1 for what, value in asked)
 
 
-def torch_memory() -> TorchMemory:
-    """Return what torch's CUDA allocator holds on the current device, in bytes."""
+def torch_memory(device: torch.device) -> TorchMemory:
+    """Return what torch's CUDA allocator holds on `device`, in bytes.
+
+    It is named because the telemetry thread asks: every thread has a current device of its own, at first cuda:0.
+    """
     return TorchMemory(
-        allocated_bytes=torch.cuda.memory_allocated(),
-        reserved_bytes=torch.cuda.memory_reserved(),
-        peak_bytes=torch.cuda.max_memory_allocated(),
+        allocated_bytes=torch.cuda.memory_allocated(device),
+        reserved_bytes=torch.cuda.memory_reserved(device),
+        peak_bytes=torch.cuda.max_memory_allocated(device),
     )

@@ -40,9 +40,8 @@ def evaluate(
     device, num_images = split.labels.device, len(split.labels)
 
     def forward(start: int, num_rows: int) -> Tensor:
-        images = split.images[start : start + num_rows].to(device, non_blocking=True)
+        inputs = transform(split.images[start : start + num_rows].to(device, non_blocking=True))
         with autocast():
-            inputs = transform(images)
             logits: Tensor = network(inputs)
             if flip_average:
                 logits = (logits + network(inputs.flip(3))) / 2

@@ -177,9 +177,9 @@ class Feed:
         """Return the features of a batch that begins at `start`, augmented as a whole and computed in parts."""
         setup = self._setup
         reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
-        images = split.images[start : start + setup.eval_batch_size].to(setup.device)
+        images = transform(split.images[start : start + setup.eval_batch_size].to(setup.device))
         with torch.no_grad(), setup.autocast():
-            return torch.cat([network.features(some) for some in torch.split(transform(images), at_once)])
+            return torch.cat([network.features(some) for some in torch.split(images, at_once)])
 
 
 def _as_it_is(features: Tensor) -> Tensor:

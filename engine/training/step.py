@@ -102,8 +102,7 @@ class Stepper:
         """
         setup = self._setup
         images, labels = inputs.take(rows)
-        with setup.autocast():
-            images = inputs.transform(images)
+        images = inputs.transform(images)
         targets = labels
         if inputs.mix is not None:
             images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -141,7 +142,7 @@ def _train(
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":
-        telemetry.torch_memory = torch_memory
+        telemetry.torch_memory = partial(torch_memory, device)
 
     def report(event: DataProgressed) -> None:
         journal.write(event)

@@ -48,6 +48,16 @@ def test_a_processor_says_what_its_flags_say() -> None:
     assert device.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
 
 
+def test_memory_is_asked_of_the_device_that_trains_whatever_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    for name, num_bytes in (("memory_allocated", 1), ("memory_reserved", 2), ("max_memory_allocated", 3)):
+        monkeypatch.setattr(torch.cuda, name, lambda at, answer=num_bytes: asked.append(at) or answer)
+    second = torch.device("cuda", 1)
+    memory = device.torch_memory(second)
+    assert (memory.allocated_bytes, memory.reserved_bytes, memory.peak_bytes) == (1, 2, 3)
+    assert asked == [second] * 3
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's malloc")
 def test_glibc_takes_what_it_is_told_of_freed_memory() -> None:
     assert device.keep_freed_memory()

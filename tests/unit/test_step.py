@@ -1,5 +1,6 @@
 """How a step is taken, operation by operation, recorded or compiled: all of them train the same."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from engine.training.device import autocast
 from engine.training.graphs import RecordedStep
 from engine.training.options import unused
 from engine.training.trainer import Trainer
@@ -72,6 +74,21 @@ def train(trainer: Trainer, batches: list[int]) -> list[float]:
         first += size
         trainer.progress.global_step += 1
     return losses
+
+
+def test_images_are_augmented_in_full_precision_and_the_network_is_not(tmp_path: Path) -> None:
+    trainer = make(tmp_path)[0]
+    trainer._stepper._setup = dataclasses.replace(trainer._setup, autocast=autocast(CPU, "bf16"))
+    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    told: list[object] = []
+
+    def transform(images: torch.Tensor) -> torch.Tensor:
+        told.append(torch.is_autocast_enabled("cpu"))
+        return inputs.transform(images)
+
+    trainer._setup.network.register_forward_hook(lambda _network, _images, logits: told.append(logits.dtype))
+    trainer._train_batch(inputs._replace(transform=transform), torch.arange(8))
+    assert told == [False, torch.bfloat16]
 
 
 def test_a_recorded_step_trains_as_a_plain_one(tmp_path: Path) -> None:

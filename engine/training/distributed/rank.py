@@ -14,6 +14,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import replace as replaced
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
@@ -227,7 +228,7 @@ class _Rank:
         if fallback:
             journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
         if telemetry is not None and device.type == "cuda":
-            telemetry.torch_memory = torch_memory
+            telemetry.torch_memory = partial(torch_memory, device)
 
         def report(event: DataProgressed) -> None:
             journal.write(event)

@@ -185,7 +185,7 @@ class SharedStepper(Stepper):
         self._stopwatch.step_begins()
         reseed(setup.device, seed)
         images, labels = inputs.take(share.of(rows))
-        with setup.autocast(), DrawnForAll(share):
+        with DrawnForAll(share):
             images = inputs.transform(images)
         if not place.is_first:
             reseed(setup.device, seed_at(seed, "rank", place.rank))  # mixing and dropout are others in every rank
