@@ -1,6 +1,9 @@
 """How a device is prepared: which number format "auto" comes to, and what a CPU does with freed memory."""
 
+import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,16 @@ def test_memory_is_asked_of_the_device_that_trains_whatever_the_thread(monkeypat
     memory = device.torch_memory(second)
     assert (memory.allocated_bytes, memory.reserved_bytes, memory.peak_bytes) == (1, 2, 3)
     assert asked == [second] * 3
+
+
+@pytest.mark.parametrize(("set_to", "order"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_gpus_are_counted_as_nvidia_smi_does_unless_somebody_wants_otherwise(set_to: str | None, order: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_DEVICE_ORDER"}
+    if set_to is not None:
+        environment["CUDA_DEVICE_ORDER"] = set_to
+    code = "import sys, engine.training, os; assert 'torch' not in sys.modules; print(os.environ['CUDA_DEVICE_ORDER'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == order
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's malloc")

@@ -26,7 +26,9 @@ from tui.terminal import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
 _ASK_TORCH = """
-import json, torch
+import json, os
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+import torch
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
 """
