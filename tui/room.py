@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.gpu_choice import emptiest, free_bytes, visible_gpus
 from presets.schema import Preset
 from tui.facts import Facts
 from tui.palette import Tone
@@ -44,30 +45,20 @@ def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> 
     """
     if readings is None:
         return None
-    indices = _visible_gpus(readings, visible)
-    if device in {"cpu", "mps"} or (device == "auto" and indices == []):
+    gpus = visible_gpus(readings.gpus, visible)
+    if device in {"cpu", "mps"} or (device == "auto" and gpus == []):
         return None if readings.host_free_bytes is None else Room(None, readings.host_free_bytes)
-    number = int(device.partition(":")[2] or 0)
-    if indices is None or number >= len(indices):
+    if not gpus:
         return None
-    gpu = next((gpu for gpu in readings.gpus if gpu.index == indices[number]), None)
-    if gpu is None or gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
-        return None
-    return Room(gpu.index, gpu.memory_total_bytes - gpu.memory_used_bytes)
-
-
-def _visible_gpus(readings: GpuReadings, visible: str | None) -> list[int] | None:
-    """Return the indices of the GPUs that a run sees, in its order; None where they are named in another way."""
-    if visible is None or not readings.gpus:
-        return [gpu.index for gpu in readings.gpus]
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [int(name) for name in names] if all(name.isdecimal() for name in names) else None
+    number = emptiest(gpus) if device == "auto" else int(device.partition(":")[2] or 0)
+    free = free_bytes(gpus[number]) if number < len(gpus) else None
+    return None if free is None else Room(gpus[number].index, free)
 
 
 def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) -> bool:
     """Return whether a run on `device` trains on a CUDA GPU, as far as the readings tell."""
     if device == "auto":
-        return readings is not None and bool(readings.gpus) and _visible_gpus(readings, visible) != []
+        return readings is not None and bool(readings.gpus) and visible_gpus(readings.gpus, visible) != []
     return device.startswith("cuda")
 
 

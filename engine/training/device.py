@@ -1,11 +1,14 @@
 """Which device to train on, in which number format. Knows torch's backends; nothing of runs."""
 
 import ctypes
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from engine.devices import DeviceReader
+from engine.gpu_choice import emptiest, visible_gpus
 from engine.runs.events import TorchMemory
 from presets.errors import CifartuiError
 
@@ -20,12 +23,14 @@ _BF16_FLOPS = 100_000_000
 def choose_device(asked: str) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps".
 
+    "auto" is the CUDA GPU with the most free memory, where there is any.
+
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.
     """
     if asked == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", 0)
+            return torch.device("cuda", _emptiest_gpu())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
@@ -43,6 +48,19 @@ def choose_device(asked: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise CifartuiError("torch has no MPS device here; use --device auto.")
     return device
+
+
+def _emptiest_gpu() -> int:
+    """Return the number of the GPU with the most free memory; 0 where NVML and torch may count them in another way.
+
+    Asked of NVML, because torch would take memory of every GPU to tell.
+    """
+    num_gpus = torch.cuda.device_count()
+    if num_gpus < 2 or os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        return 0
+    with DeviceReader() as reader:
+        gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return emptiest(gpus) if gpus is not None and len(gpus) == num_gpus else 0
 
 
 def device_name(device: torch.device) -> str:

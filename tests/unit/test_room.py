@@ -22,12 +22,14 @@ NONE = GpuReadings((), "no driver", 8, 12 * GB)
 @pytest.mark.parametrize(
     ("device", "readings", "visible", "expected"),
     [
-        ("auto", TWO, None, Room(0, 23 * GB)),
+        ("auto", TWO, None, Room(1, 70 * GB)),
         ("cuda", TWO, None, Room(0, 23 * GB)),
         ("cuda:1", TWO, None, Room(1, 70 * GB)),
         ("cuda:2", TWO, None, None),
         ("auto", TWO, "1", Room(1, 70 * GB)),
+        ("auto", TWO, "0", Room(0, 23 * GB)),
         ("cuda:1", TWO, "1,0", Room(0, 23 * GB)),
+        ("cuda", TWO, "7", None),
         ("auto", TWO, "", Room(None, 100 * GB)),
         ("auto", TWO, "GPU-8a3f", None),
         ("cpu", TWO, None, Room(None, 100 * GB)),

@@ -19,7 +19,8 @@ def as_set(order: Order, where: Places) -> Order:
 
 def device_option(command: Any) -> Any:
     """Give a command --device."""
-    return click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")(command)
+    text = "auto (the GPU with the most free memory, else the processor), cpu, cuda, cuda:N or mps."
+    return click.option("--device", default="auto", metavar="DEVICE", help=text)(command)
 
 
 def devices_option(command: Any) -> Any:

@@ -1,0 +1,42 @@
+"""Which of the machine's GPUs a run gets, by NVML's readings and CUDA's numbers. Never imports torch.
+
+The worker chooses by it, and the dashboard foresees by it what the worker will choose.
+"""
+
+from collections.abc import Sequence
+
+from engine.runs.events import GpuSample
+
+_ABOUT_AS_FREE_BYTES = 1 << 30
+"""GPUs whose free memory differs by less count as equal: the first of them is taken."""
+
+
+def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSample] | None:
+    """Return the GPUs that CUDA counts, in its order; None where they are named in a way that cannot be followed.
+
+    Args:
+        gpus: all of the machine's, as NVML shows them.
+        visible: CUDA_VISIBLE_DEVICES, by whose numbers or absence a process counts GPUs.
+    """
+    if visible is None or not gpus:
+        return list(gpus)
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    by_index = {str(gpu.index): gpu for gpu in gpus}
+    return [by_index[name] for name in names] if all(name in by_index for name in names) else None
+
+
+def free_bytes(gpu: GpuSample) -> int | None:
+    """Return how much of a GPU's memory is free; None where it does not tell."""
+    if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
+        return None
+    return max(0, gpu.memory_total_bytes - gpu.memory_used_bytes)
+
+
+def emptiest(gpus: Sequence[GpuSample]) -> int:
+    """Return the place of the GPU with the most free memory, the first of those that have about as much.
+
+    Args:
+        gpus: in CUDA's order, at least one; any that does not tell how much is free is passed over.
+    """
+    free = [free_bytes(gpu) or 0 for gpu in gpus]
+    return next(place for place, each in enumerate(free) if each > max(free) - _ABOUT_AS_FREE_BYTES)
