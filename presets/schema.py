@@ -399,6 +399,8 @@ class Report(_Table, frozen=True, kw_only=True):
     val_top1_before: Fraction | None = None
     train_top1: Fraction | None = None
     test_top1: Fraction | None = None
+    source: Annotated[str, Meta(pattern=r"^[a-z]{1,9}\Z")] = "report"
+    """Whose results these are, in a word that stands beside them."""
     note: str = ""
 
 

@@ -77,11 +77,12 @@ class _Curve(Struct, frozen=True):
 
 
 class _Plot(Struct, frozen=True):
-    """One set of axes. `line` is the report's value, `mark` the best epoch."""
+    """One set of axes. `line` is the published value, of `source`, `mark` the best epoch."""
 
     title: str
     curves: list[_Curve]
     line: float | None
+    source: str
     mark: tuple[float, float] | None
     is_percent: bool
 
@@ -100,8 +101,10 @@ def svg(state: RunState, title: str, report: Report) -> str:
     best = (state.best.epoch, state.best.val_top1) if state.best is not None else None
     boundaries = [float(stage.first_epoch - 1) for stage in state.stages[1:]]
     plots = [
-        _draw(_Plot("loss", loss, None, None, is_percent=False), 0, boundaries),
-        _draw(_Plot("top-1 accuracy", accuracy, report.val_top1, best, is_percent=True), _WIDTH, boundaries),
+        _draw(_Plot("loss", loss, None, "", None, is_percent=False), 0, boundaries),
+        _draw(
+            _Plot("top-1 accuracy", accuracy, report.val_top1, report.source, best, is_percent=True), _WIDTH, boundaries
+        ),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * _WIDTH} {_HEIGHT + 30}" '
@@ -166,7 +169,7 @@ def _path(curve: _Curve, points: _Points) -> str:
 
 def _legend(plot: _Plot) -> str:
     entries = [(curve.label, curve.colour) for curve in plot.curves if curve.label]
-    entries += [(f"the report, {fmt.percent(plot.line)}", _REPORT)] if plot.line is not None else []
+    entries += [(f"{plot.source} {fmt.percent(plot.line)}", _REPORT)] if plot.line is not None else []
     entries += [(f"best {fmt.percent(plot.mark[1], 2)}", _VAL)] if plot.mark is not None else []
     parts, across = [], _WIDTH - _RIGHT
     for label, colour in reversed(entries):

@@ -117,7 +117,7 @@ def _sketch(record: Record, width: int, *, is_loss: bool, coloured: bool) -> Ske
     line = "━" if coloured else "⠒"
     legend = [(f"{line} train", TRAIN), (f"{dot} val", VAL)] if val else [(f"{line} train", TRAIN)]
     legend += [(f"{star} best", "")] if best is not None else []
-    legend += [(f"┄ report {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
+    legend += [(f"┄ {record.report.source} {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
     boundaries = tuple(float(stage.first_epoch - 1) for stage in record.stages[1:])
     return Sketch("loss" if is_loss else "top-1 %", x, y, "epochs", tuple(curves), tuple(legend), level, boundaries)
 

@@ -19,8 +19,8 @@ def fields(record: Record) -> list[tuple[str, str]]:
         ("time", _time(record)),
         ("start", _start(record)),
         ("speed", _speed(record)),
-        ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch)),
-        ("test", _result(summary.test_top1, record.report.test_top1, None)),
+        ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch, record.report.source)),
+        ("test", _result(summary.test_top1, record.report.test_top1, None, record.report.source)),
         ("last epoch", _last_epoch(record)),
         ("network", _network(record)),
         ("data", _data(record.data)),
@@ -94,14 +94,14 @@ def _speed(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _result(measured: float | None, published: float | None, epoch: int | None) -> str:
+def _result(measured: float | None, published: float | None, epoch: int | None, source: str) -> str:
     if measured is None and published is None:
         return ""
     said = fmt.percent(measured) if measured is not None else "not measured yet"
     said += f" (epoch {epoch})" if epoch is not None else ""
     if published is None:
         return said
-    said += f", the report has {fmt.percent(published)}"
+    said += f", {source} {fmt.percent(published)}"
     return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
 
 

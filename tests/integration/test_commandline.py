@@ -157,7 +157,7 @@ def test_presets_data_and_doctor(cifartui: Call) -> None:
     for heading in ("[data]", "[model]", "[train]", "[optimizer]", "[schedule]", "[loss]"):
         assert f"\n{heading}\n" in one
     assert '\n  dataset = "cifar100"\n' in one
-    assert "\nthe report: val " in one
+    assert "\nreport: val " in one
     listed = {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)}
     assert listed == {"shapes100", "cifar100", "cub200"}
     assert {"gpus", "missing", "num_cores", "host_free_bytes"} == set(json.loads(cifartui("gpus", "--json").stdout))

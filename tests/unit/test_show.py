@@ -45,7 +45,7 @@ def test_a_page_says_what_the_monitor_shows(tmp_path: Path) -> None:
         text = "\n".join(printed(run))
     for said in (
         "BaseNet", "training", "epoch 9 of 15, batch 703 of 1,407", "left", "1,280 images/s", "learning rate 0.005",
-        "the report has 24.0 %", "points)", "28,022 parameters", "CIFAR-100, 45,000 train", "A100", "bf16",
+        "report 24.0 %", "points)", "28,022 parameters", "CIFAR-100, 45,000 train", "A100", "bf16",
         "GPU peak 35.6 GB by the run", "torch peak 33.0 GB", "worker peak",
         "pause            paused; everything stays in memory (step", "refused: no next stage",
         "save checkpoint  not answered", "The disk is nearly full. Delete runs.", "checkpoints/best.pt", "238.0 kB",
@@ -99,7 +99,7 @@ def test_what_to_do_next_fits_what_became_of_the_run(tmp_path: Path) -> None:
         run.finish()
         done = "\n".join(printed(run))
         assert "resume" not in done
-        assert "24.1 %, the report has 23.8 % (+0.3 points)" in done
+        assert "24.1 %, report 23.8 % (+0.3 points)" in done
 
 
 def test_text_from_elsewhere_cannot_command_the_terminal(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _print_one(preset: Preset, as_json: bool) -> None:
         if value is not None
     ]
     if reported:
-        say(f"\nthe report: {', '.join(reported)}")
+        say(f"\n{preset.report.source}: {', '.join(reported)}")
 
 
 def _print_table(heading: str, table: object) -> None:

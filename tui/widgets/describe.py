@@ -49,7 +49,7 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
         ("", data_status),
         ("training", training(preset)),
         ("earlier", earlier),
-        ("report", published(preset.report)),
+        (preset.report.source, published(preset.report)),
         ("optimizer", optimizer(preset.optimizer)),
         ("schedule", schedule(preset.schedule)),
         ("augment", augmentation(preset.train.augment)),

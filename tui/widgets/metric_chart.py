@@ -101,7 +101,7 @@ class MetricChart:
         train = self._train(state, place, plot.num_columns, levels)
         smooth = _centers(smoothed(train, view.smoothing), place.axis)
         val = self._val(state, place, plot.num_columns, levels)
-        reference = None if is_loss else _reference(self._report)
+        reference = None if is_loss else published_level(self._report)
         heights = [*smooth[1], *val[1], *([reference.y] if reference else [])]
         heights += _without_rare(
             [height for column in train if column is not None for height in (column.low, column.high)]
@@ -230,10 +230,11 @@ def _without_rare(heights: list[float]) -> list[float]:
     return sorted(heights)[rare : len(heights) - rare]
 
 
-def _reference(report: Report) -> Reference | None:
+def published_level(report: Report) -> Reference | None:
+    """Return the line at the validation accuracy of a `[report]` table, if it has one."""
     if report.val_top1 is None:
         return None
-    return Reference(100 * report.val_top1, f"report {fmt.percent(report.val_top1, 0)}", REFERENCE)
+    return Reference(100 * report.val_top1, f"{report.source} {fmt.percent(report.val_top1, 0)}", REFERENCE)
 
 
 def _beginnings(stages: Sequence[StageStarted], place: _Placing, state: RunState) -> list[float]:

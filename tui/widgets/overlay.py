@@ -10,9 +10,10 @@ from textual.containers import Container, Vertical
 
 from tui import format as fmt
 from tui.look import PlotStyle
-from tui.palette import MUTED, REFERENCE, TEXT
+from tui.palette import MUTED, TEXT
 from tui.run_list import RunCurves
 from tui.widgets.axes import ValueAxis, epoch_axis
+from tui.widgets.metric_chart import published_level
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.quiet import Quiet
 from tui.widgets.trace import Trace
@@ -134,10 +135,9 @@ class _Overlaid:
 
 
 def _common_report(drawn: Sequence[Drawn]) -> Reference | None:
-    """Return the report's level where all runs have the same one."""
-    levels = {run.curves.report.val_top1 for run in drawn}
-    level = levels.pop() if len(levels) == 1 else None
-    return Reference(100 * level, f"report {fmt.percent(level, 0)}", REFERENCE) if level is not None else None
+    """Return the published level where all runs have the same one."""
+    levels = {(run.curves.report.val_top1, run.curves.report.source) for run in drawn}
+    return published_level(drawn[0].curves.report) if len(levels) == 1 else None
 
 
 def _faded(color: str) -> str:

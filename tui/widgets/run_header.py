@@ -114,7 +114,7 @@ def _results(view: RunView, width: int) -> Text:
         if value is not None
     ]
     if published:
-        fields.append(labelled("report", ", ".join(published), REFERENCE))
+        fields.append(labelled(report.source, ", ".join(published), REFERENCE))
     if state.data is not None:
         fields.append(labelled("data", words.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
     elif view.info.preset.data.dataset == "shapes100":
