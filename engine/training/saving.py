@@ -119,7 +119,7 @@ class Checkpoints:
         taken = self._camera.take({"format": FORMAT, **state})
         pause_seconds = time.monotonic() - self._saved_at
         files = [self._best(kind, taken, progress) for kind in best]
-        files.append(_File(taken.content, taken, self._event("last", progress, progress.epoch, pause_seconds)))
+        files.append(_File(taken.content, taken, self._event("last", progress, pause_seconds)))
         kinds = {file.saved.kind for file in files}
         with self._lock:
             is_awaited = bool(self._waiting)
@@ -173,24 +173,23 @@ class Checkpoints:
 
     def _best(self, kind: Best, taken: Snapshot, progress: Progress) -> _File:
         """Return the checkpoint of the weights in `taken`, which shares them with last.pt."""
-        epoch, val_top1 = progress.num_epochs, progress.best_val_top1
+        val_top1 = progress.best_val_top1
         if kind == "stage-best":
             val_top1 = progress.stage_best_val_top1
         content = {
             "format": FORMAT,
             "network": checkpoint.evaluated(taken.content),
-            "epoch": epoch,
+            "epoch": progress.num_epochs,
             "global_step": progress.global_step,
             "val_top1": val_top1,
             "class_names": list(self._class_names),
         }
-        return _File(content, taken, self._event(kind, progress, epoch, 0.0, val_top1))
+        return _File(content, taken, self._event(kind, progress, 0.0, val_top1))
 
     def _event(
         self,
         kind: Literal["last", "best", "stage-best"],
         progress: Progress,
-        epoch: int,
         pause_seconds: float,
         val_top1: float | None = None,
     ) -> CheckpointSaved:
@@ -198,7 +197,7 @@ class Checkpoints:
         return CheckpointSaved(
             kind=kind,
             path=f"checkpoints/{kind}.pt",
-            epoch=epoch,
+            epoch=progress.num_epochs,
             global_step=progress.global_step,
             num_bytes=0,
             seconds=0.0,

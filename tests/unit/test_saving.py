@@ -165,3 +165,12 @@ def test_the_best_weights_are_waited_for(checkpoints: Checkpoints, disk: Disk, s
         threading.Timer(0.05, disk.free.release, (9,)).start()
         assert checkpoints.load_best("best", network)
     assert network.w.tolist() == [1.0, 1.0]
+
+
+def test_a_checkpoint_between_two_epochs_is_told_as_of_the_first(
+    folder: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    with checkpoints:
+        save(3, "best")
+    told = [event for event in read_events(folder.events) if isinstance(event, CheckpointSaved)]
+    assert [(event.kind, event.epoch) for event in told] == [("best", 3), ("last", 3)]
