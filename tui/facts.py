@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from engine.runs.events import Layer
+from engine.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Optimizer, Preset
@@ -25,21 +26,6 @@ from presets.schema import Optimizer, Preset
 SHIPPED = Path(__file__).parent.parent / "presets" / "facts.json"
 _NUM_CLASSES = {"cifar100": 100, "shapes100": 100, "cub200": 200}
 _ASSUMED_NUM_CLASSES = 100
-
-
-class Memory(Struct, frozen=True, kw_only=True):
-    """Bytes of one training step, as `engine.models.memory` has them."""
-
-    parameters: int
-    gradients: int
-    optimizer_state: int
-    activations: int
-    working: int
-
-    @property
-    def total(self) -> int:
-        """The peak."""
-        return self.parameters + self.gradients + self.optimizer_state + self.activations + self.working
 
 
 class LayerRow(Struct, frozen=True, array_like=True):
@@ -63,12 +49,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     num_parameters: int
     num_trainable: int
     flops_per_image: int
-    memory: Memory
+    memory: StepMemory
     """Of a step in fp32."""
-    memory_half: Memory
+    memory_half: StepMemory
     """Of a step in bf16 or fp16."""
 
-    def step_memory(self, precision: str, *, on_gpu: bool) -> Memory:
+    def step_memory(self, precision: str, *, on_gpu: bool) -> StepMemory:
         """Return the memory of a step in the preset's precision; "auto" is a half on a GPU, as in training."""
         is_half = on_gpu if precision == "auto" else precision in {"bf16", "fp16"}
         return self.memory_half if is_half else self.memory
@@ -86,7 +72,7 @@ class _Description(Struct, frozen=True):
     num_parameters: int
     num_trainable: int
     flops_per_image: int
-    memory: Memory
+    memory: StepMemory
 
 
 class _Answer(Struct, frozen=True):

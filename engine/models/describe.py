@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from engine.models.build import sketch
-from engine.models.memory import Memory, estimate
+from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.runs.events import Layer
+from engine.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.schema import Preset
 
@@ -35,7 +36,7 @@ class Description(Struct, frozen=True, kw_only=True):
     num_parameters: int
     num_trainable: int
     flops_per_image: int
-    memory: Memory
+    memory: StepMemory
     total_bytes: int
 
 

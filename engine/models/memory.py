@@ -15,34 +15,16 @@ import weakref
 from typing import Any
 
 import torch
-from msgspec import Struct
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from engine.models.build import build, without_weights
+from engine.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import AdamW, Optimizer, Preset
-
-
-class Memory(Struct, frozen=True, kw_only=True):
-    """Bytes of one training step."""
-
-    parameters: int
-    """Parameters and buffers."""
-    gradients: int
-    optimizer_state: int
-    activations: int
-    """Saved in the forward pass for the backward pass, the batch of images included."""
-    working: int
-    """At the peak, beyond what is above: results on their way. Negative where not all gradients are there yet."""
-
-    @property
-    def total(self) -> int:
-        """The peak."""
-        return self.parameters + self.gradients + self.optimizer_state + self.activations + self.working
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -79,7 +61,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= num_bytes
 
 
-def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> Memory:
+def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> StepMemory:
     """Return what a training step of `preset` needs at its batch size.
 
     Args:
@@ -103,7 +85,7 @@ def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> Memor
                 f"The network cannot be trained on {batch_size} image of {size}×{size} pixels at once, of which one "
                 "value a channel is left to normalise: set train.batch_size to at least 2, or data.image_size higher."
             ) from error
-    return Memory(
+    return StepMemory(
         parameters=parameters,
         gradients=trained,
         optimizer_state=trained * max(_state_tensors(stage.optimizer) for stage in plan(preset)),

@@ -12,11 +12,12 @@ from textual.pilot import Pilot
 
 from engine.locate import Location
 from engine.runs.events import GpuSample
+from engine.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
-from tui.facts import Facts, LayerRow, Memory
+from tui.facts import Facts, LayerRow
 from tui.look import Look
 from tui.surroundings import GpuReadings, Queued, Surroundings
 
@@ -35,8 +36,8 @@ ONE_GPU = GpuReadings(
 FACTS = Facts(
     network="vgg", num_classes=100, num_parameters=28_022, num_trainable=28_022, flops_per_image=1_235_600,
     layers=(LayerRow("conv", 5, 32, 28, 3, 6, 456), LayerRow("linear", None, None, None, 84, 100, 8500)) * 15,
-    memory=Memory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
-    memory_half=Memory(parameters=1, gradients=1, optimizer_state=1, activations=1_000_000_000, working=0),
+    memory=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
+    memory_half=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=1_000_000_000, working=0),
 )  # fmt: skip
 
 

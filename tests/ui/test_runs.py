@@ -168,7 +168,7 @@ async def test_the_cursor_stays_on_its_run_and_enter_opens_it(runs_dir: Path) ->
         assert table.chosen.id.endswith("vgg-custom-33cc")
         await pilot.press("O")
         made(runs_dir, "newest-77aa", 100, 1)
-        screen._wake.set()
+        screen.look_again()
         await until(pilot, lambda: "newest-77aa" in names(screen), "the new run")
         assert table.chosen.id.endswith("vgg-custom-33cc")
         await pilot.press("enter")
@@ -191,7 +191,7 @@ async def test_screens_beneath_are_silent(runs_dir: Path, monkeypatch: pytest.Mo
         heard: list[object] = []
         with monkeypatch.context() as patch:
             patch.setattr(screen, "post_message", heard.append)
-            screen._post(screen.listed)
+            screen.post(screen.listed)
         assert heard == []
 
 

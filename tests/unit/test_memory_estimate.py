@@ -10,7 +10,8 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from engine.models.build import build
-from engine.models.memory import Memory, estimate
+from engine.models.memory import estimate
+from engine.step_memory import StepMemory
 from engine.training.optim import build_optimizer
 from presets import schema
 
@@ -80,7 +81,7 @@ def test_the_estimate_is_within_a_fifth_of_what_a_step_takes(asked: schema.Prese
     assert 0.8 < share < 1.05  # an operation's scratch is not seen; nothing is counted twice
 
 
-def parts(asked: schema.Preset, precision: str = "fp32") -> Memory:
+def parts(asked: schema.Preset, precision: str = "fp32") -> StepMemory:
     return estimate(asked, 100, precision)
 
 

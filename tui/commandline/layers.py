@@ -1,12 +1,13 @@
 """The layer table of a preset's network, in the report's form, for `cifartui presets NAME --layers`."""
 
 from engine.runs.events import Layer
+from engine.step_memory import StepMemory
 from presets.plan import plan
 from presets.schema import Preset
 from tui import facts
 from tui import format as fmt
 from tui.commandline.say import say
-from tui.facts import Facts, Memory
+from tui.facts import Facts
 
 
 def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
@@ -54,7 +55,7 @@ def print_table(preset: Preset, found: Facts, note: str) -> None:
     )
 
 
-def _parts(preset: Preset, memory: Memory) -> str:
+def _parts(preset: Preset, memory: StepMemory) -> str:
     """Return the parts of the estimate; the last is negative where the others are never there all at once."""
     optimizer = plan(preset)[0].optimizer.__struct_config__.tag
     text = (
@@ -66,7 +67,7 @@ def _parts(preset: Preset, memory: Memory) -> str:
     return f"{text}, results on their way {fmt.memory(memory.working)}"
 
 
-def _memory(preset: Preset, found: Facts) -> Memory:
+def _memory(preset: Preset, found: Facts) -> StepMemory:
     return found.step_memory(preset.train.precision, on_gpu=False)
 
 

@@ -1,16 +1,12 @@
 """The ablation's table: every step, the report's accuracy and the measured one, filling as runs end."""
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -19,7 +15,8 @@ from tui import format as fmt
 from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
 from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
-from tui.run_list import RunLister, RunsListed, keep_listing
+from tui.run_list import RunLister, RunsListed
+from tui.screens.listing import Listing
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet
@@ -27,28 +24,23 @@ from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
-    from tui.app import CifartuiApp
 
-_LOOK_EVERY_S = 2.0
 _RUN_IDS = "-ablation-"
 """What the ids of the ablation's runs have in common."""
 _WIDE = 100
 """From this width on there is room for the test accuracy and for a run's state in words."""
 
 
-class AblationScreen(Screen[str | None]):
+class AblationScreen(Listing[str | None]):
     """A row a step. Enter opens the step's run, or gives its preset back to be started."""
 
     CSS_PATH = "ablation.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Home", id="ablation.back")]
-    app: "CifartuiApp"
 
     def __init__(self, listed: "Sequence[Listed]") -> None:
         """Show the ablation's steps among the presets `listed`."""
         super().__init__()
         self._listed = listed
-        self._stop, self._wake = threading.Event(), threading.Event()
-        self._is_asleep = False
         self.rows: list[Row] = compare(ablation_presets(listed), {}, listed)
 
     def compose(self) -> ComposeResult:
@@ -64,29 +56,7 @@ class AblationScreen(Screen[str | None]):
     def on_mount(self) -> None:
         """Look for runs in a thread."""
         self.query_one(_Steps).focus()
-        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, _RUN_IDS))
-
-    def on_unmount(self) -> None:
-        """Let the thread end at once."""
-        self._stop.set()
-        self._wake.set()
-
-    def on_screen_resume(self) -> None:
-        """Look again at once."""
-        self._is_asleep = False
-        self._wake.set()
-
-    def on_screen_suspend(self) -> None:
-        """Hear nothing while another screen is above, as Home does."""
-        self._is_asleep = True
-
-    @work(thread=True)
-    def _list_runs(self, lister: RunLister) -> None:
-        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
-
-    def _post(self, message: Message) -> None:
-        if not self._is_asleep:
-            self.post_message(message)
+        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, _RUN_IDS))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Fill the table."""

@@ -1,6 +1,5 @@
 """The queue: what is training now, what is trained next, and whether somebody is there to start it."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -10,15 +9,14 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.message import Message
-from textual.screen import Screen
 
 from engine.runs.folder import RunFolder
 from engine.runs.queue import Entry
 from tui import queued, words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
-from tui.run_list import RunLister, RunsListed, keep_listing
+from tui.run_list import RunLister, RunsListed
+from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
@@ -29,10 +27,8 @@ from tui.widgets.too_small import TooSmall
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
-_LOOK_EVERY_S = 2.0
 
-
-class QueueScreen(Screen[None]):
+class QueueScreen(Listing[None]):
     """A line an entry, in the order in which they are started. Edits show at once and are made in a thread."""
 
     CSS_PATH = "queue.tcss"
@@ -57,9 +53,7 @@ class QueueScreen(Screen[None]):
     def __init__(self, runs_dir: Path) -> None:
         """Show the queue of `runs_dir`, which need not exist."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self._post)
-        self._stop, self._wake = threading.Event(), threading.Event()
-        self._is_asleep = False
+        self._desk = QueueDesk(runs_dir, self.post)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
@@ -84,37 +78,24 @@ class QueueScreen(Screen[None]):
         self.query_one("#waiting").border_title = "waiting"
         self.query_one(EntryList).focus()
         self._keep_desk()
-        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
         self._show()
 
     def on_unmount(self) -> None:
-        """Let the threads end at once; an edit that was asked for is still made."""
+        """Let the queue's thread end; an edit that was asked for is still made."""
         self._desk.close()
-        self._stop.set()
-        self._wake.set()
 
     def on_screen_resume(self) -> None:
-        """Look again at once."""
-        self._is_asleep = False
+        """Look at the queue again at once."""
         self._desk.show(True)
-        self._wake.set()
 
     def on_screen_suspend(self) -> None:
-        """Rest while another screen is above."""
-        self._is_asleep = True
+        """Leave the queue alone while another screen is above."""
         self._desk.show(False)
 
     @work(thread=True)
     def _keep_desk(self) -> None:
         self._desk.work()
-
-    @work(thread=True)
-    def _list_runs(self, lister: RunLister) -> None:
-        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
-
-    def _post(self, message: Message) -> None:
-        if not self._is_asleep:
-            self.post_message(message)
 
     # --- what is heard -----------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """Runs: all runs in one table, to be filtered, sorted, opened, compared, exported, resumed and deleted."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -8,12 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
-from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
@@ -23,8 +19,9 @@ from tui import format as fmt
 from tui import words
 from tui.act import Answer, act
 from tui.palette import MUTED, TONES, Tone
-from tui.run_list import Damaged, RunLister, RunsListed, keep_listing
+from tui.run_list import Damaged, RunLister, RunsListed
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
+from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.widgets import runs_said
 from tui.widgets.key_bar import KeyBar
@@ -35,17 +32,15 @@ from tui.widgets.text_field import TextField
 from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
-    from tui.app import CifartuiApp
     from tui.difference import Difference
     from tui.screens.run_panels import Export
 
-_LOOK_EVERY_S = 2.0
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
 _HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
 
 
-class RunsScreen(Screen[None]):
+class RunsScreen(Listing[None]):
     """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
 
     CSS_PATH = "runs.tcss"
@@ -82,7 +77,6 @@ class RunsScreen(Screen[None]):
         ),
         Binding("escape", "back", "Back", show=False, id="runs.back", tooltip="back"),
     ]
-    app: "CifartuiApp"
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +86,6 @@ class RunsScreen(Screen[None]):
         """Ids, in the order in which they were marked."""
         self._wants_overlay: bool | None = None
         self._said: tuple[str, Tone] | None = None
-        self._stop, self._wake = threading.Event(), threading.Event()
-        self._is_asleep = False
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -116,29 +108,7 @@ class RunsScreen(Screen[None]):
         """Look for runs in a thread."""
         self.query_one("#run-filter").display = False
         self.query_one(RunTable).focus()
-        self._list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, limit=None))
-
-    def on_unmount(self) -> None:
-        """Let the thread end at once."""
-        self._stop.set()
-        self._wake.set()
-
-    def on_screen_resume(self) -> None:
-        """Look again at once."""
-        self._is_asleep = False
-        self._wake.set()
-
-    def on_screen_suspend(self) -> None:
-        """Hear nothing while another screen is above, as Home does."""
-        self._is_asleep = True
-
-    @work(thread=True)
-    def _list_runs(self, lister: RunLister) -> None:
-        keep_listing(lister, self._post, self._wake, self._stop, _LOOK_EVERY_S)
-
-    def _post(self, message: Message) -> None:
-        if not self._is_asleep:
-            self.post_message(message)
+        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, limit=None))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show the runs found so far."""
@@ -226,11 +196,11 @@ class RunsScreen(Screen[None]):
 
         def answered(answer: Answer) -> None:
             then(answer)
-            self._wake.set()
+            self.look_again()
 
         def failed(why: str) -> None:
             self._say(f"{label}: {why}", "bad")
-            self._wake.set()
+            self.look_again()
 
         act(self.app, action, answered, failed)
 
