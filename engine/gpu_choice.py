@@ -36,7 +36,7 @@ def emptiest(gpus: Sequence[GpuSample]) -> int:
     """Return the place of the GPU with the most free memory, the first of those that have about as much.
 
     Args:
-        gpus: in CUDA's order, at least one; any that does not tell how much is free is passed over.
+        gpus: in CUDA's order, at least one; one that does not tell how much is free counts as full.
     """
     free = [free_bytes(gpu) or 0 for gpu in gpus]
     return next(place for place, each in enumerate(free) if each > max(free) - _ABOUT_AS_FREE_BYTES)

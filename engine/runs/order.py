@@ -24,3 +24,6 @@ class Order(Struct, frozen=True, kw_only=True):
     """Searched first for data sets; without it, CIFARTUI_DATA as it is when the order is given."""
     notify: str = ""
     """A shell command for when the run has ended (`engine.runs.notify`)."""
+
+
+USUAL = Order()

@@ -19,9 +19,9 @@ from msgspec import Meta
 from engine.runs import private
 from engine.runs.device_name import check_devices, is_device_name
 from engine.runs.folder import DAMAGED, RunFolder, write_atomically
-from engine.runs.order import Order
+from engine.runs.order import USUAL, Order
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
-from engine.runs.start import USUAL, data_from_environment
+from engine.runs.start import data_from_environment
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.problems import printable

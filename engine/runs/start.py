@@ -11,14 +11,12 @@ from engine.runs import folder as runs
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.folder import RunFolder
-from engine.runs.order import Order
+from engine.runs.order import USUAL, Order
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError
 from presets.range_test import default_range, range_test, range_test_name, table_of, tested_optimizer
 from presets.schema import RANGE_TEST_STEPS, Preset
-
-USUAL = Order()
 
 
 def start_run(

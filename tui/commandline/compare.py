@@ -96,14 +96,14 @@ def ablation(
             as_json,
         )
         return
-    order = Order(overrides=overrides, seed=seed, device=device)
+    order = as_set(Order(overrides=overrides, seed=seed, device=device), where)
     if detach:
         add_and_tell(names, order, where)
         return
     exit_code = 0
     runs: dict[str, Summary] = {}
     for name in names:
-        run = start_run(where.runs_dir, name, as_set(order, where))
+        run = start_run(where.runs_dir, name, order)
         if not as_json:
             say(f"{name}: run {run.id}")
         code = follow(run, "quiet" if as_json else output)

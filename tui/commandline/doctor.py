@@ -26,9 +26,7 @@ from tui.terminal import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
 _ASK_TORCH = """
-import json, os
-os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-import torch
+import json, engine.training, torch  # in this order: GPUs are counted as the worker counts them
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
 """

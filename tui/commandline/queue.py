@@ -64,12 +64,13 @@ def _table(rows: Sequence[queued.Row]) -> list[str]:
 @click.pass_context
 def add(ctx: click.Context, names: tuple[str, ...], order: Order) -> None:
     """Put PRESETs at the end of the queue, all with the same changes."""
-    add_and_tell(names, order, places(ctx))
+    where = places(ctx)
+    add_and_tell(names, as_set(order, where), where)
 
 
 def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
-    added = queues.add(where.runs_dir, names, as_set(order, where))
+    added = queues.add(where.runs_dir, names, order)
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
 

@@ -52,6 +52,7 @@ def train(
 ) -> None:
     """Train PRESETs, one run after another."""
     where = places(ctx)
+    order = as_set(order, where)
     loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
         ctx.exit(_train_named(run_name, loaded, order, output, where, detach=detach, prepare=prepare))
@@ -59,7 +60,7 @@ def train(
         add_and_tell(names, order, where)
         return
     for name, preset in loaded.items():
-        run = start_run(where.runs_dir, name, as_set(order, where), start=not prepare)
+        run = start_run(where.runs_dir, name, order, start=not prepare)
         if prepare:
             say(str(run.path))
             continue
@@ -86,7 +87,6 @@ def _train_named(
     if len(loaded) > 1:
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
-    order = as_set(order, where)
     num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
     if run is None:
         is_new, run = True, start_run(where.runs_dir, preset_name, order, run_name=run_name, start=not prepare)
