@@ -1,6 +1,6 @@
 """Which of the machine's GPUs a run gets, by NVML's readings and CUDA's numbers. Never imports torch.
 
-The worker chooses by it, and the dashboard foresees by it what the worker will choose.
+The worker chooses by it; the dashboard and the queue foresee by it what the worker will choose.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,31 @@ def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSamp
     names = [name.strip() for name in visible.split(",") if name.strip()]
     by_index = {str(gpu.index): gpu for gpu in gpus}
     return [by_index[name] for name in names] if all(name in by_index for name in names) else None
+
+
+def gpu_name(number: int) -> str:
+    """Return what a GPU is called by its number."""
+    return f"cuda:{number}"
+
+
+def machine_name(gpu: GpuSample) -> str:
+    """Return what a GPU is called by nvidia-smi's number."""
+    return gpu_name(gpu.index)
+
+
+def on_machine(device: str, visible: str | None) -> str:
+    """Return a process's cpu, mps, cuda or cuda:N as the machine calls it, GPUs by nvidia-smi's number.
+
+    Args:
+        device: as the process calls it.
+        visible: its CUDA_VISIBLE_DEVICES; where that cannot be followed, the process's own number is kept.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return device
+    place, names = int(number or 0), (visible or "").split(",")
+    named = names[place].strip() if place < len(names) else ""
+    return gpu_name(int(named) if named.isdecimal() else place)
 
 
 def free_bytes(gpu: GpuSample) -> int | None:

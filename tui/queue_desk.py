@@ -5,17 +5,21 @@ Knows the queue's functions and time; knows nothing of widgets. What was taken o
 
 import queue as stdlib_queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from textual.message import Message
 
+from engine.gpu_choice import visible_gpus
 from engine.runs import queue, queue_process
+from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
 from engine.runs.queue import Entry
+from engine.runs.turns import held_devices
 from presets.errors import CifartuiError
 from tui import queued
+from tui.surroundings import GpuReadings, Surroundings
 
 _LOOK_EVERY_S = 2.0
 _RUNS_LOOKED_AT = 50
@@ -24,10 +28,11 @@ _RUNS_LOOKED_AT = 50
 
 @dataclass
 class QueueRead(Message):
-    """The queue, what holds the devices, and whether the runner lives."""
+    """The queue, all that decides whose turn it is (`engine.runs.turns`), and whether the runner lives."""
 
     entries: tuple[Entry, ...] = ()
-    holders: dict[str, RunFolder] = field(default_factory=dict)
+    held: dict[str, RunFolder] = field(default_factory=dict)
+    gpus: Sequence[GpuSample] | None = ()
     lives: bool = False
     mark: WorkerMark | None = None
     last_logged: str = ""
@@ -48,8 +53,8 @@ class QueueEdited(Message):
 class QueueDesk:
     """Takes edits at any time from any thread; `work` makes them."""
 
-    def __init__(self, runs_dir: Path, post: Callable[[Message], object]) -> None:
-        self._runs_dir, self._post = runs_dir, post
+    def __init__(self, runs_dir: Path, post: Callable[[Message], object], surroundings: Surroundings) -> None:
+        self._runs_dir, self._post, self._surroundings = runs_dir, post, surroundings
         self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True
@@ -60,6 +65,7 @@ class QueueDesk:
 
     def work(self) -> None:
         """Read now, every two seconds while shown, and after each edit; until `close`, whose edits are still made."""
+        read_gpus = self._surroundings.gpu_reader()
         while True:
             self._wake.clear()  # before all that it wakes for is looked at
             is_last = self._stop.is_set()
@@ -67,7 +73,7 @@ class QueueDesk:
             if is_last:
                 return
             if self._is_shown:
-                self._post(self._read())
+                self._post(self._read(read_gpus))
             self._wake.wait(_LOOK_EVERY_S if self._is_shown else None)
 
     def show(self, is_shown: bool) -> None:
@@ -138,12 +144,15 @@ class QueueDesk:
             if edited is not None:
                 self._post(edited)
 
-    def _read(self) -> QueueRead:
+    def _read(self, read_gpus: Callable[[], GpuReadings]) -> QueueRead:
         num_edits = self._num_edits
         try:
+            entries = queue.entries(self._runs_dir)
+            gpus = visible_gpus(read_gpus().gpus, self._surroundings.visible_gpus) if entries else ()
             return QueueRead(
-                queue.entries(self._runs_dir),
-                queue.holders(list_runs(self._runs_dir)[:_RUNS_LOOKED_AT]),
+                entries,
+                held_devices(list_runs(self._runs_dir)[:_RUNS_LOOKED_AT], gpus),
+                gpus,
                 queue.runner_lives(self._runs_dir),
                 queue_process.runner_mark(self._runs_dir),
                 queue_process.last_logged(self._runs_dir),

@@ -1,11 +1,12 @@
 """The queue as rows and in words, the same for the screen and the command line. Knows no widgets, reads no files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from engine.runs.folder import RunFolder, WorkerMark
+from engine.runs.folder import WorkerMark
 from engine.runs.queue import Entry
+from engine.runs.turns import Turn
 from presets.problems import printable
 from tui import format as fmt
 
@@ -23,37 +24,36 @@ class Row(Struct, frozen=True, kw_only=True):
     devices: int
     data_dir: str | None
     state: str
-    """"next", "waits for RUN" or "after NUMBER"."""
+    """"next", "waits for RUN", "waits for a GPU" or "after NUMBER"."""
     waits_for: str | None
-    """Id of the run that holds the device."""
+    """Id of a run that holds what it waits for."""
 
 
-def rows_of(entries: Sequence[Entry], holders: Mapping[str, RunFolder]) -> list[Row]:
-    """Return a row an entry; `holders` are the living runs by the device they were asked for."""
-    ahead: dict[str, int] = {}
-    rows = []
-    for number, entry in enumerate(entries, 1):
-        holder = holders.get(entry.device)
-        if entry.device in ahead:
-            state = f"after {ahead[entry.device]}"
-        else:
-            state = f"waits for {fmt.short_id(holder.id)}" if holder is not None else "next"
-        ahead[entry.device] = number
-        rows.append(
-            Row(
-                number=number,
-                id=entry.id,
-                preset_name=entry.preset_name,
-                overrides=entry.overrides,
-                seed=entry.seed,
-                device=entry.device,
-                devices=entry.devices,
-                data_dir=entry.data_dir,
-                state=state,
-                waits_for=holder.id if holder is not None else None,
-            )
+def rows_of(entries: Sequence[Entry], turns: Sequence[Turn]) -> list[Row]:
+    """Return a row an entry, whose turns are `turns`."""
+    return [
+        Row(
+            number=number,
+            id=entry.id,
+            preset_name=entry.preset_name,
+            overrides=entry.overrides,
+            seed=entry.seed,
+            device=entry.device,
+            devices=entry.devices,
+            data_dir=entry.data_dir,
+            state=_state(turn),
+            waits_for=turn.waits_for[0].id if turn.waits_for else None,
         )
-    return rows
+        for number, (entry, turn) in enumerate(zip(entries, turns, strict=True), 1)
+    ]
+
+
+def _state(turn: Turn) -> str:
+    if turn.after is not None:
+        return f"after {turn.after}"
+    if not turn.waits_for:
+        return "next"
+    return f"waits for {fmt.short_id(turn.waits_for[0].id)}" if len(turn.waits_for) == 1 else "waits for a GPU"
 
 
 def name(row: Row | Entry) -> str:

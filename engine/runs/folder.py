@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -63,6 +64,8 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     host: str
+    holds: tuple[str, ...] = ()
+    """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
 
 
 def default_runs_dir() -> Path:
@@ -150,6 +153,15 @@ class RunFolder:
         except OSError:
             return False
 
+    def mark_devices(self, holds: tuple[str, ...]) -> None:
+        """Write into the lock, which this process holds, which devices it trains on; a full disk leaves it as it is."""
+        with suppress(OSError):
+            fd = private.open_file(self.lock, os.O_RDWR)
+            try:
+                sign_lock(fd, os.getpid(), holds)
+            finally:
+                os.close(fd)
+
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
         try:
@@ -158,9 +170,9 @@ class RunFolder:
             return None
 
 
-def sign_lock(lock_fd: int, pid: int) -> None:
-    """Write into a lock that is held which process of this host holds it."""
-    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname()))
+def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:
+    """Write into a lock that is held which process of this host holds it, and which devices that has chosen."""
+    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname(), holds=holds))
     os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
     os.ftruncate(lock_fd, len(content))
 

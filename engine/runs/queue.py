@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from engine.runs import private
 from engine.runs.device_name import check_devices, is_device_name
-from engine.runs.folder import DAMAGED, RunFolder, write_atomically
+from engine.runs.folder import DAMAGED, write_atomically
 from engine.runs.order import USUAL, Order
 from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.start import data_from_environment
@@ -28,8 +28,8 @@ from presets.problems import printable
 from presets.schema import Preset
 
 __all__ = [
-    "Entry", "add", "clear", "editing", "entries", "holders", "move", "put_back", "remove", "runner_lives",
-    "start_runner", "write",
+    "Entry", "add", "clear", "editing", "entries", "move", "put_back", "remove", "runner_lives", "start_runner",
+    "write",
 ]  # fmt: skip
 
 _FILE, _LOCK = "queue.json", "queue.lock"
@@ -225,15 +225,3 @@ def _with_absolute_paths(preset: Preset, overrides: Sequence[str]) -> tuple[str,
             kept = [override for override in kept if override.partition("=")[0].strip() != key]
             kept.append(f"{key}={json.dumps(absolute, ensure_ascii=False)}")
     return tuple(kept)
-
-
-def holders(runs: Iterable[RunFolder]) -> dict[str, RunFolder]:
-    """Return, of the runs whose worker lives on this machine, one for every device asked for."""
-    held: dict[str, RunFolder] = {}
-    for run in runs:
-        if run.worker_lives():
-            try:
-                held.setdefault(run.read_info().device, run)
-            except CifartuiError:
-                continue
-    return held

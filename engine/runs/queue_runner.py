@@ -1,8 +1,8 @@
 """The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.runs.queue_process`.
 
-Starts the runs of a queue in order, one at a time on every device asked for, and ends when the queue is
-empty. Keeps nothing in memory that matters: killed and started again it goes on where it was. Never imports
-torch; knows of a run only whether its worker lives.
+Starts the runs of a queue when it is their turn (`engine.runs.turns`), and ends when the queue is empty. Keeps
+nothing in memory that matters: killed and started again it goes on where it was. Never imports torch; knows of a run
+only whether its worker lives, and which devices that holds.
 """
 
 import argparse
@@ -10,18 +10,24 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from engine.devices import DeviceReader
+from engine.gpu_choice import visible_gpus
 from engine.runs import launch, private, queue, queue_process
 from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.queue import Entry
 from engine.runs.start import start_run
+from engine.runs.turns import held_devices, turns
 from presets import catalog
 from presets.errors import CifartuiError
 
 _LOOK_EVERY_S = 1.0
+_LOOK_CLOSELY_EVERY_S = 5.0
+"""At the latest: a run may have chosen its GPU, or somebody else's program have left one."""
 _TRY_AGAIN_AFTER_S = 30.0
 
 
@@ -49,11 +55,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class _Runner:
-    """Remembers which run holds which device, so that a look costs next to nothing until that one ends."""
+    """Remembers what waits and for which runs, so that most looks cost next to nothing."""
 
     def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event) -> None:
         self._runs_dir, self._lock_fd, self._stop = runs_dir, lock_fd, stop
-        self._holders: dict[str, RunFolder] = {}
+        self._gpus = DeviceReader()
+        self._waiting: tuple[Entry, ...] = ()
+        self._holders: tuple[RunFolder, ...] = ()
+        self._look_closely_at = 0.0
         self._made: dict[str, RunFolder] = {}
         """Runs that were made for an entry, and then something came between; by the entry's id."""
         self._is_unsure = True
@@ -68,8 +77,8 @@ class _Runner:
                 waiting = queue.entries(self._runs_dir)
                 if not waiting and self._ended():
                     return
-                for device in dict.fromkeys(entry.device for entry in waiting):
-                    self._serve(device)
+                if self._may_be_new(waiting):
+                    self._serve(waiting)
                 self._stop.wait(_LOOK_EVERY_S if waiting else 0)
             except (CifartuiError, OSError) as error:  # a full disk, a damaged file: somebody may mend it
                 self._is_unsure = True
@@ -98,18 +107,25 @@ class _Runner:
             os.close(self._lock_fd)
             return True
 
-    def _serve(self, device: str) -> None:
-        """Start the first entry for `device` if no run holds it."""
-        holder = self._holders.get(device)
-        if holder is not None and is_locked(holder.lock):
-            return
-        self._holders = queue.holders(list_runs(self._runs_dir))
-        if device in self._holders:
-            return
-        with queue.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
-            entry = next((entry for entry in queue.entries(self._runs_dir) if entry.device == device), None)
-            if entry is not None:
-                self._take(entry)
+    def _may_be_new(self, waiting: tuple[Entry, ...]) -> bool:
+        """Return whether more than at the last look could be started."""
+        return (
+            waiting != self._waiting
+            or time.monotonic() >= self._look_closely_at
+            or not all(is_locked(run.lock) for run in self._holders)
+        )
+
+    def _serve(self, waiting: tuple[Entry, ...]) -> None:
+        """Start every entry whose turn it is."""
+        gpus = visible_gpus(self._gpus.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
+        held = held_devices(list_runs(self._runs_dir), gpus)
+        for entry, turn in zip(waiting, turns(waiting, held, gpus), strict=True):
+            if turn.is_next:
+                with queue.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
+                    if entry in queue.entries(self._runs_dir):
+                        self._take(entry)
+        self._waiting, self._holders = waiting, tuple(held.values())
+        self._look_closely_at = time.monotonic() + _LOOK_CLOSELY_EVERY_S
 
     def _take(self, entry: Entry) -> None:
         """Start an entry, or find out that it never will be; then take it out of the file."""
@@ -120,7 +136,6 @@ class _Runner:
             self._say(f"took {entry.preset_name} out, it cannot be started: {error}")
             return
         run = self._start(entry)
-        self._holders[entry.device] = run
         queue.write(self._runs_dir, self._without(entry))
         self._say(f"started {entry.preset_name} as {run.id}")
 

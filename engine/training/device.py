@@ -2,13 +2,13 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from engine.devices import DeviceReader
-from engine.gpu_choice import emptiest, visible_gpus
+from engine.gpu_choice import emptiest, machine_name, visible_gpus
 from engine.runs.events import TorchMemory
 from presets.errors import CifartuiError
 
@@ -20,17 +20,21 @@ _BF16_FLOPS = 100_000_000
 """On a CPU, of one image: measured, 8 million gain nothing by bf16, and 500 million train twice as fast."""
 
 
-def choose_device(asked: str) -> torch.device:
+def choose_device(asked: str, taken: Collection[str] = ()) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps".
 
-    "auto" is the CUDA GPU with the most free memory, where there is any.
+    "auto" is the CUDA GPU with the most free memory, where there is any; of those not taken, if there are such.
+
+    Args:
+        asked: one of these.
+        taken: GPUs by nvidia-smi's numbers (`engine.gpu_choice.machine_name`).
 
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.
     """
     if asked == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", _emptiest_gpu())
+            return torch.device("cuda", _emptiest_gpu(taken))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
@@ -50,7 +54,7 @@ def choose_device(asked: str) -> torch.device:
     return device
 
 
-def _emptiest_gpu() -> int:
+def _emptiest_gpu(taken: Collection[str]) -> int:
     """Return the number of the GPU with the most free memory; 0 where NVML and torch may count them in another way.
 
     Asked of NVML, because torch would take memory of every GPU to tell.
@@ -60,7 +64,10 @@ def _emptiest_gpu() -> int:
         return 0
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return emptiest(gpus) if gpus is not None and len(gpus) == num_gpus else 0
+    if gpus is None or len(gpus) != num_gpus:
+        return 0
+    places = [place for place, gpu in enumerate(gpus) if machine_name(gpu) not in taken] or list(range(num_gpus))
+    return places[emptiest([gpus[place] for place in places])]
 
 
 def device_name(device: torch.device) -> str:

@@ -4,7 +4,7 @@ Used by the training worker and by `engine.training.evaluation`, so that both se
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -50,9 +50,9 @@ class Setup:
         return self.info.preset.train.batch_size * _EVAL_BATCH_FACTOR
 
 
-def choose_hardware(info: RunInfo) -> tuple[torch.device, str]:
-    """Return the device and the precision that a run asked for, prepared for use."""
-    device = choose_device(info.device)
+def choose_hardware(info: RunInfo, taken: Collection[str] = ()) -> tuple[torch.device, str]:
+    """Return the device and the precision that a run asked for, prepared for use; `taken` as in `choose_device`."""
+    device = choose_device(info.device, taken)
     prepare_backend(device, tf32=info.preset.train.tf32)
     return device, choose_precision(info.preset.train.precision, device, lambda: _flops(info.preset))
 

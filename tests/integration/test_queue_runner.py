@@ -96,7 +96,7 @@ def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
 ) -> None:
     by_hand = start("train.epochs=500")
     add(runs_dir, 1)
-    add(runs_dir, 2, device="auto")
+    add(runs_dir, 2, device="cuda:63")
     wait_for(lambda: 2 in seeds(runs_dir), "the run on the other device")
     wait_for(lambda: [entry.seed for entry in queue.entries(runs_dir)] == [1], "its entry's end")
     assert 1 not in seeds(runs_dir)

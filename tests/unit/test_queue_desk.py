@@ -5,11 +5,12 @@ from pathlib import Path
 
 from engine.runs import queue
 from tui.queue_desk import QueueDesk
+from tui.surroundings import Surroundings
 
 
 def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
     first, second = queue.add(tmp_path, ["demo", "basenet"])
-    desk = QueueDesk(tmp_path, lambda message: None)
+    desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
     desk.move(second, -1)
     desk.close()
     desk.work()
@@ -17,7 +18,7 @@ def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
 
 
 def test_closing_ends_the_thread_whenever_it_comes(tmp_path: Path) -> None:
-    desk = QueueDesk(tmp_path, lambda message: None)
+    desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
 
     class Wake(threading.Event):
         """Closes the desk just before it is cleared."""

@@ -1,14 +1,19 @@
 """`cifartui queue`: what is to be trained next, and editing it. Also what `--detach` does with several presets."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from engine.devices import DeviceReader
+from engine.gpu_choice import visible_gpus
 from engine.runs import queue as queues
 from engine.runs import queue_process
 from engine.runs.folder import list_runs
 from engine.runs.order import Order
 from engine.runs.queue import Entry
+from engine.runs.turns import held_devices, turns
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places
@@ -23,13 +28,13 @@ from tui.commandline.say import say, say_json
 def queue(ctx: click.Context, as_json: bool) -> None:
     """List the presets that wait to be trained, or change that list by the commands below.
 
-    They are trained one after another on every device asked for, by a process that needs neither the
-    dashboard nor the terminal.
+    One trains at a time on every GPU, or on the processor, started by a process that needs neither the
+    dashboard nor the terminal. Without --device, a preset gets a GPU that no run holds and nobody else uses.
     """
     if ctx.invoked_subcommand is not None:
         return
     runs_dir = places(ctx).runs_dir
-    rows = queued.rows_of(queues.entries(runs_dir), queues.holders(list_runs(runs_dir)))
+    rows = _rows(runs_dir)
     lives = queues.runner_lives(runs_dir)
     if as_json:
         content = {"runner_lives": lives, "entries": rows}
@@ -44,6 +49,15 @@ def queue(ctx: click.Context, as_json: bool) -> None:
         say(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
     else:
         say(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
+
+
+def _rows(runs_dir: Path) -> list[queued.Row]:
+    entries = queues.entries(runs_dir)
+    if not entries:
+        return []
+    with DeviceReader() as reader:
+        gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return queued.rows_of(entries, turns(entries, held_devices(list_runs(runs_dir), gpus), gpus))
 
 
 def _table(rows: Sequence[queued.Row]) -> list[str]:
@@ -72,7 +86,7 @@ def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
     added = queues.add(where.runs_dir, names, order)
     what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
-    say(f"{what} put into the queue, to be trained one after another; see them with: cifartui queue")
+    say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
 
 
 @queue.command()

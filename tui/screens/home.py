@@ -406,7 +406,7 @@ class Home(Starting):
         self._look_again.set()
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")
-        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}, trained one after another. {shown} shows the queue.")
+        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}. {shown} shows whose turn it is.")
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

@@ -12,12 +12,14 @@ from textual.containers import Vertical
 
 from engine.runs.folder import RunFolder
 from engine.runs.queue import Entry
+from engine.runs.turns import Turn, turns
 from tui import queued, words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
+from tui.surroundings import Surroundings
 from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of
@@ -50,10 +52,10 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path) -> None:
+    def __init__(self, runs_dir: Path, surroundings: Surroundings) -> None:
         """Show the queue of `runs_dir`, which need not exist."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self.post)
+        self._desk = QueueDesk(runs_dir, self.post, surroundings)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
@@ -125,12 +127,16 @@ class QueueScreen(Listing[None]):
     def _entries(self) -> tuple[Entry, ...]:
         return self.read.entries if self.read is not None else ()
 
+    @property
+    def _turns(self) -> list[Turn]:
+        return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
+
     def _show(self) -> None:
         top = self.query_one("#top", Quiet)
         width = max(40, top.content_size.width)
         top.tell(_title(self.read, width))
         self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.surroundings.now(), width))
-        rows = queued.rows_of(self._entries, self.read.holders if self.read is not None else {})
+        rows = queued.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
@@ -207,13 +213,10 @@ class QueueScreen(Listing[None]):
     def action_attach(self) -> None:
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
         index = self._chosen()
-        run = (
-            self.read.holders.get(self._entries[index].device) if self.read is not None and index is not None else None
-        )
-        if run is None and self._live:
-            run = RunFolder(self.app.runs_dir / self._live[0].id)
-        if run is not None:
-            self.app.open_monitor(run)
+        runs = self._turns[index].waits_for if index is not None else ()
+        runs = runs or tuple(RunFolder(self.app.runs_dir / run.id) for run in self._live)
+        if runs:
+            self.app.open_monitor(runs[0])
 
     def action_back(self) -> None:
         """Go back."""
@@ -243,7 +246,7 @@ def _nothing(read: QueueRead | None) -> Text:
         ("Space", TRAIN),
         (", then press ", MUTED),
         ("Enter", TRAIN),
-        (". On every device they are trained one after another.\n", MUTED),
+        (". One trains at a time on every GPU, or on the processor.\n", MUTED),
         ("From the command line: ", MUTED),
         ("cifartui queue add demo basenet", TEXT),
         ("\n\nThe queue needs neither the dashboard nor the terminal: leave, and it goes on.", MUTED),

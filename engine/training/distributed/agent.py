@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
+from engine.gpu_choice import gpu_name, on_machine
 from engine.runs.device_name import check_devices
 from engine.runs.events import RunFinished
 from engine.runs.folder import RunFolder
@@ -88,7 +89,9 @@ def _launch(folder: RunFolder, arguments: Sequence[str], logs: str) -> None:
 
     info = folder.read_info()
     check_devices(info.device, info.devices)
-    _check_gpus(info.device, info.devices)
+    kind = _kind_of(info.device, info.devices)
+    names = [gpu_name(place) for place in range(info.devices)] if kind == "cuda" else ["cpu"]
+    folder.mark_devices(tuple(on_machine(name, os.environ.get("CUDA_VISIBLE_DEVICES")) for name in names))
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
     if sys.platform == "linux":
@@ -118,18 +121,19 @@ def _hand_signals_on() -> None:
                     rank.send_signal(number)
 
 
-def _check_gpus(device: str, devices: int) -> None:
-    """Raise CifartuiError where there are fewer GPUs than the run asks for."""
+def _kind_of(device: str, devices: int) -> str:
+    """Return whether the run trains on "cuda" or "cpu"; raise CifartuiError where it asks for more GPUs than are."""
     import torch
 
     num_gpus = torch.cuda.device_count()
     if device == "cpu" or (device == "auto" and not num_gpus):
-        return
+        return "cpu"
     if num_gpus < devices:
         raise CifartuiError(
             f"torch sees {num_gpus or 'no'} CUDA GPU{'' if num_gpus == 1 else 's'} here, fewer than the {devices} "
             "devices asked for; name fewer with --devices, or see cifartui doctor."
         )
+    return "cuda"
 
 
 def _reason(failures: "Sequence[ProcessFailure]") -> str:

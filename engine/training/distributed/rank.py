@@ -22,6 +22,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from engine.gpu_choice import on_machine
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
@@ -200,6 +201,10 @@ class _Rank:
         ranks = Ranks(place, device)
         self._peers = peers = Peers(place, self._on_lost)
         places = peers.meet(lambda: ranks.agree([0]))
+        if place.is_first and not self._arguments.has_agent:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            here = dict.fromkeys(_named(device, each) for each in places if each.node == place.node)
+            folder.mark_devices(tuple(on_machine(name, visible) for name in here))
 
         watch = LearningWatch()
         worker.look_back(folder, watch, resume=resume)
