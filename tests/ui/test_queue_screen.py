@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.text import Text
 from textual.pilot import Pilot
 
 from engine.runs import queue, queue_process
 from engine.runs.folder import WorkerMark
 from engine.runs.order import Order
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
 from tui.look import Look
@@ -115,6 +116,24 @@ async def test_entries_are_listed_with_what_they_wait_for(runs_dir: Path) -> Non
             await until(pilot, lambda: "basenet-a3f2" in said(app, "#now"), "what is training")
             assert said(app, "#top").endswith("the runner is at work (process 4711 on gpu-box)")
             assert "epoch 3/15" in said(app, "#now")
+
+
+async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs_dir: Path) -> None:
+    queue.add(runs_dir, ["demo", "basenet"])
+    queue.add(runs_dir, ["vgg-custom"], Order(device="cuda:1"))
+    gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(3))
+    app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
+    told = (SampleRun(runs_dir, f"told-{index}", start=NOW - index, device=f"cuda:{index}") for index in range(2))
+    first, second = (run.live().begin() for run in told)
+    with first, second:
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = await opened(pilot, 3)
+            assert [line.split("  ")[-1] for line in lines(app)] == ["next", "after 1", "after 2"]
+            with SampleRun(runs_dir, "third", start=NOW, device="cuda:2").live().begin():
+                screen._desk.show(True)
+                await until(pilot, lambda: lines(app)[0].endswith("waits for a GPU"), "what is held now")
+                await pilot.press("enter")
+                await until(pilot, lambda: isinstance(app.screen, Monitor), "one of the runs that it waits for")
 
 
 async def test_what_is_taken_out_is_said_and_u_puts_it_back(runs_dir: Path, started: list[Path]) -> None:
