@@ -16,6 +16,7 @@ from engine.runs import folder, launch, queue, queue_process
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.order import Order
 from presets import catalog
+from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]
@@ -52,6 +53,12 @@ def _is_runner(pid: int) -> bool:
         return b"queue_runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def pid_of(run: RunFolder) -> int:
+    mark = run.read_mark()
+    assert mark is not None
+    return mark.pid
 
 
 def is_over(run: RunFolder) -> bool:
@@ -100,10 +107,38 @@ def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
     wait_for(lambda: 2 in seeds(runs_dir), "the run on the other device")
     wait_for(lambda: [entry.seed for entry in queue.entries(runs_dir)] == [1], "its entry's end")
     assert 1 not in seeds(runs_dir)
-    mark = by_hand.read_mark()
-    assert mark is not None
-    os.kill(mark.pid, signal.SIGKILL)
+    os.kill(pid_of(by_hand), signal.SIGKILL)
     wait_for(lambda: 1 in seeds(runs_dir), "the run that waited")
+
+
+def test_a_gpu_is_given_away_when_nobody_uses_it(
+    start: Callable[..., RunFolder], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two GPUs for the runner, none for torch: so the first run that may choose comes to the processor."""
+    library = compile_stub(tmp_path)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+    monkeypatch.setenv("STUB_NVML", str(library / "answers"))
+    (library / "answers").write_text("used 1 4000000000")
+    by_hand = start("train.epochs=500")
+    wait_for(lambda: getattr(by_hand.read_mark(), "holds", ()) == ("cpu",), "what it has chosen")
+    lock_fd = os.open(by_hand.lock, os.O_RDWR)
+    folder.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
+    os.close(lock_fd)
+    add(runs_dir, 1, device="auto")
+    add(runs_dir, 2, device="auto")
+    states = [row["state"] for row in json.loads(cifartui("queue", "--json").stdout)["entries"]]
+    assert states == [f"waits for {by_hand.id.partition('-')[2]}", "after 1"]
+    pid = runner_pid(runs_dir)
+    wait_for(lambda: "libnvidia-ml" in Path(f"/proc/{pid}/maps").read_text(), "the runner's look at the GPUs")
+    assert [run.id for run in list_runs(runs_dir)] == [by_hand.id]
+    (library / "answers").write_text("")
+    wait_for(lambda: len(list_runs(runs_dir)) == 3, "both runs", 2 * PATIENCE_S)
+    wait_for(lambda: is_over(list_runs(runs_dir)[0]), "the second one's end", 2 * PATIENCE_S)
+    second, first = (run.read_state() for run in list_runs(runs_dir)[:2])
+    assert first.last_time is not None
+    assert second.first_started_time is not None
+    assert second.first_started_time >= first.last_time
+    assert by_hand.worker_lives()
 
 
 def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: Path, tmp_path: Path) -> None:

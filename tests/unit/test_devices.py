@@ -1,11 +1,10 @@
-"""engine.devices against the real pynvml, which loads a library of pretended GPUs compiled from stub_nvml.c.
+"""engine.devices against the real pynvml, which loads a library of pretended GPUs compiled from nvml_stub.c.
 
 Each scenario runs in a process of its own, because pynvml keeps the library that it loaded first.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from engine.devices import HostReader
+from tests.nvml_stub import compile_stub
 
 GB = 10**9
 Sample = dict[str, Any]
@@ -57,17 +57,6 @@ def run_scenario(library: Path, *steps: str, in_namespace: bool = False, through
     assert done.returncode == 0, done.stderr
     samples: list[Sample] = json.loads(done.stdout)
     return samples
-
-
-def compile_stub(folder: Path, *flags: str) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("the stub of libnvidia-ml.so.1 needs a C compiler and Linux")
-    source = Path(__file__).with_name("stub_nvml.c")
-    target = folder / "libnvidia-ml.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", *flags, "-o", target, source], check=True)
-    (folder / "answers").touch()
-    return folder
 
 
 @pytest.fixture(scope="module")
