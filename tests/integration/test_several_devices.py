@@ -163,6 +163,7 @@ def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start:
 
     mark = run.read_mark()  # and now the process that holds the lock
     assert mark is not None
+    assert mark.holds == ("cpu",)
     os.kill(mark.pid, signal.SIGKILL)
     wait_for(lambda: not any(psutil.pid_exists(each) for each in ranks_of(run)), "the end of all ranks")
     assert run.worker_lives() is False
@@ -280,7 +281,7 @@ def test_two_machines_train_one_run_by_torchrun(
     assert started is not None
     assert len(started.ranks) == 2
     assert mark is not None
-    assert mark.pid == started.ranks[0].pid
+    assert (mark.pid, mark.holds) == (started.ranks[0].pid, ("cpu",))
     append_command(run.commands, commands.Stop())
     assert finished(run).outcome == "stopped"
     assert [node.wait(60) for node in nodes] == [0, 0]
