@@ -3,7 +3,7 @@
 The worker chooses by it; the dashboard and the queue foresee by it what the worker will choose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from engine.runs.events import GpuSample
 
@@ -57,11 +57,14 @@ def free_bytes(gpu: GpuSample) -> int | None:
     return max(0, gpu.memory_total_bytes - gpu.memory_used_bytes)
 
 
-def emptiest(gpus: Sequence[GpuSample]) -> int:
+def emptiest(gpus: Sequence[GpuSample], taken: Collection[str] = ()) -> int:
     """Return the place of the GPU with the most free memory, the first of those that have about as much.
 
     Args:
         gpus: in CUDA's order, at least one; one that does not tell how much is free counts as full.
+        taken: the names of some (`machine_name`), which are passed over unless that leaves none.
     """
-    free = [free_bytes(gpu) or 0 for gpu in gpus]
-    return next(place for place, each in enumerate(free) if each > max(free) - _ABOUT_AS_FREE_BYTES)
+    free = {place: free_bytes(gpu) or 0 for place, gpu in enumerate(gpus) if machine_name(gpu) not in taken}
+    if not free:
+        return emptiest(gpus)
+    return next(place for place, each in free.items() if each > max(free.values()) - _ABOUT_AS_FREE_BYTES)

@@ -19,11 +19,9 @@ from engine.runs.queue import Entry
 from engine.runs.turns import held_devices
 from presets.errors import CifartuiError
 from tui import queued
-from tui.surroundings import GpuReadings, Surroundings
+from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings
 
 _LOOK_EVERY_S = 2.0
-_RUNS_LOOKED_AT = 50
-"""A run older than so many others is not looked at: it is hardly alive."""
 
 
 @dataclass
@@ -151,7 +149,7 @@ class QueueDesk:
             gpus = visible_gpus(read_gpus().gpus, self._surroundings.visible_gpus) if entries else ()
             return QueueRead(
                 entries,
-                held_devices(list_runs(self._runs_dir)[:_RUNS_LOOKED_AT], gpus),
+                held_devices(list_runs(self._runs_dir)[:RUNS_LOOKED_AT], gpus),
                 gpus,
                 queue.runner_lives(self._runs_dir),
                 queue_process.runner_mark(self._runs_dir),

@@ -50,7 +50,7 @@ def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> 
         return None if readings.host_free_bytes is None else Room(None, readings.host_free_bytes)
     if not gpus:
         return None
-    number = emptiest(gpus) if device == "auto" else int(device.partition(":")[2] or 0)
+    number = emptiest(gpus, readings.taken) if device == "auto" else int(device.partition(":")[2] or 0)
     free = free_bytes(gpus[number]) if number < len(gpus) else None
     return None if free is None else Room(gpus[number].index, free)
 

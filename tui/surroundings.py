@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tui.facts import Facts
 
 
+RUNS_LOOKED_AT = 50
+"""By those who ask which devices are held: a run older than so many others is hardly alive."""
+
+
 class GpuReadings(msgspec.Struct, frozen=True):
     """The GPUs now, or in `missing` why there are none."""
 
@@ -33,6 +37,8 @@ class GpuReadings(msgspec.Struct, frozen=True):
     num_cores: int
     host_free_bytes: int | None = None
     """Memory of the machine that a new process can have."""
+    taken: frozenset[str] = frozenset()
+    """Devices that living runs hold; asked for where there are several GPUs."""
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -101,6 +107,13 @@ def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
     return start_range_test(runs_dir, name, order)
 
 
+def _taken(runs_dir: Path) -> frozenset[str]:
+    from engine.runs.folder import list_runs
+    from engine.runs.turns import taken_devices
+
+    return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+
+
 def _queued(runs_dir: Path) -> Queued:
     from engine.runs import queue
     from presets.errors import CifartuiError
@@ -140,6 +153,8 @@ class Surroundings:
     """Starts a preset in a runs folder; raises CifartuiError."""
     find_lr: "Callable[[Path, str, Order], RunFolder]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
+    taken: Callable[[Path], frozenset[str]] = _taken
+    """Returns the devices that living runs of a runs folder hold."""
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], Order], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

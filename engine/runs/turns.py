@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from engine.runs.events import GpuSample
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.folder import RunFolder
 from engine.runs.order import Order
 from presets.errors import CifartuiError
 
@@ -78,14 +78,14 @@ def held_devices(runs: Iterable[RunFolder], gpus: Sequence[GpuSample] | None) ->
     return held
 
 
-def chosen_by_others(run: RunFolder) -> frozenset[str]:
-    """Return the devices of this machine that the other living runs of a run's folder have chosen or were told."""
+def taken_devices(runs: Iterable[RunFolder]) -> frozenset[str]:
+    """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
-    for other in list_runs(run.path.parent):
-        if other.id != run.id and other.worker_lives():
+    for run in runs:
+        if run.worker_lives():
             with suppress(CifartuiError):
-                info = other.read_info()
-                taken.update(_chosen(other) or (() if info.device == _AUTO else _asked(info.device, info.devices)))
+                info = run.read_info()
+                taken.update(_chosen(run) or (() if info.device == _AUTO else _asked(info.device, info.devices)))
     return frozenset(taken)
 
 

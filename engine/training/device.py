@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from engine.devices import DeviceReader
-from engine.gpu_choice import emptiest, machine_name, visible_gpus
+from engine.gpu_choice import emptiest, visible_gpus
 from engine.runs.events import TorchMemory
 from presets.errors import CifartuiError
 
@@ -27,7 +27,7 @@ def choose_device(asked: str, taken: Collection[str] = ()) -> torch.device:
 
     Args:
         asked: one of these.
-        taken: GPUs by nvidia-smi's numbers (`engine.gpu_choice.machine_name`).
+        taken: as in `engine.gpu_choice.emptiest`.
 
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.
@@ -64,10 +64,7 @@ def _emptiest_gpu(taken: Collection[str]) -> int:
         return 0
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if gpus is None or len(gpus) != num_gpus:
-        return 0
-    places = [place for place, gpu in enumerate(gpus) if machine_name(gpu) not in taken] or list(range(num_gpus))
-    return places[emptiest([gpus[place] for place in places])]
+    return emptiest(gpus, taken) if gpus is not None and len(gpus) == num_gpus else 0
 
 
 def device_name(device: torch.device) -> str:

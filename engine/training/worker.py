@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from engine.gpu_choice import on_machine
 from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.folder import RunFolder, RunInfo, list_runs
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
-from engine.runs.turns import chosen_by_others
+from engine.runs.turns import taken_devices
 from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
@@ -124,7 +124,8 @@ def _train(
     watch = LearningWatch()
     look_back(folder, watch, resume=resume)
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
-    device, precision = choose_hardware(info, chosen_by_others(folder) if info.device == "auto" else ())
+    others = (other for other in list_runs(folder.path.parent) if other.id != folder.id)
+    device, precision = choose_hardware(info, taken_devices(others) if info.device == "auto" else ())
     folder.mark_devices((on_machine(str(device), os.environ.get("CUDA_VISIBLE_DEVICES")),))
     started = journal.write(
         RunStarted(

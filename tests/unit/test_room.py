@@ -1,6 +1,7 @@
 """Whether a training step fits: the right device, the right sentence."""
 
 import pytest
+from msgspec.structs import replace
 
 from engine.runs.events import GpuSample
 from tui import room
@@ -23,6 +24,8 @@ NONE = GpuReadings((), "no driver", 8, 12 * GB)
     ("device", "readings", "visible", "expected"),
     [
         ("auto", TWO, None, Room(1, 70 * GB)),
+        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), None, Room(0, 23 * GB)),
+        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), "1", Room(1, 70 * GB)),
         ("cuda", TWO, None, Room(0, 23 * GB)),
         ("cuda:1", TWO, None, Room(1, 70 * GB)),
         ("cuda:2", TWO, None, None),

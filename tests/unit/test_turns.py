@@ -15,7 +15,7 @@ from engine.runs import launch
 from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder
 from engine.runs.order import Order
-from engine.runs.turns import chosen_by_others, held_devices, turns
+from engine.runs.turns import held_devices, taken_devices, turns
 from engine.training.device import choose_device
 from presets import catalog
 
@@ -137,8 +137,9 @@ def test_a_worker_that_chooses_avoids_what_other_runs_have(machine: Machine, mon
     machine.run("auto", "cuda:0")
     machine.run("cuda:1")
     machine.run()  # still choosing
-    assert chosen_by_others(mine) == {"cuda:0", "cuda:1"}
-    assert choose_device("auto", chosen_by_others(mine)) == torch.device("cuda", 2)
+    others = [run for run in runs.list_runs(machine.runs_dir) if run.id != mine.id]
+    assert taken_devices(others) == {"cuda:0", "cuda:1"}
+    assert choose_device("auto", taken_devices(others)) == torch.device("cuda", 2)
     assert choose_device("auto", {f"cuda:{number}" for number in range(4)}) == torch.device("cuda", 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from msgspec.structs import replace
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -328,12 +329,15 @@ class Home(Starting):
 
     @work(thread=True)
     def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
-        read = make_reader()
+        read, runs_dir, surroundings = make_reader(), self.app.runs_dir, self.app.surroundings
         while True:
             self._look_again.clear()
             if self._stop.is_set():  # after the clearing, which may have undone the call to end
                 return
-            self._readings, self._queued = read(), self.app.surroundings.queued(self.app.runs_dir)
+            readings = read()
+            if len(readings.gpus) > 1:
+                readings = replace(readings, taken=surroundings.taken(runs_dir))
+            self._readings, self._queued = readings, surroundings.queued(runs_dir)
             self._post(MachineRead())
             self._look_again.wait(_LOOK_EVERY_S)
 
