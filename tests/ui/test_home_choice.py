@@ -44,6 +44,15 @@ async def test_size_and_memory_are_told(runs_dir: Path) -> None:
         await until(pilot, lambda: "needs about 1.7 GB; 6.6 GB are free on GPU 0" in said(app, "#description"), "room")
 
 
+async def test_the_gpu_of_a_run_is_not_foreseen_for_the_next_one(runs_dir: Path) -> None:
+    gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(2))
+    app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "43 GB are free on GPU 0" in said(app, "#description"), "the first GPU")
+        with SampleRun(runs_dir, device="cuda:0").live().begin():
+            await until(pilot, lambda: "43 GB are free on GPU 1" in said(app, "#description"), "the other one")
+
+
 async def test_too_little_memory_is_a_warning_with_what_to_do(runs_dir: Path) -> None:
     (gpu,) = ONE_GPU.gpus
     full = GpuReadings((replace(gpu, memory_used_bytes=42_000_000_000),), "", 64)
