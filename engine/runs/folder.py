@@ -284,6 +284,11 @@ def list_runs(runs_dir: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
 
 
+def others_of(run: RunFolder) -> list[RunFolder]:
+    """Return the other runs of a run's folder."""
+    return [other for other in list_runs(run.path.parent) if other.id != run.id]
+
+
 def find_run(runs_dir: Path, name: str) -> RunFolder:
     """Return the run called `name`: an id, a unique prefix or part of one, or "latest".
 

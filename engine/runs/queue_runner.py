@@ -28,6 +28,8 @@ from presets.errors import CifartuiError
 _LOOK_EVERY_S = 1.0
 _LOOK_CLOSELY_EVERY_S = 5.0
 """At the latest: a run may have chosen its GPU, or somebody else's program have left one."""
+_LOOK_CLOSELY_SHARE = 0.02
+"""Of the time, at most: a folder of thousands of runs on a file server takes seconds."""
 _TRY_AGAIN_AFTER_S = 30.0
 
 
@@ -117,15 +119,17 @@ class _Runner:
 
     def _serve(self, waiting: tuple[Entry, ...]) -> None:
         """Start every entry whose turn it is."""
+        began = time.monotonic()
         gpus = visible_gpus(self._gpus.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
         held = held_devices(list_runs(self._runs_dir), gpus)
+        took_s = time.monotonic() - began
         for entry, turn in zip(waiting, turns(waiting, held, gpus), strict=True):
             if turn.is_next:
                 with queue.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
                     if entry in queue.entries(self._runs_dir):
                         self._take(entry)
-        self._waiting, self._holders = waiting, tuple(held.values())
-        self._look_closely_at = time.monotonic() + _LOOK_CLOSELY_EVERY_S
+        self._waiting, self._holders = waiting, tuple(set(held.values()))
+        self._look_closely_at = time.monotonic() + max(_LOOK_CLOSELY_EVERY_S, took_s / _LOOK_CLOSELY_SHARE)
 
     def _take(self, entry: Entry) -> None:
         """Start an entry, or find out that it never will be; then take it out of the file."""

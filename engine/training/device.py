@@ -20,14 +20,14 @@ _BF16_FLOPS = 100_000_000
 """On a CPU, of one image: measured, 8 million gain nothing by bf16, and 500 million train twice as fast."""
 
 
-def choose_device(asked: str, taken: Collection[str] = ()) -> torch.device:
+def choose_device(asked: str, taken: Callable[[], Collection[str]] = frozenset) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     "auto" is the CUDA GPU with the most free memory, where there is any; of those not taken, if there are such.
 
     Args:
         asked: one of these.
-        taken: as in `engine.gpu_choice.emptiest`.
+        taken: called where there is a choice; returns what `engine.gpu_choice.emptiest` is to pass over.
 
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.
@@ -54,7 +54,7 @@ def choose_device(asked: str, taken: Collection[str] = ()) -> torch.device:
     return device
 
 
-def _emptiest_gpu(taken: Collection[str]) -> int:
+def _emptiest_gpu(taken: Callable[[], Collection[str]]) -> int:
     """Return the number of the GPU with the most free memory; 0 where NVML and torch may count them in another way.
 
     Asked of NVML, because torch would take memory of every GPU to tell.
@@ -64,7 +64,7 @@ def _emptiest_gpu(taken: Collection[str]) -> int:
         return 0
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return emptiest(gpus, taken) if gpus is not None and len(gpus) == num_gpus else 0
+    return emptiest(gpus, taken()) if gpus is not None and len(gpus) == num_gpus else 0
 
 
 def device_name(device: torch.device) -> str:

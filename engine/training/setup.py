@@ -50,7 +50,7 @@ class Setup:
         return self.info.preset.train.batch_size * _EVAL_BATCH_FACTOR
 
 
-def choose_hardware(info: RunInfo, taken: Collection[str] = ()) -> tuple[torch.device, str]:
+def choose_hardware(info: RunInfo, taken: Callable[[], Collection[str]] = frozenset) -> tuple[torch.device, str]:
     """Return the device and the precision that a run asked for, prepared for use; `taken` as in `choose_device`."""
     device = choose_device(info.device, taken)
     prepare_backend(device, tf32=info.preset.train.tf32)

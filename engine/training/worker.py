@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from engine.gpu_choice import on_machine
 from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo, list_runs
+from engine.runs.folder import RunFolder, RunInfo, others_of
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
 from engine.runs.turns import taken_devices
@@ -124,8 +124,7 @@ def _train(
     watch = LearningWatch()
     look_back(folder, watch, resume=resume)
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
-    others = (other for other in list_runs(folder.path.parent) if other.id != folder.id)
-    device, precision = choose_hardware(info, taken_devices(others) if info.device == "auto" else ())
+    device, precision = choose_hardware(info, lambda: taken_devices(others_of(folder)))
     folder.mark_devices((on_machine(str(device), os.environ.get("CUDA_VISIBLE_DEVICES")),))
     started = journal.write(
         RunStarted(

@@ -137,13 +137,12 @@ def test_a_worker_that_chooses_avoids_what_other_runs_have(machine: Machine, mon
     machine.run("auto", "cuda:0")
     machine.run("cuda:1")
     machine.run()  # still choosing
-    others = [run for run in runs.list_runs(machine.runs_dir) if run.id != mine.id]
-    assert taken_devices(others) == {"cuda:0", "cuda:1"}
-    assert choose_device("auto", taken_devices(others)) == torch.device("cuda", 2)
-    assert choose_device("auto", {f"cuda:{number}" for number in range(4)}) == torch.device("cuda", 0)
+    assert taken_devices(runs.others_of(mine)) == {"cuda:0", "cuda:1"}
+    assert choose_device("auto", lambda: taken_devices(runs.others_of(mine))) == torch.device("cuda", 2)
+    assert choose_device("auto", lambda: {f"cuda:{number}" for number in range(4)}) == torch.device("cuda", 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("auto", {"cuda:2"}) == torch.device("cuda", 1)
+    assert choose_device("auto", lambda: {"cuda:2"}) == torch.device("cuda", 1)
 
 
 def test_what_a_worker_has_chosen_stands_in_its_lock_and_goes_with_it(machine: Machine) -> None:
