@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from presets import catalog
+
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how quick a busy machine is with an example says nothing about the code
 
@@ -24,6 +26,15 @@ def cifar100_dir() -> Path:
     folder = Path(named) if named else Path(__file__).parents[2] / "shared/data"
     if not (folder / "cifar-100-python.tar.gz").is_file():
         pytest.skip(f"needs the real CIFAR-100: no cifar-100-python.tar.gz in {folder}; set CIFARTUI_DATA")
+    return folder
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that is looked in for a user's own presets; empty."""
+    folder = tmp_path / "config" / "presets"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(catalog, "user_folder", lambda: folder)
     return folder
 
 

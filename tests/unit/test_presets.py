@@ -12,6 +12,7 @@ from presets import catalog
 from presets.catalog import list_presets, load
 from presets.schema import AdamW, Cosine, Plateau, Preset, Resize, Sgd, Vgg
 
+pytestmark = pytest.mark.usefixtures("users")
 MINIMAL = """
 title = "Mine"
 [data]
@@ -25,14 +26,6 @@ batch_size = 32
 name = "sgd"
 lr = 0.1
 """
-
-
-@pytest.fixture(autouse=True)
-def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "config" / "presets"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(catalog, "user_folder", lambda: folder)
-    return folder
 
 
 def names() -> list[str]:

@@ -9,32 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from presets import catalog
 from presets.catalog import check, load
 from presets.errors import CifartuiError
 from presets.schema import AdamW, Preset
+from tests.unit.test_presets import MINIMAL
 
-MINIMAL = """
-title = "Mine"
-[data]
-dataset = "cifar100"
-[model]
-network = "basenet"
-[train]
-epochs = 1
-batch_size = 32
-[optimizer]
-name = "sgd"
-lr = 0.1
-"""
-
-
-@pytest.fixture(autouse=True)
-def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "config" / "presets"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(catalog, "user_folder", lambda: folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("users")
 
 
 def problem(name: str, *overrides: str) -> str:
