@@ -3,11 +3,14 @@
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from engine.runs import events as ev
 from engine.runs import journal
 from tests.ui.conftest import until
 from tests.ui.sample_run import NOW, SampleRun, preset, training
 from tests.ui.test_monitor import app_on, monitor
+from tui.widgets.log_pane import LogPane
 from tui.widgets.plot import Plot
 
 
@@ -24,6 +27,27 @@ async def test_zoom_goes_round(runs_dir: Path) -> None:
             for expected in ([True, False, False], [False, True, False], [False, False, True], [True, True, False]):
                 await pilot.press("z")
                 await until(pilot, partial(shows, expected), f"zoom {expected}")
+
+
+async def test_columns_of_an_older_window_narrow_neither_plots_nor_log(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("LINES", "12")
+    with training(runs_dir, epochs_done=1) as run:
+        run.write(ev.Alerted(severity="notice", kind="data", text="word " * 30))
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plots")
+            plot, log = app.screen.query_one("#loss", Plot), app.screen.query_one(LogPane)
+            await pilot.press("z")
+            await until(pilot, lambda: plot.size.width > 100 and plot.size.height > 20, "the plot")
+            axis = plot.render_line(plot.size.height - 2).text.rstrip()
+            assert axis.count("─") > 100
+            assert axis.endswith("┬")
+            await pilot.press("z", "z", "z", "L")
+            await until(pilot, lambda: log.size.width > 100, "the log")
+            assert max(len(line.text.rstrip()) for line in log.lines) > 100
 
 
 async def test_only_changed_rows_of_a_plot_are_painted_and_limits_keep_still(runs_dir: Path) -> None:

@@ -48,7 +48,7 @@ class LogPane(RichLog):
             row.add_column(ratio=1)  # a long sentence goes on below itself, not below the time
             row.add_row(Text(words.clock(event.time), MUTED), Text(sentence, TONES[tone]))
             self._kept.append(row)
-            self.write(row)
+            self.write(row, expand=True)  # beyond what COLUMNS says
 
     def on_resize(self, event: Resize) -> None:
         """Wrap the newest rows anew where there is more or less room for them."""
@@ -58,4 +58,4 @@ class LogPane(RichLog):
         if not is_first:
             self.clear()
             for row in self._kept:
-                self.write(row)
+                self.write(row, expand=True)

@@ -177,8 +177,7 @@ def _draw_frame(chart: Chart, width: int, height: int) -> list[list[_Cell]]:
     from plotext._figure import _figure_class  # takes 50 ms: only with the first plot
 
     figure: Any = _figure_class()
-    figure._limit_size(False, False)
-    figure.clear_figure()
+    figure._limit_size(False, False)  # COLUMNS may say otherwise
     figure.plotsize(width, height)
     figure.xaxes(True, False)
     figure.yaxes(True, False)
