@@ -38,7 +38,7 @@ class GpuReadings(msgspec.Struct, frozen=True):
     host_free_bytes: int | None = None
     """Memory of the machine that a new process can have."""
     taken: frozenset[str] = frozenset()
-    """Devices that living runs hold; asked for where there are several GPUs."""
+    """Devices that living runs hold, GPUs by nvidia-smi's numbers; Home asks where there are several."""
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -160,7 +160,9 @@ def test_presets_data_and_doctor(cifartui: Call) -> None:
     assert "\nreport: val " in one
     listed = {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)}
     assert listed == {"shapes100", "cifar100", "cub200"}
-    assert {"gpus", "missing", "num_cores", "host_free_bytes"} == set(json.loads(cifartui("gpus", "--json").stdout))
+    machine = json.loads(cifartui("gpus", "--json").stdout)
+    assert set(machine) == {"gpus", "missing", "num_cores", "host_free_bytes", "taken"}
+    assert machine["taken"] == []
     checks = {row["what"]: row["verdict"] for row in json.loads(cifartui("doctor", "--json").stdout)}
     assert checks["torch"] == "ok"
     assert set(checks) == {"versions", "torch", "gpu", "config", "terminal", "data", "disk"}

@@ -4,8 +4,9 @@ import shutil
 import sys
 
 import click
+from msgspec.structs import replace
 
-from tui.commandline.group import as_json_option, with_places
+from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.say import say, say_json
 
 _PIPE_COLUMNS = 80
@@ -14,13 +15,15 @@ _PIPE_COLUMNS = 80
 @click.command()
 @as_json_option
 @with_places
-def gpus(as_json: bool) -> None:
+@click.pass_context
+def gpus(ctx: click.Context, as_json: bool) -> None:
     """Say what the GPUs of this machine do now, or why none is seen."""
     from tui.surroundings import Surroundings
 
-    readings = Surroundings().gpu_reader()()
+    surroundings = Surroundings()
+    readings = surroundings.gpu_reader()()
     if as_json:
-        say_json(readings)
+        say_json(replace(readings, taken=surroundings.taken(places(ctx).runs_dir)))
         return
     from tui.characters import ascii_only, in_ascii
     from tui.widgets.devices import gpus_now
