@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import time
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -153,15 +152,6 @@ class RunFolder:
         except OSError:
             return False
 
-    def mark_devices(self, holds: tuple[str, ...]) -> None:
-        """Write into the lock, which this process holds, which devices it trains on; a full disk leaves it as it is."""
-        with suppress(OSError):
-            fd = private.open_file(self.lock, os.O_RDWR)
-            try:
-                sign_lock(fd, os.getpid(), holds)
-            finally:
-                os.close(fd)
-
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
         try:
@@ -282,11 +272,6 @@ def list_runs(runs_dir: Path) -> list[RunFolder]:
         return []
     paths = [Path(entry.path) for entry in entries]
     return [RunFolder(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
-
-
-def others_of(run: RunFolder) -> list[RunFolder]:
-    """Return the other runs of a run's folder."""
-    return [other for other in list_runs(run.path.parent) if other.id != run.id]
 
 
 def find_run(runs_dir: Path, name: str) -> RunFolder:

@@ -11,8 +11,9 @@ from contextlib import suppress
 from msgspec import Struct
 
 from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
+from engine.runs import private
 from engine.runs.events import GpuSample
-from engine.runs.folder import RunFolder
+from engine.runs.folder import RunFolder, list_runs, sign_lock
 from engine.runs.order import Order
 from presets.errors import CifartuiError
 
@@ -76,6 +77,27 @@ def held_devices(runs: Iterable[RunFolder], gpus: Sequence[GpuSample] | None) ->
                 for name in _held_by(run, gpus):
                     held.setdefault(name, run)
     return held
+
+
+def mark_devices(run: RunFolder, devices: Iterable[str]) -> None:
+    """Write into a run's lock, which this process holds, what it trains on; a full disk leaves it as it is.
+
+    Args:
+        run: whose lock.
+        devices: as this process calls them.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with suppress(OSError):
+        fd = private.open_file(run.lock, os.O_RDWR)
+        try:
+            sign_lock(fd, os.getpid(), tuple(on_machine(device, visible) for device in devices))
+        finally:
+            os.close(fd)
+
+
+def others_of(run: RunFolder) -> list[RunFolder]:
+    """Return the other runs of a run's folder."""
+    return [other for other in list_runs(run.path.parent) if other.id != run.id]
 
 
 def taken_devices(runs: Iterable[RunFolder]) -> frozenset[str]:

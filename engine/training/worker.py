@@ -16,13 +16,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine.gpu_choice import on_machine
 from engine.runs import disk
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo, others_of
+from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
-from engine.runs.turns import taken_devices
+from engine.runs.turns import mark_devices, others_of, taken_devices
 from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch
@@ -125,7 +124,7 @@ def _train(
     look_back(folder, watch, resume=resume)
     state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info, lambda: taken_devices(others_of(folder)))
-    folder.mark_devices((on_machine(str(device), os.environ.get("CUDA_VISIBLE_DEVICES")),))
+    mark_devices(folder, [str(device)])
     started = journal.write(
         RunStarted(
             pid=os.getpid(),

@@ -15,7 +15,7 @@ from engine.runs import launch
 from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder
 from engine.runs.order import Order
-from engine.runs.turns import held_devices, taken_devices, turns
+from engine.runs.turns import held_devices, mark_devices, others_of, taken_devices, turns
 from engine.training.device import choose_device
 from presets import catalog
 
@@ -137,8 +137,8 @@ def test_a_worker_that_chooses_avoids_what_other_runs_have(machine: Machine, mon
     machine.run("auto", "cuda:0")
     machine.run("cuda:1")
     machine.run()  # still choosing
-    assert taken_devices(runs.others_of(mine)) == {"cuda:0", "cuda:1"}
-    assert choose_device("auto", lambda: taken_devices(runs.others_of(mine))) == torch.device("cuda", 2)
+    assert taken_devices(others_of(mine)) == {"cuda:0", "cuda:1"}
+    assert choose_device("auto", lambda: taken_devices(others_of(mine))) == torch.device("cuda", 2)
     assert choose_device("auto", lambda: {f"cuda:{number}" for number in range(4)}) == torch.device("cuda", 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -147,7 +147,7 @@ def test_a_worker_that_chooses_avoids_what_other_runs_have(machine: Machine, mon
 
 def test_what_a_worker_has_chosen_stands_in_its_lock_and_goes_with_it(machine: Machine) -> None:
     run = machine.run()
-    run.mark_devices(("cuda:3",))
+    mark_devices(run, ["cuda:3"])
     mark = run.read_mark()
     assert mark is not None
     assert (mark.pid, mark.holds) == (os.getpid(), ("cuda:3",))

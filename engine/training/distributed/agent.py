@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from engine.gpu_choice import gpu_name, on_machine
+from engine.gpu_choice import gpu_name
 from engine.runs.device_name import check_devices
 from engine.runs.events import RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
+from engine.runs.turns import mark_devices
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError
@@ -90,8 +91,7 @@ def _launch(folder: RunFolder, arguments: Sequence[str], logs: str) -> None:
     info = folder.read_info()
     check_devices(info.device, info.devices)
     kind = _kind_of(info.device, info.devices)
-    names = [gpu_name(place) for place in range(info.devices)] if kind == "cuda" else ["cpu"]
-    folder.mark_devices(tuple(on_machine(name, os.environ.get("CUDA_VISIBLE_DEVICES")) for name in names))
+    mark_devices(folder, map(gpu_name, range(info.devices)) if kind == "cuda" else ["cpu"])
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
     if sys.platform == "linux":

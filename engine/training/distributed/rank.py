@@ -22,13 +22,13 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.gpu_choice import on_machine
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo, sign_lock
 from engine.runs.journal import EventWriter
 from engine.runs.launch import NOTIFY
+from engine.runs.turns import mark_devices
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
@@ -202,9 +202,7 @@ class _Rank:
         self._peers = peers = Peers(place, self._on_lost)
         places = peers.meet(lambda: ranks.agree([0]))
         if place.is_first and not self._arguments.has_agent:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            here = dict.fromkeys(_named(device, each) for each in places if each.node == place.node)
-            folder.mark_devices(tuple(on_machine(name, visible) for name in here))
+            mark_devices(folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node))
 
         watch = LearningWatch()
         worker.look_back(folder, watch, resume=resume)
