@@ -15,8 +15,8 @@ import platformdirs
 from msgspec import Struct
 
 from presets.checks import check, faults
+from presets.config_layers import Layer, blame, extended_name, lay, override_layers, read_table
 from presets.errors import CifartuiError
-from presets.layers import Layer, blame, extended_name, lay, override_layers, read_table
 from presets.problems import explain, nearest, printable
 from presets.schema import Preset
 
