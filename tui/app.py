@@ -20,7 +20,7 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from engine.runs.folder import RunFolder
-from presets.characters import visible
+from presets.safe_text import visible
 from tui import format as fmt
 from tui.look import Look, PlotStyle
 from tui.palette import theme

@@ -4,7 +4,7 @@ import base64
 import os
 from typing import TYPE_CHECKING, Any
 
-from presets.characters import visible_in_a_row
+from presets.safe_text import visible_in_a_row
 from tui.terminal import through_tmux
 
 if TYPE_CHECKING:

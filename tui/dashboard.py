@@ -14,8 +14,8 @@ from typing import Any
 from msgspec import structs
 
 from engine.runs.folder import RunFolder, default_runs_dir
-from presets.characters import visible
 from presets.errors import CifartuiError
+from presets.safe_text import visible
 from tui import terminal
 from tui.config import Config, config_path, read_config
 from tui.look import ColorDepth, Look, PlotStyle

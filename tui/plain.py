@@ -20,7 +20,7 @@ from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.launch import hurry_worker
 from engine.runs.state import RunState, apply
-from presets.characters import visible, visible_json
+from presets.safe_text import visible, visible_json
 from tui import lines
 from tui.characters import ascii_only, in_ascii
 from tui.live_line import LiveLine, can_draw

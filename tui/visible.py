@@ -8,7 +8,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from presets.characters import visible_in_a_row
+from presets.safe_text import visible_in_a_row
 
 
 class Visible(LineFilter):

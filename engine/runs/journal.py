@@ -19,8 +19,8 @@ from engine.runs import disk, private
 from engine.runs.commands import AnyCommand
 from engine.runs.events import AnyEvent
 from engine.runs.folder import DAMAGED
-from presets.characters import visible
 from presets.errors import CifartuiError
+from presets.safe_text import visible
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 _CHUNK_BYTES = 1 << 20

@@ -25,9 +25,9 @@ from engine.runs import commands, folder, housekeeping, named, predictions, queu
 from engine.runs.folder import RunFolder
 from engine.runs.journal import command_reader, event_reader
 from presets import catalog
-from presets.characters import visible_in_a_row
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.safe_text import visible_in_a_row
 from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged

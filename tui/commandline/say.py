@@ -5,7 +5,7 @@ import json
 import click
 import msgspec
 
-from presets.characters import visible, visible_json
+from presets.safe_text import visible, visible_json
 
 
 def say(text: str, *, err: bool = False) -> None:

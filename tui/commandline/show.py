@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.runs.folder import find_run
-from presets.characters import visible
 from presets.errors import CifartuiError
+from presets.safe_text import visible
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say, say_json
 from tui.record import MOST_STEPS, Record, record
