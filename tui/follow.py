@@ -12,7 +12,7 @@ from pathlib import Path
 
 from textual.message import Message
 
-from engine.runs import private
+from engine import files
 from engine.runs.events import AnyEvent, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.state import RunState
@@ -114,7 +114,7 @@ def _life(run: RunFolder) -> tuple[bool | None, tuple[str, ...]]:
 def _tail(path: Path) -> tuple[str, ...]:
     """Return the last lines of a text file, printable characters only; an absent file has none."""
     try:
-        text = private.read(path, last=_LOG_BYTES).decode("utf-8", "replace")
+        text = files.read(path, last=_LOG_BYTES).decode("utf-8", "replace")
     except OSError:
         return ()
     lines = ["".join(char for char in line.expandtabs() if char.isprintable()).rstrip() for line in text.splitlines()]

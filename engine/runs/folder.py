@@ -17,7 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from engine.runs import private
+from engine import files
 from engine.runs.device_name import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -103,7 +103,7 @@ class RunFolder:
 
     def _read_info(self, file: Path) -> RunInfo:
         try:
-            return msgspec.json.decode(private.read(file), type=RunInfo)
+            return msgspec.json.decode(files.read(file), type=RunInfo)
         except (OSError, *DAMAGED) as error:
             why = printable(str(error))
             raise CifartuiError(
@@ -155,7 +155,7 @@ class RunFolder:
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
         try:
-            return msgspec.json.decode(private.read(self.lock), type=WorkerMark)
+            return msgspec.json.decode(files.read(self.lock), type=WorkerMark)
         except (OSError, *DAMAGED):
             return None
 
@@ -194,7 +194,7 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
 def is_locked(path: Path) -> bool:
     """Return whether some process holds the flock on `path`."""
     try:
-        fd = private.open_to_read(path)
+        fd = files.open_to_read(path)
     except OSError:
         return False
     try:
@@ -218,18 +218,18 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     now = datetime.now(timezone.utc)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
     try:
-        private.make_folders(runs_dir)
+        files.make_folders(runs_dir)
         while True:
             path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
-                private.new_folder(path)
+                files.new_folder(path)
                 break
             except FileExistsError:
                 if run_name:
                     raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
                 continue
         folder = RunFolder(path)
-        private.new_folder(folder.checkpoints)
+        files.new_folder(folder.checkpoints)
         record = RunInfo(
             id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
         )
@@ -252,7 +252,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
+    fd = files.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)

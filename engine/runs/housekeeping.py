@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.runs import private
+from engine import files
 from engine.runs.folder import STALLED_AFTER_S, RunFolder
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -119,7 +119,7 @@ def delete_run(runs_dir: Path, run_id: str) -> int:
 
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
-    fd = private.open_file(run.lock, os.O_RDWR)
+    fd = files.open_file(run.lock, os.O_RDWR)
     try:
         mark = run.read_mark()
         if mark is None or mark.host == socket.gethostname():  # a lock of another machine need not be seen here

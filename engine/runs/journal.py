@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from engine.runs import disk, private
+from engine import files
 from engine.runs.commands import AnyCommand
 from engine.runs.events import AnyEvent
 from engine.runs.folder import DAMAGED
@@ -45,7 +45,7 @@ def append_command(path: Path, command: AnyCommand) -> None:
 
 
 def _append(path: Path, line: bytes) -> None:
-    fd = private.open_file(path, os.O_RDWR | os.O_APPEND)
+    fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
     try:
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
@@ -64,7 +64,7 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = private.open_file(path, os.O_RDWR | os.O_APPEND)
+        self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
         self._seq = _repair_tail(path, self._fd)
         self._lock = threading.Lock()  # training and telemetry write from two threads
 
@@ -82,7 +82,7 @@ class EventWriter:
             if type(event).__name__ in _SYNCED:
                 os.fsync(self._fd)
         except OSError as error:
-            raise disk.unwritable(self._path, error) from error
+            raise files.unwritable(self._path, error) from error
         return stamped
 
     def _append(self, line: bytes) -> None:
@@ -93,7 +93,7 @@ class EventWriter:
         except OSError as error:
             with suppress(OSError):  # half a line would spoil the next one too
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - len(line) + len(left))
-            raise disk.unwritable(self._path, error) from error
+            raise files.unwritable(self._path, error) from error
 
     def close(self) -> None:
         """Close the file; no event can be written after this."""
@@ -169,7 +169,7 @@ class LineReader(Generic[Record]):
 
     def _chunks(self) -> Iterator[bytes]:
         try:
-            fd = private.open_to_read(self._path)
+            fd = files.open_to_read(self._path)
         except FileNotFoundError:
             return
         try:

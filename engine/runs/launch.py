@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from engine.runs import disk, private
+from engine import files
 from engine.runs.folder import RunFolder, sign_lock
 from presets.errors import CifartuiError
 
@@ -53,11 +53,11 @@ def start_worker(
 
 def _start(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
-    disk.keep_room(folder.reserve)
+    files.keep_room(folder.reserve)
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
     arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
     program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
-    log_fd = private.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
+    log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)  # what is started inherits this
     try:
         process = subprocess.Popen(
@@ -83,7 +83,7 @@ def take_lock(folder: RunFolder) -> int:
     Raises:
         CifartuiError: a worker already holds the run.
     """
-    fd = private.open_file(folder.lock, os.O_RDWR)
+    fd = files.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     try:
         while not _locks(fd):  # a worker has it, or a viewer who is just looking whether there is one

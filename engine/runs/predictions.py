@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.runs import private
+from engine import files
 from engine.runs.folder import DAMAGED, RunFolder, write_atomically
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -55,7 +55,7 @@ def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
         OSError: the run's folder cannot be written.
     """
     text, images = paths(run, found.split)
-    private.make_folders(text.parent)
+    files.make_folders(text.parent)
     for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
         write_atomically(path, content)
 
@@ -68,7 +68,7 @@ def read(run: RunFolder, split: Split) -> Predictions | None:
     """
     path, _ = paths(run, split)
     try:
-        found = msgspec.json.decode(private.read(path), type=Predictions)
+        found = msgspec.json.decode(files.read(path), type=Predictions)
     except FileNotFoundError:
         return None
     except (OSError, *DAMAGED) as error:
@@ -93,7 +93,7 @@ def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
     """
     _, path = paths(run, found.split)
     try:
-        with os.fdopen(private.open_to_read(path), "rb") as file:
+        with os.fdopen(files.open_to_read(path), "rb") as file:
             pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise CifartuiError(f"{path} cannot be read ({error}); measure the weights again.") from error

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from engine.runs import private
+from engine import files
 from engine.runs.device_name import check_devices, is_device_name
 from engine.runs.folder import DAMAGED, write_atomically
 from engine.runs.order import USUAL, Order
@@ -51,7 +51,7 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     """
     path = runs_dir / _FILE
     try:
-        content = private.read(path)
+        content = files.read(path)
         found = msgspec.json.decode(content, type=tuple[Entry, ...])
     except (FileNotFoundError, NotADirectoryError):
         return ()
@@ -93,7 +93,7 @@ def add(runs_dir: Path, names: Sequence[str], order: Order = USUAL) -> tuple[Ent
         for name in names
     )
     try:
-        private.make_folders(runs_dir)
+        files.make_folders(runs_dir)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     with editing(runs_dir):
@@ -171,7 +171,7 @@ def editing(runs_dir: Path) -> Iterator[None]:
         CifartuiError: the folder cannot be written, or somebody else does not let go.
     """
     try:
-        fd = private.open_file(runs_dir / _LOCK, os.O_RDWR)
+        fd = files.open_file(runs_dir / _LOCK, os.O_RDWR)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     try:

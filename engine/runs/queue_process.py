@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs import private
+from engine import files
 from engine.runs.folder import DAMAGED, WorkerMark, is_locked
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -31,7 +31,7 @@ def runner_lives(runs_dir: Path) -> bool:
 def runner_mark(runs_dir: Path) -> WorkerMark | None:
     """Return which process the runner is, or was last."""
     try:
-        return msgspec.json.decode(private.read(runs_dir / _LOCK), type=WorkerMark)
+        return msgspec.json.decode(files.read(runs_dir / _LOCK), type=WorkerMark)
     except (OSError, *DAMAGED):
         return None
 
@@ -50,7 +50,7 @@ def start_runner(runs_dir: Path) -> None:
     # Every entry says where its data is: what the first one to add had in its environment is not for the others.
     environment = {name: value for name, value in os.environ.items() if name != "CIFARTUI_DATA"}
     try:
-        log_fd = private.open_file(runs_dir / _LOG, _APPENDING)
+        log_fd = files.open_file(runs_dir / _LOG, _APPENDING)
         try:
             subprocess.Popen(
                 [sys.executable, "-m", "engine.runs.queue_runner", str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
@@ -75,7 +75,7 @@ def start_runner(runs_dir: Path) -> None:
 def claim_runner(runs_dir: Path) -> int | None:
     """Take the runner's lock and return its file descriptor; None where a runner holds it."""
     try:
-        fd = private.open_file(runs_dir / _LOCK, os.O_RDWR)
+        fd = files.open_file(runs_dir / _LOCK, os.O_RDWR)
     except OSError as error:
         raise unwritable(runs_dir, error) from error
     try:
@@ -112,7 +112,7 @@ def unwritable(runs_dir: Path, error: OSError) -> CifartuiError:
 def log(runs_dir: Path, text: str) -> None:
     """Append a line with the time to queue.log."""
     line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text, longest=500)}\n"
-    fd = private.open_file(runs_dir / _LOG, _APPENDING)
+    fd = files.open_file(runs_dir / _LOG, _APPENDING)
     try:
         os.write(fd, line.encode("utf-8", "replace"))
     finally:
@@ -122,7 +122,7 @@ def log(runs_dir: Path, text: str) -> None:
 def last_logged(runs_dir: Path) -> str:
     """Return the last line of queue.log, printable; empty where there is none."""
     try:
-        lines = private.read(runs_dir / _LOG, last=_LOG_TAIL_BYTES).decode("utf-8", "replace").splitlines()
+        lines = files.read(runs_dir / _LOG, last=_LOG_TAIL_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return printable(lines[-1], longest=500) if lines else ""

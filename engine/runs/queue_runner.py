@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from engine import files
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
-from engine.runs import launch, private, queue, queue_process
+from engine.runs import launch, queue, queue_process
 from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.queue import Entry
 from engine.runs.start import start_run
@@ -173,7 +174,7 @@ def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunFolder]:
     made = {}
     for run in list_runs(runs_dir) if waiting else ():
         with suppress(OSError):
-            info = private.read(run.path / "run.json")
+            info = files.read(run.path / "run.json")
             made.update({id: run for id, mark in marks.items() if mark in info})
     return made
 

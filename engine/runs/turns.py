@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from engine import files
 from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
-from engine.runs import private
 from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder, list_runs, sign_lock
 from engine.runs.order import Order
@@ -88,7 +88,7 @@ def mark_devices(run: RunFolder, devices: Iterable[str]) -> None:
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     with suppress(OSError):
-        fd = private.open_file(run.lock, os.O_RDWR)
+        fd = files.open_file(run.lock, os.O_RDWR)
         try:
             sign_lock(fd, os.getpid(), tuple(on_machine(device, visible) for device in devices))
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engine.runs import disk, private
+from engine import files
 from presets.errors import CifartuiError
 
 _MOST_BYTES_OF_NAMES = 64_000_000
@@ -28,7 +28,7 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
         OSError: it cannot be written; what was there before stays.
     """
     temporary = path.with_name(f".{path.name}.writing")
-    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
+    fd = files.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     try:
         with os.fdopen(fd, "wb") as file:
             torch.save(content, file)
@@ -37,7 +37,7 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
             num_bytes = file.tell()
     except BaseException as error:
         temporary.unlink(missing_ok=True)  # on a full disk its room is wanted
-        if (behind := disk.os_error_in(error)) is not None:  # torch wraps what its file raises
+        if (behind := files.os_error_in(error)) is not None:  # torch wraps what its file raises
             raise behind from None
         raise
     if keep_previous and path.exists():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine.runs import disk
+from engine import files
 from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         journal = EventWriter(folder.events)
     except OSError as error:
-        return _give_up(disk.unwritable(folder.events, error))
+        return _give_up(files.unwritable(folder.events, error))
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
@@ -203,7 +203,7 @@ def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, se
     Raises:
         CifartuiError: not even the room that was kept for it is enough.
     """
-    disk.free_room(folder.reserve)
+    files.free_room(folder.reserve)
     journal.write(replace(finished, seconds=seconds))
 
 

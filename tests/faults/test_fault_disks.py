@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import files
 from engine.data.load import load
-from engine.runs import commands, disk, folder, launch
+from engine.runs import commands, folder, launch
 from engine.runs.events import DeviceSampled, HostSample, RunFinished
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.journal import EventWriter, append_command, command_reader, read_events
@@ -68,7 +69,7 @@ def fill(place: Path) -> Path:
 def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, tiny: Make, hire: Hire) -> None:
     preset = tiny().read_info().preset
     run = folder.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
-    disk.keep_room(run.reserve)
+    files.keep_room(run.reserve)
     worker = hire(run, "train")
     worker.is_held()
     filler = fill(small_disk)
@@ -84,7 +85,7 @@ def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, ti
         resume_run(run)
     assert status(run) == "failed"
     filler.unlink()
-    disk.keep_room(run.reserve)
+    files.keep_room(run.reserve)
     again = hire(run, resume=True).ends()
     assert again is not None
     assert again.outcome == "completed", again.reason

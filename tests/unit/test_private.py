@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, disk, folder, housekeeping, launch, predictions, private, queue, queue_process
+from engine import files
+from engine.runs import commands, folder, housekeeping, launch, predictions, queue, queue_process
 from engine.runs import events as ev
 from engine.runs.journal import EventWriter, append_command
 from engine.runs.predictions import Predictions
@@ -46,8 +47,8 @@ def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
     append_command(run.commands, commands.Stop())
     os.close(launch.take_lock(run))
     run.write_amended(run.read_info())
-    disk.keep_room(run.reserve)
-    os.close(private.open_file(run.log, os.O_WRONLY))
+    files.keep_room(run.reserve)
+    os.close(files.open_file(run.log, os.O_WRONLY))
     found = Predictions(
         run=run.id, split="val", checkpoint="best", epoch=1, global_step=1, class_names=("a",), image_size=1,
         true=(0,), predicted=(0,), confidence=(1.0,),
@@ -79,10 +80,10 @@ def test_what_is_there_keeps_the_mode_that_somebody_gave_it(tmp_path: Path) -> N
     shared = tmp_path / "events.jsonl"
     shared.write_bytes(b"")
     shared.chmod(0o640)
-    os.close(private.open_file(shared, os.O_RDWR))
+    os.close(files.open_file(shared, os.O_RDWR))
     assert stat.S_IMODE(shared.stat().st_mode) == 0o640
     tmp_path.chmod(0o750)
-    private.make_folders(tmp_path)
+    files.make_folders(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
 
 
