@@ -25,7 +25,8 @@ import numpy as np
 from msgspec.structs import replace
 from torch import Tensor
 
-from engine.runs import commands, folder, launch
+from engine.journal import commands
+from engine.runs import folder, launch
 from engine.runs.events import (
     AnyEvent,
     CheckpointSaved,

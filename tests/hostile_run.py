@@ -5,8 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs import commands, predictions, queue
+from engine.journal import commands
 from engine.runs import events as ev
+from engine.runs import predictions, queue
 from engine.runs.predictions import Predictions
 from presets import schema
 from tests.ui.sample_run import SampleRun, preset

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from engine import files
-from engine.runs.commands import AnyCommand
+from engine.journal.commands import AnyCommand
 from engine.runs.events import AnyEvent
 from engine.runs.folder import DAMAGED
 from presets.errors import CifartuiError

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.events import CommandApplied, Continued, Paused
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, command_reader

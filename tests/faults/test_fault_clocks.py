@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.events import DeviceSampled, HostSample, RunFinished, RunStarted
 from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
 from engine.runs.journal import EventWriter, append_command, read_events

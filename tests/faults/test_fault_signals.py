@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, launch
+from engine.journal import commands
+from engine.runs import launch
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command
 from presets import schema

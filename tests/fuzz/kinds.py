@@ -21,7 +21,8 @@ from unittest import mock
 import msgspec
 import numpy as np
 
-from engine.runs import commands, folder, housekeeping, named, predictions, queue, queue_process, scores
+from engine.journal import commands
+from engine.runs import folder, housekeeping, named, predictions, queue, queue_process, scores
 from engine.runs.folder import RunFolder
 from engine.runs.journal import command_reader, event_reader
 from presets import catalog

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.journal import append_command
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_run, write_hostile_preset
 from tests.terminal import Terminal

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.runs import commands, folder, launch
+from engine.journal import commands
+from engine.runs import folder, launch
 from engine.runs.events import CommandApplied, RunFinished, RunStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events

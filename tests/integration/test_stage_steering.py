@@ -4,7 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from engine.runs import commands, folder, launch
+from engine.journal import commands
+from engine.runs import folder, launch
 from engine.runs.events import RunFinished, StageStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events

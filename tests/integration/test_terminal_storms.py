@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command
 from tests.terminal import Terminal

@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from engine.runs import commands, launch
+from engine.journal import commands
+from engine.runs import launch
 from engine.runs.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from engine.runs.commands import Stop
+from engine.journal.commands import Stop
 from engine.runs.journal import LineReader, command_reader
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import SampleRun, training

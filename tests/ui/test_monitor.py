@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal.commands import Continue, NextStage, Pause, Stop
 from engine.runs import events as ev
 from engine.runs import journal
-from engine.runs.commands import Continue, NextStage, Pause, Stop
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Input
 
+from engine.journal.commands import AnyCommand, ScaleLearningRate, Validate
 from engine.runs import events as ev
 from engine.runs import journal
-from engine.runs.commands import AnyCommand, ScaleLearningRate, Validate
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
+from engine.journal import commands
+from engine.runs import events
 from engine.runs.journal import EventWriter, append_command, command_reader, event_reader, read_events
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from engine import files
-from engine.runs import commands, folder, housekeeping, launch, predictions, queue, queue_process
+from engine.journal import commands
 from engine.runs import events as ev
+from engine.runs import folder, housekeeping, launch, predictions, queue, queue_process
 from engine.runs.journal import EventWriter, append_command
 from engine.runs.predictions import Predictions
 from presets import catalog

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
+from engine.journal import commands
+from engine.runs import events
 from engine.runs.journal import append_command
 from engine.runs.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.runs.folder import RunFolder, find_run
 from engine.runs.journal import append_command, event_reader

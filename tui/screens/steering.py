@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.runs import journal
-from engine.runs.commands import (
+from engine.journal.commands import (
     Abort,
     AnyCommand,
     Continue,
@@ -17,6 +16,7 @@ from engine.runs.commands import (
     Stop,
     Validate,
 )
+from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, Status
 from engine.runs.state import RunState
 from tui import words

@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from engine.runs import commands
+from engine.journal import commands
 from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
