@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
-from engine.runs.eta import seconds_left
+from engine.journal.eta import seconds_left
 from engine.runs.events import (
     Alerted,
     AnyEvent,
