@@ -26,7 +26,7 @@ import torch
 from benchmarks.accuracy import processor
 from benchmarks.loops import NETWORKS
 from engine.journal.commands import Abort
-from engine.runs.events import AnyEvent, RunFinished, RunStarted, StepsTrained
+from engine.journal.events import AnyEvent, RunFinished, RunStarted, StepsTrained
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, event_reader
 

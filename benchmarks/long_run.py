@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter
 from presets import catalog

@@ -26,8 +26,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from engine.journal import commands
-from engine.runs import folder, launch
-from engine.runs.events import (
+from engine.journal.events import (
     AnyEvent,
     CheckpointSaved,
     CommandApplied,
@@ -38,6 +37,7 @@ from engine.runs.events import (
     StageStarted,
     StepsTrained,
 )
+from engine.runs import folder, launch
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, event_reader, read_events
 from engine.training import checkpoint

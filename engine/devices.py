@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.runs.events import GpuSample, HostSample
+from engine.journal.events import GpuSample, HostSample
 
 _NOT_SUPPORTED = 3
 

@@ -5,7 +5,7 @@ The worker chooses by it; the dashboard and the queue foresee by it what the wor
 
 from collections.abc import Collection, Sequence
 
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
 
 _ABOUT_AS_FREE_BYTES = 1 << 30
 """GPUs whose free memory differs by less count as equal: the first of them is taken."""

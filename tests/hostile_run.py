@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from engine.journal import commands
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import predictions, queue
 from engine.runs.predictions import Predictions
 from presets import schema

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
-from engine.runs.events import RunStarted
+from engine.journal.events import RunStarted
 from engine.runs.folder import RunInfo
 from tui import format as fmt
 from tui.characters import one_line

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from engine.runs.events import Layer
+from engine.journal.events import Layer
 from engine.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan

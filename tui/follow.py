@@ -13,7 +13,7 @@ from pathlib import Path
 from textual.message import Message
 
 from engine import files
-from engine.runs.events import AnyEvent, RunStarted
+from engine.journal.events import AnyEvent, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.state import RunState
 from presets.errors import CifartuiError

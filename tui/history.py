@@ -9,8 +9,8 @@ import pickle
 from collections.abc import Callable
 from typing import TypeAlias
 
+from engine.journal.events import AnyEvent
 from engine.runs import journal
-from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder
 from engine.runs.state import RunState, fold
 

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from rich.cells import cell_len
 
-from engine.runs import events
+from engine.journal import events
 from engine.runs.folder import Status
 from engine.runs.state import RunState
 from tui import format as fmt

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from tui import format as fmt
 from tui import words
 from tui.characters import one_line

@@ -15,8 +15,7 @@ from typing import Literal, TextIO, TypeAlias
 
 import msgspec
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.launch import hurry_worker

@@ -12,8 +12,8 @@ from pathlib import Path
 from textual.message import Message
 
 from engine.gpu_choice import visible_gpus
+from engine.journal.events import GpuSample
 from engine.runs import queue, queue_process
-from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
 from engine.runs.queue import Entry
 from engine.runs.turns import held_devices

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from engine.journal import events as ev
 from engine.journal.commands import AnyCommand
-from engine.runs import events as ev
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.housekeeping import size_bytes
 from engine.runs.journal import command_reader, read_events

@@ -2,7 +2,7 @@
 
 import time
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from tui import format as fmt
 from tui import words
 from tui.record import Record

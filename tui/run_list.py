@@ -15,8 +15,8 @@ from typing import TypeAlias
 from msgspec import Struct
 from textual.message import Message
 
+from engine.journal.events import AnyEvent
 from engine.runs import folder as runs
-from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.housekeeping import size_bytes
 from engine.runs.journal import LineReader

@@ -7,7 +7,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from engine.runs.events import RunStarted
+from engine.journal.events import RunStarted
 from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
 from engine.runs.housekeeping import size_bytes
 from engine.runs.outline import read_outline

@@ -17,8 +17,8 @@ import msgspec
 from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
+    from engine.journal.events import GpuSample
     from engine.locate import Location
-    from engine.runs.events import GpuSample
     from engine.runs.folder import RunFolder
     from engine.runs.order import Order
     from presets.catalog import Listed

@@ -2,7 +2,7 @@
 
 import time
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs.folder import Status
 from engine.runs.state import RunState
 from tui import format as fmt

@@ -23,7 +23,7 @@ import platformdirs
 from PIL import Image, ImageOps
 
 from engine.data.progress import Progress, Report
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 
 _VERSION = 1

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 
 Report: TypeAlias = Callable[[DataProgressed], None]
 """Takes an event. It may raise, to end the preparation early; nothing half-written may then be left."""

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from statistics import median
 from typing import TYPE_CHECKING
 
-from engine.runs.events import Continued, Paused, Validated
+from engine.journal.events import Continued, Paused, Validated
 
 if TYPE_CHECKING:
     from engine.runs.state import EpochPoint, RunState

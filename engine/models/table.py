@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.journal.events import Layer
 from engine.models.resnet_v2 import StandardisedConv2d
 from engine.models.vgg import Add, Concat, Projection
-from engine.runs.events import Layer
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",

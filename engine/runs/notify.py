@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from engine.runs.events import RunFinished
+from engine.journal.events import RunFinished
 from engine.runs.folder import RunFolder, RunInfo
 
 _PATIENCE_S = 30.0

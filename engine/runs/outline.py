@@ -7,7 +7,7 @@ of each before a rarer event matters to a summary; the others are told by how th
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engine.runs.events import AnyEvent
+from engine.journal.events import AnyEvent
 from engine.runs.folder import RunFolder
 from engine.runs.journal import LineReader
 from engine.runs.series import StepSeries

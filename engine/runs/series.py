@@ -10,7 +10,7 @@ from typing import overload
 
 from msgspec import Struct
 
-from engine.runs.events import StepsTrained
+from engine.journal.events import StepsTrained
 
 
 class StepPoint(Struct, frozen=True):

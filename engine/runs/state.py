@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 from msgspec import Struct, field
 
 from engine.journal.eta import seconds_left
-from engine.runs.events import (
+from engine.journal.events import (
     Alerted,
     AnyEvent,
     CheckpointSaved,

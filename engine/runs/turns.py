@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine import files
 from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
 from engine.runs.folder import RunFolder, list_runs, sign_lock
 from engine.runs.order import Order
 from presets.errors import CifartuiError

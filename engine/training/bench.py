@@ -21,9 +21,9 @@ from torch.amp import GradScaler
 from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit
 from engine.device_speed import Device, Limit, Line, Speed
+from engine.journal.events import Alerted, AnyEvent
 from engine.models.build import build, without_weights
 from engine.models.table import flops_per_image
-from engine.runs.events import Alerted, AnyEvent
 from engine.runs.folder import RunInfo
 from engine.runs.journal import EventWriter
 from engine.training.descent import Descent

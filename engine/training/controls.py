@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from engine.journal import commands
-from engine.runs.events import CommandApplied, Continued, Paused
+from engine.journal.events import CommandApplied, Continued, Paused
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, command_reader
 from presets.errors import CifartuiError

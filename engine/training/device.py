@@ -9,7 +9,7 @@ import torch
 
 from engine.devices import DeviceReader
 from engine.gpu_choice import emptiest, visible_gpus
-from engine.runs.events import TorchMemory
+from engine.journal.events import TorchMemory
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

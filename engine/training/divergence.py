@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from engine.runs.events import Alerted
+from engine.journal.events import Alerted
 from engine.runs.folder import RunInfo
 from engine.training.descent import Descent
 from presets.plan import PlannedStage

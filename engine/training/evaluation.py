@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from engine.data.geometry import resize
+from engine.journal.events import DataProgressed
 from engine.runs import predictions
-from engine.runs.events import DataProgressed
 from engine.runs.folder import RunFolder
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.training import checkpoint

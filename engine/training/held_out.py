@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from engine.runs.events import DataProgressed, EvaluationProgressed
+from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls, Stopped
 from engine.training.evaluate import evaluate

@@ -16,7 +16,7 @@ from engine.data.augment import train_transform
 from engine.data.geometry import flip
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
-from engine.runs.events import Alerted
+from engine.journal.events import Alerted
 from engine.training.compiling import Compiled
 from engine.training.host_images import HostImages
 from engine.training.options import compile_mode

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from engine.runs.events import Alerted
+from engine.journal.events import Alerted
 from presets.errors import CifartuiError
 
 Result = TypeVar("Result")

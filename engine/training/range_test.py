@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from torch import Tensor
 from torch.amp import GradScaler
 
-from engine.runs.events import DataProgressed, RunFinished
+from engine.journal.events import DataProgressed, RunFinished
 from engine.runs.journal import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped

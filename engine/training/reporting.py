@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.runs.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
+from engine.journal.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
 from engine.training.metrics import Sums
 from engine.training.pace import Window
 from engine.training.progress import Progress

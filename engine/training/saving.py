@@ -14,7 +14,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.runs.events import CheckpointSaved
+from engine.journal.events import CheckpointSaved
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training import checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine.runs.events import StepTiming
+from engine.journal.events import StepTiming
 
 _EVERY_S = 2.0
 """Between two timings: enough to follow by eye, and nothing to speak of in the journal."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.devices import DeviceReader, HostReader
-from engine.runs.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
+from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.runs.journal import EventWriter
 from engine.training.watch import MachineWatch
 from presets.errors import CifartuiError

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from engine.runs.events import AnyEvent, DataProgressed, RunFinished
+from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training import limits

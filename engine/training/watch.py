@@ -8,7 +8,7 @@ import math
 from collections import deque
 from statistics import fmean, median
 
-from engine.runs.events import (
+from engine.journal.events import (
     Alerted,
     AnyEvent,
     DeviceSampled,

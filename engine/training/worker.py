@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engine import files
-from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
+from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal.events import RunFinished
 from engine.runs import folder
-from engine.runs.events import RunFinished
 from engine.runs.folder import RunFolder, Status, status_of
 from presets import schema
 from tests.bird_files import write_class_folders

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine.journal import commands
-from engine.runs.events import DeviceSampled, HostSample, RunFinished, RunStarted
+from engine.journal.events import DeviceSampled, HostSample, RunFinished, RunStarted
 from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
 from engine.runs.journal import EventWriter, append_command, read_events
 from engine.runs.resume import resume_run

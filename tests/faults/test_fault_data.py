@@ -16,7 +16,7 @@ from engine.data import download
 from engine.data.load import load
 from engine.data.pickles import load_pickle
 from engine.data.sets import DataSet
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from engine.training import checkpoint
 from presets.errors import CifartuiError
 from presets.schema import Data

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from engine.runs.events import StageStarted
+from engine.journal.events import StageStarted
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.journal import EventWriter, read_events
 from engine.training.controls import Controls

@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.journal import read_events
 from tests.waiting import wait_for

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from engine.journal import commands
+from engine.journal.events import CommandApplied, RunFinished, RunStarted
 from engine.runs import folder, launch
-from engine.runs.events import CommandApplied, RunFinished, RunStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events
 from engine.runs.resume import resume_run

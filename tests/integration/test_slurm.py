@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.journal import read_events
 from tests.waiting import PATIENCE_S, wait_for

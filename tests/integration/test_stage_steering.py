@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 from engine.journal import commands
+from engine.journal.events import RunFinished, StageStarted
 from engine.runs import folder, launch
-from engine.runs.events import RunFinished, StageStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events
 from presets import catalog

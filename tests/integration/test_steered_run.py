@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.runs.events import RunStarted
+from engine.journal.events import RunStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import read_events
 from tests.waiting import wait_for

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from engine.journal import commands
+from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.runs import launch
-from engine.runs.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events
 from engine.training import checkpoint

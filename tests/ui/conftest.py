@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from textual.css.query import NoMatches
 from textual.pilot import Pilot
 
+from engine.journal.events import GpuSample
 from engine.locate import Location
-from engine.runs.events import GpuSample
 from engine.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError

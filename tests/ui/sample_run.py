@@ -13,7 +13,7 @@ from unittest import mock
 import msgspec
 from typing_extensions import Self
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, WorkerMark
 from presets import schema

@@ -13,8 +13,8 @@ from rich.text import Text
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
+from engine.journal.events import GpuSample
 from engine.locate import Location
-from engine.runs.events import GpuSample
 from presets.catalog import Listed
 from presets.schema import Data, Preset
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_preset, hostile_run

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal import events as ev
 from engine.journal.commands import Continue, NextStage, Pause, Stop
-from engine.runs import events as ev
 from engine.runs import journal
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training

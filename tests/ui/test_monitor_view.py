@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Input
 
+from engine.journal import events as ev
 from engine.journal.commands import AnyCommand, ScaleLearningRate, Validate
-from engine.runs import events as ev
 from engine.runs import journal
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import journal
 from tests.ui.conftest import until
 from tests.ui.sample_run import NOW, SampleRun, preset, training

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from presets import schema
 from presets.range_test import range_test, rate_at, table_of
 from tests.ui.conftest import surroundings, until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tests.ui.test_ablation import lines as table_lines

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, append_command, read_events
 from engine.training.controls import Aborted, Controls, Hurried

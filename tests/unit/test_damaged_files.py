@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from engine.data.listings import list_class_folders
-from engine.runs import events, folder, housekeeping, predictions, queue_process
+from engine.journal import events
+from engine.runs import folder, housekeeping, predictions, queue_process
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, command_reader, event_reader, read_events
 from engine.runs.predictions import Predictions

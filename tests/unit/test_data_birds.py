@@ -11,8 +11,8 @@ import torch
 from engine.data.cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
+from engine.journal.events import DataProgressed
 from engine.locate import locate
-from engine.runs.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import NAMES, write_2010, write_2010_archives, write_2011, write_class_folders

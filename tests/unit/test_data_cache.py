@@ -12,7 +12,7 @@ from engine.data import cache
 from engine.data.cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders

@@ -5,7 +5,7 @@ from engine.data.load import load
 from engine.data.progress import Progress
 from engine.data.sets import DataSet, split_rows
 from engine.data.shapes import CLASS_NAMES
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from engine.runs.events import RunStarted
+from engine.journal.events import RunStarted
 from engine.runs.folder import RunInfo
 from presets import catalog
 from tui.clipboard import copying

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command, read_events
 from engine.training import checkpoint

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from engine.runs import events
+from engine.journal import events
 from engine.runs.journal import read_events
 from engine.training.controls import Stopped
 from engine.training.inputs import Feed

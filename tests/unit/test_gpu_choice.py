@@ -7,7 +7,7 @@ import torch
 
 from engine.devices import DeviceReader
 from engine.gpu_choice import emptiest, free_bytes, visible_gpus
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
 from engine.training.device import choose_device
 
 GB = 10**9

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.events import StepsTrained
+from engine.journal.events import StepsTrained
 from tests.ui.sample_run import SampleRun, training
 from tests.waiting import wait_for
 from tui import history

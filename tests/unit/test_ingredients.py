@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.sets import ImageSplit
-from engine.runs import events
+from engine.journal import events
 from engine.runs.folder import RunFolder
 from engine.runs.journal import read_events
 from engine.runs.state import fold

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.journal import EventWriter, append_command, command_reader, event_reader, read_events
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from engine.journal.events import Layer
 from engine.models.build import build, sketch
 from engine.models.table import flops_per_image, layer_table, num_parameters
-from engine.runs.events import Layer
 from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))

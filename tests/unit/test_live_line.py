@@ -9,7 +9,7 @@ import pyte
 import pytest
 from rich.cells import cell_len
 
-from engine.runs import events
+from engine.journal import events
 from engine.runs.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui import lines

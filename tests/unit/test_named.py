@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import named, resume
 from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
 from engine.runs.order import Order

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events, folder
+from engine.journal import events
+from engine.runs import folder
 from engine.runs.notify import notify, run
 from presets import catalog
 from tests.waiting import wait_for

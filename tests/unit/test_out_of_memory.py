@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.runs import events
+from engine.journal import events
 from engine.runs.folder import RunFolder
 from engine.runs.journal import read_events
 from engine.training import checkpoint

@@ -12,7 +12,7 @@ import pytest
 
 from engine import files
 from engine.journal import commands
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import folder, housekeeping, launch, predictions, queue, queue_process
 from engine.runs.journal import EventWriter, append_command
 from engine.runs.predictions import Predictions

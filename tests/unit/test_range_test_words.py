@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs import folder
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.runs import events, folder
+from engine.journal import events
+from engine.runs import folder
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.runs.resume import resume_run

@@ -6,8 +6,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.journal import append_command, read_events
 from engine.runs.state import fold
 from engine.training import checkpoint

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
 from tui import room
 from tui.room import Room, room_for, verdict
 from tui.surroundings import GpuReadings

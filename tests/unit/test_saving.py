@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.runs.events import CheckpointSaved
+from engine.journal.events import CheckpointSaved
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, read_events
 from engine.training import checkpoint

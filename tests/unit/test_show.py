@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.journal import commands
-from engine.runs import events
+from engine.journal import commands, events
 from engine.runs.journal import append_command
 from engine.runs.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import events
-from engine.runs.events import AnyEvent
+from engine.journal import events
+from engine.journal.events import AnyEvent
 from engine.runs.folder import STALLED_AFTER_S, status_of
 from engine.runs.state import RunState, fold
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.runs import events
+from engine.journal import events
 from engine.runs.journal import read_events
 from engine.training.progress import num_batches
 from presets import schema

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.runs import events
-from engine.runs.events import Alerted, AnyEvent
+from engine.journal import events
+from engine.journal.events import Alerted, AnyEvent
 from engine.training.watch import (
     DISK_FREE_BYTES,
     PLATEAU_EPOCHS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.runs.events import StepTiming
+from engine.journal.events import StepTiming
 from engine.runs.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui import words

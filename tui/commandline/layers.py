@@ -1,6 +1,6 @@
 """The layer table of a preset's network, in the report's form, for `cifartui presets NAME --layers`."""
 
-from engine.runs.events import Layer
+from engine.journal.events import Layer
 from engine.step_memory import StepMemory
 from presets.plan import plan
 from presets.schema import Preset

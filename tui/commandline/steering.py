@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from engine.journal import commands
-from engine.runs.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
+from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.runs.folder import RunFolder, find_run
 from engine.runs.journal import append_command, event_reader
 from presets.errors import CifartuiError

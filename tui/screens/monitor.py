@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.state import RunState, fold
 from tui import words

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from engine.runs.events import CommandApplied
+from engine.journal.events import CommandApplied
 from tui import format as fmt
 from tui.palette import MUTED, TEXT, TONES, Tone
 from tui.widgets.fields import in_a_row

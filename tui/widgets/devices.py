@@ -9,7 +9,7 @@ from tui.palette import FAINT, MUTED, TEXT, TRAIN
 from tui.widgets.fields import in_a_row, labelled
 
 if TYPE_CHECKING:
-    from engine.runs.events import GpuSample, TorchMemory
+    from engine.journal.events import GpuSample, TorchMemory
     from engine.runs.state import RunState
     from tui.surroundings import GpuReadings
 

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from engine.runs.events import Layer
+from engine.journal.events import Layer
 from tui import format as fmt
 from tui.facts import Facts
 from tui.palette import MUTED, TEXT

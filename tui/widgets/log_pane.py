@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.events import Resize
 from textual.widgets import RichLog
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from tui import words
 from tui.palette import MUTED, TONES
 

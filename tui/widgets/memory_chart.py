@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.runs.events import DeviceSampled
+from engine.journal.events import DeviceSampled
 from engine.runs.state import RunState
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
 from tui.widgets.axes import ValueAxis, minute_axis

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from engine.runs.events import CommandApplied, StageStarted
+from engine.journal.events import CommandApplied, StageStarted
 from engine.runs.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt

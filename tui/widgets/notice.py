@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from engine.runs.events import Alerted
+from engine.journal.events import Alerted
 from tui import words
 from tui.palette import MUTED, TEXT, TONES, VAL
 from tui.range_test import in_words

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from engine.gpu_choice import gpu_name
+from engine.journal.events import RunFinished
 from engine.runs.device_name import check_devices
-from engine.runs.events import RunFinished
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY

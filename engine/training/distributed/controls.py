@@ -13,7 +13,7 @@ import time
 import msgspec
 
 from engine.journal import commands
-from engine.runs.events import AnyEvent
+from engine.journal.events import AnyEvent
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls

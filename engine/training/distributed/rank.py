@@ -22,9 +22,9 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.runs import launch
 from engine.runs.device_name import check_devices
-from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.runs.folder import RunFolder, RunInfo, sign_lock
 from engine.runs.journal import EventWriter
 from engine.runs.launch import NOTIFY

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.data.sets import ImageSplit
-from engine.runs.events import DataProgressed, EvaluationProgressed
+from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.descent import Descent
