@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine.journal.outline import read_outline
 from engine.runs.folder import RunFolder
 from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
-from engine.runs.outline import read_outline
 from engine.runs.resume import resume_run
 from presets.errors import CifartuiError
 from tui import format as fmt

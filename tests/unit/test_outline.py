@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs.outline import outline_reader, read_outline
+from engine.journal.outline import outline_reader, read_outline
 from tests.ui.sample_run import NOW, SampleRun
 from tui.summary import summary_of
 
