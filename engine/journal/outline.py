@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.journal.events import AnyEvent
+from engine.journal.series import StepSeries
 from engine.runs.folder import RunFolder
 from engine.runs.journal import LineReader
-from engine.runs.series import StepSeries
 from engine.runs.state import RunState, fold
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}

@@ -33,7 +33,7 @@ from engine.journal.events import (
     StepTiming,
     Validated,
 )
-from engine.runs.series import StepSeries
+from engine.journal.series import StepSeries
 
 Phase: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused",
