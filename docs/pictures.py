@@ -18,9 +18,9 @@ from pathlib import Path
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from engine.journal.state import RunState
 from engine.locate import Location, locate
 from engine.runs.folder import RunFolder, list_runs
-from engine.runs.state import RunState
 from presets.schema import Data
 from tui.app import CifartuiApp
 from tui.surroundings import Surroundings

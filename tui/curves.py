@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from engine.journal.state import RunState
 from engine.runs.folder import RunFolder
-from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt

@@ -14,8 +14,8 @@ from textual.message import Message
 
 from engine import files
 from engine.journal.events import AnyEvent, RunStarted
+from engine.journal.state import RunState
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from tui.history import History, go_on_from, read
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from engine.journal.events import AnyEvent
+from engine.journal.state import RunState, fold
 from engine.runs import journal
 from engine.runs.folder import RunFolder
-from engine.runs.state import RunState, fold
 
 _WORTH_A_HELPER_BYTES = 8_000_000
 """From here on a helper saves more than it costs."""

@@ -6,8 +6,8 @@ from typing import TypeAlias
 from rich.cells import cell_len
 
 from engine.journal import events
+from engine.journal.state import RunState
 from engine.runs.folder import Status
-from engine.runs.state import RunState
 from tui import format as fmt
 from tui import words
 from tui.characters import one_line

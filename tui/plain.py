@@ -16,10 +16,10 @@ from typing import Literal, TextIO, TypeAlias
 import msgspec
 
 from engine.journal import commands, events
+from engine.journal.state import RunState, apply
 from engine.runs.folder import RunFolder, Status, status_of
 from engine.runs.journal import append_command, event_reader
 from engine.runs.launch import hurry_worker
-from engine.runs.state import RunState, apply
 from presets.safe_text import visible, visible_json
 from tui import lines
 from tui.characters import ascii_only, in_ascii

@@ -3,8 +3,8 @@
 import time
 
 from engine.journal import events as ev
+from engine.journal.state import RunState
 from engine.runs.folder import Status
-from engine.runs.state import RunState
 from tui import format as fmt
 from tui.palette import Tone
 

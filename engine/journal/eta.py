@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from engine.journal.events import Continued, Paused, Validated
 
 if TYPE_CHECKING:
-    from engine.runs.state import EpochPoint, RunState
+    from engine.journal.state import EpochPoint, RunState
 
 _EPOCHS_USED = 5
 

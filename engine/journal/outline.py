@@ -9,9 +9,9 @@ from pathlib import Path
 
 from engine.journal.events import AnyEvent
 from engine.journal.series import StepSeries
+from engine.journal.state import RunState, fold
 from engine.runs.folder import RunFolder
 from engine.runs.journal import LineReader
-from engine.runs.state import RunState, fold
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
 _NAME_STARTS = len('{"type":"')

@@ -1,6 +1,6 @@
 """Where runs are kept, what is in a run directory, and whether somebody is working in it.
 
-Knows names, paths and locks; knows nothing of what events mean (`engine.runs.state`) or of starting
+Knows names, paths and locks; knows nothing of what events mean (`engine.journal.state`) or of starting
 workers (`engine.runs.launch`).
 """
 
@@ -24,7 +24,7 @@ from presets.problems import printable
 from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
-    from engine.runs.state import RunState
+    from engine.journal.state import RunState
 
 Status: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused", "stalled", "lost",
@@ -116,8 +116,8 @@ class RunFolder:
 
     def read_state(self) -> "RunState":
         """Return what the journal so far adds up to."""
+        from engine.journal.state import RunState, fold
         from engine.runs import journal
-        from engine.runs.state import RunState, fold
 
         state = RunState()
         for batch in journal.event_reader(self.events).batches():

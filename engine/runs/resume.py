@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from engine.journal.state import RunState
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.folder import STALLED_AFTER_S, RunFolder
-from engine.runs.state import RunState
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan

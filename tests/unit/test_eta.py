@@ -10,7 +10,7 @@ import pytest
 
 from engine.journal import events
 from engine.journal.events import AnyEvent
-from engine.runs.state import RunState, fold
+from engine.journal.state import RunState, fold
 
 STEPS, VAL_IMAGES = 100, 20
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.journal import events as ev
 from engine.journal.events import AnyEvent
-from engine.runs.state import RunState, fold
+from engine.journal.state import RunState, fold
 
 _HOST = ev.HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from engine.journal import events
-from engine.runs.state import RunState, fold
+from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui import lines
 from tui.characters import ascii_only, in_ascii, one_line

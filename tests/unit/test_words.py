@@ -3,7 +3,7 @@
 import pytest
 
 from engine.journal.events import StepTiming
-from engine.runs.state import RunState, fold
+from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui import words
 

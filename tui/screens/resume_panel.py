@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from engine.journal.state import RunState
 from engine.runs.folder import RunInfo
 from engine.runs.resume import amended
-from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt

@@ -16,9 +16,9 @@ from engine.journal.commands import (
     Stop,
     Validate,
 )
+from engine.journal.state import RunState
 from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, Status
-from engine.runs.state import RunState
 from tui import words
 from tui.act import act
 from tui.palette import Tone

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from engine.runs.state import RunState
+from engine.journal.state import RunState
 from tui import words
 from tui.palette import MUTED, TEXT, TONES
 from tui.widgets.quiet import Quiet

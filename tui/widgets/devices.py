@@ -10,7 +10,7 @@ from tui.widgets.fields import in_a_row, labelled
 
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample, TorchMemory
-    from engine.runs.state import RunState
+    from engine.journal.state import RunState
     from tui.surroundings import GpuReadings
 
 _BAR_WIDTH = 12

@@ -2,7 +2,7 @@
 
 import math
 
-from engine.runs.state import RunState
+from engine.journal.state import RunState
 from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.range_test import Verdict, loss_range, verdict

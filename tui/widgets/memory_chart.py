@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.journal.events import DeviceSampled
-from engine.runs.state import RunState
+from engine.journal.state import RunState
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
 from tui.widgets.axes import ValueAxis, minute_axis
 from tui.widgets.devices import run_gpu

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
 from engine.journal.events import CommandApplied, StageStarted
-from engine.runs.state import EpochPoint, RunState
+from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from rich.text import Text
 
+from engine.journal.state import RunState, worked_s
 from engine.runs.folder import RunFolder, RunInfo, Status
-from engine.runs.state import RunState, worked_s
 from tui import format as fmt
 from tui import words
 from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
