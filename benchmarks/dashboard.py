@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks.long_run import write_long_run
 from benchmarks.terminal import Terminal
 from engine.journal.events import EpochCompleted, StepsTrained
+from engine.journal.jsonl import read_events
 from engine.locate import locate
 from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
 from presets.schema import Data
 
 _CIFARTUI = [sys.executable, "-m", "cifartui"]

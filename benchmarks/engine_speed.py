@@ -27,8 +27,8 @@ from benchmarks.accuracy import processor
 from benchmarks.loops import NETWORKS
 from engine.journal.commands import Abort
 from engine.journal.events import AnyEvent, RunFinished, RunStarted, StepsTrained
+from engine.journal.jsonl import append_command, event_reader
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, event_reader
 
 
 class Asked(NamedTuple):

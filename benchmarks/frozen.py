@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from engine.journal.jsonl import read_events
 from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
 
 _PRESET = """
 title = "Frozen backbone"

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter
 from presets import catalog
 
 _STEPS_PER_EPOCH = 1407

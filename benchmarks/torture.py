@@ -37,9 +37,9 @@ from engine.journal.events import (
     StageStarted,
     StepsTrained,
 )
+from engine.journal.jsonl import append_command, event_reader, read_events
 from engine.runs import folder, launch
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, event_reader, read_events
 from engine.training import checkpoint
 from presets import schema
 

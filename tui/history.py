@@ -9,9 +9,9 @@ import pickle
 from collections.abc import Callable
 from typing import TypeAlias
 
+from engine.journal import jsonl
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
-from engine.runs import journal
 from engine.runs.folder import RunFolder
 
 _WORTH_A_HELPER_BYTES = 8_000_000
@@ -21,18 +21,18 @@ History: TypeAlias = tuple[RunState, int]
 """What the journal adds up to, up to this byte of it."""
 
 
-def read(run: RunFolder) -> tuple[RunState, journal.LineReader[AnyEvent]]:
+def read(run: RunFolder) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Return what a run's journal adds up to, and the reader to go on with."""
-    reader, state = journal.event_reader(run.events), RunState()
+    reader, state = jsonl.event_reader(run.events), RunState()
     for batch in reader.batches():
         fold(batch, state)
     return state, reader
 
 
-def go_on_from(run: RunFolder, history: History) -> tuple[RunState, journal.LineReader[AnyEvent]]:
+def go_on_from(run: RunFolder, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Return a history and the reader to go on with."""
     state, offset = history
-    reader = journal.event_reader(run.events)
+    reader = jsonl.event_reader(run.events)
     reader.skip_to(offset)
     return state, reader
 

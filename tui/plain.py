@@ -16,9 +16,9 @@ from typing import Literal, TextIO, TypeAlias
 import msgspec
 
 from engine.journal import commands, events
+from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
 from engine.runs.folder import RunFolder, Status, status_of
-from engine.runs.journal import append_command, event_reader
 from engine.runs.launch import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import lines

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from engine.journal import events as ev
 from engine.journal.commands import AnyCommand
+from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.housekeeping import size_bytes
-from engine.runs.journal import command_reader, read_events
 from presets.schema import Report
 from tui import words
 from tui.range_test import Verdict, verdict_with_command

@@ -1,6 +1,6 @@
 """Everything people can ask of a run, as typed wishes: one a line in commands.jsonl.
 
-Knows nothing of files (`engine.runs.journal`) or of how a worker obeys (`engine.training.controls`).
+Knows nothing of files (`engine.journal.jsonl`) or of how a worker obeys (`engine.training.controls`).
 """
 
 import os

@@ -1,6 +1,6 @@
 """Everything that can happen to a run, as typed facts in the past tense: one a line in events.jsonl.
 
-Knows nothing of files (`engine.runs.journal`) or of how facts add up (`engine.journal.state`).
+Knows nothing of files (`engine.journal.jsonl`) or of how facts add up (`engine.journal.state`).
 Epochs are counted from 1 through the whole run; `global_step` is the number of batches trained so far;
 accuracies are fractions; times are seconds; memory is bytes. A reading that could not be had is None.
 """

@@ -116,11 +116,11 @@ class RunFolder:
 
     def read_state(self) -> "RunState":
         """Return what the journal so far adds up to."""
+        from engine.journal import jsonl
         from engine.journal.state import RunState, fold
-        from engine.runs import journal
 
         state = RunState()
-        for batch in journal.event_reader(self.events).batches():
+        for batch in jsonl.event_reader(self.events).batches():
             fold(batch, state)
         return state
 

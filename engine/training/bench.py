@@ -22,10 +22,10 @@ from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit
 from engine.device_speed import Device, Limit, Line, Speed
 from engine.journal.events import Alerted, AnyEvent
+from engine.journal.jsonl import EventWriter
 from engine.models.build import build, without_weights
 from engine.models.table import flops_per_image
 from engine.runs.folder import RunInfo
-from engine.runs.journal import EventWriter
 from engine.training.descent import Descent
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.inputs import Feed

@@ -14,8 +14,8 @@ from typing import Literal
 
 from engine.journal import commands
 from engine.journal.events import CommandApplied, Continued, Paused
+from engine.journal.jsonl import EventWriter, command_reader
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, command_reader
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05

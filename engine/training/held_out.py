@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from engine.journal.events import DataProgressed, EvaluationProgressed
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
 from engine.training.controls import Controls, Stopped
 from engine.training.evaluate import evaluate
 from engine.training.inputs import Feed

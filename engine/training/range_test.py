@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from engine.journal.events import DataProgressed, RunFinished
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
 from engine.training.curriculum import of_epoch

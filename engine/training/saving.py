@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from torch import nn
 
 from engine.journal.events import CheckpointSaved
+from engine.journal.jsonl import EventWriter
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
 from engine.training import checkpoint
 from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress

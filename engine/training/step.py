@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
 from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken

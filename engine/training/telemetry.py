@@ -11,7 +11,7 @@ from typing import Protocol
 
 from engine.devices import DeviceReader, HostReader
 from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
 from engine.training.watch import MachineWatch
 from presets.errors import CifartuiError
 

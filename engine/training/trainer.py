@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from engine.journal.events import AnyEvent, DataProgressed, RunFinished
+from engine.journal.jsonl import EventWriter
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
 from engine.training import limits
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch

@@ -15,9 +15,9 @@ from engine import files
 from engine.data.load import load
 from engine.journal import commands
 from engine.journal.events import DeviceSampled, HostSample, RunFinished
+from engine.journal.jsonl import EventWriter, append_command, command_reader, read_events
 from engine.runs import folder, launch
 from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import EventWriter, append_command, command_reader, read_events
 from engine.runs.resume import resume_run
 from engine.training import checkpoint
 from presets.errors import CifartuiError

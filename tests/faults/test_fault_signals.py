@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.journal import commands
+from engine.journal.jsonl import append_command
 from engine.runs import launch
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command
 from presets import schema
 from tests.cifar_files import published_files, write_archive
 from tests.faults.conftest import HOME, Hire, Worker, status

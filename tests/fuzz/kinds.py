@@ -22,9 +22,9 @@ import msgspec
 import numpy as np
 
 from engine.journal import commands
+from engine.journal.jsonl import command_reader, event_reader
 from engine.runs import folder, housekeeping, named, predictions, queue, queue_process, scores
 from engine.runs.folder import RunFolder
-from engine.runs.journal import command_reader, event_reader
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan

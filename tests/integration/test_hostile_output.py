@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from engine.journal import commands
-from engine.runs.journal import append_command
+from engine.journal.jsonl import append_command
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_run, write_hostile_preset
 from tests.terminal import Terminal
 from tests.waiting import wait_for

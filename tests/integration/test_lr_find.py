@@ -8,8 +8,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from engine.journal import events as ev
+from engine.journal.jsonl import read_events
 from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
 from tests.waiting import wait_for
 
 Call = Callable[..., CompletedProcess[str]]

@@ -16,9 +16,9 @@ from PIL import Image
 
 from engine.journal import commands
 from engine.journal.events import CommandApplied, RunFinished, RunStarted
+from engine.journal.jsonl import append_command, read_events
 from engine.runs import folder, launch
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
 from engine.runs.resume import resume_run
 from engine.training import checkpoint
 from presets import catalog

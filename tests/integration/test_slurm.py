@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.journal import events as ev
+from engine.journal.jsonl import read_events
 from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
 from tests.waiting import PATIENCE_S, wait_for
 
 NOTICE_S = 30.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from engine.journal import commands
 from engine.journal.events import RunFinished, StageStarted
+from engine.journal.jsonl import append_command, read_events
 from engine.runs import folder, launch
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
 from presets import catalog
 from tests.waiting import wait_for
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.journal.events import RunStarted
+from engine.journal.jsonl import read_events
 from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
 from tests.waiting import wait_for
 
 Start = Callable[..., RunFolder]

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 
 from engine.journal import commands
+from engine.journal.jsonl import append_command
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 

@@ -8,9 +8,9 @@ import torch
 
 from engine.journal import commands
 from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
+from engine.journal.jsonl import append_command, read_events
 from engine.runs import launch
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
 from engine.training import checkpoint
 from presets.errors import CifartuiError
 from tests.waiting import wait_for

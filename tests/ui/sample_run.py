@@ -14,7 +14,7 @@ import msgspec
 from typing_extensions import Self
 
 from engine.journal import events as ev
-from engine.runs import journal
+from engine.journal import jsonl
 from engine.runs.folder import RunFolder, RunInfo, WorkerMark
 from presets import schema
 from presets.plan import plan
@@ -53,7 +53,7 @@ class SampleRun:
         self.info = record
         self.now = start
         self.global_step = 0
-        self._writer = journal.EventWriter(self.folder.events)
+        self._writer = jsonl.EventWriter(self.folder.events)
         self._lock_fd: int | None = None
         self._random = random.Random(7)
 
@@ -80,7 +80,7 @@ class SampleRun:
     def write(self, event: ev.AnyEvent, after_s: float = 0.0) -> None:
         """Write an event `after_s` seconds after the one before."""
         self.now += after_s
-        with mock.patch("engine.runs.journal.time.time", return_value=self.now):
+        with mock.patch("engine.journal.jsonl.time.time", return_value=self.now):
             self._writer.write(event)
 
     def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763", changes: tuple[str, ...] = ()) -> Self:

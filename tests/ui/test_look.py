@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from engine.journal.commands import Stop
-from engine.runs.journal import LineReader, command_reader
+from engine.journal.jsonl import LineReader, command_reader
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_predictions import store

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.journal import events as ev
+from engine.journal import jsonl
 from engine.journal.commands import Continue, NextStage, Pause, Stop
-from engine.runs import journal
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
@@ -63,8 +63,8 @@ async def test_a_key_is_pending_at_once_and_applied_when_the_worker_says_so(runs
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("s")
             assert "stop after this batch: asked 0.0 s ago" in strip(app)
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             assert isinstance(command, Stop)
             assert command.after == "batch"
             run.write(
@@ -84,8 +84,8 @@ async def test_a_refused_command_is_shown_as_refused(runs_dir: Path) -> None:
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("c")
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             run.write(
                 ev.CommandApplied(
                     command_id=command.id, command="SaveCheckpoint", accepted=False, effect="the disk is full",
@@ -101,8 +101,8 @@ async def test_p_pauses_then_continues_without_waiting_for_the_answer(runs_dir: 
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("p", "p")
-            await until(pilot, lambda: len(journal.command_reader(run.folder.commands).read()) == 2, "both commands")
-    kinds = [type(command) for command in journal.command_reader(run.folder.commands).read()]
+            await until(pilot, lambda: len(jsonl.command_reader(run.folder.commands).read()) == 2, "both commands")
+    kinds = [type(command) for command in jsonl.command_reader(run.folder.commands).read()]
     assert sorted(kinds, key=str) == [Continue, Pause]
 
 
@@ -283,8 +283,8 @@ async def test_stages_are_named_marked_and_ended_by_a_key(runs_dir: Path) -> Non
             assert any("┊" in row for row in drawn)
             await pilot.press("n")
             assert "next stage: asked" in strip(app)
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             assert isinstance(command, NextStage)
             run.write(
                 ev.CommandApplied(

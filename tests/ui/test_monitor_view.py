@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from textual.widgets import Input
 
 from engine.journal import events as ev
+from engine.journal import jsonl
 from engine.journal.commands import AnyCommand, ScaleLearningRate, Validate
-from engine.runs import journal
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
@@ -35,7 +35,7 @@ def head(app: CifartuiApp, name: str = "loss") -> str:
 
 
 def commands(run: SampleRun) -> list[AnyCommand]:
-    return journal.command_reader(run.folder.commands).read()
+    return jsonl.command_reader(run.folder.commands).read()
 
 
 async def test_smoothing_goes_round_and_says_so(runs_dir: Path) -> None:

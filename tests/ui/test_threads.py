@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import journal
+from engine.journal import jsonl
 from engine.runs.folder import RunFolder
 from engine.runs.order import Order
 from presets.errors import CifartuiError
@@ -29,7 +29,7 @@ async def test_a_stop_is_written_on_the_smallest_machine(runs_dir: Path) -> None
             await pilot.press("s")
             await until(
                 pilot,
-                lambda: run.folder.commands.exists() and journal.command_reader(run.folder.commands).read(),
+                lambda: run.folder.commands.exists() and jsonl.command_reader(run.folder.commands).read(),
                 "the wish to stop",
             )
     small.shutdown(wait=False)
@@ -44,7 +44,7 @@ async def test_what_became_of_a_key_is_told_where_its_screen_was_left(
         assert goes_on.wait(20)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal, "_append", append)
+    monkeypatch.setattr(jsonl, "_append", append)
     with training(runs_dir) as run:
         app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
         async with app.run_test() as pilot:

@@ -8,9 +8,9 @@ import pytest
 
 from engine.data.listings import list_class_folders
 from engine.journal import events
+from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
 from engine.runs import folder, housekeeping, predictions, queue_process
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, command_reader, event_reader, read_events
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError

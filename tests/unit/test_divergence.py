@@ -10,8 +10,8 @@ import torch
 from torch.amp import GradScaler
 
 from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
 from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
 from engine.training import checkpoint
 from engine.training.pace import Pace
 from engine.training.trainer import Trainer

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.journal import events
-from engine.runs.journal import read_events
+from engine.journal.jsonl import read_events
 from engine.training.controls import Stopped
 from engine.training.inputs import Feed
 from engine.training.trainer import Trainer

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from textual.message import Message
 
+from engine.journal.jsonl import LineReader
 from engine.journal.state import fold
-from engine.runs.journal import LineReader
 from tests.ui.sample_run import training
 from tui import follow
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run

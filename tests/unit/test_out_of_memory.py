@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from engine.journal import events
+from engine.journal.jsonl import read_events
 from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
 from engine.training import checkpoint
 from engine.training.out_of_memory import AtOnce, parts
 from engine.training.trainer import Trainer

@@ -13,8 +13,8 @@ import pytest
 from engine import files
 from engine.journal import commands
 from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter, append_command
 from engine.runs import folder, housekeeping, launch, predictions, queue, queue_process
-from engine.runs.journal import EventWriter, append_command
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter
 from engine.runs import folder
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
 from engine.runs.resume import resume_run
 from engine.runs.start import recorded_name
 from presets import catalog

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from engine.journal import events
+from engine.journal.jsonl import EventWriter
 from engine.runs import folder
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
 from engine.runs.resume import resume_run
 from presets import catalog
 from presets.errors import CifartuiError

@@ -7,8 +7,8 @@ import torch
 from msgspec.structs import replace
 
 from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
-from engine.runs.journal import append_command, read_events
 from engine.training import checkpoint
 from engine.training.controls import Aborted
 from engine.training.pace import Pace

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.journal.jsonl import LineReader
 from engine.runs.folder import RunFolder
-from engine.runs.journal import LineReader
 from tests.ui.sample_run import NOW, SampleRun
 from tui.run_list import RunLister
 from tui.run_order import matches, ordered

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.journal import commands, events
+from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
-from engine.runs.journal import append_command
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.characters import in_ascii
 from tui.page import page

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.journal import events
-from engine.runs.journal import read_events
+from engine.journal.jsonl import read_events
 from engine.training.progress import num_batches
 from presets import schema
 from tests.tiny_trainer import CPU, PRESET, make

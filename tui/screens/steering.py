@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from engine.journal import jsonl
 from engine.journal.commands import (
     Abort,
     AnyCommand,
@@ -17,7 +18,6 @@ from engine.journal.commands import (
     Validate,
 )
 from engine.journal.state import RunState
-from engine.runs import journal
 from engine.runs.folder import RunFolder, RunInfo, Status
 from tui import words
 from tui.act import act
@@ -184,7 +184,7 @@ class Steering(Screen[None]):
             else:
                 self.app.notify(why, title=run.id, severity="error")
 
-        act(self.app, lambda: journal.append_command(run.commands, command), lambda _: None, failed)
+        act(self.app, lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
 
     def _resume(self, changes: list[str]) -> None:
         from engine.runs.resume import resume_run

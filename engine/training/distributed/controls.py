@@ -14,8 +14,8 @@ import msgspec
 
 from engine.journal import commands
 from engine.journal.events import AnyEvent
+from engine.journal.jsonl import EventWriter
 from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
 from engine.training.controls import Controls
 from engine.training.distributed.group import Place, Ranks
 from engine.training.distributed.peers import Peers

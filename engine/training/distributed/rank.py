@@ -23,10 +23,10 @@ from msgspec.structs import replace
 from torch import nn
 
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
+from engine.journal.jsonl import EventWriter
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.folder import RunFolder, RunInfo, sign_lock
-from engine.runs.journal import EventWriter
 from engine.runs.launch import NOTIFY
 from engine.runs.turns import mark_devices
 from engine.training import checkpoint, options, worker
