@@ -13,10 +13,10 @@ from textual.message import Message
 
 from engine.gpu_choice import visible_gpus
 from engine.journal.events import GpuSample
+from engine.queue.allocation import held_devices
 from engine.runs import queue, queue_process
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
 from engine.runs.queue import Entry
-from engine.runs.turns import held_devices
 from presets.errors import CifartuiError
 from tui import queued
 from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings
@@ -26,7 +26,7 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass
 class QueueRead(Message):
-    """The queue, all that decides whose turn it is (`engine.runs.turns`), and whether the runner lives."""
+    """The queue, all that decides whose turn it is (`engine.queue.allocation`), and whether the runner lives."""
 
     entries: tuple[Entry, ...] = ()
     held: dict[str, RunFolder] = field(default_factory=dict)

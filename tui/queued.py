@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from engine.queue.allocation import Turn
 from engine.runs.folder import WorkerMark
 from engine.runs.queue import Entry
-from engine.runs.turns import Turn
 from presets.problems import printable
 from tui import format as fmt
 

@@ -108,8 +108,8 @@ def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
 
 
 def _taken(runs_dir: Path) -> frozenset[str]:
+    from engine.queue.allocation import taken_devices
     from engine.runs.folder import list_runs
-    from engine.runs.turns import taken_devices
 
     return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
 

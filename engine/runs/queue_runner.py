@@ -1,6 +1,6 @@
 """The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.runs.queue_process`.
 
-Starts the runs of a queue when it is their turn (`engine.runs.turns`), and ends when the queue is empty. Keeps
+Starts the runs of a queue when it is their turn (`engine.queue.allocation`), and ends when the queue is empty. Keeps
 nothing in memory that matters: killed and started again it goes on where it was. Never imports torch; knows of a run
 only whether its worker lives, and which devices that holds.
 """
@@ -18,11 +18,11 @@ from pathlib import Path
 from engine import files
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
+from engine.queue.allocation import held_devices, turns
 from engine.runs import launch, queue, queue_process
 from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.queue import Entry
 from engine.runs.start import start_run
-from engine.runs.turns import held_devices, turns
 from presets import catalog
 from presets.errors import CifartuiError
 

@@ -8,12 +8,12 @@ import click
 
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
+from engine.queue.allocation import held_devices, turns
 from engine.runs import queue as queues
 from engine.runs import queue_process
 from engine.runs.folder import list_runs
 from engine.runs.order import Order
 from engine.runs.queue import Entry
-from engine.runs.turns import held_devices, turns
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places

@@ -10,9 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
+from engine.queue.allocation import Turn, turns
 from engine.runs.folder import RunFolder
 from engine.runs.queue import Entry
-from engine.runs.turns import Turn, turns
 from tui import queued, words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead

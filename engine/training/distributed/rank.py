@@ -24,11 +24,11 @@ from torch import nn
 
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter
+from engine.queue.allocation import mark_devices
 from engine.runs import launch
 from engine.runs.device_name import check_devices
 from engine.runs.folder import RunFolder, RunInfo, sign_lock
 from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
