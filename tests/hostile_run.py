@@ -7,7 +7,8 @@ import msgspec
 
 from engine.journal import commands
 from engine.journal import events as ev
-from engine.runs import predictions, queue
+from engine.queue import queue_file
+from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from presets import schema
 from tests.ui.sample_run import SampleRun, preset
@@ -100,7 +101,7 @@ def hostile_folder(runs_dir: Path, text: str = ATTACK) -> None:
     odd = runs_dir / os.fsdecode(b"20260101T000000-\xff\x9b31m-" + MARK.encode())
     odd.mkdir()
     (odd / "run.json").write_text("{}")
-    entry = queue.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text, notify=text)
+    entry = queue_file.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text, notify=text)
     (runs_dir / "queue.json").write_bytes(msgspec.json.encode([entry]))
     (runs_dir / "queue.log").write_text(f"{text}\n")
 

@@ -13,10 +13,11 @@ from textual.message import Message
 
 from engine.gpu_choice import visible_gpus
 from engine.journal.events import GpuSample
+from engine.queue import queue_file
 from engine.queue.allocation import held_devices
-from engine.runs import queue, queue_process
+from engine.queue.queue_file import Entry
+from engine.runs import queue_process
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
-from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
 from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings
@@ -88,7 +89,7 @@ class QueueDesk:
         """Ask for an entry to be taken out; `place` is where it was shown, from 0."""
 
         def edit() -> QueueEdited:
-            if not queue.remove(self._runs_dir, entry.id):
+            if not queue_file.remove(self._runs_dir, entry.id):
                 return QueueEdited(f"{queued.described(entry)} was started or taken out just before.", is_done=False)
             self.removed.append((entry, place))
             return QueueEdited(f"Taken out: {queued.described(entry)}. Press u to put it back.")
@@ -102,7 +103,7 @@ class QueueDesk:
             if not self.removed:
                 return QueueEdited("Nothing to put back.", is_done=False)
             entry, place = self.removed[-1]
-            queue.put_back(self._runs_dir, entry, place)
+            queue_file.put_back(self._runs_dir, entry, place)
             self.removed.pop()
             return QueueEdited(f"Put back: {queued.described(entry)}.")
 
@@ -112,7 +113,7 @@ class QueueDesk:
         """Ask for an entry to be moved; says nothing where that worked, because it is seen."""
 
         def edit() -> QueueEdited | None:
-            queue.move(self._runs_dir, entry.id, places)
+            queue_file.move(self._runs_dir, entry.id, places)
             return None
 
         self._ask(edit)
@@ -121,7 +122,7 @@ class QueueDesk:
         """Ask for a runner, where none lives."""
 
         def edit() -> QueueEdited:
-            queue.start_runner(self._runs_dir)
+            queue_file.start_runner(self._runs_dir)
             return QueueEdited("The runner is started.")
 
         self._ask(edit)
@@ -145,13 +146,13 @@ class QueueDesk:
     def _read(self, read_gpus: Callable[[], GpuReadings]) -> QueueRead:
         num_edits = self._num_edits
         try:
-            entries = queue.entries(self._runs_dir)
+            entries = queue_file.entries(self._runs_dir)
             gpus = visible_gpus(read_gpus().gpus, self._surroundings.visible_gpus) if entries else ()
             return QueueRead(
                 entries,
                 held_devices(list_runs(self._runs_dir)[:RUNS_LOOKED_AT], gpus),
                 gpus,
-                queue.runner_lives(self._runs_dir),
+                queue_file.runner_lives(self._runs_dir),
                 queue_process.runner_mark(self._runs_dir),
                 queue_process.last_logged(self._runs_dir),
                 num_edits=num_edits,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.queue.allocation import Turn
+from engine.queue.queue_file import Entry
 from engine.runs.folder import WorkerMark
-from engine.runs.queue import Entry
 from presets.problems import printable
 from tui import format as fmt
 

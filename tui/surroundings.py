@@ -115,20 +115,20 @@ def _taken(runs_dir: Path) -> frozenset[str]:
 
 
 def _queued(runs_dir: Path) -> Queued:
-    from engine.runs import queue
+    from engine.queue import queue_file
     from presets.errors import CifartuiError
 
     try:
-        names = tuple(entry.preset_name for entry in queue.entries(runs_dir))
+        names = tuple(entry.preset_name for entry in queue_file.entries(runs_dir))
     except CifartuiError as error:
         return Queued(problem=str(error))
-    return Queued(names, not names or bool(queue.runner_lives(runs_dir)))
+    return Queued(names, not names or bool(queue_file.runner_lives(runs_dir)))
 
 
 def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order") -> None:
-    from engine.runs import queue
+    from engine.queue import queue_file
 
-    queue.add(runs_dir, names, order)
+    queue_file.add(runs_dir, names, order)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from pathlib import Path
 from engine import files
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
+from engine.queue import queue_file
 from engine.queue.allocation import held_devices, turns
-from engine.runs import launch, queue, queue_process
+from engine.queue.queue_file import Entry
+from engine.runs import launch, queue_process
 from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
-from engine.runs.queue import Entry
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
@@ -77,7 +78,7 @@ class _Runner:
             try:
                 if self._is_unsure:
                     self._settle()
-                waiting = queue.entries(self._runs_dir)
+                waiting = queue_file.entries(self._runs_dir)
                 if not waiting and self._ended():
                     return
                 if self._may_be_new(waiting):
@@ -94,18 +95,18 @@ class _Runner:
         A run tells in its `argv` which entry it is of. So one that trains already is not started again, and
         one that was made but got no worker gets it when its turn comes.
         """
-        with queue.editing(self._runs_dir):
-            waiting = queue.entries(self._runs_dir)
+        with queue_file.editing(self._runs_dir):
+            waiting = queue_file.entries(self._runs_dir)
             self._made = _made_for(self._runs_dir, waiting)
             begun = {id for id, run in self._made.items() if _has_begun(run)}
             if begun:
-                queue.write(self._runs_dir, [entry for entry in waiting if entry.id not in begun])
+                queue_file.write(self._runs_dir, [entry for entry in waiting if entry.id not in begun])
         self._is_unsure = False
 
     def _ended(self) -> bool:
         """Give the runner's lock back if the queue is still empty, so that whoever adds next starts a new runner."""
-        with queue.editing(self._runs_dir):
-            if queue.entries(self._runs_dir):
+        with queue_file.editing(self._runs_dir):
+            if queue_file.entries(self._runs_dir):
                 return False
             os.close(self._lock_fd)
             return True
@@ -126,8 +127,8 @@ class _Runner:
         took_s = time.monotonic() - began
         for entry, turn in zip(waiting, turns(waiting, held, gpus), strict=True):
             if turn.is_next:
-                with queue.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
-                    if entry in queue.entries(self._runs_dir):
+                with queue_file.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
+                    if entry in queue_file.entries(self._runs_dir):
                         self._take(entry)
         self._waiting, self._holders = waiting, tuple(set(held.values()))
         self._look_closely_at = time.monotonic() + max(_LOOK_CLOSELY_EVERY_S, took_s / _LOOK_CLOSELY_SHARE)
@@ -137,11 +138,11 @@ class _Runner:
         try:
             catalog.load(entry.preset_name, entry.overrides)
         except CifartuiError as error:
-            queue.write(self._runs_dir, self._without(entry))
+            queue_file.write(self._runs_dir, self._without(entry))
             self._say(f"took {entry.preset_name} out, it cannot be started: {error}")
             return
         run = self._start(entry)
-        queue.write(self._runs_dir, self._without(entry))
+        queue_file.write(self._runs_dir, self._without(entry))
         self._say(f"started {entry.preset_name} as {run.id}")
 
     def _start(self, entry: Entry) -> RunFolder:
@@ -152,7 +153,7 @@ class _Runner:
         return start_run(self._runs_dir, entry.preset_name, entry, argv=(*sys.argv, _mark(entry)))
 
     def _without(self, entry: Entry) -> list[Entry]:
-        return [each for each in queue.entries(self._runs_dir) if each.id != entry.id]
+        return [each for each in queue_file.entries(self._runs_dir) if each.id != entry.id]
 
     def _complain(self, text: str) -> None:
         if text != self._trouble:

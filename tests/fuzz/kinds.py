@@ -23,7 +23,8 @@ import numpy as np
 
 from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
-from engine.runs import folder, housekeeping, named, predictions, queue, queue_process, scores
+from engine.queue import queue_file
+from engine.runs import folder, housekeeping, named, predictions, queue_process, scores
 from engine.runs.folder import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
@@ -227,7 +228,7 @@ def queues(seed: int, place: Path) -> bool:
     assert visible_in_a_row(queue_process.last_logged(place)) == queue_process.last_logged(place)
     queue_process.runner_mark(place)
     try:
-        for each in queue.entries(place):
+        for each in queue_file.entries(place):
             assert visible_in_a_row(queued.described(each)) == queued.described(each)
     except CifartuiError as error:
         return refused(error)

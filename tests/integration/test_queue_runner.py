@@ -12,7 +12,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs import folder, launch, queue, queue_process
+from engine.queue import queue_file
+from engine.runs import folder, launch, queue_process
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.order import Order
 from presets import catalog
@@ -29,19 +30,19 @@ LONG = (*SMALL, "train.epochs=500")
 def _no_runner_stays(runs_dir: Path) -> Iterator[None]:
     """End the runner before the workers: it would start the next one."""
     yield
-    if queue.runner_lives(runs_dir):
+    if queue_file.runner_lives(runs_dir):
         kill_runner(runs_dir)
 
 
 def kill_runner(runs_dir: Path, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(runner_pid(runs_dir), number)
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
 def runner_pid(runs_dir: Path) -> int:
     def signed() -> int:
         mark = queue_process.runner_mark(runs_dir)
-        return mark.pid if mark is not None and queue.runner_lives(runs_dir) and _is_runner(mark.pid) else 0
+        return mark.pid if mark is not None and queue_file.runner_lives(runs_dir) and _is_runner(mark.pid) else 0
 
     pid: int = wait_for(signed, "the runner's process")
     return pid
@@ -70,15 +71,15 @@ def seeds(runs_dir: Path) -> list[int]:
     return [run.read_info().seed for run in reversed(list_runs(runs_dir))]
 
 
-def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue.Entry:
+def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue_file.Entry:
     """Add the demo; the seed tells it from others."""
-    (entry,) = queue.add(runs_dir, ["demo"], Order(overrides=changes, seed=seed, device=device))
+    (entry,) = queue_file.add(runs_dir, ["demo"], Order(overrides=changes, seed=seed, device=device))
     return entry
 
 
 def all_over(runs_dir: Path, num_runs: int) -> bool:
     runs = list_runs(runs_dir)
-    return len(runs) == num_runs and not queue.entries(runs_dir) and all(is_over(run) for run in runs)
+    return len(runs) == num_runs and not queue_file.entries(runs_dir) and all(is_over(run) for run in runs)
 
 
 def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path) -> None:
@@ -86,7 +87,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     add(runs_dir, 2)
     third = add(runs_dir, 3)
     wait_for(lambda: len(list_runs(runs_dir)) == 1, "the first run")
-    assert queue.remove(runs_dir, third.id)
+    assert queue_file.remove(runs_dir, third.id)
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
     assert seeds(runs_dir) == [1, 2]
     second, first = (run.read_state() for run in list_runs(runs_dir))
@@ -94,7 +95,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     assert first.last_time is not None
     assert second.first_started_time is not None
     assert second.first_started_time >= first.last_time
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
     assert (runs_dir / "queue.log").read_text().count("started demo as ") == 2
 
 
@@ -105,7 +106,7 @@ def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
     add(runs_dir, 1)
     add(runs_dir, 2, device="cuda:63")
     wait_for(lambda: 2 in seeds(runs_dir), "the run on the other device")
-    wait_for(lambda: [entry.seed for entry in queue.entries(runs_dir)] == [1], "its entry's end")
+    wait_for(lambda: [entry.seed for entry in queue_file.entries(runs_dir)] == [1], "its entry's end")
     assert 1 not in seeds(runs_dir)
     os.kill(pid_of(by_hand), signal.SIGKILL)
     wait_for(lambda: 1 in seeds(runs_dir), "the run that waited")
@@ -146,7 +147,7 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     mine.write_text('extends = "demo"\n')
     failing = (*SHORT, "data.dataset=class-folders", f"data.path={tmp_path / 'nothing'}")
     add(runs_dir, 1, failing)
-    queue.add(runs_dir, [str(mine)], Order(overrides=SHORT, device="cpu"))
+    queue_file.add(runs_dir, [str(mine)], Order(overrides=SHORT, device="cpu"))
     add(runs_dir, 2)
     mine.unlink()
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
@@ -160,10 +161,10 @@ def test_a_killed_runner_loses_and_doubles_nothing(runs_dir: Path) -> None:
         add(runs_dir, seed)
     for num_started in (1, 2):
         wait_for(lambda n=num_started: len(list_runs(runs_dir)) >= n, "the next run")
-        if queue.runner_lives(runs_dir):
+        if queue_file.runner_lives(runs_dir):
             kill_runner(runs_dir)
-        queue.start_runner(runs_dir)
-        queue.start_runner(runs_dir)  # a second one does nothing
+        queue_file.start_runner(runs_dir)
+        queue_file.start_runner(runs_dir)  # a second one does nothing
     wait_for(lambda: all_over(runs_dir, 3), "all runs", 3 * PATIENCE_S)
     assert seeds(runs_dir) == [0, 1, 2]
     assert all(run.read_state().phase == "completed" for run in list_runs(runs_dir))
@@ -174,15 +175,15 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, has_worker: bool
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(queue, "start_runner", lambda _runs_dir: None)
+        patched.setattr(queue_file, "start_runner", lambda _runs_dir: None)
         entry = add(runs_dir, 1, LONG)
     preset = catalog.load("demo", LONG)
     run = folder.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
     if has_worker:
         launch.start_worker(run)
         wait_for(run.events.exists, "its first event")
-    queue.start_runner(runs_dir)
-    wait_for(lambda: not queue.entries(runs_dir), "the entry's end")
+    queue_file.start_runner(runs_dir)
+    wait_for(lambda: not queue_file.entries(runs_dir), "the entry's end")
     wait_for(lambda: run.read_state().started, "its worker")
     assert [each.id for each in list_runs(runs_dir)] == [run.id]
 
@@ -195,9 +196,9 @@ def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
     pid = runner_pid(runs_dir)
     os.kill(pid, signal.SIGHUP)
     wait_for(lambda: run.read_state().steps, "training")
-    assert queue.runner_lives(runs_dir)
+    assert queue_file.runner_lives(runs_dir)
     kill_runner(runs_dir, signal.SIGTERM)
-    assert list(queue.entries(runs_dir)) == added
+    assert list(queue_file.entries(runs_dir)) == added
     assert run.worker_lives()
 
 
@@ -253,9 +254,9 @@ def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_
     kill_runner(runs_dir)
     assert "cifartui queue start" in cifartui("queue").stdout
     assert cifartui("queue", "start").returncode == 0
-    assert queue.runner_lives(runs_dir)
+    assert queue_file.runner_lives(runs_dir)
     assert "2" in cifartui("queue", "clear").stdout
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
 def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunFolder], runs_dir: Path) -> None:
@@ -264,7 +265,7 @@ def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[...,
     steps = cifartui("ablation", "0-1", "--detach", "--device", "cpu")
     assert (trained.returncode, steps.returncode) == (0, 0), trained.stderr + steps.stderr
     assert "cifartui queue" in trained.stdout
-    names = [entry.preset_name for entry in queue.entries(runs_dir)]
+    names = [entry.preset_name for entry in queue_file.entries(runs_dir)]
     assert names == ["demo", "basenet", "ablation/step-00", "ablation/step-01"]
 
 

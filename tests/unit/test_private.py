@@ -14,7 +14,8 @@ from engine import files
 from engine.journal import commands
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter, append_command
-from engine.runs import folder, housekeeping, launch, predictions, queue, queue_process
+from engine.queue import queue_file
+from engine.runs import folder, housekeeping, launch, predictions, queue_process
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -40,7 +41,7 @@ def modes(below: Path) -> dict[str, int]:
 
 def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
     """Write every file that this process can write into a runs folder."""
-    monkeypatch.setattr(queue, "start_runner", lambda runs_dir: None)
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir: None)
     run = folder.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     writer = EventWriter(run.events)
     writer.write(ev.Paused(global_step=1))
@@ -55,7 +56,7 @@ def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
         true=(0,), predicted=(0,), confidence=(1.0,),
     )  # fmt: skip
     predictions.write(run, found, bytes(3))
-    queue.add(runs_dir, ["demo"])
+    queue_file.add(runs_dir, ["demo"])
     queue_process.log(runs_dir, "said")
     lock_fd = queue_process.claim_runner(runs_dir)
     assert lock_fd is not None

@@ -3,18 +3,18 @@
 import threading
 from pathlib import Path
 
-from engine.runs import queue
+from engine.queue import queue_file
 from tui.queue_desk import QueueDesk
 from tui.surroundings import Surroundings
 
 
 def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
-    first, second = queue.add(tmp_path, ["demo", "basenet"])
+    first, second = queue_file.add(tmp_path, ["demo", "basenet"])
     desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
     desk.move(second, -1)
     desk.close()
     desk.work()
-    assert [entry.id for entry in queue.entries(tmp_path)] == [second.id, first.id]
+    assert [entry.id for entry in queue_file.entries(tmp_path)] == [second.id, first.id]
 
 
 def test_closing_ends_the_thread_whenever_it_comes(tmp_path: Path) -> None:

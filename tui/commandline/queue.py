@@ -8,12 +8,12 @@ import click
 
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
+from engine.queue import queue_file as queues
 from engine.queue.allocation import held_devices, turns
-from engine.runs import queue as queues
+from engine.queue.queue_file import Entry
 from engine.runs import queue_process
 from engine.runs.folder import list_runs
 from engine.runs.order import Order
-from engine.runs.queue import Entry
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places

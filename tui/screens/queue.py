@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from engine.queue.allocation import Turn, turns
+from engine.queue.queue_file import Entry
 from engine.runs.folder import RunFolder
-from engine.runs.queue import Entry
 from tui import queued, words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
