@@ -13,10 +13,9 @@ from textual.message import Message
 
 from engine.gpu_choice import visible_gpus
 from engine.journal.events import GpuSample
-from engine.queue import queue_file
+from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
-from engine.runs import queue_process
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
 from presets.errors import CifartuiError
 from tui import queued
@@ -153,8 +152,8 @@ class QueueDesk:
                 held_devices(list_runs(self._runs_dir)[:RUNS_LOOKED_AT], gpus),
                 gpus,
                 queue_file.runner_lives(self._runs_dir),
-                queue_process.runner_mark(self._runs_dir),
-                queue_process.last_logged(self._runs_dir),
+                runner_process.runner_mark(self._runs_dir),
+                runner_process.last_logged(self._runs_dir),
                 num_edits=num_edits,
             )
         except CifartuiError as error:

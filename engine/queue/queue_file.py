@@ -1,7 +1,7 @@
 """The queue of a runs folder: what is to be trained next, in queue.json.
 
 Knows the file and how it is edited: by several dashboards, command lines and the runner at once. How the
-runner's process is started is in `engine.runs.queue_process`, what it does in `engine.runs.queue_runner`.
+runner's process is started is in `engine.queue.runner_process`, what it does in `engine.runs.queue_runner`.
 """
 
 import fcntl
@@ -17,10 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from engine import files
+from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.device_name import check_devices, is_device_name
 from engine.runs.folder import DAMAGED, write_atomically
 from engine.runs.order import USUAL, Order
-from engine.runs.queue_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.start import data_from_environment
 from presets import catalog
 from presets.errors import CifartuiError

@@ -1,4 +1,4 @@
-"""The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.runs.queue_process`.
+"""The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.queue.runner_process`.
 
 Starts the runs of a queue when it is their turn (`engine.queue.allocation`), and ends when the queue is empty. Keeps
 nothing in memory that matters: killed and started again it goes on where it was. Never imports torch; knows of a run
@@ -18,10 +18,10 @@ from pathlib import Path
 from engine import files
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
-from engine.queue import queue_file
+from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
-from engine.runs import launch, queue_process
+from engine.runs import launch
 from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.start import start_run
 from presets import catalog
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    lock_fd = arguments.lock_fd if arguments.lock_fd is not None else queue_process.claim_runner(runs_dir)
+    lock_fd = arguments.lock_fd if arguments.lock_fd is not None else runner_process.claim_runner(runs_dir)
     if lock_fd is None:
         print(f"The queue in {runs_dir} has a runner already.", file=sys.stderr)
         return
@@ -162,7 +162,7 @@ class _Runner:
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
-            queue_process.log(self._runs_dir, text)
+            runner_process.log(self._runs_dir, text)
 
 
 def _mark(entry: Entry) -> str:

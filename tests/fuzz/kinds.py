@@ -23,8 +23,8 @@ import numpy as np
 
 from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
-from engine.queue import queue_file
-from engine.runs import folder, housekeeping, named, predictions, queue_process, scores
+from engine.queue import queue_file, runner_process
+from engine.runs import folder, housekeeping, named, predictions, scores
 from engine.runs.folder import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
@@ -225,8 +225,8 @@ def queues(seed: int, place: Path) -> bool:
     (place / "queue.json").write_bytes(mutations.of_bytes(content, chance) if chance.random() < 0.5 else content)
     (place / "queue.log").write_bytes(mutations.of_bytes(b"2026-01-01 00:00:00 took demo out\n", chance))
     (place / "queue-runner.lock").write_bytes(mutations.of_bytes(b'{"pid":1,"host":"x"}', chance))
-    assert visible_in_a_row(queue_process.last_logged(place)) == queue_process.last_logged(place)
-    queue_process.runner_mark(place)
+    assert visible_in_a_row(runner_process.last_logged(place)) == runner_process.last_logged(place)
+    runner_process.runner_mark(place)
     try:
         for each in queue_file.entries(place):
             assert visible_in_a_row(queued.described(each)) == queued.described(each)

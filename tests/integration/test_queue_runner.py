@@ -12,8 +12,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.queue import queue_file
-from engine.runs import folder, launch, queue_process
+from engine.queue import queue_file, runner_process
+from engine.runs import folder, launch
 from engine.runs.folder import RunFolder, list_runs
 from engine.runs.order import Order
 from presets import catalog
@@ -41,7 +41,7 @@ def kill_runner(runs_dir: Path, number: signal.Signals = signal.SIGKILL) -> None
 
 def runner_pid(runs_dir: Path) -> int:
     def signed() -> int:
-        mark = queue_process.runner_mark(runs_dir)
+        mark = runner_process.runner_mark(runs_dir)
         return mark.pid if mark is not None and queue_file.runner_lives(runs_dir) and _is_runner(mark.pid) else 0
 
     pid: int = wait_for(signed, "the runner's process")

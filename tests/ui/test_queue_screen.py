@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from rich.text import Text
 from textual.pilot import Pilot
 
-from engine.queue import queue_file
-from engine.runs import queue_process
+from engine.queue import queue_file, runner_process
 from engine.runs.folder import WorkerMark
 from engine.runs.order import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
@@ -38,7 +37,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @contextmanager
 def runner(runs_dir: Path) -> Iterator[None]:
     """A runner that does nothing."""
-    lock_fd = queue_process.claim_runner(runs_dir)
+    lock_fd = runner_process.claim_runner(runs_dir)
     assert lock_fd is not None
     os.pwrite(lock_fd, msgspec.json.encode(WorkerMark(pid=4711, host=HOST)), 0)
     yield

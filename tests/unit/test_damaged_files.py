@@ -9,7 +9,8 @@ import pytest
 from engine.data.listings import list_class_folders
 from engine.journal import events
 from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
-from engine.runs import folder, housekeeping, predictions, queue_process
+from engine.queue import runner_process
+from engine.runs import folder, housekeeping, predictions
 from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
 from presets import catalog
@@ -27,7 +28,7 @@ def test_a_lock_that_says_nothing_sensible_is_nobodys(tmp_path: Path, content: b
     (tmp_path / "worker.lock").write_bytes(content)
     (tmp_path / "queue-runner.lock").write_bytes(content)
     assert RunFolder(tmp_path).read_mark() is None
-    assert queue_process.runner_mark(tmp_path) is None
+    assert runner_process.runner_mark(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", [DEEP, b"\xfa", b'{"preset":{"sum\\u0000mary":1}}', b'{"' + b"x" * 5000 + b'":1}'])

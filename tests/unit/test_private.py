@@ -14,8 +14,8 @@ from engine import files
 from engine.journal import commands
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter, append_command
-from engine.queue import queue_file
-from engine.runs import folder, housekeeping, launch, predictions, queue_process
+from engine.queue import queue_file, runner_process
+from engine.runs import folder, housekeeping, launch, predictions
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -57,8 +57,8 @@ def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
     )  # fmt: skip
     predictions.write(run, found, bytes(3))
     queue_file.add(runs_dir, ["demo"])
-    queue_process.log(runs_dir, "said")
-    lock_fd = queue_process.claim_runner(runs_dir)
+    runner_process.log(runs_dir, "said")
+    lock_fd = runner_process.claim_runner(runs_dir)
     assert lock_fd is not None
     os.close(lock_fd)
     return run

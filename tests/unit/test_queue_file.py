@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.queue import queue_file
+from engine.queue import queue_file, runner_process
 from engine.queue.queue_file import Entry
-from engine.runs import queue_process
 from engine.runs.folder import sign_lock
 from engine.runs.order import Order
 from presets import catalog
@@ -220,12 +219,12 @@ def test_processes_that_edit_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_the_runner_is_known_by_its_lock(tmp_path: Path) -> None:
-    lock_fd = queue_process.claim_runner(tmp_path)
+    lock_fd = runner_process.claim_runner(tmp_path)
     assert lock_fd is not None
     sign_lock(lock_fd, os.getpid())
     assert queue_file.runner_lives(tmp_path)
-    assert queue_process.claim_runner(tmp_path) is None
-    mark = queue_process.runner_mark(tmp_path)
+    assert runner_process.claim_runner(tmp_path) is None
+    mark = runner_process.runner_mark(tmp_path)
     assert mark is not None
     assert mark.pid == os.getpid()
     os.close(lock_fd)
@@ -235,18 +234,18 @@ def test_the_runner_is_known_by_its_lock(tmp_path: Path) -> None:
 def test_somebody_who_only_looks_keeps_no_runner_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looking = os.open(tmp_path / "queue-runner.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr(queue_process.time, "sleep", lambda _seconds: os.close(looking))
-    lock_fd = queue_process.claim_runner(tmp_path)
+    monkeypatch.setattr(runner_process.time, "sleep", lambda _seconds: os.close(looking))
+    lock_fd = runner_process.claim_runner(tmp_path)
     assert lock_fd is not None
     os.close(lock_fd)
 
 
 def test_the_log_is_one_printable_line_each(tmp_path: Path) -> None:
-    assert queue_process.last_logged(tmp_path) == ""
-    queue_process.log(tmp_path, "took a\nb\x1b[2J out")
-    assert queue_process.last_logged(tmp_path).endswith(r"took a\nb\x1b[2J out")
+    assert runner_process.last_logged(tmp_path) == ""
+    runner_process.log(tmp_path, "took a\nb\x1b[2J out")
+    assert runner_process.last_logged(tmp_path).endswith(r"took a\nb\x1b[2J out")
     (tmp_path / "queue.log").write_bytes(b"\xff\x1b[2Jx" * 10_000)
-    assert queue_process.last_logged(tmp_path).isprintable()
+    assert runner_process.last_logged(tmp_path).isprintable()
 
 
 def test_the_queue_does_without_torch() -> None:

@@ -9,9 +9,9 @@ import click
 from engine.devices import DeviceReader
 from engine.gpu_choice import visible_gpus
 from engine.queue import queue_file as queues
+from engine.queue import runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
-from engine.runs import queue_process
 from engine.runs.folder import list_runs
 from engine.runs.order import Order
 from presets.errors import CifartuiError
@@ -46,7 +46,7 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     for line in _table(rows):
         say(line.rstrip())
     if lives:
-        say(f"{queued.runner(lives, queue_process.runner_mark(runs_dir)).capitalize()}.")
+        say(f"{queued.runner(lives, runner_process.runner_mark(runs_dir)).capitalize()}.")
     else:
         say(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
 
