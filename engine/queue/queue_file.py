@@ -1,7 +1,7 @@
 """The queue of a runs folder: what is to be trained next, in queue.json.
 
 Knows the file and how it is edited: by several dashboards, command lines and the runner at once. How the
-runner's process is started is in `engine.queue.runner_process`, what it does in `engine.runs.queue_runner`.
+runner's process is started is in `engine.queue.runner_process`, what it does in `engine.queue.runner`.
 """
 
 import fcntl

@@ -53,7 +53,7 @@ def start_runner(runs_dir: Path) -> None:
         log_fd = files.open_file(runs_dir / _LOG, _APPENDING)
         try:
             subprocess.Popen(
-                [sys.executable, "-m", "engine.runs.queue_runner", str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
+                [sys.executable, "-m", "engine.queue.runner", str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,

@@ -249,5 +249,5 @@ def test_the_log_is_one_printable_line_each(tmp_path: Path) -> None:
 
 
 def test_the_queue_does_without_torch() -> None:
-    code = "import sys, engine.queue.queue_file, engine.runs.queue_runner; sys.exit('torch' in sys.modules)"
+    code = "import sys, engine.queue.queue_file, engine.queue.runner; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

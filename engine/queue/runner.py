@@ -1,4 +1,4 @@
-"""The queue's runner: `python -m engine.runs.queue_runner RUNS_DIR`, started by `engine.queue.runner_process`.
+"""The queue's runner: `python -m engine.queue.runner RUNS_DIR`, started by `engine.queue.runner_process`.
 
 Starts the runs of a queue when it is their turn (`engine.queue.allocation`), and ends when the queue is empty. Keeps
 nothing in memory that matters: killed and started again it goes on where it was. Never imports torch; knows of a run
@@ -37,7 +37,7 @@ _TRY_AGAIN_AFTER_S = 30.0
 
 def main(argv: list[str] | None = None) -> None:
     """Work the queue off."""
-    parser = argparse.ArgumentParser(prog="engine.runs.queue_runner")
+    parser = argparse.ArgumentParser(prog="engine.queue.runner")
     parser.add_argument("runs_dir", type=Path)
     parser.add_argument("--lock-fd", type=int, help="the runner's lock, inherited; without it, it is taken here")
     arguments = parser.parse_args(argv)
