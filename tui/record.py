@@ -13,8 +13,8 @@ from engine.journal.commands import AnyCommand
 from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
+from engine.runs.delete import size_bytes
 from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.housekeeping import size_bytes
 from presets.schema import Report
 from tui import words
 from tui.range_test import Verdict, verdict_with_command

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from engine.journal.outline import read_outline
+from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.folder import RunFolder
-from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
 from engine.runs.resume import resume_run
 from presets.errors import CifartuiError
 from tui import format as fmt

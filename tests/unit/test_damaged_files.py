@@ -10,7 +10,7 @@ from engine.data.listings import list_class_folders
 from engine.journal import events
 from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
 from engine.queue import runner_process
-from engine.runs import folder, housekeeping, predictions
+from engine.runs import delete, folder, predictions
 from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
 from presets import catalog
@@ -74,7 +74,7 @@ def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x" * 300, "\udcff", "a\x1b[2J"])
 def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, name: str) -> None:
     folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
-    for ask in (folder.find_run, housekeeping.check_deletable):
+    for ask in (folder.find_run, delete.check_deletable):
         with pytest.raises(CifartuiError) as told:
             ask(tmp_path, name)
         assert str(told.value).isprintable()

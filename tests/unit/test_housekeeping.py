@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import folder, housekeeping
+from engine.runs import delete, folder
+from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.folder import RunFolder, WorkerMark, list_runs
-from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
 from presets.errors import CifartuiError
 from tests.unit.test_folder import create
 
@@ -94,7 +94,7 @@ def test_a_run_with_a_worker_is_refused(tmp_path: Path) -> None:
 def test_a_worker_that_starts_at_the_last_moment_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create(tmp_path)
     fd = hold(run, socket.gethostname())
-    monkeypatch.setattr(housekeeping, "check_deletable", lambda _runs_dir, _run_id: run)
+    monkeypatch.setattr(delete, "check_deletable", lambda _runs_dir, _run_id: run)
     with pytest.raises(CifartuiError, match="just given a worker"):
         delete_run(tmp_path, run.id)
     assert run.path.exists()
@@ -120,7 +120,7 @@ def test_a_deletion_cut_short_is_never_listed_and_ends_with_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(housekeeping, "_remove", killed)
+        patch.setattr(delete, "_remove", killed)
         with pytest.raises(KeyboardInterrupt):
             delete_run(tmp_path, run.id)
     assert [each.id for each in list_runs(tmp_path)] == [next_run.id]

@@ -15,7 +15,7 @@ from engine.journal import commands
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter, append_command
 from engine.queue import queue_file, runner_process
-from engine.runs import folder, housekeeping, launch, predictions
+from engine.runs import delete, folder, launch, predictions
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -127,7 +127,7 @@ def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_link_to_a_run_is_not_deleted_through(tmp_path: Path) -> None:
     runs_dir, run = elsewhere(tmp_path)
     with pytest.raises(CifartuiError, match="is a link"):
-        housekeeping.delete_run(runs_dir, run.name)
+        delete.delete_run(runs_dir, run.name)
     assert (run / "run.json").exists()
 
 
@@ -138,7 +138,7 @@ def test_links_within_a_run_are_removed_and_not_followed(tmp_path: Path) -> None
     run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / "folder").symlink_to(keep)
     (run.checkpoints / "last.pt").symlink_to(keep / "file")
-    housekeeping.delete_run(tmp_path / "runs", run.id)
+    delete.delete_run(tmp_path / "runs", run.id)
     assert not run.path.exists()
     assert (keep / "file").read_text() == "mine"
 
@@ -149,7 +149,7 @@ def test_a_lock_that_is_a_link_is_not_written_by_a_deletion(tmp_path: Path) -> N
     run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     run.lock.symlink_to(victim)
     with pytest.raises(CifartuiError, match="cannot be deleted"):
-        housekeeping.delete_run(tmp_path / "runs", run.id)
+        delete.delete_run(tmp_path / "runs", run.id)
     assert victim.read_text() == "mine"
 
 

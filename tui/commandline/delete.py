@@ -4,8 +4,8 @@ import sys
 
 import click
 
+from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.folder import find_run
-from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import places, with_places
