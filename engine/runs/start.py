@@ -35,7 +35,7 @@ def start_run(
         name: of the preset.
         order: overrides, seed, devices and the rest.
         argv: the command that asked for the run, for the record; without it this process's.
-        run_name: in the place of the preset and random digits in its id (`engine.runs.named`).
+        run_name: in the place of the preset and random digits in its id (`engine.runs.named_runs`).
         start: without it the directory is all; somebody else starts the worker.
 
     Raises:

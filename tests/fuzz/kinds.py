@@ -24,7 +24,7 @@ import numpy as np
 from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, folder, named, predictions, scores
+from engine.runs import delete, folder, named_runs, predictions, scores
 from engine.runs.folder import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
@@ -283,8 +283,8 @@ def run_names(seed: int, place: Path) -> bool:
     found = False
     for ask in (
         lambda: folder.find_run(runs_dir, name),
-        lambda: named.check_name(name),
-        lambda: named.find_named(runs_dir, name),
+        lambda: named_runs.check_name(name),
+        lambda: named_runs.find_named(runs_dir, name),
         lambda: delete.delete_run(runs_dir, name),
     ):  # fmt: skip
         try:

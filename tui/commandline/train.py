@@ -6,7 +6,7 @@ import click
 
 from engine.journal.jsonl import event_reader
 from engine.runs.folder import RunFolder, find_run
-from engine.runs.named import COMPLETED, check_name, find_named, go_on
+from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
 from engine.runs.order import Order
 from engine.runs.start import start_run
 from presets import catalog
