@@ -24,7 +24,7 @@ import numpy as np
 from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, folder, named_runs, predictions, scores
+from engine.runs import delete, folder, named_runs, predictions
 from engine.runs.folder import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
@@ -198,7 +198,7 @@ def run_files(seed: int, place: Path) -> bool:
         if chance.random() < 0.5:
             read = predictions.read(run, "val")
             assert read is not None
-            scores.by_class(read), scores.confusions(read), scores.by_group(read, {"g": ("a", "b")})
+            predictions.by_class(read), predictions.confusions(read), predictions.by_group(read, {"g": ("a", "b")})
             predictions.open_pixels(run, read).close()
             return True
         return _looked_at(run)

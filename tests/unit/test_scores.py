@@ -11,8 +11,7 @@ import pytest
 
 from engine.runs import predictions
 from engine.runs.folder import RunFolder
-from engine.runs.predictions import Predictions
-from engine.runs.scores import Confusion, by_class, by_group, confusions, matching
+from engine.runs.predictions import Confusion, Predictions, by_class, by_group, confusions, matching
 from engine.superclasses import CIFAR100
 from presets.errors import CifartuiError
 

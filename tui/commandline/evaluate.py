@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from engine import superclasses
-from engine.runs import predictions, scores
+from engine.runs import predictions
 from engine.runs.folder import find_run
 from engine.runs.predictions import Predictions, Split
 from presets.errors import CifartuiError
@@ -78,9 +78,9 @@ def _check_submission(split: Split, path: Path, force: bool) -> None:
 
 def _scores(found: Predictions) -> dict[str, Any]:
     return {
-        "classes": scores.by_class(found),
-        "superclasses": scores.by_group(found, superclasses.CIFAR100),
-        "confusions": scores.confusions(found),
+        "classes": predictions.by_class(found),
+        "superclasses": predictions.by_group(found, superclasses.CIFAR100),
+        "confusions": predictions.confusions(found),
     }
 
 
@@ -93,7 +93,7 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
     )
-    groups = scores.by_group(found, superclasses.CIFAR100)
+    groups = predictions.by_group(found, superclasses.CIFAR100)
     if groups:
         width = max(len(score.name) for score in groups)
         say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
@@ -101,12 +101,12 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
             group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
             say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}")
     if per_class:
-        classes = scores.by_class(found)
+        classes = predictions.by_class(found)
         width = max(len(score.name) for score in classes)
         say(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
         for score in classes:
             say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
-    wrong = scores.confusions(found)
+    wrong = predictions.confusions(found)
     if wrong:
         width = max(len(confusion.true) for confusion in wrong)
         say("\nmost often confused")

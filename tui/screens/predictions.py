@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from engine.runs import predictions, scores
+from engine.runs import predictions
 from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.predictions import Predictions
 from presets.errors import CifartuiError
@@ -90,7 +90,7 @@ class PredictionsScreen(Screen[None]):
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
-        self.wanted: scores.Wanted = "wrong"
+        self.wanted: predictions.Wanted = "wrong"
         self.class_wanted = ""
         self.rows: list[int] = []
         self._page_start = 0
@@ -201,10 +201,10 @@ class PredictionsScreen(Screen[None]):
 
     def _sort(self) -> None:
         assert self.found is not None, "sorted only once read"
-        self.rows = scores.matching(self.found, self.wanted, self.class_wanted)
+        self.rows = predictions.matching(self.found, self.wanted, self.class_wanted)
         self._page_start = 0
 
-    def action_want(self, wanted: scores.Wanted) -> None:
+    def action_want(self, wanted: predictions.Wanted) -> None:
         """Show wrong, right or all images."""
         self.wanted = wanted
         self._sort()

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from engine.runs import scores
+from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from tui import format as fmt
 from tui.palette import MUTED, TEXT
@@ -14,12 +14,12 @@ _NAME_WIDTH = 26
 def mistakes(found: Predictions) -> Text:
     """Return both lists; empty where the labels are hidden."""
     said = Text()
-    classes = scores.by_class(found)[:_ROWS]
+    classes = predictions.by_class(found)[:_ROWS]
     if classes:
         said.append("worst classes\n", MUTED)
     for score in classes:
         said.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
-    confusions = scores.confusions(found, _ROWS)
+    confusions = predictions.confusions(found, _ROWS)
     if confusions:
         said.append("\nmost often confused\n", MUTED)
     for confusion in confusions:
