@@ -22,7 +22,7 @@ from benchmarks.terminal import Terminal
 from engine.journal.events import EpochCompleted, StepsTrained
 from engine.journal.jsonl import read_events
 from engine.locate import locate
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from presets.schema import Data
 
 _CIFARTUI = [sys.executable, "-m", "cifartui"]

@@ -28,7 +28,7 @@ from benchmarks.loops import NETWORKS
 from engine.journal.commands import Abort
 from engine.journal.events import AnyEvent, RunFinished, RunStarted, StepsTrained
 from engine.journal.jsonl import append_command, event_reader
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 
 
 class Asked(NamedTuple):

@@ -21,7 +21,7 @@ from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from engine.journal.jsonl import read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 
 _PRESET = """
 title = "Frozen backbone"

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from presets import catalog
 
 _STEPS_PER_EPOCH = 1407

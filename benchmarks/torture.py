@@ -38,8 +38,8 @@ from engine.journal.events import (
     StepsTrained,
 )
 from engine.journal.jsonl import append_command, event_reader, read_events
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder
+from engine.runs import launch, run_dir
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from presets import schema
 
@@ -270,7 +270,7 @@ def write_images(where: Path) -> Path:
 def start(runs_dir: Path, images: Path, preset: schema.Preset) -> RunFolder:
     """Start a run of a case."""
     preset = replace(preset, data=replace(preset.data, path=str(images)))
-    run = folder.create(runs_dir, "torture", preset=preset, seed=1, device="cpu")
+    run = run_dir.create(runs_dir, "torture", preset=preset, seed=1, device="cpu")
     launch.start_worker(run)
     return run
 

@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 
 from engine.journal.state import RunState
 from engine.locate import Location, locate
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from presets.schema import Data
 from tui.app import CifartuiApp
 from tui.surroundings import Surroundings

@@ -11,7 +11,7 @@ from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from engine.training.controls import Controls
 from engine.training.device import autocast
 from engine.training.setup import Setup

@@ -19,7 +19,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.look import Look, PlotStyle

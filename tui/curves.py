@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from engine.journal.state import RunState
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt

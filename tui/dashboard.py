@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.runs.folder import RunFolder, default_runs_dir
+from engine.runs.run_dir import RunFolder, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui import terminal

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from engine.journal.events import RunStarted
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from tui import format as fmt
 from tui.characters import one_line
 

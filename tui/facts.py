@@ -221,7 +221,7 @@ def _cache_file(key: str) -> Path:
 
 def _keep(key: str, found: Facts) -> None:
     from engine.files import make_folders
-    from engine.runs.folder import write_atomically
+    from engine.runs.run_dir import write_atomically
 
     path = _cache_file(key)
     with suppress(OSError):  # a cache that cannot be written costs time, not the answer

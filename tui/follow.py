@@ -15,7 +15,7 @@ from textual.message import Message
 from engine import files
 from engine.journal.events import AnyEvent, RunStarted
 from engine.journal.state import RunState
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
 from tui.history import History, go_on_from, read
 

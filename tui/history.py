@@ -12,7 +12,7 @@ from typing import TypeAlias
 from engine.journal import jsonl
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 
 _WORTH_A_HELPER_BYTES = 8_000_000
 """From here on a helper saves more than it costs."""

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from engine.journal import events
 from engine.journal.state import RunState
-from engine.runs.folder import Status
+from engine.runs.run_dir import Status
 from tui import format as fmt
 from tui import words
 from tui.characters import one_line

@@ -16,7 +16,7 @@ from engine.journal.events import GpuSample
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
-from engine.runs.folder import RunFolder, WorkerMark, list_runs
+from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
 from presets.errors import CifartuiError
 from tui import queued
 from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings

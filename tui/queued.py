@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from engine.queue.allocation import Turn
 from engine.queue.queue_file import Entry
-from engine.runs.folder import WorkerMark
+from engine.runs.run_dir import WorkerMark
 from presets.problems import printable
 from tui import format as fmt
 

@@ -7,8 +7,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.journal.state import RunState
-from engine.runs.folder import RunInfo
 from engine.runs.lr_suggestion import Point, Suggestion, points_of, smoothed, suggest
+from engine.runs.run_dir import RunInfo
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.range_test import table_of, tested_name, tested_optimizer, with_lr

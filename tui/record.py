@@ -14,7 +14,7 @@ from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from presets.schema import Report
 from tui import words
 from tui.range_test import Verdict, verdict_with_command

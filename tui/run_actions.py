@@ -9,8 +9,8 @@ from typing import Literal
 
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.folder import RunFolder
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.difference import Difference, Side, differences

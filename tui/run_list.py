@@ -19,9 +19,9 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.outline import forget_curves, outline_reader
 from engine.journal.state import EpochPoint, RunState, fold
-from engine.runs import folder as runs
+from engine.runs import run_dir as runs
 from engine.runs.delete import size_bytes
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.summary import Summary, summary_of

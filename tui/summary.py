@@ -11,7 +11,7 @@ from engine.journal.events import RunStarted
 from engine.journal.outline import read_outline
 from engine.journal.state import RunState, worked_s
 from engine.runs.delete import size_bytes
-from engine.runs.folder import RunFolder, RunInfo, Status, list_runs, status_of
+from engine.runs.run_dir import RunFolder, RunInfo, Status, list_runs, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 

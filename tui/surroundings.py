@@ -19,8 +19,8 @@ from presets.schema import Data, Preset
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample
     from engine.locate import Location
-    from engine.runs.folder import RunFolder
     from engine.runs.order import Order
+    from engine.runs.run_dir import RunFolder
     from presets.catalog import Listed
     from tui.facts import Facts
 
@@ -109,7 +109,7 @@ def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
 
 def _taken(runs_dir: Path) -> frozenset[str]:
     from engine.queue.allocation import taken_devices
-    from engine.runs.folder import list_runs
+    from engine.runs.run_dir import list_runs
 
     return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
 

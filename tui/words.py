@@ -4,7 +4,7 @@ import time
 
 from engine.journal import events as ev
 from engine.journal.state import RunState
-from engine.runs.folder import Status
+from engine.runs.run_dir import Status
 from tui import format as fmt
 from tui.palette import Tone
 

@@ -18,7 +18,7 @@ import msgspec
 from engine import files
 from engine.journal.commands import AnyCommand
 from engine.journal.events import AnyEvent
-from engine.runs.folder import DAMAGED
+from engine.runs.run_dir import DAMAGED
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 

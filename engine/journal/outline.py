@@ -11,7 +11,7 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
 _NAME_STARTS = len('{"type":"')

@@ -1,7 +1,7 @@
 """What the events of a run add up to: `RunState`, by `fold`, and nothing else.
 
 Used alike by the dashboard, the plain output and `cifartui runs`. Knows nothing of files; whether the
-worker still lives is not in the events, so `engine.runs.folder` adds that.
+worker still lives is not in the events, so `engine.runs.run_dir` adds that.
 """
 
 import math

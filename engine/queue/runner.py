@@ -22,7 +22,7 @@ from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs import launch
-from engine.runs.folder import RunFolder, is_locked, list_runs, sign_lock
+from engine.runs.run_dir import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from engine import files
-from engine.runs.folder import DAMAGED, WorkerMark, is_locked
+from engine.runs.run_dir import DAMAGED, WorkerMark, is_locked
 from presets.errors import CifartuiError
 from presets.problems import printable
 

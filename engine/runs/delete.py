@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import files
-from engine.runs.folder import STALLED_AFTER_S, RunFolder
+from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
 from presets.errors import CifartuiError
 from presets.problems import printable
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from engine import files
-from engine.runs.folder import RunFolder, sign_lock
+from engine.runs.run_dir import RunFolder, sign_lock
 from presets.errors import CifartuiError
 
 _LOCK_PATIENCE_S = 0.5

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from engine.journal.events import RunFinished
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 
 _PATIENCE_S = 30.0
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine import files
-from engine.runs.folder import DAMAGED, RunFolder, write_atomically
+from engine.runs.run_dir import DAMAGED, RunFolder, write_atomically
 from presets.errors import CifartuiError
 from presets.problems import printable
 

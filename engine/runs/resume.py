@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from engine.journal.state import RunState
 from engine.runs import launch
 from engine.runs.device_name import check_devices
-from engine.runs.folder import STALLED_AFTER_S, RunFolder
+from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine.runs import folder as runs
 from engine.runs import launch
+from engine.runs import run_dir as runs
 from engine.runs.device_name import check_devices
-from engine.runs.folder import RunFolder
 from engine.runs.order import USUAL, Order
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError

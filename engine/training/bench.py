@@ -25,7 +25,7 @@ from engine.journal.events import Alerted, AnyEvent
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build, without_weights
 from engine.models.table import flops_per_image
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from engine.training.descent import Descent
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.inputs import Feed

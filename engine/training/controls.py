@@ -15,7 +15,7 @@ from typing import Literal
 from engine.journal import commands
 from engine.journal.events import CommandApplied, Continued, Paused
 from engine.journal.jsonl import EventWriter, command_reader
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.journal.events import Alerted
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from engine.training.descent import Descent
 from presets.plan import PlannedStage
 from presets.schema import Plateau

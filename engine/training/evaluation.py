@@ -16,8 +16,8 @@ from torch import Tensor
 from engine.data.geometry import resize
 from engine.journal.events import DataProgressed
 from engine.runs import predictions
-from engine.runs.folder import RunFolder
 from engine.runs.predictions import MAX_SIDE, Predictions
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.evaluate import evaluate
 from engine.training.out_of_memory import AtOnce

@@ -16,7 +16,7 @@ from torch import nn
 
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress

@@ -18,7 +18,7 @@ from engine.journal.events import AnyEvent, DataProgressed, DataReady, ModelBuil
 from engine.models.build import build, sketch
 from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.randomness import seed_at
 from presets.schema import Preset

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import limits
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch

@@ -20,8 +20,8 @@ from engine import files
 from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
-from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.launch import NOTIFY
+from engine.runs.run_dir import RunFolder, RunInfo
 from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine.journal.events import RunFinished
-from engine.runs import folder
-from engine.runs.folder import RunFolder, Status, status_of
+from engine.runs import run_dir
+from engine.runs.run_dir import RunFolder, Status, status_of
 from presets import schema
 from tests.bird_files import write_class_folders
 from tests.faults.serving import serve  # noqa: F401
@@ -118,7 +118,7 @@ def tiny(runs_dir: Path, birds: Path) -> Callable[..., RunFolder]:  # noqa: F811
             train=schema.Train(epochs=epochs, batch_size=4, precision="fp32"),
             optimizer=schema.Sgd(lr=0.01, momentum=0.9),
         )
-        return folder.create(
+        return run_dir.create(
             runs_dir, "tiny", preset=preset, seed=0, device="cpu", data_dir=str(data_dir) if data_dir else None
         )
 

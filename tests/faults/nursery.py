@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PLACES = {
-    "start": ("engine.runs.folder", "RunFolder.read_info", 1),
+    "start": ("engine.runs.run_dir", "RunFolder.read_info", 1),
     "download": ("engine.data.download", "_Bar.update", 1),
     "decode": ("engine.data.cache", "_read_image", 3),
     "build": ("engine.training.setup", "build", 1),
@@ -53,7 +53,7 @@ def work(order: dict[str, Any]) -> int:
     """Be the worker of a run."""
     from engine.data import download
     from engine.runs import launch
-    from engine.runs.folder import RunFolder, sign_lock
+    from engine.runs.run_dir import RunFolder, sign_lock
     from engine.training import worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -13,8 +13,8 @@ from engine.journal import commands
 from engine.journal.events import DeviceSampled, HostSample, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.journal.state import fold, worked_s
-from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
 from engine.training import telemetry
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire, status

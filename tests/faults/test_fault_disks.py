@@ -16,9 +16,9 @@ from engine.data.load import load
 from engine.journal import commands
 from engine.journal.events import DeviceSampled, HostSample, RunFinished
 from engine.journal.jsonl import EventWriter, append_command, command_reader, read_events
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs import launch, run_dir
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunFolder, list_runs
 from engine.training import checkpoint
 from presets.errors import CifartuiError
 from presets.schema import Data
@@ -69,7 +69,7 @@ def fill(place: Path) -> Path:
 
 def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, tiny: Make, hire: Hire) -> None:
     preset = tiny().read_info().preset
-    run = folder.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
+    run = run_dir.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
     files.keep_room(run.reserve)
     worker = hire(run, "train")
     worker.is_held()

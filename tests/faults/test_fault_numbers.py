@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.runs import launch
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire
 from tui.run_list import RunLister

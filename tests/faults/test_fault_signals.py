@@ -12,7 +12,7 @@ import pytest
 from engine.journal import commands
 from engine.journal.jsonl import append_command
 from engine.runs import launch
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets import schema
 from tests.cifar_files import published_files, write_archive
 from tests.faults.conftest import HOME, Hire, Worker, status
@@ -113,7 +113,7 @@ def test_a_stop_that_comes_before_the_worker_listens_is_not_lost(tiny: Make) -> 
 
 
 def test_a_foreground_train_that_is_killed_leaves_its_worker_training(tiny: Make, runs_dir: Path, birds: Path) -> None:
-    from engine.runs.folder import list_runs
+    from engine.runs.run_dir import list_runs
 
     table = f"""
         title = "Tiny"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tests.faults.conftest import HOME, Hire
 from tests.ui.conftest import surroundings, until
 from tests.waiting import PATIENCE_S
@@ -39,7 +39,7 @@ def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, hire: Hire) -> No
     script = f"""
 import sys
 from pathlib import Path
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tui.plain import follow
 print("following", flush=True)
 sys.exit(follow(RunFolder(Path({str(run.path)!r})), "quiet"))

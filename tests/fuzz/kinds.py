@@ -24,8 +24,8 @@ import numpy as np
 from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, folder, named_runs, predictions
-from engine.runs.folder import RunFolder
+from engine.runs import delete, named_runs, predictions, run_dir
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -111,7 +111,7 @@ def overrides(seed: int, place: Path) -> bool:
     try:
         asked = tuple(override(chance) for _ in range(chance.randint(1, 3)))
         found = catalog.load(chance.choice(("demo", "basenet", "vgg-custom")), asked)
-        run = folder.create(place / "runs", "demo", preset=found, overrides=asked, seed=0, device="cpu")
+        run = run_dir.create(place / "runs", "demo", preset=found, overrides=asked, seed=0, device="cpu")
     except CifartuiError as error:
         return refused(error)
     assert plan(found)
@@ -282,7 +282,7 @@ def run_names(seed: int, place: Path) -> bool:
     (runs_dir / "link").symlink_to(victim.path)
     found = False
     for ask in (
-        lambda: folder.find_run(runs_dir, name),
+        lambda: run_dir.find_run(runs_dir, name),
         lambda: named_runs.check_name(name),
         lambda: named_runs.find_named(runs_dir, name),
         lambda: delete.delete_run(runs_dir, name),

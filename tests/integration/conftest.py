@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder
+from engine.runs import launch, run_dir
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
@@ -24,7 +24,7 @@ def runs_dir(tmp_path: Path) -> Iterator[Path]:
     """A runs folder whose workers are ended with the test."""
     path = tmp_path / "runs"
     yield path
-    for run in folder.list_runs(path):
+    for run in run_dir.list_runs(path):
         mark = run.read_mark()
         if mark is not None and run.worker_lives():
             os.kill(mark.pid, signal.SIGKILL)
@@ -36,7 +36,7 @@ def start(runs_dir: Path) -> Callable[..., RunFolder]:
 
     def start_demo(*overrides: str, seed: int = 0) -> RunFolder:
         preset = catalog.load("demo", [*SMALL, *overrides])
-        run = folder.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
+        run = run_dir.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
         launch.start_worker(run)
         return run
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]

@@ -8,7 +8,7 @@ import torch
 
 from engine.journal.events import StageStarted
 from engine.journal.jsonl import EventWriter, read_events
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs.run_dir import RunFolder, RunInfo
 from engine.training.controls import Controls
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.journal.jsonl import read_events
-from engine.runs import folder as runs
+from engine.runs import run_dir as runs
 from presets import catalog
 
 LIMIT_MB = 450

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
 from tui.commandline.evaluate import submission_text
 

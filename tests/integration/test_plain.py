@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.terminal import Terminal
 from tests.ui.sample_run import training as training_run
 from tests.waiting import PATIENCE_S, wait_for

@@ -13,9 +13,9 @@ from subprocess import CompletedProcess
 import pytest
 
 from engine.queue import queue_file, runner_process
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs import launch, run_dir
 from engine.runs.order import Order
+from engine.runs.run_dir import RunFolder, list_runs
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -123,7 +123,7 @@ def test_a_gpu_is_given_away_when_nobody_uses_it(
     by_hand = start("train.epochs=500")
     wait_for(lambda: getattr(by_hand.read_mark(), "holds", ()) == ("cpu",), "what it has chosen")
     lock_fd = os.open(by_hand.lock, os.O_RDWR)
-    folder.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
+    run_dir.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
     os.close(lock_fd)
     add(runs_dir, 1, device="auto")
     add(runs_dir, 2, device="auto")
@@ -178,7 +178,7 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
         patched.setattr(queue_file, "start_runner", lambda _runs_dir: None)
         entry = add(runs_dir, 1, LONG)
     preset = catalog.load("demo", LONG)
-    run = folder.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
+    run = run_dir.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
     if has_worker:
         launch.start_worker(run)
         wait_for(run.events.exists, "its first event")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.ui.sample_run import NOW, SampleRun
 from tests.waiting import PATIENCE_S
 

@@ -17,9 +17,9 @@ from PIL import Image
 from engine.journal import commands
 from engine.journal.events import CommandApplied, RunFinished, RunStarted
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder
+from engine.runs import launch, run_dir
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from presets import catalog
 from tests.waiting import wait_for
@@ -49,7 +49,7 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
     def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunFolder:
         preset = catalog.load(name, [*PLAN, *overrides])
-        run = folder.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
+        run = run_dir.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
         if launched:
             launch.start_worker(run)
         return run
@@ -215,7 +215,7 @@ def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> N
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
-    run = folder.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
+    run = run_dir.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
     launch.start_worker(run)
     assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
 

@@ -13,7 +13,7 @@ import pytest
 
 from engine.journal import events as ev
 from engine.journal.jsonl import read_events
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.waiting import PATIENCE_S, wait_for
 
 NOTICE_S = 30.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from engine.journal import commands
 from engine.journal.events import RunFinished, StageStarted
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder
+from engine.runs import launch, run_dir
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from tests.waiting import wait_for
 
@@ -39,7 +39,7 @@ def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(PLAN)
     preset = catalog.load(str(path), ["data.train_limit=1280"])
-    run = folder.create(runs_dir, "plan", preset=preset, overrides=(), seed=0, device="cpu")
+    run = run_dir.create(runs_dir, "plan", preset=preset, overrides=(), seed=0, device="cpu")
     launch.start_worker(run)
     wait_for(lambda: run.read_state().epochs, "the first epoch")
     wish = commands.NextStage()

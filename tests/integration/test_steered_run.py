@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.journal.events import RunStarted
 from engine.journal.jsonl import read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tests.waiting import wait_for
 
 Start = Callable[..., RunFolder]

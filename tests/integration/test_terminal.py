@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunFolder, list_runs
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 

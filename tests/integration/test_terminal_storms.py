@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from engine.journal import commands
 from engine.journal.jsonl import append_command
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 

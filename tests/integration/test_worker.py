@@ -10,7 +10,7 @@ from engine.journal import commands
 from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import launch
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from presets.errors import CifartuiError
 from tests.waiting import wait_for

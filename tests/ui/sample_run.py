@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from engine.journal import events as ev
 from engine.journal import jsonl
-from engine.runs.folder import RunFolder, RunInfo, WorkerMark
+from engine.runs.run_dir import RunFolder, RunInfo, WorkerMark
 from presets import schema
 from presets.plan import plan
 

@@ -11,8 +11,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
-from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun

@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets import schema
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, preset

@@ -8,7 +8,7 @@ import pytest
 
 from engine.journal import commands, events
 from engine.journal.jsonl import EventWriter, append_command, read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training.controls import Aborted, Controls, Hurried
 
 

@@ -10,9 +10,9 @@ from engine.data.listings import list_class_folders
 from engine.journal import events
 from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
 from engine.queue import runner_process
-from engine.runs import delete, folder, predictions
-from engine.runs.folder import RunFolder
+from engine.runs import delete, predictions, run_dir
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
@@ -73,8 +73,8 @@ def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 300, "\udcff", "a\x1b[2J"])
 def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, name: str) -> None:
-    folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
-    for ask in (folder.find_run, delete.check_deletable):
+    run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    for ask in (run_dir.find_run, delete.check_deletable):
         with pytest.raises(CifartuiError) as told:
             ask(tmp_path, name)
         assert str(told.value).isprintable()
@@ -83,7 +83,7 @@ def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, nam
 
 def test_a_value_that_is_not_utf8_leaves_no_half_a_run(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="not UTF-8"):
-        folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu", overrides=("\udcff",))
+        run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu", overrides=("\udcff",))
     assert not list(tmp_path.iterdir())
 
 

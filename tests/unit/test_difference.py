@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from engine.journal.events import RunStarted
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from presets import catalog
 from tui.clipboard import copying
 from tui.difference import Difference, Side, differences, sentence, table

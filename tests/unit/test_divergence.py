@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.pace import Pace
 from engine.training.trainer import Trainer

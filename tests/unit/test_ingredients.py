@@ -12,7 +12,7 @@ from engine.data.sets import ImageSplit
 from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint, limits
 from engine.training.curriculum import image_size, of_epoch
 from engine.training.evaluate import evaluate

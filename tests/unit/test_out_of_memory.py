@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.journal import events
 from engine.journal.jsonl import read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.out_of_memory import AtOnce, parts
 from engine.training.trainer import Trainer

@@ -15,7 +15,7 @@ from engine.journal import commands
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter, append_command
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, folder, launch, predictions
+from engine.runs import delete, launch, predictions, run_dir
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -39,10 +39,10 @@ def modes(below: Path) -> dict[str, int]:
     }
 
 
-def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
+def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> run_dir.RunFolder:
     """Write every file that this process can write into a runs folder."""
     monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir: None)
-    run = folder.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     writer = EventWriter(run.events)
     writer.write(ev.Paused(global_step=1))
     writer.close()
@@ -92,14 +92,14 @@ def test_what_is_there_keeps_the_mode_that_somebody_gave_it(tmp_path: Path) -> N
 def test_a_file_where_a_folder_should_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CifartuiError, match="choose another folder with --runs-dir"):
-        folder.create(tmp_path / "file/runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+        run_dir.create(tmp_path / "file/runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "commands.jsonl", "worker.log", "worker.lock"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / name).symlink_to(victim)
     ways: dict[str, Callable[[], object]] = {
         "events.jsonl": lambda: EventWriter(run.events),
@@ -117,7 +117,7 @@ def test_a_command_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) 
 
 def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
     """Return a runs folder and a run outside of it, to which a link in it leads."""
-    run = folder.create(tmp_path / "other", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "other", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     (runs_dir / run.id).symlink_to(run.path)
@@ -135,7 +135,7 @@ def test_links_within_a_run_are_removed_and_not_followed(tmp_path: Path) -> None
     keep = tmp_path / "keep"
     keep.mkdir()
     (keep / "file").write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / "folder").symlink_to(keep)
     (run.checkpoints / "last.pt").symlink_to(keep / "file")
     delete.delete_run(tmp_path / "runs", run.id)
@@ -146,7 +146,7 @@ def test_links_within_a_run_are_removed_and_not_followed(tmp_path: Path) -> None
 def test_a_lock_that_is_a_link_is_not_written_by_a_deletion(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     run.lock.symlink_to(victim)
     with pytest.raises(CifartuiError, match="cannot be deleted"):
         delete.delete_run(tmp_path / "runs", run.id)
@@ -155,7 +155,7 @@ def test_a_lock_that_is_a_link_is_not_written_by_a_deletion(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["run.json", "amended.json", "events.jsonl", "commands.jsonl", "worker.log"])
 def test_nobody_waits_for_a_pipe_in_a_files_place(tmp_path: Path, name: str) -> None:
-    run = folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / name).unlink(missing_ok=True)
     os.mkfifo(run.path / name)
     (run.path / "worker.lock").unlink(missing_ok=True)

@@ -8,9 +8,9 @@ import pytest
 
 from engine.journal import events
 from engine.journal.jsonl import EventWriter
-from engine.runs import folder
-from engine.runs.folder import RunFolder
+from engine.runs import run_dir
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -37,7 +37,7 @@ def make(
     tmp_path: Path, *overrides: str, trained: int = 0, outcome: events.Outcome = "completed", stage: int = 0
 ) -> RunFolder:
     preset = catalog.load("basenet", overrides)
-    run = folder.create(tmp_path, "basenet", preset=preset, seed=0, device="cpu", overrides=overrides)
+    run = run_dir.create(tmp_path, "basenet", preset=preset, seed=0, device="cpu", overrides=overrides)
     journal = EventWriter(run.events)
     planned = plan(preset)
     journal.write(

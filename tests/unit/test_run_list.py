@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engine.journal.jsonl import LineReader
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tests.ui.sample_run import NOW, SampleRun
 from tui.run_list import RunLister
 from tui.run_order import matches, ordered

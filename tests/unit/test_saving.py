@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter, read_events
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.progress import Progress
 from engine.training.saving import Best, Checkpoints

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from engine.runs import predictions
-from engine.runs.folder import RunFolder
 from engine.runs.predictions import Confusion, Predictions, by_class, by_group, confusions, matching
+from engine.runs.run_dir import RunFolder
 from engine.superclasses import CIFAR100
 from presets.errors import CifartuiError
 

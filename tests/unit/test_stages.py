@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from engine.training.controls import Aborted, Controls
 from engine.training.metrics import Sums

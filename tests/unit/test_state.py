@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.journal import events
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
-from engine.runs.folder import STALLED_AFTER_S, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, status_of
 
 STARTED = events.RunStarted(
     pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={}, time=100.0

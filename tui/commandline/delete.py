@@ -5,7 +5,7 @@ import sys
 import click
 
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.folder import find_run
+from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import places, with_places

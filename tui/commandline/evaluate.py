@@ -8,8 +8,8 @@ import msgspec
 
 from engine import superclasses
 from engine.runs import predictions
-from engine.runs.folder import find_run
 from engine.runs.predictions import Predictions, Split
+from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places

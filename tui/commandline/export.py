@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from engine.journal.state import RunState
-from engine.runs.folder import find_run
+from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say

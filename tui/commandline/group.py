@@ -6,7 +6,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from engine.runs import folder
+from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.commandline.looks import asked_for, with_look
 from tui.commandline.say import say
@@ -103,7 +103,7 @@ def as_json_option(command: Any) -> Any:
 def places(ctx: click.Context) -> Places:
     """Return the folders that the options, or else the environment, name."""
     named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
-    runs_dir = Path(named_runs).expanduser() if named_runs else folder.default_runs_dir()
+    runs_dir = Path(named_runs).expanduser() if named_runs else run_dir.default_runs_dir()
     data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
     if data_dir is not None and not Path(data_dir).is_dir():
         raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
@@ -121,7 +121,7 @@ def cifartui(ctx: click.Context) -> None:
         show_dashboard(ctx)
 
 
-def show_dashboard(ctx: click.Context, attach: folder.RunFolder | None = None) -> None:
+def show_dashboard(ctx: click.Context, attach: run_dir.RunFolder | None = None) -> None:
     """Show the dashboard until the user leaves it; see `tui.dashboard.open_dashboard`."""
     from tui.dashboard import open_dashboard
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 
-from engine.runs.folder import find_run
+from engine.runs.run_dir import find_run
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, show_dashboard, with_places
 from tui.commandline.looks import with_look

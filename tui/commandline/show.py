@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.runs.folder import find_run
+from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.commandline.group import places, with_places

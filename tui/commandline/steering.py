@@ -8,7 +8,7 @@ import click
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.journal.jsonl import append_command, event_reader
-from engine.runs.folder import RunFolder, find_run
+from engine.runs.run_dir import RunFolder, find_run
 from presets.errors import CifartuiError
 from tui import words
 from tui.commandline.group import places, with_places

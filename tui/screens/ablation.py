@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tui import format as fmt
 from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points

@@ -14,7 +14,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import OptionList
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.knowledge import DataLocated, FactsFound, Knowledge

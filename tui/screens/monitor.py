@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from engine.journal import events as ev
 from engine.journal.state import RunState, fold
-from engine.runs.folder import RunFolder, Status, status_of
+from engine.runs.run_dir import RunFolder, Status, status_of
 from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History

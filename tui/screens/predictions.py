@@ -15,8 +15,8 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
-from engine.runs.folder import RunFolder, RunInfo
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.graphics import image_widget

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 
 from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from tui import queued, words
 from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead

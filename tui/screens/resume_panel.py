@@ -11,8 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.journal.state import RunState
-from engine.runs.folder import RunInfo
 from engine.runs.resume import amended
+from engine.runs.run_dir import RunInfo
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt

@@ -11,8 +11,8 @@ from tui.act import act
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.runs.folder import RunFolder
     from engine.runs.order import Order
+    from engine.runs.run_dir import RunFolder
     from tui.app import CifartuiApp
     from tui.surroundings import GpuReadings
 

@@ -18,7 +18,7 @@ from engine.journal.commands import (
     Validate,
 )
 from engine.journal.state import RunState
-from engine.runs.folder import RunFolder, RunInfo, Status
+from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import words
 from tui.act import act
 from tui.palette import Tone

@@ -6,7 +6,7 @@ from functools import cached_property
 from rich.text import Text
 
 from engine.journal.state import RunState, worked_s
-from engine.runs.folder import RunFolder, RunInfo, Status
+from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import format as fmt
 from tui import words
 from tui.palette import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL

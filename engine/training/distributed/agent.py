@@ -24,8 +24,8 @@ from engine.journal.events import RunFinished
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices
 from engine.runs.device_name import check_devices
-from engine.runs.folder import RunFolder
 from engine.runs.launch import NOTIFY
+from engine.runs.run_dir import RunFolder
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError

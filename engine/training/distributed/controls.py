@@ -15,7 +15,7 @@ import msgspec
 from engine.journal import commands
 from engine.journal.events import AnyEvent
 from engine.journal.jsonl import EventWriter
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training.controls import Controls
 from engine.training.distributed.group import Place, Ranks
 from engine.training.distributed.peers import Peers

@@ -27,8 +27,8 @@ from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import mark_devices
 from engine.runs import launch
 from engine.runs.device_name import check_devices
-from engine.runs.folder import RunFolder, RunInfo, sign_lock
 from engine.runs.launch import NOTIFY
+from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory

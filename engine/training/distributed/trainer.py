@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunFolder
 from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.group import Ranks
