@@ -11,7 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
-from engine.runs.order import SEED_BELOW, Order
+from engine.runs.run_options import SEED_BELOW, Order
 from presets.errors import CifartuiError
 from presets.problems import shown
 from presets.schema import Preset

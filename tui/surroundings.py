@@ -19,8 +19,8 @@ from presets.schema import Data, Preset
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample
     from engine.locate import Location
-    from engine.runs.order import Order
     from engine.runs.run_dir import RunFolder
+    from engine.runs.run_options import Order
     from presets.catalog import Listed
     from tui.facts import Facts
 

@@ -13,8 +13,8 @@ from msgspec import Struct
 from engine import files
 from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from engine.journal.events import GpuSample
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder, list_runs, sign_lock
+from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 
 _AUTO = "auto"

@@ -8,9 +8,9 @@ import re
 import time
 from pathlib import Path
 
-from engine.runs.order import Order
 from engine.runs.resume import heard_elsewhere, resume_run
 from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, list_runs
+from engine.runs.run_options import Order
 from engine.runs.start import recorded_name
 from presets.errors import CifartuiError
 from presets.problems import printable

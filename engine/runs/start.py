@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from engine.runs import launch
 from engine.runs import run_dir as runs
 from engine.runs.device_name import check_devices
-from engine.runs.order import USUAL, Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import USUAL, Order
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError

@@ -14,8 +14,8 @@ import pytest
 
 from engine.queue import queue_file, runner_process
 from engine.runs import launch, run_dir
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder, list_runs
+from engine.runs.run_options import Order
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -204,7 +204,7 @@ def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
 
 def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.order import Order; "
+        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.run_options import Order; "
         f"queue.add(Path({str(runs_dir)!r}), ['demo'], Order(overrides={LONG!r}, device='cpu')); print(os.getsid(0))"
     )
     done = subprocess.run(

@@ -58,7 +58,7 @@ def test_a_run_is_scaled_validated_saved_stopped_and_trained_on(start: Start, ci
 
 
 def test_the_notify_command_is_run_at_the_end_whatever_becomes_of_it(runs_dir: Path, tmp_path: Path) -> None:
-    from engine.runs.order import Order
+    from engine.runs.run_options import Order
     from engine.runs.start import start_run
 
     told = tmp_path / "told"

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from textual.widgets import Static
 
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp

@@ -13,8 +13,8 @@ from rich.text import Text
 from textual.pilot import Pilot
 
 from engine.queue import queue_file, runner_process
-from engine.runs.order import Order
 from engine.runs.run_dir import WorkerMark
+from engine.runs.run_options import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp

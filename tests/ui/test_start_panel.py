@@ -8,7 +8,7 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from engine.runs.order import Order
+from engine.runs.run_options import Order
 from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
 from tests.ui.test_home import said

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.journal import jsonl
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import training

@@ -8,8 +8,8 @@ import pytest
 
 from engine.journal import events as ev
 from engine.runs import named_runs, resume
-from engine.runs.order import Order
 from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
+from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
 

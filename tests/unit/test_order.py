@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from engine.runs.device_name import is_device_name
-from engine.runs.order import Order
+from engine.runs.run_options import Order
 from presets import catalog
 from tui.order import Checked, Field, check, fields_of
 

@@ -12,8 +12,8 @@ import pytest
 
 from engine.queue import queue_file, runner_process
 from engine.queue.queue_file import Entry
-from engine.runs.order import Order
 from engine.runs.run_dir import sign_lock
+from engine.runs.run_options import Order
 from presets import catalog
 from presets.errors import CifartuiError
 
@@ -179,7 +179,7 @@ EDITOR = """
 import sys
 from pathlib import Path
 from engine.runs import queue
-from engine.runs.order import Order
+from engine.runs.run_options import Order
 queue.start_runner = lambda runs_dir: None
 runs_dir, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)

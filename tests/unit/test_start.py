@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from engine.runs import launch
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import Order
 from engine.runs.start import start_run
 
 

@@ -14,8 +14,8 @@ from engine.journal.events import GpuSample
 from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
 from engine.runs import launch
 from engine.runs import run_dir as runs
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import Order
 from engine.training.device import choose_device
 from presets import catalog
 

@@ -6,8 +6,8 @@ from functools import partial
 import click
 
 from engine.journal.outline import read_outline
-from engine.runs.order import Order
 from engine.runs.run_dir import find_run
+from engine.runs.run_options import Order
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError

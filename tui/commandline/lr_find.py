@@ -2,8 +2,8 @@
 
 import click
 
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder
+from engine.runs.run_options import Order
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.commandline.group import places, with_places

@@ -7,7 +7,7 @@ import click
 from msgspec.structs import replace
 
 from engine.runs.device_name import MOST_DEVICES
-from engine.runs.order import SEED_BELOW, Order
+from engine.runs.run_options import SEED_BELOW, Order
 from tui.commandline.group import Places
 from tui.config import read_config
 

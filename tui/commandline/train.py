@@ -6,8 +6,8 @@ import click
 
 from engine.journal.jsonl import event_reader
 from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
-from engine.runs.order import Order
 from engine.runs.run_dir import RunFolder, find_run
+from engine.runs.run_options import Order
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError

@@ -388,7 +388,7 @@ class Home(Starting):
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        from engine.runs.order import Order
+        from engine.runs.run_options import Order
 
         if _DEMO in self._presets:
             self.start(_DEMO, Order())

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
-from engine.runs.order import Order
+from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import format as fmt

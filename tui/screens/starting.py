@@ -11,8 +11,8 @@ from tui.act import act
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.runs.order import Order
     from engine.runs.run_dir import RunFolder
+    from engine.runs.run_options import Order
     from tui.app import CifartuiApp
     from tui.surroundings import GpuReadings
 
@@ -60,7 +60,7 @@ class Starting(Screen[None]):
 
     def find_lr(self, name: str) -> None:
         """Start the range test of a preset as it is, and open the Monitor."""
-        from engine.runs.order import Order
+        from engine.runs.run_options import Order
 
         self._begin(self.app.surroundings.find_lr, name, Order())
 
