@@ -38,7 +38,8 @@ from engine.journal.events import (
     StepsTrained,
 )
 from engine.journal.jsonl import append_command, event_reader, read_events
-from engine.runs import launch, run_dir
+from engine.runs import run_dir
+from engine.runs import start as launch
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from presets import schema

@@ -18,8 +18,8 @@ import msgspec
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
-from engine.runs.launch import hurry_worker
 from engine.runs.run_dir import RunFolder, Status, status_of
+from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import lines
 from tui.characters import ascii_only, in_ascii

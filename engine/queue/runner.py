@@ -21,7 +21,7 @@ from engine.gpu_choice import visible_gpus
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.run_dir import RunFolder, is_locked, list_runs, sign_lock
 from engine.runs.start import start_run
 from presets import catalog
@@ -148,7 +148,7 @@ class _Runner:
     def _start(self, entry: Entry) -> RunFolder:
         made = self._made.pop(entry.id, None)
         if made is not None:
-            launch.start_worker(made, notify=entry.notify)
+            start.start_worker(made, notify=entry.notify)
             return made
         return start_run(self._runs_dir, entry.preset_name, entry, argv=(*sys.argv, _mark(entry)))
 

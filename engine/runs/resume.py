@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.journal.state import RunState
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.device_name import check_devices
 from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
 from presets import catalog
@@ -42,7 +42,7 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "",
     Raises:
         CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
     """
-    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
+    start.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
 
 
 def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Where runs are kept, what is in a run directory, and whether somebody is working in it.
 
 Knows names, paths and locks; knows nothing of what events mean (`engine.journal.state`) or of starting
-workers (`engine.runs.launch`).
+workers (`engine.runs.start`).
 """
 
 import fcntl

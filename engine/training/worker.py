@@ -1,4 +1,4 @@
-"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.launch`.
+"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.start`.
 
 Owns the run's journal from start to end and turns whatever happens into a last event. Imports torch
 only after it has begun to speak and to listen.
@@ -20,8 +20,8 @@ from engine import files
 from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
-from engine.runs.launch import NOTIFY
 from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.start import NOTIFY
 from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
 from engine.training.watch import LearningWatch

@@ -1,6 +1,6 @@
 """A process that has imported torch, and forks a worker for every line it is sent: seconds become milliseconds.
 
-A forked worker is what `engine.runs.launch` starts: a session of its own, the run's lock, the run's worker.log.
+A forked worker is what `engine.runs.start` starts: a session of its own, the run's lock, the run's worker.log.
 It can be held at a place: there it makes the file `held` in its folder and waits until that file is gone.
 """
 
@@ -52,12 +52,12 @@ def hold(place: str, folder: Path) -> None:
 def work(order: dict[str, Any]) -> int:
     """Be the worker of a run."""
     from engine.data import download
-    from engine.runs import launch
+    from engine.runs import start
     from engine.runs.run_dir import RunFolder, sign_lock
     from engine.training import worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, launch._HELD_BACK)
+    signal.pthread_sigmask(signal.SIG_BLOCK, start._HELD_BACK)
     os.setsid()
     run = RunFolder(Path(order["folder"]))
     lock_fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)

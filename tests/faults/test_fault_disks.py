@@ -16,7 +16,7 @@ from engine.data.load import load
 from engine.journal import commands
 from engine.journal.events import DeviceSampled, HostSample, RunFinished
 from engine.journal.jsonl import EventWriter, append_command, command_reader, read_events
-from engine.runs import launch, run_dir
+from engine.runs import run_dir, start
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunFolder, list_runs
 from engine.training import checkpoint
@@ -185,7 +185,7 @@ def test_a_run_folder_that_cannot_be_written_starts_no_worker(tiny: Make) -> Non
     with pytest.raises(
         CifartuiError, match=rf"Run {run.id} cannot be given a worker \(Is a directory: .*worker\.log\)"
     ):
-        launch.start_worker(run)
+        start.start_worker(run)
     assert status(run) == "lost"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire
@@ -56,4 +56,4 @@ def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, hire: Hire) -> 
     run = tiny(epochs=50_000)
     hire(run).trains()
     with pytest.raises(CifartuiError, match=rf"Run {run.id} already has a worker; watch it with: cifartui attach"):
-        launch.start_worker(run, resume=True)
+        start.start_worker(run, resume=True)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.journal import commands
 from engine.journal.jsonl import append_command
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from presets import schema
 from tests.cifar_files import published_files, write_archive
@@ -105,7 +105,7 @@ def test_a_killed_worker_is_lost_and_its_run_resumes_in_every_phase(in_phase: Ca
 
 def test_a_stop_that_comes_before_the_worker_listens_is_not_lost(tiny: Make) -> None:
     run = tiny()
-    os.kill(launch.start_worker(run), signal.SIGTERM)
+    os.kill(start.start_worker(run), signal.SIGTERM)
     wait_for(lambda: not run.worker_lives(), "the end")
     end = run.read_state().finished
     assert end is not None, run.log.read_text()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.runs import launch, run_dir
+from engine.runs import run_dir
+from engine.runs import start as launch
 from engine.runs.run_dir import RunFolder
 from presets import catalog
 from tests.terminal import Terminal

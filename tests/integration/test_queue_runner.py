@@ -13,7 +13,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from engine.queue import queue_file, runner_process
-from engine.runs import launch, run_dir
+from engine.runs import run_dir
+from engine.runs import start as launch
 from engine.runs.run_dir import RunFolder, list_runs
 from engine.runs.run_options import Order
 from presets import catalog

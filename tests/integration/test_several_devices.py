@@ -17,7 +17,8 @@ from PIL import Image
 from engine.journal import commands
 from engine.journal.events import CommandApplied, RunFinished, RunStarted
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import launch, run_dir
+from engine.runs import run_dir
+from engine.runs import start as launch
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint

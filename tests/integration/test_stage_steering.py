@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.journal import commands
 from engine.journal.events import RunFinished, StageStarted
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import launch, run_dir
+from engine.runs import run_dir, start
 from engine.runs.run_dir import RunFolder
 from presets import catalog
 from tests.waiting import wait_for
@@ -40,7 +40,7 @@ def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     path.write_text(PLAN)
     preset = catalog.load(str(path), ["data.train_limit=1280"])
     run = run_dir.create(runs_dir, "plan", preset=preset, overrides=(), seed=0, device="cpu")
-    launch.start_worker(run)
+    start.start_worker(run)
     wait_for(lambda: run.read_state().epochs, "the first epoch")
     wish = commands.NextStage()
     append_command(run.commands, wish)
@@ -51,7 +51,7 @@ def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     assert mark is not None
     os.kill(mark.pid, signal.SIGKILL)
     wait_for(lambda: run.worker_lives() is False, "the worker's end")
-    launch.start_worker(run, resume=True)
+    start.start_worker(run, resume=True)
     end = wait_for(lambda: ended(run), "the end of the run")
     assert end.outcome == "completed", end.reason
     state = run.read_state()

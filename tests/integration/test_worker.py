@@ -9,7 +9,7 @@ import torch
 from engine.journal import commands
 from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import launch
+from engine.runs import start as launch
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint
 from presets.errors import CifartuiError

@@ -35,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         prepare()  # type: ignore[operator]
         ids.append(folder.id)
 
-    monkeypatch.setattr("engine.runs.launch.start_worker", start)
+    monkeypatch.setattr("engine.runs.start.start_worker", start)
     return ids
 
 

@@ -15,7 +15,7 @@ from engine.journal import commands
 from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter, append_command
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, launch, predictions, run_dir
+from engine.runs import delete, predictions, run_dir, start
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
@@ -47,7 +47,7 @@ def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> run_dir.RunFolder:
     writer.write(ev.Paused(global_step=1))
     writer.close()
     append_command(run.commands, commands.Stop())
-    os.close(launch.take_lock(run))
+    os.close(start.take_lock(run))
     run.write_amended(run.read_info())
     files.keep_room(run.reserve)
     os.close(files.open_file(run.log, os.O_WRONLY))
@@ -106,7 +106,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
         "commands.jsonl": lambda: append_command(run.commands, commands.Stop()),
     }
     with pytest.raises((OSError, CifartuiError), match="symbolic links"):
-        ways.get(name, lambda: launch.start_worker(run))()
+        ways.get(name, lambda: start.start_worker(run))()
     assert victim.read_text() == "mine"
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
 from engine.runs.start import start_run
@@ -11,7 +11,7 @@ from engine.runs.start import start_run
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
     runs: list[RunFolder] = []
-    monkeypatch.setattr(launch, "start_worker", lambda run, notify: runs.append(run))
+    monkeypatch.setattr(start, "start_worker", lambda run, notify: runs.append(run))
     return runs
 
 

@@ -12,8 +12,8 @@ from engine.devices import DeviceReader
 from engine.gpu_choice import on_machine
 from engine.journal.events import GpuSample
 from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
-from engine.runs import launch
 from engine.runs import run_dir as runs
+from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
 from engine.training.device import choose_device
@@ -40,7 +40,7 @@ class Machine:
         preset = catalog.load("demo")
         info = {"overrides": (), "seed": 0, "argv": (), "versions": {}, "data_dir": None}
         run = runs.create(self.runs_dir, "demo", preset=preset, device=device, devices=devices, **info)
-        lock_fd = launch.take_lock(run)
+        lock_fd = start.take_lock(run)
         self._stack.callback(os.close, lock_fd)
         runs.sign_lock(lock_fd, os.getpid(), chosen)
         return run

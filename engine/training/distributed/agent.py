@@ -1,6 +1,6 @@
 """The process that starts the ranks of a run on this machine, through torchrun's own agent, and outlives them.
 
-`engine.runs.launch` starts it where a run has several devices. It holds the run's lock, hands signals on, and has
+`engine.runs.start` starts it where a run has several devices. It holds the run's lock, hands signals on, and has
 the last word in the journal where rank 0 could not: which rank died, and of what. Trains nothing.
 """
 
@@ -24,8 +24,8 @@ from engine.journal.events import RunFinished
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices
 from engine.runs.device_name import check_devices
-from engine.runs.launch import NOTIFY
 from engine.runs.run_dir import RunFolder
+from engine.runs.start import NOTIFY
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError

@@ -25,10 +25,10 @@ from torch import nn
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import mark_devices
-from engine.runs import launch
+from engine.runs import start
 from engine.runs.device_name import check_devices
-from engine.runs.launch import NOTIFY
 from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
+from engine.runs.start import NOTIFY
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
             arguments.commands_from = _size(folder.commands) if arguments.resume and folder.events.exists() else 0
         if place.is_first and not arguments.has_agent:
-            sign_lock(launch.take_lock(folder), os.getpid())  # held until this process ends
+            sign_lock(start.take_lock(folder), os.getpid())  # held until this process ends
     except (CifartuiError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
