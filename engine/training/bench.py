@@ -1,6 +1,6 @@
 """`python -m engine.training.bench`: what this machine's device can do, and how much of it training uses.
 
-Prints one JSON object a line as soon as it is measured (`engine.device_speed`): the device, what its hardware gives,
+Prints one JSON object a line as soon as it is measured (`engine.shared.benchmark_lines`): the device, what its hardware gives,
 then images/s of some presets with one option after another, through the engine's own step on random images. Every
 number is a median of this machine; nothing is looked up. `cifartui doctor --benchmark` makes a table of it.
 """
@@ -20,12 +20,12 @@ from torch.amp import GradScaler
 
 from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit
-from engine.device_speed import Device, Limit, Line, Speed
 from engine.journal.events import Alerted, AnyEvent
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build, without_weights
 from engine.models.table import flops_per_image
 from engine.runs.run_dir import RunInfo
+from engine.shared.benchmark_lines import Device, Limit, Line, Speed
 from engine.training.descent import Descent
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.inputs import Feed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.device_speed import Limit, Speed, ceiling
+from engine.shared.benchmark_lines import Limit, Speed, ceiling
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
 from tui.commandline.benchmark import benchmark

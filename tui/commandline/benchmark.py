@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.device_speed import Device, Limit, Line, Speed, ceiling
+from engine.shared.benchmark_lines import Device, Limit, Line, Speed, ceiling
 from presets.errors import CifartuiError
 from tui.commandline.say import say, say_json
 
