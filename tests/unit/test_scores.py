@@ -12,7 +12,7 @@ import pytest
 from engine.runs import predictions
 from engine.runs.predictions import Confusion, Predictions, by_class, by_group, confusions, matching
 from engine.runs.run_dir import RunFolder
-from engine.superclasses import CIFAR100
+from engine.shared.cifar100_superclasses import CIFAR100
 from presets.errors import CifartuiError
 
 GROUPS = {"pets": ("cat", "dog"), "plants": ("oak",)}

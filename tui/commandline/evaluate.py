@@ -6,10 +6,10 @@ from typing import Any
 import click
 import msgspec
 
-from engine import superclasses
 from engine.runs import predictions
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import find_run
+from engine.shared import cifar100_superclasses
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
@@ -79,7 +79,7 @@ def _check_submission(split: Split, path: Path, force: bool) -> None:
 def _scores(found: Predictions) -> dict[str, Any]:
     return {
         "classes": predictions.by_class(found),
-        "superclasses": predictions.by_group(found, superclasses.CIFAR100),
+        "superclasses": predictions.by_group(found, cifar100_superclasses.CIFAR100),
         "confusions": predictions.confusions(found),
     }
 
@@ -93,7 +93,7 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
     )
-    groups = predictions.by_group(found, superclasses.CIFAR100)
+    groups = predictions.by_group(found, cifar100_superclasses.CIFAR100)
     if groups:
         width = max(len(score.name) for score in groups)
         say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
