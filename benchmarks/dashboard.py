@@ -21,8 +21,8 @@ from benchmarks.long_run import write_long_run
 from benchmarks.terminal import Terminal
 from engine.journal.events import EpochCompleted, StepsTrained
 from engine.journal.jsonl import read_events
-from engine.locate import locate
 from engine.runs.run_dir import RunFolder, list_runs
+from engine.shared.data_locations import locate
 from presets.schema import Data
 
 _CIFARTUI = [sys.executable, "-m", "cifartui"]

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from engine.journal.state import RunState
-from engine.locate import Location, locate
 from engine.runs.run_dir import RunFolder, list_runs
+from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp
 from tui.surroundings import Surroundings

@@ -84,7 +84,7 @@ def num_classes(preset: Preset, data_dir: str | None) -> tuple[int, bool]:
     """Return the data set's number of classes, and whether that is assumed because its folders are not found."""
     known_number = _NUM_CLASSES.get(preset.data.dataset)
     if known_number is None:
-        from engine.locate import locate
+        from engine.shared.data_locations import locate
 
         known_number = locate(preset.data, data_dir).num_classes
     return known_number or _ASSUMED_NUM_CLASSES, not known_number

@@ -18,9 +18,9 @@ from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample
-    from engine.locate import Location
     from engine.runs.run_dir import RunFolder
     from engine.runs.run_options import Order
+    from engine.shared.data_locations import Location
     from presets.catalog import Listed
     from tui.facts import Facts
 
@@ -63,9 +63,9 @@ def _loader() -> Callable[[str, Sequence[str]], Preset]:
 
 
 def _locate(data: Data, data_dir: str | None) -> "Location":
-    from engine import locate
+    from engine.shared import data_locations
 
-    return locate.locate(data, data_dir)
+    return data_locations.locate(data, data_dir)
 
 
 def _gpu_reader() -> Callable[[], GpuReadings]:

@@ -1,6 +1,6 @@
 """CIFAR-100 in its published "python version", and in the course's packaging of it: files to tensors.
 
-Knows the layout of both; knows nothing of where they are (`engine.locate`) or of downloading.
+Knows the layout of both; knows nothing of where they are (`engine.shared.data_locations`) or of downloading.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from engine.data.cifar_cache import Content, Rows, kept
 from engine.data.pickles import load_pickle
 from engine.data.progress import Progress, Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
-from engine.locate import COURSE_SUFFIX, MEMBER_MD5, Location
+from engine.shared.data_locations import COURSE_SUFFIX, MEMBER_MD5, Location
 from presets.errors import CifartuiError
 from presets.schema import Data
 

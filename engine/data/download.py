@@ -8,7 +8,7 @@ from pathlib import Path
 import pooch
 
 from engine.data.progress import Progress, Report
-from engine.locate import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders
+from engine.shared.data_locations import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders
 from presets.errors import CifartuiError
 
 _TIMEOUT_S = (5.0, 30.0)

@@ -11,7 +11,7 @@ from textual.css.query import NoMatches
 from textual.pilot import Pilot
 
 from engine.journal.events import GpuSample
-from engine.locate import Location
+from engine.shared.data_locations import Location
 from engine.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError

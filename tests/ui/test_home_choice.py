@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 from textual.containers import VerticalScroll
 
-from engine.locate import Location
 from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
+from engine.shared.data_locations import Location
 from presets.schema import Data, Preset
 from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, locate, surroundings, until
 from tests.ui.sample_run import SampleRun, training

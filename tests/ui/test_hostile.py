@@ -14,7 +14,7 @@ from textual.command import CommandPalette
 from textual.pilot import Pilot
 
 from engine.journal.events import GpuSample
-from engine.locate import Location
+from engine.shared.data_locations import Location
 from presets.catalog import Listed
 from presets.schema import Data, Preset
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_preset, hostile_run

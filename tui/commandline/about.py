@@ -5,7 +5,7 @@ from typing import Literal
 import click
 import msgspec
 
-from engine.locate import locate
+from engine.shared.data_locations import locate
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset

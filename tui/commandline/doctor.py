@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.devices import DeviceReader
-from engine.locate import locate
+from engine.shared.data_locations import locate
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
