@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.runs.device_name import MOST_DEVICES, check_devices, is_device_name
 from engine.runs.run_options import SEED_BELOW, Order
+from engine.shared.device_names import MOST_DEVICES, check_devices, is_device_name
 from presets.errors import CifartuiError
 from presets.problems import shown
 from presets.schema import Preset

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from engine.journal.state import RunState
 from engine.runs import start
-from engine.runs.device_name import check_devices
 from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
+from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan

@@ -18,7 +18,7 @@ import platformdirs
 from msgspec import Meta
 
 from engine import files
-from engine.runs.device_name import MOST_DEVICES
+from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
 from presets.schema import Preset

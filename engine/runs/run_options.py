@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from engine.runs.device_name import MOST_DEVICES
+from engine.shared.device_names import MOST_DEVICES
 
 SEED_BELOW = 2**31
 

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from engine import files
 from engine.runs import run_dir as runs
-from engine.runs.device_name import check_devices
 from engine.runs.run_dir import RunFolder, sign_lock
 from engine.runs.run_options import USUAL, Order
+from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError

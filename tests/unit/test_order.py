@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine.runs.device_name import is_device_name
 from engine.runs.run_options import Order
+from engine.shared.device_names import is_device_name
 from presets import catalog
 from tui.order import Checked, Field, check, fields_of
 

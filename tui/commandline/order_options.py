@@ -6,8 +6,8 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from engine.runs.device_name import MOST_DEVICES
 from engine.runs.run_options import SEED_BELOW, Order
+from engine.shared.device_names import MOST_DEVICES
 from tui.commandline.group import Places
 from tui.config import read_config
 

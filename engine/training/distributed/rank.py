@@ -26,9 +26,9 @@ from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinishe
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import mark_devices
 from engine.runs import start
-from engine.runs.device_name import check_devices
 from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
+from engine.shared.device_names import check_devices
 from engine.training import checkpoint, options, worker
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
