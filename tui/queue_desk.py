@@ -11,12 +11,12 @@ from pathlib import Path
 
 from textual.message import Message
 
-from engine.gpu_choice import visible_gpus
 from engine.journal.events import GpuSample
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
+from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
 from tui import queued
 from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings

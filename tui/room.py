@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.gpu_choice import emptiest, free_bytes, visible_gpus
+from engine.shared.gpus import emptiest, free_bytes, visible_gpus
 from presets.schema import Preset
 from tui.facts import Facts
 from tui.palette import Tone

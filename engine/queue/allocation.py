@@ -11,10 +11,10 @@ from contextlib import suppress
 from msgspec import Struct
 
 from engine import files
-from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from engine.journal.events import GpuSample
 from engine.runs.run_dir import RunFolder, list_runs, sign_lock
 from engine.runs.run_options import Order
+from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from presets.errors import CifartuiError
 
 _AUTO = "auto"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from engine.devices import DeviceReader
-from engine.gpu_choice import emptiest, free_bytes, visible_gpus
 from engine.journal.events import GpuSample
+from engine.shared.gpus import emptiest, free_bytes, visible_gpus
 from engine.training.device import choose_device
 
 GB = 10**9

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from engine.devices import DeviceReader
-from engine.gpu_choice import on_machine
 from engine.journal.events import GpuSample
 from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
 from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
+from engine.shared.gpus import on_machine
 from engine.training.device import choose_device
 from presets import catalog
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from engine.gpu_choice import gpu_name
 from engine.journal.events import RunFinished
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices
 from engine.runs.run_dir import RunFolder
 from engine.runs.start import NOTIFY
 from engine.shared.device_names import check_devices
+from engine.shared.gpus import gpu_name
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError
