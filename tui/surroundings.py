@@ -69,7 +69,7 @@ def _locate(data: Data, data_dir: str | None) -> "Location":
 
 
 def _gpu_reader() -> Callable[[], GpuReadings]:
-    from engine.devices import DeviceReader, HostReader
+    from engine.shared.sampling import DeviceReader, HostReader
 
     reader, host_reader = DeviceReader(), HostReader()
 

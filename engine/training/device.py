@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from engine.devices import DeviceReader
 from engine.journal.events import TorchMemory
 from engine.shared.gpus import emptiest, visible_gpus
+from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

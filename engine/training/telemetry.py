@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from engine.devices import DeviceReader, HostReader
 from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.journal.jsonl import EventWriter
+from engine.shared.sampling import DeviceReader, HostReader
 from engine.training.watch import MachineWatch
 from presets.errors import CifartuiError
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.devices import DeviceReader
 from engine.journal.events import GpuSample
 from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
 from engine.runs import run_dir as runs
@@ -16,6 +15,7 @@ from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
 from engine.shared.gpus import on_machine
+from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
 from presets import catalog
 

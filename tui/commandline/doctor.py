@@ -13,8 +13,8 @@ import click
 import msgspec
 from msgspec import Struct
 
-from engine.devices import DeviceReader
 from engine.shared.data_locations import locate
+from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from engine.devices import DeviceReader
 from engine.queue import queue_file as queues
 from engine.queue import runner_process
 from engine.queue.allocation import held_devices, turns
@@ -14,6 +13,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import list_runs
 from engine.runs.run_options import Order
 from engine.shared.gpus import visible_gpus
+from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places
