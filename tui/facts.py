@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from engine.journal.events import Layer
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Optimizer, Preset

@@ -13,7 +13,7 @@ from engine.journal.events import Layer
 from engine.models.build import sketch
 from engine.models.memory import estimate
 from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.schema import Preset
 

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 from engine.journal.events import GpuSample
 from engine.shared.data_locations import Location
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg

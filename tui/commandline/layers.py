@@ -1,7 +1,7 @@
 """The layer table of a preset's network, in the report's form, for `cifartui presets NAME --layers`."""
 
 from engine.journal.events import Layer
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.plan import plan
 from presets.schema import Preset
 from tui import facts
