@@ -7,7 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from engine.data.cache import cache_folder
+from engine.data.image_cache import cache_folder
 from engine.data.progress import Progress, Report
 from presets.errors import CifartuiError
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.data.cache import cache_folder
+from engine.data.image_cache import cache_folder
 from presets.errors import CifartuiError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.data.cache import cache_folder
+from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
