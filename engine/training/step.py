@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from engine.data.mixup import mix_batch
 from engine.journal.jsonl import EventWriter
 from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken
 from engine.training.inputs import Inputs
 from engine.training.metrics import Meter
-from engine.training.mixing import mix_batch
 from engine.training.options import records_steps
 from engine.training.out_of_memory import AtOnce, parts, smallest_part
 from engine.training.randomness import reseed, seed_at

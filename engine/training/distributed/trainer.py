@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.data.mixup import mix_batch
 from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
@@ -24,7 +25,6 @@ from engine.training.evaluate import evaluate
 from engine.training.held_out import HeldOut
 from engine.training.inputs import Feed, Inputs
 from engine.training.metrics import Meter, Sums
-from engine.training.mixing import mix_batch
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import reseed, seed_at
