@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from engine.data.cifar_cache import Content, Rows, kept
-from engine.data.pickles import load_pickle
 from engine.data.progress import Progress, Report
+from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import COURSE_SUFFIX, MEMBER_MD5, Location
 from presets.errors import CifartuiError

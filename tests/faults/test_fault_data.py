@@ -14,7 +14,7 @@ import torch
 
 from engine.data import download
 from engine.data.load import load
-from engine.data.pickles import load_pickle
+from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
 from engine.training import checkpoint

@@ -368,7 +368,7 @@ def _pickle() -> bytes:
 
 def cifar_pickles(seed: int, place: Path) -> bool:
     """A pickle of CIFAR's with faults, or one that asks for code to be run."""
-    from engine.data.pickles import load_pickle
+    from engine.data.safe_pickle import load_pickle
 
     chance = random.Random(seed)
     target = place / "made-by-an-attack"
