@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from engine.journal.events import Layer
 from engine.models.build import sketch
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
-from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.schema import Preset

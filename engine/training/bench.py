@@ -23,7 +23,7 @@ from engine.data.sets import DataSet, ImageSplit
 from engine.journal.events import Alerted, AnyEvent
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build, without_weights
-from engine.models.table import flops_per_image
+from engine.models.layer_table import flops_per_image
 from engine.runs.run_dir import RunInfo
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed
 from engine.training.descent import Descent

@@ -16,8 +16,8 @@ from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.journal.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, sketch
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
-from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.runs.run_dir import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.randomness import seed_at

@@ -6,7 +6,7 @@ from torch import nn
 
 from engine.journal.events import Layer
 from engine.models.build import build, sketch
-from engine.models.table import flops_per_image, layer_table, num_parameters
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters
 from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))

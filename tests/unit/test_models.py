@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.models.build import build, sketch
 from engine.models.googlenet import STAGES
+from engine.models.layer_table import layer_table, num_parameters, num_trainable
 from engine.models.resnet_v2 import StandardisedConv2d
-from engine.models.table import layer_table, num_parameters, num_trainable
 from presets.errors import CifartuiError
 from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
 
@@ -147,7 +147,7 @@ def test_basenet_and_vgg_do_not_wait_for_torchvision() -> None:
     script = (
         "import sys\n"
         "from engine.models.build import build\n"
-        "from engine.models.table import layer_table\n"
+        "from engine.models.layer_table import layer_table\n"
         "from presets.schema import BaseNet, Vgg\n"
         "layer_table(build(BaseNet(), 10, 32), 32)\n"
         "build(Vgg(blocks=((4,),), pools=('avg',)), 10, 32)\n"

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from engine.models.build import sketch
-from engine.models.table import num_parameters
+from engine.models.layer_table import num_parameters
 from presets.catalog import list_presets, load
 from presets.errors import CifartuiError
 from presets.plan import plan, total_epochs
