@@ -18,7 +18,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training.controls import Controls
 from engine.training.distributed.group import Place, Ranks
-from engine.training.distributed.peers import Peers
+from engine.training.distributed.heartbeat import Peers
 
 _INTERVAL_S = 0.05
 _MOST_POLLS = 256
