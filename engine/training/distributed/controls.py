@@ -17,8 +17,8 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training.controls import Controls
-from engine.training.distributed.group import Place, Ranks
 from engine.training.distributed.heartbeat import Peers
+from engine.training.distributed.process_group import Place, Ranks
 
 _INTERVAL_S = 0.05
 _MOST_POLLS = 256

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from engine.training.distributed.group import Place
+from engine.training.distributed.process_group import Place
 
 _BEAT_S = 0.5
 _TIMEOUT = "CIFARTUI_RANK_TIMEOUT"

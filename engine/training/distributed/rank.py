@@ -34,8 +34,8 @@ from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import Place, Ranks, place_from_environment
 from engine.training.distributed.heartbeat import Lost, Peers, capital
+from engine.training.distributed.process_group import Place, Ranks, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
