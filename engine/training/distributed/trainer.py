@@ -19,7 +19,7 @@ from engine.runs.run_dir import RunFolder
 from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
-from engine.training.distributed.sharing import DrawnForAll, share_of
+from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
 from engine.training.evaluate import evaluate
 from engine.training.held_out import HeldOut
