@@ -12,7 +12,7 @@ from typing import Protocol
 from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.journal.jsonl import EventWriter
 from engine.shared.sampling import DeviceReader, HostReader
-from engine.training.watch import MachineWatch
+from engine.training.alerts import MachineWatch
 from presets.errors import CifartuiError
 
 INTERVAL_S = 2.0

@@ -18,6 +18,7 @@ from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training import limits
+from engine.training.alerts import LearningWatch
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch
 from engine.training.divergence import NotANumber, all_finite, explain
@@ -33,7 +34,6 @@ from engine.training.saving import Best, Checkpoints
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.plan import plan
 

@@ -22,9 +22,9 @@ from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunFolder, RunInfo
 from engine.runs.start import NOTIFY
+from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Controls, Hurried
 from engine.training.telemetry import Telemetry
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 

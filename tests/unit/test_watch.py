@@ -10,7 +10,7 @@ import pytest
 
 from engine.journal import events
 from engine.journal.events import Alerted, AnyEvent
-from engine.training.watch import (
+from engine.training.alerts import (
     DISK_FREE_BYTES,
     PLATEAU_EPOCHS,
     SPIKE_EARLIEST,

@@ -30,6 +30,7 @@ from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
 from engine.shared.device_names import check_devices
 from engine.training import checkpoint, options, worker
+from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
@@ -39,7 +40,6 @@ from engine.training.distributed.process_group import Place, Ranks, place_from_e
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 

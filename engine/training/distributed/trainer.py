@@ -16,6 +16,7 @@ from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
+from engine.training.alerts import LearningWatch
 from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
@@ -33,7 +34,6 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
 from engine.training.trainer import Trainer
-from engine.training.watch import LearningWatch
 
 _PARTS = 10**9
 """In which a share is told, as a whole number."""
