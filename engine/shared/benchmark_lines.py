@@ -1,4 +1,4 @@
-"""What `cifartui doctor --benchmark` measures, as typed lines. Imports no torch: `engine.training.bench` measures."""
+"""What `cifartui doctor --benchmark` measures, as typed lines. Imports no torch: `engine.training.benchmark` measures."""
 
 from typing import Literal, TypeAlias
 

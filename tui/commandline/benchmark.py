@@ -1,6 +1,6 @@
 """`cifartui doctor --benchmark`: what the device can do and how fast it trains, in a table that grows meanwhile.
 
-Measuring takes torch, and so a process of its own (`engine.training.bench`); this one prints what that one says.
+Measuring takes torch, and so a process of its own (`engine.training.benchmark`); this one prints what that one says.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ at most: what arithmetic allows, the best rate above in that format over the FLO
 reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
 
 
-def benchmark(device: str, *, as_json: bool, command: tuple[str, ...] = ("-m", "engine.training.bench")) -> None:
+def benchmark(device: str, *, as_json: bool, command: tuple[str, ...] = ("-m", "engine.training.benchmark")) -> None:
     """Measure and print.
 
     Args:

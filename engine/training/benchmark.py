@@ -1,4 +1,4 @@
-"""`python -m engine.training.bench`: what this machine's device can do, and how much of it training uses.
+"""`python -m engine.training.benchmark`: what this machine's device can do, and how much of it training uses.
 
 Prints one JSON object a line as soon as it is measured (`engine.shared.benchmark_lines`): the device, what its hardware gives,
 then images/s of some presets with one option after another, through the engine's own step on random images. Every
@@ -214,7 +214,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, and print; return 2 where the device is not there."""
-    parser = argparse.ArgumentParser(prog="engine.training.bench")
+    parser = argparse.ArgumentParser(prog="engine.training.benchmark")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seconds", type=float, default=1.5, help="for each preset and option")
     asked = parser.parse_args(argv)
