@@ -41,7 +41,7 @@ from engine.journal.jsonl import append_command, event_reader, read_events
 from engine.runs import run_dir
 from engine.runs import start as launch
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from presets import schema
 
 PATIENCE_S = 120.0
@@ -210,7 +210,7 @@ def digest(value: Any) -> str:
 
 def result(run: RunFolder) -> dict[str, str]:
     """Return what a run came to, as hashes; times are left out."""
-    last, best, state = checkpoint.load(run.last), checkpoint.load(run.best), run.read_state()
+    last, best, state = checkpoint_files.load(run.last), checkpoint_files.load(run.best), run.read_state()
     place = {key: value for key, value in last["progress"].items() if not key.endswith("_seconds")}
     end = state.finished
     assert end is not None

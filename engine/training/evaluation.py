@@ -18,7 +18,7 @@ from engine.journal.events import DataProgressed
 from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.evaluate import evaluate
 from engine.training.out_of_memory import AtOnce
 from engine.training.setup import choose_hardware, set_up
@@ -54,12 +54,12 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         raise CifartuiError(f"Run {folder.id} is a range test, which keeps no weights: there is nothing to evaluate.")
     if not path.exists():
         raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
-    state = checkpoint.load(path)
+    state = checkpoint_files.load(path)
     info = msgspec.structs.replace(info, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     setup = set_up(info, device, precision, write=_ignore, report=_ignore)
     try:
-        setup.network.load_state_dict(checkpoint.evaluated(state))
+        setup.network.load_state_dict(checkpoint_files.evaluated(state))
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise CifartuiError(f"{path} does not fit this run's preset.") from error
     images = setup.data.val if split == "val" else setup.data.test

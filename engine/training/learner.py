@@ -7,7 +7,7 @@ import msgspec
 from torch import nn
 from torch.amp import GradScaler
 
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.inputs import Freezable
@@ -82,7 +82,7 @@ class Learner:
             self.enter_stage(progress.stage)
             self._setup.network.load_state_dict(state["network"])
             if self.ema is not None:
-                self.ema.network.load_state_dict(checkpoint.evaluated(state))
+                self.ema.network.load_state_dict(checkpoint_files.evaluated(state))
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self.steps_per_epoch + progress.step
             self.descent.restore(state, stage_of(state, self.plan, progress.stage), steps=steps, epochs=epochs)

@@ -17,7 +17,7 @@ from torch import nn
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress
 from engine.training.snapshot import Camera, Snapshot
@@ -149,7 +149,7 @@ class Checkpoints:
         if not path.exists():
             return False
         try:
-            network.load_state_dict(checkpoint.load(path)["network"])
+            network.load_state_dict(checkpoint_files.load(path)["network"])
         except (KeyError, RuntimeError, TypeError) as error:
             raise CifartuiError(f"{path} does not fit this run's preset; resume from another checkpoint.") from error
         return True
@@ -178,7 +178,7 @@ class Checkpoints:
             val_top1 = progress.stage_best_val_top1
         content = {
             "format": FORMAT,
-            "network": checkpoint.evaluated(taken.content),
+            "network": checkpoint_files.evaluated(taken.content),
             "epoch": progress.num_epochs,
             "global_step": progress.global_step,
             "val_top1": val_top1,
@@ -225,7 +225,7 @@ class Checkpoints:
         if not all_finite(file.content["network"].values()):
             raise NotANumber(f"The weights are no longer numbers (after step {saved.global_step})")
         path = self._folder.path / saved.path
-        num_bytes = checkpoint.save(file.content, path, keep_previous=saved.kind == "last")
+        num_bytes = checkpoint_files.save(file.content, path, keep_previous=saved.kind == "last")
         self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))
         if saved.kind == "last":
             self.last_step = saved.global_step

@@ -111,7 +111,7 @@ def _train(
     began = time.monotonic()
     import torch
 
-    from engine.training import checkpoint, options
+    from engine.training import checkpoint_files, options
     from engine.training.device import device_name, torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import choose_hardware, set_up
@@ -122,7 +122,7 @@ def _train(
         controls.then = ""  # also for a stop that comes before training
     watch = LearningWatch()
     look_back(folder, watch, resume=resume)
-    state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
+    state, fallback = checkpoint_files.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info, lambda: taken_devices(others_of(folder)))
     mark_devices(folder, [str(device)])
     started = journal.write(

@@ -19,7 +19,7 @@ from engine.journal.jsonl import EventWriter, append_command, command_reader, re
 from engine.runs import run_dir, start
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunFolder, list_runs
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.faults.conftest import Hire, said, status
@@ -97,7 +97,7 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(t
     worker = hire(run, "evaluate")  # of the second epoch
     worker.is_held()
     wait_for(lambda: "last" in run.read_state().checkpoints, "the checkpoint of the first epoch")
-    before = checkpoint.load(run.last)
+    before = checkpoint_files.load(run.last)
     with room(run.last.stat().st_size - 1000, worker.pid):
         worker.go_on()
         end = worker.ends()
@@ -106,7 +106,8 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(t
     assert end.reason.startswith("A checkpoint cannot be written to ")
     assert end.reason.endswith(f"/checkpoints: File too large; mend that, then go on with: cifartui resume {run.id}")
     assert all(
-        torch.equal(weights, before["network"][name]) for name, weights in checkpoint.load(run.last)["network"].items()
+        torch.equal(weights, before["network"][name])
+        for name, weights in checkpoint_files.load(run.last)["network"].items()
     )
     assert not list(run.checkpoints.glob(".*"))
     again = hire(run, resume=True).ends()

@@ -345,14 +345,14 @@ def _laughs(chance: random.Random) -> bytes:
 
 def checkpoints(seed: int, place: Path) -> bool:
     """A checkpoint with faults, or one that asks for code to be run."""
-    from engine.training import checkpoint
+    from engine.training import checkpoint_files
 
     chance = random.Random(seed)
     path, target = place / "last.pt", place / "made-by-an-attack"
     old = _checkpoint()
     path.write_bytes(_repacked(old, chance, target) if chance.random() < 0.6 else mutations.of_bytes(old, chance))
     try:
-        found = checkpoint.load(path)
+        found = checkpoint_files.load(path)
     except CifartuiError as error:
         return refused(error)
     finally:

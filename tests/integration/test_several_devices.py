@@ -21,7 +21,7 @@ from engine.runs import run_dir
 from engine.runs import start as launch
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from presets import catalog
 from tests.waiting import wait_for
 
@@ -105,8 +105,8 @@ def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Sta
     assert (end.best_epoch, end.test_top1) == (expected.best_epoch, expected.test_top1)
     told = read_events(together.events)
     assert [event.seq for event in told] == list(range(1, len(told) + 1))
-    for key, weights in checkpoint.load(alone.last)["network"].items():
-        torch.testing.assert_close(checkpoint.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
+    for key, weights in checkpoint_files.load(alone.last)["network"].items():
+        torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 
 
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
@@ -119,7 +119,7 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
         validated = ask(run, commands.Validate())
         saved = ask(run, commands.SaveCheckpoint())
         assert saved.global_step == paused.global_step
-        assert checkpoint.load(run.last)["progress"]["global_step"] == saved.global_step
+        assert checkpoint_files.load(run.last)["progress"]["global_step"] == saved.global_step
         ask(run, commands.Continue())
     (done,) = wait_for(lambda: run.read_state().validations, "the validation")
     assert done.global_step == validated.global_step
@@ -155,7 +155,7 @@ def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start:
     assert end.outcome == "failed"
     assert f"Rank 1 on {socket.gethostname()} (pid {pid}) died of signal 9" in end.reason
     assert not any(psutil.pid_exists(each) for each in ranks_of(run))
-    step = checkpoint.load(run.last)["progress"]["global_step"]
+    step = checkpoint_files.load(run.last)["progress"]["global_step"]
 
     resume_run(run)
     wait_for(lambda: run.read_state().global_step > step and not run.read_state().is_finished, "training")

@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.pace import Pace
 from engine.training.trainer import Trainer
 from presets import schema
@@ -45,7 +45,7 @@ def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
 
 def saved_weights_are_numbers(folder: RunFolder) -> bool:
     files = [path for path in folder.checkpoints.iterdir() if path.suffix == ".pt"]
-    contents = [checkpoint.load(path)["network"] for path in files]
+    contents = [checkpoint_files.load(path)["network"] for path in files]
     return all(bool(torch.isfinite(tensor).all()) for content in contents for tensor in content.values())
 
 
@@ -62,7 +62,7 @@ def test_it_ends_the_run_with_the_command_that_goes_on_at_half_the_rate(
     assert "cifartui resume r --set optimizer.lr=0.005" in str(raised.value)
     (alert,) = told(folder, events.Alerted)
     assert (alert.kind, alert.severity, alert.changes) == ("non-finite-loss", "error", ("optimizer.lr=0.005",))
-    assert checkpoint.load(folder.last)["progress"]["global_step"] == 10
+    assert checkpoint_files.load(folder.last)["progress"]["global_step"] == 10
     assert saved_weights_are_numbers(folder)
 
 
@@ -90,7 +90,7 @@ def test_a_checkpoint_asked_for_is_not_written_and_not_said_to_be(
     with pytest.raises(CifartuiError, match=r"weights are no longer numbers \(after step 12\)"):
         trainer.run()
     assert told(folder, events.CommandApplied) == []
-    assert checkpoint.load(folder.last)["progress"]["global_step"] == 10
+    assert checkpoint_files.load(folder.last)["progress"]["global_step"] == 10
     assert not (folder.checkpoints / "last.prev.pt").exists()
     assert saved_weights_are_numbers(folder)
 
@@ -121,9 +121,9 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
         trainer.run()
     slower = msgspec.structs.replace(preset, optimizer=schema.Sgd(lr=named, momentum=0.9))
     held, _ = make(tmp_path, preset)
-    held.restore(checkpoint.load(folder.last))
+    held.restore(checkpoint_files.load(folder.last))
     second, _ = make(tmp_path, slower)
-    second.restore(checkpoint.load(folder.last))
+    second.restore(checkpoint_files.load(folder.last))
     assert second._learner.descent.lr == pytest.approx(held._learner.descent.lr / 2)
 
 

@@ -13,7 +13,7 @@ from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint, limits
+from engine.training import checkpoint_files, limits
 from engine.training.curriculum import image_size, of_epoch
 from engine.training.evaluate import evaluate
 from engine.training.inputs import Inputs
@@ -54,7 +54,7 @@ def are_equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
 def test_the_average_is_what_is_evaluated_kept_and_tested(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path, preset(ema_decay=0.9, epochs=1))
     trainer.run()
-    last, best = checkpoint.load(folder.last), checkpoint.load(folder.best)
+    last, best = checkpoint_files.load(folder.last), checkpoint_files.load(folder.best)
     assert not are_equal(last["network"], last["ema"])
     assert are_equal(best["network"], last["ema"])
     assert are_equal(weights(trainer._learner.evaluated), best["network"])
@@ -65,14 +65,14 @@ def test_an_interruption_does_not_show_in_the_average(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(exist_ok=True)
         trainer, folder = make(tmp_path / name, preset(ema_decay=0.9, epochs=epochs, alternating_flip=True))
         if folder.last.exists():
-            trainer.restore(checkpoint.load(folder.last))
+            trainer.restore(checkpoint_files.load(folder.last))
         trainer.run()
         return trainer, folder
 
     _, through = run("through", 2)
     run("parted", 1)
     _, parted = run("parted", 2)
-    first, second = checkpoint.load(through.last), checkpoint.load(parted.last)
+    first, second = checkpoint_files.load(through.last), checkpoint_files.load(parted.last)
     assert are_equal(first["network"], second["network"])
     assert are_equal(first["ema"], second["ema"])
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_other_groups_is_resumed_without_their_momentum(tmp_path
     trainer.run()
     after = msgspec.structs.replace(before.optimizer, weight_decay_on="weights", lr=0.005)
     trainer, _ = make(tmp_path, msgspec.structs.replace(before, optimizer=after))
-    trainer.restore(checkpoint.load(folder.last))
+    trainer.restore(checkpoint_files.load(folder.last))
     assert [group["lr"] for group in trainer._learner.descent.optimizer.param_groups] == [0.005, 0.005]
 
 

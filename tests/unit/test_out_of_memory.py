@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.out_of_memory import AtOnce, parts
 from engine.training.trainer import Trainer
 from presets import schema
@@ -77,7 +77,7 @@ def test_a_resumed_run_begins_with_the_size_that_fitted(tmp_path: Path, monkeypa
     first.run()
     more = msgspec.structs.replace(PRESET, train=msgspec.structs.replace(PRESET.train, epochs=3))
     second, _ = make(tmp_path, more)
-    second.restore(checkpoint.load(folder.last))
+    second.restore(checkpoint_files.load(folder.last))
     seen = room_for(second, monkeypatch, 5)
     second.run()
     assert set(seen) == {4}
@@ -96,7 +96,7 @@ def test_an_interruption_does_not_show_with_parts_and_dropout(tmp_path: Path, mo
             trainer._save_last()
             trainer._checkpoints.drain()
             trainer, _ = make(where, msgspec.structs.replace(PRESET, model=model))
-            trainer.restore(checkpoint.load(folder.last))
+            trainer.restore(checkpoint_files.load(folder.last))
             room_for(trainer, monkeypatch, 5)
         trainer.run()
         results.append(weights(trainer))

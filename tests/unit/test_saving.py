@@ -13,7 +13,7 @@ from torch import nn
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter, read_events
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.progress import Progress
 from engine.training.saving import Best, Checkpoints
 from presets.errors import CifartuiError
@@ -28,7 +28,7 @@ class Disk:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.free = threading.Semaphore(0)
-        self.save = checkpoint.save
+        self.save = checkpoint_files.save
         self.error: OSError | None = None
 
     def __call__(self, content: dict[str, Any], path: Path, **options: Any) -> int:
@@ -42,7 +42,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     slow = Disk()
-    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(checkpoint_files, "save", slow)
     return slow
 
 
@@ -75,7 +75,7 @@ def saved(folder: RunFolder) -> list[tuple[str, int]]:
 
 
 def value_in(folder: RunFolder, name: str) -> float:
-    return float(checkpoint.load(folder.checkpoints / f"{name}.pt")["network"]["w"][0])
+    return float(checkpoint_files.load(folder.checkpoints / f"{name}.pt")["network"]["w"][0])
 
 
 def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
@@ -89,7 +89,7 @@ def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
         assert saved(folder) == []  # not before it is there
         disk.free.release()
     assert saved(folder) == [("last", 0)]
-    content = checkpoint.load(folder.last)
+    content = checkpoint_files.load(folder.last)
     assert torch.equal(content["network"]["w"], torch.ones(2))
     assert content["schedule"] == {"rates": [0.1]}
 
@@ -119,7 +119,7 @@ def test_best_weights_that_wait_are_written_before_a_later_last(
         disk.free.release(9)
     assert saved(folder) == [("last", 1), ("best", 2), ("stage-best", 3), ("last", 4)]
     assert [value_in(folder, name) for name in ("best", "stage-best", "last")] == [2, 3, 4]
-    best = checkpoint.load(folder.best)
+    best = checkpoint_files.load(folder.best)
     assert (best["epoch"], best["val_top1"], best["class_names"]) == (2, 0.1, ["a", "b"])
 
 

@@ -11,7 +11,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.controls import Aborted, Controls
 from engine.training.metrics import Sums
 from engine.training.trainer import Trainer
@@ -85,7 +85,7 @@ def test_a_stage_begins_with_the_best_weights_of_the_one_before_it(
     trainer.run()
     assert are_equal(begun[2], validated[0])  # the best of stage 1 is its first epoch, not its last
     assert are_equal(begun[3], validated[2])  # of stage 2, not of the run
-    best = checkpoint.load(trainer._folder.best)
+    best = checkpoint_files.load(trainer._folder.best)
     assert best["epoch"] == 1
     assert are_equal(best["network"], validated[0])
 
@@ -191,7 +191,7 @@ def test_an_interruption_does_not_show_in_the_result(
         first.run()
     second, _ = make(tmp_path / "cut", staged())
     if folder.last.exists():
-        second.restore(checkpoint.load(folder.last))
+        second.restore(checkpoint_files.load(folder.last))
     second.run()
     assert are_equal(weights(second), weights(whole))
     assert second.progress.stage == 3

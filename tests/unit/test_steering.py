@@ -14,7 +14,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from engine.training.controls import Aborted
 from engine.training.trainer import Trainer
 from presets import schema
@@ -188,7 +188,7 @@ def test_a_scaled_rate_stays_scaled_and_an_interruption_does_not_show(
         first.run()
     second, _ = make(tmp_path / "cut", preset)
     second._controls._commands.skip_to(folder.commands.stat().st_size)
-    second.restore(checkpoint.load(folder.last))  # the wish itself has saved it
+    second.restore(checkpoint_files.load(folder.last))  # the wish itself has saved it
     assert second.progress.global_step == 5
     second.run()
     assert are_equal(weights(second), weights(whole))
@@ -214,7 +214,7 @@ def longer(preset: schema.Preset, epochs: int, **changes: Any) -> schema.Preset:
 
 def resumed(tmp_path: Path, preset: schema.Preset) -> Trainer:
     trainer, folder = make(tmp_path, preset)
-    trainer.restore(checkpoint.load(folder.last))
+    trainer.restore(checkpoint_files.load(folder.last))
     return trainer
 
 

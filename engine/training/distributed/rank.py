@@ -29,7 +29,7 @@ from engine.runs import start
 from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
 from engine.shared.device_names import check_devices
-from engine.training import checkpoint, options, worker
+from engine.training import checkpoint_files, options, worker
 from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
@@ -207,7 +207,9 @@ class _Rank:
         watch = LearningWatch()
         worker.look_back(folder, watch, resume=resume)
         (is_there,) = ranks.ask_first(resume and worker.has_checkpoint(folder))
-        state, fallback = ranks.in_turn(lambda: checkpoint.load_last(folder.checkpoints)) if is_there else ({}, "")
+        state, fallback = (
+            ranks.in_turn(lambda: checkpoint_files.load_last(folder.checkpoints)) if is_there else ({}, "")
+        )
         started = journal.write(
             RunStarted(
                 pid=os.getpid(),
