@@ -19,6 +19,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training import limits
 from engine.training.alerts import LearningWatch
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
 from engine.training.curriculum import of_epoch
 from engine.training.divergence import NotANumber, all_finite, explain
@@ -30,7 +31,6 @@ from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import permutation
 from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
-from engine.training.saving import Best, Checkpoints
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch

@@ -14,8 +14,8 @@ from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter, read_events
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.progress import Progress
-from engine.training.saving import Best, Checkpoints
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
 

@@ -17,6 +17,7 @@ from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training.alerts import LearningWatch
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
@@ -29,7 +30,6 @@ from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import reseed, seed_at
-from engine.training.saving import Best, Checkpoints
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
