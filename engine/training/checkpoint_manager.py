@@ -18,9 +18,9 @@ from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
+from engine.training.checkpoint_staging import Camera, Snapshot
 from engine.training.divergence import NotANumber, all_finite
 from engine.training.progress import Progress
-from engine.training.snapshot import Camera, Snapshot
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training.snapshot import Camera
+from engine.training.checkpoint_staging import Camera
 
 CPU = torch.device("cpu")
 
