@@ -1,6 +1,6 @@
 """Everything a run trains with, made from its preset: device, resident data, network, transforms, loss.
 
-Used by the training worker and by `engine.training.evaluation`, so that both see the same thing.
+Used by the training worker and by `engine.training.evaluate_checkpoint`, so that both see the same thing.
 """
 
 import time

@@ -146,7 +146,7 @@ async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monke
         assert "still trains" not in said(making)
         await pilot.press("enter")
         await until(pilot, lambda: screen.found is not None, "the predictions")
-    assert asked == [["engine.training.evaluation", str(run.folder.path), "--split", "test"]]
+    assert asked == [["engine.training.evaluate_checkpoint", str(run.folder.path), "--split", "test"]]
 
 
 async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ class PredictionsScreen(Screen[None]):
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
-                ask("engine.training.evaluation", arguments, cwd=self._run.path, stop=self._left)
+                ask("engine.training.evaluate_checkpoint", arguments, cwd=self._run.path, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:

@@ -1,4 +1,4 @@
-"""`python -m engine.training.evaluation RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
+"""`python -m engine.training.evaluate_checkpoint RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
 
 Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Stores what the weights
 say of every image in the run's folder (`engine.runs.predictions`), and changes nothing else there.
@@ -135,7 +135,7 @@ def _ignore(_fact: DataProgressed | object) -> None:
 
 def main() -> int:
     """Measure what the arguments say; return the exit code."""
-    parser = argparse.ArgumentParser(prog="engine.training.evaluation")
+    parser = argparse.ArgumentParser(prog="engine.training.evaluate_checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
     parser.add_argument("--split", choices=["val", "test"], default="test")
