@@ -8,7 +8,7 @@ from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
 from engine.training.controls import Controls, Stopped
 from engine.training.evaluate import evaluate
-from engine.training.inputs import Feed
+from engine.training.input_pipeline import Feed
 from engine.training.metrics import Sums
 from engine.training.out_of_memory import AtOnce
 from engine.training.pace import Pace

@@ -11,7 +11,7 @@ from engine.training import checkpoint_files
 from engine.training.checkpoint_manager import check_format
 from engine.training.descent import Descent
 from engine.training.ema import Ema
-from engine.training.inputs import Freezable
+from engine.training.input_pipeline import Freezable
 from engine.training.progress import Progress, num_batches
 from engine.training.setup import Setup
 from presets.errors import CifartuiError

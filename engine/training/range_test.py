@@ -14,9 +14,8 @@ from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
-from engine.training.curriculum import of_epoch
 from engine.training.descent import Descent
-from engine.training.inputs import Feed, Freezable
+from engine.training.input_pipeline import Feed, Freezable, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
 from engine.training.progress import Progress

@@ -10,7 +10,7 @@ from engine.journal.jsonl import EventWriter
 from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken
-from engine.training.inputs import Inputs
+from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
 from engine.training.options import records_steps
 from engine.training.out_of_memory import AtOnce, parts, smallest_part

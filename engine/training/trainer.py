@@ -21,10 +21,9 @@ from engine.training import limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.curriculum import of_epoch
 from engine.training.divergence import NotANumber, all_finite, explain
 from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
+from engine.training.input_pipeline import Feed, Inputs, of_epoch
 from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace

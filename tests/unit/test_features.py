@@ -9,7 +9,7 @@ import torch
 from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.training.controls import Stopped
-from engine.training.inputs import Feed
+from engine.training.input_pipeline import Feed
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make

@@ -9,8 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
-from engine.training.host_images import HostImages
-from engine.training.inputs import Inputs
+from engine.training.input_pipeline import HostImages, Inputs
 
 NUM_BYTES = 10 * 3 * 32 * 32
 CPU = torch.device("cpu")

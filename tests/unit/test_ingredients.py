@@ -14,9 +14,8 @@ from engine.journal.jsonl import read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files, limits
-from engine.training.curriculum import image_size, of_epoch
 from engine.training.evaluate import evaluate
-from engine.training.inputs import Inputs
+from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
 from engine.training.optim import Schedule, build_optimizer
 from engine.training.out_of_memory import AtOnce

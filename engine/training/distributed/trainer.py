@@ -25,7 +25,7 @@ from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
 from engine.training.evaluate import evaluate
 from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
+from engine.training.input_pipeline import Feed, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
 from engine.training.progress import Progress

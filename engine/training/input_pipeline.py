@@ -1,13 +1,13 @@
-"""What the loop goes through: a split's images and the network; or, behind a frozen backbone, features and a head.
+"""Input pipeline: the images of a split, or the features behind a frozen backbone, in shuffled batches.
 
-A frozen backbone gives the same features for the same image every time, so where its input is not augmented
-they are computed once a split and reused, and only the last layer is run. With `train.feature_views = K` the
-same is done for K augmented views of every training image, of which each epoch draws one an image.
+Per-epoch settings (image size, mirroring, mixing) and images that stay in host memory are decided here too.
 """
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,60 @@ from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
 from engine.training.compiling import Compiled
-from engine.training.host_images import HostImages
 from engine.training.options import compile_mode
 from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage
-from presets.schema import Mix
+from presets.schema import Mix, Preset
+
+
+class HostImages:
+    """Takes batches of images that stay with the host, perhaps in a mapped file, to the device.
+
+    Reading a mapped file waits for the disk and gathering takes a core, so a thread does both ahead of the loop.
+    On CUDA its copies go from pinned memory over a stream of their own, beside the kernels of the step under way.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        """Take from `images` (uint8 [N, ...], on the host) to `device`."""
+        self._images = images
+        self._device = device
+        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        self._ahead: deque[tuple[Tensor, Future[tuple[Tensor, Any]]]] = deque()
+
+    def expect(self, rows: Tensor) -> None:
+        """Begin to gather the images at `rows` (int64 [B], on the host), to be taken behind those expected before."""
+        self._ahead.append((rows, self._thread.submit(self._gather, rows)))
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the images at `rows` (int64 [B], on the host) on the device; nothing waits for their copy but kernels.
+
+        Raises:
+            OSError, RuntimeError: they cannot be read.
+        """
+        if self._ahead and torch.equal(self._ahead[0][0], rows):
+            batch, copied = self._ahead.popleft()[1].result()
+        else:  # the first of an epoch, or others than expected: after a stop, or once more with fewer at once
+            self._ahead.clear()
+            batch, copied = self._gather(rows)
+        if copied is not None:
+            now = torch.cuda.current_stream(self._device)
+            now.wait_event(copied)
+            batch.record_stream(now)  # its memory must not go to the next copy while this step reads it
+        return batch
+
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Any]:
+        """Return the images on the device, and the CUDA event behind their copy (None without CUDA)."""
+        batch = self._images.index_select(0, rows)
+        if self._stream is None:
+            return batch.to(self._device), None
+        with torch.cuda.stream(self._stream):
+            batch = batch.pin_memory().to(self._device, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(self._stream)
+        return batch, copied
 
 
 class Inputs(NamedTuple):
@@ -191,3 +238,27 @@ def _any_view(features: Tensor) -> Tensor:
     batch, views = features.shape[:2]
     drawn = torch.randint(views, (batch,), device=features.device)
     return features[torch.arange(batch, device=features.device), drawn]
+
+
+def of_epoch(inputs: Inputs, preset: Preset, stage: PlannedStage, epoch: int, stage_epoch: int) -> Inputs:
+    """Return a stage's inputs as one of its epochs sees them.
+
+    Args:
+        inputs: of the stage.
+        preset: of the run.
+        stage: under way.
+        epoch: counted through all stages, from 1.
+        stage_epoch: counted in the stage, from 0.
+    """
+    train, mix = preset.train, preset.mix
+    if train.image_sizes:
+        transform = train_transform(stage.augment, preset.data, image_size(preset, stage_epoch / stage.epochs))
+        inputs = inputs._replace(transform=transform)
+    mixes = mix.is_on and stage_epoch < stage.epochs - mix.off_epochs
+    return inputs._replace(mix=mix if mixes else None, mirror_epoch=epoch if train.alternating_flip else None)
+
+
+def image_size(preset: Preset, share: float) -> int:
+    """Return the side in pixels of training images once `share` (0 to 1) of a stage's epochs is trained."""
+    sizes = (size for until, size in preset.train.image_sizes if share < until)
+    return next(sizes, preset.data.image_size)
