@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine.data.sets import ImageSplit
 from engine.training.metrics import Meter, Sums
-from engine.training.out_of_memory import AtOnce
+from engine.training.microbatch import AtOnce
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from engine.training.controls import Controls, Stopped
 from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Feed
 from engine.training.metrics import Sums
-from engine.training.out_of_memory import AtOnce
+from engine.training.microbatch import AtOnce
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.reporting import validated

@@ -18,8 +18,8 @@ from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
 from engine.training.compiling import Compiled
+from engine.training.microbatch import AtOnce
 from engine.training.options import compile_mode
-from engine.training.out_of_memory import AtOnce
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage

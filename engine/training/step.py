@@ -12,8 +12,8 @@ from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken
 from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
+from engine.training.microbatch import AtOnce, parts, smallest_part
 from engine.training.options import records_steps
-from engine.training.out_of_memory import AtOnce, parts, smallest_part
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.stopwatch import Stopwatch

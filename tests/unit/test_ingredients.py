@@ -17,8 +17,8 @@ from engine.training import checkpoint_files, limits
 from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
+from engine.training.microbatch import AtOnce
 from engine.training.optim import Schedule, build_optimizer
-from engine.training.out_of_memory import AtOnce
 from engine.training.progress import Progress
 from engine.training.trainer import Trainer
 from presets import schema

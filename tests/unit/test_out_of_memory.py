@@ -13,7 +13,7 @@ from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
-from engine.training.out_of_memory import AtOnce, parts
+from engine.training.microbatch import AtOnce, parts
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
