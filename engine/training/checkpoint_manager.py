@@ -19,7 +19,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
 from engine.training.checkpoint_staging import Camera, Snapshot
-from engine.training.divergence import NotANumber, all_finite
+from engine.training.non_finite import NotANumber, all_finite
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan

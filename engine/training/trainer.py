@@ -21,11 +21,11 @@ from engine.training import limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.divergence import NotANumber, all_finite, explain
 from engine.training.held_out import HeldOut
 from engine.training.input_pipeline import Feed, Inputs, of_epoch
 from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
+from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import permutation
