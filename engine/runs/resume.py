@@ -1,7 +1,7 @@
 """Going on with a run that has no worker: as it was, or with some of its numbers changed.
 
 Knows what may change in a run and what that comes to; nothing of how training goes on from there
-(`engine.training.descent`). run.json never changes: amended.json beside it says what holds now, and the
+(`engine.training.optimizers`). run.json never changes: amended.json beside it says what holds now, and the
 RunStarted events say what each resume changed.
 """
 

@@ -26,10 +26,10 @@ from engine.models.build import build, without_weights
 from engine.models.layer_table import flops_per_image
 from engine.runs.run_dir import RunInfo
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed
-from engine.training.descent import Descent
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.input_pipeline import Feed
 from engine.training.metrics import Meter
+from engine.training.optimizers import Descent
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch

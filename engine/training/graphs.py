@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from engine.training.descent import Descent
+from engine.training.optimizers import Descent
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """What a step leaves to be added up, on the device: mean loss, logits [B, C], labels int64 [B]."""

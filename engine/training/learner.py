@@ -9,9 +9,9 @@ from torch.amp import GradScaler
 
 from engine.training import checkpoint_files
 from engine.training.checkpoint_manager import check_format
-from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Freezable
+from engine.training.optimizers import Descent
 from engine.training.progress import Progress, num_batches
 from engine.training.setup import Setup
 from presets.errors import CifartuiError

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.journal.events import Alerted
 from engine.runs.run_dir import RunInfo
-from engine.training.descent import Descent
+from engine.training.optimizers import Descent
 from presets.plan import PlannedStage
 from presets.schema import Plateau
 

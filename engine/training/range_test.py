@@ -14,9 +14,9 @@ from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
-from engine.training.descent import Descent
 from engine.training.input_pipeline import Feed, Freezable, of_epoch
 from engine.training.metrics import Meter, Sums
+from engine.training.optimizers import Descent
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import permutation

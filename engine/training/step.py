@@ -7,12 +7,12 @@ from torch import Tensor
 
 from engine.data.mixup import mix_batch
 from engine.journal.jsonl import EventWriter
-from engine.training.descent import Descent
 from engine.training.ema import Ema
 from engine.training.graphs import RecordedStep, Taken
 from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
 from engine.training.microbatch import AtOnce, parts, smallest_part
+from engine.training.optimizers import Descent
 from engine.training.options import records_steps
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup

@@ -18,7 +18,7 @@ from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
 from engine.training.microbatch import AtOnce
-from engine.training.optim import Schedule, build_optimizer
+from engine.training.optimizers import Schedule, build_optimizer
 from engine.training.progress import Progress
 from engine.training.trainer import Trainer
 from presets import schema

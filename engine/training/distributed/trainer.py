@@ -18,7 +18,6 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunFolder
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
-from engine.training.descent import Descent
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
 from engine.training.distributed.sharding import DrawnForAll, share_of
@@ -27,6 +26,7 @@ from engine.training.evaluate import evaluate
 from engine.training.held_out import HeldOut
 from engine.training.input_pipeline import Feed, Inputs
 from engine.training.metrics import Meter, Sums
+from engine.training.optimizers import Descent
 from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import reseed, seed_at
