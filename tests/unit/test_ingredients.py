@@ -13,7 +13,8 @@ from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
-from engine.training import checkpoint_files, limits
+from engine.training import checkpoint_files
+from engine.training import progress as limits
 from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
