@@ -11,9 +11,8 @@ from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Feed
 from engine.training.metrics import Sums
 from engine.training.microbatch import AtOnce
-from engine.training.pace import Pace
 from engine.training.progress import Progress
-from engine.training.reporting import validated
+from engine.training.reports import Pace, validated
 from engine.training.setup import Setup
 
 

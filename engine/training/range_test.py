@@ -17,10 +17,9 @@ from engine.training.controls import Aborted, Controls, Stopped
 from engine.training.input_pipeline import Feed, Freezable, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import Descent
-from engine.training.pace import Pace
 from engine.training.progress import Progress
 from engine.training.randomness import permutation
-from engine.training.reporting import stage_started, steps_trained
+from engine.training.reports import Pace, stage_started, steps_trained
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch

@@ -13,7 +13,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
-from engine.training.pace import Pace
+from engine.training.reports import Pace
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError

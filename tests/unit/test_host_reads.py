@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.training.pace import Pace
+from engine.training.reports import Pace
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make

@@ -11,7 +11,7 @@ from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
 from engine.training import checkpoint_files
 from engine.training.controls import Aborted
-from engine.training.pace import Pace
+from engine.training.reports import Pace
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
