@@ -20,7 +20,7 @@ from engine.journal.events import Alerted
 from engine.training.compiling import Compiled
 from engine.training.microbatch import AtOnce
 from engine.training.options import compile_mode
-from engine.training.randomness import reseed, seed_at
+from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from presets.plan import PlannedStage
 from presets.schema import Mix, Preset

@@ -18,8 +18,8 @@ from engine.training.input_pipeline import Feed, Freezable, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import Descent
 from engine.training.progress import Progress
-from engine.training.randomness import permutation
 from engine.training.reports import Pace, stage_started, steps_trained
+from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch

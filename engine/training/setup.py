@@ -20,7 +20,7 @@ from engine.models.layer_table import flops_per_image, layer_table, num_paramete
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
-from engine.training.randomness import seed_at
+from engine.training.seeds import seed_at
 from presets.schema import Preset
 
 _EVAL_BATCH_FACTOR = 4

@@ -14,7 +14,7 @@ from engine.training.metrics import Meter
 from engine.training.microbatch import AtOnce, parts, smallest_part
 from engine.training.optimizers import Descent
 from engine.training.options import records_steps
-from engine.training.randomness import reseed, seed_at
+from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.stopwatch import Stopwatch
 

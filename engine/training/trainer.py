@@ -27,8 +27,8 @@ from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.progress import Progress
-from engine.training.randomness import permutation
 from engine.training.reports import Pace, epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch

@@ -28,8 +28,8 @@ from engine.training.input_pipeline import Feed, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import Descent
 from engine.training.progress import Progress
-from engine.training.randomness import reseed, seed_at
 from engine.training.reports import Pace
+from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.stopwatch import Stopwatch
