@@ -17,11 +17,9 @@ from engine.data.geometry import flip
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
-from engine.training.compiling import Compiled
 from engine.training.microbatch import AtOnce
-from engine.training.options import compile_mode
 from engine.training.seeds import reseed, seed_at
-from engine.training.setup import Setup
+from engine.training.setup import Compiled, Setup, compile_mode
 from presets.plan import PlannedStage
 from presets.schema import Mix, Preset
 

@@ -13,9 +13,8 @@ from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
 from engine.training.microbatch import AtOnce, parts, smallest_part
 from engine.training.optimizers import Descent
-from engine.training.options import records_steps
 from engine.training.seeds import reseed, seed_at
-from engine.training.setup import Setup
+from engine.training.setup import Setup, records_steps
 from engine.training.stopwatch import Stopwatch
 
 

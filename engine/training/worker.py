@@ -111,7 +111,8 @@ def _train(
     began = time.monotonic()
     import torch
 
-    from engine.training import checkpoint_files, options
+    from engine.training import checkpoint_files
+    from engine.training import setup as options
     from engine.training.device import device_name, torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import choose_hardware, set_up

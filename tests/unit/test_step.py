@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine.training.device import autocast
 from engine.training.graphs import RecordedStep
-from engine.training.options import unused
+from engine.training.setup import unused
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError

@@ -29,7 +29,8 @@ from engine.runs import start
 from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
 from engine.shared.device_names import check_devices
-from engine.training import checkpoint_files, options, worker
+from engine.training import checkpoint_files, worker
+from engine.training import setup as options
 from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Hurried
 from engine.training.device import device_name, torch_memory
