@@ -11,8 +11,8 @@ import torch
 from msgspec.structs import replace
 
 from engine.training.device import autocast
-from engine.training.graphs import RecordedStep
 from engine.training.setup import unused
+from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
