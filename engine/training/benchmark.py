@@ -32,7 +32,7 @@ from engine.training.metrics import Meter
 from engine.training.optimizers import Descent
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import Stopwatch
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan

@@ -22,7 +22,7 @@ from engine.training.reports import Pace, stage_started, steps_trained
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import Stopwatch
 from presets.plan import plan
 from presets.range_test import rate_at
 from presets.schema import RangeTest

@@ -18,7 +18,7 @@ from engine.training.microbatch import AtOnce, parts, smallest_part
 from engine.training.optimizers import Descent
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, records_steps
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import Stopwatch
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """What a step leaves to be added up, on the device: mean loss, logits [B, C], labels int64 [B]."""

@@ -31,7 +31,7 @@ from engine.training.reports import Pace, epoch_completed, run_finished, stage_s
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import Stopwatch
 from presets.errors import CifartuiError
 from presets.plan import plan
 

@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
-from engine.training import stopwatch
-from engine.training.stopwatch import Stopwatch
+from engine.training import step_timer
+from engine.training.step_timer import Stopwatch
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_timing_comes_now_and_then(clock: list[float]) -> None:
     for _ in range(100):
         step(watch, clock, 0.01, 0.09)
         taken.append(watch.take())
-    assert sum(timing is not None for timing in taken) == pytest.approx(10 / stopwatch._EVERY_S, abs=1)
+    assert sum(timing is not None for timing in taken) == pytest.approx(10 / step_timer._EVERY_S, abs=1)
 
 
 def test_what_is_no_training_does_not_count(clock: list[float]) -> None:
@@ -79,7 +79,7 @@ def test_where_it_cannot_be_had_there_is_none(clock: list[float]) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_a_step_is_timed_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopwatch, "_EVERY_S", 0.0)
+    monkeypatch.setattr(step_timer, "_EVERY_S", 0.0)
     watch = Stopwatch(torch.device("cuda"))
     matrix = torch.randn(2048, 2048, device="cuda")
     watch.step_begins()

@@ -32,7 +32,7 @@ from engine.training.reports import Pace
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import Stopwatch
 from engine.training.trainer import Trainer
 
 _PARTS = 10**9
