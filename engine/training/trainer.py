@@ -23,7 +23,6 @@ from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
 from engine.training.held_out import HeldOut
 from engine.training.input_pipeline import Feed, Inputs, of_epoch
-from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.progress import Progress
@@ -32,6 +31,7 @@ from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
+from engine.training.train_state import Learner
 from presets.errors import CifartuiError
 from presets.plan import plan
 
