@@ -19,9 +19,9 @@ from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
-from engine.training.evaluate import evaluate
 from engine.training.microbatch import AtOnce
 from engine.training.setup import choose_hardware, set_up
+from engine.training.validation import evaluate
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 

@@ -21,7 +21,6 @@ from engine.training import progress as limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.held_out import HeldOut
 from engine.training.input_pipeline import Feed, Inputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
@@ -32,6 +31,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
 from engine.training.train_state import Learner
+from engine.training.validation import HeldOut
 from presets.errors import CifartuiError
 from presets.plan import plan
 

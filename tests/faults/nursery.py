@@ -22,7 +22,7 @@ PLACES = {
     "decode": ("engine.data.image_cache", "_read_image", 3),
     "build": ("engine.training.setup", "build", 1),
     "train": ("engine.training.trainer", "Trainer._train_batch", 10),
-    "evaluate": ("engine.training.held_out", "evaluate", 2),
+    "evaluate": ("engine.training.validation", "evaluate", 2),
     "checkpoint": ("torch", "save", 3),
 }
 """Where a worker can be held: a module, what is called in it, and at which call."""

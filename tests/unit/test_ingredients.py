@@ -15,13 +15,13 @@ from engine.journal.state import fold
 from engine.runs.run_dir import RunFolder
 from engine.training import checkpoint_files
 from engine.training import progress as limits
-from engine.training.evaluate import evaluate
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
 from engine.training.microbatch import AtOnce
 from engine.training.optimizers import Schedule, build_optimizer
 from engine.training.progress import Progress
 from engine.training.trainer import Trainer
+from engine.training.validation import evaluate
 from presets import schema
 from presets.errors import CifartuiError
 from presets.plan import plan

@@ -22,8 +22,6 @@ from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
 from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
-from engine.training.evaluate import evaluate
-from engine.training.held_out import HeldOut
 from engine.training.input_pipeline import Feed, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import Descent
@@ -34,6 +32,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
 from engine.training.trainer import Trainer
+from engine.training.validation import HeldOut, evaluate
 
 _PARTS = 10**9
 """In which a share is told, as a whole number."""
