@@ -5,7 +5,7 @@ from functools import cache
 from typing import TextIO
 
 from tui.live_line import can_draw
-from tui.terminal import speaks_utf8
+from tui.terminal.capabilities import speaks_utf8
 
 
 def ascii_only(stream: TextIO) -> bool:

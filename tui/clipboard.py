@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from presets.safe_text import visible_in_a_row
-from tui.terminal import through_tmux
+from tui.terminal.capabilities import through_tmux
 
 if TYPE_CHECKING:
     from textual.app import App

@@ -16,9 +16,9 @@ from msgspec import structs
 from engine.runs.run_dir import RunFolder, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
-from tui import terminal
 from tui.config import Config, config_path, read_config
 from tui.look import ColorDepth, Look, PlotStyle
+from tui.terminal import capabilities
 
 
 def open_as_configured() -> int:
@@ -49,7 +49,7 @@ def open_dashboard(
         raise CifartuiError(
             "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
         )
-    if not terminal.has_screen(os.environ):
+    if not capabilities.has_screen(os.environ):
         raise CifartuiError(
             f"the dashboard needs a terminal that can move its cursor, and TERM={os.environ.get('TERM')} says that "
             "this one cannot; here, start runs with `cifartui train PRESET`."
@@ -94,15 +94,15 @@ def look_of(config: Config) -> Look:
     )
 
 
-def plot_choice(config: Config) -> terminal.Choice[PlotStyle]:
+def plot_choice(config: Config) -> capabilities.Choice[PlotStyle]:
     """Return what plots are drawn with, and why."""
     if config.plots != "auto":
-        return terminal.Choice(config.plots, "as configured")
-    return terminal.plot_style(os.environ, locale.getpreferredencoding(False))
+        return capabilities.Choice(config.plots, "as configured")
+    return capabilities.plot_style(os.environ, locale.getpreferredencoding(False))
 
 
-def color_choice(config: Config) -> terminal.Choice[ColorDepth]:
+def color_choice(config: Config) -> capabilities.Choice[ColorDepth]:
     """Return how many colours are sent, and why."""
     if config.colors != "auto":
-        return terminal.Choice(config.colors, "as configured")
-    return terminal.color_depth(os.environ)
+        return capabilities.Choice(config.colors, "as configured")
+    return capabilities.color_depth(os.environ)

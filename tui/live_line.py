@@ -14,7 +14,7 @@ from typing import TextIO
 
 from typing_extensions import Self
 
-from tui.terminal import has_screen
+from tui.terminal.capabilities import has_screen
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _TO_LINE_END, _TO_SCREEN_END = "\x1b[K", "\x1b[J"

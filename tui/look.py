@@ -1,6 +1,6 @@
 """How the dashboard is to look and behave here, all decided: plain data, handed to the app when it is made.
 
-The file that asks for it is tui/config.py, the terminal's say tui/terminal.py. Knows neither.
+The file that asks for it is tui/config.py, the terminal's say tui/terminal/capabilities.py. Knows neither.
 """
 
 from typing import Literal, TypeAlias

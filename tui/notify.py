@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tui import format as fmt
 from tui.characters import one_line
 from tui.summary import Summary
-from tui.terminal import through_tmux
+from tui.terminal.capabilities import through_tmux
 from tui.words import is_live
 
 _OSC_9_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "ghostty"})

@@ -10,7 +10,7 @@ from engine.runs.run_dir import RunInfo
 from presets import catalog
 from tui.clipboard import copying
 from tui.difference import Difference, Side, differences, sentence, table
-from tui.terminal import through_tmux
+from tui.terminal.capabilities import through_tmux
 
 
 def side(
