@@ -26,8 +26,7 @@ from tui.look import Look, PlotStyle
 from tui.palette import theme
 from tui.screens.home import Home
 from tui.surroundings import Surroundings
-from tui.visible import Visible
-from tui.wire import WireDriver
+from tui.terminal.driver import Visible, WireDriver
 
 if TYPE_CHECKING:
     from tui.history import History

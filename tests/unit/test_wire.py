@@ -4,7 +4,7 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.wire import Wire
+from tui.terminal.driver import Wire
 
 _COLUMNS, _ROWS = 24, 6
 

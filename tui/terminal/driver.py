@@ -1,10 +1,4 @@
-"""What goes over the line: of all that Textual paints, only the cells that look different from what is shown.
-
-Textual paints a widget's row from its left edge, with the full style of every piece. Over a slow line that is
-ten times what is needed. `Wire` remembers the terminal's cells and rewrites each paint. It knows the few
-sequences that Textual paints with; anything else passes as it is, and whatever may have changed the screen
-makes it forget, so that a mistake here can cost bytes but never show something wrong.
-"""
+"""Terminal driver that sends only the cells that changed (a screen diff), and no control characters from text."""
 
 import operator
 import re
@@ -13,7 +7,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
 from textual.drivers.linux_driver import LinuxDriver
+from textual.filter import LineFilter
+
+from presets.safe_text import visible_in_a_row
 
 _TOKEN = re.compile(
     r"\x1b\[(?P<row>\d+);(?P<column>\d+)H"
@@ -268,3 +267,22 @@ class WireDriver(LinuxDriver):
     def forget(self) -> None:
         """Send the next paint whole: the terminal was resized, or shows something that is not ours."""
         self.wire.forget()
+
+
+class Visible(LineFilter):
+    """Puts signs for control characters, and cuts the row, which these signs make longer, to its width."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments of a row without anything that a terminal would obey."""
+        for text, _, control in segments:
+            if not (control or text.isprintable()):
+                return _cleaned(segments)
+        return segments
+
+
+def _cleaned(segments: list[Segment]) -> list[Segment]:
+    width = Segment.get_line_length(segments)
+    cleaned = [
+        segment if segment.control else Segment(visible_in_a_row(segment.text), segment.style) for segment in segments
+    ]
+    return Segment.adjust_line_length(cleaned, width)
