@@ -261,7 +261,7 @@ class CifartuiApp(App[None]):
         from tui.notify import sequences
 
         if self.plot_style == "ascii":
-            from tui.glyphs import ascii_table, to_ascii
+            from tui.terminal.fallback import ascii_table, to_ascii
 
             title, text = to_ascii(title, ascii_table()), to_ascii(text, ascii_table())
         self._driver.write(sequences(os.environ, title, text))
@@ -297,7 +297,7 @@ def _painters(look: Look) -> list[LineFilter]:
     """Return what turns painted rows into what `look` asks for: nothing, and nothing imported, for most people."""
     if look.is_as_drawn:
         return []
-    from tui.repaint import repaint
+    from tui.terminal.fallback import repaint
 
     painter = repaint(look)
     return [painter] if painter is not None else []

@@ -16,14 +16,14 @@ def ascii_only(stream: TextIO) -> bool:
 
 def in_ascii(text: str) -> str:
     """Return text with every character outside ASCII put into one that is like it, or a question mark."""
-    from tui.glyphs import to_ascii
+    from tui.terminal.fallback import to_ascii
 
     return to_ascii(text, _table())
 
 
 @cache
 def _table() -> dict[int, str]:
-    from tui.glyphs import ascii_table
+    from tui.terminal.fallback import ascii_table
 
     return ascii_table()
 

@@ -2,7 +2,7 @@
 
 Blue and orange (Okabe and Ito) stay apart for every kind of colour vision, and the report's rose from both; green,
 yellow and red appear only where they say how a run is doing, and always beside the words that say it.
-Widgets draw with the dark colours; tui/repaint.py turns them into others where the look asks for it.
+Widgets draw with the dark colours; tui/terminal/fallback.py turns them into others where the look asks for it.
 """
 
 from typing import Literal, TypeAlias

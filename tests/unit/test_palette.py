@@ -8,7 +8,7 @@ import pytest
 from tui import palette
 from tui.look import Look
 from tui.palette import LIGHT, SIXTEEN
-from tui.repaint import shown_colors, triplet
+from tui.terminal.fallback import shown_colors, triplet
 
 GROUNDS = (palette.BACKGROUND, palette.SURFACE)
 TEXTS = (palette.TEXT, palette.TRAIN, palette.VAL, palette.REFERENCE, palette.GOOD, palette.WARN, palette.BAD)

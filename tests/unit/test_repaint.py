@@ -8,10 +8,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.glyphs import ascii_table, to_ascii
 from tui.look import Look
 from tui.palette import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
-from tui.repaint import repaint
+from tui.terminal.fallback import ascii_table, repaint, to_ascii
 
 
 def painted(look: Look, text: str, color: str | None = None, ground: str | None = None) -> Segment:
