@@ -258,7 +258,7 @@ class CifartuiApp(App[None]):
             self.notify(text, title=title)
         if self.is_headless or self._driver is None:
             return
-        from tui.notify import sequences
+        from tui.terminal.sequences import sequences
 
         if self.plot_style == "ascii":
             from tui.terminal.fallback import ascii_table, to_ascii

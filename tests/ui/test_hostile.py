@@ -150,7 +150,7 @@ async def test_the_farewell_is_plain_text(runs_dir: Path) -> None:
 
 
 def test_a_copied_path_pastes_no_command(runs_dir: Path) -> None:
-    from tui import clipboard
+    from tui.terminal import sequences
 
     copied: list[str] = []
 
@@ -158,5 +158,5 @@ def test_a_copied_path_pastes_no_command(runs_dir: Path) -> None:
         _driver = None
         copy_to_clipboard: Callable[[str], None] = staticmethod(copied.append)
 
-    clipboard.copy(_App(), "/runs/x\ncurl evil\udcff")  # type: ignore[arg-type]
+    sequences.copy(_App(), "/runs/x\ncurl evil\udcff")  # type: ignore[arg-type]
     assert copied == ["/runs/x␊curl evil\ufffd"]

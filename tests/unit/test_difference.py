@@ -8,9 +8,9 @@ import pytest
 from engine.journal.events import RunStarted
 from engine.runs.run_dir import RunInfo
 from presets import catalog
-from tui.clipboard import copying
 from tui.difference import Difference, Side, differences, sentence, table
 from tui.terminal.capabilities import through_tmux
+from tui.terminal.sequences import copying
 
 
 def side(

@@ -267,8 +267,8 @@ class Home(Starting):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        from tui.notify import newly_ended
         from tui.run_list import RunLister, keep_listing
+        from tui.terminal.sequences import newly_ended
 
         def listed(message: "RunsListed") -> None:
             for run in newly_ended(self.runs, message.runs):

@@ -328,7 +328,7 @@ class RunsScreen(Listing[None]):
 
     def action_copy_path(self) -> None:
         """Copy the folder's path, and show it."""
-        from tui.clipboard import copy
+        from tui.terminal.sequences import copy
 
         chosen = self.query_one(RunTable).chosen
         if chosen is None:

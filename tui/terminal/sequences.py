@@ -1,15 +1,20 @@
-"""Telling somebody who looks elsewhere that a run ended: the bell, and the terminal's own notifications.
+"""Terminal sequences: clipboard (OSC 52), bell and notifications (OSC 9 and 777), tmux passthrough."""
 
-Decided by names in the environment; a terminal that does not say it knows notifications gets the bell alone.
-"""
-
+import base64
+import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from presets.safe_text import visible_in_a_row
 from tui import format as fmt
 from tui.characters import one_line
 from tui.summary import Summary
 from tui.terminal.capabilities import through_tmux
 from tui.words import is_live
+
+if TYPE_CHECKING:
+    from textual.app import App
+
 
 _OSC_9_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "ghostty"})
 _OSC_9_TERMS = ("xterm-kitty", "xterm-ghostty", "wezterm")
@@ -50,3 +55,19 @@ def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Sum
     """Return the runs that were alive in one listing and are not in the next."""
     alive = {run.id for run in before if is_live(run.status)}
     return [run for run in after if run.id in alive and not is_live(run.status)]
+
+
+def copying(text: str) -> str:
+    """Return the sequence that copies `text`."""
+    return f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
+
+
+def copy(app: "App[Any]", text: str) -> None:
+    """Ask the terminal to put `text` on its clipboard, as it is shown: pasted, a newline in it would be obeyed.
+
+    Nothing tells whether it did.
+    """
+    text = visible_in_a_row(text)
+    app.copy_to_clipboard(text)  # plain: what tmux itself takes, where `set-clipboard` is on
+    if os.environ.get("TMUX") and app._driver is not None:
+        app._driver.write(through_tmux(copying(text)))
