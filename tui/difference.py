@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from engine.journal.events import RunStarted
 from engine.runs.run_dir import RunInfo
 from tui import format as fmt
-from tui.characters import one_line
+from tui.terminal.streams import one_line
 
 _NOT_TRAINED = {"title", "summary", "group", "report"}
 """Fields of a preset that say something about it and change nothing in training."""

@@ -10,7 +10,7 @@ from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from tui import format as fmt
 from tui import words
-from tui.characters import one_line
+from tui.terminal.streams import one_line
 
 _TOLD: TypeAlias = (
     events.RunStarted

@@ -22,8 +22,8 @@ from engine.runs.run_dir import RunFolder, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import lines
-from tui.characters import ascii_only, in_ascii
 from tui.live_line import LiveLine, can_draw
+from tui.terminal.streams import ascii_only, in_ascii
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2

@@ -14,10 +14,10 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
-from tui.characters import in_ascii
 from tui.page import page
 from tui.record import record, thinned
 from tui.sketch import Curve, Sketch, draw
+from tui.terminal.streams import in_ascii
 from tui.widgets.axes import Axis
 
 

@@ -25,7 +25,7 @@ def gpus(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         say_json(replace(readings, taken=surroundings.taken(places(ctx).runs_dir)))
         return
-    from tui.characters import ascii_only, in_ascii
+    from tui.terminal.streams import ascii_only, in_ascii
     from tui.widgets.devices import gpus_now
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS

@@ -63,7 +63,7 @@ def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:
     """Print rows that are made for so many columns, in colours or without, as standard output can show them."""
     from rich.console import Console
 
-    from tui.characters import ascii_only, in_ascii, may_colour
+    from tui.terminal.streams import ascii_only, in_ascii, may_colour
 
     is_terminal, coloured, plain = sys.stdout.isatty(), may_colour(sys.stdout), ascii_only(sys.stdout)
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS

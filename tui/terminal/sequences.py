@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.characters import one_line
 from tui.summary import Summary
 from tui.terminal.capabilities import through_tmux
+from tui.terminal.streams import one_line
 from tui.words import is_live
 
 if TYPE_CHECKING:
