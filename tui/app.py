@@ -22,7 +22,7 @@ from textual.widgets import Input
 from engine.runs.run_dir import RunFolder
 from presets.safe_text import visible
 from tui import format as fmt
-from tui.look import Look, PlotStyle
+from tui.display import Look, PlotStyle
 from tui.palette import theme
 from tui.screens.home import Home
 from tui.surroundings import Surroundings

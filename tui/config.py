@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
-from tui.look import Theme
+from tui.display import Theme
 
 _VARIABLE = "CIFARTUI_CONFIG"
 

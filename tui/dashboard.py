@@ -17,7 +17,7 @@ from engine.runs.run_dir import RunFolder, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.config import Config, config_path, read_config
-from tui.look import ColorDepth, Look, PlotStyle
+from tui.display import ColorDepth, Look, PlotStyle
 from tui.terminal import capabilities
 
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from textual.theme import Theme
 
-from tui import look
+from tui import display
 
 Tone: TypeAlias = Literal["good", "calm", "busy", "warn", "bad"]
 """How a fact is to be taken: fine, neutral, under way, worth a look, wrong."""
@@ -51,7 +51,7 @@ LIGHT = {
 }
 """The light theme's colour for every dark one. None is also a dark one: what is light already stays as it is."""
 
-SIXTEEN: dict[look.Theme, dict[str, int]] = {
+SIXTEEN: dict[display.Theme, dict[str, int]] = {
     "dark": {
         TRAIN: 14, VAL: 11, REFERENCE: 13, GOOD: 10, WARN: 3, BAD: 9, TEXT: 15, MUTED: 7, FAINT: 8,
         BACKGROUND: 0, SURFACE: 0, RAISED: 8, CURSOR: 4, CURSOR_TEXT: 15,
@@ -64,7 +64,7 @@ SIXTEEN: dict[look.Theme, dict[str, int]] = {
 """The colours of the oldest terminals, by their numbers, chosen by hand: the nearest would make greys vanish."""
 
 
-def theme(name: look.Theme = "dark") -> Theme:
+def theme(name: display.Theme = "dark") -> Theme:
     """Return cifartui's Textual theme, dark or light."""
 
     def shade(color: str) -> str:

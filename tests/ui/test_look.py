@@ -18,7 +18,7 @@ from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_predictions import store
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help

@@ -18,7 +18,7 @@ from engine.runs.run_options import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen

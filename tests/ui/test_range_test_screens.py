@@ -14,7 +14,7 @@ from presets.range_test import range_test, rate_at, table_of
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.monitor import Monitor
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.notice import Notice

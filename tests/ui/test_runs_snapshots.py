@@ -11,7 +11,7 @@ from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import training
 from tests.ui.test_runs import opened, several, told
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.run_panels import ConfirmDelete, DifferencePanel
 from tui.widgets.plot import Plot
 

@@ -17,7 +17,7 @@ from tests.ui.test_home import said
 from tests.ui.test_predictions import opened as opened_images
 from tests.ui.test_predictions import store
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.widgets.plot import Plot

@@ -13,7 +13,7 @@ from tests.ui.sample_run import training
 from tests.ui.test_home import said
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.screens.start_panel import StartPanel

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tui import palette
-from tui.look import Look
+from tui.display import Look
 from tui.palette import LIGHT, SIXTEEN
 from tui.terminal.fallback import shown_colors, triplet
 

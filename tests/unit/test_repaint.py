@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.look import Look
+from tui.display import Look
 from tui.palette import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
 from tui.terminal.fallback import ascii_table, repaint, to_ascii
 

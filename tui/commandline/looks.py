@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import click
 
-from tui.look import ColorDepth, PlotStyle, Theme
+from tui.display import ColorDepth, PlotStyle, Theme
 
 _OPTIONS = "look"
 

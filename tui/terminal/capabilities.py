@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from tui.look import ColorDepth, PlotStyle
+from tui.display import ColorDepth, PlotStyle
 
 _Value = TypeVar("_Value")
 _NO_SCREEN = frozenset({"dumb", "unknown"})

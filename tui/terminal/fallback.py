@@ -13,7 +13,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
-from tui.look import Look
+from tui.display import Look
 from tui.palette import BAD, CURSOR, FAINT, LIGHT, MUTED, SIXTEEN, VAL
 
 _STYLES_KEPT = 4096

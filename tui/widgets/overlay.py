@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
 from tui import format as fmt
-from tui.look import PlotStyle
+from tui.display import PlotStyle
 from tui.palette import MUTED, TEXT
 from tui.run_list import RunCurves
 from tui.widgets.axes import ValueAxis, epoch_axis
