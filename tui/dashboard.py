@@ -74,7 +74,7 @@ def checked_config() -> Config:
     """
     config = read_config()
     if config.keys:
-        from tui.keys import check_keys  # imports the screens
+        from tui.keymap import check_keys  # imports the screens
 
         check_keys(config.keys, str(config_path()))
     return config

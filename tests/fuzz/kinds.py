@@ -248,7 +248,7 @@ notify = "true"
 
 def configurations(seed: int, place: Path) -> bool:
     """config.toml with faults, its keys checked against the screens."""
-    from tui.keys import check_keys
+    from tui.keymap import check_keys
 
     chance = random.Random(seed)
     path = place / "config.toml"
