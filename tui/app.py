@@ -23,10 +23,10 @@ from engine.runs.run_dir import RunFolder
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.display import Look, PlotStyle
-from tui.palette import theme
 from tui.screens.home import Home
 from tui.surroundings import Surroundings
 from tui.terminal.driver import Visible, WireDriver
+from tui.theme import theme
 
 if TYPE_CHECKING:
     from tui.history import History

@@ -12,8 +12,8 @@ from textual.message import Message
 
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
-from tui.palette import TONES
 from tui.surroundings import Surroundings
+from tui.theme import TONES
 
 if TYPE_CHECKING:
     from tui.facts import Facts

@@ -12,12 +12,12 @@ from rich.text import Text
 from engine.journal import events as ev
 from tui import format as fmt
 from tui import words
-from tui.palette import REFERENCE, TONES, TRAIN, VAL
 from tui.range_test_page import rows_of
 from tui.record import Asked, Record
 from tui.record_fields import fields
 from tui.sketch import Curve, Sketch, draw, num_columns
 from tui.terminal.streams import one_line
+from tui.theme import REFERENCE, TONES, TRAIN, VAL
 from tui.widgets.axes import ValueAxis, epoch_axis
 
 _LABEL_COLUMNS = 13

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from engine.shared.gpus import emptiest, free_bytes, visible_gpus
 from presets.schema import Preset
 from tui.facts import Facts
-from tui.palette import Tone
 from tui.surroundings import GpuReadings
+from tui.theme import Tone
 
 _BESIDE_BYTES = 700_000_000
 """What a worker holds besides a step: the CUDA context (or torch itself) and CIFAR-100."""

@@ -6,7 +6,7 @@ from engine.journal import events as ev
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from tui import format as fmt
-from tui.palette import Tone
+from tui.theme import Tone
 
 _TONES: dict[Status, Tone] = {
     "starting": "calm", "data": "busy", "model": "busy", "training": "good", "validating": "good",

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from tui import palette
+from tui import theme as palette
 from tui.display import Look
-from tui.palette import LIGHT, SIXTEEN
 from tui.terminal.fallback import shown_colors, triplet
+from tui.theme import LIGHT, SIXTEEN
 
 GROUNDS = (palette.BACKGROUND, palette.SURFACE)
 TEXTS = (palette.TEXT, palette.TRAIN, palette.VAL, palette.REFERENCE, palette.GOOD, palette.WARN, palette.BAD)

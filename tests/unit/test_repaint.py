@@ -9,8 +9,8 @@ from rich.style import Style
 from textual.color import Color
 
 from tui.display import Look
-from tui.palette import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
 from tui.terminal.fallback import ascii_table, repaint, to_ascii
+from tui.theme import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
 
 
 def painted(look: Look, text: str, color: str | None = None, ground: str | None = None) -> Segment:

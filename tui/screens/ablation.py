@@ -14,9 +14,9 @@ from engine.runs.run_dir import RunFolder
 from tui import format as fmt
 from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
-from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
+from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet

@@ -18,9 +18,9 @@ from engine.runs.run_dir import RunFolder
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.knowledge import DataLocated, FactsFound, Knowledge
-from tui.palette import MUTED, TEXT, TONES
 from tui.screens.starting import Starting
 from tui.surroundings import GpuReadings, Queued
+from tui.theme import MUTED, TEXT, TONES
 from tui.widgets import describe, home_rows
 from tui.widgets.chooser import Chooser
 from tui.widgets.devices import gpus_now

@@ -18,9 +18,9 @@ from engine.runs.run_dir import RunFolder, Status, status_of
 from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
-from tui.palette import MUTED, TONES
 from tui.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
+from tui.theme import MUTED, TONES
 from tui.widgets.alerts import Alerts
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.devices import memory_panel

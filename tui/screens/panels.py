@@ -12,7 +12,7 @@ from textual.keys import key_to_character
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.fields import table
 
 

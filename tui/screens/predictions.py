@@ -19,8 +19,8 @@ from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.palette import MUTED, TEXT, TONES
 from tui.terminal.capabilities import image_widget
+from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.mistakes import mistakes

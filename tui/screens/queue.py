@@ -14,12 +14,12 @@ from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
 from tui import queued, words
-from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.surroundings import Surroundings
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of

@@ -17,7 +17,7 @@ from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt
 from tui import words
-from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
 

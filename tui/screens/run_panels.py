@@ -15,7 +15,7 @@ from presets.problems import printable
 from tui import difference
 from tui import format as fmt
 from tui.difference import Difference
-from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.text_field import TextField
 
 _NAMED = 8

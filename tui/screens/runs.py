@@ -18,11 +18,11 @@ from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui import words
 from tui.act import Answer, act
-from tui.palette import MUTED, TONES, Tone
 from tui.run_list import Damaged, RunLister, RunsListed
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
 from tui.screens.listing import Listing
 from tui.summary import Summary
+from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.overlay import COLORS, Drawn, Overlay

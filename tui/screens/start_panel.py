@@ -22,8 +22,8 @@ from tui import format as fmt
 from tui import room
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
-from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.surroundings import GpuReadings
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets import describe
 from tui.widgets.fields import table
 from tui.widgets.quiet import Quiet

@@ -21,8 +21,8 @@ from engine.journal.state import RunState
 from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import words
 from tui.act import act
-from tui.palette import Tone
 from tui.range_test import NO_WEIGHTS, is_range_test
+from tui.theme import Tone
 from tui.widgets.command_strip import CommandStrip
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 
 from tui.display import Look
-from tui.palette import BAD, CURSOR, FAINT, LIGHT, MUTED, SIXTEEN, VAL
+from tui.theme import BAD, CURSOR, FAINT, LIGHT, MUTED, SIXTEEN, VAL
 
 _STYLES_KEPT = 4096
 _HALF_BLOCK = "▀"

@@ -4,7 +4,7 @@ from rich.text import Text
 
 from engine.journal.state import RunState
 from tui import words
-from tui.palette import MUTED, TEXT, TONES
+from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.quiet import Quiet
 
 _FRESH_S = 600.0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui import format as fmt
-from tui.palette import FAINT, MUTED, TEXT, TRAIN
+from tui.theme import FAINT, MUTED, TEXT, TRAIN
 from tui.widgets.fields import in_a_row, labelled
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from tui.palette import MUTED, TEXT
+from tui.theme import MUTED, TEXT
 
 
 def labelled(label: str, value: str, color: str = TEXT) -> Text:

@@ -3,8 +3,8 @@
 from rich.text import Text
 
 from presets.problems import printable
-from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.surroundings import Queued
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 
 
 def matches(num_found: int, num_all: int) -> Text:

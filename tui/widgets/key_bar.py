@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.events import Click
 
-from tui.palette import MUTED, TRAIN
+from tui.theme import MUTED, TRAIN
 from tui.widgets.quiet import Quiet
 
 _ALWAYS = ("help", "leave")

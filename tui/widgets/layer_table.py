@@ -5,7 +5,7 @@ from rich.text import Text
 from engine.journal.events import Layer
 from tui import format as fmt
 from tui.facts import Facts
-from tui.palette import MUTED, TEXT
+from tui.theme import MUTED, TEXT
 
 _BESIDE_KIND = 40
 """Columns of all other columns, and of a scroll bar."""

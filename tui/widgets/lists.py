@@ -10,7 +10,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 
 if TYPE_CHECKING:
     from presets.catalog import Listed

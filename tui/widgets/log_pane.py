@@ -10,7 +10,7 @@ from textual.widgets import RichLog
 
 from engine.journal import events as ev
 from tui import words
-from tui.palette import MUTED, TONES
+from tui.theme import MUTED, TONES
 
 _LINES_KEPT = 1000
 _ROWS_WRAPPED_ANEW = 200

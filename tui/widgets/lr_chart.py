@@ -4,8 +4,8 @@ import math
 
 from engine.journal.state import RunState
 from presets.schema import Preset
-from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.range_test import Verdict, loss_range, verdict
+from tui.theme import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.widgets.axes import Axis, ValueAxis, log_axis, lr_axis
 from tui.widgets.metric_chart import View
 from tui.widgets.plot import Chart, Line, Mark, Plot

@@ -5,7 +5,7 @@ from rich.text import Text
 from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from tui import format as fmt
-from tui.palette import MUTED, TEXT
+from tui.theme import MUTED, TEXT
 
 _ROWS = 12
 _NAME_WIDTH = 26

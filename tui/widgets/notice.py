@@ -4,8 +4,8 @@ from rich.text import Text
 
 from engine.journal.events import Alerted
 from tui import words
-from tui.palette import MUTED, TEXT, TONES, VAL
 from tui.range_test import in_words
+from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
 

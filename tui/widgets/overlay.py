@@ -10,8 +10,8 @@ from textual.containers import Container, Vertical
 
 from tui import format as fmt
 from tui.display import PlotStyle
-from tui.palette import MUTED, TEXT
 from tui.run_list import RunCurves
+from tui.theme import MUTED, TEXT
 from tui.widgets.axes import ValueAxis, epoch_axis
 from tui.widgets.metric_chart import published_level
 from tui.widgets.plot import Chart, Line, Plot, Reference

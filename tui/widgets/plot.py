@@ -20,7 +20,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.display import PlotStyle
-from tui.palette import MUTED, TEXT
+from tui.theme import MUTED, TEXT
 from tui.widgets.axes import Axis
 from tui.widgets.raster import DOTS, Canvas
 from tui.widgets.trace import Column

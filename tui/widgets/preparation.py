@@ -4,7 +4,7 @@ from rich.text import Text
 
 from tui import format as fmt
 from tui import words
-from tui.palette import FAINT, GOOD, MUTED, TEXT, TONES, TRAIN
+from tui.theme import FAINT, GOOD, MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
 

@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
 from tui import format as fmt
-from tui.palette import MUTED, TRAIN
+from tui.theme import MUTED, TRAIN
 from tui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from textual.widgets.option_list import Option
 
 from tui import format as fmt
 from tui import queued, words
-from tui.palette import MUTED, TEXT, TONES, TRAIN
 from tui.summary import Summary
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.fields import in_a_row, labelled
 from tui.widgets.lists import Pickable
 

@@ -19,10 +19,10 @@ from textual.strip import Strip
 from presets.problems import printable
 from tui import format as fmt
 from tui import words
-from tui.palette import MUTED, TEXT, TONES, VAL
 from tui.run_list import Damaged
 from tui.run_order import SortKey
 from tui.summary import Summary
+from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet
 
 Row: TypeAlias = Summary | Damaged

@@ -5,9 +5,9 @@ from pathlib import Path
 from rich.text import Text
 
 from tui import format as fmt
-from tui.palette import MUTED, TEXT, VAL
 from tui.run_list import RunsListed
 from tui.run_order import SortKey
+from tui.theme import MUTED, TEXT, VAL
 from tui.widgets.fields import left_and_right
 from tui.widgets.run_table import Order
 
