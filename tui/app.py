@@ -305,6 +305,6 @@ def _painters(look: Look) -> list[LineFilter]:
 
 def _collect_garbage() -> None:
     """Collect what becomes garbage from now on; all that is there now stays as long as the program."""
-    if not gc.isenabled():  # switched off by `tui.dashboard`
+    if not gc.isenabled():  # switched off by `tui.main`
         gc.freeze()
         gc.enable()

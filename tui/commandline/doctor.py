@@ -21,7 +21,7 @@ from tui import format as fmt
 from tui.commandline.group import Places, as_json_option, places, with_places
 from tui.commandline.say import say, say_json
 from tui.config import Config, config_path
-from tui.dashboard import checked_config, color_choice, plot_choice
+from tui.main import checked_config, color_choice, plot_choice
 from tui.terminal.capabilities import has_screen
 
 _LITTLE_DISK_BYTES = 1e9

@@ -122,8 +122,8 @@ def cifartui(ctx: click.Context) -> None:
 
 
 def show_dashboard(ctx: click.Context, attach: run_dir.RunFolder | None = None) -> None:
-    """Show the dashboard until the user leaves it; see `tui.dashboard.open_dashboard`."""
-    from tui.dashboard import open_dashboard
+    """Show the dashboard until the user leaves it; see `tui.main.open_dashboard`."""
+    from tui.main import open_dashboard
 
     where = places(ctx)
     open_dashboard(where.runs_dir, where.data_dir, attach, asked_for(ctx))
