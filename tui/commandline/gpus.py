@@ -26,7 +26,7 @@ def gpus(ctx: click.Context, as_json: bool) -> None:
         say_json(replace(readings, taken=surroundings.taken(places(ctx).runs_dir)))
         return
     from tui.terminal.streams import ascii_only, in_ascii
-    from tui.widgets.devices import gpus_now
+    from tui.text.device_text import gpus_now
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
     text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain

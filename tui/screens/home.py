@@ -20,10 +20,10 @@ from tui import format as fmt
 from tui.knowledge import DataLocated, FactsFound, Knowledge
 from tui.screens.starting import Starting
 from tui.surroundings import GpuReadings, Queued
+from tui.text.device_text import gpus_now
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets import describe, home_rows
 from tui.widgets.chooser import Chooser
-from tui.widgets.devices import gpus_now
 from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList

@@ -20,10 +20,10 @@ from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
 from tui.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
+from tui.text.device_text import memory_panel
 from tui.theme import MUTED, TONES
 from tui.widgets.alerts import Alerts
 from tui.widgets.command_strip import CommandStrip
-from tui.widgets.devices import memory_panel
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.lr_chart import LrChart
