@@ -21,10 +21,10 @@ from tui.knowledge import DataLocated, FactsFound, Knowledge
 from tui.screens.starting import Starting
 from tui.surroundings import GpuReadings, Queued
 from tui.text.device_text import gpus_now
+from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets import describe, home_rows
 from tui.widgets.chooser import Chooser
-from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.preset_pane import PresetPane

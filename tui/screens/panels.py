@@ -12,8 +12,8 @@ from textual.keys import key_to_character
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.fields import table
 
 
 class ConfirmAbort(ModalScreen[bool]):

@@ -19,8 +19,8 @@ from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.surroundings import Surroundings
+from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.fields import left_and_right
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of
 from tui.widgets.quiet import Quiet

@@ -23,9 +23,9 @@ from tui import room
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
 from tui.surroundings import GpuReadings
+from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets import describe
-from tui.widgets.fields import table
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui import format as fmt
+from tui.text.layout import in_a_row, labelled
 from tui.theme import FAINT, MUTED, TEXT, TRAIN
-from tui.widgets.fields import in_a_row, labelled
 
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample, TorchMemory

@@ -6,8 +6,8 @@ from rich.text import Text
 
 from engine.journal.events import CommandApplied
 from tui import format as fmt
+from tui.text.layout import in_a_row
 from tui.theme import MUTED, TEXT, TONES, Tone
-from tui.widgets.fields import in_a_row
 from tui.widgets.quiet import Quiet
 
 

@@ -10,8 +10,8 @@ from presets import schema
 from presets.plan import plan, total_epochs
 from presets.schema import Preset, Report
 from tui import format as fmt
+from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
-from tui.widgets.fields import table
 
 if TYPE_CHECKING:
     from tui.facts import Facts

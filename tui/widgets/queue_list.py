@@ -12,8 +12,8 @@ from textual.widgets.option_list import Option
 from tui import format as fmt
 from tui import queued, words
 from tui.summary import Summary
+from tui.text.layout import in_a_row, labelled
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.fields import in_a_row, labelled
 from tui.widgets.lists import Pickable
 
 _MOST_LIVE_SHOWN = 4

@@ -10,8 +10,8 @@ from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import format as fmt
 from tui import words
 from tui.range_test import Verdict, verdict
+from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
-from tui.widgets.fields import in_a_row, labelled, left_and_right
 from tui.widgets.quiet import Quiet
 
 

@@ -7,8 +7,8 @@ from rich.text import Text
 from tui import format as fmt
 from tui.run_list import RunsListed
 from tui.run_order import SortKey
+from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, VAL
-from tui.widgets.fields import left_and_right
 from tui.widgets.run_table import Order
 
 _ORDERS: dict[SortKey, tuple[str, str, str]] = {
