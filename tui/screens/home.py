@@ -20,10 +20,11 @@ from tui import format as fmt
 from tui.knowledge import DataLocated, FactsFound, Knowledge
 from tui.screens.starting import Starting
 from tui.surroundings import GpuReadings, Queued
+from tui.text import preset_text
 from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets import describe, home_rows
+from tui.widgets import home_rows
 from tui.widgets.chooser import Chooser
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
@@ -172,7 +173,7 @@ class Home(Starting):
             self._describe(name)
         elif self._described:
             self._described = ()
-            self.query_one(PresetPane).show("", describe.nothing(), None)
+            self.query_one(PresetPane).show("", preset_text.nothing(), None)
 
     def on_input_changed(self) -> None:
         """Describe what the filter, which the list has followed already, left under the cursor."""
@@ -182,7 +183,7 @@ class Home(Starting):
         listed, pane = self._presets[name], self.query_one(PresetPane)
         if listed.preset is None:
             self._described = ()
-            pane.show(name, describe.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
+            pane.show(name, preset_text.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
             return
         status, found = self._known.data_status.get(name), self._known.facts.get(name)
         if status is None:
@@ -195,7 +196,7 @@ class Home(Starting):
             return  # a new reading that says the same is no reason to paint
         self._described = (name, status, found, memory, told)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, describe.description(listed.preset, where, describe.size(found), memory, told), found)
+        pane.show(name, preset_text.description(listed.preset, where, preset_text.size(found), memory, told), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:

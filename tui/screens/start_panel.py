@@ -23,9 +23,9 @@ from tui import room
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
 from tui.surroundings import GpuReadings
+from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets import describe
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
 
@@ -166,9 +166,9 @@ class StartPanel(ModalScreen[Order | None]):
 
     def _show_plan(self, preset: Preset) -> None:
         rows = [
-            ("training", describe.training(preset)),
-            ("optimizer", describe.optimizer(preset.optimizer)),
-            ("schedule", describe.schedule(preset.schedule)),
+            ("training", preset_text.training(preset)),
+            ("optimizer", preset_text.optimizer(preset.optimizer)),
+            ("schedule", preset_text.schedule(preset.schedule)),
         ]
         if rows != self._planned:
             self._planned = rows
