@@ -18,8 +18,8 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
 from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
-from tui import queued
 from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings
+from tui.text import queue_text
 
 _LOOK_EVERY_S = 2.0
 
@@ -89,9 +89,11 @@ class QueueDesk:
 
         def edit() -> QueueEdited:
             if not queue_file.remove(self._runs_dir, entry.id):
-                return QueueEdited(f"{queued.described(entry)} was started or taken out just before.", is_done=False)
+                return QueueEdited(
+                    f"{queue_text.described(entry)} was started or taken out just before.", is_done=False
+                )
             self.removed.append((entry, place))
-            return QueueEdited(f"Taken out: {queued.described(entry)}. Press u to put it back.")
+            return QueueEdited(f"Taken out: {queue_text.described(entry)}. Press u to put it back.")
 
         self._ask(edit)
 
@@ -104,7 +106,7 @@ class QueueDesk:
             entry, place = self.removed[-1]
             queue_file.put_back(self._runs_dir, entry, place)
             self.removed.pop()
-            return QueueEdited(f"Put back: {queued.described(entry)}.")
+            return QueueEdited(f"Put back: {queue_text.described(entry)}.")
 
         self._ask(edit)
 

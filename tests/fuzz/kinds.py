@@ -33,12 +33,12 @@ from presets.safe_text import visible_in_a_row
 from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
-from tui import queued
 from tui.config import read_config
 from tui.lines import describe
 from tui.page import page
 from tui.record import MOST_STEPS, record
 from tui.summary import summarise
+from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]
 _SHIPPED = Path(catalog.__file__).parent
@@ -229,7 +229,7 @@ def queues(seed: int, place: Path) -> bool:
     runner_process.runner_mark(place)
     try:
         for each in queue_file.entries(place):
-            assert visible_in_a_row(queued.described(each)) == queued.described(each)
+            assert visible_in_a_row(queue_text.described(each)) == queue_text.described(each)
     except CifartuiError as error:
         return refused(error)
     return True

@@ -15,10 +15,10 @@ from engine.runs.run_options import Order
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
-from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places
 from tui.commandline.order_options import as_set, with_order
 from tui.commandline.say import say, say_json
+from tui.text import queue_text
 
 
 @click.group(invoke_without_command=True)
@@ -46,23 +46,23 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     for line in _table(rows):
         say(line.rstrip())
     if lives:
-        say(f"{queued.runner(lives, runner_process.runner_mark(runs_dir)).capitalize()}.")
+        say(f"{queue_text.runner(lives, runner_process.runner_mark(runs_dir)).capitalize()}.")
     else:
-        say(f"{queued.NO_RUNNER} Start one with: cifartui queue start")
+        say(f"{queue_text.NO_RUNNER} Start one with: cifartui queue start")
 
 
-def _rows(runs_dir: Path) -> list[queued.Row]:
+def _rows(runs_dir: Path) -> list[queue_text.Row]:
     entries = queues.entries(runs_dir)
     if not entries:
         return []
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return queued.rows_of(entries, turns(entries, held_devices(list_runs(runs_dir), gpus), gpus))
+    return queue_text.rows_of(entries, turns(entries, held_devices(list_runs(runs_dir), gpus), gpus))
 
 
-def _table(rows: Sequence[queued.Row]) -> list[str]:
+def _table(rows: Sequence[queue_text.Row]) -> list[str]:
     cells = [("", "PRESET", "CHANGES", "DEVICE", "STATE")]
-    cells += [(str(row.number), queued.name(row), queued.changes(row), row.device, row.state) for row in rows]
+    cells += [(str(row.number), queue_text.name(row), queue_text.changes(row), row.device, row.state) for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     return [
         f"{line[0]:>{widths[0]}}  "
@@ -85,7 +85,7 @@ def add(ctx: click.Context, names: tuple[str, ...], order: Order) -> None:
 def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
     added = queues.add(where.runs_dir, names, order)
-    what = queued.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
+    what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
 
 
@@ -99,7 +99,7 @@ def remove(ctx: click.Context, number: int) -> None:
     entry = _numbered(queues.entries(runs_dir), number)
     if not queues.remove(runs_dir, entry.id):
         raise _gone(entry)
-    say(f"{queued.described(entry)} taken out of the queue.")
+    say(f"{queue_text.described(entry)} taken out of the queue.")
 
 
 @queue.command()
@@ -115,7 +115,7 @@ def move(ctx: click.Context, number: int, place: int) -> None:
     place = min(place, len(entries))
     if place != number and not queues.move(runs_dir, entry.id, place - number):
         raise _gone(entry)
-    say(f"{queued.described(entry)} is number {place} now.")
+    say(f"{queue_text.described(entry)} is number {place} now.")
 
 
 @queue.command()
@@ -156,5 +156,5 @@ def _empty() -> CifartuiError:
 
 def _gone(entry: Entry) -> CifartuiError:
     return CifartuiError(
-        f"{queued.name(entry)} is not in its place any more: started, moved or taken out just now; see cifartui queue."
+        f"{queue_text.name(entry)} is not in its place any more: started, moved or taken out just now; see cifartui queue."
     )

@@ -13,12 +13,13 @@ from textual.containers import Vertical
 from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
-from tui import queued, words
+from tui import words
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.surroundings import Surroundings
+from tui.text import queue_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.key_bar import KeyBar
@@ -136,7 +137,7 @@ class QueueScreen(Listing[None]):
         width = max(40, top.content_size.width)
         top.tell(_title(self.read, width))
         self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.surroundings.now(), width))
-        rows = queued.rows_of(self._entries, self._turns)
+        rows = queue_text.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
@@ -229,9 +230,9 @@ def _title(read: QueueRead | None, width: int) -> Text:
     left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
     right = Text()
     if read is not None and read.lives:
-        right = Text(queued.runner(read.lives, read.mark), TONES["good"])
+        right = Text(queue_text.runner(read.lives, read.mark), TONES["good"])
     elif num_waiting:
-        right = Text(queued.runner(False, None), TONES["bad"])
+        right = Text(queue_text.runner(False, None), TONES["bad"])
     return left_and_right(left, right, width)
 
 
@@ -257,11 +258,11 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
     """Return what there is to know: of the entry under the cursor where its line is cut, the last edit, the runner."""
     lines = []
     if cut is not None:
-        lines.append(Text(queued.described(cut), TEXT))
+        lines.append(Text(queue_text.described(cut), TEXT))
     if edited is not None:
         lines.append(Text(edited.said, TEXT if edited.is_done else TONES["warn"]))
     if read is not None and read.entries and not read.lives:
-        lines.append(Text(f"{queued.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
+        lines.append(Text(f"{queue_text.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
     if read is not None and read.last_logged:
         lines.append(Text(f"queue.log: {read.last_logged}", MUTED))
     return Text("\n").join(lines)

@@ -10,8 +10,9 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui import queued, words
+from tui import words
 from tui.summary import Summary
+from tui.text import queue_text
 from tui.text.layout import in_a_row, labelled
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.lists import Pickable
@@ -36,7 +37,7 @@ class EntryList(Pickable, inherit_bindings=False):
         """Whether the line under the cursor does not show all that is to be known."""
         return self.chosen() in self._cut
 
-    def show(self, rows: Sequence[queued.Row], widths: Sequence[int]) -> None:
+    def show(self, rows: Sequence[queue_text.Row], widths: Sequence[int]) -> None:
         """List `rows` in columns of these widths; the cursor stays on its entry, or where that one was."""
         lines = [_line(row, widths) for row in rows]
         self._cut = frozenset(row.id for row in rows if _is_cut(row, widths))
@@ -50,14 +51,14 @@ class EntryList(Pickable, inherit_bindings=False):
             self.highlighted = min(before, len(rows) - 1)
 
 
-def widths_of(rows: Sequence[queued.Row], width: int) -> tuple[int, int, int, int, int]:
+def widths_of(rows: Sequence[queue_text.Row], width: int) -> tuple[int, int, int, int, int]:
     """Return the widths of number, preset, changes, device and state; the changes are cut first."""
     number = max(2, len(str(len(rows))))
     device = min(8, max(6, *(len(row.device) for row in rows)))
     state = min(width // 3, max(5, *(len(row.state) for row in rows)))
     room = width - number - device - state - 4 * len(_GAP)
-    name = min(room * 5 // 8, max(6, *(len(queued.name(row)) for row in rows)))
-    changes = min(room - name, max(8, *(len(queued.changes(row)) for row in rows)))
+    name = min(room * 5 // 8, max(6, *(len(queue_text.name(row)) for row in rows)))
+    changes = min(room - name, max(8, *(len(queue_text.changes(row)) for row in rows)))
     return number, name, changes, device, state
 
 
@@ -68,21 +69,21 @@ def heading(widths: Sequence[int]) -> Text:
     return Text(_GAP.join(cells), MUTED, no_wrap=True)
 
 
-def _line(row: queued.Row, widths: Sequence[int]) -> Text:
+def _line(row: queue_text.Row, widths: Sequence[int]) -> Text:
     number, name, changes, device, state = widths
     is_next = row.state == "next"
     return Text.assemble(
         (f"{row.number:>{number}}{_GAP}", MUTED),
-        (fmt.column(queued.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
-        (fmt.column(queued.changes(row) or "as it is", changes) + _GAP, TEXT if queued.changes(row) else MUTED),
+        (fmt.column(queue_text.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
+        (fmt.column(queue_text.changes(row) or "as it is", changes) + _GAP, TEXT if queue_text.changes(row) else MUTED),
         (fmt.column(row.device, device) + _GAP, MUTED),
         (fmt.column(row.state, state).rstrip(), TRAIN if is_next else MUTED),
         no_wrap=True,
     )
 
 
-def _is_cut(row: queued.Row, widths: Sequence[int]) -> bool:
-    return cell_len(queued.name(row)) > widths[1] or cell_len(queued.changes(row)) > widths[2]
+def _is_cut(row: queue_text.Row, widths: Sequence[int]) -> bool:
+    return cell_len(queue_text.name(row)) > widths[1] or cell_len(queue_text.changes(row)) > widths[2]
 
 
 def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:
