@@ -9,8 +9,8 @@ from engine.journal import events
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from tui import format as fmt
-from tui import words
 from tui.terminal.streams import one_line
+from tui.text import run_text
 
 _TOLD: TypeAlias = (
     events.RunStarted
@@ -32,7 +32,7 @@ def describe(event: events.AnyEvent, state: RunState) -> str:
     if isinstance(event, events.StageStarted) and event.num_stages == 1:
         return ""
     told = isinstance(event, _TOLD | events.StageStarted)
-    return one_line(words.event(event)[0]) if told else ""
+    return one_line(run_text.event(event)[0]) if told else ""
 
 
 def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:
@@ -82,13 +82,13 @@ def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
 
 def _standing(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
     """Return the fraction done, where there is one, and what is said beside it, what matters most first."""
-    heading = words.status(status, state)
+    heading = run_text.status(status, state)
     if status == "starting":
         return None, [heading, "PyTorch takes a few seconds to load"]
     if status == "data" and state.data_progress is not None:
         progress = state.data_progress
         done = progress.done / progress.total if progress.total > 0 else None
-        return done, [words.progress(progress)]
+        return done, [run_text.progress(progress)]
     if state.stage is None or state.is_finished:
         return None, [heading]
     fields = [] if status == "training" and heading == "training" else [heading]
@@ -107,7 +107,7 @@ def _standing(state: RunState, status: Status, now: float) -> tuple[float | None
 
 def _measured(state: RunState, status: Status) -> list[str]:
     fields = []
-    if left := words.time_left(status, state.eta_s):
+    if left := run_text.time_left(status, state.eta_s):
         fields.append(f"{left} left")
     if state.steps:
         last = state.steps[-1]

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from engine.journal import events as ev
 from tui import format as fmt
-from tui import words
 from tui.range_test_page import rows_of
 from tui.record import Asked, Record
 from tui.record_fields import fields
 from tui.sketch import Curve, Sketch, draw, num_columns
 from tui.terminal.streams import one_line
+from tui.text import run_text
 from tui.theme import REFERENCE, TONES, TRAIN, VAL
 from tui.widgets.axes import ValueAxis, epoch_axis
 
@@ -37,7 +37,7 @@ def page(record: Record, width: int, *, coloured: bool = True) -> list[Text]:
     """
     width = max(40, min(width, _WIDEST))
     summary = record.summary
-    status = Text(summary.status, f"bold {TONES[words.tone(summary.status)]}")
+    status = Text(summary.status, f"bold {TONES[run_text.tone(summary.status)]}")
     rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
     rows += _plots(record, width, coloured=coloured)
     for label, value in fields(record):
@@ -178,7 +178,7 @@ def _checkpoints(record: Record) -> list[str]:
 def _go_on(record: Record) -> list[str]:
     name, status = fmt.short_id(record.summary.id), record.summary.status
     ways: list[tuple[str, str]] = []
-    if words.is_live(status):
+    if run_text.is_live(status):
         ways.append((f"cifartui attach {name}", "watch it"))
         if status == "paused":
             ways.append((f"cifartui continue {name}", "go on with training"))

@@ -16,9 +16,9 @@ from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.schema import Report
-from tui import words
 from tui.range_test import Verdict, verdict_with_command
 from tui.summary import Summary, summary_of
+from tui.text import run_text
 
 MOST_STEPS = 2000
 
@@ -122,7 +122,7 @@ def record_of(
 ) -> Record:
     """Return the record of a run whose events were folded before; `samples` are all its readings."""
     summary = summary_of(run, info, state, now, size_bytes(run.path))
-    until = now if words.is_live(summary.status) else state.last_time
+    until = now if run_text.is_live(summary.status) else state.last_time
     began = state.first_started_time
     return Record(
         summary=summary,
@@ -132,7 +132,7 @@ def record_of(
         first_started_time=began,
         last_event_time=state.last_time,
         elapsed_s=worked_s(state, until),
-        eta_s=state.eta_s if words.is_live(summary.status) else None,
+        eta_s=state.eta_s if run_text.is_live(summary.status) else None,
         step=state.step,
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
         lr=state.lr,
@@ -155,7 +155,7 @@ def record_of(
         peak_memory=_peaks(samples),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
         range_test=verdict_with_command(info, state),
-        log=[Said(time=event.time, text=words.event(event)[0]) for event in state.log],
+        log=[Said(time=event.time, text=run_text.event(event)[0]) for event in state.log],
     )
 
 

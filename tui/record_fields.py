@@ -4,8 +4,8 @@ import time
 
 from engine.journal import events as ev
 from tui import format as fmt
-from tui import words
 from tui.record import Record
+from tui.text import run_text
 
 
 def fields(record: Record) -> list[tuple[str, str]]:
@@ -37,10 +37,10 @@ def _state(record: Record) -> str:
     if status == "lost":
         return "lost: the worker ended without a last word; worker.log in its folder may say why"
     if status == "stalled":
-        since = words.clock(record.last_event_time or 0.0)
+        since = run_text.clock(record.last_event_time or 0.0)
         return f"stalled since {since}: the worker lives, and says nothing; was it frozen, or is the machine busy?"
     if record.preparation is not None and status == "data":
-        return f"preparing data: {words.progress(record.preparation)}"
+        return f"preparing data: {run_text.progress(record.preparation)}"
     if record.evaluation is not None and status in {"validating", "testing"}:
         return f"{status}, {fmt.count(record.evaluation.done)} of {fmt.count(record.evaluation.total)} images"
     return f"{status}: {reason}" if reason else status
@@ -62,9 +62,9 @@ def _time(record: Record) -> str:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.summary.created))
         return f"created {created}; the worker has not spoken yet"
     parts = [f"started {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.first_started_time))}"]
-    is_live = words.is_live(record.summary.status)
+    is_live = run_text.is_live(record.summary.status)
     parts.append(f"{fmt.duration(record.elapsed_s)} {'so far' if is_live else 'in all'}")
-    if left := words.time_left(record.summary.status, record.eta_s):
+    if left := run_text.time_left(record.summary.status, record.eta_s):
         parts.append(f"{left} left")
     if record.summary.seconds_per_epoch is not None:
         parts.append(f"{fmt.duration(record.summary.seconds_per_epoch)} an epoch")
@@ -90,7 +90,7 @@ def _speed(record: Record) -> str:
     if record.lr is not None:
         parts.append(f"learning rate {fmt.lr(record.lr)}")
     if record.timing is not None:
-        parts.append(f"a step takes {words.step_split(record.timing)}")
+        parts.append(f"a step takes {run_text.step_split(record.timing)}")
     return ", ".join(parts)
 
 
@@ -132,7 +132,7 @@ def _data(data: ev.DataReady | None) -> str:
         return ""
     counts = f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
     hidden = ", test labels hidden" if data.test_labels_hidden else ""
-    return f"{words.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
+    return f"{run_text.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
 
 
 def _device(record: Record) -> str:
@@ -143,7 +143,7 @@ def _device(record: Record) -> str:
     name = started.device
     if started.device_name and started.device_name.lower() != started.device:
         name += f" ({started.device_name})"
-    name = f"{words.times(started)}{name}"
+    name = f"{run_text.times(started)}{name}"
     hosts = {each.host for each in started.ranks}
     if len(hosts) > 1:
         return f"{name}{threads}, {started.precision}, on {len(hosts)} machines, {started.host} first"

@@ -10,9 +10,9 @@ from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunF
 from engine.journal.jsonl import append_command, event_reader
 from engine.runs.run_dir import RunFolder, find_run
 from presets.errors import CifartuiError
-from tui import words
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say
+from tui.text import run_text
 
 _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
@@ -105,5 +105,5 @@ def validate(ctx: click.Context, name: str) -> None:
     """Measure the validation set now; training waits for it, and is not changed by it."""
     for event in _ask(find_run(places(ctx).runs_dir, name), commands.Validate()):
         if isinstance(event, Validated | EpochCompleted | RunFinished):  # the last two where a stop came in between
-            say(words.event(event)[0])
+            say(run_text.event(event)[0])
             return

@@ -12,10 +12,10 @@ from textual.widgets.option_list import Option
 
 from engine.runs.run_dir import RunFolder
 from tui import format as fmt
-from tui import words
 from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
+from tui.text import run_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
@@ -136,7 +136,7 @@ def _line(row: Row, width: int) -> Text:
 def _state(row: Row, width: int) -> tuple[str, str]:
     if not row.run:
         return "  not run", MUTED
-    color = TONES[words.tone(row.status)]  # type: ignore[arg-type]
+    color = TONES[run_text.tone(row.status)]  # type: ignore[arg-type]
     if row.status == "completed":
         return "  completed", color
     return f"  {row.status if width >= _WIDE else row.status[:5]} {row.epoch}/{row.epochs}", color

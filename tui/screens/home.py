@@ -300,9 +300,9 @@ class Home(Starting):
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
-        from tui import words
+        from tui.text import run_text
 
-        live = next((run for run in self.runs if words.is_live(run.status)), None)
+        live = next((run for run in self.runs if run_text.is_live(run.status)), None)
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return

@@ -15,11 +15,11 @@ from textual.widgets import Static
 from engine.journal import events as ev
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunFolder, Status, status_of
-from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
 from tui.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
+from tui.text import run_text
 from tui.text.device_text import memory_panel
 from tui.theme import MUTED, TONES
 from tui.widgets.alerts import Alerts
@@ -165,7 +165,7 @@ class Monitor(Steering):
         self.info = event.info or self.info
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
-            detail = words.result(self.state)
+            detail = run_text.result(self.state)
             self.app.run_ended(self.info.preset.title, self.status, detail, self.info.id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
@@ -186,7 +186,7 @@ class Monitor(Steering):
     @property
     def is_live(self) -> bool:  # type: ignore[override]
         """Whether the run is known and a worker is there to obey."""
-        return self.info is not None and words.is_live(self.status)
+        return self.info is not None and run_text.is_live(self.status)
 
     @property
     def idle_actions(self) -> frozenset[str]:

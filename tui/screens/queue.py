@@ -13,13 +13,12 @@ from textual.containers import Vertical
 from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
-from tui import words
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.surroundings import Surroundings
-from tui.text import queue_text
+from tui.text import queue_text, run_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.key_bar import KeyBar
@@ -115,7 +114,7 @@ class QueueScreen(Listing[None]):
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show what is training."""
-        self._live = tuple(run for run in event.runs if words.is_live(run.status))
+        self._live = tuple(run for run in event.runs if run_text.is_live(run.status))
         self._show()
 
     def on_resize(self) -> None:

@@ -16,7 +16,7 @@ from engine.runs.run_dir import RunInfo
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt
-from tui import words
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
@@ -43,7 +43,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
         with Vertical(classes="panel"):
             yield Static(Text.assemble(("Resume ", MUTED), (fmt.short_id(self._info.id), f"bold {TEXT}")))
             yield TextField(
-                _MORE_EPOCHS if is_completed else " ".join(words.remedy(self._state)),
+                _MORE_EPOCHS if is_completed else " ".join(run_text.remedy(self._state)),
                 placeholder=f"changes, such as  {_MORE_EPOCHS} optimizer.lr=0.01",
                 id="changes",
             )

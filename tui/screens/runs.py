@@ -16,12 +16,12 @@ from engine.runs.run_dir import RunFolder
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
-from tui import words
 from tui.act import Answer, act
 from tui.run_list import Damaged, RunLister, RunsListed
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
 from tui.screens.listing import Listing
 from tui.summary import Summary
+from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said
 from tui.widgets.key_bar import KeyBar
@@ -345,7 +345,7 @@ class RunsScreen(Listing[None]):
         if (run := self._whole_run("resumed")) is None:
             return
         name = fmt.short_id(run.id)
-        if words.is_live(run.status):
+        if run_text.is_live(run.status):
             self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
         elif is_range_test_name(run.preset_name):
             self._say(f"{name} is a range test, which keeps no weights: run it anew instead.", "warn")

@@ -19,9 +19,9 @@ from engine.journal.commands import (
 )
 from engine.journal.state import RunState
 from engine.runs.run_dir import RunFolder, RunInfo, Status
-from tui import words
 from tui.act import act
 from tui.range_test import NO_WEIGHTS, is_range_test
+from tui.text import run_text
 from tui.theme import Tone
 from tui.widgets.command_strip import CommandStrip
 
@@ -108,7 +108,7 @@ class Steering(Screen[None]):
 
     def action_resume(self) -> None:
         """Start a worker that goes on from the last checkpoint; ask first where that alone would lead nowhere."""
-        if self.status == "completed" or words.remedy(self.state):
+        if self.status == "completed" or run_text.remedy(self.state):
             self.action_resume_changed()
         elif not self._cannot_resume():
             self._start_again([])
@@ -158,13 +158,13 @@ class Steering(Screen[None]):
         if self.info is None:
             why = "the run is still being read; try again in a moment."
         elif self.is_range_test:
-            why = f"this range test is over ({words.status(self.status, self.state)}); Esc goes Home."
+            why = f"this range test is over ({run_text.status(self.status, self.state)}); Esc goes Home."
         elif self.status == "completed":
             more = self.app.key_of("monitor.resume_changed", "R")
             why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."
         else:
             again = self.app.key_of("monitor.resume", "r")
-            why = f"this run has no worker ({words.status(self.status, self.state)}); {again} resumes it."
+            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again} resumes it."
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
         return False
 

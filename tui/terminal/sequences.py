@@ -10,7 +10,7 @@ from tui import format as fmt
 from tui.summary import Summary
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.streams import one_line
-from tui.words import is_live
+from tui.text.run_text import is_live
 
 if TYPE_CHECKING:
     from textual.app import App

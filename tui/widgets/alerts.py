@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from engine.journal.state import RunState
-from tui import words
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.quiet import Quiet
 
@@ -24,7 +24,9 @@ class Alerts(Quiet):
         rows = []
         for alert in warned[::-1][:max_rows]:
             tone = TONES["bad" if alert.severity == "error" else "warn"]
-            row = Text.assemble((words.clock(alert.time), MUTED), "  ", (alert.text, tone), (f" {alert.advice}", TEXT))
+            row = Text.assemble(
+                (run_text.clock(alert.time), MUTED), "  ", (alert.text, tone), (f" {alert.advice}", TEXT)
+            )
             row.truncate(max(20, self.app.size.width - 2), overflow="ellipsis")
             rows.append(row)
         self.tell(Text("\n", no_wrap=True).join(rows))

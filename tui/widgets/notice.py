@@ -3,8 +3,8 @@
 from rich.text import Text
 
 from engine.journal.events import Alerted
-from tui import words
 from tui.range_test import in_words
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
@@ -15,12 +15,12 @@ class Notice(Quiet):
 
     def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
         """Draw the outcome of `view`; `log_tail` is told only where something went wrong."""
-        wanted = not words.is_live(view.status) or view.status == "stalled"
+        wanted = not run_text.is_live(view.status) or view.status == "stalled"
         self.display = wanted
         if not wanted:
             return
-        outcome = words.outcome(view.status, view.state, resume_key)
-        text = Text.assemble((outcome, f"bold {TONES[words.tone(view.status)]}"))
+        outcome = run_text.outcome(view.status, view.state, resume_key)
+        text = Text.assemble((outcome, f"bold {TONES[run_text.tone(view.status)]}"))
         test = view.range_test
         if test is not None and test.points:
             text.append(f"\n{in_words(test.suggestion)}", VAL if test.lr is not None else TEXT)

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from tui import format as fmt
-from tui import words
+from tui.text import run_text
 from tui.theme import FAINT, GOOD, MUTED, TEXT, TONES, TRAIN
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_header import RunView
@@ -29,19 +29,19 @@ class Preparation(Quiet):
     def _worker(self, view: RunView) -> Text:
         started = view.state.started
         if started is None:
-            if not words.is_live(view.status):
+            if not run_text.is_live(view.status):
                 return Text("ended before it began", TONES["bad"])
             return Text("starting: loading PyTorch takes a few seconds", TRAIN)
         name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
-        return Text(f"started on {started.host}, {words.times(started)}{started.device}{name}", GOOD)
+        return Text(f"started on {started.host}, {run_text.times(started)}{started.device}{name}", GOOD)
 
     def _data(self, view: RunView) -> Text:
         state = view.state
         if state.data is not None:
             images = f"{fmt.count(state.data.num_train)} train, {fmt.count(state.data.num_val)} val images"
-            return Text(f"{words.dataset(state.data)}, {images}", GOOD)
+            return Text(f"{run_text.dataset(state.data)}, {images}", GOOD)
         if state.data_progress is not None:
-            return Text(words.progress(state.data_progress), TRAIN)
+            return Text(run_text.progress(state.data_progress), TRAIN)
         return _waiting(view)
 
     def _network(self, view: RunView) -> Text:
@@ -55,8 +55,8 @@ class Preparation(Quiet):
         if stage is None:
             return _waiting(view)
         plan = f"{stage.epochs} epochs of {fmt.batches(stage.steps_per_epoch)}"
-        return Text(f"{plan}: the first batch is under way", TRAIN if words.is_live(view.status) else TEXT)
+        return Text(f"{plan}: the first batch is under way", TRAIN if run_text.is_live(view.status) else TEXT)
 
 
 def _waiting(view: RunView) -> Text:
-    return Text("waits" if words.is_live(view.status) else "not reached", MUTED)
+    return Text("waits" if run_text.is_live(view.status) else "not reached", MUTED)

@@ -10,9 +10,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui import words
 from tui.summary import Summary
-from tui.text import queue_text
+from tui.text import queue_text, run_text
 from tui.text.layout import in_a_row, labelled
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.lists import Pickable
@@ -98,7 +97,7 @@ def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:
 
 def _live_line(run: Summary, now: float, width: int) -> Text:
     fields = [
-        Text.assemble((f"{run.status:<11}", TONES[words.tone(run.status)]), (fmt.short_id(run.id), TEXT)),
+        Text.assemble((f"{run.status:<11}", TONES[run_text.tone(run.status)]), (fmt.short_id(run.id), TEXT)),
         labelled("epoch", f"{run.epoch}/{run.epochs}"),
         labelled("best val", fmt.percent(run.best_val_top1)),
         labelled("started", fmt.ago(max(0.0, now - run.created)), MUTED),

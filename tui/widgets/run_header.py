@@ -8,8 +8,8 @@ from rich.text import Text
 from engine.journal.state import RunState, worked_s
 from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import format as fmt
-from tui import words
 from tui.range_test import Verdict, verdict
+from tui.text import run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
 from tui.widgets.quiet import Quiet
@@ -43,16 +43,16 @@ class RunHeader(Quiet):
 
 def _title(view: RunView, width: int) -> Text:
     left = Text.assemble((view.info.preset.title, f"bold {TEXT}"), (f"   {fmt.short_id(view.info.id)}", MUTED))
-    tone = words.tone(view.status)
-    if words.is_live(view.status) and view.state.is_stopping:
+    tone = run_text.tone(view.status)
+    if run_text.is_live(view.status) and view.state.is_stopping:
         tone = "warn"
-    return left_and_right(left, Text(words.status(view.status, view.state), f"bold {TONES[tone]}"), width)
+    return left_and_right(left, Text(run_text.status(view.status, view.state), f"bold {TONES[tone]}"), width)
 
 
 def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
-        said = Text("waiting for training to begin" if words.is_live(view.status) else "nothing was trained", MUTED)
+        said = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
         return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
@@ -64,7 +64,9 @@ def _progress(view: RunView, width: int) -> Text:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
     parts.append(Text(f"{100 * state.share_done:3.0f} %", TEXT))
     said = in_a_row(parts, width - 10, gap=2)
-    color = TRAIN if words.tone(view.status) == "good" and not state.is_finished else TONES[words.tone(view.status)]
+    color = (
+        TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
+    )
     return Text.assemble(_bar(state.share_done, max(8, width - said.cell_len - 2), color), "  ", said)
 
 
@@ -76,22 +78,22 @@ def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
 def _speeds(view: RunView, width: int) -> Text:
     state, started = view.state, view.state.started
     fields = []
-    is_live = words.is_live(view.status)
+    is_live = run_text.is_live(view.status)
     worked = worked_s(state, view.now if is_live else state.last_time)
     if worked is not None:
         fields.append(labelled("elapsed" if is_live else "took", fmt.duration(worked)))
-        if left := words.time_left(view.status, state.eta_s):
+        if left := run_text.time_left(view.status, state.eta_s):
             fields.append(labelled("left", left))
     if state.images_per_s is not None and is_live:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
     if state.lr is not None:
         fields.append(labelled("lr", fmt.lr(state.lr)))
     if state.timing is not None and is_live:
-        fields.append(labelled("step", words.step_split(state.timing)))
+        fields.append(labelled("step", run_text.step_split(state.timing)))
     if started is not None:
         cpu = f"CPU, {started.num_threads} threads"
         device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
-        fields.append(labelled("on", f"{words.times(started)}{device}, {started.precision}"))
+        fields.append(labelled("on", f"{run_text.times(started)}{device}, {started.precision}"))
     return in_a_row(fields, width)
 
 
@@ -116,7 +118,7 @@ def _results(view: RunView, width: int) -> Text:
     if published:
         fields.append(labelled(report.source, ", ".join(published), REFERENCE))
     if state.data is not None:
-        fields.append(labelled("data", words.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
+        fields.append(labelled("data", run_text.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
     elif view.info.preset.data.dataset == "shapes100":
         fields.append(labelled("data", "shapes100 (generated data)", TONES["warn"]))
     return in_a_row(fields, width)

@@ -18,10 +18,10 @@ from textual.strip import Strip
 
 from presets.problems import printable
 from tui import format as fmt
-from tui import words
 from tui.run_list import Damaged
 from tui.run_order import SortKey
 from tui.summary import Summary
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet
 
@@ -73,7 +73,7 @@ _MARK_WIDTH = 2
 _LEAST_NAME, _MOST_NAME = 14, 40
 _PRESET = _Column("preset", 17, lambda run, _: run.preset_name, _muted, is_right=False, dropped=6)
 _COLUMNS = (
-    _Column("state", 10, lambda run, _: run.status, lambda run: TONES[words.tone(run.status)], is_right=False),
+    _Column("state", 10, lambda run, _: run.status, lambda run: TONES[run_text.tone(run.status)], is_right=False),
     _Column("epoch", 7, lambda run, _: f"{run.epoch}/{run.epochs}", _muted, dropped=2),
     _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), _of_val, "val"),
     _Column("test", 7, lambda run, _: fmt.percent(run.test_top1), _plain, "test", dropped=1),
