@@ -126,7 +126,7 @@ def points(difference: float | None, mark: str = "") -> str:
     return "" if difference is None else f"{100 * difference:+.1f}{mark}"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def comparison_table(rows: Sequence[Row]) -> list[str]:
     """Return the rows as aligned lines of text, a heading first and a footnote last where one is needed."""
     if not rows:
         return []

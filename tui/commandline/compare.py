@@ -18,7 +18,7 @@ from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say, say_json
 from tui.commandline.train import following
-from tui.comparison import Row, ablation_presets, compare_runs, newest_by_preset, table
+from tui.comparison import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
 from tui.comparison import compare as rows_of
 from tui.plain import Output, follow
 from tui.summary import Summary, summarise, summarise_all
@@ -144,5 +144,5 @@ def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         say_json(rows)
         return
-    for line in table(rows):
+    for line in comparison_table(rows):
         say(line.rstrip())
