@@ -40,8 +40,11 @@ class Difference(Struct, frozen=True):
 def differences(sides: Sequence[Side]) -> list[Difference]:
     """Return the fields in which the runs are not all the same, in the order of a preset; seed and machine last."""
     tables = [dict(_fields(side)) for side in sides]
-    names = list(dict.fromkeys(name for table in tables for name in table))
-    found = [Difference(name, tuple(table.get(name) for table in tables)) for name in sorted(names, key=_rank)]
+    names = list(dict.fromkeys(name for difference_table in tables for name in difference_table))
+    found = [
+        Difference(name, tuple(difference_table.get(name) for difference_table in tables))
+        for name in sorted(names, key=_rank)
+    ]
     return [difference for difference in found if len(set(difference.values)) > 1]
 
 
@@ -58,7 +61,7 @@ def sentence(found: Sequence[Difference], num_runs: int) -> str:
     return f"{these} differ in {fmt.plural(len(names), 'field')}; equal ones are left out."
 
 
-def table(found: Sequence[Difference], headings: Sequence[str], most: int = 40) -> list[str]:
+def difference_table(found: Sequence[Difference], headings: Sequence[str], most: int = 40) -> list[str]:
     """Return the differences as aligned lines, a column a run; values longer than `most` characters are wrapped."""
     rows = [("", *headings)] + [(each.field, *(value or "–" for value in each.values)) for each in found]
     cells = [[wrap(one_line(text), most) or [""] for text in row] for row in rows]

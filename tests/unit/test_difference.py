@@ -8,7 +8,7 @@ import pytest
 from engine.journal.events import RunStarted
 from engine.runs.run_dir import RunInfo
 from presets import catalog
-from tui.difference import Difference, Side, differences, sentence, table
+from tui.difference import Difference, Side, difference_table, differences, sentence
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.sequences import copying
 
@@ -78,7 +78,7 @@ def test_a_run_that_never_began_is_compared_by_what_was_asked() -> None:
 
 def test_the_table_is_aligned_wraps_and_shows_no_control_characters() -> None:
     found = [Difference("model.blocks", ("a " * 40, "x\x1b[2Jy")), Difference("seed", ("0", None))]
-    lines = table(found, ["one", "two"], most=20)
+    lines = difference_table(found, ["one", "two"], most=20)
     assert lines[0].index("two") == lines[1].index("x")
     assert lines[-1].split() == ["seed", "0", "–"]
     assert "\x1b" not in "".join(lines)

@@ -48,7 +48,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     _show(rows, as_json)
     say("\n" + difference.sentence(differing, len(found)))
     if differing:
-        say("\n" + "\n".join(difference.table(differing, fmt.short_ids([run.id for run in found]))))
+        say("\n" + "\n".join(difference.difference_table(differing, fmt.short_ids([run.id for run in found]))))
 
 
 @click.command()

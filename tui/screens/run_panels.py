@@ -84,7 +84,7 @@ class DifferencePanel(ModalScreen[None]):
             return Text("")
         fields = {each.field for each in self._found}
         text = Text(no_wrap=True)
-        for number, line in enumerate(difference.table(self._found, self._names, most=28)):
+        for number, line in enumerate(difference.difference_table(self._found, self._names, most=28)):
             name = line.split("  ")[0]
             cut = len(name) if name in fields else 0
             text.append(line[:cut], MUTED).append(line[cut:] + "\n", MUTED if number == 0 else TEXT)
