@@ -13,7 +13,7 @@ from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.difference import Difference, Side, differences
+from tui.data.compare import Difference, Side, differences
 
 
 def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from presets.catalog import list_presets
-from tui.comparison import Row, ablation_presets, compare, compare_runs, comparison_table, newest_by_preset, points
+from tui.data.compare import Row, ablation_presets, compare, compare_runs, comparison_table, newest_by_preset, points
 from tui.summary import Summary
 
 LISTED = list_presets()

@@ -8,7 +8,7 @@ import pytest
 from engine.journal.events import RunStarted
 from engine.runs.run_dir import RunInfo
 from presets import catalog
-from tui.difference import Difference, Side, difference_table, differences, sentence
+from tui.data.compare import Difference, Side, difference_table, differences, sentence
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.sequences import copying
 

@@ -11,15 +11,15 @@ from engine.runs.run_options import Order
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
-from tui import difference
 from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say, say_json
 from tui.commandline.train import following
-from tui.comparison import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
-from tui.comparison import compare as rows_of
+from tui.data import compare as difference
+from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
+from tui.data.compare import compare as rows_of
 from tui.plain import Output, follow
 from tui.summary import Summary, summarise, summarise_all
 

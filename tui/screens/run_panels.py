@@ -12,9 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from presets.problems import printable
-from tui import difference
 from tui import format as fmt
-from tui.difference import Difference
+from tui.data import compare
+from tui.data.compare import Difference
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.text_field import TextField
 
@@ -74,7 +74,7 @@ class DifferencePanel(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
         with Vertical(classes="panel -diff"):
-            yield Static(Text(difference.sentence(self._found, len(self._names)), f"bold {TEXT}"))
+            yield Static(Text(compare.sentence(self._found, len(self._names)), f"bold {TEXT}"))
             with ScrollableContainer(id="differences"):
                 yield Static(self._table(), id="difference-table")
             yield Static(Text.assemble(("Esc", TRAIN), (" back   ", MUTED), ("arrows", TRAIN), (" scroll", MUTED)))
@@ -84,7 +84,7 @@ class DifferencePanel(ModalScreen[None]):
             return Text("")
         fields = {each.field for each in self._found}
         text = Text(no_wrap=True)
-        for number, line in enumerate(difference.difference_table(self._found, self._names, most=28)):
+        for number, line in enumerate(compare.difference_table(self._found, self._names, most=28)):
             name = line.split("  ")[0]
             cut = len(name) if name in fields else 0
             text.append(line[:cut], MUTED).append(line[cut:] + "\n", MUTED if number == 0 else TEXT)

@@ -32,7 +32,7 @@ from tui.widgets.text_field import TextField
 from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
-    from tui.difference import Difference
+    from tui.data.compare import Difference
     from tui.screens.run_panels import Export
 
 _VERY_WIDE = 150
