@@ -23,7 +23,7 @@ from engine.runs.run_dir import RunFolder, list_runs
 from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp
-from tui.surroundings import Surroundings
+from tui.data.environment import Surroundings
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 _WIDE, _USUAL, _WITH_SCORES, _LOW = (160, 45), (120, 36), (152, 36), (120, 28)

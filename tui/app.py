@@ -22,9 +22,9 @@ from textual.widgets import Input
 from engine.runs.run_dir import RunFolder
 from presets.safe_text import visible
 from tui import format as fmt
+from tui.data.environment import Surroundings
 from tui.display import Look, PlotStyle
 from tui.screens.home import Home
-from tui.surroundings import Surroundings
 from tui.terminal.driver import Visible, WireDriver
 from tui.theme import theme
 

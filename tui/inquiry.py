@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from presets.errors import CifartuiError
 from presets.schema import Preset
+from tui.data.environment import Surroundings
 from tui.facts import Facts
-from tui.surroundings import Surroundings
 
 PATIENCE_S = 0.6
 """So long nothing is asked for: the cursor moves on, or another digit is typed."""

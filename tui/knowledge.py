@@ -12,7 +12,7 @@ from textual.message import Message
 
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
-from tui.surroundings import Surroundings
+from tui.data.environment import Surroundings
 from tui.theme import TONES
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
 from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
-from tui.surroundings import RUNS_LOOKED_AT, GpuReadings, Surroundings
+from tui.data.environment import RUNS_LOOKED_AT, GpuReadings, Surroundings
 from tui.text import queue_text
 
 _LOOK_EVERY_S = 2.0

@@ -12,10 +12,10 @@ from presets.catalog import list_presets, load
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, preset
 from tui.app import CifartuiApp
+from tui.data.environment import Surroundings
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
 from tui.screens.start_panel import StartPanel
-from tui.surroundings import Surroundings
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet
 

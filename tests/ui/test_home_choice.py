@@ -18,11 +18,11 @@ from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_home import said
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
+from tui.data.environment import GpuReadings, Queued
 from tui.facts import Facts
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help
-from tui.surroundings import GpuReadings, Queued
 from tui.widgets.lists import PresetList
 
 

@@ -21,8 +21,8 @@ from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_preset
 from tests.ui.conftest import FACTS, surroundings, until
 from tests.ui.test_look import on_screen
 from tui.app import CifartuiApp
+from tui.data.environment import GpuReadings, Queued
 from tui.display import Look
-from tui.surroundings import GpuReadings, Queued
 
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 GPUS = GpuReadings((GpuSample(index=0, name=ATTACK, missing={"power": ATTACK}),), "", 8, 10**10)

@@ -13,11 +13,11 @@ from tests.ui.sample_run import training
 from tests.ui.test_home import said
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
+from tui.data.environment import Queued
 from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.panels import Help
 from tui.screens.start_panel import StartPanel
-from tui.surroundings import Queued
 
 pytestmark = pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 45)])
 

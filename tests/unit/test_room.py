@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from engine.journal.events import GpuSample
 from tui import room
+from tui.data.environment import GpuReadings
 from tui.room import Room, room_for, verdict
-from tui.surroundings import GpuReadings
 
 GB = 10**9
 

@@ -18,7 +18,7 @@ _PIPE_COLUMNS = 80
 @click.pass_context
 def gpus(ctx: click.Context, as_json: bool) -> None:
     """Say what the GPUs of this machine do now, or why none is seen."""
-    from tui.surroundings import Surroundings
+    from tui.data.environment import Surroundings
 
     surroundings = Surroundings()
     readings = surroundings.gpu_reader()()

@@ -13,11 +13,11 @@ from textual.containers import Vertical
 from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
+from tui.data.environment import Surroundings
 from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
-from tui.surroundings import Surroundings
 from tui.text import queue_text, run_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN

@@ -20,9 +20,9 @@ from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import format as fmt
 from tui import room
+from tui.data.environment import GpuReadings
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
-from tui.surroundings import GpuReadings
 from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN

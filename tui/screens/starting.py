@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.runs.run_dir import RunFolder
     from engine.runs.run_options import Order
     from tui.app import CifartuiApp
-    from tui.surroundings import GpuReadings
+    from tui.data.environment import GpuReadings
 
 
 class Starting(Screen[None]):

@@ -11,7 +11,7 @@ from tui.theme import FAINT, MUTED, TEXT, TRAIN
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample, TorchMemory
     from engine.journal.state import RunState
-    from tui.surroundings import GpuReadings
+    from tui.data.environment import GpuReadings
 
 _BAR_WIDTH = 12
 

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from presets.problems import printable
-from tui.surroundings import Queued
+from tui.data.environment import Queued
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 
 
