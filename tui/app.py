@@ -29,7 +29,7 @@ from tui.terminal.driver import Visible, WireDriver
 from tui.theme import theme
 
 if TYPE_CHECKING:
-    from tui.history import History
+    from tui.data.follower import History
 
 _TOLD_ONCE_WITHIN_S = 60.0
 _MOST_THREADS = 32

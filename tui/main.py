@@ -58,7 +58,7 @@ def open_dashboard(
     look = look_of(structs.replace(checked_config(), **(options or {})))  # may refuse: nobody would wait for the helper
     ahead = None
     if attach is not None:
-        from tui.history import read_ahead
+        from tui.data.follower import read_ahead
 
         ahead = read_ahead(attach)
     from tui.app import CifartuiApp

@@ -15,8 +15,7 @@ from textual.widgets import Static
 from engine.journal import events as ev
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunFolder, Status, status_of
-from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
-from tui.history import History
+from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
@@ -73,7 +72,7 @@ class Monitor(Steering):
     ]  # fmt: skip
 
     def __init__(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
-        """Watch `run`, whose history `ahead` may wait for (`tui.history.read_ahead`)."""
+        """Watch `run`, whose history `ahead` may wait for (`tui.data.follower.read_ahead`)."""
         super().__init__()
         self.run_folder = run
         self._ahead = ahead

@@ -1,23 +1,90 @@
-"""Follows one run for the Monitor: reads its journal in a thread, and hands on what it finds as messages.
+"""Follower of one run for the Monitor: reads its journal in a thread, posts messages.
 
-Knows files and time; knows nothing of widgets. A first, perhaps huge, history is folded here, before
-anybody else has the state; from then on only new events are handed over, and the state is never touched here again.
+A helper process folds a long history while this process still imports the dashboard.
 """
 
+import os
+import pickle
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from textual.message import Message
 
 from engine import files
+from engine.journal import jsonl
 from engine.journal.events import AnyEvent, RunStarted
-from engine.journal.state import RunState
+from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
-from tui.history import History, go_on_from, read
+
+_WORTH_A_HELPER_BYTES = 8_000_000
+"""From here on a helper saves more than it costs."""
+
+History: TypeAlias = tuple[RunState, int]
+"""What the journal adds up to, up to this byte of it."""
+
+
+def read(run: RunFolder) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
+    """Return what a run's journal adds up to, and the reader to go on with."""
+    reader, state = jsonl.event_reader(run.events), RunState()
+    for batch in reader.batches():
+        fold(batch, state)
+    return state, reader
+
+
+def go_on_from(run: RunFolder, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
+    """Return a history and the reader to go on with."""
+    state, offset = history
+    reader = jsonl.event_reader(run.events)
+    reader.skip_to(offset)
+    return state, reader
+
+
+def read_ahead(run: RunFolder) -> Callable[[], History | None] | None:
+    """Let a helper read the history of a long run from now on; return how to wait for it, which is done once.
+
+    Call it before there are threads: the helper is a fork. None is returned for a run that is not long, and
+    by waiting where the helper failed; then it must be read here.
+    """
+    try:
+        is_long = run.events.stat().st_size >= _WORTH_A_HELPER_BYTES
+    except OSError:
+        is_long = False
+    if not is_long:
+        return None
+    readable, writable = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        os.close(readable)  # else it would wait for itself to read on, once this process is gone
+        _send(run, writable)
+    os.close(writable)
+
+    def wait() -> History | None:
+        with os.fdopen(readable, "rb") as pipe:
+            sent = pipe.read()
+        os.waitpid(helper, 0)
+        try:
+            history: History = pickle.loads(sent)  # written by the fork of this very process
+        except (pickle.UnpicklingError, EOFError):
+            return None
+        return history
+
+    return wait
+
+
+def _send(run: RunFolder, writable: int) -> None:
+    """Do the helper's work, and end it whatever happens."""
+    try:
+        state, reader = read(run)
+        with os.fdopen(writable, "wb") as pipe:
+            pickle.dump((state, reader.offset), pipe, protocol=pickle.HIGHEST_PROTOCOL)
+    finally:
+        os._exit(0)
+
 
 POLL_S = 0.25
 _EVENTS_A_MESSAGE = 2000
@@ -67,7 +134,7 @@ def follow_run(
         run: to follow.
         post: given the messages.
         stop: ends this.
-        ahead: waits for the history, where somebody else reads it already (`tui.history.read_ahead`).
+        ahead: waits for the history, where somebody else reads it already (`tui.data.follower.read_ahead`).
     """
     history = ahead() if ahead is not None else None  # first: whatever happens here, the helper is waited for
     try:
