@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from engine.journal.events import GpuSample
-from tui import room
+from tui.data import memory_fit
 from tui.data.environment import GpuReadings
-from tui.room import Room, room_for, verdict
+from tui.data.memory_fit import Room, room_for, verdict
 
 GB = 10**9
 
@@ -49,10 +49,10 @@ def test_the_device_that_a_run_would_get(
 
 
 def test_a_run_on_the_cpu_of_a_gpu_machine_is_no_gpu_run() -> None:
-    assert room.is_on_gpu("auto", TWO, None)
-    assert not room.is_on_gpu("cpu", TWO, None)
-    assert not room.is_on_gpu("auto", TWO, "")
-    assert not room.is_on_gpu("auto", NONE, None)
+    assert memory_fit.is_on_gpu("auto", TWO, None)
+    assert not memory_fit.is_on_gpu("cpu", TWO, None)
+    assert not memory_fit.is_on_gpu("auto", TWO, "")
+    assert not memory_fit.is_on_gpu("auto", NONE, None)
 
 
 @pytest.mark.parametrize(

@@ -208,9 +208,9 @@ class Home(Starting):
     def _memory(self, preset: Preset, found: "Facts | str | None") -> Text:
         if found is None or isinstance(found, str):
             return Text("")
-        from tui import room
+        from tui.data import memory_fit
 
-        said, tone = room.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
+        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
         return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")

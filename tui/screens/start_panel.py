@@ -19,7 +19,7 @@ from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import format as fmt
-from tui import room
+from tui.data import memory_fit
 from tui.data.environment import GpuReadings
 from tui.inquiry import Found, look_up
 from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
@@ -155,7 +155,7 @@ class StartPanel(ModalScreen[Order | None]):
             return
         if len(self.names) == 1:
             self._show_plan(self.checked.presets[0])
-        presets = room.on_each(self.checked.presets, self.checked.order.devices)
+        presets = memory_fit.on_each(self.checked.presets, self.checked.order.devices)
         if presets == self._asked:
             self._show_memory()
             return
@@ -204,15 +204,15 @@ class StartPanel(ModalScreen[Order | None]):
         """Return whether the largest of the presets fits."""
         device = self.query_one(f"#{DEVICE}", Input).value.strip() or "auto"
         readings, visible = self._readings(), self.app.surroundings.visible_gpus
-        on_gpu = room.is_on_gpu(device, readings, visible)
+        on_gpu = memory_fit.is_on_gpu(device, readings, visible)
         needed = [
-            (room.needed_bytes(preset, found, on_gpu=on_gpu), name)
+            (memory_fit.needed_bytes(preset, found, on_gpu=on_gpu), name)
             for name, preset, found in zip(self.names, self._asked, self._found, strict=True)
             if not isinstance(found, str) and found is not None
         ]
         most, name = max(needed)
         subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
-        said, tone = room.verdict(most, room.room_for(device, readings, visible), subject=subject)
+        said, tone = memory_fit.verdict(most, memory_fit.room_for(device, readings, visible), subject=subject)
         return Text(said, TONES[tone])
 
     def _say_memory(self, text: Text) -> None:
