@@ -7,7 +7,7 @@ from typing import TypeAlias
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.data.environment import Surroundings
-from tui.facts import Facts
+from tui.data.network_facts import Facts
 
 PATIENCE_S = 0.6
 """So long nothing is asked for: the cursor moves on, or another digit is typed."""

@@ -16,7 +16,7 @@ from tui.data.environment import Surroundings
 from tui.theme import TONES
 
 if TYPE_CHECKING:
-    from tui.facts import Facts
+    from tui.data.network_facts import Facts
     from tui.inquiry import Found
 
 

@@ -18,8 +18,8 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.data.environment import GpuReadings, Queued, Surroundings
+from tui.data.network_facts import Facts, LayerRow
 from tui.display import Look
-from tui.facts import Facts, LayerRow
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
 ONE_GPU = GpuReadings(

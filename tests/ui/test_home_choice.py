@@ -19,7 +19,7 @@ from tests.ui.test_home import said
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.data.environment import GpuReadings, Queued
-from tui.facts import Facts
+from tui.data.network_facts import Facts
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import Help

@@ -13,7 +13,7 @@ from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
 from tests.ui.test_home import said
 from tui.app import CifartuiApp
-from tui.facts import Facts
+from tui.data.network_facts import Facts
 from tui.screens.home import Home
 from tui.screens.start_panel import StartPanel
 from tui.widgets.lists import PresetList

@@ -20,7 +20,7 @@ from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
-from tui import facts
+from tui.data import network_facts
 from tui.run_list import RunLister
 
 
@@ -73,8 +73,8 @@ def test_runs_are_their_owners_alone(tmp_path: Path, umask: int, monkeypatch: py
 
 
 def test_so_is_the_cache_of_facts(tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "_cache_file", lambda key: tmp_path / "cache/facts" / key)
-    facts._keep("key", next(iter(facts.shipped().values())))
+    monkeypatch.setattr(network_facts, "_cache_file", lambda key: tmp_path / "cache/facts" / key)
+    network_facts._keep("key", next(iter(network_facts.shipped().values())))
     assert modes(tmp_path / "cache") == {".": 0o700, "facts": 0o700, "facts/key": 0o600}
 
 

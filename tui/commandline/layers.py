@@ -4,10 +4,10 @@ from engine.journal.events import Layer
 from engine.shared.step_memory import StepMemory
 from presets.plan import plan
 from presets.schema import Preset
-from tui import facts
 from tui import format as fmt
 from tui.commandline.say import say
-from tui.facts import Facts
+from tui.data import network_facts
+from tui.data.network_facts import Facts
 
 
 def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
@@ -16,8 +16,8 @@ def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
     Raises:
         CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    _, is_assumed = facts.num_classes(preset, data_dir)
-    found = facts.known(preset, data_dir) or facts.compute(preset, data_dir)
+    _, is_assumed = network_facts.num_classes(preset, data_dir)
+    found = network_facts.known(preset, data_dir) or network_facts.compute(preset, data_dir)
     return found, "an assumption: the folders of images are not found" if is_assumed else ""
 
 

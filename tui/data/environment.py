@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run_options import Order
     from engine.shared.data_locations import Location
     from presets.catalog import Listed
-    from tui.facts import Facts
+    from tui.data.network_facts import Facts
 
 
 RUNS_LOOKED_AT = 50
@@ -83,16 +83,16 @@ def _gpu_reader() -> Callable[[], GpuReadings]:
 
 
 def _known_facts(presets: Sequence[Preset], data_dir: str | None) -> "list[Facts | None]":
-    from tui import facts
+    from tui.data import network_facts
 
-    shipped = facts.shipped()
-    return [facts.known(preset, data_dir, shipped) for preset in presets]
+    shipped = network_facts.shipped()
+    return [network_facts.known(preset, data_dir, shipped) for preset in presets]
 
 
 def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> "list[Facts | str]":
-    from tui import facts
+    from tui.data import network_facts
 
-    return facts.compute_all(presets, data_dir, stop)
+    return network_facts.compute_all(presets, data_dir, stop)
 
 
 def _start(runs_dir: Path, name: str, order: "Order") -> "RunFolder":

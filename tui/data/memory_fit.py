@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from engine.shared.gpus import emptiest, free_bytes, visible_gpus
 from presets.schema import Preset
 from tui.data.environment import GpuReadings
-from tui.facts import Facts
+from tui.data.network_facts import Facts
 from tui.theme import Tone
 
 _BESIDE_BYTES = 700_000_000

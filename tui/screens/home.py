@@ -35,7 +35,7 @@ from tui.widgets.too_small import TooSmall
 if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
-    from tui.facts import Facts
+    from tui.data.network_facts import Facts
     from tui.run_list import RunsListed
     from tui.summary import Summary
 

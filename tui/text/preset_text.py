@@ -14,7 +14,7 @@ from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
 
 if TYPE_CHECKING:
-    from tui.facts import Facts
+    from tui.data.network_facts import Facts
 
 _DATASETS = {
     "cifar100": "CIFAR-100",

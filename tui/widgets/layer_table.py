@@ -4,7 +4,7 @@ from rich.text import Text
 
 from engine.journal.events import Layer
 from tui import format as fmt
-from tui.facts import Facts
+from tui.data.network_facts import Facts
 from tui.theme import MUTED, TEXT
 
 _BESIDE_KIND = 40

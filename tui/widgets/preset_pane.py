@@ -13,7 +13,7 @@ from tui.theme import MUTED, TRAIN
 from tui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:
-    from tui.facts import Facts
+    from tui.data.network_facts import Facts
 
 _LAYERS_UNKNOWN = "The layers are being looked up, a few seconds …"
 
