@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import device_option
 from tui.commandline.say import say, say_json
-from tui.output_file import write_new
+from tui.data.output_file import write_new
 from tui.torch_process import ask
 
 

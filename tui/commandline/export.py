@@ -12,7 +12,7 @@ from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say
 from tui.curves import curves_text
-from tui.output_file import write_new
+from tui.data.output_file import write_new
 
 
 @click.command()
