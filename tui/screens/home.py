@@ -18,7 +18,7 @@ from engine.runs.run_dir import RunFolder
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
-from tui.knowledge import DataLocated, FactsFound, Knowledge
+from tui.data.preset_info import DataLocated, FactsFound, Knowledge
 from tui.screens.starting import Starting
 from tui.text import preset_text
 from tui.text.device_text import gpus_now

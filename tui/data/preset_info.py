@@ -1,11 +1,8 @@
-"""What Home learns of presets besides their files: whether their data is there, and the facts of their networks.
-
-Everything here but `wanted_facts` runs in threads and hands on what it finds as messages. Knows no widgets.
-"""
+"""Background lookups for Home: data-set location and network statistics per preset. Runs in threads."""
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.text import Text
 from textual.message import Message
@@ -13,11 +10,44 @@ from textual.message import Message
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui.data.environment import Surroundings
+from tui.data.network_facts import Facts
 from tui.theme import TONES
 
 if TYPE_CHECKING:
     from tui.data.network_facts import Facts
-    from tui.inquiry import Found
+
+    pass
+
+
+PATIENCE_S = 0.6
+"""So long nothing is asked for: the cursor moves on, or another digit is typed."""
+
+Found: TypeAlias = Sequence[Facts | str | None]
+"""For each preset its facts, a sentence that says why there are none, or None while they are being computed."""
+
+
+def look_up(
+    presets: Sequence[Preset],
+    data_dir: str | None,
+    surroundings: Surroundings,
+    stop: threading.Event,
+    tell: Callable[[Found], object],
+) -> None:
+    """Tell what is known of `presets` at once, and all of it when it has been computed, unless `stop` is set."""
+    known = surroundings.known_facts(presets, data_dir)
+    if stop.is_set():
+        return
+    tell(known)
+    missing = [preset for preset, found in zip(presets, known, strict=True) if found is None]
+    if not missing or stop.wait(PATIENCE_S):
+        return
+    try:
+        computed = surroundings.compute_facts(missing, data_dir, stop)
+    except CifartuiError as error:
+        computed = [str(error)] * len(missing)
+    if not stop.is_set():
+        rest = iter(computed)
+        tell([found if found is not None else next(rest) for found in known])
 
 
 class DataLocated(Message):
@@ -95,7 +125,7 @@ class Knowledge:
         self, name: str, preset: Preset, withdraw: threading.Event, post: Callable[[FactsFound], object]
     ) -> None:
         """Post the facts of a preset, which takes seconds where they are not known, unless `withdraw` is set."""
-        from tui.inquiry import look_up
+        pass
 
         def tell(found: "Found") -> None:
             if found[0] is not None:
