@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.queue import queue_file
 from tui.data.environment import Surroundings
-from tui.queue_desk import QueueDesk
+from tui.data.queue_editor import QueueDesk
 
 
 def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
 from tui.data.environment import Surroundings
-from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
+from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
 from tui.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
