@@ -13,7 +13,7 @@ from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt
-from tui.range_test import Verdict, verdict
+from tui.data.range_test import Verdict, verdict
 from tui.widgets.axes import Axis, ValueAxis, round_step
 
 _EPOCH_FIELDS = (

@@ -16,7 +16,7 @@ from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.schema import Report
-from tui.range_test import Verdict, verdict_with_command
+from tui.data.range_test import Verdict, verdict_with_command
 from tui.summary import Summary, summary_of
 from tui.text import run_text
 

@@ -61,7 +61,7 @@ def lr_find(
 def _tell(run: RunFolder, name: str) -> None:
     """Print the curve and the suggestion, where there is any of it."""
     from tui.commandline.show import say_rows
-    from tui.range_test import verdict_with_command
+    from tui.data.range_test import verdict_with_command
     from tui.range_test_page import rows_of
 
     found = verdict_with_command(run.read_info(), run.read_state(), name)

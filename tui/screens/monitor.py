@@ -16,7 +16,7 @@ from engine.journal import events as ev
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunFolder, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
-from tui.range_test import NO_WEIGHTS
+from tui.data.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
 from tui.text.device_text import memory_panel

@@ -20,7 +20,7 @@ from engine.journal.commands import (
 from engine.journal.state import RunState
 from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui.act import act
-from tui.range_test import NO_WEIGHTS, is_range_test
+from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.text import run_text
 from tui.theme import Tone
 from tui.widgets.command_strip import CommandStrip

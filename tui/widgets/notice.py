@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from engine.journal.events import Alerted
-from tui.range_test import in_words
+from tui.data.range_test import in_words
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet

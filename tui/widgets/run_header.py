@@ -8,7 +8,7 @@ from rich.text import Text
 from engine.journal.state import RunState, worked_s
 from engine.runs.run_dir import RunFolder, RunInfo, Status
 from tui import format as fmt
-from tui.range_test import Verdict, verdict
+from tui.data.range_test import Verdict, verdict
 from tui.text import run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
