@@ -11,8 +11,8 @@ from rich.text import Text
 
 from engine.journal import events as ev
 from tui import format as fmt
+from tui.data.run_detail import Asked, Record
 from tui.range_test_page import rows_of
-from tui.record import Asked, Record
 from tui.record_fields import fields
 from tui.sketch import Curve, Sketch, draw, num_columns
 from tui.terminal.streams import one_line

@@ -4,7 +4,7 @@ import time
 
 from engine.journal import events as ev
 from tui import format as fmt
-from tui.record import Record
+from tui.data.run_detail import Record
 from tui.text import run_text
 
 

@@ -21,8 +21,8 @@ from tests.faults.conftest import Hire, status
 from tests.ui.conftest import surroundings, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
+from tui.data.run_detail import record
 from tui.page import page
-from tui.record import record
 from tui.screens.monitor import Monitor
 from tui.summary import summarise
 

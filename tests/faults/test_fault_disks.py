@@ -24,7 +24,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.faults.conftest import Hire, said, status
 from tests.waiting import wait_for
-from tui.record import record
+from tui.data.run_detail import record
 
 Make = Callable[..., RunFolder]
 BEAT = DeviceSampled(host=HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1))

@@ -34,9 +34,9 @@ from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
 from tui.config import read_config
+from tui.data.run_detail import MOST_STEPS, record
 from tui.lines import describe
 from tui.page import page
-from tui.record import MOST_STEPS, record
 from tui.summary import summarise
 from tui.text import queue_text
 

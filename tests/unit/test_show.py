@@ -14,8 +14,8 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
+from tui.data.run_detail import record, thinned
 from tui.page import page
-from tui.record import record, thinned
 from tui.sketch import Curve, Sketch, draw
 from tui.terminal.streams import in_ascii
 from tui.widgets.axes import Axis
@@ -125,7 +125,7 @@ def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    from tui.record import Record
+    from tui.data.run_detail import Record
 
     text = (Path(__file__).parents[2] / "docs/show.md").read_text()
     assert [name for name in Record.__struct_fields__ if f"`{name}`" not in text] == []

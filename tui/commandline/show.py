@@ -13,7 +13,7 @@ from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say, say_json
-from tui.record import MOST_STEPS, Record, record
+from tui.data.run_detail import MOST_STEPS, Record, record
 
 if TYPE_CHECKING:
     from rich.text import Text
