@@ -11,7 +11,7 @@ from engine.runs import start
 from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 
 Make = Callable[..., RunFolder]
 MOST_S = 5.0

@@ -10,7 +10,7 @@ from tests.faults.conftest import HOME, Hire
 from tests.ui.conftest import surroundings, until
 from tests.waiting import PATIENCE_S
 from tui.app import CifartuiApp
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 from tui.screens.monitor import Monitor
 
 Make = Callable[..., RunFolder]

@@ -10,7 +10,7 @@ from engine.journal.commands import Continue, NextStage, Pause, Stop
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
-from tui.run_list import RunsListed
+from tui.data.run_list import RunsListed
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.panels import ConfirmAbort

@@ -21,7 +21,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
 from tui.data import network_facts
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277, 0o777], ids=oct)

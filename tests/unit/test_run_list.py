@@ -10,7 +10,7 @@ import pytest
 from engine.journal.jsonl import LineReader
 from engine.runs.run_dir import RunFolder
 from tests.ui.sample_run import NOW, SampleRun
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 from tui.run_order import matches, ordered
 
 

@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 from engine.runs.run_dir import RunFolder
 from tui import format as fmt
 from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
-from tui.run_list import RunLister, RunsListed
+from tui.data.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL

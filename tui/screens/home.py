@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
     from tui.data.network_facts import Facts
-    from tui.run_list import RunsListed
+    from tui.data.run_list import RunsListed
     from tui.summary import Summary
 
 _LOOK_EVERY_S = 2.0
@@ -268,7 +268,7 @@ class Home(Starting):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        from tui.run_list import RunLister, keep_listing
+        from tui.data.run_list import RunLister, keep_listing
         from tui.terminal.sequences import newly_ended
 
         def listed(message: "RunsListed") -> None:

@@ -7,7 +7,7 @@ from textual import work
 from textual.message import Message
 from textual.screen import Screen, ScreenResultType
 
-from tui.run_list import RunLister, keep_listing
+from tui.data.run_list import RunLister, keep_listing
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp

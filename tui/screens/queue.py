@@ -15,7 +15,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunFolder
 from tui.data.environment import Surroundings
 from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
-from tui.run_list import RunLister, RunsListed
+from tui.data.run_list import RunLister, RunsListed
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.text import queue_text, run_text

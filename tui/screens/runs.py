@@ -17,7 +17,7 @@ from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.act import Answer, act
-from tui.run_list import Damaged, RunLister, RunsListed
+from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
 from tui.screens.listing import Listing
 from tui.summary import Summary

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
 from tui import format as fmt
+from tui.data.run_list import RunCurves
 from tui.display import PlotStyle
-from tui.run_list import RunCurves
 from tui.theme import MUTED, TEXT
 from tui.widgets.axes import ValueAxis, epoch_axis
 from tui.widgets.metric_chart import published_level

@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from presets.problems import printable
 from tui import format as fmt
-from tui.run_list import Damaged
+from tui.data.run_list import Damaged
 from tui.run_order import SortKey
 from tui.summary import Summary
 from tui.text import run_text

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.text import Text
 
 from tui import format as fmt
-from tui.run_list import RunsListed
+from tui.data.run_list import RunsListed
 from tui.run_order import SortKey
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, VAL
