@@ -7,7 +7,7 @@ import pytest
 from engine.runs.run_options import Order
 from engine.shared.device_names import is_device_name
 from presets import catalog
-from tui.order import Checked, Field, check, fields_of
+from tui.data.start_form import Checked, Field, check, fields_of
 
 
 def asked(names: Sequence[str], **typed: str) -> Checked:

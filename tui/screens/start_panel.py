@@ -22,7 +22,7 @@ from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
 from tui.data.preset_info import Found, look_up
-from tui.order import CHANGES, DEVICE, Checked, Field, check, fields_of
+from tui.data.start_form import CHANGES, DEVICE, Checked, Field, check, fields_of
 from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
