@@ -20,7 +20,7 @@ from tests.bird_files import write_class_folders
 from tests.faults.serving import serve  # noqa: F401
 from tests.integration.conftest import cifartui, runs_dir, start, terminals  # noqa: F401
 from tests.waiting import wait_for
-from tui.summary import summarise
+from tui.data.summary import summarise
 
 HOME = Path(__file__).parents[2]
 

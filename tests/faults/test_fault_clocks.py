@@ -22,9 +22,9 @@ from tests.ui.conftest import surroundings, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.data.run_detail import record
+from tui.data.summary import summarise
 from tui.page import page
 from tui.screens.monitor import Monitor
-from tui.summary import summarise
 
 Make = Callable[..., RunFolder]
 DAY_S = 86_400.0

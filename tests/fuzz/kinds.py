@@ -35,9 +35,9 @@ from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, record
+from tui.data.summary import summarise
 from tui.lines import describe
 from tui.page import page
-from tui.summary import summarise
 from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]

@@ -5,7 +5,7 @@ import pytest
 
 from presets.catalog import list_presets
 from tui.data.compare import Row, ablation_presets, compare, compare_runs, comparison_table, newest_by_preset, points
-from tui.summary import Summary
+from tui.data.summary import Summary
 
 LISTED = list_presets()
 

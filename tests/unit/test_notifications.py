@@ -3,7 +3,7 @@
 import pytest
 
 from tests.ui.sample_run import NOW
-from tui.summary import Summary
+from tui.data.summary import Summary
 from tui.terminal.sequences import newly_ended, sequences
 
 

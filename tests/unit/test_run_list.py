@@ -11,7 +11,7 @@ from engine.journal.jsonl import LineReader
 from engine.runs.run_dir import RunFolder
 from tests.ui.sample_run import NOW, SampleRun
 from tui.data.run_list import RunLister
-from tui.run_order import matches, ordered
+from tui.data.summary import matches, ordered
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from tui.commandline.train import following
 from tui.data import compare as difference
 from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
 from tui.data.compare import compare as rows_of
+from tui.data.summary import Summary, summarise, summarise_all
 from tui.plain import Output, follow
-from tui.summary import Summary, summarise, summarise_all
 
 
 @click.command()

@@ -10,8 +10,7 @@ from tui import format as fmt
 from tui.commandline.group import as_json_option, places, show_dashboard, with_places
 from tui.commandline.looks import with_look
 from tui.commandline.say import say, say_json
-from tui.run_order import SORT_KEYS, SortKey, matches, ordered
-from tui.summary import summarise_all
+from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 
 
 @click.command()

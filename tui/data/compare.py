@@ -14,7 +14,7 @@ from presets.catalog import Listed
 from presets.plan import total_epochs
 from presets.schema import Report
 from tui import format as fmt
-from tui.summary import Summary
+from tui.data.summary import Summary
 from tui.terminal.streams import one_line
 
 GROUP = "ablation"

@@ -17,7 +17,7 @@ from engine.runs.delete import size_bytes
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
-from tui.summary import Summary, summary_of
+from tui.data.summary import Summary, summary_of
 from tui.text import run_text
 
 MOST_STEPS = 2000

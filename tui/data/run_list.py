@@ -24,7 +24,7 @@ from engine.runs.delete import size_bytes
 from engine.runs.run_dir import RunFolder, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
-from tui.summary import Summary, summary_of
+from tui.data.summary import Summary, summary_of
 
 RECENT = 50
 """How many runs Home and the ablation's table know."""

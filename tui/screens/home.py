@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
     from tui.data.network_facts import Facts
     from tui.data.run_list import RunsListed
-    from tui.summary import Summary
+    from tui.data.summary import Summary
 
 _LOOK_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
@@ -201,7 +201,7 @@ class Home(Starting):
     def _earlier(self, name: str) -> str:
         if not self.runs:
             return ""
-        from tui.earlier import earlier
+        from tui.data.summary import earlier
 
         return earlier(self.runs, name, self.app.surroundings.host)
 

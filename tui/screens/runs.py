@@ -18,9 +18,8 @@ from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.act import Answer, act
 from tui.data.run_list import Damaged, RunLister, RunsListed
-from tui.run_order import SORT_KEYS, has_words, matches, ordered
+from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
 from tui.screens.listing import Listing
-from tui.summary import Summary
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.summary import Summary
+from tui.data.summary import Summary
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.streams import one_line
 from tui.text.run_text import is_live

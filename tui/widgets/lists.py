@@ -14,7 +14,7 @@ from tui.theme import MUTED, TEXT, TONES, TRAIN
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
-    from tui.summary import Summary
+    from tui.data.summary import Summary
 
 _BROKEN = "cannot be used"
 

@@ -10,7 +10,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui.summary import Summary
+from tui.data.summary import Summary
 from tui.text import queue_text, run_text
 from tui.text.layout import in_a_row, labelled
 from tui.theme import MUTED, TEXT, TONES, TRAIN

@@ -19,8 +19,7 @@ from textual.strip import Strip
 from presets.problems import printable
 from tui import format as fmt
 from tui.data.run_list import Damaged
-from tui.run_order import SortKey
-from tui.summary import Summary
+from tui.data.summary import SortKey, Summary
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.quiet import Quiet

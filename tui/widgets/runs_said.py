@@ -6,7 +6,7 @@ from rich.text import Text
 
 from tui import format as fmt
 from tui.data.run_list import RunsListed
-from tui.run_order import SortKey
+from tui.data.summary import SortKey
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, VAL
 from tui.widgets.run_table import Order

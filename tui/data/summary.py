@@ -1,9 +1,10 @@
-"""A run in a few plain values, for lists, `show` and JSON. Reads a run's journal once; draws nothing."""
+"""Summary of a run in a few plain values, filter and sorting of summaries, earlier runs of a preset. No Textual."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -14,6 +15,7 @@ from engine.runs.delete import size_bytes
 from engine.runs.run_dir import RunFolder, RunInfo, Status, list_runs, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
+from tui import format as fmt
 
 _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
 
@@ -116,3 +118,62 @@ def _epochs_done(state: RunState) -> int:
 def _device(started: RunStarted) -> str:
     times = f"{len(started.ranks)} × " if started.ranks else ""
     return f"{times}{started.device_name}, {started.precision}"
+
+
+SortKey: TypeAlias = Literal["started", "val", "test", "duration", "size"]
+SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
+
+_VALUES: dict[SortKey, Callable[[Summary], float | None]] = {
+    "started": lambda run: run.created,
+    "val": lambda run: run.best_val_top1,
+    "test": lambda run: run.test_top1,
+    "duration": lambda run: run.duration_s,
+    "size": lambda run: run.num_bytes,
+}
+
+
+def matches(run: Summary, wanted: str) -> bool:
+    """Return whether every word of `wanted` is in the run's id, preset, title, state or changes."""
+    return has_words(" ".join((run.id, run.preset_name, run.title, run.status, *run.overrides)), wanted)
+
+
+def has_words(text: str, wanted: str) -> bool:
+    """Return whether every word of `wanted` is somewhere in `text`, whatever the case."""
+    return all(word in text.lower() for word in wanted.lower().split())
+
+
+def ordered(runs: Iterable[Summary], key: SortKey, *, rising: bool = False) -> list[Summary]:
+    """Return the runs by `key`, greatest (newest) first unless `rising`; those without a value are always last.
+
+    Runs of the same value are by start, newest first.
+    """
+    newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
+    value = _VALUES[key]
+    with_value = [(number, run) for run in newest_first if (number := value(run)) is not None]
+    without = [run for run in newest_first if value(run) is None]
+    return [run for _, run in sorted(with_value, key=lambda pair: pair[0], reverse=not rising)] + without
+
+
+def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
+    """Return how often a preset was trained here, how long that took and what came out; nothing if it never was.
+
+    Runs without overrides tell; where there are none, the newest one with overrides does, and that is said. The
+    times are those of the newest: it is the likeliest to have had the device that the next one will have.
+    """
+    here = [run for run in runs if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch]
+    unchanged = [run for run in here if not run.overrides]
+    told = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
+    if not told:
+        return ""
+    number = len(unchanged or here)
+    times = {1: "once", 2: "twice"}.get(number, f"{number} times")
+    parts = [f"{fmt.seconds(told[0].seconds_per_epoch)} an epoch"]
+    completed = next((run for run in told if run.status == "completed"), None)
+    if completed is not None:
+        parts.append(f"{fmt.duration(completed.duration_s)} in all")
+    best = max((run.best_val_top1 for run in told if run.best_val_top1 is not None), default=None)
+    if best is not None:
+        parts.append(f"best val {fmt.percent(best)}")
+    last = "" if number == 1 else "the last time "
+    how = "" if unchanged else f", {last}with {' '.join(told[0].overrides)}"
+    return f"trained {times} here{how}: {', '.join(parts)}"
