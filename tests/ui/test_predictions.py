@@ -16,8 +16,8 @@ from engine.runs.run_dir import RunFolder
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun
-from tui import torch_process
 from tui.app import CifartuiApp
+from tui.data import torch_process
 from tui.screens.predictions import PredictionsScreen
 from tui.widgets.gallery import Gallery, resize
 from tui.widgets.quiet import Quiet

@@ -11,7 +11,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.data import network_facts
-from tui.torch_process import ask
+from tui.data.torch_process import ask
 
 SHIPPED = {
     network_facts.key_of(listed.preset, network_facts.num_classes(listed.preset, None)[0]): listed
@@ -41,7 +41,7 @@ def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Question]
         asked.extend(new)
         return msgspec.json.encode([answer(question) for question in new])
 
-    monkeypatch.setattr("tui.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.data.torch_process.ask", answer_here)
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path / "cache"))
     return asked
 

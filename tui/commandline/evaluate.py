@@ -16,7 +16,7 @@ from tui.commandline.group import as_json_option, places, with_places
 from tui.commandline.order_options import device_option
 from tui.commandline.say import say, say_json
 from tui.data.output_file import write_new
-from tui.torch_process import ask
+from tui.data.torch_process import ask
 
 
 @click.command()

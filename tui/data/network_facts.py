@@ -177,7 +177,7 @@ def compute_all(
 
 def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[Facts | str]:
     """Return the facts of several presets, or why there are none, asked of one process."""
-    from tui.torch_process import ask
+    from tui.data.torch_process import ask
 
     questions = [
         {"preset": _in_precision(preset, precision), "num_classes": classes}

@@ -145,7 +145,7 @@ class PredictionsScreen(Screen[None]):
 
     def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
         """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
-        from tui.torch_process import ask
+        from tui.data.torch_process import ask
 
         arguments = [str(self._run.path), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
         found, pixels, problem = None, None, ""
