@@ -16,9 +16,9 @@ from engine.runs.run_dir import RunFolder
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
-from tui.act import Answer, act
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
+from tui.screens.background import Answer, act
 from tui.screens.listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from textual.screen import Screen
 
-from tui.act import act
+from tui.screens.background import act
 
 if TYPE_CHECKING:
     from pathlib import Path

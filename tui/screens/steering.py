@@ -19,8 +19,8 @@ from engine.journal.commands import (
 )
 from engine.journal.state import RunState
 from engine.runs.run_dir import RunFolder, RunInfo, Status
-from tui.act import act
 from tui.data.range_test import NO_WEIGHTS, is_range_test
+from tui.screens.background import act
 from tui.text import run_text
 from tui.theme import Tone
 from tui.widgets.command_strip import CommandStrip
