@@ -223,7 +223,7 @@ class CifartuiApp(App[None]):
 
     def action_help(self) -> None:
         """Open the page of keys."""
-        from tui.screens.panels import Help
+        from tui.screens.dialogs import Help
 
         if not isinstance(self.screen, Help):
             self.push_screen(Help())

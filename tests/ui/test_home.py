@@ -14,9 +14,9 @@ from engine.runs.run_options import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.quiet import Quiet
 

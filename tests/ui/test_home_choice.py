@@ -20,9 +20,9 @@ from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.data.environment import GpuReadings, Queued
 from tui.data.network_facts import Facts
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
 from tui.widgets.lists import PresetList
 
 

@@ -19,9 +19,9 @@ from tests.ui.test_predictions import store
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
 from tui.display import Look
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
 from tui.screens.predictions import PredictionsScreen
 from tui.screens.start_panel import StartPanel
 from tui.widgets.key_bar import KeyBar

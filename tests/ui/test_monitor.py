@@ -11,9 +11,9 @@ from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
 from tui.data.run_list import RunsListed
+from tui.screens.dialogs import ConfirmAbort
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import ConfirmAbort
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.log_pane import LogPane
 from tui.widgets.notice import Notice

@@ -15,7 +15,7 @@ from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
-from tui.screens.resume_panel import ResumePanel
+from tui.screens.dialogs import ResumePanel
 from tui.widgets.alerts import Alerts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane

@@ -15,8 +15,8 @@ from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
 from tui.data.environment import Queued
 from tui.display import Look
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
-from tui.screens.panels import Help
 from tui.screens.start_panel import StartPanel
 
 pytestmark = pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 45)])

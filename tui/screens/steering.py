@@ -97,7 +97,7 @@ class Steering(Screen[None]):
 
     def action_abort(self) -> None:
         """Ask whether to abort, then ask the run."""
-        from tui.screens.panels import ConfirmAbort
+        from tui.screens.dialogs import ConfirmAbort
 
         def answered(sure: bool | None) -> None:
             if sure:
@@ -115,7 +115,7 @@ class Steering(Screen[None]):
 
     def action_resume_changed(self) -> None:
         """Ask what is to change, then go on from the last checkpoint."""
-        from tui.screens.resume_panel import ResumePanel
+        from tui.screens.dialogs import ResumePanel
 
         def answered(changes: list[str] | None) -> None:
             if changes is not None:
