@@ -13,9 +13,9 @@ from engine.runs.run_dir import RunFolder
 from presets import schema
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, preset
-from tui import run_actions
 from tui.app import CifartuiApp
 from tui.data.run_list import Damaged
+from tui.screens import run_actions
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.run_panels import ConfirmDelete, DifferencePanel, ExportPanel

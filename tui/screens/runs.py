@@ -291,7 +291,7 @@ class RunsScreen(Listing[None]):
 
     def action_difference(self) -> None:
         """Show in what the marked runs differ."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         whole = [run_id for run_id in self.marked if run_id in self.listed.curves]
         if len(whole) < 2:
@@ -339,7 +339,7 @@ class RunsScreen(Listing[None]):
 
     def action_resume(self) -> None:
         """Start a worker that goes on from the last checkpoint."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         if (run := self._whole_run("resumed")) is None:
             return
@@ -360,7 +360,7 @@ class RunsScreen(Listing[None]):
 
     def action_export(self) -> None:
         """Ask what to write of the run's curves, and where."""
-        from tui import run_actions
+        from tui.screens import run_actions
         from tui.screens.run_panels import ExportPanel
 
         if (run := self._whole_run("exported")) is None:
@@ -378,7 +378,7 @@ class RunsScreen(Listing[None]):
 
     def action_delete(self) -> None:
         """Ask whether to delete the marked runs, or else the one under the cursor."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         ids = self._chosen_ids()
         if not ids:
@@ -388,7 +388,7 @@ class RunsScreen(Listing[None]):
         self._act("delete", partial(run_actions.weigh, self.app.runs_dir, ids), self._ask_to_delete)
 
     def _ask_to_delete(self, weighed: tuple[dict[str, int], list[str]]) -> None:
-        from tui import run_actions
+        from tui.screens import run_actions
         from tui.screens.run_panels import ConfirmDelete
 
         sizes, refused = weighed
