@@ -18,7 +18,7 @@ from tui.data.run_list import Damaged
 from tui.screens import run_actions
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.run_panels import ConfirmDelete, DifferencePanel, ExportPanel
+from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
 from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet

@@ -12,7 +12,7 @@ from tests.ui.sample_run import training
 from tests.ui.test_runs import opened, several, told
 from tui.app import CifartuiApp
 from tui.display import Look
-from tui.screens.run_panels import ConfirmDelete, DifferencePanel
+from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel
 from tui.widgets.plot import Plot
 
 Size = tuple[int, int]

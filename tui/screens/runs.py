@@ -32,7 +32,7 @@ from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.data.compare import Difference
-    from tui.screens.run_panels import Export
+    from tui.screens.run_dialogs import Export
 
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
@@ -302,7 +302,7 @@ class RunsScreen(Listing[None]):
         self._act("diff", compare, lambda found: self._show_differences(found, fmt.short_ids(whole)))
 
     def _show_differences(self, found: "list[Difference]", names: list[str]) -> None:
-        from tui.screens.run_panels import DifferencePanel
+        from tui.screens.run_dialogs import DifferencePanel
 
         if self.app.screen is not self:  # left meanwhile
             return
@@ -361,7 +361,7 @@ class RunsScreen(Listing[None]):
     def action_export(self) -> None:
         """Ask what to write of the run's curves, and where."""
         from tui.screens import run_actions
-        from tui.screens.run_panels import ExportPanel
+        from tui.screens.run_dialogs import ExportPanel
 
         if (run := self._whole_run("exported")) is None:
             return
@@ -389,7 +389,7 @@ class RunsScreen(Listing[None]):
 
     def _ask_to_delete(self, weighed: tuple[dict[str, int], list[str]]) -> None:
         from tui.screens import run_actions
-        from tui.screens.run_panels import ConfirmDelete
+        from tui.screens.run_dialogs import ConfirmDelete
 
         sizes, refused = weighed
         if self.app.screen is not self:  # left meanwhile: nothing is asked over another screen
