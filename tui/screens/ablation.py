@@ -14,7 +14,7 @@ from engine.runs.run_dir import RunFolder
 from tui import format as fmt
 from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
 from tui.data.run_list import RunLister, RunsListed
-from tui.screens.listing import Listing
+from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
 from tui.widgets.key_bar import KeyBar

@@ -17,7 +17,7 @@ from tui.data.environment import Surroundings
 from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
 from tui.data.run_list import RunLister, RunsListed
 from tui.data.summary import Summary
-from tui.screens.listing import Listing
+from tui.screens.run_listing import Listing
 from tui.text import queue_text, run_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN

@@ -19,7 +19,7 @@ from tui import format as fmt
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
 from tui.screens.background import Answer, act
-from tui.screens.listing import Listing
+from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said
