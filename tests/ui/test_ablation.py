@@ -15,7 +15,7 @@ from tui.app import CifartuiApp
 from tui.data.environment import Surroundings
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.lists import Pickable
 from tui.widgets.quiet import Quiet
 

@@ -23,7 +23,7 @@ from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.predictions import PredictionsScreen
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet

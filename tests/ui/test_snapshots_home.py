@@ -17,7 +17,7 @@ from tui.data.environment import Queued
 from tui.display import Look
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
 
 pytestmark = pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 45)])
 

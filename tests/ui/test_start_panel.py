@@ -15,7 +15,7 @@ from tests.ui.test_home import said
 from tui.app import CifartuiApp
 from tui.data.network_facts import Facts
 from tui.screens.home import Home
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.lists import PresetList
 
 

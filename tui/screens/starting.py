@@ -43,7 +43,7 @@ class Starting(Screen[None]):
         self._ask(names, lambda order: self._enqueue(names, order), to_queue=True)
 
     def _ask(self, names: Sequence[str], act: "Callable[[Order], object]", *, to_queue: bool) -> None:
-        from tui.screens.start_panel import StartPanel
+        from tui.screens.start_dialog import StartPanel
 
         if self.app.screen is not self:  # two keys that came at once, on a slow line
             return
