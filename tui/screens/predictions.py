@@ -1,4 +1,4 @@
-"""Test images as a run's best weights see them: true and predicted class, the most confident mistakes first."""
+"""Predictions screen: images with their true and predicted class, and a column of the most frequent mistakes."""
 
 import mmap
 import threading
@@ -23,13 +23,13 @@ from tui.terminal.capabilities import image_widget
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.mistakes import mistakes
 from tui.widgets.quiet import Quiet
 from tui.widgets.text_field import TextField
 from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
+
 
 _SPLIT: Literal["test"] = "test"
 _TICK_S = 0.5
@@ -331,3 +331,23 @@ class PredictionsScreen(Screen[None]):
 def _close(pixels: mmap.mmap | None) -> None:
     if pixels is not None:
         pixels.close()
+
+
+_ROWS = 12
+_NAME_WIDTH = 26
+
+
+def mistakes(found: Predictions) -> Text:
+    """Return both lists; empty where the labels are hidden."""
+    said = Text()
+    classes = predictions.by_class(found)[:_ROWS]
+    if classes:
+        said.append("worst classes\n", MUTED)
+    for score in classes:
+        said.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
+    confusions = predictions.confusions(found, _ROWS)
+    if confusions:
+        said.append("\nmost often confused\n", MUTED)
+    for confusion in confusions:
+        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return said
