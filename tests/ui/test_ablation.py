@@ -16,8 +16,8 @@ from tui.data.environment import Surroundings
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
 from tui.screens.start_dialog import StartPanel
+from tui.widgets.basic import Quiet
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
 
 
 def with_shipped_presets() -> Surroundings:

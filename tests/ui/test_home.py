@@ -17,8 +17,8 @@ from tui.app import CifartuiApp
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.widgets.basic import Quiet
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.quiet import Quiet
 
 
 def said(app: CifartuiApp, selector: str) -> str:

@@ -24,9 +24,9 @@ from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.predictions import PredictionsScreen
 from tui.screens.start_dialog import StartPanel
+from tui.widgets.basic import Quiet
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 
 
 def app_with(look: Look, runs_dir: Path, run: SampleRun | None = None) -> CifartuiApp:

@@ -19,8 +19,8 @@ from tests.ui.sample_run import SampleRun
 from tui.app import CifartuiApp
 from tui.data import torch_process
 from tui.screens.predictions import PredictionsScreen
+from tui.widgets.basic import Quiet
 from tui.widgets.gallery import Gallery, resize
-from tui.widgets.quiet import Quiet
 
 NAMES = ("cat", "dog", "oak")
 SIDE = 4

@@ -22,8 +22,8 @@ from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
+from tui.widgets.basic import Quiet
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,8 @@ from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
+from tui.widgets.basic import Quiet
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import RunHeading, RunTable
 
 DAMAGED = "20260101T000000-broken-dead"

@@ -20,8 +20,8 @@ from tui.app import CifartuiApp
 from tui.display import Look
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.widgets.basic import Quiet
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 
 SIZES = [(80, 24), (120, 40), (160, 45)]
 

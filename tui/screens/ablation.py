@@ -17,10 +17,9 @@ from tui.data.run_list import RunLister, RunsListed
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
+from tui.widgets.basic import Quiet, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from presets.catalog import Listed

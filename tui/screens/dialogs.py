@@ -22,8 +22,7 @@ from tui import format as fmt
 from tui.text import run_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.quiet import Quiet
-from tui.widgets.text_field import TextField
+from tui.widgets.basic import Quiet, TextField
 
 
 class ConfirmAbort(ModalScreen[bool]):

@@ -25,12 +25,11 @@ from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets import home_rows
+from tui.widgets.basic import Quiet, TooSmall
 from tui.widgets.chooser import Chooser
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.preset_pane import PresetPane
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from presets.catalog import Listed

@@ -21,11 +21,9 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.terminal.capabilities import image_widget
 from tui.theme import MUTED, TEXT, TONES
+from tui.widgets.basic import Quiet, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.quiet import Quiet
-from tui.widgets.text_field import TextField
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp

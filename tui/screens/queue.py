@@ -25,10 +25,9 @@ from tui.screens.run_listing import Listing
 from tui.text import queue_text, run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN
+from tui.widgets.basic import Quiet, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp

@@ -16,7 +16,7 @@ from tui import format as fmt
 from tui.data import compare
 from tui.data.compare import Difference
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.text_field import TextField
+from tui.widgets.basic import TextField
 
 _NAMED = 8
 """More runs than this are counted, not named."""

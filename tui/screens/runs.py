@@ -23,12 +23,10 @@ from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said
+from tui.widgets.basic import Quiet, TextField, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.overlay import COLORS, Drawn, Overlay
-from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
-from tui.widgets.text_field import TextField
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.data.compare import Difference

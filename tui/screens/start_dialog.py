@@ -26,8 +26,7 @@ from tui.data.start_form import CHANGES, DEVICE, Checked, Field, check, fields_o
 from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.quiet import Quiet
-from tui.widgets.text_field import TextField
+from tui.widgets.basic import Quiet, TextField
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp

@@ -5,7 +5,7 @@ from rich.text import Text
 from engine.journal.state import RunState
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 _FRESH_S = 600.0
 """For so long a warning keeps its row where rows are few."""

@@ -8,9 +8,8 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from tui.widgets import home_rows
+from tui.widgets.basic import Quiet, TextField
 from tui.widgets.lists import PresetList
-from tui.widgets.quiet import Quiet
-from tui.widgets.text_field import TextField
 
 if TYPE_CHECKING:
     from presets.catalog import Listed

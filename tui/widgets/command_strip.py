@@ -8,7 +8,7 @@ from engine.journal.events import CommandApplied
 from tui import format as fmt
 from tui.text.layout import in_a_row
 from tui.theme import MUTED, TEXT, TONES, Tone
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 
 @dataclass

@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.events import Click
 
 from tui.theme import MUTED, TRAIN
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 _ALWAYS = ("help", "leave")
 _GAP = 2

@@ -6,7 +6,7 @@ from engine.journal.events import Alerted
 from tui.data.range_test import in_words
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 from tui.widgets.run_header import RunView
 
 

@@ -13,9 +13,9 @@ from tui.data.run_list import RunCurves
 from tui.display import PlotStyle
 from tui.theme import MUTED, TEXT
 from tui.widgets.axes import ValueAxis, epoch_axis
+from tui.widgets.basic import Quiet
 from tui.widgets.metric_chart import published_level
 from tui.widgets.plot import Chart, Line, Plot, Reference
-from tui.widgets.quiet import Quiet
 from tui.widgets.trace import Trace
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")

@@ -5,7 +5,7 @@ from rich.text import Text
 from tui import format as fmt
 from tui.text import run_text
 from tui.theme import FAINT, GOOD, MUTED, TEXT, TONES, TRAIN
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 from tui.widgets.run_header import RunView
 
 _BAR_WIDTH = 30

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from tui import format as fmt
 from tui.theme import MUTED, TRAIN
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 if TYPE_CHECKING:
     from tui.data.network_facts import Facts

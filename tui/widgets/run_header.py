@@ -12,7 +12,7 @@ from tui.data.range_test import Verdict, verdict
 from tui.text import run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tui.data.run_list import Damaged
 from tui.data.summary import SortKey, Summary
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES, VAL
-from tui.widgets.quiet import Quiet
+from tui.widgets.basic import Quiet
 
 Row: TypeAlias = Summary | Damaged
 
