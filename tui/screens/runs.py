@@ -24,8 +24,8 @@ from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import runs_said
 from tui.widgets.basic import Quiet, TextField, TooSmall
+from tui.widgets.curve_overlay import COLORS, Drawn, Overlay
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.overlay import COLORS, Drawn, Overlay
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
 
 if TYPE_CHECKING:
