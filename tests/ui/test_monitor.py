@@ -15,12 +15,9 @@ from tui.screens.dialogs import ConfirmAbort
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.widgets.basic import Quiet
-from tui.widgets.command_strip import CommandStrip
 from tui.widgets.log_pane import LogPane
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import CommandStrip, Notice, Preparation, RunHeader
 from tui.widgets.plot import Plot
-from tui.widgets.preparation import Preparation
-from tui.widgets.run_header import RunHeader
 
 
 def app_on(run: SampleRun) -> CifartuiApp:

@@ -16,11 +16,10 @@ from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
 from tui.screens.dialogs import ResumePanel
-from tui.widgets.alerts import Alerts
 from tui.widgets.basic import Quiet
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import Alerts, Notice
 from tui.widgets.plot import Chart, Plot
 
 

@@ -16,10 +16,8 @@ from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
 from tui.display import Look
 from tui.screens.monitor import Monitor
-from tui.widgets.command_strip import CommandStrip
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import CommandStrip, Notice, RunHeader
 from tui.widgets.plot import Chart, Plot
-from tui.widgets.run_header import RunHeader
 
 STEPS = 300
 TEST = range_test(preset(), 1e-5, 10.0, STEPS)

@@ -21,18 +21,14 @@ from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
 from tui.text.device_text import memory_panel
 from tui.theme import MUTED, TONES
-from tui.widgets.alerts import Alerts
 from tui.widgets.basic import Quiet, TooSmall
-from tui.widgets.command_strip import CommandStrip
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.lr_chart import LrChart
 from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.metric_chart import MetricChart, View, XUnit
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import Alerts, CommandStrip, Notice, Preparation, RunHeader, RunView
 from tui.widgets.plot import Plot
-from tui.widgets.preparation import Preparation
-from tui.widgets.run_header import RunHeader, RunView
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)

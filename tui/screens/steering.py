@@ -23,7 +23,7 @@ from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.screens.background import act
 from tui.text import run_text
 from tui.theme import Tone
-from tui.widgets.command_strip import CommandStrip
+from tui.widgets.monitor_panes import CommandStrip
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
