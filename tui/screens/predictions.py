@@ -116,7 +116,7 @@ class PredictionsScreen(Screen[None]):
         widget = image_widget() if self.app.has_colors and self.app.plot_style != "ascii" else None
         if widget is None:
             return Gallery(id="images")
-        from tui.widgets.photos import Photos
+        from tui.widgets.photo_gallery import Photos
 
         return Photos(widget, id="images")
 
