@@ -24,12 +24,11 @@ from tui.text import preset_text
 from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets import home_rows
+from tui.widgets import preset_browser
 from tui.widgets.basic import Quiet, TooSmall
-from tui.widgets.chooser import Chooser
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.preset_pane import PresetPane
+from tui.widgets.preset_browser import Chooser, PresetPane
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
@@ -291,7 +290,7 @@ class Home(Starting):
             listing.show(self.runs, self.app.surroundings.now())
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
-            empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
+            empty.tell(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
         pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
         if pane.border_title != title:  # setting it paints the pane
@@ -350,7 +349,7 @@ class Home(Starting):
     def _show_machine(self) -> None:
         pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue-row", Quiet)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
-        said = home_rows.queue(self._queued)
+        said = preset_browser.queue(self._queued)
         queue.display = bool(said)
         queue.tell(said)
 
