@@ -22,7 +22,7 @@ from tui.screens.background import Answer, act
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
-from tui.widgets import runs_said
+from tui.widgets import run_table
 from tui.widgets.basic import Quiet, TextField, TooSmall
 from tui.widgets.curve_overlay import COLORS, Drawn, Overlay
 from tui.widgets.key_bar import KeyBar
@@ -144,11 +144,11 @@ class RunsScreen(Listing[None]):
         rows = self.rows
         top = self.query_one("#top", Quiet)
         width = max(40, top.content_size.width)
-        top.tell(runs_said.heading(self.listed, self.order, len(rows), len(self.marked), width))
+        top.tell(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
-            empty.tell(runs_said.nothing(self.listed, self.app.runs_dir))
+            empty.tell(run_table.nothing(self.listed, self.app.runs_dir))
         table.show(rows, self.app.surroundings.now(), self.order, self._marks())
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
