@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from engine.models.describe import Answer, Question, answer, describe
 from presets import catalog, schema
-from tui.commandline.group import cifartui
+from tui.cli.main import cifartui
 from tui.data.torch_process import ask
 
 

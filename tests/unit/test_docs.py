@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from tui import keymap
-from tui.commandline.group import cifartui
+from tui.cli.main import cifartui
 
 ROOT = Path(__file__).parents[2]
 

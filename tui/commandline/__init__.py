@@ -1,5 +1,5 @@
 """The command line: `cifartui` and its commands. Parses, prints and exits; the work is done elsewhere."""
 
-from tui.commandline.group import cifartui
+from tui.cli.main import cifartui
 
 __all__ = ["cifartui"]

@@ -12,7 +12,7 @@ from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.commandline.group import as_json_option, places, with_places
+from tui.cli.main import as_json_option, places, with_places
 from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say, say_json

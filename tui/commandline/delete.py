@@ -8,7 +8,7 @@ from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.commandline.group import places, with_places
+from tui.cli.main import places, with_places
 from tui.commandline.say import say
 
 

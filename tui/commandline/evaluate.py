@@ -12,7 +12,7 @@ from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.commandline.group import as_json_option, places, with_places
+from tui.cli.main import as_json_option, places, with_places
 from tui.commandline.order_options import device_option
 from tui.commandline.say import say, say_json
 from tui.data.output_file import write_new

@@ -6,7 +6,7 @@ import sys
 import click
 from msgspec.structs import replace
 
-from tui.commandline.group import as_json_option, places, with_places
+from tui.cli.main import as_json_option, places, with_places
 from tui.commandline.say import say, say_json
 
 _PIPE_COLUMNS = 80

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from engine.runs.run_options import SEED_BELOW, Order
 from engine.shared.device_names import MOST_DEVICES
-from tui.commandline.group import Places
+from tui.cli.main import Places
 from tui.config import read_config
 
 

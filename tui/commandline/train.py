@@ -12,7 +12,7 @@ from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
-from tui.commandline.group import Places, places, with_places
+from tui.cli.main import Places, places, with_places
 from tui.commandline.order_options import as_set, devices_option, with_order
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say
