@@ -12,7 +12,7 @@ import pytest
 from engine.shared.benchmark_lines import Limit, Speed, ceiling
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
-from tui.commandline.benchmark import benchmark
+from tui.cli.doctor import benchmark
 
 SPEED = Speed(preset="demo", image_size=32, batch_size=64, precision="bf16", images_per_s=900.0, flops_per_image=2_000)
 MATMULS = [

@@ -1,4 +1,4 @@
-"""`cifartui doctor`: is everything in place on this machine? Never imports torch itself; asks a child."""
+"""Commands `doctor`, `doctor --benchmark` and `gpus`: this machine, its devices and their speed. No torch."""
 
 import importlib.metadata
 import os
@@ -6,13 +6,17 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import click
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from engine.shared.benchmark_lines import Device, Limit, Line, Speed, ceiling
 from engine.shared.data_locations import locate
 from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
@@ -49,7 +53,7 @@ class Check(Struct, frozen=True):
 def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
     if benchmarks:
-        from tui.commandline.benchmark import benchmark
+        pass
 
         try:
             benchmark(device, as_json=as_json)
@@ -168,3 +172,106 @@ def _disk(runs_dir: Path) -> Check:
     if free < _LITTLE_DISK_BYTES:
         return Check("disk", "problem", f"only {text}; delete old runs or choose another folder with --runs-dir")
     return Check("disk", "ok", text)
+
+
+_ARITHMETIC = {"matmul": "matrix products", "convolution": "3×3 convolutions"}
+_LIMITS = {"memory": "memory, read and written", "host-to-device": "host to device"}
+_FOOTNOTE = """
+at most: what arithmetic allows, the best rate above in that format over the FLOPs of a training step. No network
+reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
+
+
+def benchmark(device: str, *, as_json: bool, command: tuple[str, ...] = ("-m", "engine.training.benchmark")) -> None:
+    """Measure and print.
+
+    Args:
+        device: as for `train`.
+        as_json: print everything at the end, as one list.
+        command: what Python runs to measure.
+
+    Raises:
+        CifartuiError: the device is not there, or the measuring failed.
+    """
+    lines = _measured([*command, "--device", device])
+    if as_json:
+        say_json(list(lines))
+        return
+    limits: list[Limit] = []
+    has_heading = False
+    for line in lines:
+        if isinstance(line, Limit):
+            limits.append(line)
+        elif isinstance(line, Speed) and not has_heading:
+            has_heading = True
+            say(f"\n{'preset':<20} {'px':>4} {'batch':>5}  {'with':<27} {'images/s':>9}  {'at most':>9}")
+        say(_row(line, limits))
+    say(_FOOTNOTE)
+
+
+def _row(line: Line, limits: list[Limit]) -> str:
+    if isinstance(line, Device):
+        threads = f", {line.num_threads} threads" if line.device == "cpu" else ""
+        return f"{line.name} ({line.device}{threads}), torch {line.torch}"
+    if isinstance(line, Limit):
+        if line.what in _ARITHMETIC:
+            return f"{f'{_ARITHMETIC[line.what]}, {line.precision}':<26} {line.per_s / 1e12:>9.2f} TFLOP/s"
+        return f"{_LIMITS[line.what]:<26} {line.per_s / 1e9:>9.1f} GB/s"
+    options = ", ".join((line.precision, *line.options))
+    start = f"{line.preset:<20} {line.image_size:>4} {line.batch_size:>5}  {options:<27} "
+    if line.images_per_s is None:
+        return f"{start}{line.trouble}"
+    most = ceiling(line, limits)
+    said = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
+    return f"{said}  {line.trouble}".rstrip()
+
+
+def _measured(arguments: list[str]) -> Iterator[Line]:
+    """Yield what a measuring process prints; it ends with this generator.
+
+    Raises:
+        CifartuiError: it said in a sentence why it cannot (exit 2), or failed unforeseen.
+    """
+    decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+    with tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    yield decoder.decode(line)
+                process.wait()
+            finally:
+                process.kill()
+        if process.returncode == 0:
+            return
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode == 2 and said:
+        raise CifartuiError(said[-1])
+    last = said[-1] if said else f"exit code {process.returncode}"
+    raise CifartuiError(f"The benchmark failed ({last}); cifartui doctor looks for the cause.")
+
+
+_PIPE_COLUMNS = 80
+
+
+@click.command()
+@as_json_option
+@with_places
+@click.pass_context
+def gpus(ctx: click.Context, as_json: bool) -> None:
+    """Say what the GPUs of this machine do now, or why none is seen."""
+    from tui.data.environment import Surroundings
+
+    surroundings = Surroundings()
+    readings = surroundings.gpu_reader()()
+    if as_json:
+        say_json(replace(readings, taken=surroundings.taken(places(ctx).runs_dir)))
+        return
+    from tui.terminal.streams import ascii_only, in_ascii
+    from tui.text.device_text import gpus_now
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
+    text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
+    say(in_ascii(text) if ascii_only(sys.stdout) else text)
