@@ -9,7 +9,7 @@ import pytest
 
 from engine.runs.run_dir import RunFolder, list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
-from tui.commandline.evaluate import submission_text
+from tui.cli.evaluate import submission_text
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32")
