@@ -40,7 +40,7 @@ def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, hire: Hire) -> No
 import sys
 from pathlib import Path
 from engine.runs.run_dir import RunFolder
-from tui.plain import follow
+from tui.cli.follow import follow
 print("following", flush=True)
 sys.exit(follow(RunFolder(Path({str(run.path)!r})), "quiet"))
 """

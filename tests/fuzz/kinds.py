@@ -33,10 +33,10 @@ from presets.safe_text import visible_in_a_row
 from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
+from tui.cli.follow import describe
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, record
 from tui.data.summary import summarise
-from tui.lines import describe
 from tui.page import page
 from tui.text import queue_text
 

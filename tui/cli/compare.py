@@ -12,6 +12,7 @@ from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.cli.follow import Output, follow
 from tui.cli.main import as_json_option, places, with_places
 from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
@@ -21,7 +22,6 @@ from tui.data import compare as difference
 from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
 from tui.data.compare import compare as rows_of
 from tui.data.summary import Summary, summarise, summarise_all
-from tui.plain import Output, follow
 
 
 @click.command()

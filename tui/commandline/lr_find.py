@@ -6,11 +6,11 @@ from engine.runs.run_dir import RunFolder
 from engine.runs.run_options import Order
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
+from tui.cli.follow import Output, follow
 from tui.cli.main import places, with_places
 from tui.commandline.order_options import as_set, device_option, seed_option
 from tui.commandline.say import say
 from tui.commandline.train import following
-from tui.plain import Output, follow
 
 _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
 

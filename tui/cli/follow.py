@@ -1,7 +1,4 @@
-"""A run as plain text: a line an epoch, a live line, or the events themselves. For terminals and for logs.
-
-Reads the journal as any viewer does; leaving it, or losing the terminal or pipe, never touches the training.
-"""
+"""Plain output of a run: a live line, a line an epoch, or the events themselves. For terminals and log files."""
 
 import os
 import signal
@@ -9,11 +6,12 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TextIO, TypeAlias
 
 import msgspec
+from rich.cells import cell_len
 
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, event_reader
@@ -21,9 +19,10 @@ from engine.journal.state import RunState, apply
 from engine.runs.run_dir import RunFolder, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
-from tui import lines
+from tui import format as fmt
 from tui.live_line import LiveLine, can_draw
-from tui.terminal.streams import ascii_only, in_ascii
+from tui.terminal.streams import ascii_only, in_ascii, one_line
+from tui.text import run_text
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2
@@ -98,7 +97,7 @@ class _Lines(_Printer):
         self._ascii = ascii_only(sys.stdout)
 
     def event(self, event: events.AnyEvent, state: RunState) -> None:
-        if line := lines.describe(event, state):
+        if line := describe(event, state):
             print(in_ascii(line) if self._ascii else line, flush=True)
 
 
@@ -118,8 +117,8 @@ class _Live(_Printer):
 
     def event(self, event: events.AnyEvent, state: RunState) -> None:
         if isinstance(event, events.EpochCompleted):
-            self._keep(lines.fitted(lines.epoch_fields(event, state), self._line.columns))
-        elif line := lines.describe(event, state):
+            self._keep(fitted(epoch_fields(event, state), self._line.columns))
+        elif line := describe(event, state):
             self._keep(line)
 
     def _keep(self, line: str) -> None:
@@ -128,7 +127,7 @@ class _Live(_Printer):
         self._line.keep(in_ascii(kept) if self._ascii else kept)
 
     def look(self, state: RunState, status: Status, now: float) -> None:
-        self._line.show(lambda columns: lines.live(state, status, now, columns, ascii_only=self._ascii))
+        self._line.show(lambda columns: live(state, status, now, columns, ascii_only=self._ascii))
 
     def say(self, text: str) -> None:
         self._line.clear()
@@ -245,3 +244,110 @@ def _printer(output: Output, wake: threading.Event) -> _Printer:
         "live": lambda: _Live(wake), "lines": _Lines, "json": _Json, "quiet": _Printer,
     }  # fmt: skip
     return printers[output]()
+
+
+_TOLD: TypeAlias = (
+    events.RunStarted
+    | events.DataReady
+    | events.ModelBuilt
+    | events.Validated
+    | events.CommandApplied
+    | events.Alerted
+    | events.RunFinished
+)
+_GAP = "  "
+_LEAST_BAR, _MOST_BAR = 8, 24
+
+
+def describe(event: events.AnyEvent, state: RunState) -> str:
+    """Return an event as a line for a log, or "" for those that are not worth one."""
+    if isinstance(event, events.EpochCompleted):
+        return _GAP.join(epoch_fields(event, state)).rstrip()
+    if isinstance(event, events.StageStarted) and event.num_stages == 1:
+        return ""
+    told = isinstance(event, _TOLD | events.StageStarted)
+    return one_line(run_text.event(event)[0]) if told else ""
+
+
+def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:
+    """Return what is said of an epoch, what matters most first, each field as wide in every line."""
+    total = str(state.total_epochs)
+    fields = [
+        f"epoch {event.epoch:>{len(total)}}/{total}{' (part)' if event.partial else ''}",
+        f"train {fmt.loss(event.train_loss)} {fmt.percent(event.train_top1):>6}",
+        f"val {fmt.loss(event.val_loss)} {fmt.percent(event.val_top1):>6}",
+        "best" if event.is_best else "    ",
+        f"{fmt.duration(event.seconds):>10}",
+        f"lr {fmt.lr(event.lr):<7}",
+    ]
+    if state.images_per_s is not None:
+        fields.append(f"{fmt.count(state.images_per_s):>7} images/s")
+    return fields
+
+
+def fitted(fields: Sequence[str], columns: int) -> str:
+    """Return the first fields that fit into so many columns, each whole; nothing of the first that does not fit."""
+    line = ""
+    for field in fields:
+        longer = f"{line}{_GAP}{field}" if line else field
+        if cell_len(longer) > columns:
+            break
+        line = longer
+    return line
+
+
+def live(state: RunState, status: Status, now: float, columns: int, *, ascii_only: bool) -> str:
+    """Return how a run stands in at most so many columns; `now` is Unix seconds."""
+    fraction, fields = _standing(state, status, now)
+    fields = [one_line(field) for field in fields]
+    if fraction is None:
+        return fitted(fields, columns)
+    room = max(_LEAST_BAR, min(_MOST_BAR, columns // 5))
+    head = f"{bar(fraction, room, ascii_only=ascii_only)} {100 * fraction:3.0f} %"
+    return fitted([head, *fields], columns)
+
+
+def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
+    """Return a progress bar of so many columns."""
+    full = round(min(1.0, max(0.0, fraction)) * columns)
+    done, still = ("=", ".") if ascii_only else ("━", "─")
+    return done * full + still * (columns - full)
+
+
+def _standing(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
+    """Return the fraction done, where there is one, and what is said beside it, what matters most first."""
+    heading = run_text.status(status, state)
+    if status == "starting":
+        return None, [heading, "PyTorch takes a few seconds to load"]
+    if status == "data" and state.data_progress is not None:
+        progress = state.data_progress
+        done = progress.done / progress.total if progress.total > 0 else None
+        return done, [run_text.progress(progress)]
+    if state.stage is None or state.is_finished:
+        return None, [heading]
+    fields = [] if status == "training" and heading == "training" else [heading]
+    fields.append(f"epoch {state.epoch}/{state.total_epochs}")
+    if state.evaluation is not None:
+        fields.append(f"{fmt.count(state.evaluation.done)}/{fmt.count(state.evaluation.total)} images")
+    elif status == "paused":
+        fields.append("go on with: cifartui continue")
+    elif status == "stalled" and state.last_time is not None:
+        fields.append(f"nothing heard for {fmt.duration(now - state.last_time)}")
+    else:
+        total = fmt.count(max(1, state.stage.steps_per_epoch))
+        fields.append(f"batch {fmt.count(state.step):>{len(total)}}/{total}")
+    return state.share_done, [*fields, *_measured(state, status)]
+
+
+def _measured(state: RunState, status: Status) -> list[str]:
+    fields = []
+    if left := run_text.time_left(status, state.eta_s):
+        fields.append(f"{left} left")
+    if state.steps:
+        last = state.steps[-1]
+        fields.append(f"train {fmt.loss(last.loss)} {fmt.percent(last.top1):>6}")
+    if state.best is not None:
+        fields.append(f"best val {fmt.percent(state.best.val_top1)}")
+    if state.images_per_s is not None:
+        fields.append(f"{fmt.count(state.images_per_s)} images/s")
+    return fields
