@@ -13,7 +13,7 @@ from engine.journal import events
 from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui.cli import follow
-from tui.live_line import LiveLine, can_draw
+from tui.cli.live_line import LiveLine, can_draw
 from tui.terminal.streams import ascii_only, in_ascii, one_line
 
 
@@ -144,7 +144,7 @@ def test_a_job_that_is_stopped_gives_the_cursor_back_first(monkeypatch: pytest.M
     def stop(_pid: int, number: int) -> None:
         stopped.append((number, signal.getsignal(number), os.read(terminal, 1000)))
 
-    monkeypatch.setattr("tui.live_line.os.kill", stop)
+    monkeypatch.setattr("tui.cli.live_line.os.kill", stop)
     with os.fdopen(stream, "w") as file, LiveLine(file, lambda: None) as line:
         line.show(drawing("something"))
         os.read(terminal, 1000)

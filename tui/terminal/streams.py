@@ -4,7 +4,7 @@ import os
 from functools import cache
 from typing import TextIO
 
-from tui.live_line import can_draw
+from tui.cli.live_line import can_draw
 from tui.terminal.capabilities import speaks_utf8
 
 
