@@ -14,7 +14,7 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.follow import Output, follow
 from tui.cli.main import as_json_option, places, with_places
-from tui.commandline.order_options import as_set, device_option, seed_option
+from tui.cli.options import as_set, device_option, seed_option
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say, say_json
 from tui.commandline.train import following

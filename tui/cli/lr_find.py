@@ -8,7 +8,7 @@ from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
 from tui.cli.main import places, with_places
-from tui.commandline.order_options import as_set, device_option, seed_option
+from tui.cli.options import as_set, device_option, seed_option
 from tui.commandline.say import say
 from tui.commandline.train import following
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.runs import run_dir
 from presets.errors import CifartuiError
-from tui.commandline.looks import asked_for, with_look
+from tui.cli.options import asked_for, with_look
 from tui.commandline.say import say
 
 

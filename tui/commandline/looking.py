@@ -8,7 +8,7 @@ import click
 from engine.runs.run_dir import find_run
 from tui import format as fmt
 from tui.cli.main import as_json_option, places, show_dashboard, with_places
-from tui.commandline.looks import with_look
+from tui.cli.options import with_look
 from tui.commandline.say import say, say_json
 from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 

@@ -14,7 +14,7 @@ from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.cli.follow import Output, follow
 from tui.cli.main import Places, places, with_places
-from tui.commandline.order_options import as_set, devices_option, with_order
+from tui.cli.options import as_set, devices_option, with_order
 from tui.commandline.queue import add_and_tell
 from tui.commandline.say import say
 from tui.config import read_config

@@ -1,7 +1,7 @@
-"""The options that say how a preset is to be trained, shared by all commands that start runs or queue them."""
+"""Options that several commands share: preset fields, seed and device; theme, plots and colours."""
 
 from functools import wraps
-from typing import Any
+from typing import Any, get_args
 
 import click
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from engine.runs.run_options import SEED_BELOW, Order
 from engine.shared.device_names import MOST_DEVICES
 from tui.cli.main import Places
 from tui.config import read_config
+from tui.display import ColorDepth, PlotStyle, Theme
 
 
 def as_set(order: Order, where: Places) -> Order:
@@ -69,3 +70,33 @@ def with_order(command: Any) -> Any:
     for option in reversed(options):
         with_options = option(with_options)
     return with_options
+
+
+_OPTIONS = "look"
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None and param.name is not None:
+        ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
+
+
+def with_look(command: Any) -> Any:
+    """Give a command that opens the dashboard --theme, --plots, --colors and --low-bandwidth."""
+    for name, allowed, text in (
+        ("--theme", get_args(Theme), "Colours for a dark or a light room."),
+        ("--plots", ("auto", *get_args(PlotStyle)), "What curves are drawn with; ascii is for everything."),
+        ("--colors", ("auto", *get_args(ColorDepth)), "How many colours are sent."),
+    ):
+        command = click.option(
+            name, type=click.Choice(allowed), callback=_keep, expose_value=False, default=None, help=text
+        )(command)
+    return click.option(
+        "--low-bandwidth/--no-low-bandwidth", default=None, callback=_keep, expose_value=False,
+        help="Paint less often, for a slow line.",
+    )(command)  # fmt: skip
+
+
+def asked_for(ctx: click.Context) -> dict[str, Any]:
+    """Return what the options say, by the names of the configuration's fields."""
+    options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
+    return options
