@@ -11,7 +11,7 @@ from engine.journal.jsonl import append_command, event_reader
 from engine.runs.run_dir import RunFolder, find_run
 from presets.errors import CifartuiError
 from tui.cli.main import places, with_places
-from tui.commandline.say import say
+from tui.cli.output import say
 from tui.text import run_text
 
 _PATIENCE_S = 10.0

@@ -23,7 +23,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
 from tui.cli.main import Places, as_json_option, places, with_places
-from tui.commandline.say import say, say_json
+from tui.cli.output import say, say_json
 from tui.config import Config, config_path
 from tui.main import checked_config, color_choice, plot_choice
 from tui.terminal.capabilities import has_screen

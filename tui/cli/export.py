@@ -10,7 +10,7 @@ from engine.journal.state import RunState
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui.cli.main import places, with_places
-from tui.commandline.say import say
+from tui.cli.output import say
 from tui.curves import curves_text
 from tui.data.output_file import write_new
 

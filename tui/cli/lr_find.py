@@ -9,7 +9,7 @@ from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
 from tui.cli.main import places, with_places
 from tui.cli.options import as_set, device_option, seed_option
-from tui.commandline.say import say
+from tui.cli.output import say
 from tui.commandline.train import following
 
 _FEWEST_STEPS, _MOST_STEPS = 20, 100_000

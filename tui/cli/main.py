@@ -9,7 +9,7 @@ from msgspec import Struct
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.cli.options import asked_for, with_look
-from tui.commandline.say import say
+from tui.cli.output import say
 
 
 class Places(Struct, frozen=True):

@@ -11,8 +11,8 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.cli.main import as_json_option, places, with_places
+from tui.cli.output import say, say_json
 from tui.commandline import layers as layer_tables
-from tui.commandline.say import say, say_json
 
 
 @click.command("presets")

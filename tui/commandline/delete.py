@@ -9,7 +9,7 @@ from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.main import places, with_places
-from tui.commandline.say import say
+from tui.cli.output import say
 
 
 @click.command()

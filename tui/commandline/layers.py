@@ -5,7 +5,7 @@ from engine.shared.step_memory import StepMemory
 from presets.plan import plan
 from presets.schema import Preset
 from tui import format as fmt
-from tui.commandline.say import say
+from tui.cli.output import say
 from tui.data import network_facts
 from tui.data.network_facts import Facts
 

@@ -9,7 +9,7 @@ from engine.runs.run_dir import find_run
 from tui import format as fmt
 from tui.cli.main import as_json_option, places, show_dashboard, with_places
 from tui.cli.options import with_look
-from tui.commandline.say import say, say_json
+from tui.cli.output import say, say_json
 from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 
 

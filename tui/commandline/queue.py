@@ -17,7 +17,7 @@ from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from tui.cli.main import Places, as_json_option, places, with_places
 from tui.cli.options import as_set, with_order
-from tui.commandline.say import say, say_json
+from tui.cli.output import say, say_json
 from tui.text import queue_text
 
 

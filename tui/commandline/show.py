@@ -12,7 +12,7 @@ from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.main import places, with_places
-from tui.commandline.say import say, say_json
+from tui.cli.output import say, say_json
 from tui.data.run_detail import MOST_STEPS, Record, record
 
 if TYPE_CHECKING:
