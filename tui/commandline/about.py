@@ -61,7 +61,7 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = layer_tables.describe(preset, data_dir)
     if as_json:
-        said = {**layer_tables.as_json(preset, found), "note": note}
+        said = {**layer_tables.layers_as_json(preset, found), "note": note}
         say_json(said)
     else:
         layer_tables.print_table(preset, found, note)

@@ -21,7 +21,7 @@ def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
     return found, "an assumption: the folders of images are not found" if is_assumed else ""
 
 
-def as_json(preset: Preset, found: Facts) -> dict[str, object]:
+def layers_as_json(preset: Preset, found: Facts) -> dict[str, object]:
     """Return what `--json` prints: the table, and the memory of a step in the preset's precision."""
     memory = _memory(preset, found)
     return {
