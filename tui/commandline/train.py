@@ -16,7 +16,7 @@ from tui.cli.follow import Output, follow
 from tui.cli.main import Places, places, with_places
 from tui.cli.options import as_set, devices_option, with_order
 from tui.cli.output import say
-from tui.commandline.queue import add_and_tell
+from tui.cli.queue import add_and_tell
 from tui.config import read_config
 
 
