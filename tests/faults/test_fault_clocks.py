@@ -21,9 +21,9 @@ from tests.faults.conftest import Hire, status
 from tests.ui.conftest import surroundings, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
+from tui.cli.run_page import page
 from tui.data.run_detail import record
 from tui.data.summary import summarise
-from tui.page import page
 from tui.screens.monitor import Monitor
 
 Make = Callable[..., RunFolder]

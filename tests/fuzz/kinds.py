@@ -34,10 +34,10 @@ from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
 from tui.cli.follow import describe
+from tui.cli.run_page import page
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, record
 from tui.data.summary import summarise
-from tui.page import page
 from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]

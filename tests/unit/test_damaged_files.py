@@ -16,8 +16,8 @@ from engine.runs.run_dir import RunFolder
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
+from tui.cli.run_page import page
 from tui.data.run_detail import MOST_STEPS, record
-from tui.page import page
 
 DEEP = b"[" * 30_000
 NOT_UTF8 = b'{"pid":1,"host":"\xfa"}'

@@ -14,8 +14,8 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
+from tui.cli.run_page import page
 from tui.data.run_detail import record, thinned
-from tui.page import page
 from tui.sketch import Curve, Sketch, draw
 from tui.terminal.streams import in_ascii
 from tui.widgets.axes import Axis

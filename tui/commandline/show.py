@@ -54,7 +54,7 @@ def _most_steps(asked: str | None) -> int | None:
 
 
 def _print(found: Record) -> None:
-    from tui.page import page
+    from tui.cli.run_page import page
 
     say_rows(lambda width, coloured: page(found, width, coloured=coloured))
 
