@@ -60,7 +60,7 @@ def lr_find(
 
 def _tell(run: RunFolder, name: str) -> None:
     """Print the curve and the suggestion, where there is any of it."""
-    from tui.commandline.show import say_rows
+    from tui.cli.show import say_rows
     from tui.data.range_test import verdict_with_command
     from tui.range_test_page import rows_of
 
