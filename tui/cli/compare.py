@@ -17,7 +17,7 @@ from tui.cli.main import as_json_option, places, with_places
 from tui.cli.options import as_set, device_option, seed_option
 from tui.cli.output import say, say_json
 from tui.cli.queue import add_and_tell
-from tui.commandline.train import following
+from tui.cli.train import following
 from tui.data import compare as difference
 from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
 from tui.data.compare import compare as rows_of

@@ -10,7 +10,7 @@ from tui.cli.follow import Output, follow
 from tui.cli.main import places, with_places
 from tui.cli.options import as_set, device_option, seed_option
 from tui.cli.output import say
-from tui.commandline.train import following
+from tui.cli.train import following
 
 _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
 
