@@ -183,8 +183,8 @@ def test_a_foreign_engine_on_pythonpath_is_named(cifartui: Call, tmp_path: Path)
 
 def test_the_command_line_never_imports_torch() -> None:
     code = (
-        "import sys, pkgutil, importlib, cifartui, tui.commandline as package\n"
-        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'tui.commandline.')]\n"
+        "import sys, pkgutil, importlib, cifartui, tui.cli as package\n"
+        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'tui.cli.')]\n"
         "for name in names: importlib.import_module(name)\n"
         "sys.exit('torch' in sys.modules or len(names) < 10)"
     )

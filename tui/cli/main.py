@@ -41,7 +41,7 @@ class _Group(click.Group):
         name = {"continue": "continue_", "presets": "presets_", "next": "next_", "lr-find": "lr_find"}.get(
             cmd_name, cmd_name
         )
-        command: click.Command = getattr(import_module(f"tui.commandline.{module}"), name)
+        command: click.Command = getattr(import_module(f"tui.cli.{module}"), name)
         return command
 
 
