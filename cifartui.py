@@ -50,7 +50,7 @@ def main() -> None:
         from tui.main import open_as_configured
 
         sys.exit(open_as_configured())
-    from tui.cli import cifartui
+    from tui.cli.main import cifartui
 
     cifartui(prog_name="cifartui")
 
