@@ -13,8 +13,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.follow import Output, follow
-from tui.cli.main import as_json_option, places, with_places
-from tui.cli.options import as_set, device_option, seed_option
+from tui.cli.options import as_json_option, as_set, device_option, places, seed_option, with_places
 from tui.cli.output import say, say_json
 from tui.cli.queue import add_and_tell
 from tui.cli.train import following

@@ -10,7 +10,7 @@ from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunF
 from engine.journal.jsonl import append_command, event_reader
 from engine.runs.run_dir import RunFolder, find_run
 from presets.errors import CifartuiError
-from tui.cli.main import places, with_places
+from tui.cli.options import places, with_places
 from tui.cli.output import say
 from tui.text import run_text
 

@@ -22,7 +22,7 @@ from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
-from tui.cli.main import Places, as_json_option, places, with_places
+from tui.cli.options import Places, as_json_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.config import Config, config_path
 from tui.main import checked_config, color_choice, plot_choice

@@ -12,8 +12,7 @@ from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.cli.main import as_json_option, places, with_places
-from tui.cli.options import device_option
+from tui.cli.options import as_json_option, device_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data.output_file import write_new
 from tui.data.torch_process import ask

@@ -9,7 +9,7 @@ import click
 from engine.journal.state import RunState
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
-from tui.cli.main import places, with_places
+from tui.cli.options import places, with_places
 from tui.cli.output import say
 from tui.curves import curves_text
 from tui.data.output_file import write_new

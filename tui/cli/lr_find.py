@@ -7,8 +7,7 @@ from engine.runs.run_options import Order
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
-from tui.cli.main import places, with_places
-from tui.cli.options import as_set, device_option, seed_option
+from tui.cli.options import as_set, device_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.train import following
 

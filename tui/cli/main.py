@@ -1,22 +1,13 @@
 """The top of the command line: the options every command shares, and how errors reach the user."""
 
-from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import Struct
 
 from engine.runs import run_dir
 from presets.errors import CifartuiError
-from tui.cli.options import asked_for, with_look
+from tui.cli.options import asked_for, places, with_look, with_places
 from tui.cli.output import say
-
-
-class Places(Struct, frozen=True):
-    """Where runs are kept, and where data is looked for first (None: CIFARTUI_DATA, then the user's folder)."""
-
-    runs_dir: Path
-    data_dir: str | None
 
 
 class _Group(click.Group):
@@ -73,41 +64,6 @@ def _modules() -> dict[str, str]:
         "gpus": "doctor",
         "doctor": "doctor",
     }
-
-
-def _set_runs_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta["runs_dir"] = value
-
-
-def _set_data_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta["data_dir"] = value
-
-
-def with_places(command: Any) -> Any:
-    """Give a command --runs-dir and --data-dir, which may also stand before the command's name."""
-    for name, callback, text in (
-        ("--runs-dir", _set_runs_dir, "Where runs are kept (else CIFARTUI_RUNS, else your state folder)."),
-        ("--data-dir", _set_data_dir, "Where data is looked for first (then CIFARTUI_DATA, then your data folder)."),
-    ):
-        command = click.option(name, metavar="DIR", callback=callback, expose_value=False, help=text)(command)
-    return command
-
-
-def as_json_option(command: Any) -> Any:
-    """Give a command --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def places(ctx: click.Context) -> Places:
-    """Return the folders that the options, or else the environment, name."""
-    named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
-    runs_dir = Path(named_runs).expanduser() if named_runs else run_dir.default_runs_dir()
-    data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
-    return Places(runs_dir.absolute(), data_dir)
 
 
 @click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,16 +1,26 @@
 """Options that several commands share: preset fields, seed and device; theme, plots and colours."""
 
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_args
 
 import click
+from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.runs import run_dir
 from engine.runs.run_options import SEED_BELOW, Order
 from engine.shared.device_names import MOST_DEVICES
-from tui.cli.main import Places
+from presets.errors import CifartuiError
 from tui.config import read_config
 from tui.display import ColorDepth, PlotStyle, Theme
+
+
+class Places(Struct, frozen=True):
+    """Where runs are kept, and where data is looked for first (None: CIFARTUI_DATA, then the user's folder)."""
+
+    runs_dir: Path
+    data_dir: str | None
 
 
 def as_set(order: Order, where: Places) -> Order:
@@ -100,3 +110,38 @@ def asked_for(ctx: click.Context) -> dict[str, Any]:
     """Return what the options say, by the names of the configuration's fields."""
     options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
     return options
+
+
+def _set_runs_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["runs_dir"] = value
+
+
+def _set_data_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["data_dir"] = value
+
+
+def with_places(command: Any) -> Any:
+    """Give a command --runs-dir and --data-dir, which may also stand before the command's name."""
+    for name, callback, text in (
+        ("--runs-dir", _set_runs_dir, "Where runs are kept (else CIFARTUI_RUNS, else your state folder)."),
+        ("--data-dir", _set_data_dir, "Where data is looked for first (then CIFARTUI_DATA, then your data folder)."),
+    ):
+        command = click.option(name, metavar="DIR", callback=callback, expose_value=False, help=text)(command)
+    return command
+
+
+def as_json_option(command: Any) -> Any:
+    """Give a command --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def places(ctx: click.Context) -> Places:
+    """Return the folders that the options, or else the environment, name."""
+    named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
+    runs_dir = Path(named_runs).expanduser() if named_runs else run_dir.default_runs_dir()
+    data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
+    return Places(runs_dir.absolute(), data_dir)

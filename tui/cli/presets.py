@@ -13,7 +13,7 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Data, Preset
 from tui import format as fmt
-from tui.cli.main import as_json_option, places, with_places
+from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data import network_facts
 from tui.data.network_facts import Facts

@@ -15,8 +15,7 @@ from engine.runs.run_options import Order
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
-from tui.cli.main import Places, as_json_option, places, with_places
-from tui.cli.options import as_set, with_order
+from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json
 from tui.text import queue_text
 

@@ -10,8 +10,8 @@ from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.cli.main import as_json_option, places, show_dashboard, with_places
-from tui.cli.options import with_look
+from tui.cli.main import show_dashboard
+from tui.cli.options import as_json_option, places, with_look, with_places
 from tui.cli.output import say, say_json
 from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 

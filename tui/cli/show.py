@@ -11,7 +11,7 @@ import click
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from presets.safe_text import visible
-from tui.cli.main import places, with_places
+from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
 from tui.data.run_detail import MOST_STEPS, Record, record
 

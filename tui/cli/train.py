@@ -13,8 +13,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.cli.follow import Output, follow
-from tui.cli.main import Places, places, with_places
-from tui.cli.options import as_set, devices_option, with_order
+from tui.cli.options import Places, as_set, devices_option, places, with_order, with_places
 from tui.cli.output import say
 from tui.cli.queue import add_and_tell
 from tui.config import read_config
