@@ -13,8 +13,8 @@ from engine.journal import events
 from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui.cli import follow
-from tui.cli.live_line import LiveLine, can_draw
-from tui.terminal.streams import ascii_only, in_ascii, one_line
+from tui.cli.live_line import LiveLine
+from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 
 
 class Screen(io.StringIO):

@@ -20,8 +20,8 @@ from engine.runs.run_dir import RunFolder, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
-from tui.cli.live_line import LiveLine, can_draw
-from tui.terminal.streams import ascii_only, in_ascii, one_line
+from tui.cli.live_line import LiveLine
+from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 from tui.text import run_text
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]

@@ -14,16 +14,9 @@ from typing import TextIO
 
 from typing_extensions import Self
 
-from tui.terminal.capabilities import has_screen
-
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _TO_LINE_END, _TO_SCREEN_END = "\x1b[K", "\x1b[J"
 _SHORTEST_S = 0.2
-
-
-def can_draw(stream: TextIO) -> bool:
-    """Return whether `stream` is a terminal on which a line can be drawn over."""
-    return stream.isatty() and bool(os.environ.get("TERM")) and has_screen(os.environ)
 
 
 class LiveLine:

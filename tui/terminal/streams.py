@@ -4,8 +4,7 @@ import os
 from functools import cache
 from typing import TextIO
 
-from tui.cli.live_line import can_draw
-from tui.terminal.capabilities import speaks_utf8
+from tui.terminal.capabilities import has_screen, speaks_utf8
 
 
 def ascii_only(stream: TextIO) -> bool:
@@ -36,3 +35,8 @@ def may_colour(stream: TextIO) -> bool:
 def one_line(text: str) -> str:
     """Return text from elsewhere on one line, without the control characters that a terminal would obey."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal on which a line can be drawn over."""
+    return stream.isatty() and bool(os.environ.get("TERM")) and has_screen(os.environ)
