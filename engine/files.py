@@ -4,12 +4,24 @@ New files and folders belong to their owner alone, whatever the umask.
 """
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from engine import files
 from presets.errors import CifartuiError
+
+if TYPE_CHECKING:
+    pass
+
+DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a damaged file raises."""
+
 
 _FOLDER, _FILE = 0o700, 0o600
 
@@ -123,3 +135,18 @@ def free_room(reserve: Path) -> None:
     """Give the room back."""
     with suppress(OSError):
         reserve.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether some process holds the flock on `path`."""
+    try:
+        fd = files.open_to_read(path)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from engine import files
+from engine.files import DAMAGED
 from engine.journal.commands import AnyCommand
 from engine.journal.events import AnyEvent
-from engine.runs.run_dir import DAMAGED
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 

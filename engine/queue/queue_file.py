@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Meta
 
 from engine import files
+from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
-from engine.runs.run_dir import DAMAGED, write_atomically
+from engine.runs.run_dir import write_atomically
 from engine.runs.run_options import USUAL, Order
 from engine.runs.start import data_from_environment
 from engine.shared.device_names import check_devices, is_device_name

@@ -16,11 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine import files
+from engine.files import is_locked
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs import start
-from engine.runs.run_dir import RunFolder, is_locked, list_runs, sign_lock
+from engine.runs.run_dir import RunFolder, list_runs, sign_lock
 from engine.runs.start import start_run
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from engine import files
-from engine.runs.run_dir import DAMAGED, WorkerMark, is_locked
+from engine.files import DAMAGED, is_locked
+from engine.runs.run_dir import WorkerMark
 from presets.errors import CifartuiError
 from presets.problems import printable
 

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine import files
-from engine.runs.run_dir import DAMAGED, RunFolder, write_atomically
+from engine.files import DAMAGED
+from engine.runs.run_dir import RunFolder, write_atomically
 from presets.errors import CifartuiError
 from presets.problems import printable
 

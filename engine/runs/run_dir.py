@@ -4,7 +4,6 @@ Knows names, paths and locks; knows nothing of what events mean (`engine.journal
 workers (`engine.runs.start`).
 """
 
-import fcntl
 import os
 import re
 import socket
@@ -18,6 +17,7 @@ import platformdirs
 from msgspec import Meta
 
 from engine import files
+from engine.files import DAMAGED, is_locked
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -33,8 +33,6 @@ Status: TypeAlias = Literal[
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding a damaged file raises."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,21 +187,6 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
     if silent:
         return "lost" if lives is None else "stalled"
     return state.phase
-
-
-def is_locked(path: Path) -> bool:
-    """Return whether some process holds the flock on `path`."""
-    try:
-        fd = files.open_to_read(path)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunFolder:
