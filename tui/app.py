@@ -19,7 +19,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.data.environment import Surroundings
@@ -60,7 +60,7 @@ class CifartuiApp(App[None]):
         self,
         runs_dir: Path,
         data_dir: str | None = None,
-        attach: RunFolder | None = None,
+        attach: RunDir | None = None,
         surroundings: Surroundings | None = None,
         look: Look | None = None,
         ahead: "Callable[[], History | None] | None" = None,
@@ -170,7 +170,7 @@ class CifartuiApp(App[None]):
         """Whether a run is the first thing to be shown."""
         return self._first_run is not None
 
-    def open_monitor(self, run: RunFolder, ahead: "Callable[[], History | None] | None" = None) -> None:
+    def open_monitor(self, run: RunDir, ahead: "Callable[[], History | None] | None" = None) -> None:
         """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open."""
         from tui.screens.monitor import Monitor
 
@@ -202,7 +202,7 @@ class CifartuiApp(App[None]):
                 yield SystemCommand(said[0].upper() + said[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
-            folder = RunFolder(Path(run.path))
+            folder = RunDir(Path(run.path))
             title = _as_it_is(f"Attach to run {fmt.short_id(run.id)}")
             yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
         yield SystemCommand("Help", "key ?", self.action_help)

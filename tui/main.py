@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.runs.run_dir import RunFolder, default_runs_dir
+from engine.runs.run_dir import RunDir, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.config import Config, config_path, read_config
@@ -32,7 +32,7 @@ def open_as_configured() -> int:
 
 
 def open_dashboard(
-    runs_dir: Path, data_dir: str | None, attach: RunFolder | None = None, options: Mapping[str, Any] | None = None
+    runs_dir: Path, data_dir: str | None, attach: RunDir | None = None, options: Mapping[str, Any] | None = None
 ) -> None:
     """Show the dashboard until the user leaves it.
 

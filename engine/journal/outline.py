@@ -11,7 +11,7 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
 _NAME_STARTS = len('{"type":"')
@@ -37,7 +37,7 @@ def _worth_decoding(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from latest.values()
 
 
-def read_outline(run: RunFolder) -> RunState:
+def read_outline(run: RunDir) -> RunState:
     """Return what the journal so far adds up to, with no more curves than a point an epoch."""
     state = RunState()
     for batch in outline_reader(run.events).batches():

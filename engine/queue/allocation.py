@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine import files
 from engine.journal.events import GpuSample
-from engine.runs.run_dir import RunFolder, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs, sign_lock
 from engine.runs.run_options import Order
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from presets.errors import CifartuiError
@@ -28,7 +28,7 @@ class Turn(Struct, frozen=True, kw_only=True):
 
     after: int | None = None
     """The number (from 1) of an entry before it that gets what this one could have."""
-    waits_for: tuple[RunFolder, ...] = ()
+    waits_for: tuple[RunDir, ...] = ()
     """The runs that hold what it could have; one of them has to end, or all where it takes several devices."""
 
     @property
@@ -37,7 +37,7 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(entries: Sequence[Order], held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None) -> list[Turn]:
+def turns(entries: Sequence[Order], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[Turn]:
     """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
@@ -65,12 +65,12 @@ def turns(entries: Sequence[Order], held: Mapping[str, RunFolder], gpus: Sequenc
     return found
 
 
-def held_devices(runs: Iterable[RunFolder], gpus: Sequence[GpuSample] | None) -> dict[str, RunFolder]:
+def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> dict[str, RunDir]:
     """Return, of the runs whose worker lives on this machine, one for every device that they hold.
 
     One that has not chosen yet holds all that it may choose.
     """
-    held: dict[str, RunFolder] = {}
+    held: dict[str, RunDir] = {}
     for run in runs:
         if run.worker_lives():
             with suppress(CifartuiError):
@@ -79,7 +79,7 @@ def held_devices(runs: Iterable[RunFolder], gpus: Sequence[GpuSample] | None) ->
     return held
 
 
-def mark_devices(run: RunFolder, devices: Iterable[str]) -> None:
+def mark_devices(run: RunDir, devices: Iterable[str]) -> None:
     """Write into a run's lock, which this process holds, what it trains on; a full disk leaves it as it is.
 
     Args:
@@ -95,12 +95,12 @@ def mark_devices(run: RunFolder, devices: Iterable[str]) -> None:
             os.close(fd)
 
 
-def others_of(run: RunFolder) -> list[RunFolder]:
+def others_of(run: RunDir) -> list[RunDir]:
     """Return the other runs of a run's folder."""
     return [other for other in list_runs(run.path.parent) if other.id != run.id]
 
 
-def taken_devices(runs: Iterable[RunFolder]) -> frozenset[str]:
+def taken_devices(runs: Iterable[RunDir]) -> frozenset[str]:
     """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
     for run in runs:
@@ -111,12 +111,12 @@ def taken_devices(runs: Iterable[RunFolder]) -> frozenset[str]:
     return frozenset(taken)
 
 
-def _chosen(run: RunFolder) -> tuple[str, ...]:
+def _chosen(run: RunDir) -> tuple[str, ...]:
     mark = run.read_mark()
     return mark.holds if mark is not None else ()
 
 
-def _held_by(run: RunFolder, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
+def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     """Raise CifartuiError where the run cannot be read."""
     info, chosen = run.read_info(), _chosen(run)
     if info.device != _AUTO:
@@ -126,7 +126,7 @@ def _held_by(run: RunFolder, gpus: Sequence[GpuSample] | None) -> tuple[str, ...
     return chosen if any(name.startswith("cuda") for name in chosen) else (_AUTO, *chosen)
 
 
-def _ways(entry: Order, held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
+def _ways(entry: Order, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
     """Return the sets of devices any of which will do; with a choice of GPUs, those that are free, or else all."""
     if entry.device != _AUTO:
         return [_asked(entry.device, entry.devices)]

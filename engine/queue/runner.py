@@ -21,7 +21,7 @@ from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs import start
-from engine.runs.run_dir import RunFolder, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs, sign_lock
 from engine.runs.start import start_run
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader
@@ -66,9 +66,9 @@ class _Runner:
         self._runs_dir, self._lock_fd, self._stop = runs_dir, lock_fd, stop
         self._gpus = DeviceReader()
         self._waiting: tuple[Entry, ...] = ()
-        self._holders: tuple[RunFolder, ...] = ()
+        self._holders: tuple[RunDir, ...] = ()
         self._look_closely_at = 0.0
-        self._made: dict[str, RunFolder] = {}
+        self._made: dict[str, RunDir] = {}
         """Runs that were made for an entry, and then something came between; by the entry's id."""
         self._is_unsure = True
         self._trouble = ""
@@ -146,7 +146,7 @@ class _Runner:
         queue_file.write(self._runs_dir, self._without(entry))
         self._say(f"started {entry.preset_name} as {run.id}")
 
-    def _start(self, entry: Entry) -> RunFolder:
+    def _start(self, entry: Entry) -> RunDir:
         made = self._made.pop(entry.id, None)
         if made is not None:
             start.start_worker(made, notify=entry.notify)
@@ -170,7 +170,7 @@ def _mark(entry: Entry) -> str:
     return f"queue:{entry.id}"
 
 
-def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunFolder]:
+def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunDir]:
     """Return the runs that name one of the entries in their `argv`, by its id."""
     marks = {entry.id: f'"{_mark(entry)}"'.encode() for entry in waiting}
     made = {}
@@ -181,7 +181,7 @@ def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunFolder]:
     return made
 
 
-def _has_begun(run: RunFolder) -> bool:
+def _has_begun(run: RunDir) -> bool:
     return run.read_mark() is not None or bool(run.worker_lives()) or run.events.exists()
 
 

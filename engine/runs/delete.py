@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import files
-from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir
 from presets.errors import CifartuiError
 from presets.problems import printable
 
@@ -46,7 +46,7 @@ def size_bytes(path: Path) -> int:
     return total
 
 
-def check_deletable(runs_dir: Path, run_id: str) -> RunFolder:
+def check_deletable(runs_dir: Path, run_id: str) -> RunDir:
     """Return the run called `run_id`, which may be deleted.
 
     Raises:
@@ -60,7 +60,7 @@ def check_deletable(runs_dir: Path, run_id: str) -> RunFolder:
         )
     if path.is_symlink():
         raise CifartuiError(f"{said} is a link, and what it points to is left alone; remove the link by hand.")
-    run = RunFolder(path)
+    run = RunDir(path)
     if not _is_run(run):
         raise CifartuiError(f"{said} is not a run directory, so it is left alone; remove it by hand if it is yours.")
     lives = run.worker_lives()
@@ -75,7 +75,7 @@ def check_deletable(runs_dir: Path, run_id: str) -> RunFolder:
     return run
 
 
-def _is_run(run: RunFolder) -> bool:
+def _is_run(run: RunDir) -> bool:
     if not run.path.is_dir() or not os.path.lexists(run.path / "run.json"):
         return False
     if _MADE_HERE.fullmatch(run.id):
@@ -118,7 +118,7 @@ def delete_run(runs_dir: Path, run_id: str) -> int:
 
 
 @contextmanager
-def _locked(run: RunFolder) -> Iterator[None]:
+def _locked(run: RunDir) -> Iterator[None]:
     fd = files.open_file(run.lock, os.O_RDWR)
     try:
         mark = run.read_mark()

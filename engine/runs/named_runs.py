@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from engine.runs.resume import heard_elsewhere, resume_run
-from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, list_runs
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, list_runs
 from engine.runs.run_options import Order
 from engine.runs.start import recorded_name
 from presets.errors import CifartuiError
@@ -29,12 +29,12 @@ def check_name(name: str) -> None:
         )
 
 
-def find_named(runs_dir: Path, name: str) -> RunFolder | None:
+def find_named(runs_dir: Path, name: str) -> RunDir | None:
     """Return the newest run that was given `name`; None where there is none."""
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(run: RunFolder, preset_name: str, order: Order) -> str:
+def go_on(run: RunDir, preset_name: str, order: Order) -> str:
     """Start a worker that goes on with a run, unless it has one or is completed; return a sentence about it.
 
     A worker on another host is given half a minute to fall silent: it may just have been killed there.

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from engine import files
 from engine.files import DAMAGED
-from engine.runs.run_dir import RunFolder, write_atomically
+from engine.runs.run_dir import RunDir, write_atomically
 from presets.errors import CifartuiError
 from presets.problems import printable
 
@@ -40,13 +40,13 @@ class Predictions(Struct, frozen=True, kw_only=True):
     """Softmax probability of the predicted class."""
 
 
-def paths(run: RunFolder, split: Split) -> tuple[Path, Path]:
+def paths(run: RunDir, split: Split) -> tuple[Path, Path]:
     """Return where the predictions of a split and their pixels lie, written or not."""
     folder = run.path / "predictions"
     return folder / f"{split}.json", folder / f"{split}.pixels"
 
 
-def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
+def write(run: RunDir, found: Predictions, pixels: bytes) -> None:
     """Store predictions and their images, whole or not at all: the images first.
 
     Raises:
@@ -58,7 +58,7 @@ def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
         write_atomically(path, content)
 
 
-def read(run: RunFolder, split: Split) -> Predictions | None:
+def read(run: RunDir, split: Split) -> Predictions | None:
     """Return the stored predictions of a split, or None where there are none yet.
 
     Raises:
@@ -83,7 +83,7 @@ def _damaged(path: Path, why: str) -> CifartuiError:
     return CifartuiError(f"{printable(str(path))} cannot be read ({why}); delete it, and it will be made again.")
 
 
-def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
+def open_pixels(run: RunDir, found: Predictions) -> mmap.mmap:
     """Return the images of predictions just read, row by row; the caller closes it.
 
     Raises:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from engine.journal.state import RunState
 from engine.runs import start
-from engine.runs.run_dir import STALLED_AFTER_S, RunFolder
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
@@ -29,7 +29,7 @@ _EPOCHS = "train.epochs"
 _MOST_EPOCHS = 100_000
 
 
-def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
+def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
     """Start a worker that goes on from the run's last checkpoint.
 
     Args:
@@ -45,7 +45,7 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "",
     start.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
 
 
-def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
+def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
@@ -80,7 +80,7 @@ def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> 
     return said
 
 
-def heard_elsewhere(folder: RunFolder, state: RunState) -> float | None:
+def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
     """Return how many seconds ago a worker on another host spoke, whose lock need not be seen here; None if silent."""
     if folder.worker_lives() is not None or state.is_finished:
         return None
@@ -89,7 +89,7 @@ def heard_elsewhere(folder: RunFolder, state: RunState) -> float | None:
     return ago_s if ago_s <= STALLED_AFTER_S else None
 
 
-def _check_silent(folder: RunFolder, state: RunState) -> None:
+def _check_silent(folder: RunDir, state: RunState) -> None:
     ago_s = heard_elsewhere(folder, state)
     if ago_s is None:
         return

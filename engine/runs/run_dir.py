@@ -71,7 +71,7 @@ def default_runs_dir() -> Path:
     return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
 
 
-class RunFolder:
+class RunDir:
     """One run directory: its paths, and the few things that can be read without knowing their meaning."""
 
     def __init__(self, path: Path) -> None:
@@ -170,7 +170,7 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
 
     Args:
         state: what the events add up to.
-        lives: `RunFolder.worker_lives`; None (another host) goes by the age of the last event alone.
+        lives: `RunDir.worker_lives`; None (another host) goes by the age of the last event alone.
         now: Unix seconds.
         heard_s: for how long this viewer has heard nothing, by a clock that nobody sets; None where it has heard
             nothing yet, or looks only once. It goes before `now`, from which the writer's clock may differ.
@@ -189,7 +189,7 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
     return state.phase
 
 
-def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunFolder:
+def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunDir:
     """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
 
     Args:
@@ -211,7 +211,7 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
                 if run_name:
                     raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
                 continue
-        folder = RunFolder(path)
+        folder = RunDir(path)
         files.new_folder(folder.checkpoints)
         record = RunInfo(
             id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
@@ -247,17 +247,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def list_runs(runs_dir: Path) -> list[RunFolder]:
+def list_runs(runs_dir: Path) -> list[RunDir]:
     """Return every run directory below `runs_dir`, newest first; hidden folders are none."""
     try:
         entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir() and not entry.name.startswith(".")]
     except OSError:
         return []
     paths = [Path(entry.path) for entry in entries]
-    return [RunFolder(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
+    return [RunDir(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
 
 
-def find_run(runs_dir: Path, name: str) -> RunFolder:
+def find_run(runs_dir: Path, name: str) -> RunDir:
     """Return the run called `name`: an id, a unique prefix or part of one, or "latest".
 
     Raises:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from engine import files
 from engine.runs import run_dir as runs
-from engine.runs.run_dir import RunFolder, sign_lock
+from engine.runs.run_dir import RunDir, sign_lock
 from engine.runs.run_options import USUAL, Order
 from engine.shared.device_names import check_devices
 from presets import catalog
@@ -35,7 +35,7 @@ def start_run(
     argv: Sequence[str] | None = None,
     run_name: str = "",
     start: bool = True,
-) -> RunFolder:
+) -> RunDir:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
     Args:
@@ -66,7 +66,7 @@ def start_range_test(
     last_lr: float | None = None,
     steps: int = RANGE_TEST_STEPS,
     argv: Sequence[str] | None = None,
-) -> RunFolder:
+) -> RunDir:
     """Start the range test of a preset as a run of its own; see `start_run`.
 
     Args:
@@ -111,7 +111,7 @@ def _start(
     run_name: str = "",
     *,
     start: bool = True,
-) -> RunFolder:
+) -> RunDir:
     """Make the run directory of a loaded preset, recorded under that name, and start its worker."""
     run = runs.create(
         runs_dir,
@@ -159,7 +159,7 @@ _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def start_worker(
-    folder: RunFolder, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None, notify: str = ""
+    folder: RunDir, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None, notify: str = ""
 ) -> int:
     """Start the worker of a run in a session of its own and return its process id.
 
@@ -189,7 +189,7 @@ def start_worker(
         ) from error
 
 
-def _start_process(folder: RunFolder, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
+def _start_process(folder: RunDir, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     files.keep_room(folder.reserve)
     arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
@@ -215,7 +215,7 @@ def _start_process(folder: RunFolder, lock_fd: int, changes: Sequence[str], noti
     return process.pid
 
 
-def take_lock(folder: RunFolder) -> int:
+def take_lock(folder: RunDir) -> int:
     """Return a file descriptor that holds the run's lock for as long as it is open, here or where it is inherited.
 
     Raises:
@@ -242,7 +242,7 @@ def _locks(fd: int) -> bool:
     return True
 
 
-def hurry_worker(folder: RunFolder) -> None:
+def hurry_worker(folder: RunDir) -> None:
     """Send SIGTERM to the worker of a run, if it has one on this host: one that is stopping already ends at once."""
     mark = folder.read_mark()
     if mark is not None and folder.worker_lives():

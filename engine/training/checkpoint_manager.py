@@ -16,7 +16,7 @@ from torch import nn
 
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.checkpoint_staging import Camera, Snapshot
 from engine.training.non_finite import NotANumber, all_finite
@@ -55,7 +55,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: RunFolder, journal: EventWriter, class_names: tuple[str, ...], device: torch.device
+        self, folder: RunDir, journal: EventWriter, class_names: tuple[str, ...], device: torch.device
     ) -> None:
         self._folder = folder
         self._journal = journal

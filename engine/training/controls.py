@@ -15,7 +15,7 @@ from typing import Literal
 from engine.journal import commands
 from engine.journal.events import CommandApplied, Continued, Paused
 from engine.journal.jsonl import EventWriter, command_reader
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
@@ -36,7 +36,7 @@ class Hurried(Exception):
 class Controls:
     """Wishes received so far; `stop_after` and `next_stage` are what the loop has to look at."""
 
-    def __init__(self, folder: RunFolder, journal: EventWriter, *, commands_from: int = 0) -> None:
+    def __init__(self, folder: RunDir, journal: EventWriter, *, commands_from: int = 0) -> None:
         self.stop_after: Literal["batch", "epoch"] | None = None
         self.stop_reason = ""
         self.next_stage = False

@@ -17,7 +17,7 @@ from engine.data.geometry import resize
 from engine.journal.events import DataProgressed
 from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.microbatch import AtOnce
 from engine.training.setup import choose_hardware, set_up
@@ -42,7 +42,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     device: str
 
 
-def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_dir: str | None) -> Evaluation:
+def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None) -> Evaluation:
     """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
 
     Raises:
@@ -144,7 +144,7 @@ def main() -> int:
     asked = parser.parse_args()
     os.umask(0o077)
     try:
-        result = measure(RunFolder(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
+        result = measure(RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
     except CifartuiError as error:
         print(error, file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import progress as limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
@@ -42,7 +42,7 @@ class Trainer:
     def __init__(
         self,
         setup: Setup,
-        folder: RunFolder,
+        folder: RunDir,
         journal: EventWriter,
         controls: Controls,
         watch: LearningWatch | None = None,

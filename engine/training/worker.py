@@ -20,7 +20,7 @@ from engine import files
 from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
-from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Controls, Hurried
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(arguments.lock_fd, False)
     command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
-    folder = RunFolder(arguments.folder)
+    folder = RunDir(arguments.folder)
     try:
         journal = EventWriter(folder.events)
     except OSError as error:
@@ -72,7 +72,7 @@ def _give_up(error: CifartuiError) -> int:
 
 
 def _outcome(
-    folder: RunFolder,
+    folder: RunDir,
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
@@ -99,7 +99,7 @@ def _outcome(
 
 
 def _train(
-    folder: RunFolder,
+    folder: RunDir,
     info: RunInfo,
     journal: EventWriter,
     controls: Controls,
@@ -169,14 +169,14 @@ def _train(
     return trainer.run()
 
 
-def look_back(folder: RunFolder, watch: LearningWatch, *, resume: bool) -> None:
+def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
     """Show `watch` what an earlier worker saw, and said."""
     for batch in event_reader(folder.events).batches() if resume else ():
         for event in batch:
             watch.see(event)
 
 
-def has_checkpoint(folder: RunFolder) -> bool:
+def has_checkpoint(folder: RunDir) -> bool:
     """Return whether there is anything to resume from."""
     return any(folder.checkpoints.glob("last*.pt"))
 
@@ -198,7 +198,7 @@ def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
     )
 
 
-def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
+def last_word(folder: RunDir, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
     """Write a run's last event, with for how long its worker has lived.
 
     Raises:
@@ -208,7 +208,7 @@ def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, se
     journal.write(replace(finished, seconds=seconds))
 
 
-def notify_of(folder: RunFolder, finished: RunFinished, command: str) -> None:
+def notify_of(folder: RunDir, finished: RunFinished, command: str) -> None:
     """Run the command that waits for the run's end; what becomes of it changes nothing."""
     from engine.runs.notify import notify
 

@@ -53,13 +53,13 @@ def work(order: dict[str, Any]) -> int:
     """Be the worker of a run."""
     from engine.data import download
     from engine.runs import start
-    from engine.runs.run_dir import RunFolder, sign_lock
+    from engine.runs.run_dir import RunDir, sign_lock
     from engine.training import worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, start._HELD_BACK)
     os.setsid()
-    run = RunFolder(Path(order["folder"]))
+    run = RunDir(Path(order["folder"]))
     lock_fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sign_lock(lock_fd, os.getpid())

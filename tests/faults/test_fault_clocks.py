@@ -14,7 +14,7 @@ from engine.journal.events import DeviceSampled, HostSample, RunFinished, RunSta
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.journal.state import fold, worked_s
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.training import telemetry
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire, status
@@ -26,7 +26,7 @@ from tui.data.run_detail import record
 from tui.data.summary import summarise
 from tui.screens.monitor import Monitor
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 DAY_S = 86_400.0
 HOST = HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1)
 START = RunStarted(

@@ -18,7 +18,7 @@ from engine.journal.events import DeviceSampled, HostSample, RunFinished
 from engine.journal.jsonl import EventWriter, append_command, command_reader, read_events
 from engine.runs import run_dir, start
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
@@ -26,7 +26,7 @@ from tests.faults.conftest import Hire, said, status
 from tests.waiting import wait_for
 from tui.data.run_detail import record
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 BEAT = DeviceSampled(host=HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1))
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_is_moved_says_so_where_it_is_now(tiny: Make, hire: Hire, tmp
     worker.trains()
     run.path.rename(tmp_path / "elsewhere")
     wait_for(lambda: not _is_there(worker.pid), "its end", patience_s=20)
-    end = RunFolder(tmp_path / "elsewhere").read_state().finished
+    end = RunDir(tmp_path / "elsewhere").read_state().finished
     assert end is not None
     assert (end.outcome, end.reason) == ("failed", f"{run.path} was deleted or moved, so training has ended.")
 

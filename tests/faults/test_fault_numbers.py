@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from engine.runs import start
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire
 from tui.data.run_list import RunLister
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 MOST_S = 5.0
 """For a thousand runs, start of Python included, which took 0.2 to 0.7 s on two busy cores: seven times that."""
 

@@ -12,7 +12,7 @@ import pytest
 from engine.journal import commands
 from engine.journal.jsonl import append_command
 from engine.runs import start
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import schema
 from tests.cifar_files import published_files, write_archive
 from tests.faults.conftest import HOME, Hire, Worker, status
@@ -20,7 +20,7 @@ from tests.faults.serving import Serve
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, wait_for
 
-Make, Open, Start = Callable[..., RunFolder], Callable[..., Terminal], Callable[..., RunFolder]
+Make, Open, Start = Callable[..., RunDir], Callable[..., Terminal], Callable[..., RunDir]
 PHASES = ["start", "download", "decode", "build", "train", "evaluate", "checkpoint", "paused"]
 PREPARING = {"start", "download", "decode"}
 
@@ -132,7 +132,7 @@ def test_a_foreground_train_that_is_killed_leaves_its_worker_training(tiny: Make
         [sys.executable, "-c", closed, *command], cwd=HOME, env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)}
     )
     try:
-        run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run")
+        run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run")
         wait_for(lambda: run.worker_lives() and run.read_state().steps, "training")
         process.kill()
         process.wait(PATIENCE_S)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from tests.faults.conftest import HOME, Hire
 from tests.ui.conftest import surroundings, until
 from tests.waiting import PATIENCE_S
@@ -13,7 +13,7 @@ from tui.app import CifartuiApp
 from tui.data.run_list import RunLister
 from tui.screens.monitor import Monitor
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 
 
 async def test_a_dashboard_says_that_its_run_was_deleted(tiny: Make) -> None:

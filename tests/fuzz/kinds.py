@@ -25,7 +25,7 @@ from engine.journal import commands
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -139,15 +139,15 @@ def _thinned(chance: random.Random) -> bytes:
     return b"".join(line for line in lines if b"StepsTrained" not in line[:30] or chance.random() < 0.1)
 
 
-def _run(place: Path, events: bytes, info: bytes) -> RunFolder:
-    run = RunFolder(place / "20260101T000000-mine-0000")
+def _run(place: Path, events: bytes, info: bytes) -> RunDir:
+    run = RunDir(place / "20260101T000000-mine-0000")
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     run.events.write_bytes(events)
     (run.path / "run.json").write_bytes(info)
     return run
 
 
-def _looked_at(run: RunFolder) -> bool:
+def _looked_at(run: RunDir) -> bool:
     """Do with a run what the list, the Monitor, `show` and `train` do."""
     try:
         summary = summarise(run)
@@ -288,7 +288,7 @@ def run_names(seed: int, place: Path) -> bool:
         lambda: delete.delete_run(runs_dir, name),
     ):  # fmt: skip
         try:
-            found = isinstance(ask(), RunFolder | int) or found
+            found = isinstance(ask(), RunDir | int) or found
         except CifartuiError as error:
             refused(error)
     assert (victim.path / "run.json").exists()

@@ -12,7 +12,7 @@ import pytest
 
 from engine.runs import run_dir
 from engine.runs import start as launch
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
@@ -32,10 +32,10 @@ def runs_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(runs_dir: Path) -> Callable[..., RunFolder]:
+def start(runs_dir: Path) -> Callable[..., RunDir]:
     """Start the demo, small, with further overrides."""
 
-    def start_demo(*overrides: str, seed: int = 0) -> RunFolder:
+    def start_demo(*overrides: str, seed: int = 0) -> RunDir:
         preset = catalog.load("demo", [*SMALL, *overrides])
         run = run_dir.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
         launch.start_worker(run)

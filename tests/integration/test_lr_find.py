@@ -9,14 +9,14 @@ import pytest
 
 from engine.journal import events as ev
 from engine.journal.jsonl import read_events
-from engine.runs.run_dir import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.waiting import wait_for
 
 Call = Callable[..., CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=1000", "--set", "train.batch_size=16", "--device", "cpu")
 
 
-def the_run(runs_dir: Path) -> RunFolder:
+def the_run(runs_dir: Path) -> RunDir:
     (run,) = list_runs(runs_dir)
     return run
 

@@ -15,7 +15,7 @@ import pytest
 from engine.queue import queue_file, runner_process
 from engine.runs import run_dir
 from engine.runs import start as launch
-from engine.runs.run_dir import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import Order
 from presets import catalog
 from tests.nvml_stub import compile_stub
@@ -57,13 +57,13 @@ def _is_runner(pid: int) -> bool:
         return False
 
 
-def pid_of(run: RunFolder) -> int:
+def pid_of(run: RunDir) -> int:
     mark = run.read_mark()
     assert mark is not None
     return mark.pid
 
 
-def is_over(run: RunFolder) -> bool:
+def is_over(run: RunDir) -> bool:
     return run.worker_lives() is False and run.read_state().is_finished
 
 
@@ -101,7 +101,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
 
 
 def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
-    start: Callable[..., RunFolder], runs_dir: Path
+    start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
     by_hand = start("train.epochs=500")
     add(runs_dir, 1)
@@ -114,7 +114,7 @@ def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
 
 
 def test_a_gpu_is_given_away_when_nobody_uses_it(
-    start: Callable[..., RunFolder], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., RunDir], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two GPUs for the runner, none for torch: so the first run that may choose comes to the processor."""
     library = compile_stub(tmp_path)
@@ -190,7 +190,7 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
 
 
 def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
-    start: Callable[..., RunFolder], runs_dir: Path
+    start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
     run = start("train.epochs=500")
     added = [add(runs_dir, seed) for seed in (1, 2)]
@@ -218,7 +218,7 @@ def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path)
     assert str(Path(f"/proc/{pid}/fd/0").readlink()) == "/dev/null"
 
 
-def test_it_looks_cheaply(start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_it_looks_cheaply(start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     for seed in range(20):
         add(runs_dir, seed)
@@ -234,7 +234,7 @@ def test_it_looks_cheaply(start: Callable[..., RunFolder], runs_dir: Path) -> No
     assert cpu_s() - before <= 0.02 * (time.monotonic() - began)  # the clock ticks in hundredths of a second
 
 
-def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_the_command_line(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     assert "The queue is empty" in cifartui("queue").stdout
     assert json.loads(cifartui("queue", "--json").stdout) == {"runner_lives": False, "entries": []}
     run = start("train.epochs=500")
@@ -260,7 +260,7 @@ def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_
     wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
-def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     trained = cifartui("train", "demo", "basenet", "--detach", "--epochs", "2", "--device", "cpu")
     steps = cifartui("ablation", "0-1", "--detach", "--device", "cpu")

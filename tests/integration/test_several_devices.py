@@ -20,7 +20,7 @@ from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir
 from engine.runs import start as launch
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from presets import catalog
 from tests.waiting import wait_for
@@ -40,7 +40,7 @@ epochs = 2
 start_from = "best"
 """
 LONG = "train.epochs=100000"
-Start = Callable[..., RunFolder]
+Start = Callable[..., RunDir]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Start a small BaseNet on so many devices."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunFolder:
+    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunDir:
         preset = catalog.load(name, [*PLAN, *overrides])
         run = run_dir.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
         if launched:
@@ -58,14 +58,14 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     return start_small
 
 
-def finished(run: RunFolder) -> RunFinished:
+def finished(run: RunDir) -> RunFinished:
     def ended() -> RunFinished | None:
         return None if run.worker_lives() else run.read_state().finished
 
     return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
 
 
-def trains(run: RunFolder, epochs: int = 0) -> None:
+def trains(run: RunDir, epochs: int = 0) -> None:
     def trained() -> bool:
         state = run.read_state()
         assert state.finished is None, state.finished
@@ -74,19 +74,19 @@ def trains(run: RunFolder, epochs: int = 0) -> None:
     wait_for(trained, "training")
 
 
-def ask(run: RunFolder, command: commands.AnyCommand) -> CommandApplied:
+def ask(run: RunDir, command: commands.AnyCommand) -> CommandApplied:
     append_command(run.commands, command)
     answer: CommandApplied = wait_for(lambda: run.read_state().commands.get(command.id), f"the answer to {command}")
     return answer
 
 
-def ranks_of(run: RunFolder) -> list[int]:
+def ranks_of(run: RunDir) -> list[int]:
     started = run.read_state().started
     assert started is not None
     return [each.pid for each in started.ranks]
 
 
-def curve(run: RunFolder) -> list[list[float]]:
+def curve(run: RunDir) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
@@ -234,7 +234,7 @@ def test_prepare_makes_the_directory_and_prints_it(
 ) -> None:
     prepared = cifartui("train", "demo", "--prepare", "--set", "train.epochs=3")
     assert prepared.returncode == 0, prepared.stderr
-    run = RunFolder(Path(prepared.stdout.strip()))
+    run = RunDir(Path(prepared.stdout.strip()))
     assert run.read_info().preset.train.epochs == 3
     assert run.read_mark() is None
     assert not run.events.exists()
@@ -251,7 +251,7 @@ def torchrun() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
         port = free.getsockname()[1]
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_node(run: RunFolder, **environment: str) -> "subprocess.Popen[bytes]":
+    def start_node(run: RunDir, **environment: str) -> "subprocess.Popen[bytes]":
         with run.log.open("ab") as log:
             process = subprocess.Popen(
                 [

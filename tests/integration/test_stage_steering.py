@@ -8,7 +8,7 @@ from engine.journal import commands
 from engine.journal.events import RunFinished, StageStarted
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir, start
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from tests.waiting import wait_for
 
@@ -27,11 +27,11 @@ start_from = "best"
 """
 
 
-def started(run: RunFolder) -> list[str]:
+def started(run: RunDir) -> list[str]:
     return [event.name for event in read_events(run.events) if isinstance(event, StageStarted)]
 
 
-def ended(run: RunFolder) -> RunFinished | None:
+def ended(run: RunDir) -> RunFinished | None:
     return None if run.worker_lives() else run.read_state().finished
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from engine.journal.events import RunStarted
 from engine.journal.jsonl import read_events
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from tests.waiting import wait_for
 
-Start = Callable[..., RunFolder]
+Start = Callable[..., RunDir]
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -10,23 +10,23 @@ from engine.journal import commands
 from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import start as launch
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
 
 LONG = "train.epochs=1000"
-Start = Callable[..., RunFolder]
+Start = Callable[..., RunDir]
 
 
-def finished(run: RunFolder) -> RunFinished:
+def finished(run: RunDir) -> RunFinished:
     def ended() -> RunFinished | None:
         return None if run.worker_lives() else run.read_state().finished
 
     return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
 
 
-def trains(run: RunFolder, epochs: int = 0) -> None:
+def trains(run: RunDir, epochs: int = 0) -> None:
     wait_for(lambda: len(run.read_state().epochs) >= epochs and run.read_state().steps, "training")
 
 

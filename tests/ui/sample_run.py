@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from engine.journal import events as ev
 from engine.journal import jsonl
-from engine.runs.run_dir import RunFolder, RunInfo, WorkerMark
+from engine.runs.run_dir import RunDir, RunInfo, WorkerMark
 from presets import schema
 from presets.plan import plan
 
@@ -45,7 +45,7 @@ class SampleRun:
     """A run directory and the pretended worker in it. `now` moves only as told."""
 
     def __init__(self, runs_dir: Path, name: str = "basenet-a3f2", *, start: float = NOW - 600, **info: object) -> None:
-        self.folder = RunFolder(runs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start))}-{name}")
+        self.folder = RunDir(runs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start))}-{name}")
         self.folder.checkpoints.mkdir(parents=True)
         fields = {"preset_name": "basenet", "preset": preset(), "seed": 0, "device": "auto", **info}
         record = RunInfo(id=self.folder.id, created=start, host=HOST, **fields)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from textual.widgets import Static
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
@@ -75,7 +75,7 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
     started: list[Any] = []
     with training(runs_dir, epochs_done=1) as run:
 
-        def start(*arguments: Any) -> RunFolder:
+        def start(*arguments: Any) -> RunDir:
             started.append(arguments)
             return run.folder
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from textual.containers import VerticalScroll
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from engine.shared.data_locations import Location
 from presets.schema import Data, Preset
@@ -318,7 +318,7 @@ async def test_who_lacks_data_or_gpu_is_led_to_demo(
     started: list[Any] = []
     with training(runs_dir.parent / "elsewhere", epochs_done=1) as run:
 
-        def start(*arguments: Any) -> RunFolder:
+        def start(*arguments: Any) -> RunDir:
             started.append(arguments)
             return run.folder
 

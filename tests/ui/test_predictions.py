@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from engine.runs import predictions
 from engine.runs.predictions import Predictions
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun
@@ -168,7 +168,7 @@ async def test_enter_may_come_before_the_first_look_is_over(run: SampleRun, monk
     may_read, may_end = threading.Event(), threading.Event()
     read, has_read = predictions.read, threading.Event()
 
-    def late(run_folder: RunFolder, split: Literal["test"]) -> Predictions | None:
+    def late(run_folder: RunDir, split: Literal["test"]) -> Predictions | None:
         assert may_read.wait(20)
         found = read(run_folder, split)
         has_read.set()

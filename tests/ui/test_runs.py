@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import schema
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import NOW, SampleRun, preset
@@ -29,7 +29,7 @@ DAMAGED = "20260101T000000-broken-dead"
 
 def made(
     runs_dir: Path, name: str, age_s: float, epochs: int, outcome: str = "completed", num_bytes: int = 0, **info: object
-) -> RunFolder:
+) -> RunDir:
     """Return a run that ended as said."""
     with SampleRun(runs_dir, name, start=NOW - age_s, **info).begin().prepare() as run:
         for epoch in range(1, epochs + 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.journal import jsonl
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
@@ -61,7 +61,7 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
     asked: list[str] = []
     with training(runs_dir) as run:
 
-        def start(runs_dir: Path, name: str, order: Order) -> RunFolder:
+        def start(runs_dir: Path, name: str, order: Order) -> RunDir:
             asked.append(name)
             assert goes_on.wait(20)
             if problem:

@@ -12,7 +12,7 @@ from engine.journal.jsonl import EventWriter, command_reader, event_reader, read
 from engine.queue import runner_process
 from engine.runs import delete, predictions, run_dir
 from engine.runs.predictions import Predictions
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
@@ -27,7 +27,7 @@ NOT_UTF8 = b'{"pid":1,"host":"\xfa"}'
 def test_a_lock_that_says_nothing_sensible_is_nobodys(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "worker.lock").write_bytes(content)
     (tmp_path / "queue-runner.lock").write_bytes(content)
-    assert RunFolder(tmp_path).read_mark() is None
+    assert RunDir(tmp_path).read_mark() is None
     assert runner_process.runner_mark(tmp_path) is None
 
 
@@ -35,7 +35,7 @@ def test_a_lock_that_says_nothing_sensible_is_nobodys(tmp_path: Path, content: b
 def test_a_damaged_run_file_is_told_in_a_short_plain_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CifartuiError, match=r"run\.json cannot be read") as told:
-        RunFolder(tmp_path).read_info()
+        RunDir(tmp_path).read_info()
     assert str(told.value).isprintable()
     assert len(str(told.value)) < 600
 
@@ -93,7 +93,7 @@ def test_predictions_of_classes_that_are_not_are_damaged(tmp_path: Path, change:
         run="x", split="val", checkpoint="best", epoch=1, global_step=1, class_names=("a", "b"), image_size=1,
         true=(0, 1), predicted=(1, 1), confidence=(0.5, 0.25),
     )  # fmt: skip
-    run = RunFolder(tmp_path)
+    run = RunDir(tmp_path)
     predictions.write(run, found, bytes(6))
     assert predictions.read(run, "val") == found
     text, _ = predictions.paths(run, "val")

@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.reports import Pace
 from engine.training.trainer import Trainer
@@ -39,11 +39,11 @@ def break_weights(trainer: Trainer) -> None:
         next(iter(trainer._setup.network.parameters())).fill_(NAN)
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
-def saved_weights_are_numbers(folder: RunFolder) -> bool:
+def saved_weights_are_numbers(folder: RunDir) -> bool:
     files = [path for path in folder.checkpoints.iterdir() if path.suffix == ".pt"]
     contents = [checkpoint_files.load(path)["network"] for path in files]
     return all(bool(torch.isfinite(tensor).all()) for content in contents for tensor in content.values())

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.runs import run_dir
-from engine.runs.run_dir import RunFolder, WorkerMark
+from engine.runs.run_dir import RunDir, WorkerMark
 from presets import schema
 from presets.errors import CifartuiError
 
@@ -22,7 +22,7 @@ PRESET = schema.Preset(
 )
 
 
-def create(runs_dir: Path, name: str = "basenet", **changes: Any) -> RunFolder:
+def create(runs_dir: Path, name: str = "basenet", **changes: Any) -> RunDir:
     return run_dir.create(runs_dir, name, preset=PRESET, seed=0, device="auto", **changes)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.runs import delete, run_dir
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
+from engine.runs.run_dir import RunDir, WorkerMark, list_runs
 from presets.errors import CifartuiError
 from tests.unit.test_folder import create
 
@@ -75,7 +75,7 @@ def test_a_damaged_run_can_be_deleted(tmp_path: Path) -> None:
     assert list_runs(tmp_path) == []
 
 
-def hold(run: RunFolder, host: str) -> int:
+def hold(run: RunDir, host: str) -> int:
     fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     os.write(fd, msgspec.json.encode(WorkerMark(pid=1, host=host)))

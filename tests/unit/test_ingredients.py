@@ -12,7 +12,7 @@ from engine.data.sets import ImageSplit
 from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training import progress as limits
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
@@ -36,7 +36,7 @@ def preset(*, model: schema.Model | None = None, mix: schema.Mix | None = None, 
     )
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -61,7 +61,7 @@ def test_the_average_is_what_is_evaluated_kept_and_tested(tmp_path: Path) -> Non
 
 
 def test_an_interruption_does_not_show_in_the_average(tmp_path: Path) -> None:
-    def run(name: str, epochs: int) -> tuple[Trainer, RunFolder]:
+    def run(name: str, epochs: int) -> tuple[Trainer, RunDir]:
         (tmp_path / name).mkdir(exist_ok=True)
         trainer, folder = make(tmp_path / name, preset(ema_decay=0.9, epochs=epochs, alternating_flip=True))
         if folder.last.exists():

@@ -8,7 +8,7 @@ import pytest
 
 from engine.journal import events as ev
 from engine.runs import named_runs, resume
-from engine.runs.run_dir import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.runs.run_options import Order
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> SampleRun:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
 
-    def start(folder: RunFolder, *, resume: bool, prepare: object, notify: str) -> None:
+    def start(folder: RunDir, *, resume: bool, prepare: object, notify: str) -> None:
         prepare()  # type: ignore[operator]
         ids.append(folder.id)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.journal import events
 from engine.journal.jsonl import read_events
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.microbatch import AtOnce, parts
 from engine.training.trainer import Trainer
@@ -40,11 +40,11 @@ def room_for(
     return seen
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
-def alerts(folder: RunFolder) -> list[events.Alerted]:
+def alerts(folder: RunDir) -> list[events.Alerted]:
     return [alert for alert in told(folder, events.Alerted) if alert.kind == "out-of-memory"]
 
 

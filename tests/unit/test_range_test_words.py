@@ -8,7 +8,7 @@ from engine.journal import events as ev
 from engine.journal.jsonl import EventWriter
 from engine.runs import run_dir
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.start import recorded_name
 from presets import catalog
 from presets.errors import CifartuiError
@@ -19,7 +19,7 @@ from tui.data.range_test import how_to_train
 STEPS = 60
 
 
-def made(tmp_path: Path, name: str, *overrides: str) -> RunFolder:
+def made(tmp_path: Path, name: str, *overrides: str) -> RunDir:
     """The folder of a range test of the preset `name`, which nobody has begun."""
     preset = range_test(catalog.load(name, overrides), 1e-4, 1.0, STEPS)
     return run_dir.create(

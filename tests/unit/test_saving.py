@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter, read_events
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.progress import Progress
@@ -47,13 +47,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
+def folder(tmp_path: Path) -> RunDir:
     (tmp_path / "checkpoints").mkdir()
-    return RunFolder(tmp_path)
+    return RunDir(tmp_path)
 
 
 @pytest.fixture
-def checkpoints(folder: RunFolder) -> Checkpoints:
+def checkpoints(folder: RunDir) -> Checkpoints:
     return Checkpoints(folder, EventWriter(folder.events), ("a", "b"), torch.device("cpu"))
 
 
@@ -68,18 +68,18 @@ def save(checkpoints: Checkpoints) -> Callable[..., None]:
     return save_value
 
 
-def saved(folder: RunFolder) -> list[tuple[str, int]]:
+def saved(folder: RunDir) -> list[tuple[str, int]]:
     events = [event for event in read_events(folder.events) if isinstance(event, CheckpointSaved)]
     assert all((folder.path / event.path).stat().st_size > 0 for event in events)
     return [(event.kind, event.global_step) for event in events]
 
 
-def value_in(folder: RunFolder, name: str) -> float:
+def value_in(folder: RunDir, name: str) -> float:
     return float(checkpoint_files.load(folder.checkpoints / f"{name}.pt")["network"]["w"][0])
 
 
 def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk
 ) -> None:
     weights, rates = torch.ones(2), [0.1]
     with checkpoints:
@@ -95,7 +95,7 @@ def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
 
 
 def test_a_newer_one_takes_the_place_of_what_waits(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(1)
@@ -108,7 +108,7 @@ def test_a_newer_one_takes_the_place_of_what_waits(
 
 
 def test_best_weights_that_wait_are_written_before_a_later_last(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(1)
@@ -124,7 +124,7 @@ def test_best_weights_that_wait_are_written_before_a_later_last(
 
 
 def test_a_full_disk_comes_out_as_a_sentence_and_nothing_follows_it(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     save(1, "best")
     disk.error = OSError(errno.ENOSPC, "No space left on device")
@@ -148,7 +148,7 @@ def test_a_failure_at_the_very_end_is_not_lost(checkpoints: Checkpoints, disk: D
 
 
 def test_what_was_handed_over_is_written_though_the_loop_fails(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     disk.free.release(9)
     save(1, "best")
@@ -168,7 +168,7 @@ def test_the_best_weights_are_waited_for(checkpoints: Checkpoints, disk: Disk, s
 
 
 def test_a_checkpoint_between_two_epochs_is_told_as_of_the_first(
-    folder: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(3, "best")

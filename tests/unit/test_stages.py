@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.controls import Aborted, Controls
 from engine.training.metrics import Sums
@@ -31,7 +31,7 @@ def staged(*stages: schema.Stage) -> schema.Preset:
     return msgspec.structs.replace(PRESET, train=train, stages=stages or STAGES)
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[events.Event]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[events.Event]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -137,7 +137,7 @@ def test_next_stage_cuts_a_stage_short(tmp_path: Path, monkeypatch: pytest.Monke
     assert finished.global_step == 4 + 3 * STEPS_PER_EPOCH
 
 
-def answer(folder: RunFolder, controls: Controls, command: commands.AnyCommand) -> events.CommandApplied:
+def answer(folder: RunDir, controls: Controls, command: commands.AnyCommand) -> events.CommandApplied:
     append_command(folder.commands, command)
     controls._look()
     return told(folder, events.CommandApplied)[-1]  # type: ignore[return-value]

@@ -3,19 +3,19 @@ from pathlib import Path
 import pytest
 
 from engine.runs import start
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from engine.runs.start import start_run
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
-    runs: list[RunFolder] = []
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunDir]:
+    runs: list[RunDir] = []
     monkeypatch.setattr(start, "start_worker", lambda run, notify: runs.append(run))
     return runs
 
 
-def test_a_preset_file_gives_the_run_its_bare_name(tmp_path: Path, launched: list[RunFolder]) -> None:
+def test_a_preset_file_gives_the_run_its_bare_name(tmp_path: Path, launched: list[RunDir]) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('extends = "demo"\n')
     run = start_run(tmp_path / "runs", str(mine), Order(overrides=("train.epochs=2",), seed=3, device="cpu"))
@@ -25,9 +25,7 @@ def test_a_preset_file_gives_the_run_its_bare_name(tmp_path: Path, launched: lis
     assert (info.preset.train.epochs, info.seed, info.device, info.overrides) == (2, 3, "cpu", ("train.epochs=2",))
 
 
-def test_paths_are_kept_from_the_root(
-    tmp_path: Path, launched: list[RunFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_kept_from_the_root(tmp_path: Path, launched: list[RunDir], monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images/train/a").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFARTUI_DATA", "images")
@@ -38,7 +36,7 @@ def test_paths_are_kept_from_the_root(
 
 
 def test_the_folder_named_goes_before_the_environment(
-    tmp_path: Path, launched: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, launched: list[RunDir], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFARTUI_DATA", "/somewhere/else")
     info = start_run(tmp_path / "runs", "demo", Order(data_dir=str(tmp_path))).read_info()

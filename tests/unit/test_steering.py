@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.controls import Aborted
 from engine.training.trainer import Trainer
@@ -28,7 +28,7 @@ SCHEDULES = (
 )  # fmt: skip
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -77,7 +77,7 @@ def test_a_validation_tells_what_it_found_and_changes_nothing(tmp_path: Path, mo
     assert 0 < first.loss < 20
     assert [e.accepted for e in told(folder, events.CommandApplied)] == [True, True]
     assert len(fold(read_events(folder.events)).validations) == 2
-    ours, theirs = (told(f, events.EpochCompleted) for f in (folder, RunFolder(tmp_path / "whole")))
+    ours, theirs = (told(f, events.EpochCompleted) for f in (folder, RunDir(tmp_path / "whole")))
     assert [(e.train_loss, e.val_loss) for e in ours] == [(e.train_loss, e.val_loss) for e in theirs]
 
 

@@ -12,7 +12,7 @@ from engine.journal.events import GpuSample
 from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
 from engine.runs import run_dir as runs
 from engine.runs import start
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from engine.shared.gpus import on_machine
 from engine.shared.sampling import DeviceReader
@@ -35,7 +35,7 @@ class Machine:
     def __init__(self, runs_dir: Path, stack: ExitStack) -> None:
         self.runs_dir, self._stack = runs_dir, stack
 
-    def run(self, device: str = "auto", *chosen: str, devices: int = 1) -> RunFolder:
+    def run(self, device: str = "auto", *chosen: str, devices: int = 1) -> RunDir:
         """Have a run live that was asked to train on `device`, and has chosen `chosen` if that is not empty."""
         preset = catalog.load("demo")
         info = {"overrides": (), "seed": 0, "argv": (), "versions": {}, "data_dir": None}

@@ -8,7 +8,7 @@ import click
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.journal.jsonl import append_command, event_reader
-from engine.runs.run_dir import RunFolder, find_run
+from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
 from tui.cli.options import places, with_places
 from tui.cli.output import say
@@ -18,7 +18,7 @@ _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
 
 
-def _ask(run: RunFolder, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
+def _ask(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
     """Write the command, print the acknowledgement or that none has come yet, and return what is told after it."""
     if run.worker_lives() is False:
         finished = run.read_state().finished
@@ -37,7 +37,7 @@ def _ask(run: RunFolder, command: commands.AnyCommand) -> Iterator[AnyEvent | No
     return iter(())
 
 
-def _events(run: RunFolder) -> Iterator[AnyEvent | None]:
+def _events(run: RunDir) -> Iterator[AnyEvent | None]:
     """Yield what the journal tells, and None whenever that is all so far, for as long as the worker lives."""
     journal = event_reader(run.events)
     while True:

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from engine.journal import commands, events
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
-from engine.runs.run_dir import RunFolder, Status, status_of
+from engine.runs.run_dir import RunDir, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
@@ -134,7 +134,7 @@ class _Live(_Printer):
         print(visible(text), file=sys.stderr, flush=True)
 
 
-def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
+def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
     """Print a run until it ends; return 0, 1 where it failed or was lost, 130 where the user interrupted.
 
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
@@ -152,7 +152,7 @@ def follow(run: RunFolder, output: Output, num_known: int = 0) -> int:
         interrupts.restore()
 
 
-def _follow(run: RunFolder, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
+def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
     reader = event_reader(run.events)
     state = RunState()
     num_read, asked, hurried = 0, False, False
@@ -211,7 +211,7 @@ def _writing() -> Iterator[None]:
         raise _Unwritable(f"The output cannot be written ({error.strerror})") from error
 
 
-def _leave(why: str, run: RunFolder, code: int) -> int:
+def _leave(why: str, run: RunDir, code: int) -> int:
     """Say, where that can still be said, that only the watching ends."""
     try:
         text = f"{why}; training goes on. Watch it with: cifartui attach {run.id}"
@@ -228,7 +228,7 @@ def _drop(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def _lost(run: RunFolder) -> str:
+def _lost(run: RunDir) -> str:
     if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
         return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
     return (

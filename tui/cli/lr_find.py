@@ -2,7 +2,7 @@
 
 import click
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import Order
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
@@ -57,7 +57,7 @@ def lr_find(
     ctx.exit(exit_code)
 
 
-def _tell(run: RunFolder, name: str) -> None:
+def _tell(run: RunDir, name: str) -> None:
     """Print the curve and the suggestion, where there is any of it."""
     from tui.cli.show import say_rows
     from tui.data.range_test import verdict_with_command

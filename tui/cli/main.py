@@ -77,7 +77,7 @@ def cifartui(ctx: click.Context) -> None:
         show_dashboard(ctx)
 
 
-def show_dashboard(ctx: click.Context, attach: run_dir.RunFolder | None = None) -> None:
+def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None) -> None:
     """Show the dashboard until the user leaves it; see `tui.main.open_dashboard`."""
     from tui.main import open_dashboard
 

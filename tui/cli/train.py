@@ -6,7 +6,7 @@ import click
 
 from engine.journal.jsonl import event_reader
 from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
-from engine.runs.run_dir import RunFolder, find_run
+from engine.runs.run_dir import RunDir, find_run
 from engine.runs.run_options import Order
 from engine.runs.start import start_run
 from presets import catalog
@@ -104,7 +104,7 @@ def _train_named(
     return 0 if detach else follow(run, output, num_known)
 
 
-def _report_start(run: RunFolder, preset: Preset, output: Output) -> None:
+def _report_start(run: RunDir, preset: Preset, output: Output) -> None:
     if output == "json" or output == "quiet":
         return
     say(f"{preset.title}: run {run.id}")

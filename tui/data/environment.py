@@ -18,7 +18,7 @@ from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample
-    from engine.runs.run_dir import RunFolder
+    from engine.runs.run_dir import RunDir
     from engine.runs.run_options import Order
     from engine.shared.data_locations import Location
     from presets.catalog import Listed
@@ -95,13 +95,13 @@ def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: thread
     return network_facts.compute_all(presets, data_dir, stop)
 
 
-def _start(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
+def _start(runs_dir: Path, name: str, order: "Order") -> "RunDir":
     from engine.runs.start import start_run
 
     return start_run(runs_dir, name, order)
 
 
-def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunFolder":
+def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunDir":
     from engine.runs.start import start_range_test
 
     return start_range_test(runs_dir, name, order)
@@ -149,9 +149,9 @@ class Surroundings:
     known_facts: "Callable[[Sequence[Preset], str | None], list[Facts | None]]" = _known_facts
     compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[Facts | str]]" = _compute_facts
     """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
-    start: "Callable[[Path, str, Order], RunFolder]" = _start
+    start: "Callable[[Path, str, Order], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
-    find_lr: "Callable[[Path, str, Order], RunFolder]" = _find_lr
+    find_lr: "Callable[[Path, str, Order], RunDir]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that living runs of a runs folder hold."""

@@ -18,7 +18,7 @@ from engine import files
 from engine.journal import jsonl
 from engine.journal.events import AnyEvent, RunStarted
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 
 _WORTH_A_HELPER_BYTES = 8_000_000
@@ -28,7 +28,7 @@ History: TypeAlias = tuple[RunState, int]
 """What the journal adds up to, up to this byte of it."""
 
 
-def read(run: RunFolder) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
+def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Return what a run's journal adds up to, and the reader to go on with."""
     reader, state = jsonl.event_reader(run.events), RunState()
     for batch in reader.batches():
@@ -36,7 +36,7 @@ def read(run: RunFolder) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     return state, reader
 
 
-def go_on_from(run: RunFolder, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
+def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Return a history and the reader to go on with."""
     state, offset = history
     reader = jsonl.event_reader(run.events)
@@ -44,7 +44,7 @@ def go_on_from(run: RunFolder, history: History) -> tuple[RunState, jsonl.LineRe
     return state, reader
 
 
-def read_ahead(run: RunFolder) -> Callable[[], History | None] | None:
+def read_ahead(run: RunDir) -> Callable[[], History | None] | None:
     """Let a helper read the history of a long run from now on; return how to wait for it, which is done once.
 
     Call it before there are threads: the helper is a fork. None is returned for a run that is not long, and
@@ -76,7 +76,7 @@ def read_ahead(run: RunFolder) -> Callable[[], History | None] | None:
     return wait
 
 
-def _send(run: RunFolder, writable: int) -> None:
+def _send(run: RunDir, writable: int) -> None:
     """Do the helper's work, and end it whatever happens."""
     try:
         state, reader = read(run)
@@ -123,7 +123,7 @@ class RunProgressed(Message):
 
 
 def follow_run(
-    run: RunFolder,
+    run: RunDir,
     post: Callable[[Message], object],
     stop: threading.Event,
     ahead: Callable[[], History | None] | None = None,
@@ -166,14 +166,14 @@ def follow_run(
             post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life, changed))
 
 
-def _changed_info(run: RunFolder, events: list[AnyEvent]) -> RunInfo | None:
+def _changed_info(run: RunDir, events: list[AnyEvent]) -> RunInfo | None:
     if any(isinstance(event, RunStarted) and event.changes for event in events):
         with suppress(CifartuiError):
             return run.read_info()
     return None
 
 
-def _life(run: RunFolder) -> tuple[bool | None, tuple[str, ...]]:
+def _life(run: RunDir) -> tuple[bool | None, tuple[str, ...]]:
     lives = run.worker_lives()
     return lives, () if lives else _tail(run.log)
 

@@ -15,7 +15,7 @@ from engine.journal.events import GpuSample
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import RunFolder, WorkerMark, list_runs
+from engine.runs.run_dir import RunDir, WorkerMark, list_runs
 from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
 from tui.data.environment import RUNS_LOOKED_AT, GpuReadings, Surroundings
@@ -29,7 +29,7 @@ class QueueRead(Message):
     """The queue, all that decides whose turn it is (`engine.queue.allocation`), and whether the runner lives."""
 
     entries: tuple[Entry, ...] = ()
-    held: dict[str, RunFolder] = field(default_factory=dict)
+    held: dict[str, RunDir] = field(default_factory=dict)
     gpus: Sequence[GpuSample] | None = ()
     lives: bool = False
     mark: WorkerMark | None = None

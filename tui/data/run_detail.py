@@ -14,7 +14,7 @@ from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
-from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.run_dir import RunDir, RunInfo
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
 from tui.data.summary import Summary, summary_of
@@ -100,7 +100,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """Of a run that is one: its curve and what it suggests."""
 
 
-def record(run: RunFolder, now: float, most_steps: int | None = MOST_STEPS) -> Record:
+def record(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> Record:
     """Read a run; `most_steps` None keeps every step.
 
     Raises:
@@ -112,7 +112,7 @@ def record(run: RunFolder, now: float, most_steps: int | None = MOST_STEPS) -> R
 
 
 def record_of(
-    run: RunFolder,
+    run: RunDir,
     info: RunInfo,
     state: RunState,
     samples: Iterable[ev.DeviceSampled],
@@ -206,7 +206,7 @@ def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
     return PeakMemory(**peaks)
 
 
-def _checkpoint(run: RunFolder, saved: ev.CheckpointSaved) -> Checkpoint:
+def _checkpoint(run: RunDir, saved: ev.CheckpointSaved) -> Checkpoint:
     return Checkpoint(
         kind=saved.kind,
         path=saved.path,

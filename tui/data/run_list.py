@@ -21,7 +21,7 @@ from engine.journal.outline import forget_curves, outline_reader
 from engine.journal.state import EpochPoint, RunState, fold
 from engine.runs import run_dir as runs
 from engine.runs.delete import size_bytes
-from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.summary import Summary, summary_of
@@ -115,7 +115,7 @@ class RunLister:
                     yield self._told(chosen, len(found), len(chosen) - number - 1)
         yield self._told(chosen, len(found), 0)
 
-    def _told(self, chosen: Sequence[RunFolder], num_all: int, num_unread: int) -> RunsListed:
+    def _told(self, chosen: Sequence[RunDir], num_all: int, num_unread: int) -> RunsListed:
         known = [self._known[run.id] for run in chosen if run.id in self._known]
         return RunsListed(
             tuple(each.summary for each in known),
@@ -125,7 +125,7 @@ class RunLister:
             num_unread,
         )
 
-    def _update(self, run: RunFolder) -> bool:
+    def _update(self, run: RunDir) -> bool:
         """Bring what is known of `run` up to date; return whether any file had to be read."""
         prints = _print_of(run.events)
         known = self._known.get(run.id)
@@ -149,11 +149,11 @@ class RunLister:
                 self._damaged[run.id] = (_files_of(run), damaged)
         return True
 
-    def _may_be_readable(self, run: RunFolder) -> bool:
+    def _may_be_readable(self, run: RunDir) -> bool:
         """Return False for what was damaged before and has not changed since."""
         return run.id not in self._damaged or self._damaged[run.id][0] != _files_of(run)
 
-    def _read(self, run: RunFolder, prints: _Print, follower: _Follower) -> _Known:
+    def _read(self, run: RunDir, prints: _Print, follower: _Follower) -> _Known:
         info, state = follower.info, follower.state
         for batch in follower.reader.batches():
             fold(batch, state)
@@ -172,11 +172,11 @@ def _print_of(path: Path) -> _Print:
     return about.st_size, about.st_mtime_ns
 
 
-def _files_of(run: RunFolder) -> tuple[_Print, _Print]:
+def _files_of(run: RunDir) -> tuple[_Print, _Print]:
     return _print_of(run.path / "run.json"), _print_of(run.events)
 
 
-def _created(run: RunFolder) -> float:
+def _created(run: RunDir) -> float:
     """Return when a run was made, as its name says; 0 where it says nothing."""
     try:
         return calendar.timegm(time.strptime(run.id[:15], "%Y%m%dT%H%M%S"))

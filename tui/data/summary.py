@@ -12,7 +12,7 @@ from engine.journal.events import RunStarted
 from engine.journal.outline import read_outline
 from engine.journal.state import RunState, worked_s
 from engine.runs.delete import size_bytes
-from engine.runs.run_dir import RunFolder, RunInfo, Status, list_runs, status_of
+from engine.runs.run_dir import RunDir, RunInfo, Status, list_runs, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt
@@ -53,7 +53,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     """What its folder takes on disk, checkpoints and all."""
 
 
-def summarise(run: RunFolder) -> Summary:
+def summarise(run: RunDir) -> Summary:
     """Return the summary of a run.
 
     Raises:
@@ -73,7 +73,7 @@ def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary
     return summaries
 
 
-def summary_of(run: RunFolder, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
+def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
     """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
     status = status_of(state, run.worker_lives(), now)
     last = state.epochs[-1] if state.epochs else None

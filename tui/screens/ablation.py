@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
 from tui.data.run_list import RunLister, RunsListed
@@ -81,7 +81,7 @@ class AblationScreen(Listing[str | None]):
         """Open the step's run, or offer to start it."""
         row = next(row for row in self.rows if row.preset_name == event.option.id)
         if row.run:
-            self.app.open_monitor(RunFolder(self.app.runs_dir / row.run))
+            self.app.open_monitor(RunDir(self.app.runs_dir / row.run))
         else:
             self.dismiss(row.preset_name)
 

@@ -14,7 +14,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import OptionList
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
@@ -304,7 +304,7 @@ class Home(Starting):
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
-        self.app.open_monitor(RunFolder(Path(live.path)))
+        self.app.open_monitor(RunDir(Path(live.path)))
 
     def action_runs(self) -> None:
         """Show all runs."""
@@ -360,7 +360,7 @@ class Home(Starting):
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
-            self.app.open_monitor(RunFolder(self.app.runs_dir / event.option.id))
+            self.app.open_monitor(RunDir(self.app.runs_dir / event.option.id))
             return
         marked = self.query_one(PresetList).marked
         if marked:

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from engine.journal import events as ev
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunFolder, Status, status_of
+from engine.runs.run_dir import RunDir, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
@@ -66,7 +66,7 @@ class Monitor(Steering):
         Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
     ]  # fmt: skip
 
-    def __init__(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
+    def __init__(self, run: RunDir, ahead: Callable[[], History | None] | None = None) -> None:
         """Watch `run`, whose history `ahead` may wait for (`tui.data.follower.read_ahead`)."""
         super().__init__()
         self.run_folder = run

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 
 from engine.runs import predictions
 from engine.runs.predictions import Predictions
-from engine.runs.run_dir import RunFolder, RunInfo
+from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.terminal.capabilities import image_widget
@@ -83,7 +83,7 @@ class PredictionsScreen(Screen[None]):
     AUTO_FOCUS = ""  # the field for a class would take the keys
     app: "CifartuiApp"
 
-    def __init__(self, run: RunFolder, info: RunInfo, best_step: int, is_live: bool) -> None:
+    def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool) -> None:
         """Show the test images of `run`, whose best weights are of `best_step`; `is_live` says it still trains."""
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live

@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 
 from engine.queue.allocation import Turn, turns
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.environment import Surroundings
 from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
@@ -217,7 +217,7 @@ class QueueScreen(Listing[None]):
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
         index = self._chosen()
         runs = self._turns[index].waits_for if index is not None else ()
-        runs = runs or tuple(RunFolder(self.app.runs_dir / run.id) for run in self._live)
+        runs = runs or tuple(RunDir(self.app.runs_dir / run.id) for run in self._live)
         if runs:
             self.app.open_monitor(runs[0])
 

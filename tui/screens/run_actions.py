@@ -10,7 +10,7 @@ from typing import Literal
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.data.compare import Difference, Side, differences
@@ -22,7 +22,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
     Raises:
         CifartuiError: one of them cannot be read.
     """
-    folders = [RunFolder(runs_dir / run_id) for run_id in ids]
+    folders = [RunDir(runs_dir / run_id) for run_id in ids]
     return differences([Side(run.read_info(), read_outline(run).started) for run in folders])
 
 
@@ -32,7 +32,7 @@ def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
     Raises:
         CifartuiError: the run has a worker.
     """
-    resume_run(RunFolder(runs_dir / run_id), notify=notify)
+    resume_run(RunDir(runs_dir / run_id), notify=notify)
     return "a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
 
 
@@ -45,7 +45,7 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
     from tui.curves import curves_text
     from tui.data.output_file import write_new
 
-    run, path = RunFolder(runs_dir / run_id), Path(where).expanduser().absolute()
+    run, path = RunDir(runs_dir / run_id), Path(where).expanduser().absolute()
     state = run.read_state()
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")

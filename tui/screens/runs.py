@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
@@ -321,7 +321,7 @@ class RunsScreen(Listing[None]):
     def action_open(self) -> None:
         """Open the Monitor."""
         if (run := self._whole_run("opened")) is not None:
-            self.app.open_monitor(RunFolder(self.app.runs_dir / run.id))
+            self.app.open_monitor(RunDir(self.app.runs_dir / run.id))
 
     def action_copy_path(self) -> None:
         """Copy the folder's path, and show it."""

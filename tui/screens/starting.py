@@ -11,7 +11,7 @@ from tui.screens.background import act
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.runs.run_dir import RunFolder
+    from engine.runs.run_dir import RunDir
     from engine.runs.run_options import Order
     from tui.app import CifartuiApp
     from tui.data.environment import GpuReadings
@@ -68,14 +68,14 @@ class Starting(Screen[None]):
         """Return the order with what the command line and the configuration say for all of them."""
         return replace(order, data_dir=self.app.data_dir, notify=self.app.look.notify)
 
-    def _begin(self, start: "Callable[[Path, str, Order], RunFolder]", name: str, order: "Order") -> None:
+    def _begin(self, start: "Callable[[Path, str, Order], RunDir]", name: str, order: "Order") -> None:
         if self._is_starting:
             return
         self._is_starting = True
         app = self.app
         runs_dir, order = app.runs_dir, self._as_set(order)
 
-        def started(run: "RunFolder") -> None:
+        def started(run: "RunDir") -> None:
             app.open_monitor(run)
             self._is_starting = False
 

@@ -18,7 +18,7 @@ from engine.journal.commands import (
     Validate,
 )
 from engine.journal.state import RunState
-from engine.runs.run_dir import RunFolder, RunInfo, Status
+from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.screens.background import act
 from tui.text import run_text
@@ -56,7 +56,7 @@ class Steering(Screen[None]):
                 tooltip="resume with changes: more epochs, another lr"),
     ]  # fmt: skip
     app: "CifartuiApp"
-    run_folder: RunFolder
+    run_folder: RunDir
     info: RunInfo | None
     state: RunState
     status: Status

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from engine.journal.events import Alerted, CommandApplied
 from engine.journal.state import RunState, worked_s
-from engine.runs.run_dir import RunFolder, RunInfo, Status
+from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
 from tui.text import run_text
@@ -20,7 +20,7 @@ from tui.widgets.basic import Quiet
 class RunView:
     """All that a widget may know of the run under view. `now` is Unix seconds."""
 
-    run: RunFolder
+    run: RunDir
     info: RunInfo
     state: RunState
     status: Status

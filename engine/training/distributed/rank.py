@@ -26,7 +26,7 @@ from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinishe
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import mark_devices
 from engine.runs import start
-from engine.runs.run_dir import RunFolder, RunInfo, sign_lock
+from engine.runs.run_dir import RunDir, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
 from engine.shared.device_names import check_devices
 from engine.training import checkpoint_files, worker
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     try:
         place = place_from_environment()
-        folder = RunFolder(arguments.folder.absolute())
+        folder = RunDir(arguments.folder.absolute())
         info = folder.read_info()
         if table_of(info.preset) is not None:
             raise CifartuiError("A range test takes one process; start it with: cifartui lr-find")
@@ -97,7 +97,7 @@ def _die_with_parent() -> None:
 class _Rank:
     """The life of this process."""
 
-    def __init__(self, folder: RunFolder, info: RunInfo, place: Place, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: RunDir, info: RunInfo, place: Place, arguments: argparse.Namespace) -> None:
         self._began = time.monotonic()
         self._folder = folder
         self._info = info

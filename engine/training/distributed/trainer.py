@@ -15,7 +15,7 @@ from engine.data.mixup import mix_batch
 from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.distributed.controls import SharedControls
@@ -73,7 +73,7 @@ class SharedMeter(Meter):
 class SharedCheckpoints(Checkpoints):
     """Written by rank 0; what is read from them, all have from it."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, folder: RunFolder, journal: EventWriter) -> None:
+    def __init__(self, ranks: Ranks, setup: Setup, folder: RunDir, journal: EventWriter) -> None:
         super().__init__(folder, journal, setup.data.class_names, setup.device)
         self._ranks = ranks
         self.is_due = False
@@ -221,7 +221,7 @@ class RankTrainer(Trainer):
     def __init__(
         self,
         setup: Setup,
-        folder: RunFolder,
+        folder: RunDir,
         journal: EventWriter,
         controls: SharedControls,
         watch: LearningWatch,
