@@ -13,7 +13,7 @@ from msgspec import Struct
 from engine import files
 from engine.journal.events import GpuSample
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from presets.errors import CifartuiError
 
@@ -37,7 +37,7 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(entries: Sequence[Order], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[Turn]:
+def turns(entries: Sequence[RunOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[Turn]:
     """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
@@ -126,7 +126,7 @@ def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     return chosen if any(name.startswith("cuda") for name in chosen) else (_AUTO, *chosen)
 
 
-def _ways(entry: Order, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
+def _ways(entry: RunOptions, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
     """Return the sets of devices any of which will do; with a choice of GPUs, those that are free, or else all."""
     if entry.device != _AUTO:
         return [_asked(entry.device, entry.devices)]

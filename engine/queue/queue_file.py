@@ -20,7 +20,7 @@ from engine import files
 from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.run_dir import write_atomically
-from engine.runs.run_options import USUAL, Order
+from engine.runs.run_options import USUAL, RunOptions
 from engine.runs.start import data_from_environment
 from engine.shared.device_names import check_devices, is_device_name
 from presets import catalog
@@ -37,7 +37,7 @@ _FILE, _LOCK = "queue.json", "queue.lock"
 _EDIT_PATIENCE_S = 10.0
 
 
-class Entry(Order, frozen=True, kw_only=True):
+class Entry(RunOptions, frozen=True, kw_only=True):
     """A run that is still to be started: a preset and what it is started with."""
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
@@ -65,31 +65,31 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     return found
 
 
-def add(runs_dir: Path, names: Sequence[str], order: Order = USUAL) -> tuple[Entry, ...]:
+def add(runs_dir: Path, names: Sequence[str], options: RunOptions = USUAL) -> tuple[Entry, ...]:
     """Put presets at the end of the queue and see to it that a runner lives; return what was added.
 
     Args:
         runs_dir: made where absent.
         names: of presets; all are checked before any is added.
-        order: for every one of `names`.
+        options: for every one of `names`.
 
     Raises:
         CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
     """
-    if not is_device_name(order.device):
-        raise CifartuiError(f"{printable(order.device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
-    check_devices(order.device, order.devices)
-    folder = str(Path(order.data_dir).expanduser().absolute()) if order.data_dir else data_from_environment()
+    if not is_device_name(options.device):
+        raise CifartuiError(f"{printable(options.device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
+    check_devices(options.device, options.devices)
+    folder = str(Path(options.data_dir).expanduser().absolute()) if options.data_dir else data_from_environment()
     added = tuple(
         Entry(
             id=os.urandom(6).hex(),
             preset_name=_from_the_root(name),
-            overrides=_with_absolute_paths(catalog.load(name, order.overrides), order.overrides),
-            seed=order.seed,
-            device=order.device,
-            devices=order.devices,
+            overrides=_with_absolute_paths(catalog.load(name, options.overrides), options.overrides),
+            seed=options.seed,
+            device=options.device,
+            devices=options.devices,
             data_dir=folder,
-            notify=order.notify,
+            notify=options.notify,
         )
         for name in names
     )

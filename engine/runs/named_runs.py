@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.runs.resume import heard_elsewhere, resume_run
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, list_runs
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.runs.start import recorded_name
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -34,7 +34,7 @@ def find_named(runs_dir: Path, name: str) -> RunDir | None:
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(run: RunDir, preset_name: str, order: Order) -> str:
+def go_on(run: RunDir, preset_name: str, options: RunOptions) -> str:
     """Start a worker that goes on with a run, unless it has one or is completed; return a sentence about it.
 
     A worker on another host is given half a minute to fall silent: it may just have been killed there.
@@ -43,7 +43,7 @@ def go_on(run: RunDir, preset_name: str, order: Order) -> str:
         CifartuiError: the run was started with another preset, other changes or another seed; it cannot be resumed.
     """
     info = run.read_original()
-    if (info.preset_name, info.overrides, info.seed) != (recorded_name(preset_name), order.overrides, order.seed):
+    if (info.preset_name, info.overrides, info.seed) != (recorded_name(preset_name), options.overrides, options.seed):
         raise CifartuiError(
             f"Run {run.id} has this name and was started with another preset, other changes or another seed; "
             "choose another name, or go on with it as it was: cifartui resume " + run.id
@@ -55,5 +55,5 @@ def go_on(run: RunDir, preset_name: str, order: Order) -> str:
         return "it has a worker already"
     if run.read_state().phase == "completed":
         return COMPLETED
-    resume_run(run, notify=order.notify, devices=order.devices)
+    resume_run(run, notify=options.notify, devices=options.devices)
     return "going on with it"

@@ -9,7 +9,7 @@ from engine.shared.device_names import MOST_DEVICES
 SEED_BELOW = 2**31
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class RunOptions(Struct, frozen=True, kw_only=True):
     """What a run, or every one of several, is started with."""
 
     overrides: tuple[str, ...] = ()
@@ -26,4 +26,4 @@ class Order(Struct, frozen=True, kw_only=True):
     """A shell command for when the run has ended (`engine.runs.notify`)."""
 
 
-USUAL = Order()
+USUAL = RunOptions()

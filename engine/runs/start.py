@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.run_dir import RunDir, sign_lock
-from engine.runs.run_options import USUAL, Order
+from engine.runs.run_options import USUAL, RunOptions
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
@@ -30,7 +30,7 @@ from presets.schema import RANGE_TEST_STEPS, Preset
 def start_run(
     runs_dir: Path,
     name: str,
-    order: Order = USUAL,
+    options: RunOptions = USUAL,
     *,
     argv: Sequence[str] | None = None,
     run_name: str = "",
@@ -41,7 +41,7 @@ def start_run(
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        order: overrides, seed, devices and the rest.
+        options: overrides, seed, devices and the rest.
         argv: the command that asked for the run, for the record; without it this process's.
         run_name: in the place of the preset and random digits in its id (`engine.runs.named_runs`).
         start: without it the directory is all; somebody else starts the worker.
@@ -50,17 +50,17 @@ def start_run(
         CifartuiError: the preset or an override is not valid, so many devices cannot be, or the folder cannot be
             written.
     """
-    check_devices(order.device, order.devices)
-    preset = catalog.load(name, order.overrides)
+    check_devices(options.device, options.devices)
+    preset = catalog.load(name, options.overrides)
     if table_of(preset) is not None:
-        _check_one_device(order)
-    return _start(runs_dir, recorded_name(name), preset, order, argv, run_name, start=start)
+        _check_one_device(options)
+    return _start(runs_dir, recorded_name(name), preset, options, argv, run_name, start=start)
 
 
 def start_range_test(
     runs_dir: Path,
     name: str,
-    order: Order = USUAL,
+    options: RunOptions = USUAL,
     *,
     first_lr: float | None = None,
     last_lr: float | None = None,
@@ -72,7 +72,7 @@ def start_range_test(
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        order: its overrides are of the preset, before it is made a test.
+        options: its overrides are of the preset, before it is made a test.
         first_lr: where the rate begins; None for what suits the optimizer.
         last_lr: where it ends; likewise.
         steps: batches.
@@ -82,8 +82,8 @@ def start_range_test(
         CifartuiError: as `start_run`; more than one device; the rates are not two positive numbers, the smaller one
             first.
     """
-    _check_one_device(order)
-    preset = catalog.load(name, order.overrides)
+    _check_one_device(options)
+    preset = catalog.load(name, options.overrides)
     usual = default_range(tested_optimizer(preset))
     first = usual[0] if first_lr is None else first_lr
     last = usual[1] if last_lr is None else last_lr
@@ -93,20 +93,20 @@ def start_range_test(
             f"not from {first:g} to {last:g}; give others with --from and --to."
         )
     test = range_test(preset, first, last, steps)
-    return _start(runs_dir, range_test_name(recorded_name(name)), test, order, argv)
+    return _start(runs_dir, range_test_name(recorded_name(name)), test, options, argv)
 
 
-def _check_one_device(order: Order) -> None:
-    if order.devices > 1:
+def _check_one_device(options: RunOptions) -> None:
+    if options.devices > 1:
         raise CifartuiError("A range test takes one device; leave --devices out.")
-    check_devices(order.device, 1)
+    check_devices(options.device, 1)
 
 
 def _start(
     runs_dir: Path,
     recorded: str,
     preset: Preset,
-    order: Order,
+    options: RunOptions,
     argv: Sequence[str] | None,
     run_name: str = "",
     *,
@@ -118,17 +118,17 @@ def _start(
         recorded,
         run_name,
         preset=_with_absolute_paths(preset),
-        overrides=order.overrides,
-        seed=order.seed,
-        device=order.device,
-        devices=order.devices,
-        data_dir=order.data_dir or data_from_environment(),
+        overrides=options.overrides,
+        seed=options.seed,
+        device=options.device,
+        devices=options.devices,
+        data_dir=options.data_dir or data_from_environment(),
         argv=tuple(sys.argv if argv is None else argv),
         versions={},
-        notify=order.notify,
+        notify=options.notify,
     )
     if start:
-        start_worker(run, notify=order.notify)
+        start_worker(run, notify=options.notify)
     return run
 
 

@@ -16,7 +16,7 @@ from engine.queue import queue_file, runner_process
 from engine.runs import run_dir
 from engine.runs import start as launch
 from engine.runs.run_dir import RunDir, list_runs
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -74,7 +74,7 @@ def seeds(runs_dir: Path) -> list[int]:
 
 def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue_file.Entry:
     """Add the demo; the seed tells it from others."""
-    (entry,) = queue_file.add(runs_dir, ["demo"], Order(overrides=changes, seed=seed, device=device))
+    (entry,) = queue_file.add(runs_dir, ["demo"], RunOptions(overrides=changes, seed=seed, device=device))
     return entry
 
 
@@ -148,7 +148,7 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     mine.write_text('extends = "demo"\n')
     failing = (*SHORT, "data.dataset=class-folders", f"data.path={tmp_path / 'nothing'}")
     add(runs_dir, 1, failing)
-    queue_file.add(runs_dir, [str(mine)], Order(overrides=SHORT, device="cpu"))
+    queue_file.add(runs_dir, [str(mine)], RunOptions(overrides=SHORT, device="cpu"))
     add(runs_dir, 2)
     mine.unlink()
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)

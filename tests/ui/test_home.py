@@ -10,7 +10,7 @@ from rich.console import Console
 from textual.widgets import Static
 
 from engine.runs.run_dir import RunDir
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
@@ -83,7 +83,7 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter", "enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order(data_dir="/data"))]
+    assert started == [(runs_dir, "demo", RunOptions(data_dir="/data"))]
 
 
 async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:

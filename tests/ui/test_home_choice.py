@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from textual.containers import VerticalScroll
 
 from engine.runs.run_dir import RunDir
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.shared.data_locations import Location
 from presets.schema import Data, Preset
 from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, locate, surroundings, until
@@ -327,7 +327,7 @@ async def test_who_lacks_data_or_gpu_is_led_to_demo(
             await until(pilot, lambda: f"No runs yet, {lacking}. New here? Press d" in said(app, "#no-runs"), "demo")
             await pilot.press("j", "d", "d")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order())]
+    assert started == [(runs_dir, "demo", RunOptions())]
 
 
 async def test_who_has_both_is_told_of_enter(runs_dir: Path) -> None:

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from engine.queue import queue_file, runner_process
 from engine.runs.run_dir import WorkerMark
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from tests.ui.conftest import ONE_GPU, surroundings, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
@@ -46,12 +46,12 @@ def runner(runs_dir: Path) -> Iterator[None]:
 
 def fill(runs_dir: Path) -> tuple[queue_file.Entry, ...]:
     return (
-        *queue_file.add(runs_dir, ["demo", "basenet"], Order(overrides=("train.epochs=3",), seed=7)),
-        *queue_file.add(runs_dir, ["vgg-custom"], Order(device="cuda:1")),
+        *queue_file.add(runs_dir, ["demo", "basenet"], RunOptions(overrides=("train.epochs=3",), seed=7)),
+        *queue_file.add(runs_dir, ["vgg-custom"], RunOptions(device="cuda:1")),
         *queue_file.add(
             runs_dir,
             ["ablation/step-05-dropout-head"],
-            Order(overrides=("train.batch_size=32", "optimizer.lr=0.001")),
+            RunOptions(overrides=("train.batch_size=32", "optimizer.lr=0.001")),
         ),
     )
 
@@ -120,7 +120,7 @@ async def test_entries_are_listed_with_what_they_wait_for(runs_dir: Path) -> Non
 
 async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs_dir: Path) -> None:
     queue_file.add(runs_dir, ["demo", "basenet"])
-    queue_file.add(runs_dir, ["vgg-custom"], Order(device="cuda:1"))
+    queue_file.add(runs_dir, ["vgg-custom"], RunOptions(device="cuda:1"))
     gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(3))
     app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
     told = (SampleRun(runs_dir, f"told-{index}", start=NOW - index, device=f"cuda:{index}") for index in range(2))
@@ -281,7 +281,7 @@ async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> No
     long_name = "ablation-step-05-dropout-head-a3f2"
     fill(runs_dir)
     changes = ("train.epochs=3", "optimizer.lr=0.0123456789", "train.batch_size=64")
-    queue_file.add(runs_dir, ["demo"], Order(overrides=changes))
+    queue_file.add(runs_dir, ["demo"], RunOptions(overrides=changes))
     app = an_app(runs_dir)
     with SampleRun(runs_dir, long_name, start=NOW - 5).live().begin().prepare():
         async with app.run_test(size=size) as pilot:

@@ -8,7 +8,7 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
 from tests.ui.test_home import said
@@ -79,15 +79,15 @@ async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
 
 async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, surroundings=surroundings())
-    orders: list[Order | None] = []
+    orders: list[RunOptions | None] = []
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(StartPanel(["basenet"], lambda: None), orders.append)
-        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.order, "the panel")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
         assert isinstance(app.screen, StartPanel)
         type_into(app.screen, epochs="2", seed="5", device="cpu", changes="train.batch_size=8")
         await pilot.press("enter")
         await until(pilot, lambda: orders, "the order")
-    assert orders == [Order(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
+    assert orders == [RunOptions(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
 
 
 async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -> None:
@@ -97,7 +97,7 @@ async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -
         type_into(panel, devices="2", device="cuda:1")
         await until(pilot, lambda: "cuda:1 is one device, and 2 are asked for" in error(app, "devices"), "the error")
         type_into(panel, device="cuda", batch="64")
-        await until(pilot, lambda: panel.checked.order == Order(
+        await until(pilot, lambda: panel.checked.options == RunOptions(
             overrides=("train.batch_size=64",), device="cuda", devices=2
         ), "the order")  # fmt: skip
         await until(pilot, lambda: "needs about 1.7 GB" in said(app, "#room"), "what 32 images need")
@@ -186,8 +186,8 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
         await until(pilot, lambda: queued, "the queue")
         await until(pilot, lambda: not app.screen.query_one("#marks").display, "the marks to go")
         assert isinstance(app.screen, Home)
-    order = Order(overrides=("train.epochs=2",), seed=3, data_dir="/data")
-    assert queued == [(runs_dir, ["basenet", "vgg-custom"], order)]
+    options = RunOptions(overrides=("train.epochs=2",), seed=3, data_dir="/data")
+    assert queued == [(runs_dir, ["basenet", "vgg-custom"], options)]
 
 
 async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:

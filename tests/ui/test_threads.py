@@ -10,7 +10,7 @@ import pytest
 
 from engine.journal import jsonl
 from engine.runs.run_dir import RunDir
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import training
@@ -61,7 +61,7 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
     asked: list[str] = []
     with training(runs_dir) as run:
 
-        def start(runs_dir: Path, name: str, order: Order) -> RunDir:
+        def start(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
             asked.append(name)
             assert goes_on.wait(20)
             if problem:
@@ -72,8 +72,8 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
         async with app.run_test() as pilot:
             home = app.screen
             assert isinstance(home, Home)
-            home.start("demo", Order())
-            home.start("demo", Order())
+            home.start("demo", RunOptions())
+            home.start("demo", RunOptions())
             goes_on.set()
             await until(pilot, lambda: not home._is_starting, "the answer")
             assert asked == ["demo"]

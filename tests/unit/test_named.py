@@ -9,11 +9,11 @@ import pytest
 from engine.journal import events as ev
 from engine.runs import named_runs, resume
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
 
-AS_STARTED = Order(overrides=("a=1",))
+AS_STARTED = RunOptions(overrides=("a=1",))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_named_run_is_not_gone_on_with_as_something_else(
     run: SampleRun, started: list[str], preset_name: str, overrides: tuple[str, ...], seed: int
 ) -> None:
     with pytest.raises(CifartuiError, match="choose another name"):
-        named_runs.go_on(run.folder, preset_name, Order(overrides=overrides, seed=seed))
+        named_runs.go_on(run.folder, preset_name, RunOptions(overrides=overrides, seed=seed))
     assert not started
 
 

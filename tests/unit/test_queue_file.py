@@ -13,7 +13,7 @@ import pytest
 from engine.queue import queue_file, runner_process
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import sign_lock
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets import catalog
 from presets.errors import CifartuiError
 
@@ -47,8 +47,8 @@ def test_there_is_none_until_something_is_added(tmp_path: Path, runners: list[Pa
 
 def test_what_is_added_comes_back_in_order(tmp_path: Path, runners: list[Path]) -> None:
     runs_dir = tmp_path / "runs"
-    order = Order(overrides=("train.epochs=2",), seed=3, device="cuda:1", notify="bell")
-    added = queue_file.add(runs_dir, ["demo", "basenet"], order)
+    options = RunOptions(overrides=("train.epochs=2",), seed=3, device="cuda:1", notify="bell")
+    added = queue_file.add(runs_dir, ["demo", "basenet"], options)
     added += queue_file.add(runs_dir, ["demo"])
     assert queue_file.entries(runs_dir) == added
     assert names(runs_dir) == ["demo", "basenet", "demo"]
@@ -72,7 +72,7 @@ def test_nothing_is_added_where_one_is_not_valid(
     tmp_path: Path, runners: list[Path], presets: list[str], changes: Any, said: str
 ) -> None:
     with pytest.raises(CifartuiError, match=said) as refused:
-        queue_file.add(tmp_path / "runs", presets, Order(**changes))
+        queue_file.add(tmp_path / "runs", presets, RunOptions(**changes))
     assert str(refused.value).isprintable()
     assert not (tmp_path / "runs").exists()
     assert runners == []
@@ -86,8 +86,8 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFARTUI_DATA", "my images")
     changes = ("data.dataset=class-folders", "data.path=my images")
-    (by_override,) = queue_file.add(tmp_path / "runs", ["demo"], Order(overrides=changes))
-    (by_file,) = queue_file.add(tmp_path / "runs", ["mine.toml"], Order(data_dir="my images/train"))
+    (by_override,) = queue_file.add(tmp_path / "runs", ["demo"], RunOptions(overrides=changes))
+    (by_file,) = queue_file.add(tmp_path / "runs", ["mine.toml"], RunOptions(data_dir="my images/train"))
     monkeypatch.chdir("/")
     assert by_file.preset_name == str(tmp_path / "mine.toml")
     for entry in (by_override, by_file):
@@ -98,7 +98,7 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_weights_file_is_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (entry,) = queue_file.add(tmp_path / "runs", ["resnet50-frozen"], Order(overrides=("model.weights=mine.pt",)))
+    (entry,) = queue_file.add(tmp_path / "runs", ["resnet50-frozen"], RunOptions(overrides=("model.weights=mine.pt",)))
     monkeypatch.chdir("/")
     preset = catalog.load(entry.preset_name, entry.overrides)
     assert getattr(preset.model, "weights", None) == str(tmp_path / "mine.pt")

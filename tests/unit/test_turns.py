@@ -13,7 +13,7 @@ from engine.queue.allocation import held_devices, mark_devices, others_of, taken
 from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunDir
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.shared.gpus import on_machine
 from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
@@ -47,7 +47,10 @@ class Machine:
 
     def states(self, *asked: str | tuple[str, int], gpus: list[GpuSample] | None) -> list[str]:
         """The turns of entries that ask for these devices, in words."""
-        entries = [Order(device=one) if isinstance(one, str) else Order(device=one[0], devices=one[1]) for one in asked]
+        entries = [
+            RunOptions(device=one) if isinstance(one, str) else RunOptions(device=one[0], devices=one[1])
+            for one in asked
+        ]
         held = held_devices(runs.list_runs(self.runs_dir), gpus)
         found = turns(entries, held, gpus)
         return [f"after {turn.after}" if turn.after else f"{len(turn.waits_for)} runs" for turn in found]

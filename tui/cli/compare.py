@@ -7,7 +7,7 @@ import click
 
 from engine.journal.outline import read_outline
 from engine.runs.run_dir import find_run
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
@@ -95,14 +95,14 @@ def ablation(
             as_json,
         )
         return
-    order = as_set(Order(overrides=overrides, seed=seed, device=device), where)
+    options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     if detach:
-        add_and_tell(names, order, where)
+        add_and_tell(names, options, where)
         return
     exit_code = 0
     runs: dict[str, Summary] = {}
     for name in names:
-        run = start_run(where.runs_dir, name, order)
+        run = start_run(where.runs_dir, name, options)
         if not as_json:
             say(f"{name}: run {run.id}")
         code = follow(run, "quiet" if as_json else output)

@@ -3,7 +3,7 @@
 import click
 
 from engine.runs.run_dir import RunDir
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
@@ -44,8 +44,8 @@ def lr_find(
 ) -> None:
     """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
     where = places(ctx)
-    order = as_set(Order(overrides=overrides, seed=seed, device=device), where)
-    run = start_range_test(where.runs_dir, name, order, first_lr=first_lr, last_lr=last_lr, steps=steps)
+    options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
+    run = start_range_test(where.runs_dir, name, options, first_lr=first_lr, last_lr=last_lr, steps=steps)
     is_told = output not in {"json", "quiet"}
     if is_told:
         say(f"{run.read_info().preset.title}: run {run.id}")

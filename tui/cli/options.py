@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.runs import run_dir
-from engine.runs.run_options import SEED_BELOW, Order
+from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from tui.config import read_config
@@ -23,9 +23,9 @@ class Places(Struct, frozen=True):
     data_dir: str | None
 
 
-def as_set(order: Order, where: Places) -> Order:
+def as_set(options: RunOptions, where: Places) -> RunOptions:
     """Return an order with what --data-dir and the configuration say."""
-    return replace(order, data_dir=where.data_dir, notify=read_config().notify)
+    return replace(options, data_dir=where.data_dir, notify=read_config().notify)
 
 
 def device_option(command: Any) -> Any:
@@ -47,7 +47,7 @@ def seed_option(command: Any) -> Any:
 
 
 def with_order(command: Any) -> Any:
-    """Give a command --set, --epochs, --epochs-scale, --device, --devices and --seed; it gets them as `order`."""
+    """Give a command --set, --epochs, --epochs-scale, --device, --devices and --seed; it gets them as `options`."""
 
     @wraps(command)
     def ordered(
@@ -62,8 +62,8 @@ def with_order(command: Any) -> Any:
     ) -> Any:
         overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
         overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
-        order = Order(overrides=overrides, seed=seed, device=device, devices=devices or 1)
-        return command(order=order, **others)
+        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1)
+        return command(options=options, **others)
 
     scale = click.FloatRange(min=0, min_open=True)
     options = [

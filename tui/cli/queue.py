@@ -11,7 +11,7 @@ from engine.queue import runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import list_runs
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
@@ -75,15 +75,15 @@ def _table(rows: Sequence[queue_text.Row]) -> list[str]:
 @with_order
 @with_places
 @click.pass_context
-def add(ctx: click.Context, names: tuple[str, ...], order: Order) -> None:
+def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None:
     """Put PRESETs at the end of the queue, all with the same changes."""
     where = places(ctx)
-    add_and_tell(names, as_set(order, where), where)
+    add_and_tell(names, as_set(options, where), where)
 
 
-def add_and_tell(names: Sequence[str], order: Order, where: Places) -> None:
+def add_and_tell(names: Sequence[str], options: RunOptions, where: Places) -> None:
     """Put presets into the queue and say how to see what becomes of them."""
-    added = queues.add(where.runs_dir, names, order)
+    added = queues.add(where.runs_dir, names, options)
     what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
 

@@ -7,7 +7,7 @@ import click
 from engine.journal.jsonl import event_reader
 from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
 from engine.runs.run_dir import RunDir, find_run
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
@@ -44,22 +44,22 @@ def train(
     ctx: click.Context,
     names: tuple[str, ...],
     run_name: str | None,
-    order: Order,
+    options: RunOptions,
     prepare: bool,
     output: Output,
     detach: bool,
 ) -> None:
     """Train PRESETs, one run after another."""
     where = places(ctx)
-    order = as_set(order, where)
-    loaded = {name: catalog.load(name, order.overrides) for name in names}  # all are checked before any is started
+    options = as_set(options, where)
+    loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
-        ctx.exit(_train_named(run_name, loaded, order, output, where, detach=detach, prepare=prepare))
+        ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
     if detach and len(names) > 1 and not prepare:
-        add_and_tell(names, order, where)
+        add_and_tell(names, options, where)
         return
     for name, preset in loaded.items():
-        run = start_run(where.runs_dir, name, order, start=not prepare)
+        run = start_run(where.runs_dir, name, options, start=not prepare)
         if prepare:
             say(str(run.path))
             continue
@@ -74,7 +74,7 @@ def train(
 def _train_named(
     run_name: str,
     loaded: dict[str, Preset],
-    order: Order,
+    options: RunOptions,
     output: Output,
     where: Places,
     *,
@@ -88,7 +88,7 @@ def _train_named(
     ((preset_name, preset),) = loaded.items()
     num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
     if run is None:
-        is_new, run = True, start_run(where.runs_dir, preset_name, order, run_name=run_name, start=not prepare)
+        is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
     if prepare:
         say(str(run.path))
         return 0
@@ -96,7 +96,7 @@ def _train_named(
         _report_start(run, preset, output)
     else:
         num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-        done = go_on(run, preset_name, order)
+        done = go_on(run, preset_name, options)
         if output not in {"json", "quiet"}:
             say(f"{preset.title}: run {run.id}, {done}")
         if done == COMPLETED:

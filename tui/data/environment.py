@@ -19,7 +19,7 @@ from presets.schema import Data, Preset
 if TYPE_CHECKING:
     from engine.journal.events import GpuSample
     from engine.runs.run_dir import RunDir
-    from engine.runs.run_options import Order
+    from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
     from presets.catalog import Listed
     from tui.data.network_facts import Facts
@@ -95,16 +95,16 @@ def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: thread
     return network_facts.compute_all(presets, data_dir, stop)
 
 
-def _start(runs_dir: Path, name: str, order: "Order") -> "RunDir":
+def _start(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
     from engine.runs.start import start_run
 
-    return start_run(runs_dir, name, order)
+    return start_run(runs_dir, name, options)
 
 
-def _find_lr(runs_dir: Path, name: str, order: "Order") -> "RunDir":
+def _find_lr(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
     from engine.runs.start import start_range_test
 
-    return start_range_test(runs_dir, name, order)
+    return start_range_test(runs_dir, name, options)
 
 
 def _taken(runs_dir: Path) -> frozenset[str]:
@@ -125,10 +125,10 @@ def _queued(runs_dir: Path) -> Queued:
     return Queued(names, not names or bool(queue_file.runner_lives(runs_dir)))
 
 
-def _enqueue(runs_dir: Path, names: Sequence[str], order: "Order") -> None:
+def _enqueue(runs_dir: Path, names: Sequence[str], options: "RunOptions") -> None:
     from engine.queue import queue_file
 
-    queue_file.add(runs_dir, names, order)
+    queue_file.add(runs_dir, names, options)
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,12 @@ class Surroundings:
     known_facts: "Callable[[Sequence[Preset], str | None], list[Facts | None]]" = _known_facts
     compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[Facts | str]]" = _compute_facts
     """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
-    start: "Callable[[Path, str, Order], RunDir]" = _start
+    start: "Callable[[Path, str, RunOptions], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
-    find_lr: "Callable[[Path, str, Order], RunDir]" = _find_lr
+    find_lr: "Callable[[Path, str, RunOptions], RunDir]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that living runs of a runs folder hold."""
     queued: Callable[[Path], Queued] = _queued
-    enqueue: "Callable[[Path, Sequence[str], Order], None]" = _enqueue
+    enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.runs.run_options import SEED_BELOW, Order
+from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.shared.device_names import MOST_DEVICES, check_devices, is_device_name
 from presets.errors import CifartuiError
 from presets.problems import shown
@@ -38,7 +38,7 @@ class Field(Struct, frozen=True, kw_only=True):
 class Checked(Struct, frozen=True, kw_only=True):
     """What was typed comes to: an order and the presets as it makes them, or sentences by the id of their field."""
 
-    order: Order | None = None
+    options: RunOptions | None = None
     presets: tuple[Preset, ...] = ()
     errors: dict[str, str] = {}
 
@@ -112,8 +112,8 @@ def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapp
         errors |= _blamed(names, load, changed, free) or {CHANGES: str(error)}
     if errors:
         return Checked(errors=errors)
-    order = Order(overrides=overrides, seed=int(seed), device=device, devices=int(devices))
-    return Checked(order=order, presets=presets)
+    options = RunOptions(overrides=overrides, seed=int(seed), device=device, devices=int(devices))
+    return Checked(options=options, presets=presets)
 
 
 def _load_all(names: Sequence[str], load: Load, overrides: Sequence[str]) -> tuple[Preset, ...]:

@@ -387,10 +387,10 @@ class Home(Starting):
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        from engine.runs.run_options import Order
+        from engine.runs.run_options import RunOptions
 
         if _DEMO in self._presets:
-            self.start(_DEMO, Order())
+            self.start(_DEMO, RunOptions())
         else:
             self.notify("There is no preset called demo here.", severity="warning")
 

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
-from engine.runs.run_options import Order
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui import format as fmt
@@ -40,7 +40,7 @@ class FactsTold(Message):
         super().__init__()
 
 
-class StartPanel(ModalScreen[Order | None]):
+class StartPanel(ModalScreen[RunOptions | None]):
     """Asks how a preset, or several, are to be started; gives an order back, or None where it was left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -128,8 +128,8 @@ class StartPanel(ModalScreen[Order | None]):
         if not self._fields:
             return
         self._check()
-        if self.checked.order is not None:
-            self.dismiss(self.checked.order)
+        if self.checked.options is not None:
+            self.dismiss(self.checked.options)
             return
         wrong = next(field.id for field in self._fields if field.id in self.checked.errors)
         self.query_one(f"#{wrong}", Input).focus()
@@ -147,14 +147,14 @@ class StartPanel(ModalScreen[Order | None]):
             if row.display != bool(said):  # each change of the layout paints the whole screen
                 row.display = bool(said)
             row.tell(Text(said, TONES["bad"]))
-        if self.checked.order is None:
+        if self.checked.options is None:
             self._withdraw.set()
             self._asked = ()
             self._say_memory(Text(""))
             return
         if len(self.names) == 1:
             self._show_plan(self.checked.presets[0])
-        presets = memory_fit.on_each(self.checked.presets, self.checked.order.devices)
+        presets = memory_fit.on_each(self.checked.presets, self.checked.options.devices)
         if presets == self._asked:
             self._show_memory()
             return
