@@ -20,7 +20,7 @@ from engine import files
 from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.run_dir import write_atomically
-from engine.runs.run_options import USUAL, RunOptions
+from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
 from engine.runs.start import data_from_environment
 from engine.shared.device_names import check_devices, is_device_name
 from presets import catalog
@@ -65,7 +65,7 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     return found
 
 
-def add(runs_dir: Path, names: Sequence[str], options: RunOptions = USUAL) -> tuple[Entry, ...]:
+def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTIONS) -> tuple[Entry, ...]:
     """Put presets at the end of the queue and see to it that a runner lives; return what was added.
 
     Args:

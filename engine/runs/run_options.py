@@ -26,4 +26,4 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     """A shell command for when the run has ended (`engine.runs.notify`)."""
 
 
-USUAL = RunOptions()
+DEFAULT_OPTIONS = RunOptions()

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.run_dir import RunDir, sign_lock
-from engine.runs.run_options import USUAL, RunOptions
+from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
@@ -30,7 +30,7 @@ from presets.schema import RANGE_TEST_STEPS, Preset
 def start_run(
     runs_dir: Path,
     name: str,
-    options: RunOptions = USUAL,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
     argv: Sequence[str] | None = None,
     run_name: str = "",
@@ -60,7 +60,7 @@ def start_run(
 def start_range_test(
     runs_dir: Path,
     name: str,
-    options: RunOptions = USUAL,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
     first_lr: float | None = None,
     last_lr: float | None = None,
