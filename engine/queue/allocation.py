@@ -23,7 +23,7 @@ _SPARE_SHARE = 0.9
 """A GPU of whose memory at least so much is free is used by nobody worth mentioning."""
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class QueuePosition(Struct, frozen=True, kw_only=True):
     """What an entry waits for; where that is nothing, it can be started."""
 
     after: int | None = None
@@ -37,7 +37,9 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(entries: Sequence[RunOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[Turn]:
+def turns(
+    entries: Sequence[RunOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None
+) -> list[QueuePosition]:
     """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
@@ -54,11 +56,11 @@ def turns(entries: Sequence[RunOptions], held: Mapping[str, RunDir], gpus: Seque
         ways = _ways(entry, held, gpus)
         wanted = [name for way in ways for name in way]
         if any(held.keys().isdisjoint(way) and taken.keys().isdisjoint(way) for way in ways):
-            found.append(Turn())
+            found.append(QueuePosition())
         else:
             after = max((taken[name] for name in wanted if name in taken), default=None)
             runs = {held[name].id: held[name] for name in wanted if name in held}
-            found.append(Turn(after=after, waits_for=tuple(runs.values()) if after is None else ()))
+            found.append(QueuePosition(after=after, waits_for=tuple(runs.values()) if after is None else ()))
         if entry.device == _AUTO:  # nobody knows yet which one it will choose
             wanted += _any_of(entry.devices, gpus)
         taken.update(dict.fromkeys(wanted, number))

@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.queue.allocation import Turn, turns
+from engine.queue.allocation import QueuePosition, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
@@ -131,7 +131,7 @@ class QueueScreen(Listing[None]):
         return self.read.entries if self.read is not None else ()
 
     @property
-    def _turns(self) -> list[Turn]:
+    def _turns(self) -> list[QueuePosition]:
         return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
 
     def _show(self) -> None:

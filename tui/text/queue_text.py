@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from engine.queue.allocation import Turn
+from engine.queue.allocation import QueuePosition
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import WorkerMark
 from presets.problems import printable
@@ -29,7 +29,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """Id of a run that holds what it waits for."""
 
 
-def rows_of(entries: Sequence[Entry], turns: Sequence[Turn]) -> list[Row]:
+def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Row]:
     """Return a row an entry, whose turns are `turns`."""
     return [
         Row(
@@ -48,7 +48,7 @@ def rows_of(entries: Sequence[Entry], turns: Sequence[Turn]) -> list[Row]:
     ]
 
 
-def _state(turn: Turn) -> str:
+def _state(turn: QueuePosition) -> str:
     if turn.after is not None:
         return f"after {turn.after}"
     if not turn.waits_for:
