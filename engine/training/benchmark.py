@@ -29,7 +29,7 @@ from engine.shared.benchmark_lines import Device, Limit, Line, Speed
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.input_pipeline import Feed
 from engine.training.metrics import Meter
-from engine.training.optimizers import Descent
+from engine.training.optimizers import StageOptimizer
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
@@ -195,7 +195,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
     """Return how many images a second training steps take, once the first few are done."""
     stage, batch_size = plan(setup.info.preset)[0], setup.info.preset.train.batch_size
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
-    descent = Descent(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
+    stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
     inputs = Feed(setup, setup.network, alerts.write).train(stage, 0, lambda _event: None)
     stepper, meter = Stepper(setup, alerts, Stopwatch(setup.device), None), Meter(setup.device)
     stepper.begin_stage()
@@ -204,7 +204,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
 
     def steps(number: int) -> None:
         for _ in range(number):
-            stepper.step(inputs, rows, 0, descent, meter)
+            stepper.step(inputs, rows, 0, stage_optimizer, meter)
 
     steps(_WARM_UPS.get(setup.device.type, 1))
     at_once = max(1, int(seconds / _NUM_ROUNDS / _timed(lambda: steps(1), setup.device)))

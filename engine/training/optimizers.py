@@ -173,7 +173,7 @@ def _linear(step: int, total_steps: int, warmup_steps: int, floor: float) -> flo
     return floor + (1 - floor) * left
 
 
-class Descent:
+class StageOptimizer:
     """Takes the steps of one stage, and forgets momentum and rates with it."""
 
     def __init__(

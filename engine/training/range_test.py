@@ -16,7 +16,7 @@ from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
 from engine.training.input_pipeline import Feed, Freezable, of_epoch
 from engine.training.metrics import Meter, Sums
-from engine.training.optimizers import Descent
+from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
 from engine.training.reports import Pace, stage_started, steps_trained
 from engine.training.seeds import permutation
@@ -47,7 +47,9 @@ class RangeTestRun:
         if isinstance(setup.network, Freezable):
             setup.network.freeze(self._stage.frozen)
         scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
-        self._descent = Descent(self._stage, setup.network.parameters(), setup.device, scaler, table.steps)
+        self._stage_optimizer = StageOptimizer(
+            self._stage, setup.network.parameters(), setup.device, scaler, table.steps
+        )
         self._feed = Feed(setup, setup.network, journal.write)
         self.stopwatch = Stopwatch(setup.device)
         self._stepper = Stepper(setup, journal, self.stopwatch, None)
@@ -99,7 +101,7 @@ class RangeTestRun:
                 raise Stopped
             epoch = number // self._steps_per_pass
             seen = of_epoch(inputs, setup.info.preset, self._stage, epoch + 1, 0)
-            self._stepper.step(seen, rows, number, self._descent, self._meter)
+            self._stepper.step(seen, rows, number, self._stage_optimizer, self._meter)
             progress.step = progress.global_step = controls.global_step = number + 1
             if progress.step % self._report_every == 0:
                 self._meter.request()

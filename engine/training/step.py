@@ -15,7 +15,7 @@ from engine.training.ema import Ema
 from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
 from engine.training.microbatch import AtOnce, parts, smallest_part
-from engine.training.optimizers import Descent
+from engine.training.optimizers import StageOptimizer
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, records_steps
 from engine.training.step_timer import Stopwatch
@@ -77,13 +77,17 @@ class RecordedStep:
         self._taken: Taken | None = None
 
     def take(
-        self, rows: Tensor, descent: Descent, plain: Callable[[], Taken], compute: Callable[[Tensor], Taken]
+        self,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        plain: Callable[[], Taken],
+        compute: Callable[[Tensor], Taken],
     ) -> Taken:
         """Move the weights.
 
         Args:
             rows: of the batch, int64 [B] on the device.
-            descent: what the stage moves its weights with.
+            stage_optimizer: what the stage moves its weights with.
             plain: takes the step at `rows` operation by operation.
             compute: the same, for rows that it is given, without a look at what the device has computed.
         """
@@ -94,9 +98,9 @@ class RecordedStep:
             return self._recorder.warm_up(plain)
         self._rows.copy_(rows)
         if self._taken is None:
-            with descent.rate_in(self._lr):
+            with stage_optimizer.rate_in(self._lr):
                 self._taken = self._recorder.record(lambda: compute(self._rows))
-        self._lr.fill_(descent.lr)
+        self._lr.fill_(stage_optimizer.lr)
         self._recorder.replay()
         return self._taken
 
@@ -122,7 +126,13 @@ class Stepper:
         inputs.expect(rows)
 
     def step(
-        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+        self,
+        inputs: Inputs,
+        rows: Tensor,
+        global_step: int,
+        stage_optimizer: StageOptimizer,
+        meter: Meter,
+        budget_spent: float = 0.0,
     ) -> None:
         """Train on the images at `rows` (int64 [B], where the images are), and add what they came to to `meter`.
 
@@ -130,7 +140,7 @@ class Stepper:
             inputs: of the stage.
             rows: of the batch.
             global_step: how many steps were taken before; decides everything that is drawn.
-            descent: moves the weights.
+            stage_optimizer: moves the weights.
             meter: of the epoch.
             budget_spent: share of the time that training may take, where that is limited.
 
@@ -140,43 +150,53 @@ class Stepper:
         self._stopwatch.step_begins()
         seed = seed_at(self._setup.info.seed, "step", global_step)
         if self._recorded is None:
-            taken = self._take(inputs, rows, seed, descent)
+            taken = self._take(inputs, rows, seed, stage_optimizer)
         else:
             reseed(self._setup.device, seed)
             self._stopwatch.has_data()  # a recording cannot be looked into
             taken = self._recorded.take(
                 rows,
-                descent,
-                plain=lambda: self._take(inputs, rows, seed, descent),
-                compute=lambda kept: self._compute(inputs, kept, descent, self.at_once.num_images, _nothing),
+                stage_optimizer,
+                plain=lambda: self._take(inputs, rows, seed, stage_optimizer),
+                compute=lambda kept: self._compute(inputs, kept, stage_optimizer, self.at_once.num_images, _nothing),
             )
-        descent.advance(budget_spent)
+        stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
         meter.add(*taken)
         self._stopwatch.step_ends()
 
-    def _take(self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent) -> Taken:
+    def _take(self, inputs: Inputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
         """Move the weights, with fewer images at once where memory runs out."""
 
         def attempt(num_images: int) -> Taken:
             reseed(self._setup.device, seed)
-            return self._add_gradients(inputs, rows, descent, num_images, self._stopwatch.has_data)
+            return self._add_gradients(inputs, rows, stage_optimizer, num_images, self._stopwatch.has_data)
 
-        taken = self.at_once.run(attempt, len(rows), undo=descent.forget_gradients)
-        descent.step()
+        taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
+        stage_optimizer.step()
         return taken
 
     def _compute(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self,
+        inputs: Inputs,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        num_images: int,
+        has_data: Callable[[], None],
     ) -> Taken:
         """Do all that the device does in a step."""
-        taken = self._add_gradients(inputs, rows, descent, num_images, has_data)
-        descent.step()
+        taken = self._add_gradients(inputs, rows, stage_optimizer, num_images, has_data)
+        stage_optimizer.step()
         return taken
 
     def _add_gradients(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self,
+        inputs: Inputs,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        num_images: int,
+        has_data: Callable[[], None],
     ) -> Taken:
         """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss, logits and labels.
 
@@ -196,7 +216,7 @@ class Stepper:
                 loss = setup.criterion(output, theirs)
             if share < 1:
                 loss = loss * share
-            descent.add_gradients(loss)
+            stage_optimizer.add_gradients(loss)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:

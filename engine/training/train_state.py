@@ -11,7 +11,7 @@ from engine.training import checkpoint_files
 from engine.training.checkpoint_manager import check_format
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Freezable
-from engine.training.optimizers import Descent
+from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress, num_batches
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
@@ -26,7 +26,7 @@ class Learner:
         steps_per_epoch: batches of an epoch.
         progress: where training is.
         ema: the average of the weights, where the preset wants one.
-        descent: moves the weights in this stage.
+        stage_optimizer: moves the weights in this stage.
     """
 
     def __init__(self, setup: Setup, plan: Sequence[PlannedStage]) -> None:
@@ -50,14 +50,16 @@ class Learner:
         network, stage = self._setup.network, self.plan[number]
         if isinstance(network, Freezable):
             network.freeze(stage.frozen)
-        self.descent = Descent(stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch)
+        self.stage_optimizer = StageOptimizer(
+            stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what last.pt holds: tensors, which go on changing, and plain values."""
         return {
             "network": self._setup.network.state_dict(),
             **({"ema": self.ema.network.state_dict()} if self.ema is not None else {}),
-            **self.descent.state_dict(),
+            **self.stage_optimizer.state_dict(),
             "progress": msgspec.to_builtins(self.progress),
         }
 
@@ -85,6 +87,6 @@ class Learner:
                 self.ema.network.load_state_dict(checkpoint_files.evaluated(state))
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self.steps_per_epoch + progress.step
-            self.descent.restore(state, stage_of(state, self.plan, progress.stage), steps=steps, epochs=epochs)
+            self.stage_optimizer.restore(state, stage_of(state, self.plan, progress.stage), steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error

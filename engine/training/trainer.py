@@ -142,7 +142,7 @@ class Trainer:
                 return self._finish()
         except NotANumber as error:
             info, stage = self._setup.info, self.progress.stage
-            alert = explain(error, info, self._plan, stage, self._learner.descent, self._checkpoints.last_step)
+            alert = explain(error, info, self._plan, stage, self._learner.stage_optimizer, self._checkpoints.last_step)
             self._journal.write(alert)
             raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
@@ -253,7 +253,7 @@ class Trainer:
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         self._stepper.step(
-            inputs, rows, self.progress.global_step, self._learner.descent, self._meter, self._budget_spent
+            inputs, rows, self.progress.global_step, self._learner.stage_optimizer, self._meter, self._budget_spent
         )
 
     def _report(self, sums: Sums | None) -> None:
@@ -266,7 +266,7 @@ class Trainer:
         window = None if sums is None else self._pace.take(sums, step)
         if window is None:
             return
-        self._tell(steps_trained(self.progress, window, step, self._learner.descent.lr, self.stopwatch.take()))
+        self._tell(steps_trained(self.progress, window, step, self._learner.stage_optimizer.lr, self.stopwatch.take()))
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"
             raise NotANumber(f"The training loss is no longer a number ({where})")
@@ -282,7 +282,7 @@ class Trainer:
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._learner.descent.lr
+        train, lr = self._meter.read(), self._learner.stage_optimizer.lr
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
@@ -296,7 +296,7 @@ class Trainer:
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         progress.epoch_seconds = seconds
         if not partial:
-            self._learner.descent.epoch_done(val_top1)
+            self._learner.stage_optimizer.epoch_done(val_top1)
             progress.next_epoch()
             self._open_epoch()
         self._save_last(*best)
@@ -321,11 +321,11 @@ class Trainer:
         return "checkpoints/last.pt is written"
 
     def _scale_lr_on_command(self, factor: float) -> str:
-        before = self._learner.descent.lr
-        self._learner.descent.scale_lr(factor)
+        before = self._learner.stage_optimizer.lr
+        self._learner.stage_optimizer.scale_lr(factor)
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
-        return f"lr {before:.4g} → {self._learner.descent.lr:.4g}{where}"
+        return f"lr {before:.4g} → {self._learner.stage_optimizer.lr:.4g}{where}"
 
     # --- the end -----------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
 ) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     trainer, folder = make(tmp_path, preset)
-    trainer._learner.descent.scale_lr(0.5)
+    trainer._learner.stage_optimizer.scale_lr(0.5)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=f"--set optimizer.lr={named}"):
         trainer.run()
@@ -124,7 +124,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
     held.restore(checkpoint_files.load(folder.last))
     second, _ = make(tmp_path, slower)
     second.restore(checkpoint_files.load(folder.last))
-    assert second._learner.descent.lr == pytest.approx(held._learner.descent.lr / 2)
+    assert second._learner.stage_optimizer.lr == pytest.approx(held._learner.stage_optimizer.lr / 2)
 
 
 def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

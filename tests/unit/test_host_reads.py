@@ -79,7 +79,7 @@ def pretended_cuda() -> Iterator[torch.device]:
         for target, stand_in in (
             ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
             ("engine.training.step.reseed", lambda _device, _seed: None),
-            ("engine.training.optimizers.Descent.add_gradients", lambda _self, _loss: None),
+            ("engine.training.optimizers.StageOptimizer.add_gradients", lambda _self, _loss: None),
             ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
         ):
             stack.enter_context(mock.patch(target, stand_in))

@@ -207,7 +207,7 @@ def test_a_checkpoint_of_other_groups_is_resumed_without_their_momentum(tmp_path
     after = msgspec.structs.replace(before.optimizer, weight_decay_on="weights", lr=0.005)
     trainer, _ = make(tmp_path, msgspec.structs.replace(before, optimizer=after))
     trainer.restore(checkpoint_files.load(folder.last))
-    assert [group["lr"] for group in trainer._learner.descent.optimizer.param_groups] == [0.005, 0.005]
+    assert [group["lr"] for group in trainer._learner.stage_optimizer.optimizer.param_groups] == [0.005, 0.005]
 
 
 # --- ends before the last epoch ----------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_training_ends_with_its_time_and_its_schedule_too(tmp_path: Path, monkey
     rates: list[float] = []
 
     def stepping(*given: Any) -> None:
-        rates.append(trainer._learner.descent.lr)
+        rates.append(trainer._learner.stage_optimizer.lr)
         step(*given)
         clock.now += 2.0  # so that 30 of 100 steps fit
 

@@ -24,7 +24,7 @@ from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Feed, Inputs
 from engine.training.metrics import Meter, Sums
-from engine.training.optimizers import Descent
+from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
 from engine.training.reports import Pace
 from engine.training.seeds import reseed, seed_at
@@ -174,7 +174,13 @@ class SharedStepper(Stepper):
         inputs.expect(share_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
 
     def step(
-        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+        self,
+        inputs: Inputs,
+        rows: Tensor,
+        global_step: int,
+        stage_optimizer: StageOptimizer,
+        meter: Meter,
+        budget_spent: float = 0.0,
     ) -> None:
         """Train on this rank's part of the images at `rows`, which are the same in every rank; see `Stepper.step`."""
         setup, place = self._setup, self._place
@@ -195,9 +201,9 @@ class SharedStepper(Stepper):
         with setup.autocast():
             logits = network(images)
             loss = share.mean_loss(setup.criterion, logits, targets)
-        descent.add_gradients(loss * share.weight(place.num_ranks))
-        descent.step()
-        descent.advance(budget_spent)
+        stage_optimizer.add_gradients(loss * share.weight(place.num_ranks))
+        stage_optimizer.step()
+        stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
         assert isinstance(meter, SharedMeter)
