@@ -18,7 +18,7 @@ from presets.errors import CifartuiError
 from presets.plan import PlannedStage
 
 
-class Learner:
+class TrainState:
     """The network in the stage under way.
 
     Attributes:

@@ -30,7 +30,7 @@ from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
-from engine.training.train_state import Learner
+from engine.training.train_state import TrainState
 from engine.training.validation import HeldOut
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -54,9 +54,9 @@ class Trainer:
         self._watch = watch or LearningWatch()
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
-        self._learner = Learner(setup, plan(setup.info.preset))
-        self._plan, self._steps_per_epoch = self._learner.plan, self._learner.steps_per_epoch
-        self._feed = Feed(setup, self._learner.evaluated, journal.write)
+        self._train_state = TrainState(setup, plan(setup.info.preset))
+        self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
+        self._feed = Feed(setup, self._train_state.evaluated, journal.write)
         self.stopwatch = Stopwatch(setup.device)
         self._checkpoints = self._new_checkpoints()
         self._held_out = self._new_held_out()
@@ -71,7 +71,7 @@ class Trainer:
     @property
     def progress(self) -> Progress:
         """Where training is."""
-        return self._learner.progress
+        return self._train_state.progress
 
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
@@ -99,7 +99,7 @@ class Trainer:
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        self._learner.restore(state, self._checkpoints.stage_of)
+        self._train_state.restore(state, self._checkpoints.stage_of)
         progress = self.progress
         self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
@@ -119,7 +119,7 @@ class Trainer:
         progress.epoch_sums, progress.epoch_seconds = self._meter.read(), self._epoch_seconds
         progress.at_once = self._stepper.at_once.num_images
         self._report(progress.epoch_sums)
-        self._checkpoints.save(self._learner.state_dict(), progress, best)
+        self._checkpoints.save(self._train_state.state_dict(), progress, best)
         self._saved_step = progress.global_step
 
     # --- the run -----------------------------------------------------------------------------------
@@ -142,7 +142,9 @@ class Trainer:
                 return self._finish()
         except NotANumber as error:
             info, stage = self._setup.info, self.progress.stage
-            alert = explain(error, info, self._plan, stage, self._learner.stage_optimizer, self._checkpoints.last_step)
+            alert = explain(
+                error, info, self._plan, stage, self._train_state.stage_optimizer, self._checkpoints.last_step
+            )
             self._journal.write(alert)
             raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
@@ -185,11 +187,11 @@ class Trainer:
             progress.next_epoch()
         if self._plan[progress.stage].from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
-            if self._learner.ema is not None:
-                self._learner.ema.restart()
+            if self._train_state.ema is not None:
+                self._train_state.ema.restart()
         progress.stage_first_epoch = progress.epoch
         progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
-        self._learner.enter_stage(progress.stage)
+        self._train_state.enter_stage(progress.stage)
         self._stepper.begin_stage()
         self._open_epoch()
         self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
@@ -218,7 +220,7 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
-            self._checkpoints.make_room(self._learner.state_dict)
+            self._checkpoints.make_room(self._train_state.state_dict)
             if self._report_is_due():
                 self._meter.request()
             self._report(self._meter.arrived())
@@ -237,7 +239,7 @@ class Trainer:
         return HeldOut(self._setup, self._feed, self._journal, self._controls)
 
     def _new_stepper(self) -> Stepper:
-        return Stepper(self._setup, self._journal, self.stopwatch, self._learner.ema)
+        return Stepper(self._setup, self._journal, self.stopwatch, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return Meter(self._setup.device, start=start)
@@ -253,7 +255,7 @@ class Trainer:
     def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         self._stepper.step(
-            inputs, rows, self.progress.global_step, self._learner.stage_optimizer, self._meter, self._budget_spent
+            inputs, rows, self.progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent
         )
 
     def _report(self, sums: Sums | None) -> None:
@@ -266,7 +268,9 @@ class Trainer:
         window = None if sums is None else self._pace.take(sums, step)
         if window is None:
             return
-        self._tell(steps_trained(self.progress, window, step, self._learner.stage_optimizer.lr, self.stopwatch.take()))
+        self._tell(
+            steps_trained(self.progress, window, step, self._train_state.stage_optimizer.lr, self.stopwatch.take())
+        )
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"
             raise NotANumber(f"The training loss is no longer a number ({where})")
@@ -282,7 +286,7 @@ class Trainer:
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._learner.stage_optimizer.lr
+        train, lr = self._meter.read(), self._train_state.stage_optimizer.lr
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
@@ -296,7 +300,7 @@ class Trainer:
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         progress.epoch_seconds = seconds
         if not partial:
-            self._learner.stage_optimizer.epoch_done(val_top1)
+            self._train_state.stage_optimizer.epoch_done(val_top1)
             progress.next_epoch()
             self._open_epoch()
         self._save_last(*best)
@@ -321,11 +325,11 @@ class Trainer:
         return "checkpoints/last.pt is written"
 
     def _scale_lr_on_command(self, factor: float) -> str:
-        before = self._learner.stage_optimizer.lr
-        self._learner.stage_optimizer.scale_lr(factor)
+        before = self._train_state.stage_optimizer.lr
+        self._train_state.stage_optimizer.scale_lr(factor)
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
-        return f"lr {before:.4g} → {self._learner.stage_optimizer.lr:.4g}{where}"
+        return f"lr {before:.4g} → {self._train_state.stage_optimizer.lr:.4g}{where}"
 
     # --- the end -----------------------------------------------------------------------------------
 
@@ -335,6 +339,6 @@ class Trainer:
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._learner.evaluated):
+        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._train_state.evaluated):
             test = self._evaluate("test")
         return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)

@@ -115,7 +115,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
 ) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     trainer, folder = make(tmp_path, preset)
-    trainer._learner.stage_optimizer.scale_lr(0.5)
+    trainer._train_state.stage_optimizer.scale_lr(0.5)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=f"--set optimizer.lr={named}"):
         trainer.run()
@@ -124,7 +124,7 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
     held.restore(checkpoint_files.load(folder.last))
     second, _ = make(tmp_path, slower)
     second.restore(checkpoint_files.load(folder.last))
-    assert second._learner.stage_optimizer.lr == pytest.approx(held._learner.stage_optimizer.lr / 2)
+    assert second._train_state.stage_optimizer.lr == pytest.approx(held._train_state.stage_optimizer.lr / 2)
 
 
 def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,11 +139,11 @@ def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch
 
 def test_steps_that_a_gradient_scaler_leaves_out_are_no_failure(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)
-    trainer._learner._scaler = GradScaler("cpu", init_scale=1024.0)
-    trainer._learner.enter_stage(0)
+    trainer._train_state._scaler = GradScaler("cpu", init_scale=1024.0)
+    trainer._train_state.enter_stage(0)
     parameter = next(iter(trainer._setup.network.parameters()))
     parameter.register_hook(lambda gradient: gradient * (math.inf if trainer.progress.global_step < 3 else 1))
     assert trainer.run().outcome == "completed"
-    assert trainer._learner._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
+    assert trainer._train_state._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
     assert told(folder, events.Alerted) == []
     assert saved_weights_are_numbers(folder)

@@ -57,7 +57,7 @@ def test_the_average_is_what_is_evaluated_kept_and_tested(tmp_path: Path) -> Non
     last, best = checkpoint_files.load(folder.last), checkpoint_files.load(folder.best)
     assert not are_equal(last["network"], last["ema"])
     assert are_equal(best["network"], last["ema"])
-    assert are_equal(weights(trainer._learner.evaluated), best["network"])
+    assert are_equal(weights(trainer._train_state.evaluated), best["network"])
 
 
 def test_an_interruption_does_not_show_in_the_average(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_other_groups_is_resumed_without_their_momentum(tmp_path
     after = msgspec.structs.replace(before.optimizer, weight_decay_on="weights", lr=0.005)
     trainer, _ = make(tmp_path, msgspec.structs.replace(before, optimizer=after))
     trainer.restore(checkpoint_files.load(folder.last))
-    assert [group["lr"] for group in trainer._learner.stage_optimizer.optimizer.param_groups] == [0.005, 0.005]
+    assert [group["lr"] for group in trainer._train_state.stage_optimizer.optimizer.param_groups] == [0.005, 0.005]
 
 
 # --- ends before the last epoch ----------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_training_ends_with_its_time_and_its_schedule_too(tmp_path: Path, monkey
     rates: list[float] = []
 
     def stepping(*given: Any) -> None:
-        rates.append(trainer._learner.stage_optimizer.lr)
+        rates.append(trainer._train_state.stage_optimizer.lr)
         step(*given)
         clock.now += 2.0  # so that 30 of 100 steps fit
 

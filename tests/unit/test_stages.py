@@ -110,11 +110,11 @@ def test_every_stage_has_its_own_learning_rate_and_schedule(tmp_path: Path) -> N
 
 def test_a_stage_begins_without_momentum(tmp_path: Path) -> None:
     trainer, _folder = make(tmp_path, staged())
-    before = trainer._learner.stage_optimizer.optimizer
+    before = trainer._train_state.stage_optimizer.optimizer
     trainer.run()
     assert before.state  # that of the first stage was used
-    trainer._learner.enter_stage(1)
-    assert not trainer._learner.stage_optimizer.optimizer.state
+    trainer._train_state.enter_stage(1)
+    assert not trainer._train_state.stage_optimizer.optimizer.state
 
 
 def test_next_stage_cuts_a_stage_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

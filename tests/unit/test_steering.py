@@ -259,8 +259,8 @@ def test_a_changed_table_holds_from_here_on(
     preset = msgspec.structs.replace(PRESET, schedule=before)
     make(tmp_path, preset)[0].run()
     second = resumed(tmp_path, longer(preset, 3, **changes))
-    assert second._learner.stage_optimizer.lr == pytest.approx(lr)
-    momentum = second._learner.stage_optimizer.optimizer.param_groups[0].get("momentum")
+    assert second._train_state.stage_optimizer.lr == pytest.approx(lr)
+    momentum = second._train_state.stage_optimizer.optimizer.param_groups[0].get("momentum")
     asked = changes.get("optimizer", PRESET.optimizer)
     assert momentum == getattr(asked, "momentum", None)  # not what one-cycle made of it
     assert second.run().outcome == "completed"
@@ -270,9 +270,9 @@ def test_momentum_stays_where_only_numbers_change(tmp_path: Path) -> None:
     first, _ = make(tmp_path, PRESET)
     first.run()
     second = resumed(tmp_path, longer(PRESET, 3, optimizer=schema.Sgd(lr=0.2, momentum=0.9, weight_decay=0.1)))
-    ours, theirs = (each._learner.stage_optimizer.optimizer.state_dict()["state"] for each in (second, first))
+    ours, theirs = (each._train_state.stage_optimizer.optimizer.state_dict()["state"] for each in (second, first))
     assert torch.equal(ours[0]["momentum_buffer"], theirs[0]["momentum_buffer"])
-    assert second._learner.stage_optimizer.optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert second._train_state.stage_optimizer.optimizer.param_groups[0]["weight_decay"] == 0.1
 
 
 def test_a_plateau_keeps_its_rate_and_its_patience_unless_the_rate_is_stated(
@@ -280,28 +280,28 @@ def test_a_plateau_keeps_its_rate_and_its_patience_unless_the_rate_is_stated(
 ) -> None:
     preset = longer(PRESET, 3, schedule=schema.Plateau(patience=1, factor=0.1))
     first, _ = make(tmp_path, preset)
-    first._learner.stage_optimizer.epoch_done(0.9)
+    first._train_state.stage_optimizer.epoch_done(0.9)
     for _ in range(3):  # one beyond patience, and one more
-        first._learner.stage_optimizer.epoch_done(0.1)
+        first._train_state.stage_optimizer.epoch_done(0.1)
     first._save_last()
     first._checkpoints.drain()
-    assert first._learner.stage_optimizer.lr == pytest.approx(0.001)
+    assert first._train_state.stage_optimizer.lr == pytest.approx(0.001)
     decay = schema.Sgd(lr=0.01, momentum=0.9, weight_decay=0.1)
     kept = resumed(tmp_path, msgspec.structs.replace(preset, optimizer=decay))
-    assert kept._learner.stage_optimizer.lr == pytest.approx(0.001)
-    kept._learner.stage_optimizer.epoch_done(0.1)
-    assert kept._learner.stage_optimizer.lr == pytest.approx(0.0001)
+    assert kept._train_state.stage_optimizer.lr == pytest.approx(0.001)
+    kept._train_state.stage_optimizer.epoch_done(0.1)
+    assert kept._train_state.stage_optimizer.lr == pytest.approx(0.0001)
     stated = resumed(tmp_path, msgspec.structs.replace(preset, optimizer=schema.Sgd(lr=0.05, momentum=0.9)))
-    stated._learner.stage_optimizer.epoch_done(0.1)
-    assert stated._learner.stage_optimizer.lr == pytest.approx(0.05)
-    stated._learner.stage_optimizer.epoch_done(0.1)
-    assert stated._learner.stage_optimizer.lr == pytest.approx(0.005)
+    stated._train_state.stage_optimizer.epoch_done(0.1)
+    assert stated._train_state.stage_optimizer.lr == pytest.approx(0.05)
+    stated._train_state.stage_optimizer.epoch_done(0.1)
+    assert stated._train_state.stage_optimizer.lr == pytest.approx(0.005)
 
 
 def test_a_scaled_rate_outlives_a_changed_schedule_but_not_a_stated_rate(tmp_path: Path) -> None:
     first, _ = make(tmp_path, PRESET)
     first._scale_lr_on_command(0.5)
-    assert resumed(tmp_path, longer(PRESET, 2, schedule=schema.Cosine()))._learner.stage_optimizer.lr == pytest.approx(
-        0.005
-    )
-    assert resumed(tmp_path, longer(PRESET, 2, optimizer=schema.Sgd(lr=0.2)))._learner.stage_optimizer.lr == 0.2
+    assert resumed(
+        tmp_path, longer(PRESET, 2, schedule=schema.Cosine())
+    )._train_state.stage_optimizer.lr == pytest.approx(0.005)
+    assert resumed(tmp_path, longer(PRESET, 2, optimizer=schema.Sgd(lr=0.2)))._train_state.stage_optimizer.lr == 0.2

@@ -47,7 +47,7 @@ class Rate(Tape):
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
-        self._groups = trainer._learner.stage_optimizer.optimizer.param_groups
+        self._groups = trainer._train_state.stage_optimizer.optimizer.param_groups
         self.recorded: Any = None
 
     def record(self, work: Callable[[], Any]) -> Any:
@@ -106,18 +106,18 @@ def test_a_recording_takes_its_rate_from_a_tensor_that_follows_the_schedule(
     optimizer: schema.Optimizer, tmp_path: Path
 ) -> None:
     trainer, _ = make(tmp_path, replace(PRESET, optimizer=optimizer))
-    groups = [dict(group) for group in trainer._learner.stage_optimizer.optimizer.param_groups]
+    groups = [dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups]
     tape = Rate(trainer)
     record_with(trainer, tape)
     train(trainer, [8] * 4)
     assert isinstance(tape.recorded, torch.Tensor)
     assert float(tape.recorded) == pytest.approx(0.01)
-    trainer._learner.stage_optimizer.scale_lr(0.5)
+    trainer._train_state.stage_optimizer.scale_lr(0.5)
     train(trainer, [8])
     assert float(tape.recorded) == pytest.approx(0.005)
-    trainer._learner.stage_optimizer.scale_lr(2)
+    trainer._train_state.stage_optimizer.scale_lr(2)
     assert [
-        dict(group) for group in trainer._learner.stage_optimizer.optimizer.param_groups
+        dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups
     ] == groups  # nothing of it is saved
 
 

@@ -246,7 +246,7 @@ class RankTrainer(Trainer):
         return SharedHeldOut(self._ranks, self._setup, self._feed, self._journal, self._shared_controls)
 
     def _new_stepper(self) -> Stepper:
-        return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._learner.ema)
+        return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return SharedMeter(self._ranks, self._setup.device, start)
