@@ -19,7 +19,7 @@ from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training.microbatch import AtOnce
+from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
 from engine.training.validation import evaluate
 from presets.errors import CifartuiError
@@ -70,7 +70,7 @@ def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir:
         images,
         setup.plain_transform,
         setup.criterion,
-        at_once=AtOnce(setup.eval_batch_size, device, _ignore),
+        at_once=MicroBatch(setup.eval_batch_size, device, _ignore),
         autocast=setup.autocast,
         progress=_ignore,
         look=best.look,

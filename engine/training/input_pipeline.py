@@ -17,7 +17,7 @@ from engine.data.geometry import flip
 from engine.data.progress import Progress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
-from engine.training.microbatch import AtOnce
+from engine.training.microbatch import MicroBatch
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Compiled, Setup, compile_mode
 from presets.plan import PlannedStage
@@ -136,7 +136,7 @@ class Feed:
         """
         self._setup = setup
         self._evaluated = evaluated
-        self._at_once = AtOnce(setup.eval_batch_size, setup.device, say, "features")
+        self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
         self._is_frozen = False
         """Whether that is so in the stage under way."""
         self._held_out: dict[str, Inputs] = {}

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 _IN_WORDS = {"training": "training", "evaluation": "evaluation", "features": "computing features"}
 
 
-class AtOnce:
+class MicroBatch:
     """How many images go through the network at once: half as many whenever memory runs out."""
 
     def __init__(

@@ -14,7 +14,7 @@ from engine.journal.jsonl import EventWriter
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Inputs
 from engine.training.metrics import Meter
-from engine.training.microbatch import AtOnce, parts, smallest_part
+from engine.training.microbatch import MicroBatch, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, records_steps
@@ -113,7 +113,9 @@ class Stepper:
         self._ema = ema
         self._stopwatch = stopwatch
         self._batch_size = setup.info.preset.train.batch_size
-        self.at_once = AtOnce(self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
+        self.at_once = MicroBatch(
+            self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network)
+        )
         self._recorded: RecordedStep | None = None
 
     def begin_stage(self) -> None:

@@ -18,7 +18,7 @@ from engine.journal.jsonl import EventWriter
 from engine.training.controls import Controls, Stopped
 from engine.training.input_pipeline import Feed
 from engine.training.metrics import Meter, Sums
-from engine.training.microbatch import AtOnce
+from engine.training.microbatch import MicroBatch
 from engine.training.progress import Progress
 from engine.training.reports import Pace, validated
 from engine.training.setup import Setup
@@ -30,7 +30,7 @@ def evaluate(
     transform: Callable[[Tensor], Tensor],
     criterion: nn.Module,
     *,
-    at_once: AtOnce,
+    at_once: MicroBatch,
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
     look: Callable[[Tensor], None] | None = None,
@@ -85,7 +85,7 @@ class HeldOut:
         self._feed = feed
         self._journal = journal
         self._controls = controls
-        self._at_once = AtOnce(setup.eval_batch_size, setup.device, journal.write)
+        self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
 
     def measure(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
         """Return the sums over a split; `look`, called now and then, may raise to end the evaluation.

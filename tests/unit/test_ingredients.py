@@ -17,7 +17,7 @@ from engine.training import checkpoint_files
 from engine.training import progress as limits
 from engine.training.input_pipeline import Inputs, image_size, of_epoch
 from engine.training.metrics import Sums
-from engine.training.microbatch import AtOnce
+from engine.training.microbatch import MicroBatch
 from engine.training.optimizers import Schedule, build_optimizer
 from engine.training.progress import Progress
 from engine.training.trainer import Trainer
@@ -150,7 +150,7 @@ def test_flip_averaged_logits_do_not_depend_on_the_side() -> None:
         seen: list[Tensor] = []
         evaluate(
             network, ImageSplit(of, labels), lambda some: some.float(), nn.CrossEntropyLoss(),
-            at_once=AtOnce(8, CPU, lambda _alert: None), autocast=torch.no_grad, progress=lambda _done: None,
+            at_once=MicroBatch(8, CPU, lambda _alert: None), autocast=torch.no_grad, progress=lambda _done: None,
             look=seen.append, flip_average=flip_average,
         )  # fmt: skip
         return torch.cat(seen)

@@ -13,7 +13,7 @@ from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training.microbatch import AtOnce, parts
+from engine.training.microbatch import MicroBatch, parts
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -150,7 +150,7 @@ def test_the_tensors_of_a_failed_attempt_are_gone_before_the_next() -> None:
             raise torch.OutOfMemoryError
         return num_images
 
-    assert AtOnce(4, CPU, lambda _alert: None).run(attempt, 4) == 1
+    assert MicroBatch(4, CPU, lambda _alert: None).run(attempt, 4) == 1
     assert len(left) == 3
 
 
