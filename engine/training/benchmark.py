@@ -27,7 +27,7 @@ from engine.models.layer_table import flops_per_image
 from engine.runs.run_dir import RunInfo
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
-from engine.training.input_pipeline import Feed
+from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter
 from engine.training.optimizers import StageOptimizer
 from engine.training.setup import Setup
@@ -196,7 +196,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
     stage, batch_size = plan(setup.info.preset)[0], setup.info.preset.train.batch_size
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
     stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
-    inputs = Feed(setup, setup.network, alerts.write).train(stage, 0, lambda _event: None)
+    inputs = InputPipeline(setup, setup.network, alerts.write).train(stage, 0, lambda _event: None)
     stepper, meter = Stepper(setup, alerts, Stopwatch(setup.device), None), Meter(setup.device)
     stepper.begin_stage()
     rows = torch.randperm(len(inputs.split))[:batch_size].to(setup.device)

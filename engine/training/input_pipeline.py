@@ -126,7 +126,7 @@ class Freezable(Protocol):
         """Leave the backbone as it is, or train it too."""
 
 
-class Feed:
+class InputPipeline:
     """Hands out the inputs of a run's splits, computing features where that is done once."""
 
     def __init__(self, setup: Setup, evaluated: nn.Module, say: Callable[[Alerted], object]) -> None:

@@ -14,7 +14,7 @@ from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
-from engine.training.input_pipeline import Feed, Freezable, of_epoch
+from engine.training.input_pipeline import Freezable, InputPipeline, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
@@ -50,7 +50,7 @@ class RangeTestRun:
         self._stage_optimizer = StageOptimizer(
             self._stage, setup.network.parameters(), setup.device, scaler, table.steps
         )
-        self._feed = Feed(setup, setup.network, journal.write)
+        self._pipeline = InputPipeline(setup, setup.network, journal.write)
         self.stopwatch = Stopwatch(setup.device)
         self._stepper = Stepper(setup, journal, self.stopwatch, None)
         self._stepper.begin_stage()
@@ -89,7 +89,7 @@ class RangeTestRun:
         """
         setup, progress, controls = self._setup, self._progress, self._controls
         self._journal.write(stage_started(progress, [self._stage], self._table.steps, None))
-        inputs = self._feed.train(self._stage, 0, self._on_features)
+        inputs = self._pipeline.train(self._stage, 0, self._on_features)
         setup.network.train()
         self._meter, self._pace = Meter(setup.device), Pace(Sums(0.0, 0, 0), 0)
         for number, rows in enumerate(self._batches()):

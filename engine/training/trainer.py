@@ -21,7 +21,7 @@ from engine.training import progress as limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.input_pipeline import Feed, Inputs, of_epoch
+from engine.training.input_pipeline import InputPipeline, Inputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.progress import Progress
@@ -56,7 +56,7 @@ class Trainer:
         self._batch_size = self._train.batch_size
         self._train_state = TrainState(setup, plan(setup.info.preset))
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
-        self._feed = Feed(setup, self._train_state.evaluated, journal.write)
+        self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.stopwatch = Stopwatch(setup.device)
         self._checkpoints = self._new_checkpoints()
         self._held_out = self._new_held_out()
@@ -160,7 +160,7 @@ class Trainer:
         self._controls.busy_with = "the images of this stage are being prepared"
         left = limits.seconds_left(self._train, progress, self._epoch_seconds)
         self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
-        inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
+        inputs = self._pipeline.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
             self._early = self._why_stage_ends()
@@ -236,7 +236,7 @@ class Trainer:
         return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
 
     def _new_held_out(self) -> HeldOut:
-        return HeldOut(self._setup, self._feed, self._journal, self._controls)
+        return HeldOut(self._setup, self._pipeline, self._journal, self._controls)
 
     def _new_stepper(self) -> Stepper:
         return Stepper(self._setup, self._journal, self.stopwatch, self._train_state.ema)

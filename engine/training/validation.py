@@ -16,7 +16,7 @@ from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
 from engine.training.controls import Controls, Stopped
-from engine.training.input_pipeline import Feed
+from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter, Sums
 from engine.training.microbatch import MicroBatch
 from engine.training.progress import Progress
@@ -80,9 +80,9 @@ def evaluate(
 class HeldOut:
     """Measures the network under training, however often."""
 
-    def __init__(self, setup: Setup, feed: Feed, journal: EventWriter, controls: Controls) -> None:
+    def __init__(self, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: Controls) -> None:
         self._setup = setup
-        self._feed = feed
+        self._pipeline = pipeline
         self._journal = journal
         self._controls = controls
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
@@ -94,7 +94,7 @@ class HeldOut:
             Aborted: the user asked for it.
             CifartuiError: memory runs out even with one image at once.
         """
-        inputs = self._feed.held_out(split, self.report_features)
+        inputs = self._pipeline.held_out(split, self.report_features)
         next_event = time.monotonic() + Pace.SHORTEST_S
 
         def progress(done: int) -> None:

@@ -49,7 +49,7 @@ class Waits(TorchDispatchMode):
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     order = torch.arange(len(inputs.split), device=inputs.split.images.device)
     trainer._train_batch(inputs, order[:8])  # brings constants to the device, once
     with Waits() as waits:

@@ -92,7 +92,7 @@ def test_an_interruption_does_not_show_with_parts_and_dropout(tmp_path: Path, mo
         trainer, folder = make(where, msgspec.structs.replace(PRESET, model=model))
         room_for(trainer, monkeypatch, 5)
         if interrupted:
-            trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
+            trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
             trainer._save_last()
             trainer._checkpoints.drain()
             trainer, _ = make(where, msgspec.structs.replace(PRESET, model=model))

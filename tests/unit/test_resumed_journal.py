@@ -81,7 +81,7 @@ def test_a_checkpoint_before_the_first_batch_of_a_resume_keeps_the_sums(
 def test_a_checkpoint_asked_for_in_a_pause_leaves_the_run_paused(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)
     trainer._controls.save_checkpoint = trainer._save_on_command
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     trainer._train_batch(inputs, torch.arange(8))
     trainer.progress.step = trainer.progress.global_step = trainer._controls.global_step = 1
     trainer._controls._obey(commands.Pause())

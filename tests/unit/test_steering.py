@@ -113,7 +113,7 @@ def test_the_seconds_of_a_validation_are_not_the_epochs(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(trainer._held_out, "measure", slow)
     trainer._begin_epoch()
-    trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
+    trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
     trainer._complete_epoch()
     (asked,) = told(folder, events.Validated)
     assert asked.seconds == 50.0

@@ -65,7 +65,7 @@ def record_with(trainer: Trainer, tape: Tape) -> None:
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
     """Train batches of the given sizes and return their mean losses."""
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     losses, first, rows = [], 0, torch.arange(len(inputs.split), device=inputs.split.images.device)
     for size in batches:
         before = trainer._meter.read()
@@ -79,7 +79,7 @@ def train(trainer: Trainer, batches: list[int]) -> list[float]:
 def test_images_are_augmented_in_full_precision_and_the_network_is_not(tmp_path: Path) -> None:
     trainer = make(tmp_path)[0]
     trainer._stepper._setup = dataclasses.replace(trainer._setup, autocast=autocast(CPU, "bf16"))
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     told: list[object] = []
 
     def transform(images: torch.Tensor) -> torch.Tensor:

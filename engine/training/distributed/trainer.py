@@ -22,7 +22,7 @@ from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
 from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
-from engine.training.input_pipeline import Feed, Inputs
+from engine.training.input_pipeline import InputPipeline, Inputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
@@ -110,8 +110,10 @@ class SharedCheckpoints(Checkpoints):
 class SharedHeldOut(HeldOut):
     """Measures the network on held-out images, every rank on its part of them."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, feed: Feed, journal: EventWriter, controls: SharedControls) -> None:
-        super().__init__(setup, feed, journal, controls)
+    def __init__(
+        self, ranks: Ranks, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: SharedControls
+    ) -> None:
+        super().__init__(setup, pipeline, journal, controls)
         self._ranks = ranks
         self._shared_controls = controls
 
@@ -121,7 +123,7 @@ class SharedHeldOut(HeldOut):
         All ranks go through equally many rounds, and poll after each, however few images are left for one.
         """
         place, size = self._ranks.place, self._setup.eval_batch_size
-        inputs = self._feed.held_out(split, self.report_features)
+        inputs = self._pipeline.held_out(split, self.report_features)
         self._ranks.take_from_first(list(inputs.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
         num_images = len(inputs.split)
         share = share_of(num_images, place.rank, place.num_ranks)
@@ -243,7 +245,7 @@ class RankTrainer(Trainer):
         return self._shared_checkpoints
 
     def _new_held_out(self) -> HeldOut:
-        return SharedHeldOut(self._ranks, self._setup, self._feed, self._journal, self._shared_controls)
+        return SharedHeldOut(self._ranks, self._setup, self._pipeline, self._journal, self._shared_controls)
 
     def _new_stepper(self) -> Stepper:
         return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._train_state.ema)
