@@ -72,7 +72,7 @@ class HostImages:
         return batch, copied
 
 
-class Inputs(NamedTuple):
+class SplitInputs(NamedTuple):
     """A split as the part of the network sees it that is computed every time.
 
     Attributes:
@@ -139,12 +139,12 @@ class InputPipeline:
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
         self._is_frozen = False
         """Whether that is so in the stage under way."""
-        self._held_out: dict[str, Inputs] = {}
+        self._held_out: dict[str, SplitInputs] = {}
         self._compiled: Compiled | None = None
         images = setup.data.train.images
         self._host = HostImages(images, setup.device) if images.device.type != setup.device.type else None
 
-    def train(self, stage: PlannedStage, number: int, report: Report) -> Inputs:
+    def train(self, stage: PlannedStage, number: int, report: Report) -> SplitInputs:
         """Return the inputs of a stage's epochs.
 
         Args:
@@ -159,7 +159,7 @@ class InputPipeline:
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
-            return Inputs(self._trained(), setup.data.train, transform, host=self._host)
+            return SplitInputs(self._trained(), setup.data.train, transform, host=self._host)
         return self._of_features(setup.data.train, transform, views, f"train/{number}", report)
 
     def _trained(self) -> nn.Module:
@@ -171,12 +171,12 @@ class InputPipeline:
             self._compiled = Compiled(setup.network, mode, setup.info.preset.train.batch_size)
         return self._compiled
 
-    def held_out(self, name: str, report: Report) -> Inputs:
+    def held_out(self, name: str, report: Report) -> SplitInputs:
         """Return the inputs of the split `name`, val or test; see `train`."""
         setup = self._setup
         split = setup.data.val if name == "val" else setup.data.test
         if not self._is_frozen:
-            return Inputs(self._evaluated, split, setup.plain_transform)
+            return SplitInputs(self._evaluated, split, setup.plain_transform)
         if name not in self._held_out:
             features = self._of_features(split, setup.plain_transform, 1, name, report)
             self._held_out[name] = features._replace(network=cast(Freezable, self._evaluated).fc)
@@ -184,14 +184,14 @@ class InputPipeline:
 
     def _of_features(
         self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report
-    ) -> Inputs:
+    ) -> SplitInputs:
         network = cast(Freezable, self._setup.network)
         progress = Progress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
         seen = [self._one_view(network, split, transform, (name, view), progress) for view in range(views)]
         progress.finish()
         if views == 1:
-            return Inputs(network.fc, ImageSplit(seen[0], split.labels), _as_it_is)
-        return Inputs(network.fc, ImageSplit(torch.stack(seen, dim=1), split.labels), _any_view)
+            return SplitInputs(network.fc, ImageSplit(seen[0], split.labels), _as_it_is)
+        return SplitInputs(network.fc, ImageSplit(torch.stack(seen, dim=1), split.labels), _any_view)
 
     def _one_view(
         self,
@@ -238,7 +238,7 @@ def _any_view(features: Tensor) -> Tensor:
     return features[torch.arange(batch, device=features.device), drawn]
 
 
-def of_epoch(inputs: Inputs, preset: Preset, stage: PlannedStage, epoch: int, stage_epoch: int) -> Inputs:
+def of_epoch(inputs: SplitInputs, preset: Preset, stage: PlannedStage, epoch: int, stage_epoch: int) -> SplitInputs:
     """Return a stage's inputs as one of its epochs sees them.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.data.mixup import mix_batch
 from engine.journal.jsonl import EventWriter
 from engine.training.ema import Ema
-from engine.training.input_pipeline import Inputs
+from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
 from engine.training.microbatch import MicroBatch, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
@@ -123,13 +123,13 @@ class Stepper:
         is_wanted = records_steps(self._setup)
         self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
 
-    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+    def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
         inputs.expect(rows)
 
     def step(
         self,
-        inputs: Inputs,
+        inputs: SplitInputs,
         rows: Tensor,
         global_step: int,
         stage_optimizer: StageOptimizer,
@@ -168,7 +168,7 @@ class Stepper:
         meter.add(*taken)
         self._stopwatch.step_ends()
 
-    def _take(self, inputs: Inputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
+    def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
         """Move the weights, with fewer images at once where memory runs out."""
 
         def attempt(num_images: int) -> Taken:
@@ -181,7 +181,7 @@ class Stepper:
 
     def _compute(
         self,
-        inputs: Inputs,
+        inputs: SplitInputs,
         rows: Tensor,
         stage_optimizer: StageOptimizer,
         num_images: int,
@@ -194,7 +194,7 @@ class Stepper:
 
     def _add_gradients(
         self,
-        inputs: Inputs,
+        inputs: SplitInputs,
         rows: Tensor,
         stage_optimizer: StageOptimizer,
         num_images: int,

@@ -21,7 +21,7 @@ from engine.training import progress as limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.input_pipeline import InputPipeline, Inputs, of_epoch
+from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.progress import Progress
@@ -200,7 +200,7 @@ class Trainer:
         self._controls.epoch = self.progress.epoch
         self._open_epoch()
 
-    def _train_epoch(self, inputs: Inputs) -> None:
+    def _train_epoch(self, inputs: SplitInputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
@@ -252,7 +252,7 @@ class Trainer:
 
     # --- a batch -----------------------------------------------------------------------------------
 
-    def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
+    def _train_batch(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         self._stepper.step(
             inputs, rows, self.progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent

@@ -15,7 +15,7 @@ from engine.journal.state import fold
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training import progress as limits
-from engine.training.input_pipeline import Inputs, image_size, of_epoch
+from engine.training.input_pipeline import SplitInputs, image_size, of_epoch
 from engine.training.metrics import Sums
 from engine.training.microbatch import MicroBatch
 from engine.training.optimizers import Schedule, build_optimizer
@@ -104,7 +104,7 @@ def test_an_image_is_mirrored_in_every_other_epoch() -> None:
     rows = torch.arange(400)
     mirrored = []
     for epoch in (1, 2, 3):
-        inputs = of_epoch(Inputs(nn.Identity(), split, lambda images: images), flipping, stage, epoch, epoch - 1)
+        inputs = of_epoch(SplitInputs(nn.Identity(), split, lambda images: images), flipping, stage, epoch, epoch - 1)
         mirrored.append(inputs.take(rows)[0][:, 0, 0, 3] == 255)
     assert 0.4 < mirrored[0].float().mean() < 0.6
     assert torch.equal(mirrored[0], ~mirrored[1])
@@ -113,7 +113,7 @@ def test_an_image_is_mirrored_in_every_other_epoch() -> None:
 
 def test_images_are_mixed_until_the_last_epochs(tmp_path: Path) -> None:
     mixing = preset(epochs=4, mix=schema.Mix(mixup=1.0, off_epochs=1))
-    inputs = Inputs(nn.Identity(), ImageSplit(torch.zeros(1), torch.zeros(1)), lambda images: images)
+    inputs = SplitInputs(nn.Identity(), ImageSplit(torch.zeros(1), torch.zeros(1)), lambda images: images)
     stage = plan(mixing)[0]
     assert [of_epoch(inputs, mixing, stage, epoch + 1, epoch).mix is not None for epoch in range(4)] == [
         True, True, True, False,

@@ -22,7 +22,7 @@ from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import Ranks
 from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
-from engine.training.input_pipeline import InputPipeline, Inputs
+from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
@@ -145,7 +145,7 @@ class SharedHeldOut(HeldOut):
         loss, hits, seen = self._ranks.add_up(sums).tolist()
         return Sums(loss, int(hits), int(seen))
 
-    def _sums(self, inputs: Inputs, rows: slice) -> Sums:
+    def _sums(self, inputs: SplitInputs, rows: slice) -> Sums:
         return evaluate(
             inputs.network,
             ImageSplit(inputs.split.images[rows], inputs.split.labels[rows]),
@@ -171,13 +171,13 @@ class SharedStepper(Stepper):
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
 
-    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+    def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say it of this rank's part; see `Stepper.expect`."""
         inputs.expect(share_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
 
     def step(
         self,
-        inputs: Inputs,
+        inputs: SplitInputs,
         rows: Tensor,
         global_step: int,
         stage_optimizer: StageOptimizer,
