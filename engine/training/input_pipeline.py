@@ -139,7 +139,7 @@ class InputPipeline:
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
         self._is_frozen = False
         """Whether that is so in the stage under way."""
-        self._held_out: dict[str, SplitInputs] = {}
+        self._validator: dict[str, SplitInputs] = {}
         self._compiled: Compiled | None = None
         images = setup.data.train.images
         self._host = HostImages(images, setup.device) if images.device.type != setup.device.type else None
@@ -155,7 +155,7 @@ class InputPipeline:
         setup = self._setup
         if stage.frozen != self._is_frozen:
             self._is_frozen = stage.frozen
-            self._held_out.clear()
+            self._validator.clear()
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
@@ -177,10 +177,10 @@ class InputPipeline:
         split = setup.data.val if name == "val" else setup.data.test
         if not self._is_frozen:
             return SplitInputs(self._evaluated, split, setup.plain_transform)
-        if name not in self._held_out:
+        if name not in self._validator:
             features = self._of_features(split, setup.plain_transform, 1, name, report)
-            self._held_out[name] = features._replace(network=cast(Freezable, self._evaluated).fc)
-        return self._held_out[name]
+            self._validator[name] = features._replace(network=cast(Freezable, self._evaluated).fc)
+        return self._validator[name]
 
     def _of_features(
         self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report

@@ -31,7 +31,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
 from engine.training.train_state import TrainState
-from engine.training.validation import HeldOut
+from engine.training.validation import Validator
 from presets.errors import CifartuiError
 from presets.plan import plan
 
@@ -59,7 +59,7 @@ class Trainer:
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.stopwatch = Stopwatch(setup.device)
         self._checkpoints = self._new_checkpoints()
-        self._held_out = self._new_held_out()
+        self._validator = self._new_held_out()
         self._stepper = self._new_stepper()
         self._saved_step = -1
         """The step that was handed over last to be saved."""
@@ -205,7 +205,7 @@ class Trainer:
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()
-        self._controls.validate = lambda: self._held_out.validate_between_batches(progress)
+        self._controls.validate = lambda: self._validator.validate_between_batches(progress)
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
@@ -235,8 +235,8 @@ class Trainer:
     def _new_checkpoints(self) -> Checkpoints:
         return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
 
-    def _new_held_out(self) -> HeldOut:
-        return HeldOut(self._setup, self._pipeline, self._journal, self._controls)
+    def _new_held_out(self) -> Validator:
+        return Validator(self._setup, self._pipeline, self._journal, self._controls)
 
     def _new_stepper(self) -> Stepper:
         return Stepper(self._setup, self._journal, self.stopwatch, self._train_state.ema)
@@ -306,10 +306,10 @@ class Trainer:
         self._save_last(*best)
 
     def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        return self._held_out.measure(split, look)
+        return self._validator.measure(split, look)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
-        self._held_out.report_features(event)
+        self._validator.report_features(event)
         self._raise_if_stopped()
 
     def _save_where_stopped(self) -> None:

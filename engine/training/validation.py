@@ -77,7 +77,7 @@ def evaluate(
     return meter.read()
 
 
-class HeldOut:
+class Validator:
     """Measures the network under training, however often."""
 
     def __init__(self, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: Controls) -> None:

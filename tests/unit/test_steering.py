@@ -86,14 +86,14 @@ def test_a_validation_measures_what_the_epochs_validation_would(
 ) -> None:
     trainer, folder = make(tmp_path, VGG)
     asking(trainer, monkeypatch, {4: [commands.Validate()], 5: [commands.Stop()]})
-    validate = trainer._held_out.validate_between_batches
+    validate = trainer._validator.validate_between_batches
     expected = []
 
     def measured(progress: Any) -> None:
         expected.append(trainer._evaluate("val"))
         validate(progress)
 
-    monkeypatch.setattr(trainer._held_out, "validate_between_batches", measured)
+    monkeypatch.setattr(trainer._validator, "validate_between_batches", measured)
     trainer.run()
     (asked,) = told(folder, events.Validated)
     assert (asked.loss, asked.top1) == (expected[0].mean_loss(), expected[0].top1())
@@ -104,14 +104,14 @@ def test_the_seconds_of_a_validation_are_not_the_epochs(tmp_path: Path, monkeypa
     asking(trainer, monkeypatch, {4: [commands.Validate()]})
     clock = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: clock)
-    evaluate = trainer._held_out.measure
+    evaluate = trainer._validator.measure
 
     def slow(*args: Any) -> Any:
         nonlocal clock
         clock += 0.0 if told(folder, events.Validated) else 50.0  # the one that was asked for comes first
         return evaluate(*args)
 
-    monkeypatch.setattr(trainer._held_out, "measure", slow)
+    monkeypatch.setattr(trainer._validator, "measure", slow)
     trainer._begin_epoch()
     trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
     trainer._complete_epoch()

@@ -32,7 +32,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import Stopwatch
 from engine.training.trainer import Trainer
-from engine.training.validation import HeldOut, evaluate
+from engine.training.validation import Validator, evaluate
 
 _PARTS = 10**9
 """In which a share is told, as a whole number."""
@@ -107,7 +107,7 @@ class SharedCheckpoints(Checkpoints):
         return found
 
 
-class SharedHeldOut(HeldOut):
+class SharedHeldOut(Validator):
     """Measures the network on held-out images, every rank on its part of them."""
 
     def __init__(
@@ -118,7 +118,7 @@ class SharedHeldOut(HeldOut):
         self._shared_controls = controls
 
     def measure(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        """Return the sums over the whole split, in every rank; see `HeldOut.measure`.
+        """Return the sums over the whole split, in every rank; see `Validator.measure`.
 
         All ranks go through equally many rounds, and poll after each, however few images are left for one.
         """
@@ -244,7 +244,7 @@ class RankTrainer(Trainer):
         self._shared_checkpoints = SharedCheckpoints(self._ranks, self._setup, self._folder, self._journal)
         return self._shared_checkpoints
 
-    def _new_held_out(self) -> HeldOut:
+    def _new_held_out(self) -> Validator:
         return SharedHeldOut(self._ranks, self._setup, self._pipeline, self._journal, self._shared_controls)
 
     def _new_stepper(self) -> Stepper:
