@@ -18,7 +18,7 @@ from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training.checkpoint_staging import Camera, Snapshot
+from engine.training.checkpoint_staging import Snapshot, StagingBuffers
 from engine.training.non_finite import NotANumber, all_finite
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
@@ -60,7 +60,7 @@ class Checkpoints:
         self._folder = folder
         self._journal = journal
         self._class_names = class_names
-        self._camera = Camera(device)
+        self._staging = StagingBuffers(device)
         self._saved_at = time.monotonic()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._lock = threading.Lock()
@@ -96,7 +96,7 @@ class Checkpoints:
         """
         if not self._has_room:
             self._has_room = True
-            self._thread.submit(self._camera.make_room, state())
+            self._thread.submit(self._staging.make_room, state())
 
     def save(self, state: dict[str, Any], progress: Progress, best: Sequence[Best] = ()) -> None:
         """Hand over what a resumed worker goes on from, and its weights as the best ones where they are.
@@ -116,7 +116,7 @@ class Checkpoints:
         """
         self._raise_if_failed()
         self._saved_at = time.monotonic()
-        taken = self._camera.take({"format": FORMAT, **state})
+        taken = self._staging.take({"format": FORMAT, **state})
         pause_seconds = time.monotonic() - self._saved_at
         files = [self._best(kind, taken, progress) for kind in best]
         files.append(_File(taken.content, taken, self._event("last", progress, pause_seconds)))

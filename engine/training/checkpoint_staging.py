@@ -31,7 +31,7 @@ class Snapshot:
             self._arrived.synchronize()
 
 
-class Camera:
+class StagingBuffers:
     """Takes snapshots, into memory that it used before where it can: fresh memory takes longer than the copy."""
 
     def __init__(self, device: torch.device) -> None:
