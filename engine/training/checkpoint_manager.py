@@ -18,7 +18,7 @@ from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training.checkpoint_staging import Snapshot, StagingBuffers
+from engine.training.checkpoint_staging import StagedState, StagingBuffers
 from engine.training.non_finite import NotANumber, all_finite
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
@@ -34,7 +34,7 @@ class _File(NamedTuple):
     """A checkpoint to be written, the snapshot that its tensors are of, and what the journal will say."""
 
     content: dict[str, Any]
-    snapshot: Snapshot
+    snapshot: StagedState
     saved: CheckpointSaved
 
 
@@ -171,7 +171,7 @@ class Checkpoints:
             return plan(self._folder.read_original().preset)[number]
         return planned[number]
 
-    def _best(self, kind: Best, taken: Snapshot, progress: Progress) -> _File:
+    def _best(self, kind: Best, taken: StagedState, progress: Progress) -> _File:
         """Return the checkpoint of the weights in `taken`, which shares them with last.pt."""
         val_top1 = progress.best_val_top1
         if kind == "stage-best":

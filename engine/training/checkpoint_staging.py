@@ -11,7 +11,7 @@ from torch import Tensor
 _Layout: TypeAlias = tuple[torch.dtype, torch.Size, tuple[int, ...]]
 
 
-class Snapshot:
+class StagedState:
     """What a checkpoint will hold: tensors on the host and plain values, which nothing changes any more.
 
     Its memory is used again once it is gone, so its tensors must not outlive it.
@@ -47,7 +47,7 @@ class StagingBuffers:
         tensors = list(_tensors(content))
         self._take_back([self._memory_for(tensor).fill_(0) for tensor in tensors])
 
-    def take(self, content: dict[str, Any]) -> Snapshot:
+    def take(self, content: dict[str, Any]) -> StagedState:
         """Copy tensors, and dicts, lists and plain values of them, as they are now.
 
         On CUDA the copies are queued on the current stream, into pinned memory: they see the weights as they are
@@ -59,7 +59,7 @@ class StagingBuffers:
         if self._device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
-        snapshot = Snapshot(copied, arrived)
+        snapshot = StagedState(copied, arrived)
         weakref.finalize(snapshot, self._take_back, used)
         return snapshot
 
