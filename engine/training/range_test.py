@@ -18,7 +18,7 @@ from engine.training.input_pipeline import Freezable, InputPipeline, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
-from engine.training.reports import Pace, stage_started, steps_trained
+from engine.training.reports import ReportInterval, stage_started, steps_trained
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
@@ -91,10 +91,10 @@ class RangeTestRun:
         self._journal.write(stage_started(progress, [self._stage], self._table.steps, None))
         inputs = self._pipeline.train(self._stage, 0, self._on_features)
         setup.network.train()
-        self._meter, self._pace = Meter(setup.device), Pace(Sums(0.0, 0, 0), 0)
+        self._meter, self._interval = Meter(setup.device), ReportInterval(Sums(0.0, 0, 0), 0)
         for number, rows in enumerate(self._batches()):
             if still_s := controls.poll():
-                self._pace.skip(still_s)
+                self._interval.skip(still_s)
                 self.stopwatch.skip(still_s)
             if controls.stop_after == "batch":
                 self._report(self._meter.read())
@@ -132,7 +132,7 @@ class RangeTestRun:
         if sums is None or self._end:
             return
         step = sums.num_images // self._batch_size
-        window = self._pace.take(sums, step)
+        window = self._interval.take(sums, step)
         if window is None:
             return
         loss = window.sums.mean_loss()

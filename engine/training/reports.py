@@ -23,7 +23,7 @@ class Window(NamedTuple):
         return f"step {last}" if first >= last else f"between the steps {first} and {last}"
 
 
-class Pace:
+class ReportInterval:
     """Reports ten times a second at first, and less often as an epoch grows long, down to every two seconds.
 
     Curves of a day's run then stay as small as they can be drawn, and a short run is still lively.

@@ -25,7 +25,7 @@ from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NotANumber, all_finite, explain
 from engine.training.progress import Progress
-from engine.training.reports import Pace, epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
@@ -77,7 +77,7 @@ class Trainer:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
         self._meter = self._new_meter(progress.epoch_sums)
-        self._pace = Pace(progress.epoch_sums, progress.step)
+        self._interval = ReportInterval(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.stopwatch.rest()
 
@@ -209,7 +209,7 @@ class Trainer:
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
-                self._pace.skip(still_s)
+                self._interval.skip(still_s)
                 self.stopwatch.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
@@ -245,7 +245,7 @@ class Trainer:
         return Meter(self._setup.device, start=start)
 
     def _report_is_due(self) -> bool:
-        return self._pace.is_due()
+        return self._interval.is_due()
 
     def _why_stage_ends(self) -> str:
         return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
@@ -265,7 +265,7 @@ class Trainer:
             NotANumber: the loss is none.
         """
         step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
-        window = None if sums is None else self._pace.take(sums, step)
+        window = None if sums is None else self._interval.take(sums, step)
         if window is None:
             return
         self._tell(

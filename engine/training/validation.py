@@ -20,7 +20,7 @@ from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter, Sums
 from engine.training.microbatch import MicroBatch
 from engine.training.progress import Progress
-from engine.training.reports import Pace, validated
+from engine.training.reports import ReportInterval, validated
 from engine.training.setup import Setup
 
 
@@ -95,7 +95,7 @@ class Validator:
             CifartuiError: memory runs out even with one image at once.
         """
         inputs = self._pipeline.held_out(split, self.report_features)
-        next_event = time.monotonic() + Pace.SHORTEST_S
+        next_event = time.monotonic() + ReportInterval.SHORTEST_S
 
         def progress(done: int) -> None:
             nonlocal next_event
@@ -103,7 +103,7 @@ class Validator:
             if look is not None:
                 look()
             if time.monotonic() >= next_event:
-                next_event = time.monotonic() + Pace.SHORTEST_S
+                next_event = time.monotonic() + ReportInterval.SHORTEST_S
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
 
         return evaluate(

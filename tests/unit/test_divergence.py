@@ -13,7 +13,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command, read_events
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training.reports import Pace
+from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -53,7 +53,7 @@ def test_it_ends_the_run_with_the_command_that_goes_on_at_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: True)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: True)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError) as raised:
         trainer.run()
@@ -68,7 +68,7 @@ def test_it_ends_the_run_with_the_command_that_goes_on_at_half_the_rate(
 
 def test_steps_that_were_reported_together_are_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     after_step(trainer, monkeypatch, 3, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=r"between the steps 1 and 10 of epoch 1\); nothing was saved before"):
         trainer.run()
@@ -78,7 +78,7 @@ def test_a_checkpoint_asked_for_is_not_written_and_not_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     monkeypatch.setattr("engine.training.controls._POLL_INTERVAL_S", 0.0)
 
     def ask() -> None:

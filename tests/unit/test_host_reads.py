@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.training.reports import Pace
+from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
@@ -65,7 +65,7 @@ def take_steps(trainer: Trainer, num_steps: int) -> None:
 def test_two_hundred_steps_read_nothing_back(
     preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 200)
 
 

@@ -11,7 +11,7 @@ from engine.journal.jsonl import append_command, read_events
 from engine.journal.state import fold
 from engine.training import checkpoint_files
 from engine.training.controls import Aborted
-from engine.training.reports import Pace
+from engine.training.reports import ReportInterval
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
@@ -23,7 +23,7 @@ def interrupted(
     trainer, folder = make(tmp_path, preset)
     train_batch = trainer._train_batch
     monkeypatch.setattr("engine.training.controls._POLL_INTERVAL_S", 0.0)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: trainer.progress.global_step % 4 == 0)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: trainer.progress.global_step % 4 == 0)
 
     def batch(*args: object) -> None:
         if trainer.progress.global_step == kill_at:

@@ -26,7 +26,7 @@ from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
-from engine.training.reports import Pace
+from engine.training.reports import ReportInterval
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.step import Stepper
@@ -128,7 +128,7 @@ class SharedHeldOut(Validator):
         num_images = len(inputs.split)
         share = share_of(num_images, place.rank, place.num_ranks)
         sums = torch.zeros(3, dtype=torch.float64)
-        next_event = time.monotonic() + Pace.SHORTEST_S
+        next_event = time.monotonic() + ReportInterval.SHORTEST_S
         self._shared_controls.poll_at_once()
         for start in range(0, -(-num_images // place.num_ranks), size):
             rows = slice(share.start + start, min(share.start + start + size, share.stop))
@@ -138,7 +138,7 @@ class SharedHeldOut(Validator):
             if look is not None:
                 look()
             if time.monotonic() >= next_event:
-                next_event = time.monotonic() + Pace.SHORTEST_S
+                next_event = time.monotonic() + ReportInterval.SHORTEST_S
                 done = min((start + size) * place.num_ranks, num_images)
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=num_images))
         self._shared_controls.poll_at_once()
@@ -258,7 +258,7 @@ class RankTrainer(Trainer):
         if not self._shared_controls.was_round:
             return False
         report, save, spent = self._ranks.agree(
-            [self._pace.is_due(), self._shared_checkpoints.grew_old(), round(super()._budget_spent * _PARTS)]
+            [self._interval.is_due(), self._shared_checkpoints.grew_old(), round(super()._budget_spent * _PARTS)]
             if self._ranks.place.is_first
             else [0, 0, 0]
         )
