@@ -10,7 +10,7 @@ from engine.training.progress import Progress
 from presets.plan import PlannedStage
 
 
-class Window(NamedTuple):
+class ReportWindow(NamedTuple):
     """What was trained between two reports."""
 
     sums: Sums
@@ -50,7 +50,7 @@ class ReportInterval:
         self._began += seconds
         self._taken_at += seconds
 
-    def take(self, sums: Sums, step: int) -> Window | None:
+    def take(self, sums: Sums, step: int) -> ReportWindow | None:
         """Return what came since the last report, up to `sums` and `step`; None where that is nothing."""
         new = sums.since(self._sums)
         if new.num_images <= 0:  # or they set off before the last report, and arrive behind it
@@ -58,7 +58,7 @@ class ReportInterval:
         now = time.monotonic()
         seconds, num_steps = now - self._taken_at, step - self._step
         self._taken_at, self._sums, self._step = now, sums, step
-        return Window(new, num_steps, new.num_images / seconds if seconds > 0 else 0.0)
+        return ReportWindow(new, num_steps, new.num_images / seconds if seconds > 0 else 0.0)
 
 
 def stage_started(
@@ -78,7 +78,9 @@ def stage_started(
     )
 
 
-def steps_trained(progress: Progress, window: Window, step: int, lr: float, timing: StepTiming | None) -> StepsTrained:
+def steps_trained(
+    progress: Progress, window: ReportWindow, step: int, lr: float, timing: StepTiming | None
+) -> StepsTrained:
     """Return the event for what was trained in `window`, which ends after `step` batches of this epoch."""
     return StepsTrained(
         epoch=progress.epoch,
