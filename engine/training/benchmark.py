@@ -32,7 +32,7 @@ from engine.training.metrics import Meter
 from engine.training.optimizers import StageOptimizer
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.step_timer import Stopwatch
+from engine.training.step_timer import StepTimer
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -197,7 +197,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
     stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
     inputs = InputPipeline(setup, setup.network, alerts.write).train(stage, 0, lambda _event: None)
-    stepper, meter = Stepper(setup, alerts, Stopwatch(setup.device), None), Meter(setup.device)
+    stepper, meter = Stepper(setup, alerts, StepTimer(setup.device), None), Meter(setup.device)
     stepper.begin_stage()
     rows = torch.randperm(len(inputs.split))[:batch_size].to(setup.device)
     setup.network.train()

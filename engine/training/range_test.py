@@ -22,7 +22,7 @@ from engine.training.reports import ReportInterval, stage_started, steps_trained
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.step_timer import Stopwatch
+from engine.training.step_timer import StepTimer
 from presets.plan import plan
 from presets.range_test import rate_at
 from presets.schema import RangeTest
@@ -51,8 +51,8 @@ class RangeTestRun:
             self._stage, setup.network.parameters(), setup.device, scaler, table.steps
         )
         self._pipeline = InputPipeline(setup, setup.network, journal.write)
-        self.stopwatch = Stopwatch(setup.device)
-        self._stepper = Stepper(setup, journal, self.stopwatch, None)
+        self.step_timer = StepTimer(setup.device)
+        self._stepper = Stepper(setup, journal, self.step_timer, None)
         self._stepper.begin_stage()
         self._progress = Progress()
         self._losses: list[float] = []
@@ -95,7 +95,7 @@ class RangeTestRun:
         for number, rows in enumerate(self._batches()):
             if still_s := controls.poll():
                 self._interval.skip(still_s)
-                self.stopwatch.skip(still_s)
+                self.step_timer.skip(still_s)
             if controls.stop_after == "batch":
                 self._report(self._meter.read())
                 raise Stopped
@@ -140,7 +140,7 @@ class RangeTestRun:
             self._end = f"the loss was no longer a number at lr {self._lr_behind(step):.3g}"
             return
         lr = rate_at(self._table, self._last_lr, step - (window.num_steps + 1) / 2)
-        self._journal.write(steps_trained(self._progress, window, step, lr, self.stopwatch.take()))
+        self._journal.write(steps_trained(self._progress, window, step, lr, self.step_timer.take()))
         self._losses.append(loss)
         if has_diverged(self._losses):
             self._end = f"the loss had risen to {loss:.3g} at lr {self._lr_behind(step):.3g}"

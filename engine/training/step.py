@@ -18,7 +18,7 @@ from engine.training.microbatch import MicroBatch, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, records_steps
-from engine.training.step_timer import Stopwatch
+from engine.training.step_timer import StepTimer
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """What a step leaves to be added up, on the device: mean loss, logits [B, C], labels int64 [B]."""
@@ -108,10 +108,10 @@ class RecordedStep:
 class Stepper:
     """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device."""
 
-    def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
+    def __init__(self, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None) -> None:
         self._setup = setup
         self._ema = ema
-        self._stopwatch = stopwatch
+        self._step_timer = step_timer
         self._batch_size = setup.info.preset.train.batch_size
         self.at_once = MicroBatch(
             self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network)
@@ -149,13 +149,13 @@ class Stepper:
         Raises:
             CifartuiError: memory runs out even with the smallest part of a batch.
         """
-        self._stopwatch.step_begins()
+        self._step_timer.step_begins()
         seed = seed_at(self._setup.info.seed, "step", global_step)
         if self._recorded is None:
             taken = self._take(inputs, rows, seed, stage_optimizer)
         else:
             reseed(self._setup.device, seed)
-            self._stopwatch.has_data()  # a recording cannot be looked into
+            self._step_timer.has_data()  # a recording cannot be looked into
             taken = self._recorded.take(
                 rows,
                 stage_optimizer,
@@ -166,14 +166,14 @@ class Stepper:
         if self._ema is not None:
             self._ema.update(global_step + 1)
         meter.add(*taken)
-        self._stopwatch.step_ends()
+        self._step_timer.step_ends()
 
     def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
         """Move the weights, with fewer images at once where memory runs out."""
 
         def attempt(num_images: int) -> Taken:
             reseed(self._setup.device, seed)
-            return self._add_gradients(inputs, rows, stage_optimizer, num_images, self._stopwatch.has_data)
+            return self._add_gradients(inputs, rows, stage_optimizer, num_images, self._step_timer.has_data)
 
         taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
         stage_optimizer.step()

@@ -16,7 +16,7 @@ _EVERY_S = 2.0
 """Between two timings: enough to follow by eye, and nothing to speak of in the journal."""
 
 
-class Stopwatch:
+class StepTimer:
     """Told of the parts of every step by the loop; read by the telemetry thread too."""
 
     def __init__(self, device: torch.device) -> None:

@@ -29,7 +29,7 @@ from engine.training.reports import ReportInterval, epoch_completed, run_finishe
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.step_timer import Stopwatch
+from engine.training.step_timer import StepTimer
 from engine.training.train_state import TrainState
 from engine.training.validation import Validator
 from presets.errors import CifartuiError
@@ -57,7 +57,7 @@ class Trainer:
         self._train_state = TrainState(setup, plan(setup.info.preset))
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
-        self.stopwatch = Stopwatch(setup.device)
+        self.step_timer = StepTimer(setup.device)
         self._checkpoints = self._new_checkpoints()
         self._validator = self._new_held_out()
         self._stepper = self._new_stepper()
@@ -79,7 +79,7 @@ class Trainer:
         self._meter = self._new_meter(progress.epoch_sums)
         self._interval = ReportInterval(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
-        self.stopwatch.rest()
+        self.step_timer.rest()
 
     @property
     def _epoch_seconds(self) -> float:
@@ -210,7 +210,7 @@ class Trainer:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
                 self._interval.skip(still_s)
-                self.stopwatch.skip(still_s)
+                self.step_timer.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
             start = progress.step * self._batch_size
@@ -239,7 +239,7 @@ class Trainer:
         return Validator(self._setup, self._pipeline, self._journal, self._controls)
 
     def _new_stepper(self) -> Stepper:
-        return Stepper(self._setup, self._journal, self.stopwatch, self._train_state.ema)
+        return Stepper(self._setup, self._journal, self.step_timer, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return Meter(self._setup.device, start=start)
@@ -269,7 +269,7 @@ class Trainer:
         if window is None:
             return
         self._tell(
-            steps_trained(self.progress, window, step, self._train_state.stage_optimizer.lr, self.stopwatch.take())
+            steps_trained(self.progress, window, step, self._train_state.stage_optimizer.lr, self.step_timer.take())
         )
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"

@@ -160,10 +160,10 @@ def _train(
         journal.write(Alerted(severity="notice", kind="option", text=notice))
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)
-        telemetry.steps = range_test.stopwatch
+        telemetry.steps = range_test.step_timer
         return range_test.run()
     trainer = Trainer(setup, folder, journal, controls, watch)
-    telemetry.steps = trainer.stopwatch
+    telemetry.steps = trainer.step_timer
     if state:
         trainer.restore(state)
     return trainer.run()

@@ -251,7 +251,7 @@ class _Rank:
         controls.share(ranks, peers)
         trainer = RankTrainer(setup, folder, journal, controls, watch, ranks)
         if telemetry is not None:
-            telemetry.steps = trainer.stopwatch
+            telemetry.steps = trainer.step_timer
         if state:
             trainer.restore(state)
         finished = trainer.run()

@@ -30,7 +30,7 @@ from engine.training.reports import ReportInterval
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.step_timer import Stopwatch
+from engine.training.step_timer import StepTimer
 from engine.training.trainer import Trainer
 from engine.training.validation import Validator, evaluate
 
@@ -166,8 +166,10 @@ class SharedHeldOut(Validator):
 class SharedStepper(Stepper):
     """Takes a step on this rank's part of every batch. Where memory runs out, the run ends."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
-        super().__init__(setup, journal, stopwatch, ema)
+    def __init__(
+        self, ranks: Ranks, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None
+    ) -> None:
+        super().__init__(setup, journal, step_timer, ema)
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
 
@@ -189,7 +191,7 @@ class SharedStepper(Stepper):
         share = share_of(len(rows), place.rank, place.num_ranks)
         seed = seed_at(setup.info.seed, "step", global_step)
         network = self._with_averaged_gradients(inputs.network)
-        self._stopwatch.step_begins()
+        self._step_timer.step_begins()
         reseed(setup.device, seed)
         images, labels = inputs.take(share.of(rows))
         with DrawnForAll(share):
@@ -199,7 +201,7 @@ class SharedStepper(Stepper):
         targets = labels
         if inputs.mix is not None:  # with others of this part
             images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
-        self._stopwatch.has_data()
+        self._step_timer.has_data()
         with setup.autocast():
             logits = network(images)
             loss = share.mean_loss(setup.criterion, logits, targets)
@@ -210,7 +212,7 @@ class SharedStepper(Stepper):
             self._ema.update(global_step + 1)
         assert isinstance(meter, SharedMeter)
         meter.add_share(loss, logits[: share.num_own], labels[: share.num_own], share.total)
-        self._stopwatch.step_ends()
+        self._step_timer.step_ends()
 
     def _with_averaged_gradients(self, network: nn.Module) -> DistributedDataParallel:
         if self._averaged is None or self._averaged.module is not network:
@@ -248,7 +250,7 @@ class RankTrainer(Trainer):
         return SharedHeldOut(self._ranks, self._setup, self._pipeline, self._journal, self._shared_controls)
 
     def _new_stepper(self) -> Stepper:
-        return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._train_state.ema)
+        return SharedStepper(self._ranks, self._setup, self._journal, self.step_timer, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return SharedMeter(self._ranks, self._setup.device, start)
