@@ -188,7 +188,7 @@ def _explained(error: Exception) -> Exception:
     )
 
 
-def unused(setup: Setup) -> dict[str, str]:
+def unsupported_speedups(setup: Setup) -> dict[str, str]:
     """Return a sentence for every option of the preset that has no effect in this run, by its key."""
     train = setup.info.preset.train
     whys = {}
@@ -218,9 +218,9 @@ def unused(setup: Setup) -> dict[str, str]:
 def compile_mode(setup: Setup) -> str | None:
     """Return the mode of torch.compile to train in, if any."""
     mode = setup.info.preset.train.compile
-    return None if mode == "off" or "train.compile" in unused(setup) else mode
+    return None if mode == "off" or "train.compile" in unsupported_speedups(setup) else mode
 
 
 def records_steps(setup: Setup) -> bool:
     """Return whether steps are recorded as CUDA graphs."""
-    return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unused(setup)
+    return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unsupported_speedups(setup)

@@ -156,7 +156,7 @@ def _train(
     setup = set_up(info, device, precision, write=journal.write, report=report)
     for notice in setup.data.notices:
         journal.write(Alerted(severity="notice", kind="data", text=notice))
-    for notice in options.unused(setup).values():
+    for notice in options.unsupported_speedups(setup).values():
         journal.write(Alerted(severity="notice", kind="option", text=notice))
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)

@@ -11,7 +11,7 @@ import torch
 from msgspec.structs import replace
 
 from engine.training.device import autocast
-from engine.training.setup import unused
+from engine.training.setup import unsupported_speedups
 from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
@@ -149,11 +149,11 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
 
 def test_graphs_have_no_effect_on_the_cpu_and_that_is_said(tmp_path: Path) -> None:
     trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, cuda_graphs=True)))
-    assert unused(trainer._setup) == {
+    assert unsupported_speedups(trainer._setup) == {
         "train.cuda_graphs": "train.cuda_graphs has no effect here: only CUDA has graphs."
     }
     assert trainer._stepper._recorded is None
-    assert unused(make(tmp_path / "plain")[0]._setup) == {}
+    assert unsupported_speedups(make(tmp_path / "plain")[0]._setup) == {}
 
 
 @pytest.mark.gpu

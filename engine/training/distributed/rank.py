@@ -246,7 +246,7 @@ class _Rank:
         for notice in setup.data.notices:
             journal.write(Alerted(severity="notice", kind="data", text=notice))
         setup = _with_sync_batch_norm(replaced(setup, num_ranks=place.num_ranks))
-        for notice in options.unused(setup).values():
+        for notice in options.unsupported_speedups(setup).values():
             journal.write(Alerted(severity="notice", kind="option", text=notice))
         controls.share(ranks, peers)
         trainer = RankTrainer(setup, folder, journal, controls, watch, ranks)
