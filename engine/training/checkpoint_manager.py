@@ -19,7 +19,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.checkpoint_staging import StagedState, StagingBuffers
-from engine.training.non_finite import NotANumber, all_finite
+from engine.training.non_finite import NonFiniteError, all_finite
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
@@ -112,7 +112,7 @@ class Checkpoints:
 
         Raises:
             CifartuiError: an earlier write failed.
-            NotANumber: weights that were to be written are none.
+            NonFiniteError: weights that were to be written are none.
         """
         self._raise_if_failed()
         self._saved_at = time.monotonic()
@@ -133,7 +133,7 @@ class Checkpoints:
 
         Raises:
             CifartuiError: a write failed.
-            NotANumber: weights that were to be written are none.
+            NonFiniteError: weights that were to be written are none.
         """
         wait(self._writes)
         self._raise_if_failed()
@@ -223,7 +223,7 @@ class Checkpoints:
         file.snapshot.wait()
         saved, started = file.saved, time.monotonic()
         if not all_finite(file.content["network"].values()):
-            raise NotANumber(f"The weights are no longer numbers (after step {saved.global_step})")
+            raise NonFiniteError(f"The weights are no longer numbers (after step {saved.global_step})")
         path = self._folder.path / saved.path
         num_bytes = checkpoint_files.save(file.content, path, keep_previous=saved.kind == "last")
         self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))

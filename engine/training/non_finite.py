@@ -12,7 +12,7 @@ from presets.plan import PlannedStage
 from presets.schema import Plateau
 
 
-class NotANumber(Exception):
+class NonFiniteError(Exception):
     """Loss or weights are infinite or NaN; the message is a clause that says which, and since when."""
 
 
@@ -22,7 +22,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def explain(
-    error: NotANumber,
+    error: NonFiniteError,
     info: RunInfo,
     plan: Sequence[PlannedStage],
     stage: int,

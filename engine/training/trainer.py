@@ -23,7 +23,7 @@ from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
 from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
-from engine.training.non_finite import NotANumber, all_finite, explain
+from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.progress import Progress
 from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
 from engine.training.seeds import permutation
@@ -113,7 +113,7 @@ class Trainer:
         What was trained is reported before, so that the journal of a resumed run has every step once.
 
         Raises:
-            NotANumber: the loss is none; nothing is written.
+            NonFiniteError: the loss is none; nothing is written.
         """
         progress = self.progress
         progress.epoch_sums, progress.epoch_seconds = self._meter.read(), self._epoch_seconds
@@ -140,7 +140,7 @@ class Trainer:
                     while self.progress.stage < len(self._plan):
                         self._train_stage()
                 return self._finish()
-        except NotANumber as error:
+        except NonFiniteError as error:
             info, stage = self._setup.info, self.progress.stage
             alert = explain(
                 error, info, self._plan, stage, self._train_state.stage_optimizer, self._checkpoints.last_step
@@ -262,7 +262,7 @@ class Trainer:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.
 
         Raises:
-            NotANumber: the loss is none.
+            NonFiniteError: the loss is none.
         """
         step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
         window = None if sums is None else self._interval.take(sums, step)
@@ -273,7 +273,7 @@ class Trainer:
         )
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"
-            raise NotANumber(f"The training loss is no longer a number ({where})")
+            raise NonFiniteError(f"The training loss is no longer a number ({where})")
 
     def _tell(self, event: AnyEvent) -> None:
         """Journal an event that the watch goes by, and what it says of it."""
@@ -289,7 +289,7 @@ class Trainer:
         train, lr = self._meter.read(), self._train_state.stage_optimizer.lr
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
-            raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
+            raise NonFiniteError(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         val_top1 = val.top1()
         is_best, is_stage_best = progress.note_best(val_top1)
         best: list[Best] = ["best"] if is_best else []
