@@ -29,7 +29,7 @@ class Stopped(Exception):
     """The user wants the run to end early, with its best weights tested; nothing is left to finish before that."""
 
 
-class Hurried(Exception):
+class SecondSignal(Exception):
     """A second signal: the run is to end now, without validation and test; its checkpoint is written."""
 
 
@@ -83,7 +83,7 @@ class Controls:
 
         Raises:
             Aborted: the user asked for it.
-            Hurried: a signal came while the run was ending.
+            SecondSignal: a signal came while the run was ending.
         """
         now = time.monotonic()
         if now < self._next_look and self._signal is None:
@@ -102,7 +102,7 @@ class Controls:
         if self._signal is not None:
             name, self._signal = self._signal, None
             if self.stop_after == "batch":
-                raise Hurried(f"{name} was received while the run was ending")
+                raise SecondSignal(f"{name} was received while the run was ending")
             self._stop("batch", f"{name} was received")
         self._waiting.extend(self._arrived())
         while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it

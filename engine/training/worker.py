@@ -23,7 +23,7 @@ from engine.queue.allocation import mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
-from engine.training.controls import Aborted, Controls, Hurried
+from engine.training.controls import Aborted, Controls, SecondSignal
 from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
 from presets.range_test import table_of
@@ -88,8 +88,10 @@ def _outcome(
         return ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
         return ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
-    except Hurried as hurried:
-        return ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
+    except SecondSignal as second_signal:
+        return ended(
+            controls, "stopped", f"{second_signal}; what is in last.pt stays, nothing more was validated or tested"
+        )
     except CifartuiError as error:
         reason = str(error)
     except Exception as error:

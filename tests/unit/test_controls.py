@@ -9,7 +9,7 @@ import pytest
 from engine.journal import commands, events
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.runs.run_dir import RunDir
-from engine.training.controls import Aborted, Controls, Hurried
+from engine.training.controls import Aborted, Controls, SecondSignal
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_signal_while_the_run_ends_ends_it_at_once(run: RunDir, controls: Cont
     os.kill(os.getpid(), signal.SIGTERM)
     controls.poll()
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Hurried, match="SIGTERM was received while"):
+    with pytest.raises(SecondSignal, match="SIGTERM was received while"):
         controls.poll()
     controls.poll()  # said once
 

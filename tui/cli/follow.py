@@ -155,7 +155,7 @@ def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
 def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
     reader = event_reader(run.events)
     state = RunState()
-    num_read, asked, hurried = 0, False, False
+    num_read, asked, second_signal = 0, False, False
     while True:
         lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
         new = reader.read()
@@ -181,8 +181,8 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             asked = True
             append_command(run.commands, commands.Stop())
             printer.say(_ASKED_BY_SIGTERM if interrupts.num_terminations else _ASKED)
-        if interrupts.num_terminations >= 2 and not hurried:
-            hurried = True
+        if interrupts.num_terminations >= 2 and not second_signal:
+            second_signal = True
             hurry_worker(run)
             printer.say("SIGTERM again: asked to end without validation and test.")
         with _writing():

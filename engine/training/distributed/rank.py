@@ -32,7 +32,7 @@ from engine.shared.device_names import check_devices
 from engine.training import checkpoint_files, worker
 from engine.training import setup as options
 from engine.training.alerts import LearningWatch
-from engine.training.controls import Aborted, Hurried
+from engine.training.controls import Aborted, SecondSignal
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
@@ -145,9 +145,11 @@ class _Rank:
             return worker.ended(self._controls, "stopped", f"{self._controls.stop_reason}, before training began")
         except Aborted:
             return worker.ended(self._controls, "aborted", "aborted by command; the checkpoints written before stay")
-        except Hurried as hurried:
+        except SecondSignal as second_signal:
             return worker.ended(
-                self._controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested"
+                self._controls,
+                "stopped",
+                f"{second_signal}; what is in last.pt stays, nothing more was validated or tested",
             )
         except CifartuiError as error:
             if not self._place.is_first and (lost := self._lost_within(_PATIENCE_S)) is not None:
