@@ -54,7 +54,7 @@ class Lost(NamedTuple):
     how: Literal["failed", "gone", "silent", "ended", "stuck"]
 
 
-class Peers:
+class Heartbeat:
     """Finds out which rank is lost. Call `looked` wherever the loop comes by."""
 
     def __init__(self, place: Place, on_lost: Callable[[Lost], None]) -> None:

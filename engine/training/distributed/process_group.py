@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 _TURNS = 3
 _PATIENCE = timedelta(days=1)
-"""Of torch itself: a rank may download for hours while the others wait. `peers` finds what is dead or hangs."""
+"""Of torch itself: a rank may download for hours while the others wait. `heartbeat` finds what is dead or hangs."""
 
 
 class Place(NamedTuple):

@@ -36,7 +36,7 @@ from engine.training.controls import Aborted, SecondSignal
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.heartbeat import Lost, Peers, capital
+from engine.training.distributed.heartbeat import Heartbeat, Lost, capital
 from engine.training.distributed.process_group import Place, Ranks, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
@@ -105,7 +105,7 @@ class _Rank:
         self._arguments = arguments
         self._journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         self._controls = SharedControls(folder, self._journal, place, commands_from=arguments.commands_from)
-        self._peers: Peers | None = None
+        self._heartbeat: Heartbeat | None = None
         self._command = os.environ.pop(NOTIFY, "")
 
     def run(self) -> int:
@@ -123,8 +123,8 @@ class _Rank:
                 return self._end_alone(alone.lost)
         self._last_word(finished)
         self._journal.close()
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         if self._place.is_first:
             worker.notify_of(self._folder, finished, self._command)
         return 1 if finished.outcome == "failed" else 0
@@ -163,13 +163,13 @@ class _Rank:
             reason = worker.explain(error)
         if not self._place.is_first:
             reason = f"{capital(self._place)} failed: {reason}"
-            if self._peers is not None:
-                self._peers.fail(reason)
+            if self._heartbeat is not None:
+                self._heartbeat.fail(reason)
             raise LeftAlone(Lost(reason, self._place, "failed"))
         return worker.ended(self._controls, "failed", reason)
 
     def _lost_within(self, patience_s: float) -> Lost | None:
-        return self._peers.lost(patience_s) if self._peers is not None else None
+        return self._heartbeat.lost(patience_s) if self._heartbeat is not None else None
 
     def _end_alone(self, lost: Lost) -> int:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
@@ -179,8 +179,8 @@ class _Rank:
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
         self._last_word(finished)
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         worker.notify_of(self._folder, finished, self._command)
         return 1
 
@@ -202,8 +202,8 @@ class _Rank:
         info = replace(info, device=_device_of(info.device, place))
         device, precision = choose_hardware(info)
         ranks = Ranks(place, device)
-        self._peers = peers = Peers(place, self._on_lost)
-        places = peers.meet(lambda: ranks.agree([0]))
+        self._heartbeat = heartbeat = Heartbeat(place, self._on_lost)
+        places = heartbeat.meet(lambda: ranks.agree([0]))
         if place.is_first and not self._arguments.has_agent:
             mark_devices(folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node))
 
@@ -250,14 +250,14 @@ class _Rank:
         setup = _with_sync_batch_norm(replaced(setup, num_ranks=place.num_ranks))
         for notice in options.unsupported_speedups(setup).values():
             journal.write(Alerted(severity="notice", kind="option", text=notice))
-        controls.share(ranks, peers)
+        controls.share(ranks, heartbeat)
         trainer = RankTrainer(setup, folder, journal, controls, watch, ranks)
         if telemetry is not None:
             telemetry.steps = trainer.step_timer
         if state:
             trainer.restore(state)
         finished = trainer.run()
-        peers.rest()
+        heartbeat.rest()
         ranks.agree([0])
         ranks.close()
         return finished
