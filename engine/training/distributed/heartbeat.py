@@ -26,7 +26,7 @@ _GRACE_S = 3.0
 """For the loop to notice by itself that a rank is lost, before the thread ends the process."""
 
 
-class Sign(msgspec.Struct, frozen=True):
+class RankStatus(msgspec.Struct, frozen=True):
     """What a rank says of itself."""
 
     place: Place
@@ -71,7 +71,7 @@ class Heartbeat:
         self._keys = [_key(rank) for rank in range(place.num_ranks)]
         self._beat = self._num_looks = 0
         self._failure, self._has_left = "", False
-        self._signs: list[Sign] = []
+        self._signs: list[RankStatus] = []
         self._heard_at = [time.monotonic()] * place.num_ranks
         self._looked_at: float | None = None
         self._ending = threading.Event()
@@ -136,12 +136,12 @@ class Heartbeat:
 
     def _tell(self) -> None:
         with self._lock:
-            own = Sign(self._place, self._beat, self._num_looks, self._failure, self._has_left)
+            own = RankStatus(self._place, self._beat, self._num_looks, self._failure, self._has_left)
             self._store.set(self._keys[self._place.rank], msgspec.json.encode(own).decode())
 
     def _listen(self) -> None:
         with self._lock:
-            signs = [msgspec.json.decode(told, type=Sign) for told in self._store.multi_get(self._keys)]
+            signs = [msgspec.json.decode(told, type=RankStatus) for told in self._store.multi_get(self._keys)]
         now, before = time.monotonic(), self._signs or signs
         self._heard_at = [
             now if sign != was else heard for sign, was, heard in zip(signs, before, self._heard_at, strict=True)
