@@ -39,7 +39,7 @@ class RankStatus(msgspec.Struct, frozen=True):
     """Whether it is ending as it should: it is not missed."""
 
 
-class Lost(NamedTuple):
+class RankLost(NamedTuple):
     """A rank without which nothing goes on.
 
     Attributes:
@@ -57,7 +57,7 @@ class Lost(NamedTuple):
 class Heartbeat:
     """Finds out which rank is lost. Call `looked` wherever the loop comes by."""
 
-    def __init__(self, place: Place, on_lost: Callable[[Lost], None]) -> None:
+    def __init__(self, place: Place, on_lost: Callable[[RankLost], None]) -> None:
         """Reach the place where the signs are kept: the store through which the ranks met.
 
         Args:
@@ -111,7 +111,7 @@ class Heartbeat:
         with suppress(RuntimeError):  # whoever kept the store is gone as well
             self._tell()
 
-    def lost(self, patience_s: float = 0.0) -> Lost | None:
+    def lost(self, patience_s: float = 0.0) -> RankLost | None:
         """Return which rank is lost, waiting so long for one; None where none is."""
         deadline = time.monotonic() + patience_s
         while True:
@@ -148,26 +148,26 @@ class Heartbeat:
         ]
         self._signs = signs
 
-    def _find(self) -> Lost | None:
+    def _find(self) -> RankLost | None:
         now = time.monotonic()
         others = [sign for sign in self._signs if sign.place.rank != self._place.rank]
         for sign in others:
             if sign.failure:
-                return Lost(sign.failure, sign.place, "failed")
+                return RankLost(sign.failure, sign.place, "failed")
         for sign in others:
             place = sign.place
             if sign.has_left:
                 if place.is_first:
-                    return Lost(f"{capital(place)} has ended", place, "ended")
+                    return RankLost(f"{capital(place)} has ended", place, "ended")
             elif place.node == self._place.node and not _lives(place.pid):
-                return Lost(f"{capital(place)} is gone", place, "gone")
+                return RankLost(f"{capital(place)} is gone", place, "gone")
             elif now - self._heard_at[place.rank] > self._silent_s:
-                return Lost(f"{capital(place)} has not been heard of for {self._silent_s:.0f} s", place, "silent")
+                return RankLost(f"{capital(place)} has not been heard of for {self._silent_s:.0f} s", place, "silent")
         if self._looked_at is not None and now - self._looked_at > _STUCK * self._silent_s:
             minutes = _STUCK * self._silent_s / 60
             slowest = min(self._signs, key=lambda sign: sign.num_looks).place
             text = f"The ranks have waited for each other for {minutes:.0f} minutes, probably for {slowest}"
-            return Lost(text, None, "stuck")
+            return RankLost(text, None, "stuck")
         return None
 
 

@@ -36,7 +36,7 @@ from engine.training.controls import Aborted, SecondSignal
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.heartbeat import Heartbeat, Lost, capital
+from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
 from engine.training.distributed.process_group import Place, Ranks, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
@@ -52,7 +52,7 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 class LeftAlone(Exception):
     """Another rank is lost."""
 
-    def __init__(self, lost: Lost) -> None:
+    def __init__(self, lost: RankLost) -> None:
         super().__init__(lost.sentence)
         self.lost = lost
 
@@ -165,13 +165,13 @@ class _Rank:
             reason = f"{capital(self._place)} failed: {reason}"
             if self._heartbeat is not None:
                 self._heartbeat.fail(reason)
-            raise LeftAlone(Lost(reason, self._place, "failed"))
+            raise LeftAlone(RankLost(reason, self._place, "failed"))
         return worker.ended(self._controls, "failed", reason)
 
-    def _lost_within(self, patience_s: float) -> Lost | None:
+    def _lost_within(self, patience_s: float) -> RankLost | None:
         return self._heartbeat.lost(patience_s) if self._heartbeat is not None else None
 
-    def _end_alone(self, lost: Lost) -> int:
+    def _end_alone(self, lost: RankLost) -> int:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
         print(f"{self._place} ends: {lost.sentence}", file=sys.stderr, flush=True)
         if not self._place.is_first or (lost.how == "gone" and self._arguments.has_agent):
@@ -184,7 +184,7 @@ class _Rank:
         worker.notify_of(self._folder, finished, self._command)
         return 1
 
-    def _on_lost(self, lost: Lost) -> None:
+    def _on_lost(self, lost: RankLost) -> None:
         """End the process from the thread that found a rank lost: the loop waits for it, and would for ever."""
         try:
             code = self._end_alone(lost)
