@@ -18,7 +18,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training.controls import Controls
 from engine.training.distributed.heartbeat import Heartbeat
-from engine.training.distributed.process_group import Place, Ranks
+from engine.training.distributed.process_group import RankInfo, Ranks
 
 _INTERVAL_S = 0.05
 _MOST_POLLS = 256
@@ -45,7 +45,7 @@ class SilentJournal(EventWriter):
 class SharedControls(Controls):
     """Controls that are the same in every rank, once they are `shared`; rank 0's alone before that."""
 
-    def __init__(self, folder: RunDir, journal: EventWriter, place: Place, *, commands_from: int = 0) -> None:
+    def __init__(self, folder: RunDir, journal: EventWriter, place: RankInfo, *, commands_from: int = 0) -> None:
         super().__init__(folder, journal, commands_from=commands_from)
         self._place = place
         self._ranks: Ranks | None = None

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from engine.training.distributed.process_group import Place
+from engine.training.distributed.process_group import RankInfo
 
 _BEAT_S = 0.5
 _TIMEOUT = "CIFARTUI_RANK_TIMEOUT"
@@ -29,7 +29,7 @@ _GRACE_S = 3.0
 class RankStatus(msgspec.Struct, frozen=True):
     """What a rank says of itself."""
 
-    place: Place
+    place: RankInfo
     beat: int
     num_looks: int
     """How often the loop came by."""
@@ -50,14 +50,14 @@ class RankLost(NamedTuple):
     """
 
     sentence: str
-    place: Place | None
+    place: RankInfo | None
     how: Literal["failed", "gone", "silent", "ended", "stuck"]
 
 
 class Heartbeat:
     """Finds out which rank is lost. Call `looked` wherever the loop comes by."""
 
-    def __init__(self, place: Place, on_lost: Callable[[RankLost], None]) -> None:
+    def __init__(self, place: RankInfo, on_lost: Callable[[RankLost], None]) -> None:
         """Reach the place where the signs are kept: the store through which the ranks met.
 
         Args:
@@ -79,7 +79,7 @@ class Heartbeat:
         timeout = os.environ.get(_TIMEOUT, "")
         self._silent_s = float(timeout) if timeout.replace(".", "", 1).isdecimal() else _SILENT_S
 
-    def meet(self, everybody: Callable[[], object]) -> tuple[Place, ...]:
+    def meet(self, everybody: Callable[[], object]) -> tuple[RankInfo, ...]:
         """Return the place of every rank, and begin to watch them; `everybody` waits until all have come here."""
         self._tell()
         everybody()
@@ -192,7 +192,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def capital(place: Place) -> str:
+def capital(place: RankInfo) -> str:
     """Return who it is, to begin a sentence."""
     text = str(place)
     return text[0].upper() + text[1:]

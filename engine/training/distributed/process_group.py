@@ -19,7 +19,7 @@ _PATIENCE = timedelta(days=1)
 """Of torch itself: a rank may download for hours while the others wait. `heartbeat` finds what is dead or hangs."""
 
 
-class Place(NamedTuple):
+class RankInfo(NamedTuple):
     """Which of the processes one is.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place(NamedTuple):
         return f"rank {self.rank} on {self.host} (pid {self.pid})"
 
 
-def place_from_environment() -> Place:
+def place_from_environment() -> RankInfo:
     """Return where torchrun put this process.
 
     Raises:
@@ -64,13 +64,13 @@ def place_from_environment() -> Place:
             "(docs/several-devices.md), or leave it to cifartui train --devices N."
         ) from error
     host = socket.gethostname()
-    return Place(rank, local_rank, num_ranks, os.environ.get("GROUP_RANK", host), host, os.getpid())
+    return RankInfo(rank, local_rank, num_ranks, os.environ.get("GROUP_RANK", host), host, os.getpid())
 
 
 class Ranks:
     """What the ranks do together. Every call waits until all of them make the same one."""
 
-    def __init__(self, place: Place, device: torch.device) -> None:
+    def __init__(self, place: RankInfo, device: torch.device) -> None:
         """Meet the other ranks.
 
         Args:

@@ -37,7 +37,7 @@ from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
-from engine.training.distributed.process_group import Place, Ranks, place_from_environment
+from engine.training.distributed.process_group import RankInfo, Ranks, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
@@ -97,7 +97,7 @@ def _die_with_parent() -> None:
 class _Rank:
     """The life of this process."""
 
-    def __init__(self, folder: RunDir, info: RunInfo, place: Place, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: RunDir, info: RunInfo, place: RankInfo, arguments: argparse.Namespace) -> None:
         self._began = time.monotonic()
         self._folder = folder
         self._info = info
@@ -263,7 +263,7 @@ class _Rank:
         return finished
 
 
-def _device_of(asked: str, place: Place) -> str:
+def _device_of(asked: str, place: RankInfo) -> str:
     """Return the device of a rank: the GPU of its number on its machine, or the processor.
 
     Raises:
@@ -277,7 +277,7 @@ def _device_of(asked: str, place: Place) -> str:
     return f"cuda:{place.local_rank}"
 
 
-def _named(device: torch.device, place: Place) -> str:
+def _named(device: torch.device, place: RankInfo) -> str:
     return f"cuda:{place.local_rank}" if device.type == "cuda" else device.type
 
 
