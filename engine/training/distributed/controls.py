@@ -18,7 +18,7 @@ from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training.controls import Controls
 from engine.training.distributed.heartbeat import Heartbeat
-from engine.training.distributed.process_group import RankInfo, Ranks
+from engine.training.distributed.process_group import ProcessGroup, RankInfo
 
 _INTERVAL_S = 0.05
 _MOST_POLLS = 256
@@ -48,7 +48,7 @@ class SharedControls(Controls):
     def __init__(self, folder: RunDir, journal: EventWriter, place: RankInfo, *, commands_from: int = 0) -> None:
         super().__init__(folder, journal, commands_from=commands_from)
         self._place = place
-        self._ranks: Ranks | None = None
+        self._ranks: ProcessGroup | None = None
         self._heartbeat: Heartbeat | None = None
         self._received: signal.Signals | None = None
         self._signalled_at = -math.inf
@@ -61,7 +61,7 @@ class SharedControls(Controls):
         self.was_round = False
         """Whether the last poll was a round between the ranks."""
 
-    def share(self, ranks: Ranks, heartbeat: Heartbeat) -> None:
+    def share(self, ranks: ProcessGroup, heartbeat: Heartbeat) -> None:
         """Obey from now on what rank 0 finds, together with the others."""
         self._ranks, self._heartbeat = ranks, heartbeat
 

@@ -67,7 +67,7 @@ def place_from_environment() -> RankInfo:
     return RankInfo(rank, local_rank, num_ranks, os.environ.get("GROUP_RANK", host), host, os.getpid())
 
 
-class Ranks:
+class ProcessGroup:
     """What the ranks do together. Every call waits until all of them make the same one."""
 
     def __init__(self, place: RankInfo, device: torch.device) -> None:

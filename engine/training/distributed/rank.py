@@ -37,7 +37,7 @@ from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
-from engine.training.distributed.process_group import RankInfo, Ranks, place_from_environment
+from engine.training.distributed.process_group import ProcessGroup, RankInfo, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
@@ -201,7 +201,7 @@ class _Rank:
         resume, info = self._arguments.resume, self._info
         info = replace(info, device=_device_of(info.device, place))
         device, precision = choose_hardware(info)
-        ranks = Ranks(place, device)
+        ranks = ProcessGroup(place, device)
         self._heartbeat = heartbeat = Heartbeat(place, self._on_lost)
         places = heartbeat.meet(lambda: ranks.agree([0]))
         if place.is_first and not self._arguments.has_agent:

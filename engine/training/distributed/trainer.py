@@ -19,7 +19,7 @@ from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.distributed.controls import SharedControls
-from engine.training.distributed.process_group import Ranks
+from engine.training.distributed.process_group import ProcessGroup
 from engine.training.distributed.sharding import DrawnForAll, share_of
 from engine.training.ema import Ema
 from engine.training.input_pipeline import InputPipeline, SplitInputs
@@ -41,7 +41,7 @@ _PARTS = 10**9
 class SharedMeter(Meter):
     """Sums of what this rank saw; `request` and `read` give those of all, and are called by all."""
 
-    def __init__(self, ranks: Ranks, device: torch.device, start: Sums | None = None) -> None:
+    def __init__(self, ranks: ProcessGroup, device: torch.device, start: Sums | None = None) -> None:
         start = start or Sums(0.0, 0, 0)
         super().__init__(device, start if ranks.place.is_first else Sums(0.0, 0, start.num_images))
         self._ranks = ranks
@@ -73,7 +73,7 @@ class SharedMeter(Meter):
 class SharedCheckpoints(Checkpoints):
     """Written by rank 0; what is read from them, all have from it."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, folder: RunDir, journal: EventWriter) -> None:
+    def __init__(self, ranks: ProcessGroup, setup: Setup, folder: RunDir, journal: EventWriter) -> None:
         super().__init__(folder, journal, setup.data.class_names, setup.device)
         self._ranks = ranks
         self.is_due = False
@@ -111,7 +111,7 @@ class SharedHeldOut(Validator):
     """Measures the network on held-out images, every rank on its part of them."""
 
     def __init__(
-        self, ranks: Ranks, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: SharedControls
+        self, ranks: ProcessGroup, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: SharedControls
     ) -> None:
         super().__init__(setup, pipeline, journal, controls)
         self._ranks = ranks
@@ -167,7 +167,7 @@ class SharedStepper(Stepper):
     """Takes a step on this rank's part of every batch. Where memory runs out, the run ends."""
 
     def __init__(
-        self, ranks: Ranks, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None
+        self, ranks: ProcessGroup, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None
     ) -> None:
         super().__init__(setup, journal, step_timer, ema)
         self._place = ranks.place
@@ -235,7 +235,7 @@ class RankTrainer(Trainer):
         journal: EventWriter,
         controls: SharedControls,
         watch: LearningWatch,
-        ranks: Ranks,
+        ranks: ProcessGroup,
     ) -> None:
         self._ranks = ranks
         self._shared_budget_spent = 0.0
