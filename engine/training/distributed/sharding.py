@@ -16,7 +16,7 @@ _FEWEST = 2
 """Images that a forward pass needs: BatchNorm has no statistics of one value."""
 
 
-class Share(NamedTuple):
+class Shard(NamedTuple):
     """The rows `start` to `stop` of a batch of `total`, and so many of its first rows besides, which do not count."""
 
     start: int
@@ -54,10 +54,10 @@ class Share(NamedTuple):
         return self.num_own * num_ranks / self.total
 
 
-def share_of(total: int, rank: int, num_ranks: int) -> Share:
+def share_of(total: int, rank: int, num_ranks: int) -> Shard:
     """Return the part of a batch of `total` rows that a rank takes."""
     start, stop = rank * total // num_ranks, (rank + 1) * total // num_ranks
-    return Share(start, stop, total, max(0, min(_FEWEST, total) - (stop - start)))
+    return Shard(start, stop, total, max(0, min(_FEWEST, total) - (stop - start)))
 
 
 class DrawnForAll(TorchFunctionMode):
@@ -67,7 +67,7 @@ class DrawnForAll(TorchFunctionMode):
     image then gets the numbers that it would get in one process, while only the share's images are transformed.
     """
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Shard) -> None:
         super().__init__()
         self._share = share
         self._num_rows = share.num_own + share.num_extra
