@@ -54,7 +54,7 @@ class Shard(NamedTuple):
         return self.num_own * num_ranks / self.total
 
 
-def share_of(total: int, rank: int, num_ranks: int) -> Shard:
+def shard_of(total: int, rank: int, num_ranks: int) -> Shard:
     """Return the part of a batch of `total` rows that a rank takes."""
     start, stop = rank * total // num_ranks, (rank + 1) * total // num_ranks
     return Shard(start, stop, total, max(0, min(_FEWEST, total) - (stop - start)))

@@ -20,7 +20,7 @@ from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import ProcessGroup
-from engine.training.distributed.sharding import DrawnForAll, share_of
+from engine.training.distributed.sharding import DrawnForAll, shard_of
 from engine.training.ema import Ema
 from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
@@ -126,7 +126,7 @@ class SharedHeldOut(Validator):
         inputs = self._pipeline.held_out(split, self.report_features)
         self._ranks.take_from_first(list(inputs.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
         num_images = len(inputs.split)
-        share = share_of(num_images, place.rank, place.num_ranks)
+        share = shard_of(num_images, place.rank, place.num_ranks)
         sums = torch.zeros(3, dtype=torch.float64)
         next_event = time.monotonic() + ReportInterval.SHORTEST_S
         self._shared_controls.poll_at_once()
@@ -175,7 +175,7 @@ class SharedStepper(Stepper):
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say it of this rank's part; see `Stepper.expect`."""
-        inputs.expect(share_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
+        inputs.expect(shard_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
 
     def step(
         self,
@@ -188,7 +188,7 @@ class SharedStepper(Stepper):
     ) -> None:
         """Train on this rank's part of the images at `rows`, which are the same in every rank; see `Stepper.step`."""
         setup, place = self._setup, self._place
-        share = share_of(len(rows), place.rank, place.num_ranks)
+        share = shard_of(len(rows), place.rank, place.num_ranks)
         seed = seed_at(setup.info.seed, "step", global_step)
         network = self._with_averaged_gradients(inputs.network)
         self._step_timer.step_begins()
