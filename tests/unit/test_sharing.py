@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.data.augment import train_transform
-from engine.training.distributed.sharding import DrawnForAll, shard_of
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from presets import schema
 
 BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
@@ -67,13 +67,13 @@ def test_every_image_is_augmented_as_in_one_process(operation: schema.Augmentati
     for rank in range(num_ranks):
         share = shard_of(total, rank, num_ranks)
         torch.manual_seed(7)
-        with DrawnForAll(share):
+        with GlobalBatchDraws(share):
             seen = transform(share.of(images))
         torch.testing.assert_close(seen[: share.num_own], whole[share.start : share.stop])
 
 
 def test_a_draw_of_another_size_is_left_alone() -> None:
-    with DrawnForAll(shard_of(8, 1, 2)):
+    with GlobalBatchDraws(shard_of(8, 1, 2)):
         assert torch.rand(5).shape == (5,)
         assert torch.rand(4, 2).shape == (4, 2)
         assert torch.randint(3, (4,)).shape == (4,)

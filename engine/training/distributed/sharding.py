@@ -60,7 +60,7 @@ def shard_of(total: int, rank: int, num_ranks: int) -> Shard:
     return Shard(start, stop, total, max(0, min(_FEWEST, total) - (stop - start)))
 
 
-class DrawnForAll(TorchFunctionMode):
+class GlobalBatchDraws(TorchFunctionMode):
     """Within it, what is drawn for every row of a share is drawn for the whole batch, of which the share is taken.
 
     Augmentation draws a few numbers an image, with torch.rand and torch.randint, images first. Seeded alike, every

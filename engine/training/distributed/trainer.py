@@ -20,7 +20,7 @@ from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.distributed.controls import SharedControls
 from engine.training.distributed.process_group import ProcessGroup
-from engine.training.distributed.sharding import DrawnForAll, shard_of
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from engine.training.ema import Ema
 from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
@@ -194,7 +194,7 @@ class SharedStepper(Stepper):
         self._step_timer.step_begins()
         reseed(setup.device, seed)
         images, labels = inputs.take(share.of(rows))
-        with DrawnForAll(share):
+        with GlobalBatchDraws(share):
             images = inputs.transform(images)
         if not place.is_first:
             reseed(setup.device, seed_at(seed, "rank", place.rank))  # mixing and dropout are others in every rank
