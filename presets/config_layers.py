@@ -24,7 +24,7 @@ _FILE_NAME = re.compile(r"/|^~|\.(pt|pth)$")
 """What tells a weights file from torchvision's names for weights."""
 
 
-class Layer(Struct, frozen=True, kw_only=True):
+class ConfigLayer(Struct, frozen=True, kw_only=True):
     """One source of values, laid over the layers before it."""
 
     label: str
@@ -61,7 +61,7 @@ def read_table(path: Path, what: str = "a preset") -> dict[str, Any]:
     return _with_absolute_weights(table, path.parent)
 
 
-def override_layers(overrides: Sequence[str]) -> list[Layer]:
+def override_layers(overrides: Sequence[str]) -> list[ConfigLayer]:
     """Return a layer for every `key.path=value`; a value that is no TOML but plain words is taken as text.
 
     Raises:
@@ -77,7 +77,7 @@ def override_layers(overrides: Sequence[str]) -> list[Layer]:
         table: Any = _value(text.strip(), label)
         for part in reversed(parts):
             table = {part: table}
-        layers.append(Layer(label=label, table=_with_absolute_weights(table, Path()), is_override=True))
+        layers.append(ConfigLayer(label=label, table=_with_absolute_weights(table, Path()), is_override=True))
     return layers
 
 
@@ -96,7 +96,7 @@ def _value(text: str, label: str) -> Any:
     )
 
 
-def lay(layers: Sequence[Layer]) -> dict[str, Any]:
+def lay(layers: Sequence[ConfigLayer]) -> dict[str, Any]:
     """Return the layers laid over each other, the last on top; all overrides count as one layer."""
     result: dict[str, Any] = {}
     overrides: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def lay(layers: Sequence[Layer]) -> dict[str, Any]:
     return _inherit(result, overrides)
 
 
-def blame(layers: Sequence[Layer], keys: Sequence[KeyPath]) -> str:
+def blame(layers: Sequence[ConfigLayer], keys: Sequence[KeyPath]) -> str:
     """Return the label of the layer that last wrote one of `keys`; of the file itself where none did."""
     for layer in reversed(layers):
         if any(_holds(layer.table, key) for key in keys):
