@@ -18,7 +18,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.data.environment import GpuReadings, Queued, Surroundings
-from tui.data.network_facts import Facts, LayerRow
+from tui.data.network_facts import Facts, LayerFacts
 from tui.display import Look
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
@@ -35,7 +35,7 @@ ONE_GPU = GpuReadings(
 )  # fmt: skip
 FACTS = Facts(
     network="vgg", num_classes=100, num_parameters=28_022, num_trainable=28_022, flops_per_image=1_235_600,
-    layers=(LayerRow("conv", 5, 32, 28, 3, 6, 456), LayerRow("linear", None, None, None, 84, 100, 8500)) * 15,
+    layers=(LayerFacts("conv", 5, 32, 28, 3, 6, 456), LayerFacts("linear", None, None, None, 84, 100, 8500)) * 15,
     memory=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
     memory_half=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=1_000_000_000, working=0),
 )  # fmt: skip

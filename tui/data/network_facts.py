@@ -28,7 +28,7 @@ _NUM_CLASSES = {"cifar100": 100, "shapes100": 100, "cub200": 200}
 _ASSUMED_NUM_CLASSES = 100
 
 
-class LayerRow(Struct, frozen=True, array_like=True):
+class LayerFacts(Struct, frozen=True, array_like=True):
     """A row of the layer table; sizes are pixels, None for vectors and for layers without a kernel."""
 
     kind: str
@@ -45,7 +45,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     network: str
     num_classes: int
-    layers: tuple[LayerRow, ...]
+    layers: tuple[LayerFacts, ...]
     num_parameters: int
     num_trainable: int
     flops_per_image: int
@@ -204,7 +204,7 @@ def _facts(full: _Answer, half: _Answer, classes: int) -> Facts | str:
     return Facts(
         network=described.network,
         num_classes=classes,
-        layers=tuple(LayerRow(**{name: row[name] for name in LayerRow.__struct_fields__}) for row in rows),
+        layers=tuple(LayerFacts(**{name: row[name] for name in LayerFacts.__struct_fields__}) for row in rows),
         num_parameters=described.num_parameters,
         num_trainable=described.num_trainable,
         flops_per_image=described.flops_per_image,
