@@ -59,7 +59,7 @@ def hostile_run(runs_dir: Path, text: str = ATTACK, long: str = LONG, name: str 
         ),
         ev.ModelBuilt(
             network=text, num_parameters=9, num_trainable=9,
-            layers=(ev.Layer(number=1, kind=text, in_channels=1, out_channels=1),),
+            layers=(ev.LayerRow(number=1, kind=text, in_channels=1, out_channels=1),),
         ),
         ev.StageStarted(
             stage=0, num_stages=2, name=text, first_epoch=1, epochs=9, steps_per_epoch=1407, total_epochs=18

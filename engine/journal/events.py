@@ -82,7 +82,7 @@ class DataReady(Event, frozen=True, kw_only=True, tag=True):
     seconds: Number = 0.0
 
 
-class Layer(Struct, frozen=True, kw_only=True):
+class LayerRow(Struct, frozen=True, kw_only=True):
     """A row of the layer table in the report's form."""
 
     number: Count
@@ -99,7 +99,7 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
     """The network exists on the device. FLOP = 2 × MAC, forward, one image."""
 
     network: str
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
     num_parameters: Count
     num_trainable: Count
     flops_per_image: Count | None = None

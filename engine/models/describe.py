@@ -9,7 +9,7 @@ import sys
 import msgspec
 from msgspec import Struct
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from engine.models.build import sketch
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
@@ -32,7 +32,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
     network: str
     num_classes: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
     num_parameters: int
     num_trainable: int
     flops_per_image: int

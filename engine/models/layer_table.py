@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from engine.models.resnet_v2 import StandardisedConv2d
 from engine.models.vgg import Add, Concat, Projection
 
@@ -34,7 +34,7 @@ _KINDS: dict[type[nn.Module], str] = {
 }
 
 
-def layer_table(network: nn.Module, image_size: int) -> tuple[Layer, ...]:
+def layer_table(network: nn.Module, image_size: int) -> tuple[LayerRow, ...]:
     """Return one row for every layer in the order in which one image passes them.
 
     A layer that is passed more than once has a row each time. Sizes are None for vectors, whose length is
@@ -44,7 +44,7 @@ def layer_table(network: nn.Module, image_size: int) -> tuple[Layer, ...]:
         network: A module from images (N, 3, image_size, image_size) to logits.
         image_size: Side in pixels.
     """
-    rows: list[Layer] = []
+    rows: list[LayerRow] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         rows.append(_row(len(rows) + 1, module, inputs[0], output))
@@ -78,9 +78,9 @@ def flops_per_image(network: nn.Module, image_size: int) -> int:
     return total
 
 
-def _row(number: int, module: nn.Module, taken: Tensor, given: Tensor) -> Layer:
+def _row(number: int, module: nn.Module, taken: Tensor, given: Tensor) -> LayerRow:
     kernel = module.kernel_size if isinstance(module, nn.Conv2d | nn.MaxPool2d) else None
-    return Layer(
+    return LayerRow(
         number=number,
         kind=_KINDS.get(type(module), type(module).__name__),
         kernel=kernel[0] if isinstance(kernel, tuple) else kernel,

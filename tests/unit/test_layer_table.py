@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from engine.models.build import build, sketch
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters
 from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
@@ -65,7 +65,7 @@ BASENET_ROWS: list[Row] = [
 ]
 
 
-def rows_of(layers: tuple[Layer, ...]) -> list[Row]:
+def rows_of(layers: tuple[LayerRow, ...]) -> list[Row]:
     return [
         (layer.number, layer.kind, layer.kernel, layer.in_size, layer.out_size, layer.in_channels, layer.out_channels)
         for layer in layers

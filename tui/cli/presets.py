@@ -5,7 +5,7 @@ from typing import Literal
 import click
 import msgspec
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from engine.shared.data_locations import locate
 from engine.shared.step_memory import StepMemory
 from presets import catalog
@@ -179,7 +179,7 @@ def _precision(preset: Preset) -> str:
     return "fp32" if preset.train.precision == "auto" else preset.train.precision
 
 
-def _row(layer: Layer) -> str:
+def _row(layer: LayerRow) -> str:
     size = fmt.change(layer.in_size, layer.out_size)
     channels = fmt.change(layer.in_channels, layer.out_channels)
     parameters = fmt.count(layer.num_parameters) if layer.num_parameters else ""

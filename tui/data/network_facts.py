@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -59,16 +59,16 @@ class Facts(Struct, frozen=True, kw_only=True):
         is_half = on_gpu if precision == "auto" else precision in {"bf16", "fp16"}
         return self.memory_half if is_half else self.memory
 
-    def layer_table(self) -> tuple[Layer, ...]:
+    def layer_table(self) -> tuple[LayerRow, ...]:
         """Return the rows as the run directory has them, numbered."""
-        return tuple(Layer(number=number, **asdict(row)) for number, row in enumerate(self.layers, start=1))
+        return tuple(LayerRow(number=number, **asdict(row)) for number, row in enumerate(self.layers, start=1))
 
 
 class _Description(Struct, frozen=True):
     """What is used of `engine.models.describe.Description`."""
 
     network: str
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
     num_parameters: int
     num_trainable: int
     flops_per_image: int

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
-from engine.journal.events import Layer
+from engine.journal.events import LayerRow
 from presets.problems import printable
 from tui import format as fmt
 from tui.data.environment import Queued
@@ -180,7 +180,7 @@ def table(found: Facts, width: int) -> Text:
     return Text("\n", no_wrap=True).join(rows)
 
 
-def _row(layer: Layer, kind_width: int) -> Text:
+def _row(layer: LayerRow, kind_width: int) -> Text:
     return Text.assemble(
         (f"{layer.number:>3} ", MUTED),
         (fmt.column(layer.kind, kind_width), TEXT if layer.num_parameters else MUTED),
