@@ -22,7 +22,7 @@ import numpy.typing as npt
 import platformdirs
 from PIL import Image, ImageOps
 
-from engine.data.progress import Progress, Report
+from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 
@@ -68,7 +68,7 @@ class ImageCache:
         Raises:
             CifartuiError: there is no room for the cache.
         """
-        progress = Progress(report, "decode", "images", str(self._root), len(rows))
+        progress = LoadProgress(report, "decode", "images", str(self._root), len(rows))
         with self._alone(report):
             self._open()
             left = rows[self._marks[rows] == _TODO]
@@ -91,7 +91,7 @@ class ImageCache:
             ) from error
         self._marks = np.memmap(self._folder / "marks", np.uint8, "r+", shape=(len(self._names),))
 
-    def _decode(self, rows: npt.NDArray[np.int64], progress: Progress) -> None:
+    def _decode(self, rows: npt.NDArray[np.int64], progress: LoadProgress) -> None:
         pixels = np.memmap(self._folder / "pixels", np.uint8, "r+", shape=self._shape)
 
         def decode_row(row: int) -> int:

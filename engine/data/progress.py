@@ -12,7 +12,7 @@ Report: TypeAlias = Callable[[DataProgressed], None]
 _INTERVAL_S = 0.1
 
 
-class Progress:
+class LoadProgress:
     """One phase of one preparation, reported at its start, while it goes on, and at its end."""
 
     def __init__(

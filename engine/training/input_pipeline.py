@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.data.augment import train_transform
 from engine.data.geometry import flip
-from engine.data.progress import Progress, Report
+from engine.data.progress import LoadProgress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
 from engine.training.microbatch import MicroBatch
@@ -186,7 +186,7 @@ class InputPipeline:
         self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report
     ) -> SplitInputs:
         network = cast(Freezable, self._setup.network)
-        progress = Progress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
+        progress = LoadProgress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
         seen = [self._one_view(network, split, transform, (name, view), progress) for view in range(views)]
         progress.finish()
         if views == 1:
@@ -199,7 +199,7 @@ class InputPipeline:
         split: ImageSplit,
         transform: Callable[[Tensor], Tensor],
         place: tuple[str, int],
-        progress: Progress,
+        progress: LoadProgress,
     ) -> Tensor:
         """Return the features of every image once: [N, F] on the device, in the dtype of the forward pass."""
         size = self._setup.eval_batch_size
