@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.journal.events import LayerRow
-from engine.models.build import sketch
+from engine.models.build import build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.shared.step_memory import StepMemory
@@ -54,7 +54,7 @@ def describe(preset: Preset, num_classes: int) -> Description:
     Raises:
         CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    network = sketch(preset.model, num_classes, preset.data.image_size)
+    network = build_on_meta(preset.model, num_classes, preset.data.image_size)
     memory = estimate(preset, num_classes, preset.train.precision)
     return Description(
         network=str(preset.model.__struct_config__.tag),

@@ -15,7 +15,7 @@ from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.journal.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
-from engine.models.build import build, sketch
+from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
@@ -61,7 +61,7 @@ def choose_hardware(info: RunInfo, taken: Callable[[], Collection[str]] = frozen
 
 def _flops(preset: Preset) -> int:
     """Return those of one image's forward pass, but for the last layer, whose classes are not known yet."""
-    return flops_per_image(sketch(preset.model, 1, preset.data.image_size), preset.data.image_size)
+    return flops_per_image(build_on_meta(preset.model, 1, preset.data.image_size), preset.data.image_size)
 
 
 def set_up(
