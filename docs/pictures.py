@@ -23,7 +23,7 @@ from engine.runs.run_dir import RunDir, list_runs
 from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp
-from tui.data.environment import Surroundings
+from tui.data.environment import Environment
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 _WIDE, _USUAL, _WITH_SCORES, _LOW = (160, 45), (120, 36), (152, 36), (120, 28)
@@ -115,7 +115,7 @@ class _Studio:
             _take(pilot, "ablation")
 
     def app(self, run: RunDir | None = None) -> CifartuiApp:
-        return CifartuiApp(self.runs_dir, self.data_dir, run, Surroundings(locate=_locate))
+        return CifartuiApp(self.runs_dir, self.data_dir, run, Environment(locate=_locate))
 
     def cifartui(self, *arguments: str) -> None:
         print("cifartui", *arguments, flush=True)

@@ -22,7 +22,7 @@ from textual.widgets import Input
 from engine.runs.run_dir import RunDir
 from presets.safe_text import visible
 from tui import format as fmt
-from tui.data.environment import Surroundings
+from tui.data.environment import Environment
 from tui.display import Look, PlotStyle
 from tui.screens.home import Home
 from tui.terminal.driver import Visible, WireDriver
@@ -61,7 +61,7 @@ class CifartuiApp(App[None]):
         runs_dir: Path,
         data_dir: str | None = None,
         attach: RunDir | None = None,
-        surroundings: Surroundings | None = None,
+        environment: Environment | None = None,
         look: Look | None = None,
         ahead: "Callable[[], History | None] | None" = None,
     ) -> None:
@@ -71,7 +71,7 @@ class CifartuiApp(App[None]):
             runs_dir: where runs are kept; need not exist yet.
             data_dir: searched first for data sets, and handed to the runs started here.
             attach: open the Monitor on this run, with Home beneath it.
-            surroundings: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
+            environment: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
             ahead: waits for the history of `attach`, where somebody else reads it already.
             look: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
@@ -84,7 +84,7 @@ class CifartuiApp(App[None]):
             self.animation_level = "none"
         self.set_keymap(self.look.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
-        self.surroundings = surroundings or Surroundings()
+        self.environment = environment or Environment()
         self._first_run, self._ahead = attach, ahead
         self._told_endings: dict[str, float] = {}
 
@@ -183,7 +183,7 @@ class CifartuiApp(App[None]):
         from tui.screens.queue import QueueScreen
 
         if not isinstance(self.screen, QueueScreen):
-            self.push_screen(QueueScreen(self.runs_dir, self.surroundings))
+            self.push_screen(QueueScreen(self.runs_dir, self.environment))
 
     def open_runs(self) -> None:
         """Show the table of all runs."""
@@ -246,7 +246,7 @@ class CifartuiApp(App[None]):
             detail: why, or how good it is; may be empty.
             run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
         """
-        now = self.surroundings.now()
+        now = self.environment.now()
         if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
             return
         self._told_endings[run_id] = now

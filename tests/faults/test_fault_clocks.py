@@ -18,7 +18,7 @@ from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.training import telemetry
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire, status
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.cli.run_page import page
@@ -100,10 +100,10 @@ async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_
     worker = hire(run)
     worker.trains()
     ahead_s = 0.0
-    world = surroundings(
+    world = environment(
         now=lambda: time.time() - DAY_S, steady=lambda: time.monotonic() + ahead_s
     )  # the viewer's clock is a day behind the worker's
-    app = CifartuiApp(run.path.parent, attach=run, surroundings=world)
+    app = CifartuiApp(run.path.parent, attach=run, environment=world)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
         screen = app.screen

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.runs.run_dir import RunDir
 from tests.faults.conftest import HOME, Hire
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.waiting import PATIENCE_S
 from tui.app import CifartuiApp
 from tui.data.run_list import RunLister
@@ -19,7 +19,7 @@ Make = Callable[..., RunDir]
 async def test_a_dashboard_says_that_its_run_was_deleted(tiny: Make) -> None:
     run = tiny()
     run.events.touch()
-    app = CifartuiApp(run.path.parent, attach=run, surroundings=surroundings())
+    app = CifartuiApp(run.path.parent, attach=run, environment=environment())
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.info, "the run")
         screen = app.screen

@@ -17,7 +17,7 @@ from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
-from tui.data.environment import GpuReadings, Queued, Surroundings
+from tui.data.environment import Environment, GpuReadings, Queued
 from tui.data.network_facts import Facts, LayerFacts
 from tui.display import Look
 
@@ -95,13 +95,13 @@ def facts_for(preset: Preset) -> Facts:
     return replace(FACTS, memory=memory, memory_half=replace(memory, activations=activations // 2))
 
 
-def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Surroundings:
+def environment(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Environment:
     """A machine of our own, with an empty queue; `ways` are other ways to ask."""
     defaults: dict[str, Any] = {
         "now": now, "host": HOST, "presets": presets, "loader": lambda: load, "locate": locate, "visible_gpus": None,
         "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
     }  # fmt: skip
-    return Surroundings(**{**defaults, **ways})
+    return Environment(**{**defaults, **ways})
 
 
 @pytest.fixture(params=["truecolor", "16"])

@@ -18,7 +18,7 @@ from engine.shared.data_locations import Location
 from presets.catalog import Listed
 from presets.schema import Data, Preset
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_preset, hostile_run
-from tests.ui.conftest import FACTS, surroundings, until
+from tests.ui.conftest import FACTS, environment, until
 from tests.ui.test_look import on_screen
 from tui.app import CifartuiApp
 from tui.data.environment import GpuReadings, Queued
@@ -47,7 +47,7 @@ def hostile_surroundings() -> Any:
     def facts(presets: Sequence[Preset], data_dir: str | None) -> list[Any]:
         return [replace(FACTS, network=ATTACK) for _ in presets]
 
-    return surroundings(
+    return environment(
         GPUS, presets=lambda: listed, loader=lambda: lambda name, overrides: hostile_preset(), locate=located,
         host=ATTACK, visible_gpus=ATTACK, known_facts=facts, queued=lambda runs_dir: Queued((ATTACK,), False),
     )  # fmt: skip
@@ -56,9 +56,7 @@ def hostile_surroundings() -> Any:
 def hostile_app(runs_dir: Path, look: Look, *, attached: bool) -> CifartuiApp:
     hostile_folder(runs_dir)
     run = hostile_run(runs_dir).finish("failed", LONG)
-    return CifartuiApp(
-        runs_dir, attach=run.folder if attached else None, surroundings=hostile_surroundings(), look=look
-    )
+    return CifartuiApp(runs_dir, attach=run.folder if attached else None, environment=hostile_surroundings(), look=look)
 
 
 async def shown(pilot: Pilot[Any], text: str = MARK) -> str:
@@ -119,7 +117,7 @@ async def test_markup_is_there_to_be_read(runs_dir: Path) -> None:
 
 async def test_the_palette_shows_titles_as_they_are(runs_dir: Path) -> None:
     hostile_run(runs_dir, "[@click=app.quit]q[/] [red", long="x").finish("failed", "x")
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: getattr(app.screen, "runs", ()), "the run")
         await pilot.press("ctrl+p", *"bad")
@@ -137,7 +135,7 @@ async def test_a_row_keeps_its_width_and_what_stands_beside_it(runs_dir: Path) -
 
 async def test_the_farewell_is_plain_text(runs_dir: Path) -> None:
     run = hostile_run(runs_dir, name="[red]x\x1b[2J").live()
-    app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(now=time.time))
+    app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(now=time.time))
     said: list[object] = []
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from engine.journal.commands import Stop
 from engine.journal.jsonl import LineReader, command_reader
-from tests.ui.conftest import ONE_GPU, surroundings, until
+from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_predictions import store
 from tests.ui.test_snapshots import several_runs
@@ -30,7 +30,7 @@ from tui.widgets.plot import Plot
 
 
 def app_with(look: Look, runs_dir: Path, run: SampleRun | None = None) -> CifartuiApp:
-    return CifartuiApp(runs_dir, attach=run.folder if run else None, surroundings=surroundings(ONE_GPU), look=look)
+    return CifartuiApp(runs_dir, attach=run.folder if run else None, environment=environment(ONE_GPU), look=look)
 
 
 async def drawn(pilot: Pilot[Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from engine.journal import events as ev
 from engine.journal import jsonl
 from engine.journal.commands import Continue, NextStage, Pause, Stop
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
 from tui.data.run_list import RunsListed
@@ -21,7 +21,7 @@ from tui.widgets.plot import Plot
 
 
 def app_on(run: SampleRun) -> CifartuiApp:
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment())
 
 
 def monitor(app: CifartuiApp) -> Monitor:

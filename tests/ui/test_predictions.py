@@ -14,7 +14,7 @@ from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun
 from tui.app import CifartuiApp
 from tui.data import torch_process
@@ -48,7 +48,7 @@ def run(runs_dir: Path) -> Iterator[SampleRun]:
 
 
 def app_on(run: SampleRun) -> CifartuiApp:
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment())
 
 
 async def opened(pilot: Pilot[Any]) -> PredictionsScreen:

@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from engine.queue import queue_file, runner_process
 from engine.runs.run_dir import WorkerMark
 from engine.runs.run_options import RunOptions
-from tests.ui.conftest import ONE_GPU, surroundings, until
+from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
 from tui.display import Look
@@ -74,7 +74,7 @@ def in_file(runs_dir: Path) -> list[str]:
 
 
 def an_app(runs_dir: Path, look: Look | None = None) -> CifartuiApp:
-    return CifartuiApp(runs_dir, surroundings=surroundings(), look=look)
+    return CifartuiApp(runs_dir, environment=environment(), look=look)
 
 
 async def opened(pilot: Pilot[Any], num_entries: int) -> QueueScreen:
@@ -122,7 +122,7 @@ async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs
     queue_file.add(runs_dir, ["demo", "basenet"])
     queue_file.add(runs_dir, ["vgg-custom"], RunOptions(device="cuda:1"))
     gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(3))
-    app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
+    app = CifartuiApp(runs_dir, environment=environment(replace(ONE_GPU, gpus=gpus)))
     told = (SampleRun(runs_dir, f"told-{index}", start=NOW - index, device=f"cuda:{index}") for index in range(2))
     first, second = (run.live().begin() for run in told)
     with first, second:

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from engine.journal import events as ev
 from presets import schema
 from presets.range_test import range_test, rate_at, table_of
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
 from tui.display import Look
@@ -58,7 +58,7 @@ def ended(runs_dir: Path) -> SampleRun:
 
 
 def on(run: SampleRun, look: Look = Look()) -> CifartuiApp:  # noqa: B008 (frozen)
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings(), look=look)
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment(), look=look)
 
 
 def shown(app: CifartuiApp, kind: type) -> str:
@@ -186,7 +186,7 @@ async def test_f_on_home_starts_the_test_of_the_highlighted_preset(runs_dir: Pat
             asked.append(name)
             return run.folder
 
-        app = CifartuiApp(runs_dir, surroundings=surroundings(find_lr=find_lr))
+        app = CifartuiApp(runs_dir, environment=environment(find_lr=find_lr))
         async with app.run_test(size=(100, 30)) as pilot:
             await pilot.press("j", "f")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")

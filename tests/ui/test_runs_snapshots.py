@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import training
 from tests.ui.test_runs import opened, several, told
 from tui.app import CifartuiApp
@@ -29,7 +29,7 @@ def snap(
     monkeypatch.chdir(tmp_path)
 
     def take(size: Size, ready: Callable[[Pilot[Any]], Any], *, empty: bool = False) -> bool:
-        app = CifartuiApp(RUNS, surroundings=surroundings(), look=look)
+        app = CifartuiApp(RUNS, environment=environment(), look=look)
         if empty:
             return snap_compare(app, terminal_size=size, run_before=ready)
         several(RUNS)

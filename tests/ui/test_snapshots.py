@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 
 from engine.journal import events as ev
-from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
+from tests.ui.conftest import NO_GPU, ONE_GPU, environment, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tests.ui.test_ablation import lines as table_lines
 from tests.ui.test_ablation import opened as opened_table
@@ -53,7 +53,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, siz
 
     several_runs(runs_dir)
     with training(runs_dir):
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+        app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -65,7 +65,7 @@ def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path, look: Loo
         await until(pilot, lambda: "free in this machine" in said(pilot.app, "#description"), "the memory")
         await until(pilot, lambda: "no CIFAR-100 found and no GPU" in said(pilot.app, "#no-runs"), "the way in")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(NO_GPU), look=look)
     assert snap_compare(app, terminal_size=(80, 24), run_before=ready)
 
 
@@ -85,7 +85,7 @@ def test_monitor(
     snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int], gpu: bool
 ) -> None:
     with training(runs_dir, gpu=gpu) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
@@ -94,7 +94,7 @@ def test_monitor_of_stages(
     snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
 ) -> None:
     with staged(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
@@ -108,7 +108,7 @@ def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, look: Look,
     for number in (0, 1, 2):
         step_run(runs_dir, number).train_epoch(number + 1, seconds=1).finish(test_top1=0.25).__exit__(None, None, None)
     with step_run(runs_dir, 3).live().train_epoch(1, seconds=2):
-        app = CifartuiApp(runs_dir, surroundings=with_shipped_presets(), look=look)
+        app = CifartuiApp(runs_dir, environment=with_shipped_presets(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -124,7 +124,7 @@ def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, look: Lo
             run.train_epoch(epoch)
         run.finish()
         store(run)
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -195,7 +195,7 @@ def test_monitor_in_its_states(
     with SampleRun(runs_dir, start=NOW - STATES[write]) as run:
         write(run)
         run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # their path names a temporary folder
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 

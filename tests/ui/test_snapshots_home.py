@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
+from tests.ui.conftest import NO_GPU, ONE_GPU, environment, until
 from tests.ui.sample_run import training
 from tests.ui.test_home import said
 from tests.ui.test_snapshots import several_runs
@@ -34,7 +34,7 @@ def test_first_visit(snap_compare: Callable[..., bool], runs_dir: Path, look: Lo
         await settled(pilot, ("#no-runs", "no CIFAR-100 found and no GPU"), ("#description", "generated at start"))
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(NO_GPU), look=look), terminal_size=size, run_before=ready
     )
 
 
@@ -49,7 +49,7 @@ def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, look
     several_runs(runs_dir)
     with training(runs_dir):
         queued = Queued(("ablation/step-03", "ablation/step-04"))
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU, queued=lambda runs_dir: queued), look=look)
+        app = CifartuiApp(runs_dir, environment=environment(ONE_GPU, queued=lambda runs_dir: queued), look=look)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -62,7 +62,7 @@ def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, s
         await until(pilot, lambda: "more row" in said(pilot.app, "#more"), "how much is out of sight")
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(ONE_GPU), look=look), terminal_size=size, run_before=ready
     )
 
 
@@ -78,7 +78,7 @@ def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, look: Lo
         await until(pilot, lambda: set(panel.checked.errors) == {"batch", "device"}, "the errors")
         panel.query_one("#batch").focus()
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), look=look)
     app.animation_level = "none"
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
@@ -95,7 +95,7 @@ def test_start_panel_with_a_warning(
         pilot.app.screen.query_one("#batch", Input).value = "512"
         await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), look=look)
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -107,5 +107,5 @@ def test_help(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, siz
         await pilot.pause()
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(ONE_GPU), look=look), terminal_size=size, run_before=ready
     )

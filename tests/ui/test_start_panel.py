@@ -10,7 +10,7 @@ from textual.widgets import Input, Static
 
 from engine.runs.run_options import RunOptions
 from presets.schema import Preset
-from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
+from tests.ui.conftest import ONE_GPU, environment, facts_for, until
 from tests.ui.test_home import said
 from tui.app import CifartuiApp
 from tui.data.network_facts import Facts
@@ -38,7 +38,7 @@ def type_into(panel: StartPanel, **fields: str) -> None:
 
 
 async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         assert {field.id: field.value for field in panel.query(Input)} == {
@@ -57,7 +57,7 @@ async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> No
 
 async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
     started: list[Any] = []
-    app = CifartuiApp(runs_dir, surroundings=surroundings(start=lambda *arguments: started.append(arguments)))
+    app = CifartuiApp(runs_dir, environment=environment(start=lambda *arguments: started.append(arguments)))
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         await pilot.press("x", "tab", "y")
@@ -78,7 +78,7 @@ async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
 
 
 async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     orders: list[RunOptions | None] = []
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(StartPanel(["basenet"], lambda: None), orders.append)
@@ -91,7 +91,7 @@ async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
 
 
 async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, devices="2", device="cuda:1")
@@ -106,7 +106,7 @@ async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -
 
 
 async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, epochs="[red]", device="[/]")
@@ -116,7 +116,7 @@ async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None
 
 
 async def test_memory_follows_what_is_typed(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "36.3" in said(app, "#gpus"), "the GPU")
         panel = await opened(pilot, "j")
@@ -145,8 +145,8 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
     def known(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
         return [facts_for(preset) if preset.train.batch_size == 32 else None for preset in presets]
 
-    ways = surroundings(ONE_GPU, known_facts=known, compute_facts=compute)
-    app = CifartuiApp(runs_dir, surroundings=ways)
+    ways = environment(ONE_GPU, known_facts=known, compute_facts=compute)
+    app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, batch="64")
@@ -165,8 +165,8 @@ async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
     def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
         return ["The network cannot be trained on 1 image at once."]
 
-    ways = surroundings(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)
-    app = CifartuiApp(runs_dir, surroundings=ways)
+    ways = environment(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)
+    app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
         await until(pilot, lambda: "cannot be trained on 1 image" in said(app, "#room"), "why")
@@ -174,8 +174,8 @@ async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
 
 async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -> None:
     queued: list[Any] = []
-    ways = surroundings(enqueue=lambda *arguments: queued.append(arguments))
-    app = CifartuiApp(runs_dir, data_dir="/data", surroundings=ways)
+    ways = environment(enqueue=lambda *arguments: queued.append(arguments))
+    app = CifartuiApp(runs_dir, data_dir="/data", environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j", "space", "j", "space")
         assert "Queue 2 presets: basenet, vgg-custom" in said(app, "#what")
@@ -191,7 +191,7 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
 
 
 async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         presets = app.screen.query_one(PresetList)
         presets.action_select()

@@ -12,7 +12,7 @@ from engine.journal import jsonl
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
 from tui.screens.home import Home
@@ -23,7 +23,7 @@ async def test_a_stop_is_written_on_the_smallest_machine(runs_dir: Path) -> None
     small = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(small)
     with training(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
         async with app.run_test() as pilot:
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.is_live, "the run")
             await pilot.press("s")
@@ -46,7 +46,7 @@ async def test_what_became_of_a_key_is_told_where_its_screen_was_left(
 
     monkeypatch.setattr(jsonl, "_append", append)
     with training(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
         async with app.run_test() as pilot:
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.is_live, "the run")
             await pilot.press("s", "escape")
@@ -68,7 +68,7 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
                 raise CifartuiError(problem)
             return run.folder
 
-        app = CifartuiApp(runs_dir, surroundings=surroundings(start=start))
+        app = CifartuiApp(runs_dir, environment=environment(start=start))
         async with app.run_test() as pilot:
             home = app.screen
             assert isinstance(home, Home)

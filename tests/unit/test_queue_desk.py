@@ -4,13 +4,13 @@ import threading
 from pathlib import Path
 
 from engine.queue import queue_file
-from tui.data.environment import Surroundings
+from tui.data.environment import Environment
 from tui.data.queue_editor import QueueDesk
 
 
 def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
     first, second = queue_file.add(tmp_path, ["demo", "basenet"])
-    desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
+    desk = QueueDesk(tmp_path, lambda message: None, Environment())
     desk.move(second, -1)
     desk.close()
     desk.work()
@@ -18,7 +18,7 @@ def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
 
 
 def test_closing_ends_the_thread_whenever_it_comes(tmp_path: Path) -> None:
-    desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
+    desk = QueueDesk(tmp_path, lambda message: None, Environment())
 
     class Wake(threading.Event):
         """Closes the desk just before it is cleared."""

@@ -262,12 +262,12 @@ _PIPE_COLUMNS = 80
 @click.pass_context
 def gpus(ctx: click.Context, as_json: bool) -> None:
     """Say what the GPUs of this machine do now, or why none is seen."""
-    from tui.data.environment import Surroundings
+    from tui.data.environment import Environment
 
-    surroundings = Surroundings()
-    readings = surroundings.gpu_reader()()
+    environment = Environment()
+    readings = environment.gpu_reader()()
     if as_json:
-        say_json(replace(readings, taken=surroundings.taken(places(ctx).runs_dir)))
+        say_json(replace(readings, taken=environment.taken(places(ctx).runs_dir)))
         return
     from tui.terminal.streams import ascii_only, in_ascii
     from tui.text.device_text import gpus_now

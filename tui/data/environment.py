@@ -132,7 +132,7 @@ def _enqueue(runs_dir: Path, names: Sequence[str], options: "RunOptions") -> Non
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """Ways to ask. All but `now` and `steady` may touch the disk or a driver; only `presets` and `loader` are quick."""
 
     now: Callable[[], float] = time.time

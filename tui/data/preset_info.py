@@ -9,7 +9,7 @@ from textual.message import Message
 
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
-from tui.data.environment import Surroundings
+from tui.data.environment import Environment
 from tui.data.network_facts import Facts
 from tui.theme import TONES
 
@@ -29,12 +29,12 @@ Found: TypeAlias = Sequence[Facts | str | None]
 def look_up(
     presets: Sequence[Preset],
     data_dir: str | None,
-    surroundings: Surroundings,
+    environment: Environment,
     stop: threading.Event,
     tell: Callable[[Found], object],
 ) -> None:
     """Tell what is known of `presets` at once, and all of it when it has been computed, unless `stop` is set."""
-    known = surroundings.known_facts(presets, data_dir)
+    known = environment.known_facts(presets, data_dir)
     if stop.is_set():
         return
     tell(known)
@@ -42,7 +42,7 @@ def look_up(
     if not missing or stop.wait(PATIENCE_S):
         return
     try:
-        computed = surroundings.compute_facts(missing, data_dir, stop)
+        computed = environment.compute_facts(missing, data_dir, stop)
     except CifartuiError as error:
         computed = [str(error)] * len(missing)
     if not stop.is_set():
@@ -69,8 +69,8 @@ class FactsFound(Message):
 class Knowledge:
     """Asks, and keeps the answers."""
 
-    def __init__(self, surroundings: Surroundings, data_dir: str | None) -> None:
-        self._surroundings, self._data_dir = surroundings, data_dir
+    def __init__(self, environment: Environment, data_dir: str | None) -> None:
+        self._environment, self._data_dir = environment, data_dir
         self.data_status: dict[str, Text] = {}
         """By preset name: whether its data is there, and what to do."""
         self.has_cifar: bool | None = None
@@ -110,7 +110,7 @@ class Knowledge:
     def locate(self, name: str, data: Data) -> DataLocated:
         """Look for a data set. Reads folders."""
         try:
-            found = self._surroundings.locate(data, self._data_dir)
+            found = self._environment.locate(data, self._data_dir)
         except CifartuiError as error:
             return DataLocated(name, Text(str(error), TONES["bad"]), False)
         said = f"{found.text.rstrip('.')}. {found.advice}" if found.advice else found.text
@@ -118,7 +118,7 @@ class Knowledge:
 
     def first_facts(self, presets: Mapping[str, Preset]) -> FactsFound:
         """Return the facts of all presets of which they are known. Reads small files."""
-        found = self._surroundings.known_facts(list(presets.values()), self._data_dir)
+        found = self._environment.known_facts(list(presets.values()), self._data_dir)
         return FactsFound({name: each for name, each in zip(presets, found, strict=True) if each is not None})
 
     def ask_facts(
@@ -131,4 +131,4 @@ class Knowledge:
             if found[0] is not None:
                 post(FactsFound({name: found[0]}))
 
-        look_up([preset], self._data_dir, self._surroundings, withdraw, tell)
+        look_up([preset], self._data_dir, self._environment, withdraw, tell)

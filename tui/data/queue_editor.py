@@ -18,7 +18,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunDir, WorkerMark, list_runs
 from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
-from tui.data.environment import RUNS_LOOKED_AT, GpuReadings, Surroundings
+from tui.data.environment import RUNS_LOOKED_AT, Environment, GpuReadings
 from tui.text import queue_text
 
 _LOOK_EVERY_S = 2.0
@@ -51,8 +51,8 @@ class QueueEdited(Message):
 class QueueDesk:
     """Takes edits at any time from any thread; `work` makes them."""
 
-    def __init__(self, runs_dir: Path, post: Callable[[Message], object], surroundings: Surroundings) -> None:
-        self._runs_dir, self._post, self._surroundings = runs_dir, post, surroundings
+    def __init__(self, runs_dir: Path, post: Callable[[Message], object], environment: Environment) -> None:
+        self._runs_dir, self._post, self._environment = runs_dir, post, environment
         self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True
@@ -63,7 +63,7 @@ class QueueDesk:
 
     def work(self) -> None:
         """Read now, every two seconds while shown, and after each edit; until `close`, whose edits are still made."""
-        read_gpus = self._surroundings.gpu_reader()
+        read_gpus = self._environment.gpu_reader()
         while True:
             self._wake.clear()  # before all that it wakes for is looked at
             is_last = self._stop.is_set()
@@ -148,7 +148,7 @@ class QueueDesk:
         num_edits = self._num_edits
         try:
             entries = queue_file.entries(self._runs_dir)
-            gpus = visible_gpus(read_gpus().gpus, self._surroundings.visible_gpus) if entries else ()
+            gpus = visible_gpus(read_gpus().gpus, self._environment.visible_gpus) if entries else ()
             return QueueRead(
                 entries,
                 held_devices(list_runs(self._runs_dir)[:RUNS_LOOKED_AT], gpus),

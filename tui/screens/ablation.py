@@ -55,7 +55,7 @@ class AblationScreen(Listing[str | None]):
     def on_mount(self) -> None:
         """Look for runs in a thread."""
         self.query_one(_Steps).focus()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, _RUN_IDS))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now, _RUN_IDS))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Fill the table."""

@@ -85,7 +85,7 @@ class Home(Starting):
         self._queued = Queued()
         self._described: tuple[object, ...] = ()
         self._is_asleep = False
-        self._known = Knowledge(self.app.surroundings, self.app.data_dir)
+        self._known = Knowledge(self.app.environment, self.app.data_dir)
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -107,7 +107,7 @@ class Home(Starting):
         self.query_one("#queue-row").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
-        listed = self.app.surroundings.presets()
+        listed = self.app.environment.presets()
         self._presets = {each.name: each for each in listed}
         self.query_one(Chooser).show(listed)
         self._show_widths()
@@ -116,7 +116,7 @@ class Home(Starting):
 
     def _look_around(self) -> None:
         self._list_runs()
-        self._watch_machine(self.app.surroundings.gpu_reader)
+        self._watch_machine(self.app.environment.gpu_reader)
         self._learn()
 
     def on_unmount(self) -> None:
@@ -152,7 +152,7 @@ class Home(Starting):
     def _show_widths(self) -> None:
         top = self.query_one("#top", Quiet)
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
-        host = Text.assemble(("on ", MUTED), (self.app.surroundings.host, TEXT))
+        host = Text.assemble(("on ", MUTED), (self.app.environment.host, TEXT))
         top.tell(left_and_right(name, host, max(40, top.content_size.width)))
         self.query_one(PresetPane).show_layers()
         self._show_machine()
@@ -201,14 +201,14 @@ class Home(Starting):
             return ""
         from tui.data.summary import earlier
 
-        return earlier(self.runs, name, self.app.surroundings.host)
+        return earlier(self.runs, name, self.app.environment.host)
 
     def _memory(self, preset: Preset, found: "Facts | str | None") -> Text:
         if found is None or isinstance(found, str):
             return Text("")
         from tui.data import memory_fit
 
-        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
+        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
         return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
@@ -275,7 +275,7 @@ class Home(Starting):
             self.runs, self._num_runs = message.runs, message.num_all
             self._post(message)
 
-        lister = RunLister(self.app.runs_dir, self.app.surroundings.now)
+        lister = RunLister(self.app.runs_dir, self.app.environment.now)
         keep_listing(lister, listed, self._wake, self._stop, _LOOK_EVERY_S)
 
     def on_runs_listed(self) -> None:
@@ -287,7 +287,7 @@ class Home(Starting):
         listing, empty = self.query_one(RunList), self.query_one("#no-runs", Quiet)
         listing.display, empty.display = bool(self.runs), not self.runs
         if self.runs:
-            listing.show(self.runs, self.app.surroundings.now())
+            listing.show(self.runs, self.app.environment.now())
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
             empty.tell(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
@@ -328,15 +328,15 @@ class Home(Starting):
 
     @work(thread=True)
     def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
-        read, runs_dir, surroundings = make_reader(), self.app.runs_dir, self.app.surroundings
+        read, runs_dir, environment = make_reader(), self.app.runs_dir, self.app.environment
         while True:
             self._look_again.clear()
             if self._stop.is_set():  # after the clearing, which may have undone the call to end
                 return
             readings = read()
             if len(readings.gpus) > 1:
-                readings = replace(readings, taken=surroundings.taken(runs_dir))
-            self._readings, self._queued = readings, surroundings.queued(runs_dir)
+                readings = replace(readings, taken=environment.taken(runs_dir))
+            self._readings, self._queued = readings, environment.queued(runs_dir)
             self._post(MachineRead())
             self._look_again.wait(_LOOK_EVERY_S)
 

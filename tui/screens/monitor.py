@@ -154,7 +154,7 @@ class Monitor(Steering):
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
         was_live = self.is_live
         if event.events or event.lives != self._lives:
-            self._heard_at = self.app.surroundings.steady()
+            self._heard_at = self.app.environment.steady()
         self._lives, self._log_tail = event.lives, event.log_tail
         self.info = event.info or self.info
         fold(event.events, self.state)
@@ -174,7 +174,7 @@ class Monitor(Steering):
     @property
     def status(self) -> Status:  # type: ignore[override]
         """The run's status now."""
-        heard_s = None if self._heard_at is None else self.app.surroundings.steady() - self._heard_at
+        heard_s = None if self._heard_at is None else self.app.environment.steady() - self._heard_at
         return status_of(self.state, self._lives, self.now(), heard_s)
 
     @property

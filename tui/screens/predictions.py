@@ -182,7 +182,7 @@ class PredictionsScreen(Screen[None]):
     def action_make(self) -> None:
         """Measure the best weights, in a process of its own."""
         if self._started_at is None and (self.found is None or self.is_outdated):
-            self._started_at = self.app.surroundings.now()
+            self._started_at = self.app.environment.now()
             self._problem = ""
             self._show()
             self._measure(self.app.data_dir)
@@ -285,7 +285,7 @@ class PredictionsScreen(Screen[None]):
         return title
 
     def _elapsed(self) -> str:
-        return fmt.duration(self.app.surroundings.now() - (self._started_at or 0.0))
+        return fmt.duration(self.app.environment.now() - (self._started_at or 0.0))
 
     def _sorting(self) -> Text:
         if self.found is None:

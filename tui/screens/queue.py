@@ -17,7 +17,7 @@ from engine.queue.allocation import QueuePosition, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
-from tui.data.environment import Surroundings
+from tui.data.environment import Environment
 from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
 from tui.data.run_list import RunLister, RunsListed
 from tui.data.summary import Summary
@@ -55,10 +55,10 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path, surroundings: Surroundings) -> None:
+    def __init__(self, runs_dir: Path, environment: Environment) -> None:
         """Show the queue of `runs_dir`, which need not exist."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self.post, surroundings)
+        self._desk = QueueDesk(runs_dir, self.post, environment)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
@@ -83,7 +83,7 @@ class QueueScreen(Listing[None]):
         self.query_one("#waiting").border_title = "waiting"
         self.query_one(EntryList).focus()
         self._keep_desk()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now))
         self._show()
 
     def on_unmount(self) -> None:
@@ -138,7 +138,7 @@ class QueueScreen(Listing[None]):
         top = self.query_one("#top", Quiet)
         width = max(40, top.content_size.width)
         top.tell(_title(self.read, width))
-        self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.surroundings.now(), width))
+        self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.environment.now(), width))
         rows = queue_text.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)

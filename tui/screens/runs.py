@@ -105,7 +105,7 @@ class RunsScreen(Listing[None]):
         """Look for runs in a thread."""
         self.query_one("#run-filter").display = False
         self.query_one(RunTable).focus()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, limit=None))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now, limit=None))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show the runs found so far."""
@@ -149,7 +149,7 @@ class RunsScreen(Listing[None]):
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
             empty.tell(run_table.nothing(self.listed, self.app.runs_dir))
-        table.show(rows, self.app.surroundings.now(), self.order, self._marks())
+        table.show(rows, self.app.environment.now(), self.order, self._marks())
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
         self._show_told()

@@ -88,7 +88,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
             if len(self.names) == 1:
                 yield Static(id="plan")
             try:
-                load = self.app.surroundings.loader()
+                load = self.app.environment.loader()
                 self._fields = fields_of([load(name, ()) for name in self.names])
             except CifartuiError as error:  # edited since it was listed
                 yield Static(Text(str(error), TONES["bad"]), id="broken")
@@ -140,7 +140,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def _check(self) -> None:
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
-        self.checked = check(self.names, self.app.surroundings.loader(), self._fields, typed)
+        self.checked = check(self.names, self.app.environment.loader(), self._fields, typed)
         for field in self._fields:
             said = self.checked.errors.get(field.id, "")
             row = self.query_one(f"#{field.id}-error", Quiet)
@@ -180,7 +180,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         def tell(found: Found) -> None:
             self.post_message(FactsTold(presets, found))
 
-        look_up(presets, self.app.data_dir, self.app.surroundings, stop, tell)
+        look_up(presets, self.app.data_dir, self.app.environment, stop, tell)
 
     def on_facts_told(self, event: FactsTold) -> None:
         """Say whether it fits, if these are still the presets asked about."""
@@ -202,7 +202,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
     def _verdict(self) -> Text:
         """Return whether the largest of the presets fits."""
         device = self.query_one(f"#{DEVICE}", Input).value.strip() or "auto"
-        readings, visible = self._readings(), self.app.surroundings.visible_gpus
+        readings, visible = self._readings(), self.app.environment.visible_gpus
         on_gpu = memory_fit.is_on_gpu(device, readings, visible)
         needed = [
             (memory_fit.needed_bytes(preset, found, on_gpu=on_gpu), name)

@@ -56,13 +56,13 @@ class Starting(Screen[None]):
 
     def start(self, name: str, options: "RunOptions") -> None:
         """Start a preset and open the Monitor; asked again while that is under way, it is the same run."""
-        self._begin(self.app.surroundings.start, name, options)
+        self._begin(self.app.environment.start, name, options)
 
     def find_lr(self, name: str) -> None:
         """Start the range test of a preset as it is, and open the Monitor."""
         from engine.runs.run_options import RunOptions
 
-        self._begin(self.app.surroundings.find_lr, name, RunOptions())
+        self._begin(self.app.environment.find_lr, name, RunOptions())
 
     def _as_set(self, options: "RunOptions") -> "RunOptions":
         """Return the order with what the command line and the configuration say for all of them."""
@@ -87,7 +87,7 @@ class Starting(Screen[None]):
 
     def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
         app = self.app
-        runs_dir, options, enqueue = app.runs_dir, self._as_set(options), app.surroundings.enqueue
+        runs_dir, options, enqueue = app.runs_dir, self._as_set(options), app.environment.enqueue
 
         def queued(_: object) -> None:
             if self in app.screen_stack:

@@ -150,7 +150,7 @@ class Steering(Screen[None]):
 
     def now(self) -> float:
         """Return Unix seconds."""
-        return self.app.surroundings.now()
+        return self.app.environment.now()
 
     def _can_obey(self, label: str) -> bool:
         if self.is_live:
