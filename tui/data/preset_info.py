@@ -66,7 +66,7 @@ class FactsFound(Message):
         super().__init__()
 
 
-class Knowledge:
+class PresetInfo:
     """Asks, and keeps the answers."""
 
     def __init__(self, environment: Environment, data_dir: str | None) -> None:

@@ -18,7 +18,7 @@ from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
-from tui.data.preset_info import DataLocated, FactsFound, Knowledge
+from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
 from tui.screens.starting import Starting
 from tui.text import preset_text
 from tui.text.device_text import gpus_now
@@ -85,7 +85,7 @@ class Home(Starting):
         self._queued = Queued()
         self._described: tuple[object, ...] = ()
         self._is_asleep = False
-        self._known = Knowledge(self.app.environment, self.app.data_dir)
+        self._known = PresetInfo(self.app.environment, self.app.data_dir)
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
