@@ -26,7 +26,7 @@ Found: TypeAlias = Sequence[Facts | str | None]
 """For each preset its facts, a sentence that says why there are none, or None while they are being computed."""
 
 
-def look_up(
+def lookup(
     presets: Sequence[Preset],
     data_dir: str | None,
     environment: Environment,
@@ -131,4 +131,4 @@ class PresetInfo:
             if found[0] is not None:
                 post(FactsFound({name: found[0]}))
 
-        look_up([preset], self._data_dir, self._environment, withdraw, tell)
+        lookup([preset], self._data_dir, self._environment, withdraw, tell)

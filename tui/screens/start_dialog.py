@@ -21,7 +21,7 @@ from presets.schema import Preset
 from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
-from tui.data.preset_info import Found, look_up
+from tui.data.preset_info import Found, lookup
 from tui.data.start_form import CHANGES, DEVICE, Checked, Field, check, fields_of
 from tui.text import preset_text
 from tui.text.layout import table
@@ -180,7 +180,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         def tell(found: Found) -> None:
             self.post_message(FactsTold(presets, found))
 
-        look_up(presets, self.app.data_dir, self.app.environment, stop, tell)
+        lookup(presets, self.app.data_dir, self.app.environment, stop, tell)
 
     def on_facts_told(self, event: FactsTold) -> None:
         """Say whether it fits, if these are still the presets asked about."""
