@@ -18,7 +18,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.data.environment import Environment, GpuReadings, Queued
-from tui.data.network_facts import Facts, LayerFacts
+from tui.data.network_facts import LayerFacts, NetworkFacts
 from tui.display import Look
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
@@ -33,7 +33,7 @@ ONE_GPU = GpuReadings(
     64,
     200_000_000_000,
 )  # fmt: skip
-FACTS = Facts(
+FACTS = NetworkFacts(
     network="vgg", num_classes=100, num_parameters=28_022, num_trainable=28_022, flops_per_image=1_235_600,
     layers=(LayerFacts("conv", 5, 32, 28, 3, 6, 456), LayerFacts("linear", None, None, None, 84, 100, 8500)) * 15,
     memory=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
@@ -83,12 +83,12 @@ def locate(data: Data, data_dir: str | None) -> Location:
     )
 
 
-def known_facts(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+def known_facts(presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
     """Everything is known; memory goes with the batch size."""
     return [facts_for(preset) for preset in presets]
 
 
-def facts_for(preset: Preset) -> Facts:
+def facts_for(preset: Preset) -> NetworkFacts:
     """The same network for all, its memory for the preset's batch size (32 for `FACTS`)."""
     activations = FACTS.memory.activations * preset.train.batch_size // 32
     memory = replace(FACTS.memory, activations=activations)

@@ -19,7 +19,7 @@ from tests.ui.test_home import said
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.data.environment import GpuReadings, Queued
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
@@ -73,15 +73,17 @@ async def test_a_frozen_network_says_how_little_is_trained(runs_dir: Path) -> No
 class Computer:
     """Knows the facts of no preset, and computes them when told."""
 
-    def __init__(self, answer: Facts | str = FACTS) -> None:
+    def __init__(self, answer: NetworkFacts | str = FACTS) -> None:
         self.answer, self.go = answer, threading.Event()
         self.asked: list[str] = []
         self.withdrawn: list[str] = []
 
-    def known(self, presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+    def known(self, presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
         return [None for _ in presets]
 
-    def compute(self, presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(
+        self, presets: Sequence[Preset], data_dir: str | None, stop: threading.Event
+    ) -> list[NetworkFacts | str]:
         (preset,) = presets
         self.asked.append(preset.title)
         while not (self.go.is_set() or stop.wait(0.01)):

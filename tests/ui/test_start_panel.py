@@ -13,7 +13,7 @@ from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, environment, facts_for, until
 from tests.ui.test_home import said
 from tui.app import CifartuiApp
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.screens.home import Home
 from tui.screens.start_dialog import StartPanel
 from tui.widgets.lists import PresetList
@@ -136,13 +136,13 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
     may_answer = threading.Event()
     withdrawn: list[bool] = []
 
-    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[NetworkFacts | str]:
         while not (may_answer.wait(0.01) or stop.is_set()):
             pass
         withdrawn.append(stop.is_set())
         return [facts_for(preset) for preset in presets]
 
-    def known(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+    def known(presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
         return [facts_for(preset) if preset.train.batch_size == 32 else None for preset in presets]
 
     ways = environment(ONE_GPU, known_facts=known, compute_facts=compute)
@@ -162,7 +162,7 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
 
 
 async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
-    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[NetworkFacts | str]:
         return ["The network cannot be trained on 1 image at once."]
 
     ways = environment(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)

@@ -16,7 +16,7 @@ from tui import format as fmt
 from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data import network_facts
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 
 
 @click.command("presets")
@@ -114,7 +114,7 @@ def data(ctx: click.Context, as_json: bool) -> None:
             say(f"{'':<10} {location.advice}")
 
 
-def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
+def describe(preset: Preset, data_dir: str | None) -> tuple[NetworkFacts, str]:
     """Return the facts of a preset's network, and a note where its number of classes is assumed.
 
     Raises:
@@ -125,7 +125,7 @@ def describe(preset: Preset, data_dir: str | None) -> tuple[Facts, str]:
     return found, "an assumption: the folders of images are not found" if is_assumed else ""
 
 
-def layers_as_json(preset: Preset, found: Facts) -> dict[str, object]:
+def layers_as_json(preset: Preset, found: NetworkFacts) -> dict[str, object]:
     """Return what `--json` prints: the table, and the memory of a step in the preset's precision."""
     memory = _memory(preset, found)
     return {
@@ -142,7 +142,7 @@ def layers_as_json(preset: Preset, found: Facts) -> dict[str, object]:
     }
 
 
-def print_table(preset: Preset, found: Facts, note: str) -> None:
+def print_table(preset: Preset, found: NetworkFacts, note: str) -> None:
     """Print the table and what it adds up to."""
     note = f" ({note})" if note else ""
     say(f"{preset.title}: {preset.data.image_size} px, {found.num_classes} classes{note}\n")
@@ -171,7 +171,7 @@ def _parts(preset: Preset, memory: StepMemory) -> str:
     return f"{text}, results on their way {fmt.memory(memory.working)}"
 
 
-def _memory(preset: Preset, found: Facts) -> StepMemory:
+def _memory(preset: Preset, found: NetworkFacts) -> StepMemory:
     return found.step_memory(preset.train.precision, on_gpu=False)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
     from presets.catalog import Listed
-    from tui.data.network_facts import Facts
+    from tui.data.network_facts import NetworkFacts
 
 
 RUNS_LOOKED_AT = 50
@@ -82,14 +82,16 @@ def _gpu_reader() -> Callable[[], GpuReadings]:
     return read
 
 
-def _known_facts(presets: Sequence[Preset], data_dir: str | None) -> "list[Facts | None]":
+def _known_facts(presets: Sequence[Preset], data_dir: str | None) -> "list[NetworkFacts | None]":
     from tui.data import network_facts
 
     shipped = network_facts.shipped()
     return [network_facts.known(preset, data_dir, shipped) for preset in presets]
 
 
-def _compute_facts(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> "list[Facts | str]":
+def _compute_facts(
+    presets: Sequence[Preset], data_dir: str | None, stop: threading.Event
+) -> "list[NetworkFacts | str]":
     from tui.data import network_facts
 
     return network_facts.compute_all(presets, data_dir, stop)
@@ -146,8 +148,10 @@ class Environment:
     gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
     visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
-    known_facts: "Callable[[Sequence[Preset], str | None], list[Facts | None]]" = _known_facts
-    compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[Facts | str]]" = _compute_facts
+    known_facts: "Callable[[Sequence[Preset], str | None], list[NetworkFacts | None]]" = _known_facts
+    compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[NetworkFacts | str]]" = (
+        _compute_facts
+    )
     """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
     start: "Callable[[Path, str, RunOptions], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""

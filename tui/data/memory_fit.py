@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from engine.shared.gpus import emptiest, free_bytes, visible_gpus
 from presets.schema import Preset
 from tui.data.environment import GpuReadings
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.theme import Tone
 
 _BESIDE_BYTES = 700_000_000
@@ -62,7 +62,7 @@ def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) ->
     return device.startswith("cuda")
 
 
-def needed_bytes(preset: Preset, found: Facts, *, on_gpu: bool) -> int:
+def needed_bytes(preset: Preset, found: NetworkFacts, *, on_gpu: bool) -> int:
     """Return what training `preset` takes of the device's memory: a step, and what the worker holds besides."""
     return found.step_memory(preset.train.precision, on_gpu=on_gpu).total + _BESIDE_BYTES
 
@@ -87,7 +87,7 @@ def verdict(needed: int, room: Room | None, *, subject: str = "") -> tuple[str, 
 
 
 def fits(
-    preset: Preset, found: Facts, device: str, readings: GpuReadings | None, visible: str | None
+    preset: Preset, found: NetworkFacts, device: str, readings: GpuReadings | None, visible: str | None
 ) -> tuple[str, Tone]:
     """Return a sentence on whether training `preset` on `device` fits, and how it is to be taken."""
     if readings is None:

@@ -40,7 +40,7 @@ class LayerFacts(Struct, frozen=True, array_like=True):
     num_parameters: int
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class NetworkFacts(Struct, frozen=True, kw_only=True):
     """A network, for a data set of `num_classes`; FLOP = 2 × MAC, forward, one image."""
 
     network: str
@@ -105,10 +105,10 @@ def _kept_by(optimizer: Optimizer) -> tuple[str, bool]:
     return str(optimizer.__struct_config__.tag), bool(getattr(optimizer, "momentum", 0))
 
 
-def shipped() -> dict[str, Facts]:
+def shipped() -> dict[str, NetworkFacts]:
     """Return the facts that come with the program, by key; none where the file is damaged or of another version."""
     try:
-        return msgspec.json.decode(SHIPPED.read_bytes(), type=dict[str, Facts])
+        return msgspec.json.decode(SHIPPED.read_bytes(), type=dict[str, NetworkFacts])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
 
@@ -121,7 +121,9 @@ def cache_folder() -> Path:
     return (Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")) / "facts"
 
 
-def known(preset: Preset, data_dir: str | None, shipped_facts: Mapping[str, Facts] | None = None) -> Facts | None:
+def known(
+    preset: Preset, data_dir: str | None, shipped_facts: Mapping[str, NetworkFacts] | None = None
+) -> NetworkFacts | None:
     """Return the facts of a preset if they are shipped or were computed before. Reads small files; imports nothing big.
 
     Args:
@@ -135,12 +137,12 @@ def known(preset: Preset, data_dir: str | None, shipped_facts: Mapping[str, Fact
     if found is not None:
         return found
     try:
-        return msgspec.json.decode(_cache_file(key).read_bytes(), type=Facts)
+        return msgspec.json.decode(_cache_file(key).read_bytes(), type=NetworkFacts)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None  # never computed, or damaged: computed (again)
 
 
-def compute(preset: Preset, data_dir: str | None) -> Facts:
+def compute(preset: Preset, data_dir: str | None) -> NetworkFacts:
     """Return the facts of a preset, asked of a process with torch; takes seconds, and fills the cache.
 
     Raises:
@@ -154,7 +156,7 @@ def compute(preset: Preset, data_dir: str | None) -> Facts:
 
 def compute_all(
     presets: Sequence[Preset], data_dir: str | None, stop: threading.Event | None = None
-) -> list[Facts | str]:
+) -> list[NetworkFacts | str]:
     """Return the facts of presets, or why there are none, all asked of one process; fills the cache.
 
     Args:
@@ -170,12 +172,12 @@ def compute_all(
     each_once = dict(zip(keys, wanted, strict=True))
     found = dict(zip(each_once, ask_many(list(each_once.values()), stop), strict=True))
     for key, answer in found.items():
-        if isinstance(answer, Facts):
+        if isinstance(answer, NetworkFacts):
             _keep(key, answer)
     return [found[key] for key in keys]
 
 
-def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[Facts | str]:
+def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[NetworkFacts | str]:
     """Return the facts of several presets, or why there are none, asked of one process."""
     from tui.data.torch_process import ask
 
@@ -196,12 +198,12 @@ def _in_precision(preset: Preset, precision: Literal["fp32", "bf16"]) -> Preset:
     return replace(preset, train=replace(preset.train, precision=precision))
 
 
-def _facts(full: _Answer, half: _Answer, classes: int) -> Facts | str:
+def _facts(full: _Answer, half: _Answer, classes: int) -> NetworkFacts | str:
     if full.description is None or half.description is None:
         return full.problem or half.problem
     described = full.description
     rows = (asdict(layer) for layer in described.layers)
-    return Facts(
+    return NetworkFacts(
         network=described.network,
         num_classes=classes,
         layers=tuple(LayerFacts(**{name: row[name] for name in LayerFacts.__struct_fields__}) for row in rows),
@@ -219,7 +221,7 @@ def _cache_file(key: str) -> Path:
     return cache_folder() / f"{__version__}-{key}.json"
 
 
-def _keep(key: str, found: Facts) -> None:
+def _keep(key: str, found: NetworkFacts) -> None:
     from engine.files import make_folders
     from engine.runs.run_dir import write_atomically
 

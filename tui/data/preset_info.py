@@ -10,11 +10,11 @@ from textual.message import Message
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset
 from tui.data.environment import Environment
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.theme import TONES
 
 if TYPE_CHECKING:
-    from tui.data.network_facts import Facts
+    from tui.data.network_facts import NetworkFacts
 
     pass
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 0.6
 """So long nothing is asked for: the cursor moves on, or another digit is typed."""
 
-Found: TypeAlias = Sequence[Facts | str | None]
+Found: TypeAlias = Sequence[NetworkFacts | str | None]
 """For each preset its facts, a sentence that says why there are none, or None while they are being computed."""
 
 
@@ -61,7 +61,7 @@ class DataLocated(Message):
 class FactsFound(Message):
     """Facts by the name of their preset, or why there are none."""
 
-    def __init__(self, found: "dict[str, Facts | str]") -> None:
+    def __init__(self, found: "dict[str, NetworkFacts | str]") -> None:
         self.found = found
         super().__init__()
 
@@ -75,7 +75,7 @@ class PresetInfo:
         """By preset name: whether its data is there, and what to do."""
         self.has_cifar: bool | None = None
         """None before it was looked for."""
-        self.facts: dict[str, Facts | str] = {}
+        self.facts: dict[str, NetworkFacts | str] = {}
         """By preset name: facts, or why there are none."""
         self._has_facts_of_all = False
         self._asked_about = ""

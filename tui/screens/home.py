@@ -33,7 +33,7 @@ from tui.widgets.preset_browser import Chooser, PresetPane
 if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
-    from tui.data.network_facts import Facts
+    from tui.data.network_facts import NetworkFacts
     from tui.data.run_list import RunsListed
     from tui.data.summary import Summary
 
@@ -203,7 +203,7 @@ class Home(Starting):
 
         return earlier(self.runs, name, self.app.environment.host)
 
-    def _memory(self, preset: Preset, found: "Facts | str | None") -> Text:
+    def _memory(self, preset: Preset, found: "NetworkFacts | str | None") -> Text:
         if found is None or isinstance(found, str):
             return Text("")
         from tui.data import memory_fit

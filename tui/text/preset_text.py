@@ -14,7 +14,7 @@ from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
 
 if TYPE_CHECKING:
-    from tui.data.network_facts import Facts
+    from tui.data.network_facts import NetworkFacts
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
@@ -59,7 +59,7 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
     return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
 
 
-def size(found: "Facts | str | None") -> Text:
+def size(found: "NetworkFacts | str | None") -> Text:
     """Return parameters and arithmetic of a network; why they are not known; or that they are being counted."""
     if found is None:
         return Text("being counted in the background, a few seconds …", MUTED)

@@ -13,14 +13,14 @@ from engine.journal.events import LayerRow
 from presets.problems import printable
 from tui import format as fmt
 from tui.data.environment import Queued
-from tui.data.network_facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import Quiet, TextField
 from tui.widgets.lists import PresetList
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
-    from tui.data.network_facts import Facts
+    from tui.data.network_facts import NetworkFacts
 
 
 class Chooser(Vertical):
@@ -95,8 +95,8 @@ class PresetPane(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._name = ""
-        self._facts: Facts | str | None = None
-        self._drawn: tuple[Facts | str | None, int] | None = None
+        self._facts: NetworkFacts | str | None = None
+        self._drawn: tuple[NetworkFacts | str | None, int] | None = None
 
     def compose(self) -> ComposeResult:
         """Lay the pane out."""
@@ -115,7 +115,7 @@ class PresetPane(Vertical):
             for what in ("scroll_y", "virtual_size", "size"):
                 self.watch(pane, what, self._say_more, init=False)
 
-    def show(self, name: str, described: Group, found: "Facts | str | None") -> None:
+    def show(self, name: str, described: Group, found: "NetworkFacts | str | None") -> None:
         """Show a preset; another one than before is shown from its first row."""
         self.query_one("#description", Static).update(described)
         self._facts = found
@@ -165,7 +165,7 @@ _BESIDE_KIND = 40
 """Columns of all other columns, and of a scroll bar."""
 
 
-def heading(found: Facts, width: int) -> Text:
+def heading(found: NetworkFacts, width: int) -> Text:
     """Return what the table adds up to, and the names of its columns."""
     kind = max(8, width - _BESIDE_KIND)
     total = f"{len(found.layers)} layers, {fmt.count(found.num_parameters)} parameters"
@@ -173,7 +173,7 @@ def heading(found: Facts, width: int) -> Text:
     return Text.assemble((total, TEXT), "\n", (columns, MUTED), no_wrap=True)
 
 
-def table(found: Facts, width: int) -> Text:
+def table(found: NetworkFacts, width: int) -> Text:
     """Return a row for every layer."""
     kind = max(8, width - _BESIDE_KIND)
     rows = [_row(layer, kind) for layer in found.layer_table()]
