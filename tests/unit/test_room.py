@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from engine.journal.events import GpuSample
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
-from tui.data.memory_fit import Room, room_for, verdict
+from tui.data.memory_fit import Room, free_memory, verdict
 
 GB = 10**9
 
@@ -45,7 +45,7 @@ NONE = GpuReadings((), "no driver", 8, 12 * GB)
 def test_the_device_that_a_run_would_get(
     device: str, readings: GpuReadings | None, visible: str | None, expected: Room | None
 ) -> None:
-    assert room_for(device, readings, visible) == expected
+    assert free_memory(device, readings, visible) == expected
 
 
 def test_a_run_on_the_cpu_of_a_gpu_machine_is_no_gpu_run() -> None:

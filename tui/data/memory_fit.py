@@ -35,7 +35,7 @@ def on_each(presets: Sequence[Preset], devices: int) -> tuple[Preset, ...]:
     return tuple(replace(preset, train=train) for preset, train in zip(presets, trains, strict=True))
 
 
-def room_for(device: str, readings: GpuReadings | None, visible: str | None) -> Room | None:
+def free_memory(device: str, readings: GpuReadings | None, visible: str | None) -> Room | None:
     """Return the free memory that a run on `device` has, or None where no reading tells.
 
     Args:
@@ -72,7 +72,7 @@ def verdict(needed: int, room: Room | None, *, subject: str = "") -> tuple[str, 
 
     Args:
         needed: from `needed_bytes`.
-        room: from `room_for`.
+        room: from `free_memory`.
         subject: which of several presets this is about.
     """
     subject = f"{subject} " if subject else ""
@@ -93,7 +93,7 @@ def fits(
     if readings is None:
         return "reading how much is free …", "calm"
     needed = needed_bytes(preset, found, on_gpu=is_on_gpu(device, readings, visible))
-    return verdict(needed, room_for(device, readings, visible))
+    return verdict(needed, free_memory(device, readings, visible))
 
 
 def _about(num_bytes: int) -> str:

@@ -211,7 +211,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         ]
         most, name = max(needed)
         subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
-        said, tone = memory_fit.verdict(most, memory_fit.room_for(device, readings, visible), subject=subject)
+        said, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
         return Text(said, TONES[tone])
 
     def _say_memory(self, text: Text) -> None:
