@@ -17,7 +17,7 @@ _SHORT_OF_REAL = 0.89
 """The estimate comes to at least this share of what a step took in measurements (README)."""
 
 
-class Room(Struct, frozen=True):
+class FreeMemory(Struct, frozen=True):
     """The free memory of a device: of GPU `gpu`, or of the machine."""
 
     gpu: int | None
@@ -35,7 +35,7 @@ def on_each(presets: Sequence[Preset], devices: int) -> tuple[Preset, ...]:
     return tuple(replace(preset, train=train) for preset, train in zip(presets, trains, strict=True))
 
 
-def free_memory(device: str, readings: GpuReadings | None, visible: str | None) -> Room | None:
+def free_memory(device: str, readings: GpuReadings | None, visible: str | None) -> FreeMemory | None:
     """Return the free memory that a run on `device` has, or None where no reading tells.
 
     Args:
@@ -47,12 +47,12 @@ def free_memory(device: str, readings: GpuReadings | None, visible: str | None) 
         return None
     gpus = visible_gpus(readings.gpus, visible)
     if device in {"cpu", "mps"} or (device == "auto" and gpus == []):
-        return None if readings.host_free_bytes is None else Room(None, readings.host_free_bytes)
+        return None if readings.host_free_bytes is None else FreeMemory(None, readings.host_free_bytes)
     if not gpus:
         return None
     number = emptiest(gpus, readings.taken) if device == "auto" else int(device.partition(":")[2] or 0)
     free = free_bytes(gpus[number]) if number < len(gpus) else None
-    return None if free is None else Room(gpus[number].index, free)
+    return None if free is None else FreeMemory(gpus[number].index, free)
 
 
 def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) -> bool:
@@ -67,7 +67,7 @@ def needed_bytes(preset: Preset, found: NetworkFacts, *, on_gpu: bool) -> int:
     return found.step_memory(preset.train.precision, on_gpu=on_gpu).total + _BESIDE_BYTES
 
 
-def verdict(needed: int, room: Room | None, *, subject: str = "") -> tuple[str, Tone]:
+def verdict(needed: int, room: FreeMemory | None, *, subject: str = "") -> tuple[str, Tone]:
     """Return a sentence on whether `needed` bytes fit, and how it is to be taken.
 
     Args:
