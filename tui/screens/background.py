@@ -14,7 +14,7 @@ from presets.errors import CifartuiError
 Answer = TypeVar("Answer")
 
 
-def act(
+def run_in_background(
     app: App[None], action: Callable[[], Answer], then: Callable[[Answer], object], failed: Callable[[str], object]
 ) -> None:
     """Do `action` in a thread, then give the app's own thread its answer, or why it could not be done.

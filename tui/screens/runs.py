@@ -18,7 +18,7 @@ from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
-from tui.screens.background import Answer, act
+from tui.screens.background import Answer, run_in_background
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
@@ -199,7 +199,7 @@ class RunsScreen(Listing[None]):
             self._say(f"{label}: {why}", "bad")
             self.look_again()
 
-        act(self.app, action, answered, failed)
+        run_in_background(self.app, action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
         self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from textual.screen import Screen
 
-from tui.screens.background import act
+from tui.screens.background import run_in_background
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,9 @@ class Starting(Screen[None]):
         """Ask what to change, then queue presets that can be used."""
         self._ask(names, lambda options: self._enqueue(names, options), to_queue=True)
 
-    def _ask(self, names: Sequence[str], act: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
+    def _ask(
+        self, names: Sequence[str], run_in_background: "Callable[[RunOptions], object]", *, to_queue: bool
+    ) -> None:
         from tui.screens.start_dialog import StartPanel
 
         if self.app.screen is not self:  # two keys that came at once, on a slow line
@@ -50,7 +52,7 @@ class Starting(Screen[None]):
 
         def answered(options: "RunOptions | None") -> None:
             if options is not None:
-                act(options)
+                run_in_background(options)
 
         self.app.push_screen(StartPanel(names, self.readings, to_queue=to_queue), answered)
 
@@ -83,7 +85,7 @@ class Starting(Screen[None]):
             self._say_failed(why)
             self._is_starting = False
 
-        act(app, lambda: start(runs_dir, name, options), started, failed)
+        run_in_background(app, lambda: start(runs_dir, name, options), started, failed)
 
     def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
         app = self.app
@@ -93,7 +95,7 @@ class Starting(Screen[None]):
             if self in app.screen_stack:
                 self.were_queued(len(names))
 
-        act(app, lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
+        run_in_background(app, lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
 
     def _say_failed(self, why: str) -> None:
         self.app.notify(why, severity="error", timeout=15)

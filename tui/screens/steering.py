@@ -20,7 +20,7 @@ from engine.journal.commands import (
 from engine.journal.state import RunState
 from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui.data.range_test import NO_WEIGHTS, is_range_test
-from tui.screens.background import act
+from tui.screens.background import run_in_background
 from tui.text import run_text
 from tui.theme import Tone
 from tui.widgets.monitor_panes import CommandStrip
@@ -184,7 +184,7 @@ class Steering(Screen[None]):
             else:
                 self.app.notify(why, title=run.id, severity="error")
 
-        act(self.app, lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
+        run_in_background(self.app, lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
 
     def _resume(self, changes: list[str]) -> None:
         from engine.runs.resume import resume_run
@@ -198,7 +198,7 @@ class Steering(Screen[None]):
 
         run, notify = self.run_folder, self.app.look.notify
         told = "resume: a worker was started; PyTorch takes a few seconds to load"
-        act(
+        run_in_background(
             self.app,
             lambda: resume_run(run, changes, notify),
             lambda _: say(told, "good"),
