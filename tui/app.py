@@ -23,7 +23,7 @@ from engine.runs.run_dir import RunDir
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.data.environment import Environment
-from tui.display import Look, PlotStyle
+from tui.display import Display, PlotStyle
 from tui.screens.home import Home
 from tui.terminal.driver import Visible, WireDriver
 from tui.theme import theme
@@ -62,7 +62,7 @@ class CifartuiApp(App[None]):
         data_dir: str | None = None,
         attach: RunDir | None = None,
         environment: Environment | None = None,
-        look: Look | None = None,
+        display: Display | None = None,
         ahead: "Callable[[], History | None] | None" = None,
     ) -> None:
         """Show the runs of `runs_dir`.
@@ -73,16 +73,16 @@ class CifartuiApp(App[None]):
             attach: open the Monitor on this run, with Home beneath it.
             environment: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
             ahead: waits for the history of `attach`, where somebody else reads it already.
-            look: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
+            display: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
         super().__init__(driver_class=WireDriver)
-        self.look = look or Look()
-        self._take_theme(theme(self.look.theme))
-        self.console = _console(self.console, self.look)
-        self._painters = [Visible(), *_painters(self.look)]
-        if self.look.low_bandwidth:
+        self.display_settings = display or Display()
+        self._take_theme(theme(self.display_settings.theme))
+        self.console = _console(self.console, self.display_settings)
+        self._painters = [Visible(), *_painters(self.display_settings)]
+        if self.display_settings.low_bandwidth:
             self.animation_level = "none"
-        self.set_keymap(self.look.keys)
+        self.set_keymap(self.display_settings.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.environment = environment or Environment()
         self._first_run, self._ahead = attach, ahead
@@ -102,31 +102,31 @@ class CifartuiApp(App[None]):
     @property
     def plot_style(self) -> PlotStyle:
         """What curves are drawn with."""
-        return self.look.plots
+        return self.display_settings.plots
 
     @property
     def has_colors(self) -> bool:
         """Whether colours are sent; without them, curves have to differ in their signs."""
-        return self.look.colors != "none"
+        return self.display_settings.colors != "none"
 
     @property
     def paint_every_s(self) -> float:
         """How often a screen that shows a live run may paint."""
-        return 2.0 if self.look.low_bandwidth else 1.0
+        return 2.0 if self.display_settings.low_bandwidth else 1.0
 
     @property
     def plots_every_s(self) -> float:
         """How often curves may be drawn anew."""
-        return 5.0 if self.look.low_bandwidth else 1.0
+        return 5.0 if self.display_settings.low_bandwidth else 1.0
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Keep the cursor of a field from blinking over a slow line."""
-        if self.look.low_bandwidth and isinstance(event.widget, Input):
+        if self.display_settings.low_bandwidth and isinstance(event.widget, Input):
             event.widget.cursor_blink = False
 
     def key_of(self, binding_id: str, usual: str) -> str:
         """Return the key that an action has: the configured one, or else `usual`."""
-        return self.look.keys.get(binding_id, usual).replace(",", " ")
+        return self.display_settings.keys.get(binding_id, usual).replace(",", " ")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Paint as the look asks. Textual's own answer to NO_COLOR sends greys; the look has decided on colours."""
@@ -250,7 +250,7 @@ class CifartuiApp(App[None]):
         if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
             return
         self._told_endings[run_id] = now
-        if self.look.bell:
+        if self.display_settings.bell:
             self.bell()
         text = f"{status}: {detail}" if detail else status
         viewed = getattr(self.screen, "run_folder", None)
@@ -282,9 +282,11 @@ def _as_it_is(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _console(before: Console, look: Look) -> Console:
+def _console(before: Console, display: Display) -> Console:
     """Return Textual's console, sending as many colours as the look asks for."""
-    system: Literal["truecolor", "256", "standard"] = look.colors if look.colors in {"truecolor", "256"} else "standard"
+    system: Literal["truecolor", "256", "standard"] = (
+        display.colors if display.colors in {"truecolor", "256"} else "standard"
+    )
     if before.color_system == system:
         return before
     return Console(
@@ -293,13 +295,13 @@ def _console(before: Console, look: Look) -> Console:
     )  # fmt: skip
 
 
-def _painters(look: Look) -> list[LineFilter]:
-    """Return what turns painted rows into what `look` asks for: nothing, and nothing imported, for most people."""
-    if look.is_as_drawn:
+def _painters(display: Display) -> list[LineFilter]:
+    """Return what turns painted rows into what `display` asks for: nothing, and nothing imported, for most people."""
+    if display.is_as_drawn:
         return []
     from tui.terminal.fallback import repaint
 
-    painter = repaint(look)
+    painter = repaint(display)
     return [painter] if painter is not None else []
 
 

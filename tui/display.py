@@ -13,7 +13,7 @@ PlotStyle: TypeAlias = Literal["braille", "blocks", "ascii"]
 ColorDepth: TypeAlias = Literal["truecolor", "256", "16", "none"]
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class Display(Struct, frozen=True, kw_only=True):
     """What the user and the terminal ask for. The defaults are those of a modern terminal."""
 
     theme: Theme = "dark"

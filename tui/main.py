@@ -17,7 +17,7 @@ from engine.runs.run_dir import RunDir, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.config import Config, config_path, read_config
-from tui.display import ColorDepth, Look, PlotStyle
+from tui.display import ColorDepth, Display, PlotStyle
 from tui.terminal import capabilities
 
 
@@ -55,7 +55,9 @@ def open_dashboard(
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
     gc.disable()
-    look = look_of(structs.replace(checked_config(), **(options or {})))  # may refuse: nobody would wait for the helper
+    display = look_of(
+        structs.replace(checked_config(), **(options or {}))
+    )  # may refuse: nobody would wait for the helper
     ahead = None
     if attach is not None:
         from tui.data.follower import read_ahead
@@ -63,7 +65,7 @@ def open_dashboard(
         ahead = read_ahead(attach)
     from tui.app import CifartuiApp
 
-    CifartuiApp(runs_dir, data_dir, attach, look=look, ahead=ahead).run()
+    CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead).run()
 
 
 def checked_config() -> Config:
@@ -80,10 +82,10 @@ def checked_config() -> Config:
     return config
 
 
-def look_of(config: Config) -> Look:
+def look_of(config: Config) -> Display:
     """Return `config` with what it leaves to the terminal decided."""
     plots, colors = plot_choice(config), color_choice(config)
-    return Look(
+    return Display(
         theme=config.theme,
         plots=plots.value,
         colors=colors.value,

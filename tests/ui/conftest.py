@@ -19,7 +19,7 @@ from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
 from tui.data.environment import Environment, GpuReadings, Queued
 from tui.data.network_facts import LayerFacts, NetworkFacts
-from tui.display import Look
+from tui.display import Display
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
 ONE_GPU = GpuReadings(
@@ -105,9 +105,9 @@ def environment(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: N
 
 
 @pytest.fixture(params=["truecolor", "16"])
-def look(request: pytest.FixtureRequest) -> Look:
+def display(request: pytest.FixtureRequest) -> Display:
     """Many colours, and few: every picture is taken in both."""
-    return Look(colors=request.param)
+    return Display(colors=request.param)
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:

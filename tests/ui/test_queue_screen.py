@@ -18,7 +18,7 @@ from engine.runs.run_options import RunOptions
 from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
-from tui.display import Look
+from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
@@ -73,8 +73,8 @@ def in_file(runs_dir: Path) -> list[str]:
     return [entry.preset_name for entry in queue_file.entries(runs_dir)]
 
 
-def an_app(runs_dir: Path, look: Look | None = None) -> CifartuiApp:
-    return CifartuiApp(runs_dir, environment=environment(), look=look)
+def an_app(runs_dir: Path, display: Display | None = None) -> CifartuiApp:
+    return CifartuiApp(runs_dir, environment=environment(), display=display)
 
 
 async def opened(pilot: Pilot[Any], num_entries: int) -> QueueScreen:
@@ -292,17 +292,17 @@ async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("size", SIZES)
 def test_picture_of_it_empty(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await opened(pilot, 0)
 
-    assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)
+    assert snap_compare(an_app(runs_dir, display), terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_picture_of_it_filled(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         app = pilot.app
@@ -321,4 +321,4 @@ def test_picture_of_it_filled(
     )
     demo.live().begin().prepare()
     with training(runs_dir), runner(runs_dir), demo:
-        assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)
+        assert snap_compare(an_app(runs_dir, display), terminal_size=size, run_before=ready)

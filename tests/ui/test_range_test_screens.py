@@ -14,7 +14,7 @@ from presets.range_test import range_test, rate_at, table_of
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
-from tui.display import Look
+from tui.display import Display
 from tui.screens.monitor import Monitor
 from tui.widgets.monitor_panes import CommandStrip, Notice, RunHeader
 from tui.widgets.plot import Chart, Plot
@@ -57,8 +57,8 @@ def ended(runs_dir: Path) -> SampleRun:
     return run
 
 
-def on(run: SampleRun, look: Look = Look()) -> CifartuiApp:  # noqa: B008 (frozen)
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment(), look=look)
+def on(run: SampleRun, display: Display = Display()) -> CifartuiApp:  # noqa: B008 (frozen)
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment(), display=display)
 
 
 def shown(app: CifartuiApp, kind: type) -> str:
@@ -84,10 +84,10 @@ SIZES = [(80, 24), (160, 45)]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_range_test_that_is_over(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     with ended(runs_dir) as run:
-        assert snap_compare(on(run, look), terminal_size=size, run_before=drawn)
+        assert snap_compare(on(run, display), terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -351,7 +351,8 @@ class RunsScreen(Listing[None]):
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
             self._act_and_say(
-                f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id, self.app.look.notify)
+                f"resume {name}",
+                partial(run_actions.resume, self.app.runs_dir, run.id, self.app.display_settings.notify),
             )
 
     # --- export ----------------------------------------------------------------------------------

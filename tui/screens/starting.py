@@ -68,7 +68,7 @@ class Starting(Screen[None]):
 
     def _as_set(self, options: "RunOptions") -> "RunOptions":
         """Return the order with what the command line and the configuration say for all of them."""
-        return replace(options, data_dir=self.app.data_dir, notify=self.app.look.notify)
+        return replace(options, data_dir=self.app.data_dir, notify=self.app.display_settings.notify)
 
     def _begin(self, start: "Callable[[Path, str, RunOptions], RunDir]", name: str, options: "RunOptions") -> None:
         if self._is_starting:

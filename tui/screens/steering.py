@@ -196,7 +196,7 @@ class Steering(Screen[None]):
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
                 self.app.notify(text, title=run.id, severity=severity)
 
-        run, notify = self.run_folder, self.app.look.notify
+        run, notify = self.run_folder, self.app.display_settings.notify
         told = "resume: a worker was started; PyTorch takes a few seconds to load"
         run_in_background(
             self.app,

@@ -13,7 +13,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
-from tui.display import Look
+from tui.display import Display
 from tui.theme import BAD, CURSOR, FAINT, LIGHT, MUTED, SIXTEEN, VAL
 
 _STYLES_KEPT = 4096
@@ -23,23 +23,23 @@ _SHADES, _ASCII_SHADES = " ░▒▓█", " .:-=+*#%@"
 _CUBE = (0, 95, 135, 175, 215, 255)
 
 
-def repaint(look: Look) -> LineFilter | None:
-    """Return what turns rows into what `look` asks for; None where they are so already."""
-    if look.is_as_drawn:
+def repaint(display: Display) -> LineFilter | None:
+    """Return what turns rows into what `display` asks for; None where they are so already."""
+    if display.is_as_drawn:
         return None
-    return _Repaint(look)
+    return _Repaint(display)
 
 
-def shown_colors(look: Look) -> dict[ColorTriplet, RichColor]:
+def shown_colors(display: Display) -> dict[ColorTriplet, RichColor]:
     """Return what the palette's colours, dark and light, are shown as; none where there are no colours at all."""
     shown = {}
     for dark, light in LIGHT.items():
-        wanted = dark if look.theme == "dark" else light
-        if look.colors == "16":
-            color = RichColor("", ColorType.STANDARD, number=SIXTEEN[look.theme][dark])
-        elif look.colors == "256":
+        wanted = dark if display.theme == "dark" else light
+        if display.colors == "16":
+            color = RichColor("", ColorType.STANDARD, number=SIXTEEN[display.theme][dark])
+        elif display.colors == "256":
             color = RichColor("", ColorType.EIGHT_BIT, number=_nearest_of_256(triplet(wanted)))
-        elif look.colors == "truecolor":
+        elif display.colors == "truecolor":
             color = RichColor.parse(wanted)
         else:
             continue
@@ -67,14 +67,14 @@ def _nearest_of_256(color: ColorTriplet) -> int:
 class _Repaint(LineFilter):
     """The palette's colours become those of the look; others, such as mixed ones, are left to Rich."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, display: Display) -> None:
         super().__init__()
-        self._table = ascii_table() if look.plots == "ascii" else None
-        self._has_colors = look.colors != "none"
+        self._table = ascii_table() if display.plots == "ascii" else None
+        self._has_colors = display.colors != "none"
         self._is_poor = self._table is not None or not self._has_colors
         self._shades = _SHADES if self._table is None else _ASCII_SHADES
-        self._colors = shown_colors(look)
-        self._legible = Style.from_color(self._colors[triplet(MUTED)]) if look.colors == "16" else None
+        self._colors = shown_colors(display)
+        self._legible = Style.from_color(self._colors[triplet(MUTED)]) if display.colors == "16" else None
         self._restyled = lru_cache(_STYLES_KEPT)(self._with_colors if self._has_colors else _without_colors)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
