@@ -55,7 +55,7 @@ def open_dashboard(
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
     gc.disable()
-    display = look_of(
+    display = display_of(
         structs.replace(checked_config(), **(options or {}))
     )  # may refuse: nobody would wait for the helper
     ahead = None
@@ -82,7 +82,7 @@ def checked_config() -> Config:
     return config
 
 
-def look_of(config: Config) -> Display:
+def display_of(config: Config) -> Display:
     """Return `config` with what it leaves to the terminal decided."""
     plots, colors = plot_choice(config), color_choice(config)
     return Display(

@@ -81,7 +81,7 @@ FROM_THE_MONITOR: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize(
-    ("attached", "keys", "look"),
+    ("attached", "keys", "display"),
     [
         *(pytest.param(False, keys, Display(), id=f"home-{name}") for name, keys in FROM_HOME.items()),
         *(pytest.param(True, keys, Display(), id=f"run-{name}") for name, keys in FROM_THE_MONITOR.items()),

@@ -176,7 +176,7 @@ async def test_a_notification_reaches_an_ascii_terminal_whole(runs_dir: Path, mo
 
 
 @pytest.mark.parametrize(
-    "look",
+    "display",
     [Display(colors="16"), Display(colors="none")],
     ids=["16", "none"],
 )
