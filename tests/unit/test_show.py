@@ -125,10 +125,10 @@ def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    from tui.data.run_detail import Record
+    from tui.data.run_detail import RunDetail
 
     text = (Path(__file__).parents[2] / "docs/show.md").read_text()
-    assert [name for name in Record.__struct_fields__ if f"`{name}`" not in text] == []
+    assert [name for name in RunDetail.__struct_fields__ if f"`{name}`" not in text] == []
 
 
 @given(st.lists(st.tuples(st.floats(allow_nan=True), st.floats(0, 1)), max_size=300), st.integers(10, 100))

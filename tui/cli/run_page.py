@@ -8,7 +8,7 @@ from rich.text import Text
 
 from engine.journal import events as ev
 from tui import format as fmt
-from tui.data.run_detail import Asked, Record
+from tui.data.run_detail import Asked, RunDetail
 from tui.range_test_page import rows_of
 from tui.sketch import Curve, Sketch, draw, num_columns
 from tui.terminal.streams import one_line
@@ -23,7 +23,7 @@ _PLOT_ROWS = 11
 _GAP = 3
 
 
-def page(record: Record, width: int, *, coloured: bool = True) -> list[Text]:
+def page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Text]:
     """Return the page, no row of it wider than `width`.
 
     Args:
@@ -72,7 +72,7 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
 # --- plots -------------------------------------------------------------------------------------------
 
 
-def _plots(record: Record, width: int, *, coloured: bool) -> list[Text]:
+def _plots(record: RunDetail, width: int, *, coloured: bool) -> list[Text]:
     """Return loss and accuracy beside each other where there is room, else one above the other."""
     if not record.steps and not record.epochs:
         return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
@@ -92,7 +92,7 @@ def _plots(record: Record, width: int, *, coloured: bool) -> list[Text]:
     return [*rows, Text()]
 
 
-def _sketch(record: Record, width: int, *, is_loss: bool, coloured: bool) -> Sketch:
+def _sketch(record: RunDetail, width: int, *, is_loss: bool, coloured: bool) -> Sketch:
     scale = 1.0 if is_loss else 100.0
     train = [(point.epoch, scale * (point.loss if is_loss else point.top1)) for point in record.steps]
     val = [(point.epoch, scale * (point.val_loss if is_loss else point.val_top1)) for point in record.epochs]
@@ -125,7 +125,7 @@ def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float
 # --- sections ----------------------------------------------------------------------------------------
 
 
-def _stages(record: Record) -> list[str]:
+def _stages(record: RunDetail) -> list[str]:
     if not record.stages or record.stages[0].num_stages < 2:
         return []
     width = max(len(stage.name) for stage in record.stages)
@@ -159,7 +159,7 @@ def _alert(alert: ev.Alerted) -> str:
     return f"{_moment(alert.time)}  {alert.severity:<8}  {alert.text} {alert.advice}".rstrip()
 
 
-def _checkpoints(record: Record) -> list[str]:
+def _checkpoints(record: RunDetail) -> list[str]:
     lines = []
     for saved in sorted(record.checkpoints, key=lambda saved: saved.kind):
         val = f"  val {fmt.percent(saved.val_top1):>6}" if saved.val_top1 is not None else ""
@@ -171,7 +171,7 @@ def _checkpoints(record: Record) -> list[str]:
     return lines
 
 
-def _go_on(record: Record) -> list[str]:
+def _go_on(record: RunDetail) -> list[str]:
     name, status = fmt.short_id(record.summary.id), record.summary.status
     ways: list[tuple[str, str]] = []
     if run_text.is_live(status):
@@ -193,7 +193,7 @@ def _moment(unix_s: float) -> str:
     return time.strftime("%m-%d %H:%M:%S", time.localtime(unix_s))
 
 
-def fields(record: Record) -> list[tuple[str, str]]:
+def fields(record: RunDetail) -> list[tuple[str, str]]:
     """Return labels and values in the order of the page; an empty value is one that there is nothing to say of."""
     summary = record.summary
     return [
@@ -217,7 +217,7 @@ def fields(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def _state(record: Record) -> str:
+def _state(record: RunDetail) -> str:
     status, reason = record.summary.status, record.summary.reason.rstrip(".")
     if status == "lost":
         return "lost: the worker ended without a last word; worker.log in its folder may say why"
@@ -231,7 +231,7 @@ def _state(record: Record) -> str:
     return f"{status}: {reason}" if reason else status
 
 
-def _progress(record: Record) -> str:
+def _progress(record: RunDetail) -> str:
     summary = record.summary
     said = f"epoch {summary.epoch} of {summary.epochs}"
     if record.steps_per_epoch and record.finished is None:
@@ -242,7 +242,7 @@ def _progress(record: Record) -> str:
     return f"{said}, step {fmt.count(summary.global_step)}"
 
 
-def _time(record: Record) -> str:
+def _time(record: RunDetail) -> str:
     if record.first_started_time is None:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.summary.created))
         return f"created {created}; the worker has not spoken yet"
@@ -256,7 +256,7 @@ def _time(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _start(record: Record) -> str:
+def _start(record: RunDetail) -> str:
     """Return what the time from Enter to the first batch was spent on; nothing where an older worker did not say."""
     if record.started is None or not record.started.import_s:
         return ""
@@ -268,7 +268,7 @@ def _start(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _speed(record: Record) -> str:
+def _speed(record: RunDetail) -> str:
     parts = []
     if record.images_per_s is not None:
         parts.append(f"{fmt.count(record.images_per_s)} images/s")
@@ -290,7 +290,7 @@ def _result(measured: float | None, published: float | None, epoch: int | None, 
     return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
 
 
-def _last_epoch(record: Record) -> str:
+def _last_epoch(record: RunDetail) -> str:
     if not record.epochs:
         return ""
     last = record.epochs[-1]
@@ -300,7 +300,7 @@ def _last_epoch(record: Record) -> str:
     )
 
 
-def _network(record: Record) -> str:
+def _network(record: RunDetail) -> str:
     model = record.model
     if model is None:
         return ""
@@ -320,7 +320,7 @@ def _data(data: ev.DataReady | None) -> str:
     return f"{run_text.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
 
 
-def _device(record: Record) -> str:
+def _device(record: RunDetail) -> str:
     started = record.started
     if started is None:
         return ""
@@ -335,7 +335,7 @@ def _device(record: Record) -> str:
     return f"{name}{threads}, {started.precision}, on {started.host}"
 
 
-def _memory(record: Record) -> str:
+def _memory(record: RunDetail) -> str:
     peak, device = record.peak_memory, record.device
     parts = []
     if peak.gpu_process_bytes is not None or peak.gpu_bytes is not None:

@@ -13,7 +13,7 @@ from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
-from tui.data.run_detail import MOST_STEPS, Record, record
+from tui.data.run_detail import MOST_STEPS, RunDetail, record
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -53,7 +53,7 @@ def _most_steps(asked: str | None) -> int | None:
     return int(asked)
 
 
-def _print(found: Record) -> None:
+def _print(found: RunDetail) -> None:
     from tui.cli.run_page import page
 
     say_rows(lambda width, coloured: page(found, width, coloured=coloured))

@@ -62,7 +62,7 @@ class Said(Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class RunDetail(Struct, frozen=True, kw_only=True):
     """Accuracies are fractions, times Unix seconds, durations seconds, memory bytes."""
 
     summary: Summary
@@ -100,7 +100,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """Of a run that is one: its curve and what it suggests."""
 
 
-def record(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> Record:
+def record(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> RunDetail:
     """Read a run; `most_steps` None keeps every step.
 
     Raises:
@@ -119,12 +119,12 @@ def record_of(
     commands: Sequence[AnyCommand],
     now: float,
     most_steps: int | None,
-) -> Record:
+) -> RunDetail:
     """Return the record of a run whose events were folded before; `samples` are all its readings."""
     summary = summary_of(run, info, state, now, size_bytes(run.path))
     until = now if run_text.is_live(summary.status) else state.last_time
     began = state.first_started_time
-    return Record(
+    return RunDetail(
         summary=summary,
         report=info.preset.report,
         now=now,
