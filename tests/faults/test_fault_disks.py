@@ -24,7 +24,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.faults.conftest import Hire, said, status
 from tests.waiting import wait_for
-from tui.data.run_detail import record
+from tui.data.run_detail import run_detail
 
 Make = Callable[..., RunDir]
 BEAT = DeviceSampled(host=HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1))
@@ -230,7 +230,7 @@ def test_show_and_lists_take_a_journal_with_damage_in_the_middle_and_at_the_end(
     state = run.read_state()
     assert state.epochs == whole.epochs
     assert status(run) == "completed"
-    assert record(run, 0.0).epochs == whole.epochs
+    assert run_detail(run, 0.0).epochs == whole.epochs
     again = EventWriter(run.events)
     again.write(BEAT)
     assert read_events(run.events)[-1].seq == len(lines) + 1

@@ -13,7 +13,7 @@ from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
-from tui.data.run_detail import MOST_STEPS, RunDetail, record
+from tui.data.run_detail import MOST_STEPS, RunDetail, run_detail
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -36,7 +36,7 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found = record(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    found = run_detail(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:

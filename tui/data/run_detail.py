@@ -100,7 +100,7 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     """Of a run that is one: its curve and what it suggests."""
 
 
-def record(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> RunDetail:
+def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> RunDetail:
     """Read a run; `most_steps` None keeps every step.
 
     Raises:
