@@ -55,7 +55,7 @@ class PeakMemory(Struct, frozen=True, kw_only=True):
     torch_allocated_bytes: int | None = None
 
 
-class Said(Struct, frozen=True, kw_only=True):
+class LogLine(Struct, frozen=True, kw_only=True):
     """A line of the log."""
 
     time: float
@@ -95,7 +95,7 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     device: ev.DeviceSampled | None
     peak_memory: PeakMemory
     checkpoints: list[Checkpoint]
-    log: list[Said]
+    log: list[LogLine]
     range_test: Verdict | None
     """Of a run that is one: its curve and what it suggests."""
 
@@ -155,7 +155,7 @@ def record_of(
         peak_memory=_peaks(samples),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
         range_test=verdict_with_command(info, state),
-        log=[Said(time=event.time, text=run_text.event(event)[0]) for event in state.log],
+        log=[LogLine(time=event.time, text=run_text.event(event)[0]) for event in state.log],
     )
 
 
