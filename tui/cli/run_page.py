@@ -8,7 +8,7 @@ from rich.text import Text
 
 from engine.journal import events as ev
 from tui import format as fmt
-from tui.data.run_detail import Asked, RunDetail
+from tui.data.run_detail import CommandRecord, RunDetail
 from tui.range_test_page import rows_of
 from tui.sketch import Curve, Sketch, draw, num_columns
 from tui.terminal.streams import one_line
@@ -139,7 +139,7 @@ def _stages(record: RunDetail) -> list[str]:
     return lines
 
 
-def _asked(asked: Asked) -> str:
+def _asked(asked: CommandRecord) -> str:
     answer = asked.answer
     at = asked.time or (answer.time if answer is not None else None)
     when = _moment(at) if at is not None else "?"

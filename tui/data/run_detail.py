@@ -23,7 +23,7 @@ from tui.text import run_text
 MOST_STEPS = 2000
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class CommandRecord(Struct, frozen=True, kw_only=True):
     """A wish of somebody, with the worker's answer where there is one. Times are Unix seconds."""
 
     id: str
@@ -90,7 +90,7 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     steps: list[StepPoint]
     validations: list[ev.Validated]
     marks: list[ev.CommandApplied]
-    asked: list[Asked]
+    asked: list[CommandRecord]
     alerts: list[ev.Alerted]
     device: ev.DeviceSampled | None
     peak_memory: PeakMemory
@@ -175,15 +175,17 @@ def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
     return [points[index] for index in sorted(kept)]
 
 
-def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[Asked]:
+def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
     """Return every wish in order; those answered by a journal whose commands are gone are kept too."""
     written = {command.id for command in commands}
     asked = [
-        Asked(id=each.id, command=type(each).__name__, time=each.time or None, answer=state.commands.get(each.id))
+        CommandRecord(
+            id=each.id, command=type(each).__name__, time=each.time or None, answer=state.commands.get(each.id)
+        )
         for each in commands
     ]
     asked += [
-        Asked(id=answer.command_id, command=answer.command, time=None, answer=answer)
+        CommandRecord(id=answer.command_id, command=answer.command, time=None, answer=answer)
         for answer in state.commands.values()
         if answer.command_id not in written
     ]
