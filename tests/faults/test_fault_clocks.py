@@ -21,7 +21,7 @@ from tests.faults.conftest import Hire, status
 from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
-from tui.cli.run_page import page
+from tui.cli.run_page import run_page
 from tui.data.run_detail import run_detail
 from tui.data.summary import summarise
 from tui.screens.monitor import Monitor
@@ -83,7 +83,7 @@ def test_a_frozen_worker_is_stalled_since_then_and_trains_again_when_it_is_woken
     assert frozen.last_event_time is not None
     since = time.strftime("%H:%M:%S", time.localtime(frozen.last_event_time))
     assert f"stalled since {since}: the worker lives, and says nothing" in " ".join(
-        " ".join(row.plain for row in page(frozen, 160)).split()
+        " ".join(row.plain for row in run_page(frozen, 160)).split()
     )
     worker.kill(signal.SIGCONT)
     step = run.read_state().global_step

@@ -34,7 +34,7 @@ from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
 from tui.cli.follow import describe
-from tui.cli.run_page import page
+from tui.cli.run_page import run_page
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, run_detail
 from tui.data.summary import summarise
@@ -157,7 +157,7 @@ def _looked_at(run: RunDir) -> bool:
             assert "\n" not in describe(event, state)
         shown = run_detail(run, NOW, MOST_STEPS)
         msgspec.json.encode(shown)
-        assert page(shown, 100)
+        assert run_page(shown, 100)
     except CifartuiError as error:
         return refused(error)
     reader = event_reader(run.events)

@@ -14,7 +14,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
-from tui.cli.run_page import page
+from tui.cli.run_page import run_page
 from tui.data.run_detail import run_detail, thinned
 from tui.sketch import Curve, Sketch, draw
 from tui.terminal.streams import in_ascii
@@ -22,7 +22,7 @@ from tui.widgets.axes import Axis
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
-    rows = page(run_detail(run.folder, NOW), width, coloured=coloured)
+    rows = run_page(run_detail(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 

@@ -23,7 +23,7 @@ _PLOT_ROWS = 11
 _GAP = 3
 
 
-def page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Text]:
+def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Text]:
     """Return the page, no row of it wider than `width`.
 
     Args:

@@ -54,9 +54,9 @@ def _most_steps(asked: str | None) -> int | None:
 
 
 def _print(found: RunDetail) -> None:
-    from tui.cli.run_page import page
+    from tui.cli.run_page import run_page
 
-    say_rows(lambda width, coloured: page(found, width, coloured=coloured))
+    say_rows(lambda width, coloured: run_page(found, width, coloured=coloured))
 
 
 def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:
