@@ -16,7 +16,7 @@ from tui.data.environment import Environment
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
 from tui.screens.start_dialog import StartPanel
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import Pickable
 
 
@@ -53,7 +53,7 @@ async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path
     app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        assert "Enter starts the highlighted step" in screen.query_one("#footnote", Quiet).text.plain
+        assert "Enter starts the highlighted step" in screen.query_one("#footnote", ChangedStatic).text.plain
         assert all("not run" in line for line in lines(app))
         assert any("58→62" in line and "images resized to 64 px" in line for line in lines(app))
         await pilot.press("j", "enter")
@@ -74,7 +74,7 @@ async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
             screen.look_again()
             await until(pilot, lambda: "1/15" in lines(app)[1], "the second step's progress")
             assert "+0.0" in lines(app)[1]
-            assert "2 of 18 steps" in screen.query_one("#top", Quiet).text.plain
+            assert "2 of 18 steps" in screen.query_one("#top", ChangedStatic).text.plain
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the run")
             await pilot.press("escape")

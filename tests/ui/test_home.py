@@ -17,7 +17,7 @@ from tui.app import CifartuiApp
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import PresetList, RunList
 
 
@@ -33,7 +33,7 @@ def said(app: CifartuiApp, selector: str) -> str:
 async def test_the_first_visit_explains_itself(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
-        gpus = app.screen.query_one("#gpus", Quiet)
+        gpus = app.screen.query_one("#gpus", ChangedStatic)
         await until(pilot, lambda: "No NVIDIA GPU" in gpus.text.plain, "the GPUs")
         assert gpus.text.plain.endswith("no NVIDIA driver on this machine. Training will use the CPU (8 cores).")
         await until(pilot, lambda: "generated at start" in said(app, "#description"), "where the data is")
@@ -50,7 +50,7 @@ async def test_moving_describes_the_preset_and_its_data(runs_dir: Path) -> None:
         assert "optimizer.lr must be greater than 0" in said(app, "#description")
         await pilot.press("enter")
         assert isinstance(app.screen, Home)
-        gpus = app.screen.query_one("#gpus", Quiet)
+        gpus = app.screen.query_one("#gpus", ChangedStatic)
         await until(pilot, lambda: "36.3 / 42.9 GB" in gpus.text.plain, "the GPU")
         assert "97 %" in gpus.text.plain
 

@@ -14,7 +14,7 @@ from tui.data.run_list import RunsListed
 from tui.screens.dialogs import ConfirmAbort
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import CommandStrip, Notice, Preparation, RunHeader
 from tui.widgets.plot import Plot
@@ -197,7 +197,7 @@ async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
         app = app_on(run)
         async with app.run_test(size=(80, 24)) as pilot:
-            row = app.screen.query_one("#memory-rows", Quiet)
+            row = app.screen.query_one("#memory-rows", ChangedStatic)
             await until(pilot, lambda: "no NVIDIA GPU: host memory" in row.text.plain, "the words")
             assert "worker 1.3 GB" in row.text.plain
 

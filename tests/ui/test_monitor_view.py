@@ -16,7 +16,7 @@ from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
 from tui.screens.dialogs import ResumePanel
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import Alerts, Notice
@@ -207,7 +207,7 @@ async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatc
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             panel = app.screen
             assert isinstance(panel, ResumePanel)
-            assert "to 20 epochs in all" in panel.query_one("#verdict", Quiet).text.plain
+            assert "to 20 epochs in all" in panel.query_one("#verdict", ChangedStatic).text.plain
             panel.query_one(Input).value = "train.epochs=+5 data.image_size=64"
             await until(pilot, lambda: panel.problem, "the refusal")
             assert "data.image_size cannot change" in panel.problem

@@ -19,7 +19,7 @@ from tests.ui.sample_run import SampleRun
 from tui.app import CifartuiApp
 from tui.data import torch_process
 from tui.screens.predictions import PredictionsScreen
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, resize
 
 NAMES = ("cat", "dog", "oak")
@@ -61,7 +61,7 @@ async def opened(pilot: Pilot[Any]) -> PredictionsScreen:
 
 
 def sorting(screen: PredictionsScreen) -> str:
-    return screen.query_one("#sorting", Quiet).text.plain
+    return screen.query_one("#sorting", ChangedStatic).text.plain
 
 
 def said(widget: Static) -> str:
@@ -225,7 +225,7 @@ async def test_predictions_of_older_weights_say_so(run: SampleRun) -> None:
     app = app_on(run)
     async with app.run_test(size=(120, 30)) as pilot:
         screen = await opened(pilot)
-        top = screen.query_one("#top", Quiet)
+        top = screen.query_one("#top", ChangedStatic)
         await until(pilot, lambda: "better weights now: Enter measures" in top.text.plain, "that they are old")
 
 

@@ -22,7 +22,7 @@ from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import Pickable
 
 
@@ -66,7 +66,7 @@ def names(app: CifartuiApp) -> list[str]:
 
 
 def said(app: CifartuiApp, selector: str = "#footnote") -> str:
-    return app.screen.query_one(selector, Quiet).text.plain
+    return app.screen.query_one(selector, ChangedStatic).text.plain
 
 
 def in_file(runs_dir: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
 from tui.widgets.run_table import RunHeading, RunTable
 
@@ -81,7 +81,7 @@ def names(screen: RunsScreen) -> list[str]:
 
 
 def told(screen: RunsScreen, selector: str = "#told") -> str:
-    return screen.query_one(selector, Quiet).text.plain
+    return screen.query_one(selector, ChangedStatic).text.plain
 
 
 def painted(screen: RunsScreen) -> list[str]:

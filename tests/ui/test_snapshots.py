@@ -20,7 +20,7 @@ from tui.app import CifartuiApp
 from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
 
 SIZES = [(80, 24), (120, 40), (160, 45)]
@@ -46,7 +46,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Displa
         home = pilot.app.screen
         assert isinstance(home, Home)
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
-        await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
+        await until(pilot, lambda: "97 %" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
         await until(pilot, lambda: "free on GPU 0" in said(pilot.app, "#description"), "the memory")
@@ -60,7 +60,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Displa
 def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path, display: Display) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
-        await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
+        await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPUs")
         await until(pilot, lambda: "generated at start" in said(pilot.app, "#description"), "where the data is")
         await until(pilot, lambda: "free in this machine" in said(pilot.app, "#description"), "the memory")
         await until(pilot, lambda: "no CIFAR-100 found and no GPU" in said(pilot.app, "#no-runs"), "the way in")

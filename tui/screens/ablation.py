@@ -17,7 +17,7 @@ from tui.data.run_list import RunLister, RunsListed
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
-from tui.widgets.basic import Quiet, TooSmall
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 
@@ -46,10 +46,10 @@ class AblationScreen(Listing[str | None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="columns")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="columns")
             yield _Steps(id="steps", compact=True)
-            yield Quiet(id="footnote")
+            yield ChangedStatic(id="footnote")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -67,14 +67,14 @@ class AblationScreen(Listing[str | None]):
         self.call_after_refresh(self._show)
 
     def _show(self) -> None:
-        width = max(40, self.query_one("#top", Quiet).content_size.width)
+        width = max(40, self.query_one("#top", ChangedStatic).content_size.width)
         done = sum(row.measured is not None for row in self.rows)
         title = Text.assemble(
             ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
         )
-        self.query_one("#top", Quiet).tell(title)
-        self.query_one("#columns", Quiet).tell(_heading(width))
-        self.query_one("#footnote", Quiet).tell(_footnote(self.rows))
+        self.query_one("#top", ChangedStatic).tell(title)
+        self.query_one("#columns", ChangedStatic).tell(_heading(width))
+        self.query_one("#footnote", ChangedStatic).tell(_footnote(self.rows))
         self.query_one(_Steps).show(self.rows, width)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

@@ -22,7 +22,7 @@ from tui import format as fmt
 from tui.text import run_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.basic import Quiet, TextField
+from tui.widgets.basic import ChangedStatic, TextField
 
 
 class ConfirmAbort(ModalScreen[bool]):
@@ -146,7 +146,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
                 placeholder=f"changes, such as  {_MORE_EPOCHS} optimizer.lr=0.01",
                 id="changes",
             )
-            yield Quiet(id="verdict")
+            yield ChangedStatic(id="verdict")
             keys = (("Enter", TRAIN), (" resumes   ", MUTED), ("Esc", TRAIN), (" back", MUTED))
             yield Static(Text.assemble(*keys))
 
@@ -180,4 +180,4 @@ class ResumePanel(ModalScreen[list[str] | None]):
         except (CifartuiError, ValueError) as error:
             self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
         verdict = (self.problem, TONES["bad"]) if self.problem else (said, TONES["good"] if typed.strip() else MUTED)
-        self.query_one("#verdict", Quiet).tell(Text(*verdict))
+        self.query_one("#verdict", ChangedStatic).tell(Text(*verdict))

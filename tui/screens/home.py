@@ -25,7 +25,7 @@ from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets import preset_browser
-from tui.widgets.basic import Quiet, TooSmall
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
 from tui.widgets.preset_browser import Chooser, PresetPane
@@ -91,14 +91,14 @@ class Home(Starting):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
+            yield ChangedStatic(id="top")
             with Horizontal(id="choice"):
                 yield Chooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
                 yield PresetPane(id="about")
-            yield Quiet(id="queue-row")
-            yield Quiet(id="gpus")
+            yield ChangedStatic(id="queue-row")
+            yield ChangedStatic(id="gpus")
             with Vertical(id="recent"):
-                yield Quiet(id="no-runs")
+                yield ChangedStatic(id="no-runs")
                 yield RunList(id="runs", compact=True)
             yield KeyBar()
 
@@ -150,7 +150,7 @@ class Home(Starting):
         self.call_after_refresh(self._show_widths)
 
     def _show_widths(self) -> None:
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
         host = Text.assemble(("on ", MUTED), (self.app.environment.host, TEXT))
         top.tell(left_and_right(name, host, max(40, top.content_size.width)))
@@ -284,7 +284,7 @@ class Home(Starting):
         self._describe_again()
 
     def _show_runs(self) -> None:
-        listing, empty = self.query_one(RunList), self.query_one("#no-runs", Quiet)
+        listing, empty = self.query_one(RunList), self.query_one("#no-runs", ChangedStatic)
         listing.display, empty.display = bool(self.runs), not self.runs
         if self.runs:
             listing.show(self.runs, self.app.environment.now())
@@ -347,7 +347,7 @@ class Home(Starting):
         self._describe_again()
 
     def _show_machine(self) -> None:
-        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue-row", Quiet)
+        pane, queue = self.query_one("#gpus", ChangedStatic), self.query_one("#queue-row", ChangedStatic)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
         said = preset_browser.queue(self._queued)
         queue.display = bool(said)

@@ -21,7 +21,7 @@ from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
 from tui.text.device_text import memory_panel
 from tui.theme import MUTED, TONES
-from tui.widgets.basic import Quiet, TooSmall
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.lr_chart import LrChart
@@ -99,7 +99,7 @@ class Monitor(Steering):
             yield Alerts(id="alerts")
             with Horizontal(id="below"):
                 with Vertical(id="memory-pane"):
-                    yield Quiet(id="memory-rows")
+                    yield ChangedStatic(id="memory-rows")
                     yield Plot(id="memory", grain=grain)
                 yield LogPane()
             yield CommandStrip()
@@ -234,7 +234,9 @@ class Monitor(Steering):
             return
         is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
         max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
-        self.query_one("#memory-rows", Quiet).tell(memory_panel(self.state, max(30, pane.content_size.width), max_rows))
+        self.query_one("#memory-rows", ChangedStatic).tell(
+            memory_panel(self.state, max(30, pane.content_size.width), max_rows)
+        )
 
     def paint_plots(self) -> dict[str, list[int]]:
         """Draw the plots that are in view; return which rows of each changed."""

@@ -21,7 +21,7 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.terminal.capabilities import image_widget
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets.basic import Quiet, TextField, TooSmall
+from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
 
@@ -101,8 +101,8 @@ class PredictionsScreen(Screen[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="sorting")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="sorting")
             yield TextField(
                 placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True
             )
@@ -256,8 +256,8 @@ class PredictionsScreen(Screen[None]):
 
     def _show(self) -> None:
         self.refresh_bindings()
-        self.query_one("#top", Quiet).tell(self._title())
-        self.query_one("#sorting", Quiet).tell(self._sorting())
+        self.query_one("#top", ChangedStatic).tell(self._title())
+        self.query_one("#sorting", ChangedStatic).tell(self._sorting())
         making, gallery = self.query_one("#making", Static), self.query_one("#gallery")
         gallery.display = self.found is not None
         making.display = self.found is None

@@ -25,7 +25,7 @@ from tui.screens.run_listing import Listing
 from tui.text import queue_text, run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.basic import Quiet, TooSmall
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 
@@ -68,13 +68,13 @@ class QueueScreen(Listing[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="now")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="now")
             with Vertical(id="waiting"):
-                yield Quiet(id="nothing")
-                yield Quiet(id="columns")
+                yield ChangedStatic(id="nothing")
+                yield ChangedStatic(id="columns")
                 yield EntryList(id="entries", compact=True)
-            yield Quiet(id="footnote")
+            yield ChangedStatic(id="footnote")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -135,27 +135,27 @@ class QueueScreen(Listing[None]):
         return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
 
     def _show(self) -> None:
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
         top.tell(_title(self.read, width))
-        self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.environment.now(), width))
+        self.query_one("#now", ChangedStatic).tell(live_lines(self._live, self.app.environment.now(), width))
         rows = queue_text.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
         if rows:
             widths = widths_of(rows, width)
-            self.query_one("#columns", Quiet).tell(heading(widths))
+            self.query_one("#columns", ChangedStatic).tell(heading(widths))
             listing.show(rows, widths)
         else:
-            self.query_one("#nothing", Quiet).tell(_nothing(self.read))
+            self.query_one("#nothing", ChangedStatic).tell(_nothing(self.read))
         self._show_footnote()
         self.refresh_bindings()
 
     def _show_footnote(self) -> None:
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
-        footnote = self.query_one("#footnote", Quiet)
+        footnote = self.query_one("#footnote", ChangedStatic)
         said = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
         footnote.display = bool(said)
         footnote.tell(said)

@@ -23,7 +23,7 @@ from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
-from tui.widgets.basic import Quiet, TextField, TooSmall
+from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.curve_overlay import COLORS, Drawn, Overlay
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
@@ -88,7 +88,7 @@ class RunsScreen(Listing[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
+            yield ChangedStatic(id="top")
             yield TextField(
                 placeholder="words of the id, preset, title, state or changes", id="run-filter", compact=True
             )
@@ -96,9 +96,9 @@ class RunsScreen(Listing[None]):
                 with Vertical(id="listing"):
                     yield RunHeading(id="run-heading")
                     yield RunTable()
-                    yield Quiet(id="no-rows")
+                    yield ChangedStatic(id="no-rows")
                 yield Overlay(grain=self.app.plot_style)
-            yield Quiet(id="told")
+            yield ChangedStatic(id="told")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -140,9 +140,9 @@ class RunsScreen(Listing[None]):
     def _show(self) -> None:
         if not self.is_mounted:
             return
-        table, empty = self.query_one(RunTable), self.query_one("#no-rows", Quiet)
+        table, empty = self.query_one(RunTable), self.query_one("#no-rows", ChangedStatic)
         rows = self.rows
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
         top.tell(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
@@ -179,7 +179,7 @@ class RunsScreen(Listing[None]):
             told = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
             told = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
-        self.query_one("#told", Quiet).tell(told)
+        self.query_one("#told", ChangedStatic).tell(told)
 
     def _say(self, text: str, tone: Tone) -> None:
         if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told

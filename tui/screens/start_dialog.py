@@ -26,7 +26,7 @@ from tui.data.start_form import CHANGES, DEVICE, Checked, Field, check, fields_o
 from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.basic import Quiet, TextField
+from tui.widgets.basic import ChangedStatic, TextField
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
@@ -100,8 +100,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
                     else:
                         yield TextField(field.initial, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
-                yield Quiet(id=f"{field.id}-error", classes="error")
-            yield Quiet(id="room")
+                yield ChangedStatic(id=f"{field.id}-error", classes="error")
+            yield ChangedStatic(id="room")
             act = " queues them   " if self._to_queue else " starts   "
             keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
             yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
@@ -143,7 +143,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self.checked = check(self.names, self.app.environment.loader(), self._fields, typed)
         for field in self._fields:
             said = self.checked.errors.get(field.id, "")
-            row = self.query_one(f"#{field.id}-error", Quiet)
+            row = self.query_one(f"#{field.id}-error", ChangedStatic)
             if row.display != bool(said):  # each change of the layout paints the whole screen
                 row.display = bool(said)
             row.tell(Text(said, TONES["bad"]))
@@ -215,4 +215,4 @@ class StartPanel(ModalScreen[RunOptions | None]):
         return Text(said, TONES[tone])
 
     def _say_memory(self, text: Text) -> None:
-        self.query_one("#room", Quiet).tell(text)
+        self.query_one("#room", ChangedStatic).tell(text)

@@ -9,7 +9,7 @@ from textual.events import Key
 from textual.widgets import Input, Static
 
 
-class Quiet(Static):
+class ChangedStatic(Static):
     """Shows text. Telling it twice the same thing costs nothing on the line."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:

@@ -13,7 +13,7 @@ from tui.data.run_list import RunCurves
 from tui.display import PlotStyle
 from tui.theme import MUTED, TEXT
 from tui.widgets.axes import ValueAxis, epoch_axis
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.metric_chart import published_level
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.trace import Trace
@@ -46,7 +46,7 @@ class Overlay(Vertical):
 
     def compose(self) -> ComposeResult:
         """Lay legend and plots out."""
-        yield Quiet(id="over-legend")
+        yield ChangedStatic(id="over-legend")
         with Container(id="over-plots"):
             yield Plot(id="over-loss", grain=self._grain)
             yield Plot(id="over-top1", grain=self._grain)
@@ -57,7 +57,7 @@ class Overlay(Vertical):
         width = self.size.width - 2
         if width < 20:  # not laid out, or not in view
             return
-        self.query_one("#over-legend", Quiet).tell(_legend(drawn, num_left_out, width))
+        self.query_one("#over-legend", ChangedStatic).tell(_legend(drawn, num_left_out, width))
         for metric, maker in self._charts.items():
             plot = self.query_one(f"#over-{metric}", Plot)
             if plot.size.width:

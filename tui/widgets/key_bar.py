@@ -10,13 +10,13 @@ from textual.binding import Binding
 from textual.events import Click
 
 from tui.theme import MUTED, TRAIN
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 
 _ALWAYS = ("help", "leave")
 _GAP = 2
 
 
-class KeyBar(Quiet):
+class KeyBar(ChangedStatic):
     """Follows the bindings of its screen, but for those that it says are `idle_actions` now. A key can be clicked."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; padding: 0 1; }"

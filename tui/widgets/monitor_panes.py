@@ -13,7 +13,7 @@ from tui.data.range_test import Verdict, in_words, verdict
 from tui.text import run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
 from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunView:
         return verdict(self.info.preset, self.state)
 
 
-class RunHeader(Quiet):
+class RunHeader(ChangedStatic):
     """Four rows: title and status, progress, times and speeds, results."""
 
     def show(self, view: RunView) -> None:
@@ -128,7 +128,7 @@ def _results(view: RunView, width: int) -> Text:
 _BAR_WIDTH = 30
 
 
-class Preparation(Quiet):
+class Preparation(ChangedStatic):
     """Worker, data, network, training: each done, under way or waiting."""
 
     def show(self, view: RunView) -> None:
@@ -179,7 +179,7 @@ def _waiting(view: RunView) -> Text:
     return Text("waits" if run_text.is_live(view.status) else "not reached", MUTED)
 
 
-class Notice(Quiet):
+class Notice(ChangedStatic):
     """Takes no room while training goes well."""
 
     def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
@@ -216,7 +216,7 @@ _FRESH_S = 600.0
 """For so long a warning keeps its row where rows are few."""
 
 
-class Alerts(Quiet):
+class Alerts(ChangedStatic):
     """Takes no room while there is nothing to warn of."""
 
     def show(self, state: RunState, now: float, max_rows: int) -> None:
@@ -243,7 +243,7 @@ class _Asked:
     at: float
 
 
-class CommandStrip(Quiet):
+class CommandStrip(ChangedStatic):
     """Keeps the wishes that were not answered yet, and the last answer."""
 
     def __init__(self) -> None:

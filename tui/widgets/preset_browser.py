@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.data.environment import Queued
 from tui.data.network_facts import NetworkFacts
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.basic import Quiet, TextField
+from tui.widgets.basic import ChangedStatic, TextField
 from tui.widgets.lists import PresetList
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class Chooser(Vertical):
         """Lay the column out."""
         with Horizontal(id="filter-row"):
             yield TextField(placeholder="filter", id="filter", compact=True)
-            yield Quiet(id="matches")
+            yield ChangedStatic(id="matches")
         yield PresetList(id="presets", sign=self._sign)
-        yield Quiet(id="marks")
+        yield ChangedStatic(id="marks")
 
     def on_mount(self) -> None:
         """Hide what has nothing to say yet."""
@@ -77,11 +77,11 @@ class Chooser(Vertical):
 
     def _filter(self, wanted: str) -> None:
         num_found = self.query_one(PresetList).show(self._listed, wanted)
-        self.query_one("#matches", Quiet).tell(matches(num_found, len(self._listed)))
+        self.query_one("#matches", ChangedStatic).tell(matches(num_found, len(self._listed)))
 
     def on_preset_list_marked(self) -> None:
         """Say how many are marked, and what Enter does with them."""
-        row, num_marked = self.query_one("#marks", Quiet), len(self.query_one(PresetList).marked)
+        row, num_marked = self.query_one("#marks", ChangedStatic), len(self.query_one(PresetList).marked)
         row.display = num_marked > 0
         row.tell(marks(num_marked))
 
@@ -104,10 +104,10 @@ class PresetPane(Vertical):
             with VerticalScroll(id="right", can_focus=False):
                 yield Static(id="description")
             with Vertical(id="layers"):
-                yield Quiet(id="layers-heading")
+                yield ChangedStatic(id="layers-heading")
                 with VerticalScroll(id="layers-rows", can_focus=False):
-                    yield Quiet(id="layers-table")
-        yield Quiet(id="more")
+                    yield ChangedStatic(id="layers-table")
+        yield ChangedStatic(id="more")
 
     def on_mount(self) -> None:
         """Say how much is out of sight whenever that changes."""
@@ -127,12 +127,12 @@ class PresetPane(Vertical):
 
     def show_layers(self) -> None:
         """Draw the layer table, where it is in sight and not drawn yet."""
-        layers, rows = self.query_one("#layers"), self.query_one("#layers-table", Quiet)
+        layers, rows = self.query_one("#layers"), self.query_one("#layers-table", ChangedStatic)
         width = self.query_one("#layers-heading").content_size.width
         if not layers.display or not width or self._drawn == (self._facts, width):
             return
         self._drawn = (self._facts, width)
-        title = self.query_one("#layers-heading", Quiet)
+        title = self.query_one("#layers-heading", ChangedStatic)
         if self._facts is None or isinstance(self._facts, str):
             title.tell(Text("layers", MUTED))
             rows.tell(Text(self._facts or _LAYERS_UNKNOWN, MUTED))
@@ -158,7 +158,7 @@ class PresetPane(Vertical):
             said = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
         if above > 0:
             said = Text.assemble(said, "  " if said else "", ("pgup", TRAIN), (" back up", MUTED))
-        self.query_one("#more", Quiet).tell(said)
+        self.query_one("#more", ChangedStatic).tell(said)
 
 
 _BESIDE_KIND = 40

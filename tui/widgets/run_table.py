@@ -21,7 +21,7 @@ from tui.data.summary import SortKey, Summary
 from tui.text import run_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, VAL
-from tui.widgets.basic import Quiet
+from tui.widgets.basic import ChangedStatic
 
 Row: TypeAlias = Summary | Damaged
 
@@ -121,7 +121,7 @@ class SortChosen(Message):
         super().__init__()
 
 
-class RunHeading(Quiet):
+class RunHeading(ChangedStatic):
     """The columns' names; the one sorted by carries an arrow."""
 
     layout_now: _Layout | None = None
