@@ -16,7 +16,7 @@ from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.log_pane import LogPane
-from tui.widgets.monitor_panes import CommandStrip, Notice, Preparation, RunHeader
+from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, Preparation, RunHeader
 from tui.widgets.plot import Plot
 
 
@@ -38,7 +38,7 @@ def strip(app: CifartuiApp) -> str:
 
 
 def notice(app: CifartuiApp) -> str:
-    shown = app.screen.query_one(Notice)
+    shown = app.screen.query_one(OutcomeNotice)
     return shown.text.plain if shown.display else ""
 
 

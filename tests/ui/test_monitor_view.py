@@ -19,7 +19,7 @@ from tui.screens.dialogs import ResumePanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
-from tui.widgets.monitor_panes import Alerts, Notice
+from tui.widgets.monitor_panes import Alerts, OutcomeNotice
 from tui.widgets.plot import Chart, Plot
 
 
@@ -234,7 +234,7 @@ async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
         app = app_on(run)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "failed" in header(app), "the run")
-            assert f"Press r to resume with {change}." in app.screen.query_one(Notice).text.plain
+            assert f"Press r to resume with {change}." in app.screen.query_one(OutcomeNotice).text.plain
             await pilot.press("r")
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             assert app.screen.query_one(Input).value == change

@@ -16,7 +16,7 @@ from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
 from tui.display import Display
 from tui.screens.monitor import Monitor
-from tui.widgets.monitor_panes import CommandStrip, Notice, RunHeader
+from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, RunHeader
 from tui.widgets.plot import Chart, Plot
 
 STEPS = 300
@@ -108,7 +108,7 @@ async def test_the_curve_and_the_suggestion_are_there(runs_dir: Path, size: tupl
             rows = "\n".join("".join(cell for cell, _ in row) for row in plot._cells)
             assert all(label in rows for label in ("1e-5 ", " 0.001 ", " 0.1 ", "10 lr"))
             assert mark.label in rows
-            told = " ".join(shown(app, Notice).split())
+            told = " ".join(shown(app, OutcomeNotice).split())
     assert "Completed: the loss had risen to 18.4 at lr 1.6." in told
     assert "Suggested learning rate: 0.01" in told
     assert "and stopped falling" in told
@@ -141,7 +141,7 @@ async def test_keys_that_want_weights_are_not_offered_and_resume_says_why(runs_d
             assert "that of a range test stays as it is" in shown(app, CommandStrip)
             await pilot.press("x")
             assert "of a range test it is the learning rate" in shown(app, CommandStrip)
-            assert "resume" not in shown(app, Notice)
+            assert "resume" not in shown(app, OutcomeNotice)
 
 
 async def test_zoom_knows_one_curve_and_reads_the_rate_off_it(runs_dir: Path) -> None:

@@ -27,7 +27,7 @@ from tui.widgets.log_pane import LogPane
 from tui.widgets.lr_chart import LrChart
 from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.metric_chart import MetricChart, View, XUnit
-from tui.widgets.monitor_panes import Alerts, CommandStrip, Notice, Preparation, RunHeader, RunView
+from tui.widgets.monitor_panes import Alerts, CommandStrip, OutcomeNotice, Preparation, RunHeader, RunView
 from tui.widgets.plot import Plot
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
@@ -90,7 +90,7 @@ class Monitor(Steering):
         yield TooSmall()
         with Vertical(id="body"):
             yield RunHeader(id="header")
-            yield Notice(id="notice")
+            yield OutcomeNotice(id="notice")
             with Vertical(id="stage"):
                 yield Preparation(id="preparation")
                 with Horizontal(id="plots"):
@@ -212,7 +212,7 @@ class Monitor(Steering):
             self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
-        self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
+        self.query_one(OutcomeNotice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)

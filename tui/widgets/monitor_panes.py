@@ -179,7 +179,7 @@ def _waiting(view: RunView) -> Text:
     return Text("waits" if run_text.is_live(view.status) else "not reached", MUTED)
 
 
-class Notice(ChangedStatic):
+class OutcomeNotice(ChangedStatic):
     """Takes no room while training goes well."""
 
     def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
