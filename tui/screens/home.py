@@ -28,7 +28,7 @@ from tui.widgets import preset_browser
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.preset_browser import Chooser, PresetPane
+from tui.widgets.preset_browser import PresetChooser, PresetPane
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
@@ -93,7 +93,7 @@ class Home(Starting):
         with Vertical(id="body"):
             yield ChangedStatic(id="top")
             with Horizontal(id="choice"):
-                yield Chooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
+                yield PresetChooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
                 yield PresetPane(id="about")
             yield ChangedStatic(id="queue-row")
             yield ChangedStatic(id="gpus")
@@ -109,7 +109,7 @@ class Home(Starting):
         self.query_one("#recent").border_title = "recent runs"
         listed = self.app.environment.presets()
         self._presets = {each.name: each for each in listed}
-        self.query_one(Chooser).show(listed)
+        self.query_one(PresetChooser).show(listed)
         self._show_widths()
         self._describe_again()
         self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._look_around)
@@ -247,15 +247,15 @@ class Home(Starting):
 
     def action_filter(self) -> None:
         """Open the filter."""
-        self.query_one(Chooser).open_filter()
+        self.query_one(PresetChooser).open_filter()
 
     def action_leave_filter(self) -> None:
         """Go from the filter to what it found."""
-        self.query_one(Chooser).leave_filter()
+        self.query_one(PresetChooser).leave_filter()
 
     def action_back(self) -> None:
         """Undo what changed the view last: the filter, the layers, the marks."""
-        if self.query_one(Chooser).close_filter():
+        if self.query_one(PresetChooser).close_filter():
             return
         if self.has_class("-layers"):
             self.action_layers()

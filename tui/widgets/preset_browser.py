@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tui.data.network_facts import NetworkFacts
 
 
-class Chooser(Vertical):
+class PresetChooser(Vertical):
     """Shows presets, filters them as typed, counts the marked ones."""
 
     def __init__(self, *, id: str | None = None, sign: str = "✓") -> None:
