@@ -24,7 +24,7 @@ from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
-from tui.widgets.curve_overlay import COLORS, Drawn, Overlay
+from tui.widgets.curve_overlay import COLORS, OverlaidRun, Overlay
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
 
@@ -164,7 +164,7 @@ class RunsScreen(Listing[None]):
             return
         ids = self._chosen_ids()
         drawn = [
-            Drawn(run_id, printable(name), str(number), color, self.listed.curves[run_id])
+            OverlaidRun(run_id, printable(name), str(number), color, self.listed.curves[run_id])
             for number, (run_id, name, color) in enumerate(zip(ids, fmt.short_ids(ids), COLORS, strict=False), start=1)
             if run_id in self.listed.curves
         ]

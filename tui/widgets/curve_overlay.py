@@ -24,7 +24,7 @@ _NAME_WIDTH = 26
 
 
 @dataclass(frozen=True)
-class Drawn:
+class OverlaidRun:
     """A run among those drawn."""
 
     id: str
@@ -42,7 +42,7 @@ class Overlay(Vertical):
         super().__init__(id="overlay")
         self._grain: PlotStyle = grain
         self._charts = {"loss": _Overlaid("loss"), "top1": _Overlaid("top1")}
-        self._shown: tuple[tuple[Drawn, ...], int] = ((), 0)
+        self._shown: tuple[tuple[OverlaidRun, ...], int] = ((), 0)
 
     def compose(self) -> ComposeResult:
         """Lay legend and plots out."""
@@ -51,7 +51,7 @@ class Overlay(Vertical):
             yield Plot(id="over-loss", grain=self._grain)
             yield Plot(id="over-top1", grain=self._grain)
 
-    def show(self, drawn: Sequence[Drawn], num_left_out: int) -> None:
+    def show(self, drawn: Sequence[OverlaidRun], num_left_out: int) -> None:
         """Draw `drawn`; say that `num_left_out` more are marked."""
         self._shown = (tuple(drawn), num_left_out)
         width = self.size.width - 2
@@ -68,7 +68,7 @@ class Overlay(Vertical):
         self.call_after_refresh(lambda: self.show(*self._shown))
 
 
-def _legend(drawn: Sequence[Drawn], num_left_out: int, width: int) -> Text:
+def _legend(drawn: Sequence[OverlaidRun], num_left_out: int, width: int) -> Text:
     entries = [_entry(run) for run in drawn]
     if num_left_out:
         entries.append(Text(f"and {num_left_out} more marked, not drawn", MUTED))
@@ -80,7 +80,7 @@ def _legend(drawn: Sequence[Drawn], num_left_out: int, width: int) -> Text:
     return Text("\n", no_wrap=True).join(rows)
 
 
-def _entry(run: Drawn) -> Text:
+def _entry(run: OverlaidRun) -> Text:
     best = max((point.val_top1 for point in run.curves.epochs), default=None)
     said = "no epoch yet" if best is None else fmt.percent(best)
     return Text.assemble(
@@ -98,7 +98,7 @@ class _Overlaid:
         self._y = ValueAxis()
         self._ids: tuple[str, ...] = ()
 
-    def chart(self, drawn: Sequence[Drawn], plot: Plot) -> Chart:
+    def chart(self, drawn: Sequence[OverlaidRun], plot: Plot) -> Chart:
         """Return the chart of `drawn` at the resolution of `plot`."""
         ids = tuple(run.id for run in drawn)
         if ids != self._ids:  # another comparison: its axis need not keep still
@@ -134,7 +134,7 @@ class _Overlaid:
         )
 
 
-def _common_report(drawn: Sequence[Drawn]) -> Reference | None:
+def _common_report(drawn: Sequence[OverlaidRun]) -> Reference | None:
     """Return the published level where all runs have the same one."""
     levels = {(run.curves.report.val_top1, run.curves.report.source) for run in drawn}
     return published_level(drawn[0].curves.report) if len(levels) == 1 else None
