@@ -39,7 +39,9 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     if not diff:
         _show(rows, as_json)
         return
-    differing = difference.differences([difference.Side(run.read_info(), read_outline(run).started) for run in found])
+    differing = difference.differences(
+        [difference.RunSide(run.read_info(), read_outline(run).started) for run in found]
+    )
     if as_json:
         said = {"runs": rows, "differences": differing}
         say_json(said)

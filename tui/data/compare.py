@@ -169,7 +169,7 @@ _BESIDES = ("changed on resume", "seed", "device", "precision")
 """What is not of the preset, and comes behind it; so do versions."""
 
 
-class Side(Struct, frozen=True):
+class RunSide(Struct, frozen=True):
     """A run to be compared; `started` is None where no worker has begun."""
 
     info: RunInfo
@@ -183,7 +183,7 @@ class Difference(Struct, frozen=True):
     values: tuple[str | None, ...]
 
 
-def differences(sides: Sequence[Side]) -> list[Difference]:
+def differences(sides: Sequence[RunSide]) -> list[Difference]:
     """Return the fields in which the runs are not all the same, in the order of a preset; seed and machine last."""
     tables = [dict(_fields(side)) for side in sides]
     names = list(dict.fromkeys(name for difference_table in tables for name in difference_table))
@@ -230,7 +230,7 @@ def _rank(name: str) -> int:
     return 1 + len(_BESIDES) if name.startswith("versions.") else 0
 
 
-def _fields(side: Side) -> Iterator[tuple[str, str]]:
+def _fields(side: RunSide) -> Iterator[tuple[str, str]]:
     info, started = side.info, side.started
     yield "preset", info.preset_name
     for name in info.preset.__struct_fields__:
