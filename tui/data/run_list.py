@@ -30,7 +30,7 @@ RECENT = 50
 """How many runs Home and the ablation's table know."""
 _TOLD_EVERY = 25
 """While there is much to read, what is known is told after so many runs read."""
-_Print: TypeAlias = tuple[int, int] | None
+_FileStamp: TypeAlias = tuple[int, int] | None
 """Size and time of change of a file; None where it is absent."""
 
 
@@ -73,7 +73,7 @@ class RunsListed(Message):
 class _Known:
     """A run as last seen. `follower` is what it is read on with; None once it is finished."""
 
-    prints: _Print
+    stamps: _FileStamp
     summary: Summary
     curves: RunCurves
     follower: "_Follower | None"
@@ -93,7 +93,7 @@ class RunLister:
         """List the runs of `runs_dir` whose id holds `only`, the newest `limit`; `now` is asked for Unix seconds."""
         self._runs_dir, self._now, self._only, self._limit = runs_dir, now, only, limit
         self._known: dict[str, _Known] = {}
-        self._damaged: dict[str, tuple[tuple[_Print, _Print], Damaged]] = {}
+        self._damaged: dict[str, tuple[tuple[_FileStamp, _FileStamp], Damaged]] = {}
 
     def list(self) -> RunsListed:
         """Read what is new and return the runs."""
@@ -127,9 +127,9 @@ class RunLister:
 
     def _update(self, run: RunDir) -> bool:
         """Bring what is known of `run` up to date; return whether any file had to be read."""
-        prints = _print_of(run.events)
+        stamps = _stamp_of(run.events)
         known = self._known.get(run.id)
-        if known is not None and known.prints == prints:
+        if known is not None and known.stamps == stamps:
             if known.follower is not None:  # nothing new is written, but is its worker still there?
                 info, state = known.follower.info, known.follower.state
                 known.summary = summary_of(run, info, state, self._now(), known.summary.num_bytes)
@@ -140,7 +140,7 @@ class RunLister:
             follower = known.follower if known is not None else None
             if follower is None:
                 follower = _Follower(run.read_info(), outline_reader(run.events), RunState())
-            self._known[run.id] = self._read(run, prints, follower)
+            self._known[run.id] = self._read(run, stamps, follower)
             self._damaged.pop(run.id, None)
         except (CifartuiError, OSError) as error:
             self._known.pop(run.id, None)
@@ -153,7 +153,7 @@ class RunLister:
         """Return False for what was damaged before and has not changed since."""
         return run.id not in self._damaged or self._damaged[run.id][0] != _files_of(run)
 
-    def _read(self, run: RunDir, prints: _Print, follower: _Follower) -> _Known:
+    def _read(self, run: RunDir, stamps: _FileStamp, follower: _Follower) -> _Known:
         info, state = follower.info, follower.state
         for batch in follower.reader.batches():
             fold(batch, state)
@@ -161,10 +161,10 @@ class RunLister:
         summary = summary_of(run, info, state, self._now(), size_bytes(run.path))
         curves = RunCurves(tuple(state.epochs), summary.epochs, info.preset.report)
         is_over = state.is_finished and summary.status == state.phase
-        return _Known(prints, summary, curves, None if is_over else follower)
+        return _Known(stamps, summary, curves, None if is_over else follower)
 
 
-def _print_of(path: Path) -> _Print:
+def _stamp_of(path: Path) -> _FileStamp:
     try:
         about = path.stat()
     except OSError:
@@ -172,8 +172,8 @@ def _print_of(path: Path) -> _Print:
     return about.st_size, about.st_mtime_ns
 
 
-def _files_of(run: RunDir) -> tuple[_Print, _Print]:
-    return _print_of(run.path / "run.json"), _print_of(run.events)
+def _files_of(run: RunDir) -> tuple[_FileStamp, _FileStamp]:
+    return _stamp_of(run.path / "run.json"), _stamp_of(run.events)
 
 
 def _created(run: RunDir) -> float:
