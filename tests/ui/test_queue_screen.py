@@ -130,7 +130,7 @@ async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs
             screen = await opened(pilot, 3)
             assert [line.split("  ")[-1] for line in lines(app)] == ["next", "after 1", "after 2"]
             with SampleRun(runs_dir, "third", start=NOW, device="cuda:2").live().begin():
-                screen._desk.show(True)
+                screen._queue_editor.show(True)
                 await until(pilot, lambda: lines(app)[0].endswith("waits for a GPU"), "what is held now")
                 await pilot.press("enter")
                 await until(pilot, lambda: isinstance(app.screen, Monitor), "one of the runs that it waits for")

@@ -48,7 +48,7 @@ class QueueEdited(Message):
     is_done: bool = True
 
 
-class QueueDesk:
+class QueueEditor:
     """Takes edits at any time from any thread; `work` makes them."""
 
     def __init__(self, runs_dir: Path, post: Callable[[Message], object], environment: Environment) -> None:

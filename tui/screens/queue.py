@@ -18,7 +18,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.environment import Environment
-from tui.data.queue_editor import QueueDesk, QueueEdited, QueueRead
+from tui.data.queue_editor import QueueEdited, QueueEditor, QueueRead
 from tui.data.run_list import RunLister, RunsListed
 from tui.data.summary import Summary
 from tui.screens.run_listing import Listing
@@ -58,7 +58,7 @@ class QueueScreen(Listing[None]):
     def __init__(self, runs_dir: Path, environment: Environment) -> None:
         """Show the queue of `runs_dir`, which need not exist."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self.post, environment)
+        self._queue_editor = QueueEditor(runs_dir, self.post, environment)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
@@ -88,25 +88,25 @@ class QueueScreen(Listing[None]):
 
     def on_unmount(self) -> None:
         """Let the queue's thread end; an edit that was asked for is still made."""
-        self._desk.close()
+        self._queue_editor.close()
 
     def on_screen_resume(self) -> None:
         """Look at the queue again at once."""
-        self._desk.show(True)
+        self._queue_editor.show(True)
 
     def on_screen_suspend(self) -> None:
         """Leave the queue alone while another screen is above."""
-        self._desk.show(False)
+        self._queue_editor.show(False)
 
     @work(thread=True)
     def _keep_desk(self) -> None:
-        self._desk.work()
+        self._queue_editor.work()
 
     # --- what is heard -----------------------------------------------------------------------------
 
     def on_queue_read(self, event: QueueRead) -> None:
         """Show the queue, unless it was read before the last edit: then another reading is on its way."""
-        if event.num_edits == self._desk.num_asked:
+        if event.num_edits == self._queue_editor.num_asked:
             self.read = event
             self._show()
 
@@ -169,7 +169,7 @@ class QueueScreen(Listing[None]):
         if action in {"remove", "move"}:
             return bool(self._entries)
         if action == "put_back":
-            return bool(self._desk.removed)
+            return bool(self._queue_editor.removed)
         if action == "attach":
             return bool(self._live)
         if action == "start_runner":
@@ -187,14 +187,14 @@ class QueueScreen(Listing[None]):
         """Take the entry under the cursor out; the one after it is under the cursor then."""
         index = self._chosen()
         if index is not None:
-            self._desk.remove(self._entries[index], index)
+            self._queue_editor.remove(self._entries[index], index)
             self._show_entries([*self._entries[:index], *self._entries[index + 1 :]])
 
     def action_move(self, places: int) -> None:
         """Move the entry under the cursor, and the cursor with it."""
         index = self._chosen()
         if index is not None and 0 <= index + places < len(self._entries):
-            self._desk.move(self._entries[index], places)
+            self._queue_editor.move(self._entries[index], places)
             wanted = list(self._entries)
             wanted.insert(index + places, wanted.pop(index))
             self._show_entries(wanted)
@@ -207,11 +207,11 @@ class QueueScreen(Listing[None]):
 
     def action_put_back(self) -> None:
         """Put back what was taken out last."""
-        self._desk.put_back()
+        self._queue_editor.put_back()
 
     def action_start_runner(self) -> None:
         """Start the runner."""
-        self._desk.start_runner()
+        self._queue_editor.start_runner()
 
     def action_attach(self) -> None:
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
