@@ -25,7 +25,7 @@ from tui import format as fmt
 from tui.data.environment import Environment
 from tui.display import Display, PlotStyle
 from tui.screens.home import Home
-from tui.terminal.driver import Visible, WireDriver
+from tui.terminal.driver import ControlCharFilter, WireDriver
 from tui.theme import theme
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class CifartuiApp(App[None]):
         self.display_settings = display or Display()
         self._take_theme(theme(self.display_settings.theme))
         self.console = _console(self.console, self.display_settings)
-        self._painters = [Visible(), *_painters(self.display_settings)]
+        self._painters = [ControlCharFilter(), *_painters(self.display_settings)]
         if self.display_settings.low_bandwidth:
             self.animation_level = "none"
         self.set_keymap(self.display_settings.keys)

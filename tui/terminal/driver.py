@@ -269,7 +269,7 @@ class WireDriver(LinuxDriver):
         self.wire.forget()
 
 
-class Visible(LineFilter):
+class ControlCharFilter(LineFilter):
     """Puts signs for control characters, and cuts the row, which these signs make longer, to its width."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
