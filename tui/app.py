@@ -25,7 +25,7 @@ from tui import format as fmt
 from tui.data.environment import Environment
 from tui.display import Display, PlotStyle
 from tui.screens.home import Home
-from tui.terminal.driver import ControlCharFilter, WireDriver
+from tui.terminal.driver import ControlCharFilter, DiffDriver
 from tui.theme import theme
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class CifartuiApp(App[None]):
             ahead: waits for the history of `attach`, where somebody else reads it already.
             display: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
-        super().__init__(driver_class=WireDriver)
+        super().__init__(driver_class=DiffDriver)
         self.display_settings = display or Display()
         self._take_theme(theme(self.display_settings.theme))
         self.console = _console(self.console, self.display_settings)
@@ -213,7 +213,7 @@ class CifartuiApp(App[None]):
 
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""
-        if isinstance(self._driver, WireDriver):
+        if isinstance(self._driver, DiffDriver):
             self._driver.forget()
 
     def action_redraw(self) -> None:

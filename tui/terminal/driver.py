@@ -252,7 +252,7 @@ def _change(before: str, after: str) -> str:
     return f"\x1b[{';'.join(now for was, now in zip(old[1:], new[1:], strict=True) if was != now)}m"
 
 
-class WireDriver(LinuxDriver):
+class DiffDriver(LinuxDriver):
     """Textual's own driver with a `Wire` before the terminal."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
