@@ -214,7 +214,7 @@ class CifartuiApp(App[None]):
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""
         if isinstance(self._driver, DiffDriver):
-            self._driver.forget()
+            self._driver.invalidate()
 
     def action_redraw(self) -> None:
         """Paint the screen anew, whatever another program may have written over it."""

@@ -42,7 +42,7 @@ class _Look(NamedTuple):
     background: str
 
 
-class Wire:
+class ScreenDiff:
     """The cells of one terminal, and how to bring them up to date with the fewest bytes."""
 
     def __init__(self) -> None:
@@ -54,13 +54,13 @@ class Wire:
         """What the terminal's pen is set to."""
         self._held_begin = ""
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Know nothing of the terminal any more: the next paint is sent whole."""
         self._characters.clear()
         self._styles.clear()
         self._at, self._shown_style = None, _UNKNOWN
 
-    def thin(self, painted: str) -> str:
+    def diff(self, painted: str) -> str:
         """Return what must be sent to have the effect of `painted`."""
         parts: list[str] = []
         style, at = "", self._at
@@ -92,7 +92,7 @@ class Wire:
         else:
             self._move(parts, at)
             self._say(parts, sequence)
-            self.forget()
+            self.invalidate()
             return None
         return at
 
@@ -253,20 +253,20 @@ def _change(before: str, after: str) -> str:
 
 
 class DiffDriver(LinuxDriver):
-    """Textual's own driver with a `Wire` before the terminal."""
+    """Textual's own driver with a `ScreenDiff` before the terminal."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.wire = Wire()
+        self.wire = ScreenDiff()
 
     def write(self, data: str) -> None:
         """Send what `data` changes."""
-        if thinned := self.wire.thin(data):
+        if thinned := self.wire.diff(data):
             super().write(thinned)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Send the next paint whole: the terminal was resized, or shows something that is not ours."""
-        self.wire.forget()
+        self.wire.invalidate()
 
 
 class ControlCharFilter(LineFilter):
