@@ -34,7 +34,7 @@ _SEEN_ON_LETTERS_ONLY = {"", "1", "2", "3"}
 """Bold, dim and italic: SGR attributes that do not show on a space."""
 
 
-class _Look(NamedTuple):
+class _CellStyle(NamedTuple):
     """A style taken apart: attributes and the two colours, as SGR parameters."""
 
     attributes: str
@@ -189,7 +189,7 @@ def _joined(style: str, parameters: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _look(style: str) -> _Look:
+def _cell_style(style: str) -> _CellStyle:
     """Take a style apart; colours said later win."""
     attributes, foreground, background = [], "", ""
     numbers = style.split(";") if style else []
@@ -215,34 +215,34 @@ def _look(style: str) -> _Look:
             background = first
         else:
             attributes.append(first)
-    return _Look(";".join(attributes), foreground, background)
+    return _CellStyle(";".join(attributes), foreground, background)
 
 
 @lru_cache(maxsize=512)
 def _blank(style: str) -> str:
     """Return how a space in this style looks: without attributes that draw something, its background alone."""
-    look = _look(style)
-    return style if set(look.attributes.split(";")) - _SEEN_ON_LETTERS_ONLY else look.background
+    cell_style = _cell_style(style)
+    return style if set(cell_style.attributes.split(";")) - _SEEN_ON_LETTERS_ONLY else cell_style.background
 
 
 @lru_cache(maxsize=2048)
 def _pen_for_a_blank(shown: str, wanted: str) -> str:
     """Return the style nearest to what the pen is set to now that draws a space as `wanted`."""
-    look, now = _look(wanted), _look(shown)
+    cell_style, now = _cell_style(wanted), _cell_style(shown)
     keeps_letters = shown != _UNKNOWN and not set(now.attributes.split(";")) - _SEEN_ON_LETTERS_ONLY
-    if look.attributes or not keeps_letters or (now.background and not look.background):
+    if cell_style.attributes or not keeps_letters or (now.background and not cell_style.background):
         return wanted
-    return ";".join(part for part in (now.attributes, now.foreground, look.background) if part)
+    return ";".join(part for part in (now.attributes, now.foreground, cell_style.background) if part)
 
 
 @lru_cache(maxsize=2048)
 def _change(before: str, after: str) -> str:
     """Return the shortest sequence that takes the pen from one style to the other."""
-    new = _look(after)
+    new = _cell_style(after)
     whole = ";".join(part for part in ("0", *new) if part)
     if before == _UNKNOWN:
         return f"\x1b[{whole}m"
-    old = _look(before)
+    old = _cell_style(before)
     if (
         old.attributes != new.attributes
         or (old.foreground and not new.foreground)
