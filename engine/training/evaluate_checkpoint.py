@@ -73,7 +73,7 @@ def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir:
         at_once=MicroBatch(setup.eval_batch_size, device, _ignore),
         autocast=setup.autocast,
         progress=_ignore,
-        look=best.look,
+        on_logits=best.on_logits,
         flip_average=info.preset.train.flip_average,
     )
     progress = state.get("progress", {})
@@ -115,7 +115,7 @@ class _Best:
         self.classes: list[Tensor] = []
         self.confidences: list[Tensor] = []
 
-    def look(self, logits: Tensor) -> None:
+    def on_logits(self, logits: Tensor) -> None:
         confidence, predicted = logits.softmax(1).max(1)
         self.classes.append(predicted.cpu())
         self.confidences.append(confidence.cpu())

@@ -305,8 +305,8 @@ class Trainer:
             self._open_epoch()
         self._save_last(*best)
 
-    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        return self._validator.measure(split, look)
+    def _evaluate(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
+        return self._validator.measure(split, poll)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
         self._validator.report_features(event)

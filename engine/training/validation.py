@@ -33,7 +33,7 @@ def evaluate(
     at_once: MicroBatch,
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None],
-    look: Callable[[Tensor], None] | None = None,
+    on_logits: Callable[[Tensor], None] | None = None,
     flip_average: bool = False,
 ) -> Sums:
     """Return summed loss and hits of `network` over `split`.
@@ -46,7 +46,7 @@ def evaluate(
         at_once: images through the network at once; fewer where memory runs out.
         autocast: context of the forward pass.
         progress: told after every batch how many images are done; may raise to end the evaluation.
-        look: given the logits of every batch, float32 [B, C].
+        on_logits: given the logits of every batch, float32 [B, C].
         flip_average: run every image mirrored too, and go by the mean of the two logits.
     """
     device, num_images = split.labels.device, len(split.labels)
@@ -68,8 +68,8 @@ def evaluate(
                 logits = at_once.run(partial(forward, done), num_images - done)
                 labels = split.labels[done : done + len(logits)]
                 meter.add(criterion(logits.float(), labels), logits, labels)
-                if look is not None:
-                    look(logits.float())
+                if on_logits is not None:
+                    on_logits(logits.float())
                 done += len(labels)
                 progress(done)
     finally:
@@ -87,8 +87,8 @@ class Validator:
         self._controls = controls
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
 
-    def measure(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        """Return the sums over a split; `look`, called now and then, may raise to end the evaluation.
+    def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
+        """Return the sums over a split; `poll`, called now and then, may raise to end the evaluation.
 
         Raises:
             Aborted: the user asked for it.
@@ -100,8 +100,8 @@ class Validator:
         def progress(done: int) -> None:
             nonlocal next_event
             self._controls.poll()
-            if look is not None:
-                look()
+            if poll is not None:
+                poll()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + ReportInterval.SHORTEST_S
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
@@ -120,13 +120,13 @@ class Validator:
     def validate_between_batches(self, progress: Progress) -> None:
         """Measure the validation set because somebody asked; a wish to stop ends it, for that validates anyway."""
 
-        def look() -> None:
+        def poll() -> None:
             if self._controls.stop_after == "batch" or self._controls.next_stage:
                 raise Stopped
 
         started = time.monotonic()
         try:
-            val = self.measure("val", look)
+            val = self.measure("val", poll)
         except Stopped:
             return
         self._journal.write(validated(progress, val, time.monotonic() - started))

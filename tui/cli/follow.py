@@ -78,7 +78,7 @@ class _Printer:
     def event(self, event: events.AnyEvent, state: RunState) -> None:
         """Tell what happened; `state` knows of it already."""
 
-    def look(self, state: RunState, status: Status, now: float) -> None:
+    def show_state(self, state: RunState, status: Status, now: float) -> None:
         """Tell how the run stands, five times a second; `now` is Unix seconds."""
 
     def say(self, text: str) -> None:
@@ -126,7 +126,7 @@ class _Live(_Printer):
         kept = "\n".join(rows)
         self._line.keep(in_ascii(kept) if self._ascii else kept)
 
-    def look(self, state: RunState, status: Status, now: float) -> None:
+    def show_state(self, state: RunState, status: Status, now: float) -> None:
         self._line.show(lambda columns: live(state, status, now, columns, ascii_only=self._ascii))
 
     def say(self, text: str) -> None:
@@ -186,7 +186,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             hurry_worker(run)
             printer.say("SIGTERM again: asked to end without validation and test.")
         with _writing():
-            printer.look(state, status, now)
+            printer.show_state(state, status, now)
         interrupts.wake.wait(_LOOK_EVERY_S)
         interrupts.wake.clear()
 

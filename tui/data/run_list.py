@@ -97,10 +97,10 @@ class RunLister:
 
     def list(self) -> RunsListed:
         """Read what is new and return the runs."""
-        *_, listed = self.look()
+        *_, listed = self.refresh()
         return listed
 
-    def look(self) -> Iterator[RunsListed]:
+    def refresh(self) -> Iterator[RunsListed]:
         """Read what is new; yield what is known so far now and then, and all of it last."""
         found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
         chosen = found[: self._limit]
@@ -194,7 +194,7 @@ def keep_listing(
     """Post RunsListed as runs are read, then every `every_s` or when woken, until `stop` (set `wake` too to end)."""
     while not stop.is_set():
         wake.clear()
-        for listed in lister.look():
+        for listed in lister.refresh():
             post(listed)
             if stop.is_set():
                 return

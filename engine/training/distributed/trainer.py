@@ -117,7 +117,7 @@ class SharedHeldOut(Validator):
         self._ranks = ranks
         self._shared_controls = controls
 
-    def measure(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
+    def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
         """Return the sums over the whole split, in every rank; see `Validator.measure`.
 
         All ranks go through equally many rounds, and poll after each, however few images are left for one.
@@ -135,8 +135,8 @@ class SharedHeldOut(Validator):
             if rows.start < rows.stop:
                 sums += torch.tensor(self._sums(inputs, rows), dtype=torch.float64)
             self._shared_controls.poll()
-            if look is not None:
-                look()
+            if poll is not None:
+                poll()
             if time.monotonic() >= next_event:
                 next_event = time.monotonic() + ReportInterval.SHORTEST_S
                 done = min((start + size) * place.num_ranks, num_images)
