@@ -1,4 +1,4 @@
-"""What `cifartui doctor --benchmark` measures, as typed lines. Imports no torch: `engine.training.benchmark` measures."""
+"""Lines that `cifartui doctor --benchmark` prints as JSON, typed. `engine.training.benchmark` measures. No torch."""
 
 from typing import Literal, TypeAlias
 

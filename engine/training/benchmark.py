@@ -1,8 +1,8 @@
 """`python -m engine.training.benchmark`: what this machine's device can do, and how much of it training uses.
 
-Prints one JSON object a line as soon as it is measured (`engine.shared.benchmark_lines`): the device, what its hardware gives,
-then images/s of some presets with one option after another, through the engine's own step on random images. Every
-number is a median of this machine; nothing is looked up. `cifartui doctor --benchmark` makes a table of it.
+Prints one JSON object a line as soon as it is measured (`engine.shared.benchmark_lines`): the device, the limits
+of its hardware, then images/s of some presets with one option after another, through the engine's own step on random
+images. Every number is a median of this machine; nothing is looked up. `cifartui doctor --benchmark` makes a table.
 """
 
 import argparse

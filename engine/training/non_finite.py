@@ -58,7 +58,7 @@ def _half_rate(
     written = info.preset.stages[stage] if info.preset.stages else None
     if written is not None and (written.lr is not None or written.optimizer is not None):
         return ()
-    # What `StageOptimizer.restore` makes of a changed rate: a plateau begins at it, others take it as the peak they had.
+    # `StageOptimizer.restore` takes a changed rate so: a plateau begins at it, others take it as the peak they had.
     before = plan[stage].optimizer.lr * stage_optimizer.lr_scale
     if isinstance(plan[stage].schedule, Plateau):
         before = stage_optimizer.lr

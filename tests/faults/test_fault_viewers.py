@@ -39,10 +39,10 @@ def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, hire: Hire) -> No
     script = f"""
 import sys
 from pathlib import Path
-from engine.runs.run_dir import RunFolder
+from engine.runs.run_dir import RunDir
 from tui.cli.follow import follow
 print("following", flush=True)
-sys.exit(follow(RunFolder(Path({str(run.path)!r})), "quiet"))
+sys.exit(follow(RunDir(Path({str(run.path)!r})), "quiet"))
 """
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -205,8 +205,10 @@ def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
 
 def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.run_options import Order; "
-        f"queue.add(Path({str(runs_dir)!r}), ['demo'], Order(overrides={LONG!r}, device='cpu')); print(os.getsid(0))"
+        "import os, sys; from pathlib import Path; "
+        "from engine.queue import queue_file; from engine.runs.run_options import RunOptions; "
+        f"queue_file.add(Path({str(runs_dir)!r}), ['demo'], RunOptions(overrides={LONG!r}, device='cpu')); "
+        "print(os.getsid(0))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True

@@ -126,7 +126,8 @@ async def test_help_opens_and_closes(runs_dir: Path) -> None:
 
 def test_the_dashboard_does_without_torch() -> None:
     code = (
-        "import sys, tui.app, engine.runs.start, tui.screens.monitor, tui.screens.home, engine.shared.data_locations, engine.shared.sampling\n"
+        "import sys, tui.app, engine.runs.start, tui.screens.monitor, tui.screens.home\n"
+        "import engine.shared.data_locations, engine.shared.sampling\n"
         "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'torchvision', 'numpy'}])\n"
         "print('plotext' in sys.modules)"
     )

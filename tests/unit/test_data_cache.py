@@ -149,14 +149,14 @@ def test_a_full_disk_is_said_before_anything_is_decoded(
 def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
     script = (
         "import sys\n"
-        "from engine.data import cache\n"
+        "from engine.data import image_cache\n"
         "from engine.data.load import load\n"
         "from presets.schema import Data\n"
-        "read, count = cache._read_image, [0]\n"
+        "read, count = image_cache._read_image, [0]\n"
         "def counted(path, size):\n"
         "    count[0] += 1\n"
         "    return read(path, size)\n"
-        "cache._read_image = counted\n"
+        "image_cache._read_image = counted\n"
         f"data = load(Data(dataset='class-folders', path={str(root)!r}, image_size=8), None, 0, lambda event: None)\n"
         "print(count[0], int(data.train.images.sum()))\n"
     )

@@ -24,14 +24,14 @@ Sample = dict[str, Any]
 SCENARIO = """
 import json, os, subprocess, sys
 import msgspec
-from engine import devices
+from engine.shared import sampling
 
 steps, in_namespace, through_child = json.load(sys.stdin)
-devices._in_pid_namespace = lambda: in_namespace
+sampling._in_pid_namespace = lambda: in_namespace
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 pid = child.pid if through_child else os.getpid()
 seen = []
-with devices.DeviceReader() as reader:
+with sampling.DeviceReader() as reader:
     for step in steps:
         if "STUB_NVML" in os.environ:
             open(os.environ["STUB_NVML"], "w").write(step.replace("PID", str(pid)))

@@ -31,7 +31,7 @@ class Screen(io.StringIO):
 
     def write(self, text: str) -> int:
         self.writes.append(text)
-        self._stream.pipeline(text.replace("\n", "\r\n"))
+        self._stream.feed(text.replace("\n", "\r\n"))
         return len(text)
 
     def rows(self) -> list[str]:

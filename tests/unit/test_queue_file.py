@@ -178,18 +178,18 @@ def test_an_edit_waits_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 EDITOR = """
 import sys
 from pathlib import Path
-from engine.runs import queue
-from engine.runs.run_options import Order
-queue.start_runner = lambda runs_dir: None
+from engine.queue import queue_file
+from engine.runs.run_options import RunOptions
+queue_file.start_runner = lambda runs_dir: None
 runs_dir, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(40):
-    order = Order(overrides=(f"train.epochs={number + 1}",), data_dir=f"/{name}")
-    (entry,) = queue.add(runs_dir, ["demo"], order)
-    queue.move(runs_dir, entry.id, -1)
+    options = RunOptions(overrides=(f"train.epochs={number + 1}",), data_dir=f"/{name}")
+    (entry,) = queue_file.add(runs_dir, ["demo"], options)
+    queue_file.move(runs_dir, entry.id, -1)
     if number % 2:
-        assert queue.remove(runs_dir, entry.id)
+        assert queue_file.remove(runs_dir, entry.id)
 """
 
 

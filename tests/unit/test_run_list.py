@@ -51,13 +51,13 @@ def test_a_thousand_finished_runs_are_read_once(tmp_path: Path, reads: Counter[s
     a_thousand(tmp_path)
     reads.clear()
     lister = RunLister(tmp_path, lambda: NOW, limit=None)
-    looks = list(lister.look())
+    looks = list(lister.refresh())
     assert [len(look.runs) for look in looks[:3]] == [25, 50, 75]
     assert looks[0].num_unread == 975
     assert (len(looks[-1].runs), looks[-1].num_all, looks[-1].num_unread) == (1000, 1000, 0)
     assert reads == {"run.json": 1000, "journal": 1000}
     reads.clear()
-    (again,) = lister.look()
+    (again,) = lister.refresh()
     assert again == looks[-1]
     assert reads == {}
 

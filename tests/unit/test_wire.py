@@ -48,11 +48,11 @@ def test_a_terminal_shows_the_same_whether_thinned_or_not(paints: list[list[tupl
     plain, plain_stream = _screen()
     diff, thin_stream = _screen()
     wire = ScreenDiff()
-    thin_stream.pipeline(wire.diff("\x1b[H\x1b[2J"))
+    thin_stream.feed(wire.diff("\x1b[H\x1b[2J"))
     for pieces in paints:
         data = "".join(map(_painted, pieces)) + "\x1b[1;1H"
-        plain_stream.pipeline(data)
-        thin_stream.pipeline(wire.diff(data))
+        plain_stream.feed(data)
+        thin_stream.feed(wire.diff(data))
         if all("日" not in piece[3] for paint in paints for piece in paint):  # half a wide character is nobody's
             assert _seen(diff) == _seen(plain)
 

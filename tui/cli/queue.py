@@ -155,5 +155,6 @@ def _empty() -> CifartuiError:
 
 def _gone(entry: Entry) -> CifartuiError:
     return CifartuiError(
-        f"{queue_text.name(entry)} is not in its place any more: started, moved or taken out just now; see cifartui queue."
+        f"{queue_text.name(entry)} is not in its place any more: started, moved or taken out just now; "
+        "see cifartui queue."
     )

@@ -23,7 +23,7 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Optimizer, Preset
 
-SHIPPED = Path(__file__).parent.parent / "presets" / "facts.json"
+SHIPPED = Path(__file__).parents[2] / "presets" / "facts.json"
 _NUM_CLASSES = {"cifar100": 100, "shapes100": 100, "cub200": 200}
 _ASSUMED_NUM_CLASSES = 100
 
