@@ -4,13 +4,13 @@ Measuring takes torch, and so a process of its own (`engine.training.bench`); th
 """
 
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from engine.device_speed import Device, Limit, Line, Speed, ceiling
+from engine.shared import child_process
 from presets.errors import CifartuiError
 from tui.commandline.say import say, say_json
 
@@ -21,18 +21,18 @@ at most: what arithmetic allows, the best rate above in that format over the FLO
 reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
 
 
-def benchmark(device: str, *, as_json: bool, command: tuple[str, ...] = ("-m", "engine.training.bench")) -> None:
+def benchmark(device: str, *, as_json: bool, start: Callable[..., child_process.Process] = child_process.start) -> None:
     """Measure and print.
 
     Args:
         device: as for `train`.
         as_json: print everything at the end, as one list.
-        command: what Python runs to measure.
+        start: starts the process that measures, as `child_process.start` does.
 
     Raises:
         CifartuiError: the device is not there, or the measuring failed.
     """
-    lines = _measured([*command, "--device", device])
+    lines = _measured(device, start)
     if as_json:
         say_json(list(lines))
         return
@@ -65,7 +65,7 @@ def _row(line: Line, limits: list[Limit]) -> str:
     return f"{said}  {line.trouble}".rstrip()
 
 
-def _measured(arguments: list[str]) -> Iterator[Line]:
+def _measured(device: str, start: Callable[..., child_process.Process]) -> Iterator[Line]:
     """Yield what a measuring process prints; it ends with this generator.
 
     Raises:
@@ -73,8 +73,12 @@ def _measured(arguments: list[str]) -> Iterator[Line]:
     """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
     with tempfile.TemporaryFile() as complaints:
-        with subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+        with start(
+            "engine.training.bench",
+            ["--device", device],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
         ) as process:
             assert process.stdout is not None
             try:

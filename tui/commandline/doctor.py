@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from engine.devices import DeviceReader
 from engine.locate import locate
+from engine.shared import child_process
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
@@ -25,11 +25,6 @@ from tui.dashboard import checked_config, color_choice, plot_choice
 from tui.terminal import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
-_ASK_TORCH = """
-import json, engine.training, torch  # in this order: GPUs are counted as the worker counts them
-gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
-"""
 
 
 class Check(Struct, frozen=True):
@@ -99,20 +94,15 @@ def _gpus() -> tuple[list[str], str]:
 
 
 def _torch(num_gpus: int) -> Check:
-    child = subprocess.run(
-        [sys.executable, "-c", _ASK_TORCH],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    pipe = subprocess.PIPE
+    with child_process.start("engine.training.device", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
+        printed, complaints = child.communicate()
     if child.returncode:
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (complaints.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         return Check(
             "torch", "problem", f"cannot be imported ({last}); reinstall it for this Python: pip install torch"
         )
-    answer = msgspec.json.decode(child.stdout.strip().splitlines()[-1])
+    answer = msgspec.json.decode(printed.strip().splitlines()[-1])
     if answer["gpus"]:
         return Check("torch", "ok", f"{answer['version']} sees {', '.join(answer['gpus'])}")
     if num_gpus:

@@ -26,6 +26,7 @@ from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter, event_reader
 from engine.runs.launch import NOTIFY
 from engine.runs.turns import mark_devices
+from engine.shared import child_process
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError
@@ -107,7 +108,8 @@ def _launch(folder: RunFolder, arguments: Sequence[str], logs: str) -> None:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs),
     )
-    elastic_launch(config, sys.executable)("-m", _RANK, str(folder.path), "--has-agent", *arguments)
+    python, *rest = child_process.command(_RANK, [str(folder.path), "--has-agent", *arguments])
+    elastic_launch(config, python)(*rest)
 
 
 def _hand_signals_on() -> None:

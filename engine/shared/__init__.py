@@ -1,0 +1,1 @@
+"""Parts that the worker and the dashboard both import. No torch."""
