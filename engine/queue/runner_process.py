@@ -6,7 +6,6 @@ Knows locks, processes and queue.log; knows nothing of what is in the queue or o
 import fcntl
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 from engine import files
 from engine.files import DAMAGED, is_locked
 from engine.runs.run_dir import WorkerMark
+from engine.shared import child_process
 from presets.errors import CifartuiError
 from presets.problems import printable
 
@@ -53,13 +53,13 @@ def start_runner(runs_dir: Path) -> None:
     try:
         log_fd = files.open_file(runs_dir / _LOG, _APPENDING)
         try:
-            subprocess.Popen(
-                [sys.executable, "-m", "engine.queue.runner", str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
+            child_process.start(
+                "engine.queue.runner",
+                [str(runs_dir.absolute()), "--lock-fd", str(lock_fd)],
+                environment=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
-                cwd="/",  # -m puts this folder first on sys.path, and a runs folder may hold anything
-                env=environment,
                 pass_fds=(lock_fd,),
                 start_new_session=True,
             )

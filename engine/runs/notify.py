@@ -11,6 +11,7 @@ import sys
 
 from engine.journal.events import RunFinished
 from engine.runs.run_dir import RunDir, RunInfo
+from engine.shared import child_process
 
 _PATIENCE_S = 30.0
 
@@ -33,9 +34,10 @@ def notify(folder: RunDir, info: RunInfo, finished: RunFinished, command: str) -
         "BEST_VAL": _fraction(finished.best_val_top1),
         "TEST": _fraction(finished.test_top1),
     }
-    subprocess.Popen(
-        [sys.executable, "-m", "engine.runs.notify", command],
-        env={**os.environ, **{f"CIFARTUI_{name}": text for name, text in told.items()}},
+    child_process.start(
+        "engine.runs.notify",
+        [command],
+        environment={**os.environ, **{f"CIFARTUI_{name}": text for name, text in told.items()}},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -47,7 +49,7 @@ def _fraction(value: float | None) -> str:
 
 def run(command: str, patience_s: float = _PATIENCE_S) -> int:
     """Run a command through the shell and return its exit code; end it, and what it started, when it takes too long."""
-    process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = child_process.start_shell(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         code = process.wait(patience_s)
     except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.run_dir import RunDir, sign_lock
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.shared import child_process
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
@@ -192,19 +193,19 @@ def start_worker(
 def _start_process(folder: RunDir, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     files.keep_room(folder.reserve)
-    arguments = [str(folder.path), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
+    arguments = [str(folder.path.absolute()), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
     arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
     program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
     log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)  # what is started inherits this
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"engine.training.{program}", *arguments],
+        process = child_process.start(
+            f"engine.training.{program}",
+            arguments,
+            environment={**os.environ, NOTIFY: notify},  # no argument: it may hold a token, and arguments are public
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            cwd=folder.path,  # -m puts this folder first on sys.path: it holds nothing to import by mistake
-            env={**os.environ, NOTIFY: notify},  # not an argument: it may hold a token, and arguments are public
             pass_fds=(lock_fd,),
             start_new_session=True,
         )

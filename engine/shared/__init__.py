@@ -1,1 +1,1 @@
-"""Facts that worker and dashboard both need: devices, readings, data locations, memory of a step. No torch."""
+"""Parts that the worker and the dashboard both import. No torch."""

@@ -1,6 +1,10 @@
-"""Which device to train on, in which number format. Knows torch's backends; nothing of runs."""
+"""Which device to train on, in which number format. Knows torch's backends; nothing of runs.
+
+`python -m engine.training.device` prints torch's version and the GPUs that it sees, as JSON.
+"""
 
 import ctypes
+import json
 import os
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -139,3 +143,13 @@ def torch_memory(device: torch.device) -> TorchMemory:
         reserved_bytes=torch.cuda.memory_reserved(device),
         peak_bytes=torch.cuda.max_memory_allocated(device),
     )
+
+
+def main() -> None:
+    """Print torch's version, the CUDA version that it is built for, and the names of the GPUs, as the worker counts."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +24,14 @@ MATMULS = [
 ]
 
 
-def saying(*lines: str, then: str = "") -> tuple[str, str]:
-    """Return a stand-in for the measuring process, which prints lines."""
-    return "-c", f"import sys\nfor line in {lines!r}: print(line, flush=True)\n{then}"
+def saying(*lines: str, then: str = "") -> Callable[..., "subprocess.Popen[bytes]"]:
+    """Return what starts a stand-in for the measuring process, which prints lines."""
+    code = f"import sys\nfor line in {lines!r}: print(line, flush=True)\n{then}"
+
+    def start(_module: str, _arguments: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code], **options)
+
+    return start
 
 
 def as_lines(*facts: object) -> tuple[str, ...]:
@@ -47,7 +54,7 @@ def test_the_ceiling_goes_by_what_is_quickest() -> None:
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark("cpu", as_json=False, command=saying(*as_lines(*MATMULS, SPEED)))
+    benchmark("cpu", as_json=False, start=saying(*as_lines(*MATMULS, SPEED)))
     table = capsys.readouterr().out.splitlines()
     assert table[1].split() == ["matrix", "products,", "bf16", "0.00", "TFLOP/s"]
     assert table[5].split() == ["demo", "32", "64", "bf16", "900", "2,000"]
@@ -56,9 +63,9 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_the_measuring_says_on_its_way_out_is_the_error() -> None:
     refusing = saying(then="print('cuda:7 is not there.', file=sys.stderr); sys.exit(2)")
     with pytest.raises(CifartuiError, match=r"^cuda:7 is not there\.$"):
-        benchmark("cuda:7", as_json=True, command=refusing)
+        benchmark("cuda:7", as_json=True, start=refusing)
     with pytest.raises(CifartuiError, match=r"The benchmark failed .ZeroDivisionError"):
-        benchmark("cpu", as_json=True, command=saying(then="1 / 0"))
+        benchmark("cpu", as_json=True, start=saying(then="1 / 0"))
 
 
 def test_a_device_that_is_not_there() -> None:

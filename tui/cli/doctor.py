@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.shared import child_process
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed, ceiling
 from engine.shared.data_locations import locate
 from engine.shared.sampling import DeviceReader
@@ -29,11 +30,6 @@ from tui.main import checked_config, color_choice, plot_choice
 from tui.terminal.capabilities import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
-_ASK_TORCH = """
-import json, engine.training, torch  # in this order: GPUs are counted as the worker counts them
-gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or "", "gpus": gpus}))
-"""
 
 
 class Check(Struct, frozen=True):
@@ -103,20 +99,15 @@ def _gpus() -> tuple[list[str], str]:
 
 
 def _torch(num_gpus: int) -> Check:
-    child = subprocess.run(
-        [sys.executable, "-c", _ASK_TORCH],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    pipe = subprocess.PIPE
+    with child_process.start("engine.training.device", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
+        printed, complaints = child.communicate()
     if child.returncode:
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (complaints.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         return Check(
             "torch", "problem", f"cannot be imported ({last}); reinstall it for this Python: pip install torch"
         )
-    answer = msgspec.json.decode(child.stdout.strip().splitlines()[-1])
+    answer = msgspec.json.decode(printed.strip().splitlines()[-1])
     if answer["gpus"]:
         return Check("torch", "ok", f"{answer['version']} sees {', '.join(answer['gpus'])}")
     if num_gpus:
@@ -181,18 +172,18 @@ at most: what arithmetic allows, the best rate above in that format over the FLO
 reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
 
 
-def benchmark(device: str, *, as_json: bool, command: tuple[str, ...] = ("-m", "engine.training.benchmark")) -> None:
+def benchmark(device: str, *, as_json: bool, start: Callable[..., child_process.Process] = child_process.start) -> None:
     """Measure and print.
 
     Args:
         device: as for `train`.
         as_json: print everything at the end, as one list.
-        command: what Python runs to measure.
+        start: starts the process that measures, as `child_process.start` does.
 
     Raises:
         CifartuiError: the device is not there, or the measuring failed.
     """
-    lines = _measured([*command, "--device", device])
+    lines = _measured(device, start)
     if as_json:
         say_json(list(lines))
         return
@@ -225,7 +216,7 @@ def _row(line: Line, limits: list[Limit]) -> str:
     return f"{said}  {line.trouble}".rstrip()
 
 
-def _measured(arguments: list[str]) -> Iterator[Line]:
+def _measured(device: str, start: Callable[..., child_process.Process]) -> Iterator[Line]:
     """Yield what a measuring process prints; it ends with this generator.
 
     Raises:
@@ -233,8 +224,12 @@ def _measured(arguments: list[str]) -> Iterator[Line]:
     """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
     with tempfile.TemporaryFile() as complaints:
-        with subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+        with start(
+            "engine.training.benchmark",
+            ["--device", device],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
         ) as process:
             assert process.stdout is not None
             try:

@@ -49,7 +49,7 @@ def evaluate(
         _check_submission(split, Path(submission), force)
     arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
-    result = msgspec.json.decode(ask("engine.training.evaluate_checkpoint", arguments, cwd=run.path))
+    result = msgspec.json.decode(ask("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, split)
     assert found is not None
     if submission is not None:

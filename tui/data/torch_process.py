@@ -2,11 +2,10 @@
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
+from engine.shared import child_process
 from presets.errors import CifartuiError
 
 _LOOK_EVERY_S = 0.1
@@ -17,7 +16,6 @@ def ask(
     module: str,
     arguments: Sequence[str] = (),
     *,
-    cwd: Path | None = None,
     stdin: bytes | None = None,
     stop: threading.Event | None = None,
     in_background: bool = False,
@@ -27,7 +25,6 @@ def ask(
     Args:
         module: of ours, run as a program.
         arguments: its command line.
-        cwd: the folder it runs in; by default this process's.
         stdin: what it reads; nothing by default.
         stop: the process is ended when this is set.
         in_background: with the machine's lowest priority, because nobody asked for it.
@@ -37,9 +34,8 @@ def ask(
             ended by `stop`.
     """
     pipe = subprocess.PIPE
-    command = [sys.executable, "-m", module, *arguments]
     try:
-        started = subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe)
+        started = child_process.start(module, arguments, stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
         raise CifartuiError(f"{module} cannot be started ({error.strerror}); is the machine out of memory?") from error
     with started as process:
@@ -59,7 +55,7 @@ def ask(
     raise CifartuiError(f"{module} failed ({last}); cifartui doctor looks for the cause.")
 
 
-def _talk(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
+def _talk(process: child_process.Process, stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
     if stop is None:
         return process.communicate(stdin)
     sent: bytes | None = stdin

@@ -145,11 +145,11 @@ class PredictionsScreen(Screen[None]):
         """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
         from tui.data.torch_process import ask
 
-        arguments = [str(self._run.path), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
+        arguments = [str(self._run.path.absolute()), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
-                ask("engine.training.evaluate_checkpoint", arguments, cwd=self._run.path, stop=self._left)
+                ask("engine.training.evaluate_checkpoint", arguments, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:

@@ -24,6 +24,7 @@ from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices
 from engine.runs.run_dir import RunDir
 from engine.runs.start import NOTIFY
+from engine.shared import child_process
 from engine.shared.device_names import check_devices
 from engine.shared.gpus import gpu_name
 from engine.training import worker
@@ -107,7 +108,8 @@ def _launch(folder: RunDir, arguments: Sequence[str], logs: str) -> None:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs),
     )
-    elastic_launch(config, sys.executable)("-m", _RANK, str(folder.path), "--has-agent", *arguments)
+    python, *rest = child_process.command(_RANK, [str(folder.path), "--has-agent", *arguments])
+    elastic_launch(config, python)(*rest)
 
 
 def _hand_signals_on() -> None:
