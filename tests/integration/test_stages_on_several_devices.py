@@ -12,16 +12,16 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, multiprocessing, nn
 
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
+from engine.training.alerts import LearningWatch
 from engine.training.controls import Controls
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import Ranks, place_from_environment
-from engine.training.distributed.peers import Peers
+from engine.training.distributed.heartbeat import Heartbeat
+from engine.training.distributed.process_group import ProcessGroup, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
-from engine.training.watch import LearningWatch
 from presets import schema
 from tests.tiny_trainer import PRESET, make_folder, make_setup
 
@@ -89,7 +89,7 @@ def setup_with_batch_norm(names: Case) -> Setup:
 def train(trainer: Trainer) -> Trained:
     """Train to the end and return what there was after every stage."""
     stages: list[Weights] = []
-    complete, learner = trainer._complete_stage, trainer._learner
+    complete, learner = trainer._complete_stage, trainer._train_state
 
     def completing() -> None:
         state = {name: value.clone() for name, value in trainer._setup.network.state_dict().items()}
@@ -112,14 +112,14 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     )
     torch.set_num_threads(1)
     place = place_from_environment()
-    ranks = Ranks(place, torch.device("cpu"))
-    peers = Peers(place, lambda _lost: os._exit(1))
-    peers.meet(lambda: ranks.agree([0]))
+    ranks = ProcessGroup(place, torch.device("cpu"))
+    heartbeat = Heartbeat(place, lambda _lost: os._exit(1))
+    heartbeat.meet(lambda: ranks.agree([0]))
 
-    def trained(folder: RunFolder, setup: Setup) -> Trained:
+    def trained(folder: RunDir, setup: Setup) -> Trained:
         journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         controls = SharedControls(folder, journal, place)
-        controls.share(ranks, peers)
+        controls.share(ranks, heartbeat)
         return train(RankTrainer(setup, folder, journal, controls, LearningWatch(), ranks))
 
     for pair in PAIRS:
@@ -127,7 +127,7 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
             folder = make_folder(where / name_of(kind, pair))
             ranks.agree([0])
             torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
-    peers.leave()
+    heartbeat.leave()
     ranks.close()
 
 
