@@ -42,23 +42,40 @@ def make(
     tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, device: torch.device = CPU, **data: Any
 ) -> tuple[Trainer, RunDir]:
     """Return a trainer of `preset` on random images, and its run's folder, which may hold a run to resume."""
-    folder = RunDir(tmp_path)
+    folder = make_folder(tmp_path)
+    journal = EventWriter(folder.events)
+    return Trainer(make_setup(preset, num_train, device, **data), folder, journal, Controls(folder, journal)), folder
+
+
+def make_folder(path: Path) -> RunDir:
+    """Return the folder of a run, made unless it is there."""
+    folder = RunDir(path)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.checkpoints.mkdir(exist_ok=True)
+    return folder
+
+
+def make_setup(
+    preset: schema.Preset = PRESET,
+    num_train: int = 80,
+    device: torch.device = CPU,
+    network: nn.Module | None = None,
+    **data: Any,
+) -> Setup:
+    """Return random images and the network of `preset`, or another one."""
     info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
     dataset = DataSet(
         name="random", source="a test", generated=True, train=random_images(num_train, 1, device),
         val=random_images(16, 2, device), test=random_images(16, 3, device),
         class_names=tuple(map(str, range(100))), **data,
     )  # fmt: skip
-    torch.manual_seed(0)
-    with device:
-        network = build(preset.model, 100, preset.data.image_size)
-    setup = Setup(
+    if network is None:
+        torch.manual_seed(0)
+        with device:
+            network = build(preset.model, 100, preset.data.image_size)
+    return Setup(
         info=info, device=device, precision="fp32", data=dataset,
         network=network.to(memory_format=torch.channels_last),
         criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data),
         autocast=autocast(device, "fp32"),
     )  # fmt: skip
-    journal = EventWriter(folder.events)
-    return Trainer(setup, folder, journal, Controls(folder, journal)), folder

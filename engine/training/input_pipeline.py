@@ -153,14 +153,14 @@ class InputPipeline:
             report: is told of progress with features; what it raises comes through.
         """
         setup = self._setup
-        if stage.frozen != self._is_frozen:
-            self._is_frozen = stage.frozen
-            self._validator.clear()
+        self._is_frozen = stage.frozen
+        self._validator.clear()  # nothing made for one stage outlives it: the next one may train what this one leaves
+        self._compiled = None
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
         if not self._is_frozen or views is None:
             return SplitInputs(self._trained(), setup.data.train, transform, host=self._host)
-        return self._of_features(setup.data.train, transform, views, f"train/{number}", report)
+        return self._of_features(setup.network, setup.data.train, transform, views, f"train/{number}", report)
 
     def _trained(self) -> nn.Module:
         """Return the network as it is trained: compiled, if that is asked for."""
@@ -178,14 +178,19 @@ class InputPipeline:
         if not self._is_frozen:
             return SplitInputs(self._evaluated, split, setup.plain_transform)
         if name not in self._validator:
-            features = self._of_features(split, setup.plain_transform, 1, name, report)
-            self._validator[name] = features._replace(network=cast(Freezable, self._evaluated).fc)
+            self._validator[name] = self._of_features(self._evaluated, split, setup.plain_transform, 1, name, report)
         return self._validator[name]
 
     def _of_features(
-        self, split: ImageSplit, transform: Callable[[Tensor], Tensor], views: int, name: str, report: Report
+        self,
+        whole: nn.Module,
+        split: ImageSplit,
+        transform: Callable[[Tensor], Tensor],
+        views: int,
+        name: str,
+        report: Report,
     ) -> SplitInputs:
-        network = cast(Freezable, self._setup.network)
+        network = cast(Freezable, whole)
         progress = LoadProgress(report, "features", "images", f"{name.split('/')[0]} images", views * len(split))
         seen = [self._one_view(network, split, transform, (name, view), progress) for view in range(views)]
         progress.finish()

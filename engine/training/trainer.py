@@ -185,10 +185,12 @@ class Trainer:
             return
         if progress.step:  # the epoch was cut short by the wish for the next stage
             progress.next_epoch()
-        if self._plan[progress.stage].from_best:
+        before, stage = self._plan[progress.stage - 1 : progress.stage + 1]
+        if stage.from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
-            if self._train_state.ema is not None:
-                self._train_state.ema.restart()
+        is_freezing = stage.frozen and not before.frozen  # the head to come is one for the backbone as it is now
+        if self._train_state.ema is not None and (stage.from_best or is_freezing):
+            self._train_state.ema.restart()
         progress.stage_first_epoch = progress.epoch
         progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
         self._train_state.enter_stage(progress.stage)

@@ -1,6 +1,8 @@
 """A frozen backbone's features, computed once: the same result as computing them every time, and the draws of views."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.training.controls import Stopped
 from engine.training.input_pipeline import InputPipeline
+from engine.training.metrics import Sums
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
@@ -43,8 +46,13 @@ def test_cached_features_train_the_same_head(
     assert sum(passed) == 80 + 16 + 16  # every split once, however many epochs
 
     uncached, _folder = make(tmp_path / "uncached", frozen(augment))
-    monkeypatch.setattr(uncached._pipeline, "_is_frozen", False)
+    pipeline = uncached._pipeline.train
+    monkeypatch.setattr(
+        uncached._pipeline, "train", lambda stage, *more: pipeline(msgspec.structs.replace(stage, frozen=False), *more)
+    )
+    passed = count_features(uncached, monkeypatch)
     expected = uncached.run()
+    assert sum(passed) == 2 * (80 + 16) + 16
     ours, theirs = cached._setup.network.state_dict(), uncached._setup.network.state_dict()
     for name in ours:
         if name.startswith("fc."):
@@ -124,6 +132,39 @@ def test_a_stop_ends_the_computing_of_training_features(tmp_path: Path, monkeypa
         trainer._train_stage()
     finished = trainer.run()
     assert (finished.outcome, finished.epoch, finished.test_top1) == ("stopped", 0, None)
+
+
+@pytest.mark.parametrize("origin", ["last", "best"])
+def test_behind_a_stage_that_trains_all_the_average_is_measured_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: Literal["last", "best"]
+) -> None:
+    """Features belong to the backbone that is evaluated and saved, not to the one that it is the average of."""
+    stages = (
+        schema.Stage(name="whole", epochs=1, frozen=False),
+        schema.Stage(name="head", epochs=2, frozen=True, start_from=origin),
+    )
+    preset = msgspec.structs.replace(
+        frozen(), stages=stages, model=schema.Resnet18(), optimizer=schema.Sgd(lr=1e-3),
+        train=msgspec.structs.replace(PRESET.train, epochs=None, augment=(), batch_size=16, ema_decay=0.9),
+    )  # fmt: skip
+    trainer, _folder = make(tmp_path, preset)
+    whole: list[float] = []
+    measure = trainer._evaluate
+
+    def measured(split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
+        sums, setup = measure(split, look), trainer._setup
+        images = setup.data.val if split == "val" else setup.data.test
+        network = trainer._train_state.evaluated.eval()
+        with torch.inference_mode():
+            loss = setup.criterion(network(setup.plain_transform(images.images)), images.labels)
+        assert sums.mean_loss() == pytest.approx(float(loss), rel=1e-4)
+        whole.append(float(loss))
+        return sums
+
+    monkeypatch.setattr(trainer, "_evaluate", measured)
+    finished = trainer.run()
+    assert finished.test_loss == pytest.approx(whole[-1], rel=1e-4)
+    assert len(whole) == 4
 
 
 def test_an_unfrozen_network_is_fed_images(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ class SharedHeldOut(Validator):
         """
         place, size = self._ranks.place, self._setup.eval_batch_size
         inputs = self._pipeline.held_out(split, self.report_features)
-        self._ranks.take_from_first(list(inputs.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
+        # BatchNorm's statistics of rank 0 are the run's; a moving average has its own
+        self._ranks.take_from_first([*self._setup.network.buffers(), *inputs.network.buffers()])
         num_images = len(inputs.split)
         share = shard_of(num_images, place.rank, place.num_ranks)
         sums = torch.zeros(3, dtype=torch.float64)
@@ -172,6 +173,11 @@ class SharedStepper(Stepper):
         super().__init__(setup, journal, step_timer, ema)
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
+
+    def begin_stage(self) -> None:
+        """Forget the wrapper of another stage too: it averages the gradients of what was trained there."""
+        super().begin_stage()
+        self._averaged = None
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say it of this rank's part; see `Stepper.expect`."""

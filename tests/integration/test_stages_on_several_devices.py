@@ -1,0 +1,183 @@
+"""Two processes and one train every sequence of stages alike: nothing made for a stage is used in the next one."""
+
+import os
+import socket
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from msgspec.structs import replace
+from torch import Tensor, multiprocessing, nn
+
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
+from engine.training.alerts import LearningWatch
+from engine.training.controls import Controls
+from engine.training.distributed.controls import SharedControls, SilentJournal
+from engine.training.distributed.heartbeat import Heartbeat
+from engine.training.distributed.process_group import ProcessGroup, place_from_environment
+from engine.training.distributed.trainer import RankTrainer
+from engine.training.setup import Setup
+from engine.training.trainer import Trainer
+from presets import schema
+from tests.tiny_trainer import PRESET, make_folder, make_setup
+
+FLIP = (schema.HorizontalFlip(),)
+KINDS = {
+    "frozen": schema.Stage(name="frozen", epochs=2, frozen=True, augment=FLIP),
+    "cached features": schema.Stage(name="cached features", epochs=2, frozen=True),
+    "whole network": schema.Stage(name="whole network", epochs=2, augment=FLIP),
+}
+Case = tuple[str, str]
+PAIRS: list[Case] = list(product(KINDS, KINDS))
+Weights = dict[str, Tensor]
+
+
+class Small(nn.Module):
+    """A network that can be frozen as ResNets can; without BatchNorm, two processes and one train it alike."""
+
+    def __init__(self, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        norm = nn.BatchNorm2d(8) if batch_norm else nn.Identity()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(800, 16))
+        self.fc = nn.Linear(16, 100)
+        self._is_frozen = False
+
+    def freeze(self, is_frozen: bool) -> None:
+        self._is_frozen = is_frozen
+        self.backbone.requires_grad_(not is_frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Small":
+        super().train(mode)
+        self.backbone.train(mode and not self._is_frozen)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
+            return self.backbone(images)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.features(images))  # type: ignore[no-any-return]
+
+
+class Trained(NamedTuple):
+    """What a process had after every stage, and when it had ended: weights, buffers and those of the average."""
+
+    stages: list[Weights]
+    test_loss: float
+
+
+def staged(names: Case, **train: Any) -> schema.Preset:
+    plan = tuple(replace(KINDS[name], name=f"{name} {number}") for number, name in enumerate(names))
+    table = replace(PRESET.train, epochs=None, augment=(), batch_size=9, **train)
+    return replace(PRESET, train=table, stages=plan, optimizer=schema.Sgd(lr=0.05, momentum=0.9))
+
+
+def setup_of(names: Case) -> Setup:
+    return make_setup(staged(names), 40, network=Small())
+
+
+def setup_with_batch_norm(names: Case) -> Setup:
+    return make_setup(staged(names, ema_decay=0.9), 40, network=Small(batch_norm=True))
+
+
+def train(trainer: Trainer) -> Trained:
+    """Train to the end and return what there was after every stage."""
+    stages: list[Weights] = []
+    complete, learner = trainer._complete_stage, trainer._train_state
+
+    def completing() -> None:
+        state = {name: value.clone() for name, value in trainer._setup.network.state_dict().items()}
+        if learner.ema is not None:
+            state |= {f"ema.{name}": value.clone() for name, value in learner.ema.network.state_dict().items()}
+        stages.append(state)
+        complete()
+
+    trainer._complete_stage = completing  # type: ignore[method-assign]
+    finished = trainer.run()
+    assert finished.outcome == "completed", finished.reason
+    assert finished.test_loss is not None
+    return Trained(stages, finished.test_loss)
+
+
+def be_a_rank(rank: int, port: int, where: Path) -> None:
+    """Train every case as one of two ranks, and leave in `where` what came of it."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    place = place_from_environment()
+    ranks = ProcessGroup(place, torch.device("cpu"))
+    heartbeat = Heartbeat(place, lambda _lost: os._exit(1))
+    heartbeat.meet(lambda: ranks.agree([0]))
+
+    def trained(folder: RunDir, setup: Setup) -> Trained:
+        journal = EventWriter(folder.events) if place.is_first else SilentJournal()
+        controls = SharedControls(folder, journal, place)
+        controls.share(ranks, heartbeat)
+        return train(RankTrainer(setup, folder, journal, controls, LearningWatch(), ranks))
+
+    for pair in PAIRS:
+        for kind, make in (("alike", setup_of), ("norm", setup_with_batch_norm)):
+            folder = make_folder(where / name_of(kind, pair))
+            ranks.agree([0])
+            torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
+    heartbeat.leave()
+    ranks.close()
+
+
+def name_of(kind: str, pair: Case) -> str:
+    return f"{kind} {pair[0]}, {pair[1]}"
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Case], tuple[Trained, Trained]]:
+    """Train all cases in two processes; return what both had."""
+    where = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(be_a_rank, (port, where), nprocs=2)  # type: ignore[no-untyped-call]
+
+    def found(kind: str, pair: Case) -> tuple[Trained, Trained]:
+        ours, theirs = (torch.load(where / name_of(kind, pair) / f"rank{rank}.pt") for rank in range(2))
+        return Trained(*ours), Trained(*theirs)
+
+    return found
+
+
+Together = Callable[[str, Case], tuple[Trained, Trained]]
+
+
+def assert_agree(ours: Trained, theirs: Trained) -> None:
+    """Assert that two ranks have the same bits after every stage."""
+    assert len(ours.stages) == len(theirs.stages) == 2
+    for some, others in zip(ours.stages, theirs.stages, strict=True):
+        assert [name for name, value in some.items() if not torch.equal(value, others[name])] == []
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" then ".join)
+def test_two_processes_train_stages_as_one(pair: Case, together: Together, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    journal = EventWriter(folder.events)
+    alone = train(Trainer(setup_of(pair), folder, journal, Controls(folder, journal)))
+    ours, theirs = together("alike", pair)
+    assert_agree(ours, theirs)
+    before = Small().state_dict()
+    for name, expected, found in zip(pair, alone.stages, ours.stages, strict=True):
+        moved = any(not torch.equal(expected[key], before[key]) for key in before if key.startswith("backbone"))
+        assert moved == (name == "whole network")
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+        before = expected
+    assert ours.test_loss == pytest.approx(alone.test_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" then ".join)
+def test_ranks_agree_on_batch_norm_and_on_averages(pair: Case, together: Together) -> None:
+    assert_agree(*together("norm", pair))
