@@ -14,11 +14,11 @@ from tui import format as fmt
 from tui import words
 from tui.characters import one_line
 from tui.palette import REFERENCE, TONES, TRAIN, VAL
+from tui.plots.axes import ValueAxis, epoch_axis
+from tui.plots.render import Curve, Sketch, draw, num_columns
 from tui.range_test_page import rows_of
 from tui.record import Asked, Record
 from tui.record_fields import fields
-from tui.sketch import Curve, Sketch, draw, num_columns
-from tui.widgets.axes import ValueAxis, epoch_axis
 
 _LABEL_COLUMNS = 13
 _SIDE_BY_SIDE_FROM = 100

@@ -6,9 +6,9 @@ import textwrap
 from rich.text import Text
 
 from tui.palette import TRAIN, TRAIN_RANGE, VAL
+from tui.plots.axes import ValueAxis, lr_axis
+from tui.plots.render import Curve, Sketch, draw
 from tui.range_test import Verdict, in_words, loss_range
-from tui.sketch import Curve, Sketch, draw
-from tui.widgets.axes import ValueAxis, lr_axis
 
 _PLOT_ROWS = 14
 _WIDEST = 100

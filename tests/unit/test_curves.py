@@ -9,7 +9,7 @@ from engine.runs import events as ev
 from engine.runs.state import RunState
 from presets.schema import Report
 from tests.ui.sample_run import training
-from tui import curves
+from tui.plots import export as curves
 
 
 def state(tmp_path: Path) -> RunState:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from engine.runs.events import DeviceSampled, HostSample
 from engine.runs.state import RunState, fold
-from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
-from tui.widgets.memory_chart import MemoryChart
-from tui.widgets.trace import Column, Columns, Trace, smoothed
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
+from tui.plots.downsample import Column, Columns, Trace, smoothed
+from tui.plots.memory import MemoryChart
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -16,9 +16,9 @@ from engine.runs.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.characters import in_ascii
 from tui.page import page
+from tui.plots.axes import Axis
+from tui.plots.render import Curve, Sketch, draw
 from tui.record import record, thinned
-from tui.sketch import Curve, Sketch, draw
-from tui.widgets.axes import Axis
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:

@@ -11,8 +11,8 @@ from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say
-from tui.curves import curves_text
 from tui.output_file import write_new
+from tui.plots.export import curves_text
 
 
 @click.command()

@@ -19,6 +19,9 @@ from tui import words
 from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
 from tui.palette import MUTED, TONES
+from tui.plots.lr_range import LrChart
+from tui.plots.memory import MemoryChart
+from tui.plots.metrics import MetricChart, View, XUnit
 from tui.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.widgets.alerts import Alerts
@@ -26,9 +29,6 @@ from tui.widgets.command_strip import CommandStrip
 from tui.widgets.devices import memory_panel
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
-from tui.widgets.lr_chart import LrChart
-from tui.widgets.memory_chart import MemoryChart
-from tui.widgets.metric_chart import MetricChart, View, XUnit
 from tui.widgets.notice import Notice
 from tui.widgets.plot import Plot
 from tui.widgets.preparation import Preparation

@@ -11,12 +11,12 @@ from textual.containers import Container, Vertical
 from tui import format as fmt
 from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
+from tui.plots.axes import ValueAxis, epoch_axis
+from tui.plots.downsample import Trace
+from tui.plots.metrics import published_level
 from tui.run_list import RunCurves
-from tui.widgets.axes import ValueAxis, epoch_axis
-from tui.widgets.metric_chart import published_level
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.quiet import Quiet
-from tui.widgets.trace import Trace
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
 """Okabe and Ito's palette, lightened for a dark ground: apart for every kind of colour vision. No more are drawn."""

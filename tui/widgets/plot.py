@@ -21,9 +21,9 @@ from textual.widget import Widget
 
 from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
-from tui.widgets.axes import Axis
-from tui.widgets.raster import DOTS, Canvas
-from tui.widgets.trace import Column
+from tui.plots.axes import Axis
+from tui.plots.canvas import DOTS, Canvas
+from tui.plots.downsample import Column
 
 _LABEL_COLUMNS = 5
 """What the y axis and its labels take from the width."""

@@ -12,9 +12,9 @@ from engine.runs.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
-from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
+from tui.plots.downsample import Column, Columns, Trace, smoothed
 from tui.widgets.plot import Band, Chart, Line, Mark, Plot, Reference
-from tui.widgets.trace import Column, Columns, Trace, smoothed
 
 XUnit: TypeAlias = Literal["epochs", "steps", "min"]
 _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {

@@ -5,9 +5,9 @@ import math
 from engine.runs.state import RunState
 from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
+from tui.plots.axes import Axis, ValueAxis, log_axis, lr_axis
+from tui.plots.metrics import View
 from tui.range_test import Verdict, loss_range, verdict
-from tui.widgets.axes import Axis, ValueAxis, log_axis, lr_axis
-from tui.widgets.metric_chart import View
 from tui.widgets.plot import Chart, Line, Mark, Plot
 
 

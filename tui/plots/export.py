@@ -13,8 +13,8 @@ from engine.runs.state import RunState
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt
+from tui.plots.axes import Axis, ValueAxis, round_step
 from tui.range_test import Verdict, verdict
-from tui.widgets.axes import Axis, ValueAxis, round_step
 
 _EPOCH_FIELDS = (
     "epoch", "stage", "global_step", "train_loss", "train_top1", "val_loss", "val_top1", "lr", "seconds",

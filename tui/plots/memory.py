@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from engine.runs.events import DeviceSampled
 from engine.runs.state import RunState
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
-from tui.widgets.axes import ValueAxis, minute_axis
+from tui.plots.axes import ValueAxis, minute_axis
+from tui.plots.downsample import Trace
 from tui.widgets.devices import run_gpu
 from tui.widgets.plot import Chart, Line, Plot, Reference
-from tui.widgets.trace import Trace
 
 _GB = 1e9
 

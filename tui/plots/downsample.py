@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tui.widgets.axes import Axis
+from tui.plots.axes import Axis
 
 
 class Column(NamedTuple):

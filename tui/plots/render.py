@@ -8,8 +8,8 @@ from itertools import groupby
 from rich.text import Text
 
 from tui.look import PlotStyle
-from tui.widgets.axes import Axis
-from tui.widgets.raster import DOTS, Canvas
+from tui.plots.axes import Axis
+from tui.plots.canvas import DOTS, Canvas
 
 _LABEL_COLUMNS = 6
 _GRAIN: PlotStyle = "braille"
