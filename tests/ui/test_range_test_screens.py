@@ -15,10 +15,11 @@ from tests.ui.conftest import surroundings, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
 from tui.look import Look
+from tui.plots.chart import Chart
 from tui.screens.monitor import Monitor
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.notice import Notice
-from tui.widgets.plot import Chart, Plot
+from tui.widgets.plot import Plot
 from tui.widgets.run_header import RunHeader
 
 STEPS = 300

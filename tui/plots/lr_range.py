@@ -6,9 +6,10 @@ from engine.runs.state import RunState
 from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, log_axis, lr_axis
+from tui.plots.chart import Chart, Line, Mark
 from tui.plots.metrics import View
 from tui.range_test import Verdict, loss_range, verdict
-from tui.widgets.plot import Chart, Line, Mark, Plot
+from tui.widgets.plot import Plot
 
 
 class LrChart:

@@ -6,9 +6,10 @@ from engine.runs.events import DeviceSampled
 from engine.runs.state import RunState
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
 from tui.plots.axes import ValueAxis, minute_axis
+from tui.plots.chart import Chart, Line, Reference
 from tui.plots.downsample import Trace
 from tui.widgets.devices import run_gpu
-from tui.widgets.plot import Chart, Line, Plot, Reference
+from tui.widgets.plot import Plot
 
 _GB = 1e9
 

@@ -13,8 +13,9 @@ from presets.schema import Report
 from tui import format as fmt
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
+from tui.plots.chart import Band, Chart, Line, Mark, Reference
 from tui.plots.downsample import Column, Columns, Trace, smoothed
-from tui.widgets.plot import Band, Chart, Line, Mark, Plot, Reference
+from tui.widgets.plot import Plot
 
 XUnit: TypeAlias = Literal["epochs", "steps", "min"]
 _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {

@@ -12,10 +12,11 @@ from tui import format as fmt
 from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
 from tui.plots.axes import ValueAxis, epoch_axis
+from tui.plots.chart import Chart, Line, Reference
 from tui.plots.downsample import Trace
 from tui.plots.metrics import published_level
 from tui.run_list import RunCurves
-from tui.widgets.plot import Chart, Line, Plot, Reference
+from tui.widgets.plot import Plot
 from tui.widgets.quiet import Quiet
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")

@@ -5,8 +5,7 @@ Only rows that changed are painted again. Knows charts as plain data; knows noth
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -21,72 +20,13 @@ from textual.widget import Widget
 
 from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
-from tui.plots.axes import Axis
 from tui.plots.canvas import DOTS, Canvas
-from tui.plots.downsample import Column
+from tui.plots.chart import Chart
 
 _LABEL_COLUMNS = 5
 """What the y axis and its labels take from the width."""
 _Cell = tuple[str, str]
 """A character and its colour, "" for none."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A series. `marker` is "braille" for a fine line, or a character put at every point."""
-
-    xs: Sequence[float]
-    ys: Sequence[float]
-    color: str
-    marker: str = "braille"
-
-
-@dataclass(frozen=True)
-class Band:
-    """The range of a series in equal columns from end to end of the x axis, drawn from least to greatest."""
-
-    columns: Sequence[Column | None]
-    color: str
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A dotted level with its name."""
-
-    y: float
-    label: str
-    color: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something that happened at a place on the x axis, said at the upper edge."""
-
-    x: float
-    label: str
-    color: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """All that a plot shows. `empty` is said in place of a plot without points."""
-
-    title: str
-    x: Axis
-    y: Axis
-    x_unit: str
-    lines: tuple[Line, ...]
-    legend: tuple[tuple[str, str], ...] = ()
-    """Text and colour, shown behind the title in one row."""
-    reference: Reference | None = None
-    empty: str = ""
-    boundaries: tuple[float, ...] = ()
-    """Places on the x axis where something new began: dotted from bottom to top."""
-    bands: tuple[Band, ...] = ()
-    """Beneath the lines."""
-    marks: tuple[Mark, ...] = ()
-    cursor: float | None = None
-    """A place on the x axis that is being read: drawn from bottom to top."""
 
 
 class Plot(Widget):
@@ -159,7 +99,7 @@ class Plot(Widget):
         if width < 12 or height < 4:
             return []
         head = _legend(chart, width)
-        if not any(len(line.xs) for line in chart.lines) and not any(any(band.columns) for band in chart.bands):
+        if not chart.has_points:
             return [head, *_centered(chart.empty, width, height - 1)]
         key = (chart.x, chart.y, chart.x_unit, width, height)
         if key != self._frame[0]:
@@ -228,11 +168,11 @@ def _draw_on(canvas: Canvas, chart: Chart) -> None:
         dots = [
             (across(a), down(b)) for a, b in zip(line.xs, line.ys, strict=True) if math.isfinite(a) and math.isfinite(b)
         ]
-        if line.marker == "braille":
-            canvas.curve(dots, line.color)
-        else:
+        if line.marker:
             for dot in dots:
                 canvas.mark(*dot, line.marker, line.color)
+        else:
+            canvas.curve(dots, line.color)
     _draw_beneath(canvas, chart, across, down)
 
 
