@@ -6,10 +6,9 @@ from engine.runs.state import RunState
 from presets.schema import Preset
 from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, log_axis, lr_axis
-from tui.plots.chart import Chart, Line, Mark
+from tui.plots.chart import Chart, Line, Mark, Resolution
 from tui.plots.metrics import View
 from tui.range_test import Verdict, loss_range, verdict
-from tui.widgets.plot import Plot
 
 
 class LrChart:
@@ -20,13 +19,13 @@ class LrChart:
         self._preset = preset
         self._y = ValueAxis()
 
-    def chart(self, state: RunState, plot: Plot, view: View) -> Chart:
-        """Return the chart of `state` at the resolution of `plot`."""
+    def chart(self, state: RunState, resolution: Resolution, view: View) -> Chart:
+        """Return the chart of `state` at `resolution`."""
         found = verdict(self._preset, state)
         assert found is not None
         x = lr_axis(math.log10(found.first_lr), math.log10(found.last_lr))
         cursor = None if view.cursor is None else x.lower + view.cursor * (x.upper - x.lower)
-        y = self._axis(found, plot.num_rows, is_log=view.is_log)
+        y = self._axis(found, resolution.num_rows, is_log=view.is_log)
         places = [math.log10(point.lr) for point in found.points]
         losses = [point.loss for point in found.points]
         return Chart(

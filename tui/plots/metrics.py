@@ -13,9 +13,8 @@ from presets.schema import Report
 from tui import format as fmt
 from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
-from tui.plots.chart import Band, Chart, Line, Mark, Reference
+from tui.plots.chart import Band, Chart, Line, Mark, Reference, Resolution
 from tui.plots.downsample import Column, Columns, Trace, smoothed
-from tui.widgets.plot import Plot
 
 XUnit: TypeAlias = Literal["epochs", "steps", "min"]
 _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {
@@ -94,14 +93,15 @@ class MetricChart:
         self._columns = Columns()
         self._y = ValueAxis()
 
-    def chart(self, state: RunState, plot: Plot, view: View) -> Chart:
-        """Return the chart of `state` at the resolution of `plot`."""
+    def chart(self, state: RunState, resolution: Resolution, view: View) -> Chart:
+        """Return the chart of `state` at `resolution`."""
         is_loss = self._metric == "loss"
         levels = _Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
-        place = _placing(state, view.x, plot.max_ticks)
-        train = self._train(state, place, plot.num_columns, levels)
+        place = _placing(state, view.x, resolution.max_ticks)
+        dotted = len(state.epochs) <= resolution.num_columns // 6
+        train = self._train(state, place, resolution.num_columns, levels)
         smooth = _centers(smoothed(train, view.smoothing), place.axis)
-        val = self._val(state, place, plot.num_columns, levels)
+        val = self._val(state, place, resolution.num_columns, levels)
         reference = None if is_loss else published_level(self._report)
         heights = [*smooth[1], *val[1], *([reference.y] if reference else [])]
         heights += _without_rare(
@@ -115,9 +115,9 @@ class MetricChart:
         return Chart(
             title="loss" if is_loss else "top-1 %",
             x=place.axis,
-            y=self._axis(heights, plot.num_rows, levels),
+            y=self._axis(heights, resolution.num_rows, levels),
             x_unit=view.x,
-            lines=self._lines(state, place, levels, smooth, val, dotted=len(state.epochs) <= plot.num_columns // 6),
+            lines=self._lines(state, place, levels, smooth, val, dotted=dotted),
             legend=legend,
             reference=reference,
             empty="no batch trained yet",

@@ -250,10 +250,10 @@ class Monitor(Steering):
             if plot.size.width and plot.display:
                 cursor = self.view.cursor if self.zoomed == name else None
                 view = replace(self.view, cursor=cursor, is_large=self.zoomed == name)
-                changed[name] = plot.show(metric.chart(self.state, plot, view))
+                changed[name] = plot.show(metric.chart(self.state, plot.resolution, view))
         plot = self.query_one("#memory", Plot)
         if plot.size.width and plot.display:
-            changed["memory"] = plot.show(self._memory.chart(self.state, plot))
+            changed["memory"] = plot.show(self._memory.chart(self.state, plot.resolution))
         return changed
 
     def on_resize(self) -> None:

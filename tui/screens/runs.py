@@ -19,13 +19,14 @@ from tui import format as fmt
 from tui import words
 from tui.act import Answer, act
 from tui.palette import MUTED, TONES, Tone
+from tui.plots.overlay import COLORS, Drawn
 from tui.run_list import Damaged, RunLister, RunsListed
 from tui.run_order import SORT_KEYS, has_words, matches, ordered
 from tui.screens.listing import Listing
 from tui.summary import Summary
 from tui.widgets import runs_said
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.overlay import COLORS, Drawn, Overlay
+from tui.widgets.overlay import Overlay
 from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
 from tui.widgets.text_field import TextField

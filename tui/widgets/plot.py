@@ -21,7 +21,7 @@ from textual.widget import Widget
 from tui.look import PlotStyle
 from tui.palette import MUTED, TEXT
 from tui.plots.canvas import DOTS, Canvas
-from tui.plots.chart import Chart
+from tui.plots.chart import Chart, Resolution
 
 _LABEL_COLUMNS = 5
 """What the y axis and its labels take from the width."""
@@ -48,19 +48,14 @@ class Plot(Widget):
         self.chart: Chart | None = None
 
     @property
-    def num_columns(self) -> int:
-        """How many columns of dots fit: the resolution worth giving a series."""
-        return max(8, DOTS[self._grain][0] * (self.size.width - _LABEL_COLUMNS))
-
-    @property
-    def max_ticks(self) -> int:
-        """How many ticks the x axis can label without crowding."""
-        return max(2, (self.size.width - _LABEL_COLUMNS) // 9)
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows of characters the canvas has: all but legend, axis and its labels."""
-        return max(3, self.size.height - 3)
+    def resolution(self) -> Resolution:
+        """Resolution worth giving a chart at the present size."""
+        width = self.size.width - _LABEL_COLUMNS
+        return Resolution(
+            num_columns=max(8, DOTS[self._grain][0] * width),
+            num_rows=max(3, self.size.height - 3),  # all but legend, axis and its labels
+            max_ticks=max(2, width // 9),
+        )
 
     @property
     def last_place(self) -> float:
