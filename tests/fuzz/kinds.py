@@ -35,7 +35,7 @@ from tui import queued
 from tui.config import read_config
 from tui.lines import describe
 from tui.page import page
-from tui.record import MOST_STEPS, record
+from tui.record import MOST_STEPS, record_and_state
 from tui.summary import summarise
 
 Kind: TypeAlias = Callable[[int, Path], bool]
@@ -153,9 +153,9 @@ def _looked_at(run: RunFolder) -> bool:
         state = run.read_state()
         for event in state.log:
             assert "\n" not in describe(event, state)
-        shown = record(run, NOW, MOST_STEPS)
+        shown, state = record_and_state(run, NOW, MOST_STEPS)
         msgspec.json.encode(shown)
-        assert page(shown, 100)
+        assert page(shown, state, 100)
     except CifartuiError as error:
         return refused(error)
     reader = event_reader(run.events)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.runs.folder import find_run
+from engine.runs.state import RunState
 from presets.characters import visible
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
 from tui.commandline.say import say, say_json
-from tui.record import MOST_STEPS, Record, record
+from tui.record import MOST_STEPS, Record, record_and_state
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -36,11 +37,11 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found = record(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    found, state = record_and_state(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:
-        _print(found)
+        _print(found, state)
 
 
 def _most_steps(asked: str | None) -> int | None:
@@ -53,10 +54,10 @@ def _most_steps(asked: str | None) -> int | None:
     return int(asked)
 
 
-def _print(found: Record) -> None:
+def _print(found: Record, state: RunState) -> None:
     from tui.page import page
 
-    say_rows(lambda width, coloured: page(found, width, coloured=coloured))
+    say_rows(lambda width, coloured: page(found, state, width, coloured=coloured))
 
 
 def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:

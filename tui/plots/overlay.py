@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal
 
 from tui.palette import MUTED, TEXT
 from tui.plots.axes import ValueAxis, epoch_axis
 from tui.plots.chart import Chart, Line, Reference, Resolution
 from tui.plots.downsample import Trace
-from tui.plots.metrics import published_level
+from tui.plots.metrics import Metric, published_level
 from tui.run_list import RunCurves
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
@@ -31,7 +30,7 @@ class Drawn:
 class OverlayChart:
     """Loss or accuracy of several runs: validation as lines, training as faint dots."""
 
-    def __init__(self, metric: Literal["loss", "top1"]) -> None:
+    def __init__(self, metric: Metric) -> None:
         """Make the chart of `metric`; top1 is shown in percent."""
         self._is_loss = metric == "loss"
         self._val, self._train = (

@@ -1,132 +1,213 @@
-"""Small plots as rows of text, of braille dots, for pages that are printed. Knows no runs, no terminal."""
+"""Chart -> rows of styled cells, for the screen and for the printed page.
+
+plotext draws frame and ticks, rarely: limits of axes move in steps. Everything inside them is drawn on a `Canvas`,
+because plotext takes some 15 ms for a plot, which twice a second on two cores is felt by the training.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from functools import lru_cache
 from itertools import groupby
+from typing import TypeAlias
 
 from rich.text import Text
 
 from tui.look import PlotStyle
+from tui.palette import MUTED, TEXT
 from tui.plots.axes import Axis
 from tui.plots.canvas import DOTS, Canvas
+from tui.plots.chart import Chart, Resolution
 
-_LABEL_COLUMNS = 6
-_GRAIN: PlotStyle = "braille"
-_ACROSS, _DOWN = DOTS[_GRAIN]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A series. With a `marker` every point is that character; without, the points are joined by dots."""
-
-    xs: Sequence[float]
-    ys: Sequence[float]
-    color: str = ""
-    marker: str = ""
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """All that a plot shows. `level` is a dashed height, `boundaries` dotted places on the x axis."""
-
-    title: str
-    x: Axis
-    y: Axis
-    x_unit: str
-    curves: tuple[Curve, ...]
-    legend: tuple[tuple[str, str], ...] = ()
-    """Text and colour."""
-    level: tuple[float, str] | None = None
-    boundaries: tuple[float, ...] = ()
+Cell: TypeAlias = tuple[str, str]
+"""A character and its style in Rich's words, "" for none."""
+_AXIS_COLUMNS = 5
+"""Columns of the y axis and its labels."""
+_AXIS_ROWS = 3
+"""Rows of the title, of the x axis and of its labels."""
+_TICK_COLUMNS = 9
+"""Columns for each tick of the x axis, with its label and the gap beside it."""
+_LEAST_WIDTH, _LEAST_HEIGHT = 12, 4
+_PRINTED: dict[str, str] = {f"bold {TEXT}": "bold", TEXT: "", MUTED: "dim"}
+"""On a page ordinary text keeps the terminal's own colour, which may be light or dark."""
+_figure_lock = threading.Lock()
+"""Held while plotext's one figure, which all its public functions draw on, is in use."""
 
 
-def num_columns(width: int) -> int:
-    """Return how many columns of characters the canvas of a plot of this width has."""
-    return max(4, width - _LABEL_COLUMNS - 1)
+def resolution(width: int, height: int, grain: PlotStyle) -> Resolution:
+    """Return the resolution of a plot of `width` columns and `height` rows of characters."""
+    inside = width - _AXIS_COLUMNS
+    return Resolution(
+        num_columns=max(8, DOTS[grain][0] * inside),
+        num_rows=max(3, height - _AXIS_ROWS),
+        max_ticks=max(2, inside // _TICK_COLUMNS),
+    )
 
 
-def draw(sketch: Sketch, width: int, height: int) -> list[Text]:
-    """Return `height` rows of at most `width` columns: title and legend, the canvas, the x axis and its labels."""
-    canvas = Canvas(num_columns(width), max(2, height - 3), _GRAIN)
-    for curve in sketch.curves:
-        _draw_curve(canvas, sketch, curve)
-    for at in sketch.boundaries:
-        place = _place(canvas, sketch, at, sketch.y.lower)
-        if place is not None:
-            for row in range(canvas.num_rows):
-                canvas.under(place[0] // _ACROSS, row, "┊", "")
-    if sketch.level is not None:
-        place = _place(canvas, sketch, sketch.x.lower, sketch.level[0])
-        if place is not None:
-            canvas.under(0, place[1] // _DOWN, "┄" * canvas.num_columns, sketch.level[1])
-    return [_head(sketch, width), *_with_labels(canvas, sketch), *_foot(canvas, sketch)]
+def draw(chart: Chart, width: int, height: int, grain: PlotStyle) -> list[list[Cell]]:
+    """Return `height` rows of `width` cells: title and legend, the plot, the x axis, its labels; none if too small."""
+    if width < _LEAST_WIDTH or height < _LEAST_HEIGHT:
+        return []
+    head = _head(chart, width)
+    if not chart.has_points:
+        return [head, *_centered(chart.empty, width, height - 1)]
+    *sides, axis = _frame(chart.x, chart.y, width, height - 2)
+    left = axis.index("└") + 1
+    canvas = Canvas(width - left, len(sides), grain)
+    _draw_series(canvas, chart)
+    _draw_beneath(canvas, chart)
+    rows = [_muted(side[:left]) + canvas.row(number) for number, side in enumerate(sides)]
+    return [head, *rows, _muted(axis), _muted(_x_labels(chart, left, width))]
 
 
-def _place(canvas: Canvas, sketch: Sketch, x: float, y: float) -> tuple[int, int] | None:
-    """Return the column and row of dots of a place; None outside the axes."""
-    if not (math.isfinite(x) and math.isfinite(y)):
-        return None
-    across = (x - sketch.x.lower) / (sketch.x.upper - sketch.x.lower)
-    up = (y - sketch.y.lower) / (sketch.y.upper - sketch.y.lower)
-    if not (-1e-9 <= across <= 1 + 1e-9 and -1e-9 <= up <= 1 + 1e-9):
-        return None
-    return round(across * (canvas.num_across - 1)), round((1 - up) * (canvas.num_down - 1))
-
-
-def _draw_curve(canvas: Canvas, sketch: Sketch, curve: Curve) -> None:
-    """Draw the points as marks, or joined; a line has a gap where a point is outside the axes."""
-    places = [_place(canvas, sketch, x, y) for x, y in zip(curve.xs, curve.ys, strict=True)]
-    for is_inside, part in groupby(places, key=lambda place: place is not None):
-        inside = [place for place in part if place is not None] if is_inside else []
-        if not curve.marker:
-            canvas.curve(inside, curve.color)
-            continue
-        for place in inside:
-            canvas.mark(*place, curve.marker, curve.color)
-
-
-def _head(sketch: Sketch, width: int) -> Text:
-    row = Text.assemble((f"{sketch.title:>{_LABEL_COLUMNS}}", "bold"))
-    for text, color in sketch.legend:
-        if row.cell_len + 2 + len(text) <= width:
-            row.append("  ").append(text, color or None)
-    return row
-
-
-def _with_labels(canvas: Canvas, sketch: Sketch) -> list[Text]:
-    """Return the rows of the canvas behind the y axis; of two ticks in one row, the first is labelled."""
-    labels: dict[int, str] = {}
-    for tick, label in zip(sketch.y.ticks(), sketch.y.labels(), strict=True):
-        place = _place(canvas, sketch, sketch.x.lower, tick)
-        if place is not None:
-            labels.setdefault(place[1] // _DOWN, label)
+def text_rows(chart: Chart, width: int, height: int) -> list[Text]:
+    """Return the rows of `draw` in braille, for a terminal of any background, without blanks at their ends."""
     rows = []
-    for number in range(canvas.num_rows):
-        label = labels.get(number, "")
-        row = Text.assemble((f"{label:>{_LABEL_COLUMNS}}{'┤' if label else '│'}", "dim"))
-        for char, color in canvas.row(number):
-            row.append(char, color or None)
+    for cells in draw(chart, width, height, "braille"):
+        row = Text()
+        for style, part in groupby(cells, key=lambda cell: cell[1]):
+            row.append("".join([character for character, _ in part]), _PRINTED.get(style, style) or None)
         row.rstrip()
         rows.append(row)
     return rows
 
 
-def _foot(canvas: Canvas, sketch: Sketch) -> list[Text]:
-    """Return the x axis and its labels; one that would touch its neighbour is left out, the last names the unit."""
-    axis, labels = ["─"] * canvas.num_columns, [" "] * (canvas.num_columns + _LABEL_COLUMNS + 1)
-    ticks = list(zip(sketch.x.ticks(), sketch.x.labels(), strict=True))
-    for number, (tick, label) in enumerate(reversed(ticks)):
-        place = _place(canvas, sketch, tick, sketch.y.lower)
-        if place is None:
-            continue
-        column = place[0] // _ACROSS
-        text = f"{label} {sketch.x_unit}" if number == 0 else label
-        start = min(column + _LABEL_COLUMNS + 1 - len(label) // 2, len(labels) - len(text))
-        axis[column] = "┬"
-        if start >= 0 and all(cell == " " for cell in labels[max(0, start - 1) : start + len(text) + 1]):
-            labels[start : start + len(text)] = text
-    return [
-        Text(f"{'':{_LABEL_COLUMNS}}└{''.join(axis)}", "dim"),
-        Text("".join(labels).rstrip(), "dim"),
-    ]
+# --- the frame -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _frame(x: Axis, y: Axis, width: int, height: int) -> tuple[str, ...]:
+    """Return the rows of empty axes, top first; the last is the x axis.
+
+    Args:
+        x: horizontal axis, its limits finite.
+        y: vertical axis, its limits finite.
+        width: columns of characters.
+        height: rows of characters, the x axis among them.
+    """
+    import plotext  # takes 50 ms: only with the first plot
+
+    y_ticks: dict[int, tuple[float, str]] = {}
+    for row, tick, label in zip(_cells_of_ticks(y, height - 1), y.ticks(), y.labels(), strict=True):
+        y_ticks.setdefault(row, (tick, label.rjust(_AXIS_COLUMNS - 1)))  # of two in a row plotext shows either
+    with _figure_lock:
+        plotext.clear_figure()
+        plotext.clear_color()
+        plotext.limit_size(False, False)  # COLUMNS and LINES may belong to another window
+        plotext.plot_size(width, height + 1)
+        plotext.xaxes(True, False)
+        plotext.yaxes(True, False)
+        plotext.xlim(x.lower, x.upper)
+        plotext.ylim(y.lower, y.upper)
+        plotext.xticks(x.ticks(), [""] * len(x.ticks()))  # the labels' row stays empty: see _x_labels
+        plotext.yticks([tick for tick, _ in y_ticks.values()], [label for _, label in y_ticks.values()])
+        plotext.scatter([x.lower], [y.lower], marker=" ")
+        return tuple(plotext.uncolorize(plotext.build()).splitlines()[:-1])
+
+
+def _cells_of_ticks(axis: Axis, num_cells: int) -> list[int]:
+    """Return the cell of every tick, counted from the lower end of `axis`, by plotext's rounding."""
+    span = axis.upper - axis.lower
+    return [math.floor(round(0.5 + (num_cells - 1) * (tick - axis.lower) / span, 8)) for tick in axis.ticks()]
+
+
+def _x_labels(chart: Chart, left: int, width: int) -> str:
+    """Return the labels below the ticks; the last, which names the unit, goes before any that it would touch.
+
+    plotext does it the other way round, and so loses the unit.
+    """
+    row = [" "] * width
+    labels = chart.x.labels()
+    labels[-1] += f" {chart.x_unit}"
+    for cell, label in reversed(list(zip(_cells_of_ticks(chart.x, width - left), labels, strict=True))):
+        start = max(0, min(left + cell - len(label) // 2, width - len(label)))
+        if all(character == " " for character in row[max(0, start - 1) : start + len(label) + 1]):
+            row[start : start + len(label)] = label
+    return "".join(row)
+
+
+def _muted(text: str) -> list[Cell]:
+    return [(character, MUTED if character != " " else "") for character in text]
+
+
+def _head(chart: Chart, width: int) -> list[Cell]:
+    """Return the title and as much of the legend as fits beside it."""
+    cells: list[Cell] = [(character, f"bold {TEXT}") for character in chart.title]
+    gap = 3 if len(cells) + sum(3 + len(text) for text, _ in chart.legend) <= width else 2
+    for text, color in chart.legend:
+        if len(cells) + gap + len(text) <= width:
+            cells += [(" ", "")] * gap + [(character, color) for character in text]
+    return cells + [(" ", "")] * (width - len(cells))
+
+
+def _centered(text: str, width: int, height: int) -> list[list[Cell]]:
+    rows: list[list[Cell]] = [[(" ", "")] * width for _ in range(height)]
+    fitting = text[:width]
+    left = (width - len(fitting)) // 2
+    rows[height // 2][left : left + len(fitting)] = [(character, MUTED) for character in fitting]
+    return rows
+
+
+# --- inside the axes -----------------------------------------------------------------------------
+
+
+def _across(canvas: Canvas, chart: Chart, x: float) -> int:
+    """Return the column of dots of a place on the x axis."""
+    return _dot((x - chart.x.lower) / (chart.x.upper - chart.x.lower), canvas.num_across)
+
+
+def _down(canvas: Canvas, chart: Chart, y: float) -> int:
+    """Return the row of dots of a height, counted from the top."""
+    return _dot((chart.y.upper - y) / (chart.y.upper - chart.y.lower), canvas.num_down)
+
+
+def _dot(share: float, num_dots: int) -> int:
+    """Return the dot at a share of an axis; one far outside becomes near, so that a line to it is soon drawn."""
+    return round(min(2.0, max(-1.0, share)) * (num_dots - 1))
+
+
+def _draw_series(canvas: Canvas, chart: Chart) -> None:
+    """Draw bands and lines: what comes later covers what came before."""
+    for band in chart.bands:
+        for number, column in enumerate(band.columns):
+            if column is not None:
+                at = int((number + 0.5) / len(band.columns) * canvas.num_across)
+                canvas.upright(at, _down(canvas, chart, column.low), _down(canvas, chart, column.high), band.color)
+    for line in chart.lines:
+        points = [point for point in zip(line.xs, line.ys, strict=True) if all(map(math.isfinite, point))]
+        dots = [(_across(canvas, chart, x), _down(canvas, chart, y)) for x, y in points]
+        if line.marker:
+            for dot in dots:
+                canvas.mark(*dot, line.marker, line.color)
+        else:
+            canvas.curve(dots, line.color)
+
+
+def _draw_beneath(canvas: Canvas, chart: Chart) -> None:
+    """Write cursor, marks, reference and boundaries where no series is."""
+    per_column, per_row = canvas.num_across // canvas.num_columns, canvas.num_down // canvas.num_rows
+    x, y = chart.x, chart.y
+
+    def upright(at: float, character: str, color: str) -> None:
+        for row in range(canvas.num_rows):
+            canvas.under(_across(canvas, chart, at) // per_column, row, character, color)
+
+    if chart.cursor is not None and x.lower <= chart.cursor <= x.upper:
+        upright(chart.cursor, "│", TEXT)
+    for mark in chart.marks:
+        if x.lower <= mark.x <= x.upper:
+            column = _across(canvas, chart, mark.x) // per_column
+            start = min(column, canvas.num_columns - len(mark.label))
+            if canvas.is_free(start, 0, len(mark.label)):
+                canvas.under(start, 0, mark.label, mark.color)
+            else:  # a part of it would say something wrong
+                canvas.under(column, 0, mark.label[:1], mark.color)
+    if chart.reference is not None and y.lower <= chart.reference.y <= y.upper:
+        level, label = _down(canvas, chart, chart.reference.y) // per_row, f" {chart.reference.label} "
+        starts = range(canvas.num_columns - len(label), -1, -1)
+        free = next((start for start in starts if canvas.is_free(start, level, len(label))), None)
+        if free is not None:  # as far right as it is not covered: curves come from the left
+            canvas.under(free, level, label, chart.reference.color)
+        canvas.under(0, level, "┄" * canvas.num_columns, chart.reference.color)
+    for at in chart.boundaries:
+        if x.lower < at < x.upper:
+            upright(at, "┊", MUTED)
