@@ -17,7 +17,7 @@ from tui.characters import one_line
 from tui.palette import TONES
 from tui.plots.lr_range import rows_of
 from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View
-from tui.plots.render import resolution, text_rows
+from tui.plots.render import resolution_of, text_rows
 from tui.record import Asked, Record
 from tui.record_fields import fields
 
@@ -86,7 +86,7 @@ def _plots(record: Record, state: RunState, width: int, *, coloured: bool) -> li
         return [*rows_of(record.range_test, width, coloured=coloured), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
-    size, view = resolution(each, _PLOT_ROWS, "braille"), View() if coloured else MONOCHROME
+    size, view = resolution_of(each, _PLOT_ROWS, "braille"), View() if coloured else MONOCHROME
     charts = (MetricChart(metric, record.report).chart(state, size, view) for metric in METRICS)
     loss, top1 = (text_rows(chart, each, _PLOT_ROWS) for chart in charts)
     if not side_by_side:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tui
+from engine.runs import events as ev
 from engine.runs.lr_suggestion import Point, Suggestion
+from engine.runs.state import EpochPoint, RunState
 from presets.schema import Report
 from tests.ui.sample_run import NOW, training
 from tui.look import PlotStyle
@@ -22,7 +24,7 @@ from tui.plots.chart import Band, Chart, Line, Mark, Reference
 from tui.plots.downsample import Column
 from tui.plots.export import svg
 from tui.plots.lr_range import rows_of
-from tui.plots.metrics import MONOCHROME, MetricChart, View
+from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View, XUnit
 from tui.range_test import Verdict
 from tui.record import record_and_state
 
@@ -124,12 +126,45 @@ def test_of_ticks_that_share_a_row_the_lowest_is_labelled() -> None:
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(12, 200), st.integers(4, 60))
 def test_every_row_of_a_plot_is_as_wide_as_the_plot(low: float, step: float, width: int, height: int) -> None:
-    resolution = render.resolution(width, height, "blocks")
+    resolution = render.resolution_of(width, height, "blocks")
     y = ValueAxis().holding(low, 2 * low + 1, resolution.num_rows)
     x = step_axis(step, 2 * step, resolution.max_ticks)
     rows = on_the_screen(Chart("loss", x, y, "steps", (Line([0.0], [low], TRAIN),)), width, height, "blocks")
     assert [len(row) for row in rows] == [width] * height
     assert rows[-1].rstrip().endswith("steps")
+
+
+_UNITS: list[XUnit] = ["epochs", "steps", "min"]
+_ANY = st.floats(-1e30, 1e30) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
+
+
+@given(st.lists(_ANY, max_size=20), st.lists(_ANY, max_size=4), st.sampled_from(_UNITS), st.booleans())
+def test_no_value_of_a_run_keeps_its_charts_from_being_drawn(
+    losses: list[float], val: list[float], x: XUnit, is_log: bool
+) -> None:
+    state = RunState(first_started_time=NOW)
+    for number, loss in enumerate(losses, start=1):
+        state.steps.extend([steps_trained(number, loss)], 5)
+    state.epochs = [
+        EpochPoint(5 * n, n, NOW + n, loss, loss, loss, loss, 0.1, 1.0, False) for n, loss in enumerate(val, start=1)
+    ]
+    size = render.resolution_of(40, 12, "braille")
+    for metric in METRICS:
+        for view in (View(x=x, is_log=is_log), MONOCHROME, View(is_figure=True)):
+            chart = MetricChart(metric, Report(val_top1=0.5)).chart(state, size, view)
+            assert all(map(math.isfinite, (chart.x.lower, chart.x.upper, chart.y.lower, chart.y.upper)))
+            assert len(on_the_screen(chart, 40, 12)) == 12
+            places = [
+                value for each in ElementTree.fromstring(svg([chart], "")).iter() for value in each.attrib.values()
+            ]
+            assert not [value for value in places if re.search("nan|inf", value)]
+
+
+def steps_trained(step: int, loss: float) -> ev.StepsTrained:
+    return ev.StepsTrained(
+        epoch=1, step=step, global_step=step, num_steps=1, num_images=32, loss=loss, top1=loss, lr=0.1,
+        images_per_s=900.0, time=NOW + step,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("coloured", [True, False])
@@ -139,14 +174,14 @@ def test_the_page_shows_the_charts_of_the_monitor(tmp_path: Path, coloured: bool
     rows = [row.plain for row in page(found, state, 80, coloured=coloured)]
     view = View() if coloured else MONOCHROME
     for metric, first in (("loss", 3), ("top1", 15)):
-        chart = MetricChart(metric, found.report).chart(state, render.resolution(80, 11, "braille"), view)  # type: ignore[arg-type]
+        chart = MetricChart(metric, found.report).chart(state, render.resolution_of(80, 11, "braille"), view)  # type: ignore[arg-type]
         assert rows[first : first + 11] == [row.rstrip() for row in on_the_screen(chart, 80, 11)]
 
 
 def test_without_colours_series_are_told_apart_by_characters(tmp_path: Path) -> None:
     with training(tmp_path) as run:
         state = run.folder.read_state()
-    chart = MetricChart("loss", Report()).chart(state, render.resolution(80, 11, "braille"), MONOCHROME)
+    chart = MetricChart("loss", Report()).chart(state, render.resolution_of(80, 11, "braille"), MONOCHROME)
     assert chart.bands == ()
     assert [line.marker for line in chart.lines] == ["", "•", "◆"]
 
@@ -154,7 +189,7 @@ def test_without_colours_series_are_told_apart_by_characters(tmp_path: Path) -> 
 def test_a_figure_ends_with_its_data_and_holds_no_more_points_than_it_can_show(tmp_path: Path) -> None:
     with training(tmp_path) as run:
         state = run.folder.read_state()
-    size = render.resolution(40, 11, "braille")
+    size = render.resolution_of(40, 11, "braille")
     figure = MetricChart("top1", Report(val_top1=0.2404)).chart(state, size, View(is_figure=True))
     assert figure.x.upper == max(state.steps.epoch)
     assert MetricChart("top1", Report()).chart(state, size, View()).x.upper == 15

@@ -82,5 +82,5 @@ class Chart:
 
     @property
     def has_points(self) -> bool:
-        """Whether there is any series to draw."""
+        """True if there is any series to draw."""
         return any(len(line.xs) for line in self.lines) or any(any(band.columns) for band in self.bands)

@@ -11,7 +11,7 @@ from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, log_axis, lr_axis
 from tui.plots.chart import Chart, Line, Mark, Resolution
 from tui.plots.metrics import MONOCHROME, View
-from tui.plots.render import resolution, text_rows
+from tui.plots.render import resolution_of, text_rows
 from tui.range_test import Verdict, in_words, loss_range, verdict
 
 _PLOT_ROWS = 14
@@ -66,7 +66,7 @@ def rows_of(found: Verdict, width: int, *, coloured: bool) -> list[Text]:
     """Return the plot, the suggestion in words, and how to train with it, at most 100 columns wide."""
     width = min(width, _WIDEST)
     view = View() if coloured else MONOCHROME
-    chart = lr_chart(found, ValueAxis(), resolution(width, _PLOT_ROWS, "braille"), view)
+    chart = lr_chart(found, ValueAxis(), resolution_of(width, _PLOT_ROWS, "braille"), view)
     rows = [*text_rows(chart, width, _PLOT_ROWS), Text()]
     rows += [Text(row) for row in textwrap.wrap(in_words(found.suggestion), width, break_on_hyphens=False)]
     if found.train_with:

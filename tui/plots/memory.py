@@ -1,4 +1,4 @@
-"""The chart of memory over time: of the run's GPU, or of the machine where there is none. Draws nothing itself."""
+"""Chart of memory over time: of the run's GPU, or of the machine if it has none."""
 
 from collections.abc import Sequence
 

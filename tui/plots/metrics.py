@@ -74,7 +74,7 @@ class _Placing(NamedTuple):
 
 
 class _Levels(NamedTuple):
-    """How values become heights on the y axis."""
+    """Scale from values to heights on the y axis."""
 
     factor: float
     is_log: bool

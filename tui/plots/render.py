@@ -1,4 +1,4 @@
-"""Chart -> rows of styled cells, for the screen and for the printed page.
+"""Renderer of charts: rows of styled cells, for the screen and for the printed page.
 
 plotext draws frame and ticks, rarely: limits of axes move in steps. Everything inside them is drawn on a `Canvas`,
 because plotext takes some 15 ms for a plot, which twice a second on two cores is felt by the training.
@@ -33,7 +33,7 @@ _figure_lock = threading.Lock()
 """Held while plotext's one figure, which all its public functions draw on, is in use."""
 
 
-def resolution(width: int, height: int, grain: PlotStyle) -> Resolution:
+def resolution_of(width: int, height: int, grain: PlotStyle) -> Resolution:
     """Return the resolution of a plot of `width` columns and `height` rows of characters."""
     inside = width - _AXIS_COLUMNS
     return Resolution(

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from tui.look import PlotStyle
 from tui.plots.chart import Chart, Resolution
-from tui.plots.render import Cell, draw, resolution
+from tui.plots.render import Cell, draw, resolution_of
 
 
 class Plot(Widget):
@@ -35,7 +35,7 @@ class Plot(Widget):
     @property
     def resolution(self) -> Resolution:
         """Resolution worth giving a chart at the present size."""
-        return resolution(self.size.width, self.size.height, self._grain)
+        return resolution_of(self.size.width, self.size.height, self._grain)
 
     @property
     def last_place(self) -> float:
