@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tui
-from engine.runs import events as ev
+from engine.journal import events as ev
+from engine.journal.state import EpochPoint, RunState
 from engine.runs.lr_suggestion import Point, Suggestion
-from engine.runs.state import EpochPoint, RunState
 from presets.schema import Report
 from tests.ui.sample_run import NOW, training
-from tui.look import PlotStyle
-from tui.page import page
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
+from tui.cli.run_page import run_page
+from tui.data.range_test import Verdict
+from tui.data.run_detail import record_and_state
+from tui.display import PlotStyle
 from tui.plots import render
 from tui.plots.axes import Axis, ValueAxis, log_axis, step_axis
 from tui.plots.chart import Band, Chart, Line, Mark, Reference
@@ -25,8 +26,7 @@ from tui.plots.downsample import Column
 from tui.plots.export import svg
 from tui.plots.lr_range import rows_of
 from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View, XUnit
-from tui.range_test import Verdict
-from tui.record import record_and_state
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 EVERYTHING = Chart(
     title="loss",
@@ -171,7 +171,7 @@ def steps_trained(step: int, loss: float) -> ev.StepsTrained:
 def test_the_page_shows_the_charts_of_the_monitor(tmp_path: Path, coloured: bool) -> None:
     with training(tmp_path) as run:
         found, state = record_and_state(run.folder, NOW)
-    rows = [row.plain for row in page(found, state, 80, coloured=coloured)]
+    rows = [row.plain for row in run_page(found, state, 80, coloured=coloured)]
     view = View() if coloured else MONOCHROME
     for metric, first in (("loss", 3), ("top1", 15)):
         chart = MetricChart(metric, found.report).chart(state, render.resolution_of(80, 11, "braille"), view)  # type: ignore[arg-type]

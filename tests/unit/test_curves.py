@@ -7,8 +7,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from engine.runs import events as ev
-from engine.runs.state import RunState
+from engine.journal import events as ev
+from engine.journal.state import RunState
 from presets.schema import Report
 from tests.ui.sample_run import SampleRun, training
 from tui.plots import export as curves

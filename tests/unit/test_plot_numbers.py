@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs.events import DeviceSampled, HostSample
-from engine.runs.state import RunState, fold
+from engine.journal.events import DeviceSampled, HostSample
+from engine.journal.state import RunState, fold
 from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
 from tui.plots.chart import Resolution
 from tui.plots.downsample import Column, Columns, Trace, smoothed

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
-from engine.runs.journal import append_command
-from engine.runs.series import StepPoint
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command
+from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
-from tui.characters import in_ascii
-from tui.page import page
+from tui.cli.run_page import run_page
+from tui.data.run_detail import record_and_state, run_detail, thinned
 from tui.plots.axes import Axis
 from tui.plots.chart import Chart, Line, Reference
 from tui.plots.render import text_rows
-from tui.record import record, record_and_state, thinned
+from tui.terminal.streams import in_ascii
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
-    rows = page(*record_and_state(run.folder, NOW), width, coloured=coloured)
+    rows = run_page(*record_and_state(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 
@@ -113,8 +113,8 @@ def test_text_from_elsewhere_cannot_command_the_terminal(tmp_path: Path) -> None
 
 def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
     with training(tmp_path) as run:
-        whole = json.loads(msgspec.json.encode(record(run.folder, NOW, None)))
-        short = json.loads(msgspec.json.encode(record(run.folder, NOW, 50)))
+        whole = json.loads(msgspec.json.encode(run_detail(run.folder, NOW, None)))
+        short = json.loads(msgspec.json.encode(run_detail(run.folder, NOW, 50)))
     assert len(whole["steps"]) == whole["num_steps"] == short["num_steps"] == 340
     assert len(short["steps"]) <= 50
     for key in ("loss", "top1"):
@@ -126,10 +126,10 @@ def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    from tui.record import Record
+    from tui.data.run_detail import RunDetail
 
     text = (Path(__file__).parents[2] / "docs/show.md").read_text()
-    assert [name for name in Record.__struct_fields__ if f"`{name}`" not in text] == []
+    assert [name for name in RunDetail.__struct_fields__ if f"`{name}`" not in text] == []
 
 
 @given(st.lists(st.tuples(st.floats(allow_nan=True), st.floats(0, 1)), max_size=300), st.integers(10, 100))

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from html import escape
 from typing import Literal
 
-from engine.runs.folder import RunFolder
-from engine.runs.state import RunState
+from engine.journal.state import RunState
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
+from tui.data.range_test import Verdict, verdict
 from tui.plots.chart import Band, Chart, Line, Resolution
 from tui.plots.metrics import METRICS, MetricChart, View
-from tui.range_test import Verdict, verdict
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 _EPOCH_FIELDS = (
     "epoch", "stage", "global_step", "train_loss", "train_top1", "val_loss", "val_top1", "lr", "seconds",
@@ -29,7 +29,7 @@ _RESOLUTION = Resolution(num_columns=_WIDTH - _LEFT - _RIGHT, num_rows=11, max_t
 _CHARACTER_WIDTH = 7
 
 
-def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
+def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
     """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
     preset = run.read_info().preset
     test = verdict(preset, state)

@@ -5,14 +5,14 @@ import textwrap
 
 from rich.text import Text
 
-from engine.runs.state import RunState
+from engine.journal.state import RunState
 from presets.schema import Preset
-from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
+from tui.data.range_test import Verdict, in_words, loss_range, verdict
 from tui.plots.axes import Axis, ValueAxis, log_axis, lr_axis
 from tui.plots.chart import Chart, Line, Mark, Resolution
 from tui.plots.metrics import MONOCHROME, View
 from tui.plots.render import resolution_of, text_rows
-from tui.range_test import Verdict, in_words, loss_range, verdict
+from tui.theme import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 _PLOT_ROWS = 14
 _WIDEST = 100

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from engine.runs.events import DeviceSampled
-from engine.runs.state import RunState
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
+from engine.journal.events import DeviceSampled
+from engine.journal.state import RunState
 from tui.plots.axes import ValueAxis, minute_axis
 from tui.plots.chart import Chart, Line, Reference, Resolution
 from tui.plots.downsample import Trace
-from tui.widgets.devices import run_gpu
+from tui.text.device_text import run_gpu
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, VAL
 
 _GB = 1e9
 

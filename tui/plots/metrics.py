@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from engine.runs.events import CommandApplied, StageStarted
-from engine.runs.state import EpochPoint, RunState
+from engine.journal.events import CommandApplied, StageStarted
+from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, round_step, step_axis
 from tui.plots.chart import Band, Chart, Line, Mark, Reference, Resolution
 from tui.plots.downsample import Column, Columns, Trace, smoothed
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 Metric: TypeAlias = Literal["loss", "top1"]
 METRICS: tuple[Metric, ...] = ("loss", "top1")

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from tui.palette import MUTED, TEXT
+from tui.data.run_list import RunCurves
 from tui.plots.axes import ValueAxis, epoch_axis
 from tui.plots.chart import Chart, Line, Reference, Resolution
 from tui.plots.downsample import Trace
 from tui.plots.metrics import Metric, published_level
-from tui.run_list import RunCurves
+from tui.theme import MUTED, TEXT
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
 """Okabe and Ito's palette, lightened for a dark ground: apart for every kind of colour vision. No more are drawn."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class OverlaidRun:
     """A run among those drawn."""
 
     id: str
@@ -39,7 +39,7 @@ class OverlayChart:
         self._y = ValueAxis()
         self._ids: tuple[str, ...] = ()
 
-    def chart(self, drawn: Sequence[Drawn], resolution: Resolution) -> Chart:
+    def chart(self, drawn: Sequence[OverlaidRun], resolution: Resolution) -> Chart:
         """Return the chart of `drawn` at `resolution`."""
         ids = tuple(run.id for run in drawn)
         if ids != self._ids:  # another comparison: its axis need not keep still
@@ -71,7 +71,7 @@ def _trace(field: str, scale: float) -> Trace:
     return Trace(attrgetter("epoch"), lambda point: scale * getattr(point, field))
 
 
-def _common_report(drawn: Sequence[Drawn]) -> Reference | None:
+def _common_report(drawn: Sequence[OverlaidRun]) -> Reference | None:
     """Return the published level where all runs have the same one."""
     levels = {(run.curves.report.val_top1, run.curves.report.source) for run in drawn}
     return published_level(drawn[0].curves.report) if len(levels) == 1 else None

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 from rich.text import Text
 
-from tui.look import PlotStyle
-from tui.palette import MUTED, TEXT
+from tui.display import PlotStyle
 from tui.plots.axes import Axis
 from tui.plots.canvas import DOTS, Canvas
 from tui.plots.chart import Chart, Resolution
+from tui.theme import MUTED, TEXT
 
 Cell: TypeAlias = tuple[str, str]
 """A character and its style in Rich's words, "" for none."""

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.look import PlotStyle
+from tui.display import PlotStyle
 from tui.plots.chart import Chart, Resolution
 from tui.plots.render import Cell, draw, resolution_of
 
