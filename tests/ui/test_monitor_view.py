@@ -15,12 +15,13 @@ from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
+from tui.plots.chart import Chart
 from tui.screens.dialogs import ResumePanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import Alerts, OutcomeNotice
-from tui.widgets.plot import Chart, Plot
+from tui.widgets.plot import Plot
 
 
 def chart(app: CifartuiApp, name: str = "loss") -> Chart:

@@ -105,4 +105,4 @@ async def test_a_long_history_is_drawn_quickly(runs_dir: Path) -> None:
             plot = app.screen.query_one("#loss", Plot)
             await until(pilot, lambda: plot.chart, "the plot")
             assert plot.chart is not None
-            assert max(len(line.xs) for line in plot.chart.lines) <= 2 * plot.num_columns
+            assert max(len(line.xs) for line in plot.chart.lines) <= 2 * plot.resolution.num_columns

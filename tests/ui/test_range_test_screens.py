@@ -15,9 +15,10 @@ from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
 from tui.display import Display
+from tui.plots.chart import Chart
 from tui.screens.monitor import Monitor
 from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, RunHeader
-from tui.widgets.plot import Chart, Plot
+from tui.widgets.plot import Plot
 
 STEPS = 300
 TEST = range_test(preset(), 1e-5, 10.0, STEPS)

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import math
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from engine.journal import events as ev
 from engine.journal.state import RunState
 from presets.schema import Report
-from tests.ui.sample_run import training
-from tui import curves
+from tests.ui.sample_run import SampleRun, training
+from tui.plots import export as curves
 
 
 def state(tmp_path: Path) -> RunState:
@@ -31,13 +33,12 @@ def test_csv_has_a_line_for_every_epoch_and_every_report(tmp_path: Path) -> None
 
 def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path: Path) -> None:
     found = state(tmp_path)
-    text = curves.svg(found, 'A <b> & "c"', Report(val_top1=0.24))
+    text = curves.metrics_svg(found, 'A <b> & "c"', Report(val_top1=0.24))
     root = ElementTree.fromstring(text)
     said = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert 'A <b> & "c"' in said
-    assert {"loss", "top-1 accuracy", "train", "val", "epoch"} <= set(said)
-    assert any("report" in (word or "") for word in said)
-    lines = [element for element in root.iter() if element.tag.endswith("polyline")]
+    assert {"loss", "top-1 %", "━ train", "• val", "◆ best 24.19", "┄ report 24.0 %", "epochs"} <= set(said)
+    lines = [element for element in root.iter() if element.tag.endswith(("polyline", "polygon"))]
     assert len(lines) == 6  # steps, train and val, twice
     dashes = [element.get("stroke-dasharray") for element in root.iter()]
     assert dashes.count("2 3") == 2  # one stage boundary in either plot
@@ -50,4 +51,36 @@ def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path:
 
 def test_a_run_of_one_epoch_has_a_picture_too(tmp_path: Path) -> None:
     with training(tmp_path, epochs_done=1) as run:
-        ElementTree.fromstring(curves.svg(run.folder.read_state(), "short", Report()))
+        ElementTree.fromstring(curves.metrics_svg(run.folder.read_state(), "short", Report()))
+
+
+def test_a_picture_has_no_more_points_than_it_can_show(tmp_path: Path) -> None:
+    with SampleRun(tmp_path).live().begin().prepare() as run:
+        for number in range(5000):
+            run.write(
+                ev.StepsTrained(
+                    epoch=1, step=number // 4, global_step=number, num_steps=1, num_images=32, top1=0.1, lr=0.1,
+                    loss=math.nan if number == 7 else 1e9 if number == 9 else 4 - number / 5000, images_per_s=900.0,
+                )
+            )  # fmt: skip
+        text = curves.metrics_svg(run.folder.read_state(), "long", Report())
+    assert "nan" not in text
+    points = [float(place) for place in re.split("[ ,]", re.findall('polygon points="([^"]*)"', text)[0])]
+    assert 300 < len(points) / 2 <= 2 * 384
+    assert max(points[1::2]) <= 254  # a spike is drawn to the edge, and does not squeeze the rest
+    assert len(set(points[1::2])) > 100
+
+
+def test_what_steered_a_run_is_named_in_its_picture_where_there_is_room(tmp_path: Path) -> None:
+    with training(tmp_path) as run:
+        for step, command in ((2000, "Pause"), (2200, "Continue"), (run.global_step, "Stop")):
+            run.write(
+                ev.CommandApplied(
+                    command_id=command, command=command, accepted=True, effect="done", epoch=9, global_step=step
+                )
+            )
+        text = curves.metrics_svg(run.folder.read_state(), "steered", Report())
+    labels = re.findall(">(▾[^<]*)<", text)
+    assert labels == 2 * ["▾stop", "▾go on", "▾"]
+    places = [float(place) for place in re.findall('x="([^"]*)"[^>]*>▾', text)]
+    assert all(62 - 4 <= place <= 446 for place in places)

@@ -2,8 +2,6 @@
 
 import math
 from array import array
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +9,10 @@ from hypothesis import strategies as st
 
 from engine.journal.events import DeviceSampled, HostSample
 from engine.journal.state import RunState, fold
-from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
-from tui.widgets.memory_chart import MemoryChart
-from tui.widgets.trace import Column, Columns, Trace, smoothed
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
+from tui.plots.chart import Resolution
+from tui.plots.downsample import Column, Columns, Trace, smoothed
+from tui.plots.memory import MemoryChart
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -141,13 +140,13 @@ def test_the_axis_of_a_falling_loss_moves_a_few_times_only() -> None:
 
 
 def test_memory_is_drawn_the_same_whether_or_not_the_plot_was_seen_empty() -> None:
-    plot: Any = SimpleNamespace(max_ticks=5, num_columns=40, num_rows=7)
+    resolution = Resolution(num_columns=40, num_rows=7, max_ticks=5)
     chart, state = MemoryChart(), RunState()
-    assert chart.chart(state, plot).lines == ()
+    assert chart.chart(state, resolution).lines == ()
     host = HostSample(
         memory_used_bytes=12 * 10**9, memory_total_bytes=64 * 10**9, process_rss_bytes=10**9, cpu_utilization=1
     )
     fold([DeviceSampled(host=host)], state)
-    seen_empty, fresh = chart.chart(state, plot), MemoryChart().chart(state, plot)
+    seen_empty, fresh = chart.chart(state, resolution), MemoryChart().chart(state, resolution)
     assert fresh.lines
     assert seen_empty.y == fresh.y

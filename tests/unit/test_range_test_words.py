@@ -13,8 +13,8 @@ from engine.runs.start import recorded_name
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.range_test import range_test, range_test_name
-from tui.curves import curves_text
 from tui.data.range_test import how_to_train
+from tui.plots.export import curves_text
 
 STEPS = 60
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui.display import PlotStyle
-from tui.widgets.raster import DOTS, Canvas
+from tui.plots.canvas import DOTS, Canvas
 
 
 def _text(canvas: Canvas) -> list[str]:

@@ -15,14 +15,15 @@ from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.cli.run_page import run_page
-from tui.data.run_detail import run_detail, thinned
-from tui.sketch import Curve, Sketch, draw
+from tui.data.run_detail import record_and_state, run_detail, thinned
+from tui.plots.axes import Axis
+from tui.plots.chart import Chart, Line, Reference
+from tui.plots.render import text_rows
 from tui.terminal.streams import in_ascii
-from tui.widgets.axes import Axis
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
-    rows = run_page(run_detail(run.folder, NOW), width, coloured=coloured)
+    rows = run_page(*record_and_state(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 
@@ -148,12 +149,13 @@ def test_thinning_keeps_ends_order_and_extremes(values: list[tuple[float, float]
     st.lists(st.tuples(st.floats(-1, 11), st.floats(allow_nan=True, allow_infinity=True)), max_size=50),
     st.integers(12, 200), st.integers(5, 30), st.sampled_from(["", "o"]),
 )  # fmt: skip
-def test_a_sketch_has_its_size_whatever_is_drawn(
+def test_a_printed_chart_has_its_size_whatever_is_drawn(
     points: list[tuple[float, float]], width: int, height: int, marker: str
 ) -> None:
-    curve = Curve([x for x, _ in points], [y for _, y in points], "", marker)
-    sketch = Sketch("loss", Axis(0, 10, 2), Axis(0, 4, 1), "epochs", (curve,), level=(2.0, ""), boundaries=(5.0,))
-    rows = draw(sketch, width, height)
+    line = Line([x for x, _ in points], [y for _, y in points], "", marker)
+    level = Reference(2.0, "report 2", "")
+    chart = Chart("loss", Axis(0, 10, 2), Axis(0, 4, 1), "epochs", (line,), reference=level, boundaries=(5.0,))
+    rows = text_rows(chart, width, height)
     assert len(rows) == height
     assert all(row.cell_len <= width for row in rows)
     assert all(in_ascii(row.plain).isascii() for row in rows)
@@ -162,14 +164,14 @@ def test_a_sketch_has_its_size_whatever_is_drawn(
 def test_in_ascii_the_curves_are_told_apart(tmp_path: Path) -> None:
     with training(tmp_path) as run:
         rows = [in_ascii(row) for row in printed(run)]
-    assert "* train  o val  # best" in rows[3]
-    plot = "".join(row[7:] for row in rows[4:12])
+    assert "* train 2.87   o val 2.98   # best" in rows[3]
+    plot = "".join(row[5:] for row in rows[4:12])
     assert set("*o#") <= set(plot)
 
 
 def test_a_falling_line_falls() -> None:
-    sketch = Sketch("x", Axis(0, 10, 5), Axis(0, 10, 5), "epochs", (Curve([0, 10], [10, 0]),))
-    rows = [row.plain[7:] for row in draw(sketch, 27, 13)[1:11]]
+    chart = Chart("x", Axis(0, 10, 5), Axis(0, 10, 5), "epochs", (Line([0, 10], [10, 0], ""),))
+    rows = [row.plain[5:] for row in text_rows(chart, 25, 13)[1:11]]
     first = [next(column for column, char in enumerate(row) if char != " ") for row in rows]
     assert first == sorted(first)
     assert (first[0], len(rows[-1])) == (0, 20)

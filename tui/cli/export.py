@@ -11,8 +11,8 @@ from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui.cli.options import places, with_places
 from tui.cli.output import say
-from tui.curves import curves_text
 from tui.data.output_file import write_new
+from tui.plots.export import curves_text
 
 
 @click.command()

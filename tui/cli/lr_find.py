@@ -61,7 +61,7 @@ def _tell(run: RunDir, name: str) -> None:
     """Print the curve and the suggestion, where there is any of it."""
     from tui.cli.show import say_rows
     from tui.data.range_test import verdict_with_command
-    from tui.range_test_page import rows_of
+    from tui.plots.lr_range import rows_of
 
     found = verdict_with_command(run.read_info(), run.read_state(), name)
     if found is None or not found.points:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from engine.journal import events as ev
+from engine.journal.state import RunState
 from tui import format as fmt
 from tui.data.run_detail import CommandRecord, RunDetail
-from tui.range_test_page import rows_of
-from tui.sketch import Curve, Sketch, draw, num_columns
+from tui.plots.lr_range import rows_of
+from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View
+from tui.plots.render import resolution_of, text_rows
 from tui.terminal.streams import one_line
 from tui.text import run_text
-from tui.theme import REFERENCE, TONES, TRAIN, VAL
-from tui.widgets.axes import ValueAxis, epoch_axis
+from tui.theme import TONES
 
 _LABEL_COLUMNS = 13
 _SIDE_BY_SIDE_FROM = 100
@@ -23,11 +24,12 @@ _PLOT_ROWS = 11
 _GAP = 3
 
 
-def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Text]:
+def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool = True) -> list[Text]:
     """Return the page, no row of it wider than `width`.
 
     Args:
         record: of the run.
+        state: of the run, whose curves are drawn.
         width: columns; more than 160 are not used.
         coloured: the curves are told apart by their colours; else by characters, which stay apart in ASCII too.
     """
@@ -35,7 +37,7 @@ def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Te
     summary = record.summary
     status = Text(summary.status, f"bold {TONES[run_text.tone(summary.status)]}")
     rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
-    rows += _plots(record, width, coloured=coloured)
+    rows += _plots(record, state, width, coloured=coloured)
     for label, value in fields(record):
         rows += _field(label, value, width)
     rows += _section("stages", _stages(record), width)
@@ -72,17 +74,17 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
 # --- plots -------------------------------------------------------------------------------------------
 
 
-def _plots(record: RunDetail, width: int, *, coloured: bool) -> list[Text]:
-    """Return loss and accuracy beside each other where there is room, else one above the other."""
+def _plots(record: RunDetail, state: RunState, width: int, *, coloured: bool) -> list[Text]:
+    """Return the Monitor's loss and accuracy beside each other if there is room, else one above the other."""
     if not record.steps and not record.epochs:
         return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
     if record.range_test is not None:
         return [*rows_of(record.range_test, width, coloured=coloured), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
-    loss, top1 = (
-        draw(_sketch(record, each, is_loss=is_loss, coloured=coloured), each, _PLOT_ROWS) for is_loss in (True, False)
-    )
+    size, view = resolution_of(each, _PLOT_ROWS, "braille"), View() if coloured else MONOCHROME
+    charts = (MetricChart(metric, record.report).chart(state, size, view) for metric in METRICS)
+    loss, top1 = (text_rows(chart, each, _PLOT_ROWS) for chart in charts)
     if not side_by_side:
         return [*loss, Text(), *top1, Text()]
     rows = []
@@ -90,36 +92,6 @@ def _plots(record: RunDetail, width: int, *, coloured: bool) -> list[Text]:
         left.pad_right(each + _GAP - left.cell_len)
         rows.append(left.append_text(right))
     return [*rows, Text()]
-
-
-def _sketch(record: RunDetail, width: int, *, is_loss: bool, coloured: bool) -> Sketch:
-    scale = 1.0 if is_loss else 100.0
-    train = [(point.epoch, scale * (point.loss if is_loss else point.top1)) for point in record.steps]
-    val = [(point.epoch, scale * (point.val_loss if is_loss else point.val_top1)) for point in record.epochs]
-    best = next((point for point in record.epochs if point.number == record.summary.best_epoch), None)
-    level = None if is_loss or record.report.val_top1 is None else (scale * record.report.val_top1, REFERENCE)
-    heights = [y for _, y in [*train, *val] if abs(y) < float("inf")] + ([level[0]] if level else [])
-    last = max((x for x, _ in [*train, *val]), default=0.0)
-    x = epoch_axis(last, record.summary.epochs, max(2, num_columns(width) // 9))
-    y = ValueAxis().holding(min(heights, default=0.0) if is_loss else 0.0, max(heights, default=1.0), _PLOT_ROWS - 3)
-    dot, star = "•", "◆"
-    curves = [Curve(*_columns(train), TRAIN)]
-    if coloured and len(val) > 1:
-        curves.append(Curve(*_columns(val), VAL))
-    if not coloured or len(val) <= num_columns(width) // 3:
-        curves.append(Curve(*_columns(val), VAL, dot))
-    if best is not None:
-        curves.append(Curve([best.epoch], [scale * (best.val_loss if is_loss else best.val_top1)], "bold", star))
-    line = "━" if coloured else "⠒"
-    legend = [(f"{line} train", TRAIN), (f"{dot} val", VAL)] if val else [(f"{line} train", TRAIN)]
-    legend += [(f"{star} best", "")] if best is not None else []
-    legend += [(f"┄ {record.report.source} {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
-    boundaries = tuple(float(stage.first_epoch - 1) for stage in record.stages[1:])
-    return Sketch("loss" if is_loss else "top-1 %", x, y, "epochs", tuple(curves), tuple(legend), level, boundaries)
-
-
-def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
 
 
 # --- sections ----------------------------------------------------------------------------------------

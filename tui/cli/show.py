@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.journal.state import RunState
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
-from tui.data.run_detail import MOST_STEPS, RunDetail, run_detail
+from tui.data.run_detail import MOST_STEPS, RunDetail, record_and_state
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -36,11 +37,11 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found = run_detail(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    found, state = record_and_state(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:
-        _print(found)
+        _print(found, state)
 
 
 def _most_steps(asked: str | None) -> int | None:
@@ -53,10 +54,10 @@ def _most_steps(asked: str | None) -> int | None:
     return int(asked)
 
 
-def _print(found: RunDetail) -> None:
+def _print(found: RunDetail, state: RunState) -> None:
     from tui.cli.run_page import run_page
 
-    say_rows(lambda width, coloured: run_page(found, width, coloured=coloured))
+    say_rows(lambda width, coloured: run_page(found, state, width, coloured=coloured))
 
 
 def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:

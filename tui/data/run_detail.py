@@ -106,9 +106,19 @@ def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> 
     Raises:
         CifartuiError: run.json cannot be read.
     """
+    return record_and_state(run, now, most_steps)[0]
+
+
+def record_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> tuple[RunDetail, RunState]:
+    """Read a run once for both: the record as `run_detail` does, and the state, which has every step to draw.
+
+    Raises:
+        CifartuiError: run.json cannot be read.
+    """
     info, told = run.read_info(), read_events(run.events)
+    state = fold(told)
     samples = (event for event in told if isinstance(event, ev.DeviceSampled))
-    return record_of(run, info, fold(told), samples, command_reader(run.commands).read(), now, most_steps)
+    return record_of(run, info, state, samples, command_reader(run.commands).read(), now, most_steps), state
 
 
 def record_of(

@@ -17,6 +17,9 @@ from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunDir, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS
+from tui.plots.lr_range import LrChart
+from tui.plots.memory import MemoryChart
+from tui.plots.metrics import MetricChart, View, XUnit
 from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
 from tui.text.device_text import memory_panel
@@ -24,9 +27,6 @@ from tui.theme import MUTED, TONES
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
-from tui.widgets.lr_chart import LrChart
-from tui.widgets.memory_chart import MemoryChart
-from tui.widgets.metric_chart import MetricChart, View, XUnit
 from tui.widgets.monitor_panes import Alerts, CommandStrip, OutcomeNotice, Preparation, RunHeader, RunView
 from tui.widgets.plot import Plot
 
@@ -246,10 +246,10 @@ class Monitor(Steering):
             if plot.size.width and plot.display:
                 cursor = self.view.cursor if self.zoomed == name else None
                 view = replace(self.view, cursor=cursor, is_large=self.zoomed == name)
-                changed[name] = plot.show(metric.chart(self.state, plot, view))
+                changed[name] = plot.show(metric.chart(self.state, plot.resolution, view))
         plot = self.query_one("#memory", Plot)
         if plot.size.width and plot.display:
-            changed["memory"] = plot.show(self._memory.chart(self.state, plot))
+            changed["memory"] = plot.show(self._memory.chart(self.state, plot.resolution))
         return changed
 
     def on_resize(self) -> None:

@@ -42,8 +42,8 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
     Raises:
         CifartuiError: there are no curves yet, or the file is there already or cannot be written.
     """
-    from tui.curves import curves_text
     from tui.data.output_file import write_new
+    from tui.plots.export import curves_text
 
     run, path = RunDir(runs_dir / run_id), Path(where).expanduser().absolute()
     state = run.read_state()

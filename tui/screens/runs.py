@@ -18,13 +18,14 @@ from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
+from tui.plots.overlay import COLORS, OverlaidRun
 from tui.screens.background import Answer, run_in_background
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
-from tui.widgets.curve_overlay import COLORS, OverlaidRun, Overlay
+from tui.widgets.curve_overlay import Overlay
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
 

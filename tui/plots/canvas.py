@@ -1,6 +1,6 @@
-"""A canvas of characters that curves are drawn on, as fine as the terminal's characters allow.
+"""Canvas of characters that lines are drawn on, as fine as the terminal's characters allow.
 
-Braille has 2 × 4 dots in a character, quadrant blocks 2 × 2, ASCII one. Knows dots and colours; no axes, no values.
+Braille has 2 × 4 dots in a character, quadrant blocks 2 × 2, ASCII one. Dots and colours only; no axes, no values.
 """
 
 from collections.abc import Sequence

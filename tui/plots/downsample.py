@@ -1,4 +1,4 @@
-"""Long series made short enough to draw: least, greatest and mean value of every column of dots. Plain numbers only."""
+"""Downsampling of long series for a plot: least, greatest and mean value of every column of dots. Plain numbers."""
 
 import math
 from array import array
@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tui.widgets.axes import Axis
+from tui.plots.axes import Axis
 
 
 class Column(NamedTuple):
-    """What lies in one column."""
+    """Range and mean of the values in one column."""
 
     low: float
     high: float
@@ -18,9 +18,9 @@ class Column(NamedTuple):
 
 
 class Columns:
-    """Follows two columns of numbers that grow together; looks only at what is new.
+    """Range and mean by column of a series that grows; each `follow` looks only at the points added since.
 
-    Whoever takes points away, or looks at other numbers, tells by another `key`.
+    Another `key` says that points were taken away, or that it is another series.
     """
 
     def __init__(self) -> None:

@@ -1,14 +1,14 @@
-"""The chart of memory over time: of the run's GPU, or of the machine where there is none. Draws nothing itself."""
+"""Chart of memory over time: of the run's GPU, or of the machine if it has none."""
 
 from collections.abc import Sequence
 
 from engine.journal.events import DeviceSampled
 from engine.journal.state import RunState
+from tui.plots.axes import ValueAxis, minute_axis
+from tui.plots.chart import Chart, Line, Reference, Resolution
+from tui.plots.downsample import Trace
 from tui.text.device_text import run_gpu
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, VAL
-from tui.widgets.axes import ValueAxis, minute_axis
-from tui.widgets.plot import Chart, Line, Plot, Reference
-from tui.widgets.trace import Trace
 
 _GB = 1e9
 
@@ -19,12 +19,12 @@ class MemoryChart:
     def __init__(self) -> None:
         self._y = ValueAxis()
 
-    def chart(self, state: RunState, plot: Plot) -> Chart:
-        """Return the chart of `state` at the resolution of `plot`."""
+    def chart(self, state: RunState, resolution: Resolution) -> Chart:
+        """Return the chart of `state` at `resolution`."""
         samples = list(state.device_history)
         start = state.first_started_time or (samples[0].time if samples else 0.0)
         minutes = [(sample.time - start) / 60 for sample in samples]
-        x = minute_axis(minutes[0] if minutes else 0.0, minutes[-1] if minutes else 1.0, plot.max_ticks)
+        x = minute_axis(minutes[0] if minutes else 0.0, minutes[-1] if minutes else 1.0, resolution.max_ticks)
         gpu = run_gpu(state)
         series = _host_series(samples) if gpu is None else _gpu_series(samples, gpu.index)
         lines, legend, top = [], [], 0.0
@@ -32,7 +32,7 @@ class MemoryChart:
             pairs = [(at, value / _GB) for at, value in zip(minutes, values, strict=True) if value is not None]
             if not pairs:
                 continue
-            trace = Trace(lambda pair: pair[0], lambda pair: pair[1]).follow(pairs, x, plot.num_columns)
+            trace = Trace(lambda pair: pair[0], lambda pair: pair[1]).follow(pairs, x, resolution.num_columns)
             top = max([top, *trace[1]])
             lines.append(Line(*trace, color))
             legend.append((f"━ {name} {pairs[-1][1]:.1f}", color))
@@ -41,7 +41,7 @@ class MemoryChart:
             size = gpu.memory_total_bytes / _GB
             total, top = Reference(size, f"all of GPU {gpu.index}: {size:.1f}", MUTED), max(top, size)
         axis = self._y if lines else ValueAxis()  # what was drawn before the first reading is not to be kept
-        y = axis.holding(0.0, max(top * 1.02, 0.1), plot.num_rows)
+        y = axis.holding(0.0, max(top * 1.02, 0.1), resolution.num_rows)
         return Chart("GB", x, y, "min", tuple(lines), tuple(legend), total, "no reading yet")
 
 

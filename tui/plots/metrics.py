@@ -1,4 +1,4 @@
-"""From a run's state to the chart of its loss or accuracy, in the view that the user wants. Draws nothing itself."""
+"""Chart of a run's loss or accuracy, in the view that the user wants: for screen, printed page and SVG."""
 
 import math
 from bisect import bisect_left
@@ -11,11 +11,13 @@ from engine.journal.events import CommandApplied, StageStarted
 from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, round_step, step_axis
+from tui.plots.chart import Band, Chart, Line, Mark, Reference, Resolution
+from tui.plots.downsample import Column, Columns, Trace, smoothed
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
-from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
-from tui.widgets.plot import Band, Chart, Line, Mark, Plot, Reference
-from tui.widgets.trace import Column, Columns, Trace, smoothed
 
+Metric: TypeAlias = Literal["loss", "top1"]
+METRICS: tuple[Metric, ...] = ("loss", "top1")
 XUnit: TypeAlias = Literal["epochs", "steps", "min"]
 _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {
     "epochs": "epoch", "steps": "global_step", "min": "time",
@@ -31,7 +33,7 @@ _MARKS = {"Stop": "stop", "NextStage": "next", "Pause": "pause", "Continue": "go
 
 @dataclass(frozen=True)
 class View:
-    """How the user wants the curves: what the x axis counts, how much is smoothed, whether the loss is logarithmic."""
+    """Options of a chart over training: unit of the x axis, smoothing, logarithmic loss, and what it is drawn for."""
 
     x: XUnit = "epochs"
     smoothing: float = 0.6
@@ -40,7 +42,15 @@ class View:
     cursor: float | None = None
     """The share of the x axis at which values are read, from 0 to 1."""
     is_large: bool = False
-    """Whether there is room to say what a mark stands for."""
+    """The plot is zoomed: marks have room for words."""
+    is_coloured: bool = True
+    """Series are told apart by colour; without, the validation is points alone and no band lies beneath."""
+    is_figure: bool = False
+    """A figure for a report: the x axis ends with the data, and the training curve is the means of whole epochs."""
+
+
+MONOCHROME = View(smoothing=0.0, is_coloured=False)
+"""For pages without colours, where characters tell the series apart, in ASCII too."""
 
 
 class _Placing(NamedTuple):
@@ -64,7 +74,7 @@ class _Placing(NamedTuple):
 
 
 class _Levels(NamedTuple):
-    """How values become heights on the y axis."""
+    """Scale from values to heights on the y axis."""
 
     factor: float
     is_log: bool
@@ -86,47 +96,52 @@ _Points: TypeAlias = tuple[list[float], list[float]]
 class MetricChart:
     """Loss or accuracy, from batches (train) and whole epochs (val)."""
 
-    def __init__(self, metric: Literal["loss", "top1"], report: Report) -> None:
+    def __init__(self, metric: Metric, report: Report) -> None:
         """Make the chart of `metric`; top1 is shown in percent."""
         self._metric = metric
         self._report = report
         self._columns = Columns()
         self._y = ValueAxis()
 
-    def chart(self, state: RunState, plot: Plot, view: View) -> Chart:
-        """Return the chart of `state` at the resolution of `plot`."""
+    def chart(self, state: RunState, resolution: Resolution, view: View) -> Chart:
+        """Return the chart of `state` at `resolution`."""
         is_loss = self._metric == "loss"
         levels = _Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
-        place = _placing(state, view.x, plot.max_ticks)
-        train = self._train(state, place, plot.num_columns, levels)
-        smooth = _centers(smoothed(train, view.smoothing), place.axis)
-        val = self._val(state, place, plot.num_columns, levels)
-        reference = None if is_loss else published_level(self._report)
-        heights = [*smooth[1], *val[1], *([reference.y] if reference else [])]
+        place = _placing(state, view, resolution.max_ticks)
+        dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
+        steps = self._steps(state, place, resolution.num_columns, levels)
+        val = self._epochs("val", state, place, resolution.num_columns, levels)
+        if view.is_figure:
+            train = self._epochs("train", state, place, resolution.num_columns, levels)
+        else:
+            train = _centers(smoothed(steps, view.smoothing), place.axis)
+        joined = (Line(*train, TRAIN), Line(*val, VAL)) if view.is_coloured else (Line(*train, TRAIN),)
+        reference = None if is_loss else published_level(self._report, digits=1 if view.is_figure else 0)
+        heights = [*train[1], *val[1], *([reference.y] if reference else [])]
         heights += _without_rare(
-            [height for column in train if column is not None for height in (column.low, column.high)]
+            [height for column in steps if column is not None for height in (column.low, column.high)]
         )
         heights = [height for height in heights if math.isfinite(height)]
-        cursor, legend = None, self._legend(state)
+        cursor, legend = None, self._legend(state, view)
         if view.cursor is not None:
             cursor = place.axis.lower + view.cursor * (place.axis.upper - place.axis.lower)
-            legend = self._reading(state, place, levels, train, cursor)
+            legend = self._reading(state, place, levels, steps, cursor)
         return Chart(
             title="loss" if is_loss else "top-1 %",
             x=place.axis,
-            y=self._axis(heights, plot.num_rows, levels),
+            y=self._axis(heights, resolution.num_rows, levels),
             x_unit=view.x,
-            lines=self._lines(state, place, levels, smooth, val, dotted=len(state.epochs) <= plot.num_columns // 6),
+            lines=(*joined, *self._points(state, place, levels, val if dotted else ([], []))),
             legend=legend,
             reference=reference,
             empty="no batch trained yet",
             boundaries=tuple(_beginnings(state.stages[1:], place, state)),
-            bands=(Band(train, TRAIN_RANGE),),
+            bands=(Band(steps, TRAIN_RANGE),) if view.is_coloured else (),
             marks=tuple(_marks(state, place, is_large=view.is_large)),
             cursor=cursor,
         )
 
-    def _train(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> list[Column | None]:
+    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> list[Column | None]:
         """Return the range of the training curve in every column of dots, as heights."""
         steps, axis = state.steps, place.axis
         raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
@@ -135,8 +150,11 @@ class MetricChart:
         heights = [None if column is None else Column(*map(levels.of, column)) for column in columns]
         return [None if column is None or math.isnan(sum(column)) else column for column in heights]
 
-    def _val(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> _Points:
-        trace = Trace(place.of, lambda point: levels.of(self._val_of(point)))
+    def _epochs(
+        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: _Levels
+    ) -> _Points:
+        """Return x and y of the means of whole epochs."""
+        trace = Trace(place.of, lambda point: levels.of(getattr(point, f"{split}_{self._metric}")))
         return trace.follow(state.epochs, place.axis, num_columns)
 
     def _val_of(self, point: EpochPoint) -> float:
@@ -150,45 +168,47 @@ class MetricChart:
             return self._y.holding(lowest, highest, num_rows)
         return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
-    def _lines(
-        self, state: RunState, place: _Placing, levels: _Levels, smooth: _Points, val: _Points, *, dotted: bool
-    ) -> tuple[Line, ...]:
-        lines = [Line(*smooth, TRAIN), Line(*val, VAL)]
-        if dotted:
-            lines.append(Line(*val, VAL, marker="•"))
+    def _points(self, state: RunState, place: _Placing, levels: _Levels, val: _Points) -> list[Line]:
+        """Return what is marked on the curves: epochs, validations asked for, and the best epoch."""
+        lines = [Line(*val, VAL, marker="•")] if val[0] else []
         if state.validations:
             asked = [(place.of_step(each.global_step, state), each) for each in state.validations]
             points = [(x, each.loss if self._metric == "loss" else each.top1) for x, each in asked if x is not None]
             lines.append(Line([x for x, _ in points], [levels.of(value) for _, value in points], VAL, marker="○"))
         if state.best is not None:
             lines.append(Line([place.of(state.best)], [levels.of(self._val_of(state.best))], TEXT, marker="◆"))
-        return tuple(lines)
+        return lines
 
-    def _legend(self, state: RunState) -> tuple[tuple[str, str], ...]:
+    def _legend(self, state: RunState, view: View) -> tuple[tuple[str, str], ...]:
+        """Return the series and their latest values; in a figure, the best value alone."""
         legend = []
+        joined = "━" if view.is_coloured else "⠒"
         latest = [value for value in getattr(state.steps, self._metric)[-_REPORTS_IN_LEGEND:] if math.isfinite(value)]
         if latest:
-            legend.append((f"━ train {self._said(fmean(latest))}", TRAIN))
+            now = "" if view.is_figure else f" {self._said(fmean(latest))}"
+            legend.append((f"{joined} train{now}", TRAIN))
         if state.epochs:
-            legend.append((f"• val {self._said(self._val_of(state.epochs[-1]))}", VAL))
+            now = "" if view.is_figure else f" {self._said(self._val_of(state.epochs[-1]))}"
+            legend.append((f"• val{now}", VAL))
         if state.best is not None:
-            legend.append(("◆ best", TEXT))
-        if state.marks:
+            level = f" {self._said(self._val_of(state.best), digits=2)}" if view.is_figure else ""
+            legend.append((f"◆ best{level}", TEXT))
+        if state.marks and not view.is_figure:  # there every mark has its word
             legend.append(("▾ steered", TEXT))
         return tuple(legend)
 
-    def _said(self, value: float) -> str:
-        return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.1f}"
+    def _said(self, value: float, digits: int = 1) -> str:
+        return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.{digits}f}"
 
     def _reading(
-        self, state: RunState, place: _Placing, levels: _Levels, train: Sequence[Column | None], cursor: float
+        self, state: RunState, place: _Placing, levels: _Levels, steps: Sequence[Column | None], cursor: float
     ) -> tuple[tuple[str, str], ...]:
         """Return what the curves are at the cursor: the column's mean and range, and the nearest epoch."""
         axis = place.axis
         at = f"{cursor:,.0f}" if axis.upper >= 1000 else f"{cursor:.2f}"
         told = [(f"│ {at}", TEXT)]
         share = (cursor - axis.lower) / (axis.upper - axis.lower)
-        column = train[min(len(train) - 1, int(share * len(train)))]
+        column = steps[min(len(steps) - 1, int(share * len(steps)))]
         digits = 3 if self._metric == "loss" else 1
         if column is None:
             told.append(("no batch trained here", MUTED))
@@ -201,19 +221,21 @@ class MetricChart:
         return tuple(told)
 
 
-def _placing(state: RunState, unit: XUnit, max_ticks: int) -> _Placing:
-    """Return the x axis that holds what was trained so far, and a part of what is planned."""
-    field = _FIELDS[unit]
+def _placing(state: RunState, view: View, max_ticks: int) -> _Placing:
+    """Return the x axis that holds what was trained so far, and a part of what is planned unless it is a figure's."""
+    field = _FIELDS[view.x]
     now = max(
         float(getattr(state.steps, field)[-1]) if state.steps else 0.0,
         float(getattr(state.epochs[-1], field)) if state.epochs else 0.0,
     )
-    if unit == "min":
+    if view.x == "min":
         start = state.first_started_time or now
         return _Placing(minute_axis(0.0, (now - start) / 60, max_ticks), field, start, 60.0)
-    if unit == "steps":
+    if view.x == "steps":
         total = state.total_epochs * (state.stage.steps_per_epoch if state.stage else 0)
         return _Placing(step_axis(now, total, max_ticks), field, 0.0, 1.0)
+    if view.is_figure:
+        return _Placing(Axis(0.0, now or 1.0, round_step(now or 1.0, max_ticks)), field, 0.0, 1.0)
     return _Placing(epoch_axis(now, state.total_epochs, max_ticks), field, 0.0, 1.0)
 
 
@@ -230,11 +252,11 @@ def _without_rare(heights: list[float]) -> list[float]:
     return sorted(heights)[rare : len(heights) - rare]
 
 
-def published_level(report: Report) -> Reference | None:
+def published_level(report: Report, digits: int = 0) -> Reference | None:
     """Return the line at the validation accuracy of a `[report]` table, if it has one."""
     if report.val_top1 is None:
         return None
-    return Reference(100 * report.val_top1, f"{report.source} {fmt.percent(report.val_top1, 0)}", REFERENCE)
+    return Reference(100 * report.val_top1, f"{report.source} {fmt.percent(report.val_top1, digits)}", REFERENCE)
 
 
 def _beginnings(stages: Sequence[StageStarted], place: _Placing, state: RunState) -> list[float]:
