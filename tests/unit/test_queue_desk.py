@@ -3,12 +3,15 @@
 import threading
 from pathlib import Path
 
+import pytest
+
 from engine.runs import queue
 from tui.queue_desk import QueueDesk
 from tui.surroundings import Surroundings
 
 
-def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path) -> None:
+def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "start_runner", lambda runs_dir: None)
     first, second = queue.add(tmp_path, ["demo", "basenet"])
     desk = QueueDesk(tmp_path, lambda message: None, Surroundings())
     desk.move(second, -1)
