@@ -1,16 +1,59 @@
-"""What every test may ask for."""
+"""What every test may ask for, and what no test sees or leaves behind."""
 
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
 from presets import catalog
+from tests import processes
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how quick a busy machine is with an example says nothing about the code
+
+_CALLERS_DATA = "PYTEST_CALLERS_DATA"
+"""Holds CIFARTUI_DATA of whoever started the tests, for those marked real_data."""
+_FOR_TESTS = {"CIFARTUI_FUZZ_CASES"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the caller's data, configuration, runs and caches, before any test is collected; mark all children."""
+    os.environ.setdefault(_CALLERS_DATA, os.environ.get("CIFARTUI_DATA", ""))
+    for name in set(os.environ) - _FOR_TESTS:
+        if name.startswith(("CIFARTUI_", "XDG_")):
+            del os.environ[name]
+    os.environ["HOME"] = home = tempfile.mkdtemp(prefix="cifartui-tests-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    processes.mark_children()
+
+
+@pytest.fixture(scope="session")
+def kept_processes() -> set[int]:
+    """Return the ids of processes that are left running between tests; fixtures that start such a one add its id."""
+    return set()
+
+
+@pytest.fixture(scope="session")
+def grace_s() -> float:
+    """Return for how long a process that was asked to end may go on after its test."""
+    return 5.0
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_process(kept_processes: set[int], grace_s: float) -> Iterator[None]:
+    """Fail a test that leaves a process running, and end that process: it would slow down all later tests."""
+    before = set(psutil.pids())
+    yield
+    if left := processes.left_running(before | kept_processes, grace_s):
+        said = "\n".join(map(processes.describe, left))
+        processes.end(before | kept_processes)
+        pytest.fail(f"It left running, and must end:\n{said}", pytrace=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,10 +62,11 @@ def _hang_ups_are_heard() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-@pytest.fixture(scope="session")
-def cifar100_dir() -> Path:
-    """Return the folder with the real CIFAR-100 archive: CIFARTUI_DATA, or shared/data beside the project."""
-    named = os.environ.get("CIFARTUI_DATA")
+@pytest.fixture
+def cifar100_dir(request: pytest.FixtureRequest) -> Path:
+    """Return the folder with the real CIFAR-100 archive: the caller's CIFARTUI_DATA, or shared/data beside us."""
+    assert request.node.get_closest_marker("real_data"), "only tests marked real_data see the caller's data"
+    named = os.environ[_CALLERS_DATA]
     folder = Path(named) if named else Path(__file__).parents[2] / "shared/data"
     if not (folder / "cifar-100-python.tar.gz").is_file():
         pytest.skip(f"needs the real CIFAR-100: no cifar-100-python.tar.gz in {folder}; set CIFARTUI_DATA")
@@ -40,5 +84,5 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_image_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep decoded images out of the user's cache folder."""
+    """Keep decoded images out of the session's cache folder, where other tests' images would be found."""
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path_factory.mktemp("cache")))

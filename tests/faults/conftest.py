@@ -64,11 +64,12 @@ Hire = Callable[..., Worker]
 
 
 @pytest.fixture(scope="session")
-def _nursery() -> Iterator[subprocess.Popen[str]]:
+def _nursery(kept_processes: set[int]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.nursery"],
         cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
     ) as process:  # fmt: skip
+        kept_processes.add(process.pid)
         yield process
         assert process.stdin is not None
         process.stdin.close()

@@ -1,14 +1,23 @@
-"""What the guides must name: every action that can have another key, and every command."""
+"""The guides name every action that can have another key and every command, and no path that is not there."""
 
 import re
 from pathlib import Path
 
 import click
+import pytest
 
 from tui import keymap
 from tui.cli.main import cifartui
 
 ROOT = Path(__file__).parents[2]
+GUIDES = [*(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"), *sorted(ROOT.glob("docs/*.md"))]
+_TOP = ("tui", "engine", "presets", "tests", "docs", "benchmarks", ".ci")
+_PATH = re.compile(rf"(?<![\w./~-])((?:{'|'.join(map(re.escape, _TOP))})/[\w./*-]*[\w/*])")
+_LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
+_FILE = re.compile(r"`([\w-]+\.(?:py|tcss))`")
+_MODULE = re.compile(rf"(?<![\w./])((?:{'|'.join(_TOP[:-1])})(?:\.(?!md\b)[a-z_]+)+)")
+_GROUPS = "|".join(path.parent.name for path in ROOT.glob("presets/*/*.toml"))
+_PRESET = re.compile(rf"(?<![\w./-])((?:{_GROUPS})/[\w-]*\w)(?![\w*-])")
 
 
 def test_every_action_and_its_usual_keys_are_in_the_terminals_guide() -> None:
@@ -22,3 +31,37 @@ def test_every_command_is_in_the_readme() -> None:
     section = readme[readme.index("## The command line") : readme.index("## Configuration")]
     named = set(re.findall(r"(?:^    cifartui|·) ([a-z-]+)", section, re.MULTILINE))
     assert set(cifartui.list_commands(click.Context(cifartui))) <= named
+
+
+def missing(text: str, folder: Path) -> set[str]:
+    """Return the paths, links (from `folder`), file names, modules and shipped presets that are not in the tree."""
+    return {
+        *(path for path in _PATH.findall(text) if not any(ROOT.glob(path))),
+        *(link for link in _LINK.findall(text) if not (folder / link).exists()),
+        *(name for name in _FILE.findall(text) if not any(any(ROOT.glob(f"{top}/**/{name}")) for top in _TOP)),
+        *(name for name in _MODULE.findall(text) if not _is_module(name)),
+        *(name for name in _PRESET.findall(text) if not (ROOT / "presets" / f"{name}.toml").exists()),
+    }
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_what_a_guide_names_is_there(guide: Path) -> None:
+    assert missing(guide.read_text(encoding="utf-8"), guide.parent) == set()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "engine/runs/gone.py", "tui/gone/", "tests/*/gone_*.py", "[the map](gone.md)", "`gone_for_good.py`",
+        "docs.gone", "engine.training.distributed.gone", "recipes/gone", "ablation/step-99",
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_found(wrong: str) -> None:
+    right = "`engine/runs/`, tui/*.py and [x](docs/presets.md#keys) or `schema.py`; engine.runs and ablation/step-03"
+    assert missing(right, ROOT) == set()
+    assert len(missing(f"{right}. {wrong}.", ROOT)) == 1
