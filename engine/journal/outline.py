@@ -11,7 +11,6 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunDir
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
 _NAME_STARTS = len('{"type":"')
@@ -37,10 +36,10 @@ def _worth_decoding(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from latest.values()
 
 
-def read_outline(run: RunDir) -> RunState:
-    """Return what the journal so far adds up to, with no more curves than a point an epoch."""
+def read_outline(path: Path) -> RunState:
+    """Fold an events.jsonl as far as it is written, with no more curves than a point an epoch."""
     state = RunState()
-    for batch in outline_reader(run.events).batches():
+    for batch in outline_reader(path).batches():
         fold(batch, state)
         forget_curves(state)
     return state
