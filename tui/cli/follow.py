@@ -14,6 +14,7 @@ import msgspec
 from rich.cells import cell_len
 
 from engine.journal import commands, events
+from engine.journal.eta import time_left
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
 from engine.runs.run_dir import RunDir, Status, status_of
@@ -341,7 +342,7 @@ def _standing(state: RunState, status: Status, now: float) -> tuple[float | None
 
 def _measured(state: RunState, status: Status) -> list[str]:
     fields = []
-    if left := run_text.time_left(status, state.eta_s):
+    if left := run_text.time_left(status, time_left(state)):
         fields.append(f"{left} left")
     if state.steps:
         last = state.steps[-1]

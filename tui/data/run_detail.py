@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from engine.journal import events as ev
 from engine.journal.commands import AnyCommand
+from engine.journal.eta import time_left
 from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
@@ -132,7 +133,7 @@ def record_of(
         first_started_time=began,
         last_event_time=state.last_time,
         elapsed_s=worked_s(state, until),
-        eta_s=state.eta_s if run_text.is_live(summary.status) else None,
+        eta_s=time_left(state) if run_text.is_live(summary.status) else None,
         step=state.step,
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
         lr=state.lr,

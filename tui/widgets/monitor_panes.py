@@ -5,6 +5,7 @@ from functools import cached_property
 
 from rich.text import Text
 
+from engine.journal.eta import time_left
 from engine.journal.events import Alerted, CommandApplied
 from engine.journal.state import RunState, worked_s
 from engine.runs.run_dir import RunDir, RunInfo, Status
@@ -83,7 +84,7 @@ def _speeds(view: RunView, width: int) -> Text:
     worked = worked_s(state, view.now if is_live else state.last_time)
     if worked is not None:
         fields.append(labelled("elapsed" if is_live else "took", fmt.duration(worked)))
-        if left := run_text.time_left(view.status, state.eta_s):
+        if left := run_text.time_left(view.status, time_left(state)):
             fields.append(labelled("left", left))
     if state.images_per_s is not None and is_live:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
