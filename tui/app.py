@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -20,6 +20,7 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from engine.runs.run_dir import RunDir
+from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.data.environment import Environment
@@ -31,7 +32,8 @@ from tui.theme import theme
 if TYPE_CHECKING:
     from tui.data.follower import History
 
-_TOLD_ONCE_WITHIN_S = 60.0
+_SAME_END_WITHIN_S = 60.0
+_Answer = TypeVar("_Answer")
 _MOST_THREADS = 32
 """Each is started when it is needed. asyncio's own pool has four more than there are cores: screens that stand above
 each other fill it with threads that read, and the key that asks for a stop would wait for one of them to be left."""
@@ -211,6 +213,28 @@ class CifartuiApp(App[None]):
     def _do(self, screen: Screen[object], action: str) -> None:
         self.call_later(self.run_action, action, default_namespace=screen)
 
+    def run_in_background(
+        self,
+        action: Callable[[], _Answer],
+        then: Callable[[_Answer], object],
+        failed: Callable[[str], object],
+    ) -> None:
+        """Run `action` in a thread, then call `then` with its result, or `failed` with its error, in the app's thread.
+
+        The thread is the app's: `action` runs to its end, and the callbacks are called, also if the screen that
+        asked is closed by then; they check whether it is still there.
+        """
+
+        def work() -> None:
+            try:
+                answer = action()
+            except (CifartuiError, OSError) as error:
+                self.call_from_thread(failed, str(error))
+            else:
+                self.call_from_thread(then, answer)
+
+        self.run_worker(work, thread=True, group="actions")
+
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""
         if isinstance(self._driver, DiffDriver):
@@ -247,7 +271,7 @@ class CifartuiApp(App[None]):
             run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
         """
         now = self.environment.now()
-        if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
+        if now - self._told_endings.get(run_id, -math.inf) < _SAME_END_WITHIN_S:
             return
         self._told_endings[run_id] = now
         if self.display_settings.bell:

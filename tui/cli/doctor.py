@@ -273,5 +273,6 @@ def gpus(ctx: click.Context, as_json: bool) -> None:
     from tui.text.device_text import gpus_now
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
-    text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
+    found, most = readings.gpus, max(1, len(readings.gpus))
+    text = gpus_now(found, readings.missing, readings.num_cores, width, max_rows=most).plain
     say(in_ascii(text) if ascii_only(sys.stdout) else text)

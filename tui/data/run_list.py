@@ -25,6 +25,7 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.summary import Summary, summary_of
+from tui.text.run_text import is_live
 
 RECENT = 50
 """How many runs Home and the ablation's table know."""
@@ -199,3 +200,9 @@ def keep_listing(
             if stop.is_set():
                 return
         wake.wait(every_s)
+
+
+def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:
+    """Return the runs of `after` that have ended and were alive in `before`, the listing before it."""
+    alive = {run.id for run in before if is_live(run.status)}
+    return [run for run in after if run.id in alive and not is_live(run.status)]

@@ -88,7 +88,7 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_dialog", "StartPanel"),)),
-    ("Run", "Monitor", (("tui.screens.steering", "Steering"), ("tui.screens.monitor", "Monitor"))),
+    ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
     ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),

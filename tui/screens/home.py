@@ -1,7 +1,7 @@
 """Home: what can be trained, what the machine has, and what was trained lately."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import OptionList
 
 from engine.runs.run_dir import RunDir
@@ -19,7 +20,6 @@ from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
-from tui.screens.starting import Starting
 from tui.text import preset_text
 from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
@@ -31,6 +31,7 @@ from tui.widgets.lists import PresetList, RunList
 from tui.widgets.preset_browser import PresetChooser, PresetPane
 
 if TYPE_CHECKING:
+    from engine.runs.run_options import RunOptions
     from presets.catalog import Listed
     from tui.app import CifartuiApp
     from tui.data.network_facts import NetworkFacts
@@ -51,7 +52,7 @@ class MachineRead(Message):
     """The GPUs and the queue were read anew."""
 
 
-class Home(Starting):
+class Home(Screen[None]):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -77,6 +78,7 @@ class Home(Starting):
 
     def __init__(self) -> None:
         super().__init__()
+        self._is_starting = False
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
@@ -194,7 +196,7 @@ class Home(Starting):
             return  # a new reading that says the same is no reason to paint
         self._described = (name, status, found, memory, told)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, preset_text.description(listed.preset, where, preset_text.size(found), memory, told), found)
+        pane.show(name, preset_text.description(listed.preset, where, _size(found), memory, told), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:
@@ -266,8 +268,7 @@ class Home(Starting):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        from tui.data.run_list import RunLister, keep_listing
-        from tui.terminal.sequences import newly_ended
+        from tui.data.run_list import RunLister, keep_listing, newly_ended
 
         def listed(message: "RunsListed") -> None:
             for run in newly_ended(self.runs, message.runs):
@@ -324,6 +325,14 @@ class Home(Starting):
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
+    def action_swap(self) -> None:
+        """Move between presets and runs."""
+        presets, listing = self.query_one(PresetList), self.query_one(RunList)
+        if presets.has_focus and self.runs:
+            listing.focus()
+        else:
+            presets.focus()
+
     # --- the machine and its queue ---------------------------------------------------------------
 
     @work(thread=True)
@@ -348,7 +357,11 @@ class Home(Starting):
 
     def _show_machine(self) -> None:
         pane, queue = self.query_one("#gpus", ChangedStatic), self.query_one("#queue-row", ChangedStatic)
-        pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
+        width, now = max(40, pane.content_size.width), self._readings
+        if now is None:
+            pane.tell(Text("reading the GPUs …", MUTED))
+        else:
+            pane.tell(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS))
         said = preset_browser.queue(self._queued)
         queue.display = bool(said)
         queue.tell(said)
@@ -364,7 +377,7 @@ class Home(Starting):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self.ask_to_queue(marked)
+            self._ask(marked, lambda options: self._enqueue(marked, options), to_queue=True)
         else:
             self._ask_about(event.option.id)
 
@@ -376,7 +389,7 @@ class Home(Starting):
 
     def _ask_about(self, name: str) -> None:
         if self._is_usable(name):
-            self.ask_to_start(name)
+            self._ask([name], lambda options: self.start(name, options), to_queue=False)
 
     def _is_usable(self, name: str) -> bool:
         """Return whether a preset can be started, and say why where it cannot."""
@@ -396,25 +409,74 @@ class Home(Starting):
 
     def action_find_lr(self) -> None:
         """Start the range test of the highlighted preset."""
+        from engine.runs.run_options import RunOptions
+
         name = self.query_one(PresetList).chosen()
         if name is not None and self._is_usable(name):
-            self.find_lr(name)
+            self._begin(self.app.environment.find_lr, name, RunOptions())
 
-    def readings(self) -> GpuReadings | None:
-        """Return the latest reading of the machine."""
-        return self._readings
+    def _ask(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
+        from tui.screens.start_dialog import StartPanel
 
-    def were_queued(self, num_queued: int) -> None:
+        if self.app.screen is not self:  # two keys that came at once, on a slow line
+            return
+
+        def answered(options: "RunOptions | None") -> None:
+            if options is not None:
+                then(options)
+
+        self.app.push_screen(StartPanel(names, lambda: self._readings, to_queue=to_queue), answered)
+
+    def start(self, name: str, options: "RunOptions") -> None:
+        """Start a preset and open the Monitor; nothing if a start is under way already."""
+        self._begin(self.app.environment.start, name, options)
+
+    def _as_set(self, options: "RunOptions") -> "RunOptions":
+        """Return the options with the data folder and the notify command, which are the same for all runs."""
+        return replace(options, data_dir=self.app.data_dir, notify=self.app.display_settings.notify)
+
+    def _begin(self, start: "Callable[[Path, str, RunOptions], RunDir]", name: str, options: "RunOptions") -> None:
+        if self._is_starting:
+            return
+        self._is_starting = True
+        app = self.app
+        runs_dir, options = app.runs_dir, self._as_set(options)
+
+        def started(run: RunDir) -> None:
+            app.open_monitor(run)
+            self._is_starting = False
+
+        def failed(why: str) -> None:
+            self._say_failed(why)
+            self._is_starting = False
+
+        app.run_in_background(lambda: start(runs_dir, name, options), started, failed)
+
+    def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
+        app = self.app
+        runs_dir, options, enqueue = app.runs_dir, self._as_set(options), app.environment.enqueue
+
+        def queued(_: object) -> None:
+            if self in app.screen_stack:
+                self._show_queued(len(names))
+
+        app.run_in_background(lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
+
+    def _say_failed(self, why: str) -> None:
+        self.app.notify(why, severity="error", timeout=15)
+
+    def _show_queued(self, num_queued: int) -> None:
         """Take the marks away, and say where the presets went."""
         self._look_again.set()
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")
         self.notify(f"Queued {fmt.plural(num_queued, 'preset')}. {shown} shows whose turn it is.")
 
-    def action_swap(self) -> None:
-        """Move between presets and runs."""
-        presets, listing = self.query_one(PresetList), self.query_one(RunList)
-        if presets.has_focus and self.runs:
-            listing.focus()
-        else:
-            presets.focus()
+
+def _size(found: "NetworkFacts | str | None") -> Text:
+    """Return a network's size; or why it is not known; or that it is being counted."""
+    if found is None:
+        return Text("being counted in the background, a few seconds …", MUTED)
+    if isinstance(found, str):
+        return Text(found, TONES["bad"])
+    return preset_text.size(found.num_parameters, found.num_trainable, found.flops_per_image)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -18,7 +18,6 @@ from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
-from tui.screens.background import Answer, run_in_background
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from tui.data.compare import Difference
     from tui.screens.run_dialogs import Export
 
+_Answer = TypeVar("_Answer")
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
 _HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
@@ -188,10 +188,10 @@ class RunsScreen(Listing[None]):
         self._said = (text, tone)
         self._show_told()
 
-    def _act(self, label: str, action: Callable[[], Answer], then: Callable[[Answer], object]) -> None:
+    def _act(self, label: str, action: Callable[[], _Answer], then: Callable[[_Answer], object]) -> None:
         """Do something on the disk in a thread, then go on with its answer, or say why it could not be done."""
 
-        def answered(answer: Answer) -> None:
+        def answered(answer: _Answer) -> None:
             then(answer)
             self.look_again()
 
@@ -199,7 +199,7 @@ class RunsScreen(Listing[None]):
             self._say(f"{label}: {why}", "bad")
             self.look_again()
 
-        run_in_background(self.app, action, answered, failed)
+        self.app.run_in_background(action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
         self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))

@@ -2,15 +2,13 @@
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.data.summary import Summary
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.streams import one_line
-from tui.text.run_text import is_live
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -49,12 +47,6 @@ def _handed_on(sequence: str, in_tmux: bool) -> str:
 
 def _short(text: str) -> str:
     return fmt.cut(one_line(text), _LONGEST).replace("…", "...")  # also where only ASCII is shown
-
-
-def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:
-    """Return the runs that were alive in one listing and are not in the next."""
-    alive = {run.id for run in before if is_live(run.status)}
-    return [run for run in after if run.id in alive and not is_live(run.status)]
 
 
 def copying(text: str) -> str:

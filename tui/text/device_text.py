@@ -9,25 +9,24 @@ from tui.text.layout import in_a_row, labelled
 from tui.theme import FAINT, MUTED, TEXT, TRAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.journal.events import GpuSample, TorchMemory
     from engine.journal.state import RunState
-    from tui.data.environment import GpuReadings
 
 _BAR_WIDTH = 12
 
 
-def gpus_now(readings: "GpuReadings | None", width: int, max_rows: int) -> Text:
-    """Return a row for every GPU, or the reason why there is none and what that means."""
-    if readings is None:
-        return Text("reading the GPUs …", MUTED)
-    if not readings.gpus:
-        cores = fmt.plural(readings.num_cores, "core")
-        reason = readings.missing.rstrip(".")
+def gpus_now(gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: int, max_rows: int) -> Text:
+    """Return a row for every GPU; if there is none, the reason (`missing`) and what that means."""
+    if not gpus:
+        cores = fmt.plural(num_cores, "core")
+        reason = missing.rstrip(".")
         said = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
         return Text.assemble(said, (f"Training will use the CPU ({cores}).", TEXT))
-    rows = [_gpu(gpu, width) for gpu in readings.gpus[:max_rows]]
-    if len(readings.gpus) > max_rows:
-        rows[-1] = Text(f"and {len(readings.gpus) - max_rows + 1} more GPUs", MUTED)
+    rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
+    if len(gpus) > max_rows:
+        rows[-1] = Text(f"and {len(gpus) - max_rows + 1} more GPUs", MUTED)
     return Text("\n").join(rows)
 
 

@@ -1,7 +1,6 @@
 """A preset in words: what it is, what it trains, on which data, and what the report got from it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
@@ -12,9 +11,6 @@ from presets.schema import Preset, Report
 from tui import format as fmt
 from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
-
-if TYPE_CHECKING:
-    from tui.data.network_facts import NetworkFacts
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
@@ -59,16 +55,10 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
     return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
 
 
-def size(found: "NetworkFacts | str | None") -> Text:
-    """Return parameters and arithmetic of a network; why they are not known; or that they are being counted."""
-    if found is None:
-        return Text("being counted in the background, a few seconds …", MUTED)
-    if isinstance(found, str):
-        return Text(found, TONES["bad"])
-    trained = f" ({fmt.count(found.num_trainable)} trained)" if found.num_trainable != found.num_parameters else ""
-    return Text(
-        f"{fmt.count(found.num_parameters)} parameters{trained}, {fmt.flop(found.flops_per_image)} an image", TEXT
-    )
+def size(num_parameters: int, num_trainable: int, flops_per_image: int) -> Text:
+    """Return parameters and arithmetic of a network."""
+    trained = f" ({fmt.count(num_trainable)} trained)" if num_trainable != num_parameters else ""
+    return Text(f"{fmt.count(num_parameters)} parameters{trained}, {fmt.flop(flops_per_image)} an image", TEXT)
 
 
 def nothing() -> Group:
