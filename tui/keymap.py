@@ -1,7 +1,7 @@
-"""Which keys can be given to other actions, and whether what the user asks for will work.
+"""Rebindable actions and validation of the configured keys.
 
-The ids are those of the bindings themselves: "monitor.stop" is the Monitor's binding of that id. Imports the
-screens to find them, so it is asked only where the configuration names keys.
+The ids are those of the bindings themselves: "monitor.stop" is the Monitor's binding of that id. Imports all
+screens to find them, so it is imported only if the configuration names keys.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from presets.problems import nearest, printable
 _MODIFIERS = frozenset({"ctrl", "alt", "shift", "super", "meta", "hyper"})
 _KEPT = {"ctrl+c": "leaves", "ctrl+q": "leaves", "ctrl+p": "opens the palette"}
 _OF_LISTS = frozenset({"up", "down", "home", "end", "pageup", "pagedown", "enter", "j", "k", "g", "G"})
-"""Taken by the list that has the focus, before its screen hears of them."""
+"""Taken by the list that has the focus, before its screen receives them."""
 _WITHOUT_LISTS = frozenset({"monitor", "predictions"})
 
 
@@ -32,11 +32,11 @@ class Action(Struct, frozen=True):
     keys: tuple[str, ...]
 
     def meets(self, other: "Action") -> bool:
-        """Return whether both are there at once, so that one key cannot serve both."""
+        """Return whether both are active at once, so that one key cannot serve both."""
         if self.owner is other.owner:
             return True
         if issubclass(self.owner, ModalScreen) or issubclass(other.owner, ModalScreen):
-            return False  # a panel hears its own keys alone
+            return False  # a dialog receives its own keys alone
         if self.screen == other.screen == "list":  # of lists, only one has the focus
             return issubclass(self.owner, other.owner) or issubclass(other.owner, self.owner)
         return self.screen == other.screen or "app" in {self.screen, other.screen}

@@ -1,7 +1,7 @@
-"""A run's outline: what its journal adds up to without its curves of steps, read without decoding them.
+"""Outline of a run: its state without the curves, read without decoding every line. No torch.
 
 Nearly every line of a long journal is a report of the loop, a reading of the devices or a progress. Only the last
-of each before a rarer event matters to a summary; the others are told by how their line begins and passed over.
+of each before a rarer event matters to a summary; the others are recognised by the start of their line and skipped.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ _NAME_STARTS = len('{"type":"')
 
 
 def outline_reader(path: Path) -> LineReader[AnyEvent]:
-    """Return a reader at the start of an events.jsonl that leaves out what a summary does not need."""
+    """Return a reader at the start of an events.jsonl that skips the lines that a summary does not need."""
     return LineReader(path, AnyEvent, _worth_decoding)
 
 
@@ -37,7 +37,7 @@ def _worth_decoding(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_outline(path: Path) -> RunState:
-    """Fold an events.jsonl as far as it is written, with no more curves than a point an epoch."""
+    """Return the state after an events.jsonl as it is now, with one point an epoch as its only curve."""
     state = RunState()
     for batch in outline_reader(path).batches():
         fold(batch, state)
@@ -46,6 +46,6 @@ def read_outline(path: Path) -> RunState:
 
 
 def forget_curves(state: RunState) -> None:
-    """Drop what grows long in a state that is kept for its outline."""
+    """Drop the curves of steps and of device readings."""
     state.steps = StepSeries()
     state.device_history.clear()

@@ -1,4 +1,4 @@
-"""`cifartui compare` and `cifartui ablation`: measured results beside the report's."""
+"""Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
 from functools import partial
@@ -117,7 +117,7 @@ def ablation(
 
 
 def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
-    """Return the presets that `asked` means: step numbers, ranges of them, or names.
+    """Return the presets for `asked`: step numbers, ranges of them, or names.
 
     Raises:
         CifartuiError: there is no such step.

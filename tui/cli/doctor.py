@@ -37,7 +37,7 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda or ""
 
 
 class Check(Struct, frozen=True):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     verdict: Literal["ok", "note", "problem"]
@@ -53,8 +53,6 @@ class Check(Struct, frozen=True):
 def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
     if benchmarks:
-        pass
-
         try:
             benchmark(device, as_json=as_json)
         except KeyboardInterrupt:
@@ -70,7 +68,7 @@ def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> 
 
 
 def run_checks(where: Places) -> list[Check]:
-    """Return everything that was looked at, in the order a person would."""
+    """Return the result of every check, the most basic ones first."""
     gpus, missing = _gpus()
     return [
         _versions(),
@@ -130,7 +128,7 @@ def _torch(num_gpus: int) -> Check:
 
 
 def _dashboard() -> list[Check]:
-    """Return what the dashboard makes of the configuration and of this terminal, and how to change it."""
+    """Return the display settings that follow from the configuration and the terminal, and their reasons."""
     try:
         config = checked_config()
     except CifartuiError as error:
@@ -226,10 +224,10 @@ def _row(line: Line, limits: list[Limit]) -> str:
 
 
 def _measured(arguments: list[str]) -> Iterator[Line]:
-    """Yield what a measuring process prints; it ends with this generator.
+    """Yield the lines of a measuring process, which ends with this generator.
 
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), or failed unforeseen.
+        CifartuiError: it exited with 2 and a sentence, or failed in another way.
     """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
     with tempfile.TemporaryFile() as complaints:

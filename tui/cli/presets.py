@@ -1,4 +1,4 @@
-"""Commands `presets` and `data`: what can be trained, its layers, and where data sets are."""
+"""Commands `presets` and `data`: presets, the layers of their networks, places of data sets."""
 
 from typing import Literal
 

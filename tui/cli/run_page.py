@@ -29,7 +29,7 @@ def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Te
     Args:
         record: of the run.
         width: columns; more than 160 are not used.
-        coloured: the curves are told apart by their colours; else by characters, which stay apart in ASCII too.
+        coloured: the curves differ by their colours; else by characters, which differ in ASCII too.
     """
     width = max(40, min(width, _WIDEST))
     summary = record.summary
@@ -194,7 +194,7 @@ def _moment(unix_s: float) -> str:
 
 
 def fields(record: RunDetail) -> list[tuple[str, str]]:
-    """Return labels and values in the order of the page; an empty value is one that there is nothing to say of."""
+    """Return labels and values in the order of the page; a row without a value has an empty one."""
     summary = record.summary
     return [
         ("state", _state(record)),
@@ -257,7 +257,7 @@ def _time(record: RunDetail) -> str:
 
 
 def _start(record: RunDetail) -> str:
-    """Return what the time from Enter to the first batch was spent on; nothing where an older worker did not say."""
+    """Return the parts of the time from Enter to the first batch; empty if an older worker did not record them."""
     if record.started is None or not record.started.import_s:
         return ""
     parts = [f"torch {record.started.import_s:.1f} s"]

@@ -1,4 +1,4 @@
-"""`cifartui show`: a run on one page, or as JSON all that the Monitor shows of it."""
+"""Command `show`: a run on one page, or in full as JSON."""
 
 import shutil
 import sys

@@ -22,14 +22,14 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 
 _WORTH_A_HELPER_BYTES = 8_000_000
-"""From here on a helper saves more than it costs."""
+"""From this size on a helper saves more than it costs."""
 
 History: TypeAlias = tuple[RunState, int]
-"""What the journal adds up to, up to this byte of it."""
+"""State folded from the journal, and the offset in bytes up to which it was read."""
 
 
 def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
-    """Return what a run's journal adds up to, and the reader to go on with."""
+    """Fold a run's journal; return the state and the reader for what follows."""
     reader, state = jsonl.event_reader(run.events), RunState()
     for batch in reader.batches():
         fold(batch, state)
@@ -37,7 +37,7 @@ def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
 
 
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
-    """Return a history and the reader to go on with."""
+    """Return the state of a history and the reader for what follows."""
     state, offset = history
     reader = jsonl.event_reader(run.events)
     reader.skip_to(offset)
@@ -45,10 +45,10 @@ def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReade
 
 
 def read_ahead(run: RunDir) -> Callable[[], History | None] | None:
-    """Let a helper read the history of a long run from now on; return how to wait for it, which is done once.
+    """Let a helper process fold a long journal; return a function that waits for the result, to be called once.
 
-    Call it before there are threads: the helper is a fork. None is returned for a run that is not long, and
-    by waiting where the helper failed; then it must be read here.
+    Call it before there are threads: the helper is a fork. Returns None if the journal is short; the function
+    returns None if the helper failed. In both cases the journal must be read here.
     """
     try:
         is_long = run.events.stat().st_size >= _WORTH_A_HELPER_BYTES
@@ -111,9 +111,9 @@ class RunUnreadable(Message):
 
 @dataclass
 class RunProgressed(Message):
-    """What is new: events in order (often none), whether the worker lives, and its last words where it does not.
+    """New events in order (often none), whether the worker is alive, and the tail of its log if it is not.
 
-    `info` is what the run is now, where a resume may have changed it.
+    `info` is run.json as it is now, if a resume may have changed it.
     """
 
     events: list[AnyEvent]

@@ -1,4 +1,4 @@
-"""All that the Monitor shows of a run as plain data: for `cifartui show`, printed or as JSON. Draws nothing.
+"""Details of a run as plain data: all that the Monitor shows, for `cifartui show`, printed or as JSON.
 
 docs/show.md says what every field means; change both together.
 """
@@ -25,7 +25,7 @@ MOST_STEPS = 2000
 
 
 class CommandRecord(Struct, frozen=True, kw_only=True):
-    """A wish of somebody, with the worker's answer where there is one. Times are Unix seconds."""
+    """A command to the run, with the worker's answer if there is one. Times are Unix seconds."""
 
     id: str
     command: str
@@ -34,7 +34,7 @@ class CommandRecord(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """A checkpoint that was written; `is_there` says whether its file still is."""
+    """A checkpoint that was written; `is_there` if its file still exists."""
 
     kind: str
     path: str
@@ -87,7 +87,7 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     timing: ev.StepTiming | None
     epochs: list[EpochPoint]
     num_steps: int
-    """How many reports of steps there are; `steps` may hold fewer."""
+    """Number of reports of steps in the journal; `steps` may hold fewer."""
     steps: list[StepPoint]
     validations: list[ev.Validated]
     marks: list[ev.CommandApplied]
@@ -177,7 +177,7 @@ def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
 
 
 def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
-    """Return every wish in order; those answered by a journal whose commands are gone are kept too."""
+    """Return every command in order, also those whose file is gone but whose answer is in the journal."""
     written = {command.id for command in commands}
     asked = [
         CommandRecord(

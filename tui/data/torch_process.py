@@ -1,4 +1,4 @@
-"""Asking a process that may import torch, which this one may not."""
+"""Child process that may import torch: run one of our modules and return its output."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from presets.errors import CifartuiError
 
-_LOOK_EVERY_S = 0.1
+_POLL_EVERY_S = 0.1
 _BACKGROUND_NICENESS = 19
 
 
-def ask(
+def run_module(
     module: str,
     arguments: Sequence[str] = (),
     *,
@@ -22,19 +22,19 @@ def ask(
     stop: threading.Event | None = None,
     in_background: bool = False,
 ) -> bytes:
-    """Run `python -m module arguments` to its end and return what it printed.
+    """Run `python -m module arguments` to its end and return its standard output.
 
     Args:
         module: of ours, run as a program.
         arguments: its command line.
         cwd: the folder it runs in; by default this process's.
-        stdin: what it reads; nothing by default.
+        stdin: its input; empty by default.
         stop: the process is ended when this is set.
-        in_background: with the machine's lowest priority, because nobody asked for it.
+        in_background: with the machine's lowest priority.
 
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), failed unforeseen, cannot be started, or was
-            ended by `stop`.
+        CifartuiError: it exited with 2 and a sentence, failed in another way, cannot be started, or was ended
+            by `stop`.
     """
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", module, *arguments]
@@ -65,7 +65,7 @@ def _talk(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event 
     sent: bytes | None = stdin
     while not stop.is_set():
         try:
-            return process.communicate(sent, timeout=_LOOK_EVERY_S)
+            return process.communicate(sent, timeout=_POLL_EVERY_S)
         except subprocess.TimeoutExpired:
             sent = None
     raise CifartuiError("The question was withdrawn.")

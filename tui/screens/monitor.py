@@ -1,4 +1,4 @@
-"""Monitor: one run, live or finished, in the view that the user wants. Reads no journal itself."""
+"""Monitor screen: curves, memory, log and commands of one run, live or finished. A thread reads the journal."""
 
 import threading
 from collections.abc import Callable
@@ -54,12 +54,12 @@ _OF_A_RUN_AT_REST = {"resume", "resume_changed"}
 _OF_WEIGHTS = {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}
 """Not offered for a range test: it keeps no weights, and changes its learning rate itself."""
 _TICK_S = 0.5
-"""While an answer is awaited, how long it has been is told so often."""
+"""Interval of the clock beside a command without an answer."""
 _LOG_AT_OPENING = 100
 _LOG_AFTER_S = 0.1
-"""The lines of a long history take as long to lay out as its curves, which come first."""
+"""Delay of the log: the lines of a long history take as long to lay out as its curves, which are first."""
 _FEW_ROWS, _MANY_ROWS = 34, 55
-"""Heights of the terminal from which there is room for more."""
+"""Heights of the terminal from which more rows are shown."""
 
 
 _OF_THE_RUN: list[BindingType] = [
@@ -83,7 +83,7 @@ _OF_THE_RUN: list[BindingType] = [
 
 
 class Monitor(Screen[None]):
-    """Header, plots, memory, log, and a row with the answer to every key."""
+    """Header, plots, memory, log, and a row with the answer to every command."""
 
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -116,7 +116,7 @@ class Monitor(Screen[None]):
         self.state = RunState()
         self._wants_pause: bool | None = None
         self._lives: bool | None = None
-        self._heard_at: float | None = None
+        self._observed_at: float | None = None
         self._log_tail: tuple[str, ...] = ()
         self._unlogged: list[ev.AnyEvent] = []
         self._metrics: dict[str, MetricChart | LrChart] = {}
@@ -149,11 +149,11 @@ class Monitor(Screen[None]):
         yield Static(id="unreadable")
 
     def on_mount(self) -> None:
-        """Follow the run in a thread; paint now and then."""
+        """Follow the run in a thread; paint at intervals."""
         self.query_one("#memory-pane").border_title = "memory"
         for name in ("#notice", "#alerts", "#unreadable", "#plots"):
             self.query_one(name).display = False
-        self.query_one(RunHeader).tell(Text("reading the run …", MUTED))
+        self.query_one(RunHeader).set_text(Text("reading the run …", MUTED))
         self._follow()
         self.set_interval(self.app.paint_every_s, self._paint)
         self.set_interval(self.app.plots_every_s, self.paint_plots)
@@ -170,7 +170,7 @@ class Monitor(Screen[None]):
     # --- what arrives ----------------------------------------------------------------------------
 
     def on_run_opened(self, event: RunOpened) -> None:
-        """Take the history over."""
+        """Take over the folded history."""
         self.info, self.state = event.info, event.state
         self._lives, self._log_tail = event.lives, event.log_tail
         preset = event.info.preset
@@ -185,7 +185,7 @@ class Monitor(Screen[None]):
         self._paint()
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
-        """Say why there is nothing to see."""
+        """Show the reason in place of the run."""
         self._lives = False
         notice = self.query_one("#unreadable", Static)
         notice.update(Text.assemble((event.problem, TONES["bad"]), ("\n\nEsc goes back to Home.", MUTED)))
@@ -193,10 +193,10 @@ class Monitor(Screen[None]):
         self.query_one("#body").display = False
 
     def on_run_progressed(self, event: RunProgressed) -> None:
-        """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
+        """Fold the new events; the plots follow at the next paint, the answer to a command at once."""
         was_live = self.is_live
         if event.events or event.lives != self._lives:
-            self._heard_at = self.app.environment.steady()
+            self._observed_at = self.app.environment.steady()
         self._lives, self._log_tail = event.lives, event.log_tail
         self.info = event.info or self.info
         fold(event.events, self.state)
@@ -216,17 +216,17 @@ class Monitor(Screen[None]):
     @property
     def status(self) -> Status:
         """The run's status now."""
-        heard_s = None if self._heard_at is None else self.app.environment.steady() - self._heard_at
-        return status_of(self.state, self._lives, self.now(), heard_s)
+        quiet_s = None if self._observed_at is None else self.app.environment.steady() - self._observed_at
+        return status_of(self.state, self._lives, self.now(), quiet_s)
 
     @property
     def is_live(self) -> bool:
-        """Whether the run is known and a worker is there to obey."""
+        """True if the run is read and has a live worker."""
         return self.info is not None and run_text.is_live(self.status)
 
     @property
     def idle_actions(self) -> frozenset[str]:
-        """What would come to nothing now: not offered, and answered with the reason."""
+        """Actions without effect now: not offered, and answered with the reason."""
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
@@ -234,17 +234,17 @@ class Monitor(Screen[None]):
             idle |= _OF_A_RUN_AT_REST | _OF_WEIGHTS | {"smoothing", "x_axis"}
         if self.is_live:
             return frozenset(idle | _OF_A_RUN_AT_REST)
-        asking = {each.action for each in Binding.make_bindings(_OF_THE_RUN)}
-        return frozenset(idle | asking - _OF_A_RUN_AT_REST)
+        commands = {each.action for each in Binding.make_bindings(_OF_THE_RUN)}
+        return frozenset(idle | commands - _OF_A_RUN_AT_REST)
 
     @property
     def has_stages(self) -> bool:
-        """Whether there is a next stage to go on to at all."""
+        """True if the run has more than one stage."""
         return self.info is not None and len(self.info.preset.stages) > 1
 
     @property
     def is_range_test(self) -> bool:
-        """Whether the run is a range test."""
+        """True if the run is a range test."""
         return self.info is not None and is_range_test(self.info.preset)
 
     def now(self) -> float:
@@ -290,7 +290,7 @@ class Monitor(Screen[None]):
             return
         is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
         max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
-        self.query_one("#memory-rows", ChangedStatic).tell(
+        self.query_one("#memory-rows", ChangedStatic).set_text(
             memory_panel(self.state, max(30, pane.content_size.width), max_rows)
         )
 
@@ -309,11 +309,11 @@ class Monitor(Screen[None]):
         return changed
 
     def on_resize(self) -> None:
-        """Set everything anew once the layout is known."""
+        """Paint everything anew after the layout."""
         self.call_after_refresh(self._paint_anew)
 
     def on_plot_sized(self) -> None:
-        """Draw what has come into view, or has another size."""
+        """Draw the plots that are new in view or have another size."""
         self.call_next(self.paint_plots)
 
     def _paint_anew(self) -> None:
@@ -353,12 +353,13 @@ class Monitor(Screen[None]):
             self._say("smoothing: that of a range test stays as it is")
             return
         smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
-        self._see(replace(self.view, smoothing=smoothing), f"smoothing {smoothing:g}" if smoothing else "no smoothing")
+        said = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
+        self._set_view(replace(self.view, smoothing=smoothing), said)
 
     def action_log_scale(self) -> None:
         """Draw the loss on a logarithmic axis, or on a linear one again."""
         is_log = not self.view.is_log
-        self._see(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
+        self._set_view(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
 
     def action_x_axis(self) -> None:
         """Let the x axis count epochs, steps or minutes."""
@@ -366,7 +367,7 @@ class Monitor(Screen[None]):
             self._say("x axis: of a range test it is the learning rate")
             return
         unit = _X_UNITS[(_X_UNITS.index(self.view.x) + 1) % len(_X_UNITS)]
-        self._see(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
+        self._set_view(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
 
     def action_read(self, columns: int) -> None:
         """Move the place where values are read, in a zoomed plot."""
@@ -377,7 +378,7 @@ class Monitor(Screen[None]):
         self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
         self.paint_plots()
 
-    def _see(self, view: View, said: str) -> None:
+    def _set_view(self, view: View, said: str) -> None:
         self.view = view
         self._say(said)
         self.paint_plots()
@@ -386,7 +387,7 @@ class Monitor(Screen[None]):
         self.query_one(CommandStrip).say(text, "calm", self.now())
 
     def action_images(self) -> None:
-        """Show what the best weights say of the test images."""
+        """Open the test images with the predictions of the best weights."""
         from tui.screens.predictions import PredictionsScreen
 
         if self.is_range_test:
@@ -401,7 +402,7 @@ class Monitor(Screen[None]):
     def action_back(self) -> None:
         """Leave off reading values, the zoom or the log; else go back to Home."""
         if self.view.cursor is not None:
-            self._see(replace(self.view, cursor=None), "")
+            self._set_view(replace(self.view, cursor=None), "")
         elif self.zoomed == "log":
             self.action_log()
         elif self.zoomed != "all":
@@ -413,57 +414,57 @@ class Monitor(Screen[None]):
     # --- commands to the run ---------------------------------------------------------------------
 
     def action_stop(self, after: str) -> None:
-        """Ask the run to stop."""
+        """Send a stop, after this batch or epoch."""
         if after == "epoch":
-            self._ask(Stop(after="epoch"), "stop after this epoch")
+            self._send(Stop(after="epoch"), "stop after this epoch")
         else:
-            self._ask(Stop(after="batch"), "stop after this batch")
+            self._send(Stop(after="batch"), "stop after this batch")
 
     def action_pause(self) -> None:
-        """Ask the run to pause, or to go on."""
+        """Send a pause, or a continue if the run is paused."""
         pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
-        if self._ask(Pause(), "pause") if pausing else self._ask(Continue(), "continue"):
+        if self._send(Pause(), "pause") if pausing else self._send(Continue(), "continue"):
             self._wants_pause = pausing
 
     def action_next_stage(self) -> None:
-        """Ask the run to end this stage."""
+        """Send the command to end this stage."""
         if self.info is not None and not self.has_stages:
             self.query_one(CommandStrip).say("next: this run has one stage; s stops it", "warn", self.now())
             return
-        self._ask(NextStage(), "next stage")
+        self._send(NextStage(), "next stage")
 
     def action_checkpoint(self) -> None:
-        """Ask for a checkpoint."""
-        self._ask(SaveCheckpoint(), "checkpoint")
+        """Send the command to write a checkpoint."""
+        self._send(SaveCheckpoint(), "checkpoint")
 
     def action_validate(self) -> None:
-        """Ask for the validation accuracy now."""
-        self._ask(Validate(), "validate")
+        """Send the command to validate."""
+        self._send(Validate(), "validate")
 
     def action_scale_lr(self, factor: float) -> None:
-        """Ask for another learning rate."""
-        self._ask(ScaleLearningRate(factor=factor), f"lr ×{factor:g}")
+        """Send a factor for the learning rate."""
+        self._send(ScaleLearningRate(factor=factor), f"lr ×{factor:g}")
 
     def action_abort(self) -> None:
-        """Ask whether to abort, then ask the run."""
+        """Send an abort, if the user confirms it."""
         from tui.screens.dialogs import ConfirmAbort
 
         def answered(sure: bool | None) -> None:
             if sure:
-                self._ask(Abort(), "abort")
+                self._send(Abort(), "abort")
 
         if self._can_obey("abort"):
             self.app.push_screen(ConfirmAbort(), answered)
 
     def action_resume(self) -> None:
-        """Start a worker that goes on from the last checkpoint; ask first where that alone would lead nowhere."""
+        """Resume from the last checkpoint; ask for changes first if the run would end or fail again without."""
         if self.status == "completed" or run_text.remedy(self.state):
             self.action_resume_changed()
         elif not self._cannot_resume():
             self._start_again([])
 
     def action_resume_changed(self) -> None:
-        """Ask what is to change, then go on from the last checkpoint."""
+        """Ask for changes, then resume from the last checkpoint."""
         from tui.screens.dialogs import ResumePanel
 
         def answered(changes: list[str] | None) -> None:
@@ -475,7 +476,7 @@ class Monitor(Screen[None]):
         self.app.push_screen(ResumePanel(self.info, self.state), answered)
 
     def _cannot_resume(self) -> bool:
-        """Say why the run cannot be given a worker, if it cannot."""
+        """Return whether the run cannot be resumed, and show the reason."""
         if self.is_range_test:
             self.query_one(CommandStrip).say(f"resume: {NO_WEIGHTS}; run it anew instead", "warn", self.now())
             return True
@@ -503,10 +504,10 @@ class Monitor(Screen[None]):
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
         return False
 
-    def _ask(self, command: AnyCommand, label: str) -> bool:
+    def _send(self, command: AnyCommand, label: str) -> bool:
         if not self._can_obey(label):
             return False
-        self.query_one(CommandStrip).ask(command.id, label, self.now())
+        self.query_one(CommandStrip).add(command.id, label, self.now())
         self._write(command)
         return True
 
@@ -532,9 +533,9 @@ class Monitor(Screen[None]):
                 self.app.notify(text, title=run.id, severity=severity)
 
         run, notify = self.run_folder, self.app.display_settings.notify
-        told = "resume: a worker was started; PyTorch takes a few seconds to load"
+        started = "resume: a worker was started; PyTorch takes a few seconds to load"
         self.app.run_in_background(
             lambda: resume_run(run, changes, notify),
-            lambda _: say(told, "good"),
+            lambda _: say(started, "good"),
             lambda why: say(f"resume: {why}", "bad"),
         )

@@ -34,9 +34,9 @@ _TICK_S = 0.5
 
 
 class PredictionsRead(Message):
-    """Predictions are there with their images, or why they are not; neither where there are none yet.
+    """Predictions with their images were read, or the reason why not; neither if there are none yet.
 
-    `is_measured` says that they answer a measurement, and not the first look at what is stored.
+    `is_measured` if a measurement made them, and not the first reading of the stored file.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PredictionsScreen(Screen[None]):
     app: "CifartuiApp"
 
     def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool) -> None:
-        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` says it still trains."""
+        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` if it still trains."""
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
@@ -142,14 +142,14 @@ class PredictionsScreen(Screen[None]):
         self._tell(is_measured=True, data_dir=data_dir)
 
     def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
-        """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
-        from tui.data.torch_process import ask
+        """Measure if asked to, then read the stored predictions. Runs in a thread that may outlast the screen."""
+        from tui.data.torch_process import run_module
 
         arguments = [str(self._run.path), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
-                ask("engine.training.evaluate_checkpoint", arguments, cwd=self._run.path, stop=self._left)
+                run_module("engine.training.evaluate_checkpoint", arguments, cwd=self._run.path, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
@@ -160,7 +160,7 @@ class PredictionsScreen(Screen[None]):
             _close(pixels)
 
     def on_predictions_read(self, event: PredictionsRead) -> None:
-        """Show them, or say what there is to do."""
+        """Show the predictions; if there are none, how to make them."""
         if event.is_measured:
             self._started_at = None
         elif self._started_at is not None and event.found is None:
@@ -176,7 +176,7 @@ class PredictionsScreen(Screen[None]):
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the run has found better weights since."""
+        """True if the run has saved better weights since."""
         return self.found is not None and self.found.global_step < self._best_step
 
     def action_make(self) -> None:
@@ -256,8 +256,8 @@ class PredictionsScreen(Screen[None]):
 
     def _show(self) -> None:
         self.refresh_bindings()
-        self.query_one("#top", ChangedStatic).tell(self._title())
-        self.query_one("#sorting", ChangedStatic).tell(self._sorting())
+        self.query_one("#top", ChangedStatic).set_text(self._title())
+        self.query_one("#sorting", ChangedStatic).set_text(self._sorting())
         making, gallery = self.query_one("#making", Static), self.query_one("#gallery")
         gallery.display = self.found is not None
         making.display = self.found is None

@@ -1,7 +1,4 @@
-"""What the Runs screen does on the disk, each in one call: made in threads, and answered in a sentence.
-
-Knows run directories; nothing of widgets.
-"""
+"""Disk actions of the Runs screen: compare, export, delete. Run in threads; no widgets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +68,7 @@ def delete(runs_dir: Path, ids: Sequence[str]) -> str:
     """Delete runs.
 
     Raises:
-        CifartuiError: some of them could not be deleted; the sentence also says what was.
+        CifartuiError: some of them could not be deleted; the sentence also names those that were.
     """
     freed, problems = 0, []
     for run_id in ids:

@@ -19,18 +19,18 @@ from tui.display import ColorDepth, PlotStyle
 _Value = TypeVar("_Value")
 _NO_SCREEN = frozenset({"dumb", "unknown"})
 _WITHOUT_BRAILLE = ("putty",)
-"""Terminals that know UTF-8, but whose usual fonts have blocks and no braille."""
+"""Terminals with UTF-8 whose usual fonts have blocks and no braille."""
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "wezterm", "contour")
-"""SSH hands TERM on and COLORTERM not, so the name has to do."""
+"""SSH passes TERM on and COLORTERM not, so the name decides."""
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
-"""What Python itself writes into LC_CTYPE where it finds the C locale (PEP 538); the user's word is then in LANG.
+"""Values that Python itself writes into LC_CTYPE if it finds the C locale (PEP 538); LANG then decides.
 
-That it was the user is possible, and cannot be told; the word then is to be said in LANG.
+The user may have written them, which cannot be distinguished; LANG decides then too.
 """
 
 
 class Choice(Struct, Generic[_Value], frozen=True):
-    """What was chosen and why, as a clause."""
+    """A value chosen, and the reason as a clause."""
 
     value: _Value
     why: str
@@ -90,7 +90,7 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def through_tmux(sequence: str) -> str:
-    """Return the sequence wrapped so that tmux hands it on to the terminal around it.
+    """Return the sequence wrapped so that tmux passes it on to the terminal around it.
 
     tmux takes what is inside with every escape doubled, where `allow-passthrough` is on.
     """
@@ -150,7 +150,7 @@ def image_widget() -> Any:
 
 
 def _cell_size() -> tuple[int, int] | None:
-    """Return the width and height of a character in pixels, or None where the terminal does not tell."""
+    """Return the width and height of a character in pixels, or None if the terminal does not report them."""
     for stream in (sys.__stdout__, sys.__stderr__):
         try:
             assert stream is not None

@@ -22,7 +22,7 @@ _BELL = "\a"
 
 
 def sequences(environment: Mapping[str, str], title: str, text: str) -> str:
-    """Return what makes this terminal show a notification; nothing where it is not known to show any."""
+    """Return the sequence for a notification on this terminal; empty if it is not known to show any."""
     title, text = _short(title).replace(";", ","), _short(text)
     term = environment.get("TERM", "")
     program = environment.get("TERM_PROGRAM") or ""
@@ -55,9 +55,9 @@ def copying(text: str) -> str:
 
 
 def copy(app: "App[Any]", text: str) -> None:
-    """Ask the terminal to put `text` on its clipboard, as it is shown: pasted, a newline in it would be obeyed.
+    """Put `text` on the terminal's clipboard, on one line: a shell would run a pasted newline.
 
-    Nothing tells whether it did.
+    The terminal does not report success.
     """
     text = visible_in_a_row(text)
     app.copy_to_clipboard(text)  # plain: what tmux itself takes, where `set-clipboard` is on

@@ -1,4 +1,4 @@
-"""GPUs and memory in rows of text: for Home (now) and for the Monitor (the run's)."""
+"""Text of GPUs and memory: for Home (now) and for the Monitor (of the run)."""
 
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def _memory(gpu: "GpuSample") -> str:
 
 
 def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
-    """Return what the run takes of its machine: GPU, torch's allocator, other GPUs; or the host where there is none."""
+    """Return the memory of the run: GPU, torch's allocator, other GPUs; the host's if there is no GPU."""
     sample = state.device
     if sample is None:
         return Text("memory: no reading yet", MUTED)
@@ -97,7 +97,7 @@ def _condition_of(gpu: "GpuSample") -> list[Text]:
 
 
 def run_gpu(state: "RunState") -> "GpuSample | None":
-    """Return the GPU that the run uses, as far as the readings tell: the one it has most memory on."""
+    """Return the GPU that the run uses by the readings: the one it has most memory on."""
     if state.device is None or not state.device.gpus:
         return None
     gpus = state.device.gpus

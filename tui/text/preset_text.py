@@ -1,4 +1,4 @@
-"""A preset in words: what it is, what it trains, on which data, and what the report got from it."""
+"""Text of a preset: network, data, training, schedule, augmentation, published results."""
 
 from collections.abc import Sequence
 
@@ -32,10 +32,10 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
 
     Args:
         preset: to be described.
-        data_status: whether the data is there.
-        size: how large the network is.
+        data_status: whether the data was found.
+        size: of the network.
         memory: whether a training step fits.
-        earlier: what earlier runs tell; empty where there are none.
+        earlier: results of earlier runs; empty if there are none.
     """
     rows: list[tuple[str, Text | str]] = [
         ("network", network(preset.model)),
@@ -62,12 +62,12 @@ def size(num_parameters: int, num_trainable: int, flops_per_image: int) -> Text:
 
 
 def nothing() -> Group:
-    """Return what is said where the filter leaves no preset."""
+    """Return the text if the filter leaves no preset."""
     return Group(Text("No preset has these words in its name, title or group. Esc shows all of them.", MUTED))
 
 
 def problem(name: str, path: str, why: str) -> Group:
-    """Return what is said of a preset that cannot be used."""
+    """Return the text of a preset that cannot be used."""
     return Group(
         Text(name, f"bold {TEXT}"), Text("cannot be used", TONES["bad"]), Text(""), Text(why, TEXT), Text(""),
         Text(path, MUTED),
