@@ -199,9 +199,9 @@ class CifartuiApp(App[None]):
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.node is screen and binding.tooltip and active.enabled:
-                said, action = binding.tooltip, binding.action
+                text, action = binding.tooltip, binding.action
                 key = f"key {self.get_key_display(binding)}"
-                yield SystemCommand(said[0].upper() + said[1:], key, lambda a=action: self._do(screen, a))
+                yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunDir(Path(run.path))
@@ -254,8 +254,8 @@ class CifartuiApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; if a live run is shown, it trains on, and the command to attach to it is printed."""
-        said = self.farewell()
-        self.exit(message=None if said is None else Text(visible(said)))
+        text = self.farewell()
+        self.exit(message=None if text is None else Text(visible(text)))
 
     # --- runs that end -------------------------------------------------------------------------
 

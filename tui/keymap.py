@@ -85,9 +85,9 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
             raise CifartuiError(f'{label}: keys."{printable(name)}" is no action{hint}')
         for key in text.split(","):
             _check_key(usual[name], key.strip(), label)
-    asked = {name: replace(usual[name], keys=_spelled(text)) for name, text in keys.items()}
-    for name, action in asked.items():
-        for other in {**usual, **asked}.values():
+    changed = {name: replace(usual[name], keys=_spelled(text)) for name, text in keys.items()}
+    for name, action in changed.items():
+        for other in {**usual, **changed}.values():
             if other.id != name and action.meets(other) and set(action.keys) & set(other.keys):
                 raise CifartuiError(
                     f'{label}: keys."{name}" = "{keys[name]}" is the key of {other.id} already; '
@@ -98,18 +98,18 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
 def _check_key(action: Action, key: str, label: str) -> None:
     if key in action.keys:
         return
-    said = f'{label}: keys."{action.id}"'
+    text = f'{label}: keys."{action.id}"'
     *modifiers, last = key.split("+") if key != "+" else ["+"]
     if not _is_key(key, modifiers, last):
         known = [each.value for each in Keys if not each.value.startswith("<")]
         hint = nearest(key, known) or '; write a character, or a name such as "f2", "ctrl+s" or "space".'
-        raise CifartuiError(f'{said} = "{printable(key)}" is no key that a terminal sends{hint}')
+        raise CifartuiError(f'{text} = "{printable(key)}" is no key that a terminal sends{hint}')
     if modifiers == ["shift"] and len(last) == 1:
-        raise CifartuiError(f'{said} = "{key}" is sent as another character: write "{last.upper()}" for it.')
+        raise CifartuiError(f'{text} = "{key}" is sent as another character: write "{last.upper()}" for it.')
     if key in _KEPT:
-        raise CifartuiError(f'{said} = "{key}" cannot be: {key} always {_KEPT[key]}; choose another key.')
+        raise CifartuiError(f'{text} = "{key}" cannot be: {key} always {_KEPT[key]}; choose another key.')
     if action.screen not in _WITHOUT_LISTS and key in _OF_LISTS and _spelled(key)[0] not in action.keys:
-        raise CifartuiError(f'{said} = "{key}" cannot be: {key} moves in lists or opens; choose another key.')
+        raise CifartuiError(f'{text} = "{key}" cannot be: {key} moves in lists or opens; choose another key.')
 
 
 def _is_key(key: str, modifiers: list[str], last: str) -> bool:

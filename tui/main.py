@@ -38,7 +38,7 @@ def open_dashboard(
 
     Args:
         runs_dir: where runs are kept.
-        data_dir: where data is looked for first.
+        data_dir: folder searched first for data.
         attach: open the Monitor on this run.
         options: fields of Config that go before those of the file.
 

@@ -41,7 +41,7 @@ def _events(run: RunDir) -> Iterator[AnyEvent | None]:
     """Yield the journal's events, and None whenever all are read, until the worker ends."""
     journal = event_reader(run.events)
     while True:
-        lives = run.worker_lives()  # looked at before reading: what a worker writes last is not missed
+        lives = run.worker_lives()  # checked before reading: what a worker writes last is not missed
         yield from journal.read()
         if lives is False:
             return

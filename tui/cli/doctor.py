@@ -134,8 +134,8 @@ def _dashboard() -> list[Check]:
     except CifartuiError as error:
         return [Check("config", "problem", str(error)), _terminal(Config())]
     path = config_path()
-    said = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
-    return [Check("config", "ok", said), _terminal(config)]
+    text = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
+    return [Check("config", "ok", text), _terminal(config)]
 
 
 def _terminal(config: Config) -> Check:
@@ -146,11 +146,11 @@ def _terminal(config: Config) -> Check:
     if columns < 60 or lines < 16:
         return Check("terminal", "note", f"{kind}: too small for the dashboard, which needs 60×16")
     colors, plots = color_choice(config), plot_choice(config)
-    said = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
+    text = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
     return Check(
         "terminal",
         "ok",
-        f"{kind}, {said} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
+        f"{kind}, {text} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
     )
 
 
@@ -219,8 +219,8 @@ def _row(line: Line, limits: list[Limit]) -> str:
     if line.images_per_s is None:
         return f"{start}{line.trouble}"
     most = ceiling(line, limits)
-    said = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
-    return f"{said}  {line.trouble}".rstrip()
+    text = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
+    return f"{text}  {line.trouble}".rstrip()
 
 
 def _measured(arguments: list[str]) -> Iterator[Line]:
@@ -244,10 +244,10 @@ def _measured(arguments: list[str]) -> Iterator[Line]:
         if process.returncode == 0:
             return
         complaints.seek(0)
-        said = complaints.read().decode(errors="replace").strip().splitlines()
-    if process.returncode == 2 and said:
-        raise CifartuiError(said[-1])
-    last = said[-1] if said else f"exit code {process.returncode}"
+        errors = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode == 2 and errors:
+        raise CifartuiError(errors[-1])
+    last = errors[-1] if errors else f"exit code {process.returncode}"
     raise CifartuiError(f"The benchmark failed ({last}); cifartui doctor looks for the cause.")
 
 

@@ -158,7 +158,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
     state = RunState()
     num_read, asked, second_signal = 0, False, False
     while True:
-        lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
+        lives = run.worker_lives()  # checked before reading: what a dying worker wrote last is not missed
         new = reader.read()
         with _writing():
             for event in new:
@@ -247,7 +247,7 @@ def _printer(output: Output, wake: threading.Event) -> _Printer:
     return printers[output]()
 
 
-_TOLD: TypeAlias = (
+_PRINTED: TypeAlias = (
     events.RunStarted
     | events.DataReady
     | events.ModelBuilt
@@ -266,8 +266,8 @@ def describe(event: events.AnyEvent, state: RunState) -> str:
         return _GAP.join(epoch_fields(event, state)).rstrip()
     if isinstance(event, events.StageStarted) and event.num_stages == 1:
         return ""
-    told = isinstance(event, _TOLD | events.StageStarted)
-    return one_line(run_text.event(event)[0]) if told else ""
+    is_printed = isinstance(event, _PRINTED | events.StageStarted)
+    return one_line(run_text.event(event)[0]) if is_printed else ""
 
 
 def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:

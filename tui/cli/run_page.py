@@ -39,7 +39,7 @@ def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Te
     for label, value in fields(record):
         rows += _field(label, value, width)
     rows += _section("stages", _stages(record), width)
-    rows += _section("asked of the run", [_asked(each) for each in record.asked], width)
+    rows += _section("asked of the run", [_command_row(each) for each in record.asked], width)
     rows += _section("alerts", [_alert(alert) for alert in record.alerts], width)
     rows += _section("checkpoints", _checkpoints(record), width)
     rows += _section("how to go on", _go_on(record), width)
@@ -139,11 +139,11 @@ def _stages(record: RunDetail) -> list[str]:
     return lines
 
 
-def _asked(asked: CommandRecord) -> str:
-    answer = asked.answer
-    at = asked.time or (answer.time if answer is not None else None)
+def _command_row(record: CommandRecord) -> str:
+    answer = record.answer
+    at = record.time or (answer.time if answer is not None else None)
     when = _moment(at) if at is not None else "?"
-    name = _command(asked.command)
+    name = _command(record.command)
     if answer is None:
         return f"{when}  {name:<15}  not answered"
     verdict = "" if answer.accepted else "refused: "
@@ -233,13 +233,13 @@ def _state(record: RunDetail) -> str:
 
 def _progress(record: RunDetail) -> str:
     summary = record.summary
-    said = f"epoch {summary.epoch} of {summary.epochs}"
+    text = f"epoch {summary.epoch} of {summary.epochs}"
     if record.steps_per_epoch and record.finished is None:
-        said += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
+        text += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
     stages = record.stages
     if stages and stages[-1].num_stages > 1:
-        said = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {said}"
-    return f"{said}, step {fmt.count(summary.global_step)}"
+        text = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {text}"
+    return f"{text}, step {fmt.count(summary.global_step)}"
 
 
 def _time(record: RunDetail) -> str:
@@ -282,12 +282,12 @@ def _speed(record: RunDetail) -> str:
 def _result(measured: float | None, published: float | None, epoch: int | None, source: str) -> str:
     if measured is None and published is None:
         return ""
-    said = fmt.percent(measured) if measured is not None else "not measured yet"
-    said += f" (epoch {epoch})" if epoch is not None else ""
+    text = fmt.percent(measured) if measured is not None else "not measured yet"
+    text += f" (epoch {epoch})" if epoch is not None else ""
     if published is None:
-        return said
-    said += f", {source} {fmt.percent(published)}"
-    return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
+        return text
+    text += f", {source} {fmt.percent(published)}"
+    return text if measured is None else f"{text} ({100 * (measured - published):+.1f} points)"
 
 
 def _last_epoch(record: RunDetail) -> str:
@@ -304,12 +304,12 @@ def _network(record: RunDetail) -> str:
     model = record.model
     if model is None:
         return ""
-    said = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
+    text = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
     if model.num_trainable != model.num_parameters:
-        said += f" ({fmt.count(model.num_trainable)} trained)"
+        text += f" ({fmt.count(model.num_trainable)} trained)"
     if model.flops_per_image is not None:
-        said += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
-    return said
+        text += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
+    return text
 
 
 def _data(data: ev.DataReady | None) -> str:

@@ -43,14 +43,14 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
         _print(found)
 
 
-def _most_steps(asked: str | None) -> int | None:
-    if asked is None:
+def _most_steps(text: str | None) -> int | None:
+    if text is None:
         return MOST_STEPS
-    if asked == "all":
+    if text == "all":
         return None
-    if not asked.isdecimal() or int(asked) < _FEWEST_STEPS:
-        raise CifartuiError(f'--steps {asked} is neither "all" nor a number from {_FEWEST_STEPS} on.')
-    return int(asked)
+    if not text.isdecimal() or int(text) < _FEWEST_STEPS:
+        raise CifartuiError(f'--steps {text} is neither "all" nor a number from {_FEWEST_STEPS} on.')
+    return int(text)
 
 
 def _print(found: RunDetail) -> None:

@@ -140,16 +140,16 @@ def follow_run(
     try:
         info = run.read_info()
         state, reader = read(run) if history is None else go_on_from(run, history)
-        told = _life(run)
+        posted = _life(run)
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
     except OSError as error:
         post(RunUnreadable(f"{run.events} cannot be read ({error.strerror}); is its disk gone?"))
         return
-    post(RunOpened(info, state, *told))
+    post(RunOpened(info, state, *posted))
     while not stop.wait(POLL_S):
-        life, events = told, list[AnyEvent]()
+        life, events = posted, list[AnyEvent]()
         with suppress(OSError):  # a shared disk that is away for a while: the next round tries again
             found = _life(run)  # before reading: the last words of a worker that ends now are not missed
             for batch in reader.batches():
@@ -158,9 +158,9 @@ def follow_run(
         if run.is_gone():
             post(RunUnreadable(f"Run {run.id} is gone: {run.path} was deleted or moved while it was shown."))
             return
-        if not events and life == told:
+        if not events and life == posted:
             continue
-        told = life
+        posted = life
         changed = _changed_info(run, events)
         for start in range(0, max(1, len(events)), _EVENTS_A_MESSAGE):
             post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life, changed))

@@ -107,9 +107,9 @@ def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> 
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, told = run.read_info(), read_events(run.events)
-    samples = (event for event in told if isinstance(event, ev.DeviceSampled))
-    return record_of(run, info, fold(told), samples, command_reader(run.commands).read(), now, most_steps)
+    info, events = run.read_info(), read_events(run.events)
+    samples = (event for event in events if isinstance(event, ev.DeviceSampled))
+    return record_of(run, info, fold(events), samples, command_reader(run.commands).read(), now, most_steps)
 
 
 def record_of(
@@ -150,7 +150,7 @@ def record_of(
         steps=list(state.steps) if most_steps is None else thinned(state.steps, most_steps),
         validations=state.validations,
         marks=state.marks,
-        asked=_asked(state, commands),
+        asked=_command_records(state, commands),
         alerts=state.alerts,
         device=state.device,
         peak_memory=_peaks(samples),
@@ -176,21 +176,21 @@ def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
     return [points[index] for index in sorted(kept)]
 
 
-def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
+def _command_records(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
     """Return every command in order, also those whose file is gone but whose answer is in the journal."""
     written = {command.id for command in commands}
-    asked = [
+    records = [
         CommandRecord(
             id=each.id, command=type(each).__name__, time=each.time or None, answer=state.commands.get(each.id)
         )
         for each in commands
     ]
-    asked += [
+    records += [
         CommandRecord(id=answer.command_id, command=answer.command, time=None, answer=answer)
         for answer in state.commands.values()
         if answer.command_id not in written
     ]
-    return sorted(asked, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
+    return sorted(records, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
 
 
 def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:

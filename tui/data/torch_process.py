@@ -50,12 +50,12 @@ def run_module(
         except BaseException:
             process.kill()
             raise
-    said = complaints.decode(errors="replace").strip().splitlines()
+    errors = complaints.decode(errors="replace").strip().splitlines()
     if process.returncode == 0:
         return printed
-    if process.returncode == 2 and said:
-        raise CifartuiError(said[-1])
-    last = said[-1] if said else f"exit code {process.returncode}"
+    if process.returncode == 2 and errors:
+        raise CifartuiError(errors[-1])
+    last = errors[-1] if errors else f"exit code {process.returncode}"
     raise CifartuiError(f"{module} failed ({last}); cifartui doctor looks for the cause.")
 
 

@@ -142,12 +142,12 @@ def _state(row: Row, width: int) -> tuple[str, str]:
 
 
 def _footnote(rows: Sequence[Row]) -> Text:
-    said = "Validation accuracy in %; diff: points to the step that it builds on."
+    text = "Validation accuracy in %; diff: points to the step that it builds on."
     if any(row.is_partial and row.measured_difference is not None for row in rows):
-        said += " *: not trained to its end, or for fewer epochs."
+        text += " *: not trained to its end, or for fewer epochs."
     if not any(row.run for row in rows):
-        said += " Nothing is run yet: Enter starts the highlighted step; cifartui ablation runs them all."
-    return Text(said, MUTED)
+        text += " Nothing is run yet: Enter starts the highlighted step; cifartui ablation runs them all."
+    return Text(text, MUTED)
 
 
 def _number(fraction: float | None) -> str:

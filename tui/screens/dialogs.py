@@ -94,7 +94,7 @@ _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
     ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
 )
-"""A title, the class of the screen, and the classes whose keys are meant, imported when help is asked for."""
+"""A title, the class of the screen, and the classes with its keys, imported with the help."""
 
 
 def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -169,15 +169,15 @@ class ResumePanel(ModalScreen[list[str] | None]):
         self.dismiss(None)
 
     def _check(self, typed: str) -> None:
-        self.problem, said = "", "No changes: goes on from the last checkpoint as it was."
+        self.problem, text = "", "No changes: goes on from the last checkpoint as it was."
         try:
             changes = shlex.split(typed)
             preset, _ = amended(self._info.id, self._info.preset, self._state, changes)
             if changes:
-                said = f"Valid. Goes on from the last checkpoint, to {total_epochs(preset)} epochs in all."
+                text = f"Valid. Goes on from the last checkpoint, to {total_epochs(preset)} epochs in all."
             elif self._state.phase == "completed":
                 self.problem = f"Every epoch is trained; to train on, type {_MORE_EPOCHS}."
         except (CifartuiError, ValueError) as error:
             self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
-        verdict = (self.problem, TONES["bad"]) if self.problem else (said, TONES["good"] if typed.strip() else MUTED)
+        verdict = (self.problem, TONES["bad"]) if self.problem else (text, TONES["good"] if typed.strip() else MUTED)
         self.query_one("#verdict", ChangedStatic).set_text(Text(*verdict))

@@ -191,12 +191,12 @@ class Home(Screen[None]):
         withdraw = self._known.wanted_facts(name)
         if withdraw is not None:
             self._find_facts(name, listed.preset, withdraw)
-        memory, told = self._memory(listed.preset, found), self._earlier(name)
-        if self._described == (name, status, found, memory, told):
+        memory, earlier = self._memory(listed.preset, found), self._earlier(name)
+        if self._described == (name, status, found, memory, earlier):
             return  # a new reading that says the same is no reason to paint
-        self._described = (name, status, found, memory, told)
+        self._described = (name, status, found, memory, earlier)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, preset_text.description(listed.preset, where, _size(found), memory, told), found)
+        pane.show(name, preset_text.description(listed.preset, where, _size(found), memory, earlier), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:
@@ -210,8 +210,8 @@ class Home(Screen[None]):
             return Text("")
         from tui.data import memory_fit
 
-        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
-        return Text(said, TONES[tone])
+        text, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
+        return Text(text, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
     def _locate(self, name: str, data: Data) -> None:
@@ -362,9 +362,9 @@ class Home(Screen[None]):
             pane.set_text(Text("reading the GPUs …", MUTED))
         else:
             pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS))
-        said = preset_browser.queue(self._queued)
-        queue.display = bool(said)
-        queue.set_text(said)
+        text = preset_browser.queue(self._queued)
+        queue.display = bool(text)
+        queue.set_text(text)
 
     # --- starting --------------------------------------------------------------------------------
 

@@ -353,8 +353,8 @@ class Monitor(Screen[None]):
             self._say("smoothing: that of a range test stays as it is")
             return
         smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
-        said = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
-        self._set_view(replace(self.view, smoothing=smoothing), said)
+        text = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
+        self._set_view(replace(self.view, smoothing=smoothing), text)
 
     def action_log_scale(self) -> None:
         """Draw the loss on a logarithmic axis, or on a linear one again."""
@@ -378,9 +378,9 @@ class Monitor(Screen[None]):
         self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
         self.paint_plots()
 
-    def _set_view(self, view: View, said: str) -> None:
+    def _set_view(self, view: View, text: str) -> None:
         self.view = view
-        self._say(said)
+        self._say(text)
         self.paint_plots()
 
     def _say(self, text: str) -> None:

@@ -164,7 +164,7 @@ class PredictionsScreen(Screen[None]):
         if event.is_measured:
             self._started_at = None
         elif self._started_at is not None and event.found is None:
-            return  # the measurement under way was asked for first, and will tell
+            return  # the measurement under way is older, and posts its result
         self._problem = event.problem
         if event.found is not None:
             _close(self._pixels)
@@ -291,19 +291,19 @@ class PredictionsScreen(Screen[None]):
         if self.found is None:
             return Text("")
         if self.found.true is None:
-            said = "The labels of these images are hidden: predictions only"
+            text = "The labels of these images are hidden: predictions only"
         else:
-            said = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
-        said += f", class {self.class_wanted}" if self.class_wanted else ""
+            text = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
+        text += f", class {self.class_wanted}" if self.class_wanted else ""
         capacity = self.query_one("#images", Gallery).capacity
         last = min(len(self.rows), self._page_start + capacity)
         place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
-        return Text(f"{said}, the most confident first: {place}", MUTED)
+        return Text(f"{text}, the most confident first: {place}", MUTED)
 
     def _offer(self) -> Group | Text:
         if self._started_at is not None:
-            said = f"Measuring the best weights on the test images… {self._elapsed()}"
-            return Group(Text(said, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
+            text = f"Measuring the best weights on the test images… {self._elapsed()}"
+            return Group(Text(text, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
         lines = [Text(self._problem, TONES["bad"])] if self._problem else []
         lines.append(Text("What these weights say of the test images has not been recorded yet.", TEXT))
         lines.append(Text("Enter measures it: one pass over the test images, in a process of its own.", MUTED))
@@ -317,12 +317,12 @@ class PredictionsScreen(Screen[None]):
         assert pixels is not None, "shown only once read"
         num_bytes = 3 * found.image_size**2
         predicted = found.class_names[found.predicted[row]]
-        said = f"{predicted} {fmt.percent(found.confidence[row], 0)}"
+        text = f"{predicted} {fmt.percent(found.confidence[row], 0)}"
         if found.true is None:
-            captions = ((f"image {row}", MUTED), (said, TEXT))
+            captions = ((f"image {row}", MUTED), (text, TEXT))
         else:
             is_right = found.true[row] == found.predicted[row]
-            captions = ((found.class_names[found.true[row]], TEXT), (said, TONES["good" if is_right else "bad"]))
+            captions = ((found.class_names[found.true[row]], TEXT), (text, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
 
 
@@ -337,15 +337,15 @@ _NAME_WIDTH = 26
 
 def mistakes(found: Predictions) -> Text:
     """Return both lists; empty where the labels are hidden."""
-    said = Text()
+    text = Text()
     classes = predictions.by_class(found)[:_ROWS]
     if classes:
-        said.append("worst classes\n", MUTED)
+        text.append("worst classes\n", MUTED)
     for score in classes:
-        said.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
+        text.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
     confusions = predictions.confusions(found, _ROWS)
     if confusions:
-        said.append("\nmost often confused\n", MUTED)
+        text.append("\nmost often confused\n", MUTED)
     for confusion in confusions:
-        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
-    return said
+        text.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return text

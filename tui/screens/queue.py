@@ -102,7 +102,7 @@ class QueueScreen(Listing[None]):
     def _keep_desk(self) -> None:
         self._queue_editor.work()
 
-    # --- what is heard -----------------------------------------------------------------------------
+    # --- messages ----------------------------------------------------------------------------------
 
     def on_queue_read(self, event: QueueRead) -> None:
         """Show the queue, unless it was read before the last edit: then another reading is on its way."""
@@ -156,9 +156,9 @@ class QueueScreen(Listing[None]):
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
         footnote = self.query_one("#footnote", ChangedStatic)
-        said = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
-        footnote.display = bool(said)
-        footnote.set_text(said)
+        text = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
+        footnote.display = bool(text)
+        footnote.set_text(text)
 
     def on_option_list_option_highlighted(self) -> None:
         """Spell the entry under the cursor out where its line is cut."""
@@ -228,8 +228,8 @@ class QueueScreen(Listing[None]):
 
 def _title(read: QueueRead | None, width: int) -> Text:
     num_waiting = len(read.entries) if read is not None else 0
-    said = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
-    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
+    text = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
+    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {text}", MUTED))
     right = Text()
     if read is not None and read.lives:
         right = Text(queue_text.runner(read.lives, read.mark), TONES["good"])

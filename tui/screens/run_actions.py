@@ -76,7 +76,7 @@ def delete(runs_dir: Path, ids: Sequence[str]) -> str:
             freed += delete_run(runs_dir, run_id)
         except CifartuiError as error:
             problems.append(str(error))
-    said = f"{fmt.plural(len(ids) - len(problems), 'run')} deleted, {fmt.memory(freed)} freed."
+    text = f"{fmt.plural(len(ids) - len(problems), 'run')} deleted, {fmt.memory(freed)} freed."
     if problems:
-        raise CifartuiError(f"{said} {problems[0]}")
-    return said
+        raise CifartuiError(f"{text} {problems[0]}")
+    return text

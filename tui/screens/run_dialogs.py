@@ -126,7 +126,7 @@ class ExportPanel(ModalScreen[Export | None]):
     )
 
     def __init__(self, run_id: str, folder: str) -> None:
-        """Ask about the run `run_id`; its files go into `folder` unless the user says otherwise."""
+        """Ask about the run `run_id`; its files go into `folder` unless the user gives another one."""
         super().__init__()
         self._run_id, self._stem = run_id, f"{folder.rstrip('/')}/{run_id}"
         self._chosen = 0

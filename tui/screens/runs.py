@@ -98,7 +98,7 @@ class RunsScreen(Listing[None]):
                     yield RunTable()
                     yield ChangedStatic(id="no-rows")
                 yield Overlay(grain=self.app.plot_style)
-            yield ChangedStatic(id="told")
+            yield ChangedStatic(id="message")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -174,15 +174,15 @@ class RunsScreen(Listing[None]):
         chosen = self.query_one(RunTable).chosen
         if self._said is not None:
             text, tone = self._said
-            told = Text(text, TONES[tone])
+            message = Text(text, TONES[tone])
         elif isinstance(chosen, Damaged):
-            told = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
+            message = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
-            told = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
-        self.query_one("#told", ChangedStatic).set_text(told)
+            message = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
+        self.query_one("#message", ChangedStatic).set_text(message)
 
     def _say(self, text: str, tone: Tone) -> None:
-        if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
+        if self not in self.app.screen_stack:  # left meanwhile: the result is still shown
             self.app.notify(text)
             return
         self._said = (text, tone)
@@ -202,7 +202,7 @@ class RunsScreen(Listing[None]):
         self.app.run_in_background(action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
-        self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))
+        self._act(label, action, lambda text: self._say(f"{label}: {text}", "good"))
 
     # --- moving, filter, order -------------------------------------------------------------------
 
@@ -365,10 +365,10 @@ class RunsScreen(Listing[None]):
         if (run := self._whole_run("exported")) is None:
             return
 
-        def answered(wish: "Export | None") -> None:
-            if wish is not None:
-                self._say(f"export: writing {printable(wish.path)} …", "busy")
-                write = partial(run_actions.export, self.app.runs_dir, run.id, wish.kind, wish.path)
+        def answered(chosen: "Export | None") -> None:
+            if chosen is not None:
+                self._say(f"export: writing {printable(chosen.path)} …", "busy")
+                write = partial(run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path)
                 self._act_and_say("export", write)
 
         self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)

@@ -142,11 +142,11 @@ class StartPanel(ModalScreen[RunOptions | None]):
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
         self.checked = check(self.names, self.app.environment.loader(), self._fields, typed)
         for field in self._fields:
-            said = self.checked.errors.get(field.id, "")
+            text = self.checked.errors.get(field.id, "")
             row = self.query_one(f"#{field.id}-error", ChangedStatic)
-            if row.display != bool(said):  # each change of the layout paints the whole screen
-                row.display = bool(said)
-            row.set_text(Text(said, TONES["bad"]))
+            if row.display != bool(text):  # each change of the layout paints the whole screen
+                row.display = bool(text)
+            row.set_text(Text(text, TONES["bad"]))
         if self.checked.options is None:
             self._withdraw.set()
             self._asked = ()
@@ -211,8 +211,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
         ]
         most, name = max(needed)
         subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
-        said, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
-        return Text(said, TONES[tone])
+        text, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
+        return Text(text, TONES[tone])
 
     def _show_memory_line(self, text: Text) -> None:
         self.query_one("#room", ChangedStatic).set_text(text)

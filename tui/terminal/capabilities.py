@@ -71,10 +71,10 @@ def _utf8(environment: Mapping[str, str], encoding: str) -> Choice[bool]:
     name, locale = _locale(environment)
     if not locale:
         return Choice(False, "no locale is set by LANG or LC_ALL")
-    said = f"{name}={locale}"
+    text = f"{name}={locale}"
     if locale in {"C", "POSIX"} or not _is_utf8(locale.partition(".")[2].partition("@")[0] or encoding):
-        return Choice(False, f"{said} is not UTF-8")
-    return Choice(True, said) if _is_utf8(encoding) else Choice(False, f"{said}, but the encoding is {encoding}")
+        return Choice(False, f"{text} is not UTF-8")
+    return Choice(True, text) if _is_utf8(encoding) else Choice(False, f"{text}, but the encoding is {encoding}")
 
 
 def _locale(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -105,10 +105,10 @@ def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:
     if color_term in {"truecolor", "24bit"}:
         return Choice("truecolor", f"COLORTERM={color_term}")
     term = environment.get("TERM", "").lower()
-    said = f"TERM={term}" if term else "TERM is not set"
+    text = f"TERM={term}" if term else "TERM is not set"
     if term.startswith(_TRUECOLOR_TERMS) or term.endswith("-direct"):
-        return Choice("truecolor", said)
-    return Choice("256" if "256color" in term else "16", said)
+        return Choice("truecolor", text)
+    return Choice("256" if "256color" in term else "16", text)
 
 
 Protocol: TypeAlias = Literal["kitty", "sixel"]

@@ -87,7 +87,7 @@ class _Repaint(LineFilter):
         if text.startswith(_HALF_BLOCK):
             return self._pixels(text, style) if self._is_poor else Segment(text, style)
         if self._is_poor and "━" in text and style.color is not None and style.color.triplet in _either(FAINT):
-            text = text.replace("━", "─")  # what is left of a bar; its colour no longer tells
+            text = text.replace("━", "─")  # what is left of a bar; its colour no longer shows it
         if self._table is not None and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
             text = text.replace(" ", "#")  # the bar of a scrollbar: the Linux console has no bright backgrounds
         return Segment(self._in_signs(text), self._restyled(style))

@@ -22,8 +22,8 @@ def gpus_now(gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: i
     if not gpus:
         cores = fmt.plural(num_cores, "core")
         reason = missing.rstrip(".")
-        said = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
-        return Text.assemble(said, (f"Training will use the CPU ({cores}).", TEXT))
+        text = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
+        return Text.assemble(text, (f"Training will use the CPU ({cores}).", TEXT))
     rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
     if len(gpus) > max_rows:
         rows[-1] = Text(f"and {len(gpus) - max_rows + 1} more GPUs", MUTED)

@@ -20,7 +20,7 @@ _NOT_LOGGED = (
     ev.EvaluationProgressed,
     ev.DataProgressed,
     ev.CheckpointSaved,
-    ev.Paused,  # CommandApplied has said so
+    ev.Paused,  # CommandApplied is shown
     ev.Continued,
 )
 

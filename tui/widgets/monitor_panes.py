@@ -54,8 +54,8 @@ def _title(view: RunView, width: int) -> Text:
 def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
-        said = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
-        return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
+        text = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
+        return Text.assemble(_bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
         evaluation = state.evaluation
@@ -65,11 +65,11 @@ def _progress(view: RunView, width: int) -> Text:
     if state.stage.num_stages > 1:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
     parts.append(Text(f"{100 * state.share_done:3.0f} %", TEXT))
-    said = in_a_row(parts, width - 10, gap=2)
+    text = in_a_row(parts, width - 10, gap=2)
     color = (
         TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
     )
-    return Text.assemble(_bar(state.share_done, max(8, width - said.cell_len - 2), color), "  ", said)
+    return Text.assemble(_bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
 
 
 def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:

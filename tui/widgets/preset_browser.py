@@ -151,12 +151,12 @@ class PresetPane(Vertical):
     def _say_more(self) -> None:
         below = max((round(pane.max_scroll_y - pane.scroll_y) for pane in self._panes()), default=0)
         above = max((round(pane.scroll_y) for pane in self._panes()), default=0)
-        said = Text(no_wrap=True)
+        text = Text(no_wrap=True)
         if below > 0:
-            said = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
+            text = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
         if above > 0:
-            said = Text.assemble(said, "  " if said else "", ("pgup", TRAIN), (" back up", MUTED))
-        self.query_one("#more", ChangedStatic).set_text(said)
+            text = Text.assemble(text, "  " if text else "", ("pgup", TRAIN), (" back up", MUTED))
+        self.query_one("#more", ChangedStatic).set_text(text)
 
 
 _BESIDE_KIND = 40
