@@ -1,4 +1,4 @@
-"""The way in: makes sure that `presets`, `engine` and `tui` are this installation's, then starts the command line.
+"""Entry point: check that no other package shadows `presets`, `engine` or `tui`, then start the command line.
 
 These are common names, and PYTHONPATH on GPU machines often holds somebody else's `engine.py`. Imports
 nothing of ours before that is checked.
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 
 def _foreign_package() -> str | None:
-    """Return the file that hides one of our packages, or None."""
+    """Return the file that shadows one of our packages, or None."""
     home = Path(__file__).resolve().parent
     for name in ("presets", "engine", "tui"):
         spec = importlib.util.find_spec(name)
@@ -35,7 +35,7 @@ def _open_standard_streams() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 2 with a sentence where another package hides one of ours."""
+    """Run the command line; exit 2 with a sentence if another package shadows one of ours."""
     _open_standard_streams()
     in_the_way = _foreign_package()
     if in_the_way:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine import files
 from presets.errors import CifartuiError
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def free_room(reserve: Path) -> None:
 def is_locked(path: Path) -> bool:
     """Return whether some process holds the flock on `path`."""
     try:
-        fd = files.open_to_read(path)
+        fd = open_to_read(path)
     except OSError:
         return False
     try:

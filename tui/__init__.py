@@ -1,1 +1,1 @@
-"""How training looks from a terminal. Reads run directories; never imports torch, directly or indirectly."""
+"""Terminal interface: dashboard and command line over run directories. No torch."""

@@ -1,4 +1,4 @@
-"""The dashboard's application: screens, keys that work everywhere, and the palette. Reads no files itself."""
+"""Textual application: screens, global keys, command palette, notification at the end of a run. No file access."""
 
 import asyncio
 import gc
@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -20,6 +20,7 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from engine.runs.run_dir import RunDir
+from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.data.environment import Environment
@@ -31,16 +32,17 @@ from tui.theme import theme
 if TYPE_CHECKING:
     from tui.data.follower import History
 
-_TOLD_ONCE_WITHIN_S = 60.0
+_SAME_END_WITHIN_S = 60.0
+_Answer = TypeVar("_Answer")
 _MOST_THREADS = 32
 """Each is started when it is needed. asyncio's own pool has four more than there are cores: screens that stand above
 each other fill it with threads that read, and the key that asks for a stop would wait for one of them to be left."""
 _STARTED_S = 1.0
-"""After which the first screen is there, and garbage is collected again."""
+"""The first screen is painted by then, and garbage is collected again."""
 
 
 class CifartuiApp(App[None]):
-    """Home, and Monitor above it."""
+    """The dashboard: Home at the bottom of the screen stack, other screens above it."""
 
     TITLE = "cifartui"
     CSS_PATH = "style.tcss"
@@ -69,11 +71,11 @@ class CifartuiApp(App[None]):
 
         Args:
             runs_dir: where runs are kept; need not exist yet.
-            data_dir: searched first for data sets, and handed to the runs started here.
+            data_dir: searched first for data sets, and passed to the runs started here.
             attach: open the Monitor on this run, with Home beneath it.
             environment: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
-            ahead: waits for the history of `attach`, where somebody else reads it already.
-            display: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
+            ahead: waits for the history of `attach`, if a helper process reads it already.
+            display: theme, colours, characters and keys; if absent, those of a modern terminal.
         """
         super().__init__(driver_class=DiffDriver)
         self.display_settings = display or Display()
@@ -86,9 +88,9 @@ class CifartuiApp(App[None]):
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.environment = environment or Environment()
         self._first_run, self._ahead = attach, ahead
-        self._told_endings: dict[str, float] = {}
+        self._notified_at: dict[str, float] = {}
 
-    # --- the look ------------------------------------------------------------------------------
+    # --- display -------------------------------------------------------------------------------
 
     def _take_theme(self, own: Theme) -> None:
         """Show our own colours, from the first screen on."""
@@ -101,22 +103,22 @@ class CifartuiApp(App[None]):
 
     @property
     def plot_style(self) -> PlotStyle:
-        """What curves are drawn with."""
+        """Characters that curves are drawn with."""
         return self.display_settings.plots
 
     @property
     def has_colors(self) -> bool:
-        """Whether colours are sent; without them, curves have to differ in their signs."""
+        """True if colours are sent; without them, curves differ by their characters."""
         return self.display_settings.colors != "none"
 
     @property
     def paint_every_s(self) -> float:
-        """How often a screen that shows a live run may paint."""
+        """Seconds between two paints of a screen that shows a live run."""
         return 2.0 if self.display_settings.low_bandwidth else 1.0
 
     @property
     def plots_every_s(self) -> float:
-        """How often curves may be drawn anew."""
+        """Seconds between two paints of curves."""
         return 5.0 if self.display_settings.low_bandwidth else 1.0
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -129,7 +131,7 @@ class CifartuiApp(App[None]):
         return self.display_settings.keys.get(binding_id, usual).replace(",", " ")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Paint as the look asks. Textual's own answer to NO_COLOR sends greys; the look has decided on colours."""
+        """Return the filters of our display in place of Textual's own for NO_COLOR, which send greys."""
         kept = [own for own in super().get_line_filters() if not isinstance(own, Monochrome | NoColor)]
         return [*kept, *self._painters]
 
@@ -137,7 +139,7 @@ class CifartuiApp(App[None]):
         self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
         markup: bool = False,
     ) -> None:  # fmt: skip
-        """Show a message for a while, as it is: what we say quotes files, and is never markup."""
+        """Show a message for a while, as plain text: it may quote files, so it is never markup."""
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     # --- screens -------------------------------------------------------------------------------
@@ -160,14 +162,14 @@ class CifartuiApp(App[None]):
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "screens"))
 
     def on_mount(self) -> None:
-        """Show the run asked for, above Home."""
+        """Open the Monitor on the first run, if one was given."""
         self.set_timer(_STARTED_S, _collect_garbage)
         if self._first_run is not None:
             self.open_monitor(self._first_run, self._ahead)
 
     @property
     def opens_on_a_run(self) -> bool:
-        """Whether a run is the first thing to be shown."""
+        """True if the Monitor is opened at the start, above Home."""
         return self._first_run is not None
 
     def open_monitor(self, run: RunDir, ahead: "Callable[[], History | None] | None" = None) -> None:
@@ -197,9 +199,9 @@ class CifartuiApp(App[None]):
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.node is screen and binding.tooltip and active.enabled:
-                said, action = binding.tooltip, binding.action
+                text, action = binding.tooltip, binding.action
                 key = f"key {self.get_key_display(binding)}"
-                yield SystemCommand(said[0].upper() + said[1:], key, lambda a=action: self._do(screen, a))
+                yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunDir(Path(run.path))
@@ -210,6 +212,28 @@ class CifartuiApp(App[None]):
 
     def _do(self, screen: Screen[object], action: str) -> None:
         self.call_later(self.run_action, action, default_namespace=screen)
+
+    def run_in_background(
+        self,
+        action: Callable[[], _Answer],
+        then: Callable[[_Answer], object],
+        failed: Callable[[str], object],
+    ) -> None:
+        """Run `action` in a thread, then call `then` with its result, or `failed` with its error, in the app's thread.
+
+        The thread is the app's: `action` runs to its end, and the callbacks are called, also if the screen that
+        asked is closed by then; they check whether it is still there.
+        """
+
+        def work() -> None:
+            try:
+                answer = action()
+            except (CifartuiError, OSError) as error:
+                self.call_from_thread(failed, str(error))
+            else:
+                self.call_from_thread(then, answer)
+
+        self.run_worker(work, thread=True, group="actions")
 
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""
@@ -229,27 +253,27 @@ class CifartuiApp(App[None]):
             self.push_screen(Help())
 
     def action_leave(self) -> None:
-        """Leave; a run under view trains on, and how to come back is printed."""
-        said = self.farewell()
-        self.exit(message=None if said is None else Text(visible(said)))
+        """Leave; if a live run is shown, it trains on, and the command to attach to it is printed."""
+        text = self.farewell()
+        self.exit(message=None if text is None else Text(visible(text)))
 
     # --- runs that end -------------------------------------------------------------------------
 
     def run_ended(self, title: str, status: str, detail: str, run_id: str) -> None:
-        """Tell somebody who looks elsewhere that a run ended: bell, the terminal's notification, a line on the screen.
+        """Notify of the end of a run: bell, the terminal's notification, a line on the screen.
 
-        Home and the Monitor may both see a run end; within a minute it is told once.
+        Home and the Monitor may both observe the same end; of those within a minute, the first is notified.
 
         Args:
             title: of the preset.
-            status: how it ended: completed, failed …
-            detail: why, or how good it is; may be empty.
-            run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
+            status: completed, failed …
+            detail: the reason, or the result; may be empty.
+            run_id: of the run; on the Monitor of that run, the line on the screen is left out.
         """
         now = self.environment.now()
-        if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
+        if now - self._notified_at.get(run_id, -math.inf) < _SAME_END_WITHIN_S:
             return
-        self._told_endings[run_id] = now
+        self._notified_at[run_id] = now
         if self.display_settings.bell:
             self.bell()
         text = f"{status}: {detail}" if detail else status
@@ -267,7 +291,7 @@ class CifartuiApp(App[None]):
         self._driver.write(sequences(os.environ, title, text))
 
     def farewell(self) -> str | None:
-        """Return what is printed after leaving: how to come back to a run that trains on."""
+        """Return the line to print after leaving: the command that attaches to the run shown, if it is live."""
         from tui.screens.monitor import Monitor
 
         live = next((s for s in self.screen_stack if isinstance(s, Monitor) and s.is_live), None)

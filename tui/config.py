@@ -1,4 +1,4 @@
-"""The user's configuration, `config.toml`: what it may say, and where it lies. Knows no terminals and no widgets."""
+"""User configuration, `config.toml`: its fields, its path, reading and checking it. No Textual."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ _VARIABLE = "CIFARTUI_CONFIG"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the file may say; "auto" leaves it to the terminal. Explained in docs/terminals.md."""
+    """Fields of the file; "auto" leaves a choice to the terminal. Explained in docs/terminals.md."""
 
     theme: Theme = "dark"
     plots: Literal["auto", "braille", "blocks", "ascii"] = "auto"
@@ -28,7 +28,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def config_path() -> Path:
-    """Return where the configuration is read from; it need not exist."""
+    """Return the path of the configuration file, which need not exist."""
     named = os.environ.get(_VARIABLE)
     if named:
         return Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises where there is no home)
@@ -38,10 +38,10 @@ def config_path() -> Path:
 
 
 def read_config() -> Config:
-    """Return the user's configuration; the defaults where there is no file.
+    """Return the user's configuration; the defaults if there is no file.
 
     Raises:
-        CifartuiError: the file cannot be read, or says something that it may not.
+        CifartuiError: the file cannot be read, or has an unknown field or a wrong value.
     """
     path = config_path()
     if not path.exists():

@@ -1,6 +1,7 @@
-"""How the dashboard is to look and behave here, all decided: plain data, handed to the app when it is made.
+"""Display settings: theme, plot style, colour depth and keys, all resolved. Plain data.
 
-The file that asks for it is tui/config.py, the terminal's say tui/terminal/capabilities.py. Knows neither.
+tui/main.py makes them of the configuration (tui/config.py) and of the terminal (tui/terminal/capabilities.py).
+Apart from both, because every layer down to the theme uses these types and none of the rest.
 """
 
 from typing import Literal, TypeAlias
@@ -9,12 +10,12 @@ from msgspec import Struct, field
 
 Theme: TypeAlias = Literal["dark", "light"]
 PlotStyle: TypeAlias = Literal["braille", "blocks", "ascii"]
-"""What curves are drawn with. "ascii" goes for everything else on the screen too."""
+"""Characters that curves are drawn with. "ascii" holds for everything else on the screen too."""
 ColorDepth: TypeAlias = Literal["truecolor", "256", "16", "none"]
 
 
 class Display(Struct, frozen=True, kw_only=True):
-    """What the user and the terminal ask for. The defaults are those of a modern terminal."""
+    """Resolved display settings. The defaults are those of a modern terminal."""
 
     theme: Theme = "dark"
     plots: PlotStyle = "braille"
@@ -29,5 +30,5 @@ class Display(Struct, frozen=True, kw_only=True):
 
     @property
     def is_as_drawn(self) -> bool:
-        """Whether the widgets' own colours and signs are what is wanted: nothing is painted over then."""
+        """True if the widgets' own colours and characters are shown as they are, without a fallback."""
         return self.theme == "dark" and self.colors == "truecolor" and self.plots != "ascii"

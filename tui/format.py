@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same on every screen and in every printed line. Knows no widgets."""
+"""Formatting of numbers as text, the same on every screen and in every printed line. Pure functions."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""Which keys can be given to other actions, and whether what the user asks for will work.
+"""Rebindable actions and validation of the configured keys.
 
-The ids are those of the bindings themselves: "monitor.stop" is the Monitor's binding of that id. Imports the
-screens to find them, so it is asked only where the configuration names keys.
+The ids are those of the bindings themselves: "monitor.stop" is the Monitor's binding of that id. Imports all
+screens to find them, so it is imported only if the configuration names keys.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from presets.problems import nearest, printable
 _MODIFIERS = frozenset({"ctrl", "alt", "shift", "super", "meta", "hyper"})
 _KEPT = {"ctrl+c": "leaves", "ctrl+q": "leaves", "ctrl+p": "opens the palette"}
 _OF_LISTS = frozenset({"up", "down", "home", "end", "pageup", "pagedown", "enter", "j", "k", "g", "G"})
-"""Taken by the list that has the focus, before its screen hears of them."""
+"""Taken by the list that has the focus, before its screen receives them."""
 _WITHOUT_LISTS = frozenset({"monitor", "predictions"})
 
 
@@ -32,11 +32,11 @@ class Action(Struct, frozen=True):
     keys: tuple[str, ...]
 
     def meets(self, other: "Action") -> bool:
-        """Return whether both are there at once, so that one key cannot serve both."""
+        """Return whether both are active at once, so that one key cannot serve both."""
         if self.owner is other.owner:
             return True
         if issubclass(self.owner, ModalScreen) or issubclass(other.owner, ModalScreen):
-            return False  # a panel hears its own keys alone
+            return False  # a dialog receives its own keys alone
         if self.screen == other.screen == "list":  # of lists, only one has the focus
             return issubclass(self.owner, other.owner) or issubclass(other.owner, self.owner)
         return self.screen == other.screen or "app" in {self.screen, other.screen}
@@ -85,9 +85,9 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
             raise CifartuiError(f'{label}: keys."{printable(name)}" is no action{hint}')
         for key in text.split(","):
             _check_key(usual[name], key.strip(), label)
-    asked = {name: replace(usual[name], keys=_spelled(text)) for name, text in keys.items()}
-    for name, action in asked.items():
-        for other in {**usual, **asked}.values():
+    changed = {name: replace(usual[name], keys=_spelled(text)) for name, text in keys.items()}
+    for name, action in changed.items():
+        for other in {**usual, **changed}.values():
             if other.id != name and action.meets(other) and set(action.keys) & set(other.keys):
                 raise CifartuiError(
                     f'{label}: keys."{name}" = "{keys[name]}" is the key of {other.id} already; '
@@ -98,18 +98,18 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
 def _check_key(action: Action, key: str, label: str) -> None:
     if key in action.keys:
         return
-    said = f'{label}: keys."{action.id}"'
+    text = f'{label}: keys."{action.id}"'
     *modifiers, last = key.split("+") if key != "+" else ["+"]
     if not _is_key(key, modifiers, last):
         known = [each.value for each in Keys if not each.value.startswith("<")]
         hint = nearest(key, known) or '; write a character, or a name such as "f2", "ctrl+s" or "space".'
-        raise CifartuiError(f'{said} = "{printable(key)}" is no key that a terminal sends{hint}')
+        raise CifartuiError(f'{text} = "{printable(key)}" is no key that a terminal sends{hint}')
     if modifiers == ["shift"] and len(last) == 1:
-        raise CifartuiError(f'{said} = "{key}" is sent as another character: write "{last.upper()}" for it.')
+        raise CifartuiError(f'{text} = "{key}" is sent as another character: write "{last.upper()}" for it.')
     if key in _KEPT:
-        raise CifartuiError(f'{said} = "{key}" cannot be: {key} always {_KEPT[key]}; choose another key.')
+        raise CifartuiError(f'{text} = "{key}" cannot be: {key} always {_KEPT[key]}; choose another key.')
     if action.screen not in _WITHOUT_LISTS and key in _OF_LISTS and _spelled(key)[0] not in action.keys:
-        raise CifartuiError(f'{said} = "{key}" cannot be: {key} moves in lists or opens; choose another key.')
+        raise CifartuiError(f'{text} = "{key}" cannot be: {key} moves in lists or opens; choose another key.')
 
 
 def _is_key(key: str, modifiers: list[str], last: str) -> bool:

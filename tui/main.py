@@ -1,6 +1,6 @@
-"""Opening the dashboard: is there a terminal for it, how is it to look, go. Knows no command line.
+"""Start of the dashboard: terminal checks, configuration, display settings, app. No click.
 
-Stands before the first screen, so it imports what that needs and nothing else: click alone takes 20 ms.
+Its imports delay the first screen, so there are few: click alone takes 20 ms.
 """
 
 import gc
@@ -38,7 +38,7 @@ def open_dashboard(
 
     Args:
         runs_dir: where runs are kept.
-        data_dir: where data is looked for first.
+        data_dir: folder searched first for data.
         attach: open the Monitor on this run.
         options: fields of Config that go before those of the file.
 

@@ -1,8 +1,8 @@
-"""The dashboard's colours, by meaning. Knows no widgets.
+"""Colours of the dashboard, by meaning. No widgets.
 
 Blue and orange (Okabe and Ito) stay apart for every kind of colour vision, and the report's rose from both; green,
 yellow and red appear only where they say how a run is doing, and always beside the words that say it.
-Widgets draw with the dark colours; tui/terminal/fallback.py turns them into others where the look asks for it.
+Widgets draw with the dark colours; tui/terminal/fallback.py turns them into others if the display asks for it.
 """
 
 from typing import Literal, TypeAlias
@@ -12,11 +12,11 @@ from textual.theme import Theme
 from tui import display
 
 Tone: TypeAlias = Literal["good", "calm", "busy", "warn", "bad"]
-"""How a fact is to be taken: fine, neutral, under way, worth a look, wrong."""
+"""Meaning of a fact: fine, neutral, under way, a warning, an error."""
 
 TRAIN = "#56b4e9"
 TRAIN_RANGE = "#2f5f7f"
-"""What the training curve is smoothed from."""
+"""The unsmoothed training curve."""
 VAL = "#e69f00"
 REFERENCE = "#dba6c0"
 GOOD = "#6cc3a0"

@@ -1,4 +1,4 @@
-"""How long a run will still take: a pure function of its state that keeps steady while training is noisy.
+"""Time left of a run: a pure function of its state that stays steady while training is noisy.
 
 Whole epochs tell best, their median best of all. Before there is one, the mean rate of the epoch so far does,
 never that of the last seconds. Time that a run stood still, and the test at the end, do not count.
@@ -7,20 +7,22 @@ never that of the last seconds. Time that a run stood still, and the test at the
 import math
 from bisect import bisect_right
 from statistics import median
-from typing import TYPE_CHECKING
 
 from engine.journal.events import Continued, Paused, Validated
-
-if TYPE_CHECKING:
-    from engine.journal.state import EpochPoint, RunState
+from engine.journal.state import EpochPoint, RunState
 
 _EPOCHS_USED = 5
 
 
-def seconds_left(state: "RunState") -> float | None:
-    """Return seconds to the end of training as planned, validations included; None where that cannot be told."""
+def time_left(state: RunState) -> float | None:
+    """Return seconds to the end of training as planned, with validations, without pauses and the final test.
+
+    None if the run is stopping or not training, or while nothing was measured.
+    """
     stage = state.stage
     if stage is None or stage.steps_per_epoch <= 0 or state.is_finished or state.phase == "testing":
+        return None
+    if state.is_stopping:
         return None
     done = min(1.0, state.step / stage.steps_per_epoch)
     recent = _recent_epochs(state)
@@ -40,13 +42,13 @@ def seconds_left(state: "RunState") -> float | None:
     return max(0.0, left) if math.isfinite(left) else None
 
 
-def _recent_epochs(state: "RunState") -> "list[EpochPoint]":
+def _recent_epochs(state: RunState) -> list[EpochPoint]:
     """Return the last whole epochs, all of one stage: the one under way, or else the last that has any."""
     whole = [point for point in state.epochs[-2 * _EPOCHS_USED :] if not point.partial]
     return [point for point in whole if point.stage == whole[-1].stage][-_EPOCHS_USED:]
 
 
-def _first_epoch_s(state: "RunState", done: float, before_s: float | None) -> float | None:
+def _first_epoch_s(state: RunState, done: float, before_s: float | None) -> float | None:
     """Return what training a whole epoch takes in a stage that has finished none yet.
 
     What an epoch of the stage before took (`before_s`) gives way to the rate of this one as it goes on, so that
@@ -59,7 +61,7 @@ def _first_epoch_s(state: "RunState", done: float, before_s: float | None) -> fl
     return so_far if before_s is None else done * so_far + (1 - done) * before_s
 
 
-def _step_s(state: "RunState") -> float | None:
+def _step_s(state: RunState) -> float | None:
     """Return the mean seconds of a step in the epoch under way, by this worker; the speed of now before it has one."""
     steps, stage = state.steps, state.stage
     epoch_start = state.global_step - state.step
@@ -77,7 +79,7 @@ def _step_s(state: "RunState") -> float | None:
     return None
 
 
-def _validation_s(state: "RunState", point: "EpochPoint") -> float:
+def _validation_s(state: RunState, point: EpochPoint) -> float:
     """Return how long an epoch's validation took: from its last batch to its end; 0 where the batches are gone."""
     behind = bisect_right(state.steps.global_step, point.global_step)
     if behind == 0 or state.steps.global_step[behind - 1] < point.global_step:
@@ -86,7 +88,7 @@ def _validation_s(state: "RunState", point: "EpochPoint") -> float:
     return min(point.seconds, max(0.0, point.time - last - _stood_still_s(state, last, point.time)))
 
 
-def _stood_still_s(state: "RunState", since: float, until: float) -> float:
+def _stood_still_s(state: RunState, since: float, until: float) -> float:
     """Return the seconds between two times in which nothing was trained: pauses and validations asked for."""
     seconds, ended = 0.0, until
     for event in reversed(state.log):
@@ -103,7 +105,7 @@ def _stood_still_s(state: "RunState", since: float, until: float) -> float:
     return seconds
 
 
-def _validation_left(state: "RunState", done: float) -> float:
+def _validation_left(state: RunState, done: float) -> float:
     """Return the fraction of the validation of this epoch that is still to come."""
     evaluation = state.evaluation
     if done < 1 or evaluation is None or evaluation.total <= 0:  # one within an epoch was asked for, and is extra

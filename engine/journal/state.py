@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
-from engine.journal.eta import seconds_left
 from engine.journal.events import (
     Alerted,
     AnyEvent,
@@ -145,11 +144,6 @@ class RunState(Struct):
             return 0.0
         in_epoch = self.step / max(1, self.stage.steps_per_epoch)
         return (max(self.epoch, 1) - 1 + in_epoch) / max(1, self.total_epochs)
-
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds to the end of training as planned, without pauses and the final test; None: unknown, or stopping."""
-        return None if self.is_stopping else seconds_left(self)
 
 
 def worked_s(state: RunState, until: float | None) -> float | None:

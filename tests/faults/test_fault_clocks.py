@@ -22,7 +22,7 @@ from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
 from tui.cli.run_page import run_page
-from tui.data.run_detail import record_and_state
+from tui.data.run_detail import detail_and_state
 from tui.data.summary import summarise
 from tui.screens.monitor import Monitor
 
@@ -78,7 +78,7 @@ def test_a_frozen_worker_is_stalled_since_then_and_trains_again_when_it_is_woken
     wait_for(lambda: _is_stopped(worker.pid), "the stop")
     later = time.time() + STALLED_AFTER_S + 1
     assert status(run, STALLED_AFTER_S + 1) == "stalled"
-    frozen, state = record_and_state(run, later)
+    frozen, state = detail_and_state(run, later)
     assert frozen.summary.status == "stalled"
     assert frozen.last_event_time is not None
     since = time.strftime("%H:%M:%S", time.localtime(frozen.last_event_time))

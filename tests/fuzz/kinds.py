@@ -36,7 +36,7 @@ from tests.ui.sample_run import NOW, staged
 from tui.cli.follow import describe
 from tui.cli.run_page import run_page
 from tui.config import read_config
-from tui.data.run_detail import MOST_STEPS, record_and_state
+from tui.data.run_detail import MOST_STEPS, detail_and_state
 from tui.data.summary import summarise
 from tui.text import queue_text
 
@@ -155,7 +155,7 @@ def _looked_at(run: RunDir) -> bool:
         state = run.read_state()
         for event in state.log:
             assert "\n" not in describe(event, state)
-        shown, state = record_and_state(run, NOW, MOST_STEPS)
+        shown, state = detail_and_state(run, NOW, MOST_STEPS)
         msgspec.json.encode(shown)
         assert run_page(shown, state, 100)
     except CifartuiError as error:

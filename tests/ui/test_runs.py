@@ -80,7 +80,7 @@ def names(screen: RunsScreen) -> list[str]:
     return [row.id[16:] for row in screen.query_one(RunTable).rows]
 
 
-def told(screen: RunsScreen, selector: str = "#told") -> str:
+def told(screen: RunsScreen, selector: str = "#message") -> str:
     return screen.query_one(selector, ChangedStatic).text.plain
 
 

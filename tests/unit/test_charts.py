@@ -17,7 +17,7 @@ from presets.schema import Report
 from tests.ui.sample_run import NOW, training
 from tui.cli.run_page import run_page
 from tui.data.range_test import Verdict
-from tui.data.run_detail import record_and_state
+from tui.data.run_detail import detail_and_state
 from tui.display import PlotStyle
 from tui.plots import render
 from tui.plots.axes import Axis, ValueAxis, log_axis, step_axis
@@ -170,7 +170,7 @@ def steps_trained(step: int, loss: float) -> ev.StepsTrained:
 @pytest.mark.parametrize("coloured", [True, False])
 def test_the_page_shows_the_charts_of_the_monitor(tmp_path: Path, coloured: bool) -> None:
     with training(tmp_path) as run:
-        found, state = record_and_state(run.folder, NOW)
+        found, state = detail_and_state(run.folder, NOW)
     rows = [row.plain for row in run_page(found, state, 80, coloured=coloured)]
     view = View() if coloured else MONOCHROME
     for metric, first in (("loss", 3), ("top1", 15)):

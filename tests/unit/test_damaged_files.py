@@ -17,7 +17,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
 from tui.cli.run_page import run_page
-from tui.data.run_detail import MOST_STEPS, record_and_state
+from tui.data.run_detail import MOST_STEPS, detail_and_state
 
 DEEP = b"[" * 30_000
 NOT_UTF8 = b'{"pid":1,"host":"\xfa"}'
@@ -63,7 +63,7 @@ def test_numbers_that_no_run_has_are_a_damaged_line(tmp_path: Path, change: dict
     reader = event_reader(run.folder.events)
     assert len(reader.read()) == len(lines) - 1
     assert reader.num_skipped == 1
-    assert run_page(*record_and_state(run.folder, NOW, MOST_STEPS), 100)
+    assert run_page(*detail_and_state(run.folder, NOW, MOST_STEPS), 100)
 
 
 def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from engine.models.describe import Answer, Question, answer, describe
 from presets import catalog, schema
 from tui.cli.main import cifartui
-from tui.data.torch_process import ask
+from tui.data.torch_process import run_module
 
 
 def asked(name: str, model: schema.Model, image_size: int = 32, batch_size: int = 16) -> Question:
@@ -32,7 +32,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         questions = msgspec.json.decode(stdin, type=list[Question])
         return msgspec.json.encode([answer(question) for question in questions])
 
-    monkeypatch.setattr("tui.data.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.data.torch_process.run_module", answer_here)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     for variable in ("CIFARTUI_DATA", "CIFARTUI_CACHE"):
@@ -52,7 +52,7 @@ def test_a_process_answers_in_order_and_reads_no_weights(tmp_path: Path, monkeyp
         asked("pretrained", schema.Resnet18(weights="IMAGENET1K_V1", frozen=True)),
         asked("lost", schema.Resnet18(weights="/nowhere/best.pt")),
     ]
-    said = ask("engine.models.describe", stdin=msgspec.json.encode(questions))
+    said = run_module("engine.models.describe", stdin=msgspec.json.encode(questions))
     small, impossible, pretrained, lost = msgspec.json.decode(said, type=list[Answer])
     assert [small.name, impossible.name, pretrained.name] == ["small", "impossible", "pretrained"]
     assert small.description is not None

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.journal import events
+from engine.journal.eta import time_left
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
 
@@ -90,7 +91,7 @@ def announced(run: Clockwork) -> list[tuple[float, float]]:
     state, told = RunState(), []
     for event in run.events():
         fold([event], state)
-        left = state.eta_s
+        left = time_left(state)
         if left is not None:
             assert math.isfinite(left)
             assert left >= 0
@@ -147,7 +148,7 @@ def test_after_a_resume_the_gap_does_not_count() -> None:
     again = msgspec.structs.replace(told[0], global_step=40, time=90_000.0)
     later = [msgspec.structs.replace(step, time=90_000.0 + number) for number, step in enumerate(steps[40:60])]
     state = fold([*told[:3], *steps[:45], again, told[2], *later])
-    assert state.eta_s == pytest.approx(140.0, rel=0.05)
+    assert time_left(state) == pytest.approx(140.0, rel=0.05)
 
 
 def test_a_resume_at_the_start_of_an_epoch_counts_the_epochs_that_are_left() -> None:
@@ -155,14 +156,14 @@ def test_a_resume_at_the_start_of_an_epoch_counts_the_epochs_that_are_left() -> 
     done = next(number for number, event in enumerate(told) if isinstance(event, events.EpochCompleted))
     again = msgspec.structs.replace(told[0], global_step=STEPS, time=90_000.0)
     state = fold([*told[: done + 1], again, told[2]])
-    assert state.eta_s == pytest.approx(3 * 105, rel=0.05)
+    assert time_left(state) == pytest.approx(3 * 105, rel=0.05)
 
 
 def test_the_final_test_is_not_announced() -> None:
     told = list(Clockwork([1], lambda _stage: 1.0, 5.0).events())
     state = fold(told)
-    assert state.eta_s == 0
-    assert fold([events.EvaluationProgressed(split="test", done=1, total=10)], state).eta_s is None
+    assert time_left(state) == 0
+    assert time_left(fold([events.EvaluationProgressed(split="test", done=1, total=10)], state)) is None
 
 
 def test_a_run_that_is_stopping_announces_no_planned_end_until_the_stop_is_taken_back() -> None:
@@ -174,6 +175,6 @@ def test_a_run_that_is_stopping_announces_no_planned_end_until_the_stop_is_taken
         )
 
     state = fold(told)
-    assert state.eta_s is not None
-    assert fold([obeyed("Stop")], state).eta_s is None
-    assert fold([obeyed("Continue")], state).eta_s is not None
+    assert time_left(state) is not None
+    assert time_left(fold([obeyed("Stop")], state)) is None
+    assert time_left(fold([obeyed("Continue")], state)) is not None

@@ -11,7 +11,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.data import network_facts
-from tui.data.torch_process import ask
+from tui.data.torch_process import run_module
 
 SHIPPED = {
     network_facts.key_of(listed.preset, network_facts.num_classes(listed.preset, None)[0]): listed
@@ -41,7 +41,7 @@ def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Question]
         asked.extend(new)
         return msgspec.json.encode([answer(question) for question in new])
 
-    monkeypatch.setattr("tui.data.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.data.torch_process.run_module", answer_here)
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path / "cache"))
     return asked
 
@@ -159,7 +159,7 @@ def test_a_withdrawn_question_ends_its_process() -> None:
 
     def wait() -> None:
         with pytest.raises(CifartuiError, match="withdrawn"):
-            ask("timeit", ["-n1", "-r1", "import time; time.sleep(600)"], stop=stop)
+            run_module("timeit", ["-n1", "-r1", "import time; time.sleep(600)"], stop=stop)
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
@@ -171,7 +171,7 @@ def test_background_questions_have_the_lowest_priority() -> None:
     stop = threading.Event()
     giving_up = threading.Timer(20, stop.set)
     giving_up.start()
-    ask(
+    run_module(
         "timeit",
         ["-n1", "-r1", "import os, time\nwhile os.nice(0) < 19: time.sleep(0.01)"],
         stop=stop,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from engine.data.sets import ImageSplit
 from engine.journal import events
+from engine.journal.eta import time_left
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunDir
@@ -287,7 +288,7 @@ def test_the_time_left_is_never_more_than_the_budgets(tmp_path: Path) -> None:
             epoch=1, step=step, global_step=step, num_steps=1, num_images=8, loss=1.0, top1=0.1, lr=0.1,
             images_per_s=8.0,
         ))  # fmt: skip
-    left = fold(read_events(folder.events)).eta_s
+    left = time_left(fold(read_events(folder.events)))
     assert left is not None
     assert left <= 30.0
 

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.ui.sample_run import NOW
+from tui.data.run_list import newly_ended
 from tui.data.summary import Summary
-from tui.terminal.sequences import newly_ended, sequences
+from tui.terminal.sequences import sequences
 
 
 @pytest.mark.parametrize(

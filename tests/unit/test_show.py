@@ -15,7 +15,7 @@ from engine.journal.jsonl import append_command
 from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.cli.run_page import run_page
-from tui.data.run_detail import record_and_state, run_detail, thinned
+from tui.data.run_detail import detail_and_state, run_detail, thinned
 from tui.plots.axes import Axis
 from tui.plots.chart import Chart, Line, Reference
 from tui.plots.render import text_rows
@@ -23,7 +23,7 @@ from tui.terminal.streams import in_ascii
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
-    rows = run_page(*record_and_state(run.folder, NOW), width, coloured=coloured)
+    rows = run_page(*detail_and_state(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.journal import events
+from engine.journal.eta import time_left
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import STALLED_AFTER_S, status_of
@@ -58,9 +59,9 @@ def test_the_best_epoch_is_the_first_with_the_highest_accuracy() -> None:
 
 def test_time_left_comes_from_whole_epochs_where_there_are_some() -> None:
     before = fold([STARTED, DATA, STAGE, steps(1, 5)])
-    assert before.eta_s == 3.5 * 100 / 100.0
+    assert time_left(before) == 3.5 * 100 / 100.0
     after = fold([epoch(1, 0.1, seconds=7.0), steps(2, 5)], before)
-    assert after.eta_s == 2.5 * 7.0
+    assert time_left(after) == 2.5 * 7.0
 
 
 def test_a_partial_epoch_lies_where_training_stopped_and_does_not_spoil_the_time_left() -> None:
@@ -69,7 +70,7 @@ def test_a_partial_epoch_lies_where_training_stopped_and_does_not_spoil_the_time
     )
     assert state.epochs[-1].epoch == 1.4
     assert state.epochs[-1].number == 2
-    assert state.eta_s == pytest.approx(2.6 * 7.0)
+    assert time_left(state) == pytest.approx(2.6 * 7.0)
 
 
 def test_a_resume_forgets_what_will_be_trained_again() -> None:

@@ -1,4 +1,4 @@
-"""`cifartui compare` and `cifartui ablation`: measured results beside the report's."""
+"""Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
 from functools import partial
@@ -40,11 +40,10 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
         _show(rows, as_json)
         return
     differing = difference.differences(
-        [difference.RunSide(run.read_info(), read_outline(run).started) for run in found]
+        [difference.RunSide(run.read_info(), read_outline(run.events).started) for run in found]
     )
     if as_json:
-        said = {"runs": rows, "differences": differing}
-        say_json(said)
+        say_json({"runs": rows, "differences": differing})
         return
     _show(rows, as_json)
     say("\n" + difference.sentence(differing, len(found)))
@@ -116,16 +115,16 @@ def ablation(
     ctx.exit(exit_code)
 
 
-def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
-    """Return the presets that `asked` means: step numbers, ranges of them, or names.
+def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:
+    """Return the presets for `wanted`: step numbers, ranges of them, or names.
 
     Raises:
         CifartuiError: there is no such step.
     """
-    if not asked:
+    if not wanted:
         return [name for name in known if re.fullmatch(r"ablation/step-\d+", name)]
     names: list[str] = []
-    for text in asked:
+    for text in wanted:
         numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
         found = [text, f"ablation/{text}"]
         if numbers:

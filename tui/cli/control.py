@@ -1,4 +1,4 @@
-"""`cifartui stop · next · pause · continue · save · validate · lr · abort`: ask of a run and wait for its answer."""
+"""Commands `stop`, `next`, `pause`, `continue`, `save`, `validate`, `lr` and `abort`: send one, wait for the answer."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ _LOOK_EVERY_S = 0.05
 
 
 def _ask(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
-    """Write the command, print the acknowledgement or that none has come yet, and return what is told after it."""
+    """Write the command, print its acknowledgement if one arrives in time, and return the events after it."""
     if run.worker_lives() is False:
         finished = run.read_state().finished
         how = finished.outcome if finished else "lost"
@@ -38,10 +38,10 @@ def _ask(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]
 
 
 def _events(run: RunDir) -> Iterator[AnyEvent | None]:
-    """Yield what the journal tells, and None whenever that is all so far, for as long as the worker lives."""
+    """Yield the journal's events, and None whenever all are read, until the worker ends."""
     journal = event_reader(run.events)
     while True:
-        lives = run.worker_lives()  # looked at before reading: what a worker writes last is not missed
+        lives = run.worker_lives()  # checked before reading: what a worker writes last is not missed
         yield from journal.read()
         if lives is False:
             return
@@ -65,15 +65,15 @@ def stop(ctx: click.Context, name: str, after: str) -> None:
     _ask(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
 
 
-def _asking(name: str, wish: Callable[[], commands.AnyCommand], text: str) -> click.Command:
-    """Return the command `cifartui NAME RUN`, which asks `wish` of a run."""
+def _asking(name: str, command: Callable[[], commands.AnyCommand], text: str) -> click.Command:
+    """Return the command `cifartui NAME RUN`, which sends `command()` to a run."""
 
     @click.command(name, help=text)
     @click.argument("run", metavar="RUN")
     @with_places
     @click.pass_context
     def ask(ctx: click.Context, run: str) -> None:
-        _ask(find_run(places(ctx).runs_dir, run), wish())
+        _ask(find_run(places(ctx).runs_dir, run), command())
 
     return ask
 

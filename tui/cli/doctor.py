@@ -33,7 +33,7 @@ _LITTLE_DISK_BYTES = 1e9
 
 
 class Check(Struct, frozen=True):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     verdict: Literal["ok", "note", "problem"]
@@ -49,8 +49,6 @@ class Check(Struct, frozen=True):
 def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> None:
     """Check what cifartui needs here; exit 1 on a problem."""
     if benchmarks:
-        pass
-
         try:
             benchmark(device, as_json=as_json)
         except KeyboardInterrupt:
@@ -66,7 +64,7 @@ def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> 
 
 
 def run_checks(where: Places) -> list[Check]:
-    """Return everything that was looked at, in the order a person would."""
+    """Return the result of every check, the most basic ones first."""
     gpus, missing = _gpus()
     return [
         _versions(),
@@ -121,14 +119,14 @@ def _torch(num_gpus: int) -> Check:
 
 
 def _dashboard() -> list[Check]:
-    """Return what the dashboard makes of the configuration and of this terminal, and how to change it."""
+    """Return the display settings that follow from the configuration and the terminal, and their reasons."""
     try:
         config = checked_config()
     except CifartuiError as error:
         return [Check("config", "problem", str(error)), _terminal(Config())]
     path = config_path()
-    said = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
-    return [Check("config", "ok", said), _terminal(config)]
+    text = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
+    return [Check("config", "ok", text), _terminal(config)]
 
 
 def _terminal(config: Config) -> Check:
@@ -139,11 +137,11 @@ def _terminal(config: Config) -> Check:
     if columns < 60 or lines < 16:
         return Check("terminal", "note", f"{kind}: too small for the dashboard, which needs 60×16")
     colors, plots = color_choice(config), plot_choice(config)
-    said = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
+    text = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
     return Check(
         "terminal",
         "ok",
-        f"{kind}, {said} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
+        f"{kind}, {text} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
     )
 
 
@@ -212,15 +210,15 @@ def _row(line: Line, limits: list[Limit]) -> str:
     if line.images_per_s is None:
         return f"{start}{line.trouble}"
     most = ceiling(line, limits)
-    said = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
-    return f"{said}  {line.trouble}".rstrip()
+    text = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
+    return f"{text}  {line.trouble}".rstrip()
 
 
 def _measured(device: str, start: Callable[..., child_process.Process]) -> Iterator[Line]:
-    """Yield what a measuring process prints; it ends with this generator.
+    """Yield the lines of a measuring process, which ends with this generator.
 
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), or failed unforeseen.
+        CifartuiError: it exited with 2 and a sentence, or failed in another way.
     """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
     with tempfile.TemporaryFile() as complaints:
@@ -241,10 +239,10 @@ def _measured(device: str, start: Callable[..., child_process.Process]) -> Itera
         if process.returncode == 0:
             return
         complaints.seek(0)
-        said = complaints.read().decode(errors="replace").strip().splitlines()
-    if process.returncode == 2 and said:
-        raise CifartuiError(said[-1])
-    last = said[-1] if said else f"exit code {process.returncode}"
+        errors = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode == 2 and errors:
+        raise CifartuiError(errors[-1])
+    last = errors[-1] if errors else f"exit code {process.returncode}"
     raise CifartuiError(f"The benchmark failed ({last}); cifartui doctor looks for the cause.")
 
 
@@ -268,5 +266,6 @@ def gpus(ctx: click.Context, as_json: bool) -> None:
     from tui.text.device_text import gpus_now
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
-    text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
+    found, most = readings.gpus, max(1, len(readings.gpus))
+    text = gpus_now(found, readings.missing, readings.num_cores, width, max_rows=most).plain
     say(in_ascii(text) if ascii_only(sys.stdout) else text)

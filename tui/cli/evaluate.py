@@ -1,4 +1,4 @@
-"""`cifartui evaluate`: accuracy of a checkpoint, measured in a process that may import torch."""
+"""Command `evaluate`: accuracy of a checkpoint, measured in a child process with torch."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.cli.options import as_json_option, device_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data.output_file import write_new
-from tui.data.torch_process import ask
+from tui.data.torch_process import run_module
 
 
 @click.command()
@@ -49,7 +49,7 @@ def evaluate(
         _check_submission(split, Path(submission), force)
     arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
-    result = msgspec.json.decode(ask("engine.training.evaluate_checkpoint", arguments))
+    result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, split)
     assert found is not None
     if submission is not None:

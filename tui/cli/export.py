@@ -1,4 +1,4 @@
-"""`cifartui export`: a run's curves as CSV, as a picture, or for TensorBoard."""
+"""Command `export`: a run's curves as CSV, as a picture, or for TensorBoard."""
 
 import shutil
 from pathlib import Path

@@ -14,6 +14,7 @@ import msgspec
 from rich.cells import cell_len
 
 from engine.journal import commands, events
+from engine.journal.eta import time_left
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
 from engine.runs.run_dir import RunDir, Status, status_of
@@ -30,17 +31,17 @@ _INTERRUPTED = 130
 _HUNG_UP = 129
 _NOBODY_READS = 141
 _TERMINATED = 143
-"""What a shell reports of a program that SIGPIPE ended, or SIGTERM."""
+"""Exit codes that a shell reports of a program ended by SIGPIPE, or by SIGTERM."""
 
 _ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
 
 
 class _Interrupts:
-    """Counts Ctrl-C: the first asks the run to stop, the second leaves it alone and returns.
+    """Counter of Ctrl-C: the first stops the run, the second returns and lets it train on.
 
-    SIGTERM asks it to stop too, and the second one to end without validation and test: whoever sends it, a
-    scheduler mostly, wants the machine. A hang-up only ends the watching; under nohup, not even that.
+    SIGTERM stops it too, and the second one ends it without validation and test: its sender, mostly a
+    scheduler, wants the machine. A hang-up only ends the watching; under nohup, not even that.
     """
 
     def __init__(self) -> None:
@@ -63,11 +64,11 @@ class _Interrupts:
 
 
 class _Unwritable(Exception):
-    """Standard output takes nothing more; the message says why."""
+    """Standard output is closed; the message is the reason."""
 
 
 class _Printer:
-    """How a run is told. This one says nothing: the output `quiet`."""
+    """Base of the outputs; prints nothing, which is the output `quiet`."""
 
     def __enter__(self) -> "_Printer":
         return self
@@ -135,11 +136,11 @@ class _Live(_Printer):
 
 
 def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
-    """Print a run until it ends; return 0, 1 where it failed or was lost, 130 where the user interrupted.
+    """Print a run until it ends; return 0, 1 if it failed or was lost, 130 if the user interrupted.
 
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
-    takes nothing more: the run trains on after both.
-    The first `num_known` events are not told, so a resumed run does not repeat itself.
+    is closed: the run trains on after both.
+    The first `num_known` events are not printed, so a resumed run does not repeat itself.
     """
     interrupts = _Interrupts()
     try:
@@ -157,7 +158,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
     state = RunState()
     num_read, asked, second_signal = 0, False, False
     while True:
-        lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
+        lives = run.worker_lives()  # checked before reading: what a dying worker wrote last is not missed
         new = reader.read()
         with _writing():
             for event in new:
@@ -192,7 +193,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
 
 
 def _exit_code(state: RunState, interrupts: _Interrupts) -> int:
-    """Return the code for a run that ended; what was asked for counts only where it ended for that."""
+    """Return the code for a run that ended; a signal counts only if the run ended because of it."""
     if state.phase != "stopped":
         return int(state.phase in {"failed", "aborted"})
     if interrupts.num_terminations:
@@ -212,7 +213,7 @@ def _writing() -> Iterator[None]:
 
 
 def _leave(why: str, run: RunDir, code: int) -> int:
-    """Say, where that can still be said, that only the watching ends."""
+    """Print, if the output still takes it, that only the watching ends."""
     try:
         text = f"{why}; training goes on. Watch it with: cifartui attach {run.id}"
         print(visible(text), file=sys.stderr, flush=True)
@@ -246,7 +247,7 @@ def _printer(output: Output, wake: threading.Event) -> _Printer:
     return printers[output]()
 
 
-_TOLD: TypeAlias = (
+_PRINTED: TypeAlias = (
     events.RunStarted
     | events.DataReady
     | events.ModelBuilt
@@ -265,12 +266,12 @@ def describe(event: events.AnyEvent, state: RunState) -> str:
         return _GAP.join(epoch_fields(event, state)).rstrip()
     if isinstance(event, events.StageStarted) and event.num_stages == 1:
         return ""
-    told = isinstance(event, _TOLD | events.StageStarted)
-    return one_line(run_text.event(event)[0]) if told else ""
+    is_printed = isinstance(event, _PRINTED | events.StageStarted)
+    return one_line(run_text.event(event)[0]) if is_printed else ""
 
 
 def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:
-    """Return what is said of an epoch, what matters most first, each field as wide in every line."""
+    """Return the fields of an epoch, the most important first, each as wide in every line."""
     total = str(state.total_epochs)
     fields = [
         f"epoch {event.epoch:>{len(total)}}/{total}{' (part)' if event.partial else ''}",
@@ -315,7 +316,7 @@ def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
 
 
 def _standing(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
-    """Return the fraction done, where there is one, and what is said beside it, what matters most first."""
+    """Return the fraction done, if there is one, and the fields beside it, the most important first."""
     heading = run_text.status(status, state)
     if status == "starting":
         return None, [heading, "PyTorch takes a few seconds to load"]
@@ -341,7 +342,7 @@ def _standing(state: RunState, status: Status, now: float) -> tuple[float | None
 
 def _measured(state: RunState, status: Status) -> list[str]:
     fields = []
-    if left := run_text.time_left(status, state.eta_s):
+    if left := run_text.time_left(status, time_left(state)):
         fields.append(f"{left} left")
     if state.steps:
         last = state.steps[-1]

@@ -1,4 +1,4 @@
-"""One line at the bottom of a terminal that is kept up to date, below lines that stay. Knows terminals; no runs.
+"""Live line: one line at the bottom of a terminal, redrawn in place, below lines that stay. No runs.
 
 The hidden cursor rests at the line's beginning: where a narrowed terminal wraps what was drawn, it rests at the
 first of the rows, and clearing from there on clears them all.
@@ -35,7 +35,7 @@ class LiveLine:
 
     @property
     def columns(self) -> int:
-        """How many columns a line may take: one less than there are, or the cursor would move to the next row."""
+        """Columns that a line may take: one less than there are, or the cursor would move to the next row."""
         try:
             return (os.get_terminal_size(self._stream.fileno()).columns or 80) - 1
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`cifartui lr-find`: a preset's learning-rate range test, and what it suggests."""
+"""Command `lr-find`: a preset's learning-rate range test and its suggestion."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The top of the command line: the options every command shares, and how errors reach the user."""
+"""Click group `cifartui`: lazy table of commands, shared options, errors as one sentence."""
 
 from typing import Any
 

@@ -17,14 +17,14 @@ from tui.display import ColorDepth, PlotStyle, Theme
 
 
 class Places(Struct, frozen=True):
-    """Where runs are kept, and where data is looked for first (None: CIFARTUI_DATA, then the user's folder)."""
+    """Runs folder, and the folder searched first for data (None: CIFARTUI_DATA, then the user's folder)."""
 
     runs_dir: Path
     data_dir: str | None
 
 
 def as_set(options: RunOptions, where: Places) -> RunOptions:
-    """Return an order with what --data-dir and the configuration say."""
+    """Return the options with --data-dir and the configured notify command."""
     return replace(options, data_dir=where.data_dir, notify=read_config().notify)
 
 
@@ -107,7 +107,7 @@ def with_look(command: Any) -> Any:
 
 
 def asked_for(ctx: click.Context) -> dict[str, Any]:
-    """Return what the options say, by the names of the configuration's fields."""
+    """Return the options given, by the names of the configuration's fields."""
     options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
     return options
 

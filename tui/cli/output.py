@@ -1,4 +1,7 @@
-"""Printing of the command line: the one way by which its text reaches a terminal, a pipe or a file."""
+"""Printing of the command line: text and JSON without control characters.
+
+Apart from the commands, because ruff bans click.echo everywhere else.
+"""
 
 import json
 
@@ -9,12 +12,12 @@ from presets.safe_text import visible, visible_json
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print lines, on standard error if `err`; what a terminal would obey in them is shown by signs."""
+    """Print lines, on standard error if `err`, with control characters replaced by visible ones."""
     click.echo(visible(text), err=err)  # noqa: TID251
 
 
 def say_json(content: object, *, indent: int = 2) -> None:
-    """Print what a program is to read, indented for people; 0 prints it on one line."""
+    """Print JSON, indented for people; on one line if `indent` is 0."""
     try:
         encoded = msgspec.json.encode(content)
         text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()

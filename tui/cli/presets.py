@@ -1,4 +1,4 @@
-"""Commands `presets` and `data`: what can be trained, its layers, and where data sets are."""
+"""Commands `presets` and `data`: presets, the layers of their networks, places of data sets."""
 
 from typing import Literal
 
@@ -65,8 +65,7 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
     found, note = describe(preset, data_dir)
     if as_json:
-        said = {**layers_as_json(preset, found), "note": note}
-        say_json(said)
+        say_json({**layers_as_json(preset, found), "note": note})
     else:
         print_table(preset, found, note)
 

@@ -1,4 +1,4 @@
-"""`cifartui queue`: what is to be trained next, and editing it. Also what `--detach` does with several presets."""
+"""Command group `queue`: list and edit the queue. Also the queueing of several presets by `--detach`."""
 
 import os
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None
 
 
 def add_and_tell(names: Sequence[str], options: RunOptions, where: Places) -> None:
-    """Put presets into the queue and say how to see what becomes of them."""
+    """Put presets into the queue and print the commands that show them."""
     added = queues.add(where.runs_dir, names, options)
     what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
     say(f"{what} put into the queue; see whose turn it is with: cifartui queue")

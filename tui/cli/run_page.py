@@ -31,7 +31,7 @@ def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool =
         record: of the run.
         state: of the run, whose curves are drawn.
         width: columns; more than 160 are not used.
-        coloured: the curves are told apart by their colours; else by characters, which stay apart in ASCII too.
+        coloured: the curves differ by their colours; else by characters, which differ in ASCII too.
     """
     width = max(40, min(width, _WIDEST))
     summary = record.summary
@@ -41,7 +41,7 @@ def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool =
     for label, value in fields(record):
         rows += _field(label, value, width)
     rows += _section("stages", _stages(record), width)
-    rows += _section("asked of the run", [_asked(each) for each in record.asked], width)
+    rows += _section("asked of the run", [_command_row(each) for each in record.asked], width)
     rows += _section("alerts", [_alert(alert) for alert in record.alerts], width)
     rows += _section("checkpoints", _checkpoints(record), width)
     rows += _section("how to go on", _go_on(record), width)
@@ -111,11 +111,11 @@ def _stages(record: RunDetail) -> list[str]:
     return lines
 
 
-def _asked(asked: CommandRecord) -> str:
-    answer = asked.answer
-    at = asked.time or (answer.time if answer is not None else None)
+def _command_row(record: CommandRecord) -> str:
+    answer = record.answer
+    at = record.time or (answer.time if answer is not None else None)
     when = _moment(at) if at is not None else "?"
-    name = _command(asked.command)
+    name = _command(record.command)
     if answer is None:
         return f"{when}  {name:<15}  not answered"
     verdict = "" if answer.accepted else "refused: "
@@ -166,7 +166,7 @@ def _moment(unix_s: float) -> str:
 
 
 def fields(record: RunDetail) -> list[tuple[str, str]]:
-    """Return labels and values in the order of the page; an empty value is one that there is nothing to say of."""
+    """Return labels and values in the order of the page; a row without a value has an empty one."""
     summary = record.summary
     return [
         ("state", _state(record)),
@@ -205,13 +205,13 @@ def _state(record: RunDetail) -> str:
 
 def _progress(record: RunDetail) -> str:
     summary = record.summary
-    said = f"epoch {summary.epoch} of {summary.epochs}"
+    text = f"epoch {summary.epoch} of {summary.epochs}"
     if record.steps_per_epoch and record.finished is None:
-        said += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
+        text += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
     stages = record.stages
     if stages and stages[-1].num_stages > 1:
-        said = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {said}"
-    return f"{said}, step {fmt.count(summary.global_step)}"
+        text = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {text}"
+    return f"{text}, step {fmt.count(summary.global_step)}"
 
 
 def _time(record: RunDetail) -> str:
@@ -229,7 +229,7 @@ def _time(record: RunDetail) -> str:
 
 
 def _start(record: RunDetail) -> str:
-    """Return what the time from Enter to the first batch was spent on; nothing where an older worker did not say."""
+    """Return the parts of the time from Enter to the first batch; empty if an older worker did not record them."""
     if record.started is None or not record.started.import_s:
         return ""
     parts = [f"torch {record.started.import_s:.1f} s"]
@@ -254,12 +254,12 @@ def _speed(record: RunDetail) -> str:
 def _result(measured: float | None, published: float | None, epoch: int | None, source: str) -> str:
     if measured is None and published is None:
         return ""
-    said = fmt.percent(measured) if measured is not None else "not measured yet"
-    said += f" (epoch {epoch})" if epoch is not None else ""
+    text = fmt.percent(measured) if measured is not None else "not measured yet"
+    text += f" (epoch {epoch})" if epoch is not None else ""
     if published is None:
-        return said
-    said += f", {source} {fmt.percent(published)}"
-    return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
+        return text
+    text += f", {source} {fmt.percent(published)}"
+    return text if measured is None else f"{text} ({100 * (measured - published):+.1f} points)"
 
 
 def _last_epoch(record: RunDetail) -> str:
@@ -276,12 +276,12 @@ def _network(record: RunDetail) -> str:
     model = record.model
     if model is None:
         return ""
-    said = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
+    text = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
     if model.num_trainable != model.num_parameters:
-        said += f" ({fmt.count(model.num_trainable)} trained)"
+        text += f" ({fmt.count(model.num_trainable)} trained)"
     if model.flops_per_image is not None:
-        said += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
-    return said
+        text += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
+    return text
 
 
 def _data(data: ev.DataReady | None) -> str:

@@ -85,7 +85,7 @@ def delete(ctx: click.Context, names: tuple[str, ...], yes: bool) -> None:
 
 
 def _ask(sizes: dict[str, int]) -> None:
-    """Return if the user says yes; end with exit 1 where not.
+    """Ask the user to confirm; exit with 1 unless the answer is yes.
 
     Raises:
         CifartuiError: there is no terminal to ask on.

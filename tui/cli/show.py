@@ -1,4 +1,4 @@
-"""`cifartui show`: a run on one page, or as JSON all that the Monitor shows of it."""
+"""Command `show`: a run on one page, or in full as JSON."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
-from tui.data.run_detail import MOST_STEPS, RunDetail, record_and_state
+from tui.data.run_detail import MOST_STEPS, RunDetail, detail_and_state
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,21 +37,21 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found, state = record_and_state(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    found, state = detail_and_state(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:
         _print(found, state)
 
 
-def _most_steps(asked: str | None) -> int | None:
-    if asked is None:
+def _most_steps(text: str | None) -> int | None:
+    if text is None:
         return MOST_STEPS
-    if asked == "all":
+    if text == "all":
         return None
-    if not asked.isdecimal() or int(asked) < _FEWEST_STEPS:
-        raise CifartuiError(f'--steps {asked} is neither "all" nor a number from {_FEWEST_STEPS} on.')
-    return int(asked)
+    if not text.isdecimal() or int(text) < _FEWEST_STEPS:
+        raise CifartuiError(f'--steps {text} is neither "all" nor a number from {_FEWEST_STEPS} on.')
+    return int(text)
 
 
 def _print(found: RunDetail, state: RunState) -> None:

@@ -1,4 +1,4 @@
-"""`cifartui train` and `cifartui resume`: start workers and follow them."""
+"""Commands `train` and `resume`: start workers and follow them."""
 
 from typing import Any
 

@@ -21,29 +21,29 @@ GROUP = "ablation"
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A preset, and a run of it where there is one. Differences are to the preset that it extends."""
+    """A preset, and a run of it if there is one. Differences are to the preset that it extends."""
 
     preset_name: str
     step: str
-    """What the row is called: "12" of "Step 12: images resized"; else the preset's name."""
+    """Name of the row: "12" of "Step 12: images resized"; else the preset's name."""
     change: str
-    """What it changes: the title behind "Step 12: "; else the whole title."""
+    """The change that it makes: the title behind "Step 12: "; else the whole title."""
     report_before: float | None
     report: float | None
     measured: float | None
     """Best validation accuracy."""
     test: float | None
     base: str
-    """The preset that it extends; empty where that has no place in the comparison."""
+    """The preset that it extends; empty if that is not compared."""
     report_difference: float | None
     measured_difference: float | None
     run: str
-    """The run's id; empty where there is none."""
+    """The run's id; empty if there is none."""
     status: str
     epoch: int
     epochs: int
     is_partial: bool
-    """Whether the run, or the one it is compared with, was not trained to its end or for all its epochs."""
+    """True if the run, or the one it is compared with, was not trained to its end or for all its epochs."""
 
 
 def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, Summary]:
@@ -163,14 +163,14 @@ def _percent(fraction: float | None) -> str:
 
 
 _NOT_TRAINED = {"title", "summary", "group", "report"}
-"""Fields of a preset that say something about it and change nothing in training."""
+"""Fields of a preset that describe it and do not change training."""
 _TRANSFORMS = {"augment", "evaluate"}
 _BESIDES = ("changed on resume", "seed", "device", "precision")
-"""What is not of the preset, and comes behind it; so do versions."""
+"""Fields outside the preset, listed after it; so are versions."""
 
 
 class RunSide(Struct, frozen=True):
-    """A run to be compared; `started` is None where no worker has begun."""
+    """A run to be compared; `started` is None if no worker has begun."""
 
     info: RunInfo
     started: RunStarted | None

@@ -1,6 +1,6 @@
-"""What the dashboard sees of the world besides run directories: clock, GPUs, presets, data sets, the queue.
+"""Environment of the dashboard besides run directories: clock, GPUs, presets, data sets, the queue. Injectable.
 
-Gathered in one object so that a test or a picture can show a machine other than this one.
+One object, so that a test or a picture can show a machine other than this one.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 RUNS_LOOKED_AT = 50
-"""By those who ask which devices are held: a run older than so many others is hardly alive."""
+"""Newest runs that are searched for held devices: a run older than so many others is hardly alive."""
 
 
 class GpuReadings(msgspec.Struct, frozen=True):
@@ -38,16 +38,16 @@ class GpuReadings(msgspec.Struct, frozen=True):
     host_free_bytes: int | None = None
     """Memory of the machine that a new process can have."""
     taken: frozenset[str] = frozenset()
-    """Devices that living runs hold, GPUs by nvidia-smi's numbers; Home asks where there are several."""
+    """Devices that live runs hold, GPUs by nvidia-smi's numbers; read only if there are several GPUs."""
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """The presets that wait to be trained, next one first, and whether somebody works on them."""
+    """The presets that wait to be trained, next one first, and whether a runner starts them."""
 
     names: tuple[str, ...] = ()
     is_worked_on: bool = True
     problem: str = ""
-    """Why the queue cannot be read."""
+    """The reason, if the queue cannot be read."""
 
 
 def _presets() -> "list[Listed]":
@@ -135,7 +135,10 @@ def _enqueue(runs_dir: Path, names: Sequence[str], options: "RunOptions") -> Non
 
 @dataclass(frozen=True)
 class Environment:
-    """Ways to ask. All but `now` and `steady` may touch the disk or a driver; only `presets` and `loader` are quick."""
+    """Functions that read the machine.
+
+    All but `now` and `steady` may use the disk or a driver; only `presets` and `loader` are quick.
+    """
 
     now: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
@@ -152,13 +155,13 @@ class Environment:
     compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[NetworkFacts | str]]" = (
         _compute_facts
     )
-    """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
+    """Takes seconds. A sentence stands for a preset that fails; raises CifartuiError if the process fails."""
     start: "Callable[[Path, str, RunOptions], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
     find_lr: "Callable[[Path, str, RunOptions], RunDir]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
-    """Returns the devices that living runs of a runs folder hold."""
+    """Returns the devices that live runs of a runs folder hold."""
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

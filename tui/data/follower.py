@@ -22,14 +22,14 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 
 _WORTH_A_HELPER_BYTES = 8_000_000
-"""From here on a helper saves more than it costs."""
+"""From this size on a helper saves more than it costs."""
 
 History: TypeAlias = tuple[RunState, int]
-"""What the journal adds up to, up to this byte of it."""
+"""State folded from the journal, and the offset in bytes up to which it was read."""
 
 
 def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
-    """Return what a run's journal adds up to, and the reader to go on with."""
+    """Fold a run's journal; return the state and the reader for what follows."""
     reader, state = jsonl.event_reader(run.events), RunState()
     for batch in reader.batches():
         fold(batch, state)
@@ -37,7 +37,7 @@ def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
 
 
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
-    """Return a history and the reader to go on with."""
+    """Return the state of a history and the reader for what follows."""
     state, offset = history
     reader = jsonl.event_reader(run.events)
     reader.skip_to(offset)
@@ -45,10 +45,10 @@ def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReade
 
 
 def read_ahead(run: RunDir) -> Callable[[], History | None] | None:
-    """Let a helper read the history of a long run from now on; return how to wait for it, which is done once.
+    """Let a helper process fold a long journal; return a function that waits for the result, to be called once.
 
-    Call it before there are threads: the helper is a fork. None is returned for a run that is not long, and
-    by waiting where the helper failed; then it must be read here.
+    Call it before there are threads: the helper is a fork. Returns None if the journal is short; the function
+    returns None if the helper failed. In both cases the journal must be read here.
     """
     try:
         is_long = run.events.stat().st_size >= _WORTH_A_HELPER_BYTES
@@ -111,9 +111,9 @@ class RunUnreadable(Message):
 
 @dataclass
 class RunProgressed(Message):
-    """What is new: events in order (often none), whether the worker lives, and its last words where it does not.
+    """New events in order (often none), whether the worker is alive, and the tail of its log if it is not.
 
-    `info` is what the run is now, where a resume may have changed it.
+    `info` is run.json as it is now, if a resume may have changed it.
     """
 
     events: list[AnyEvent]
@@ -140,16 +140,16 @@ def follow_run(
     try:
         info = run.read_info()
         state, reader = read(run) if history is None else go_on_from(run, history)
-        told = _life(run)
+        posted = _life(run)
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
     except OSError as error:
         post(RunUnreadable(f"{run.events} cannot be read ({error.strerror}); is its disk gone?"))
         return
-    post(RunOpened(info, state, *told))
+    post(RunOpened(info, state, *posted))
     while not stop.wait(POLL_S):
-        life, events = told, list[AnyEvent]()
+        life, events = posted, list[AnyEvent]()
         with suppress(OSError):  # a shared disk that is away for a while: the next round tries again
             found = _life(run)  # before reading: the last words of a worker that ends now are not missed
             for batch in reader.batches():
@@ -158,9 +158,9 @@ def follow_run(
         if run.is_gone():
             post(RunUnreadable(f"Run {run.id} is gone: {run.path} was deleted or moved while it was shown."))
             return
-        if not events and life == told:
+        if not events and life == posted:
             continue
-        told = life
+        posted = life
         changed = _changed_info(run, events)
         for start in range(0, max(1, len(events)), _EVENTS_A_MESSAGE):
             post(RunProgressed(events[start : start + _EVENTS_A_MESSAGE], *life, changed))

@@ -1,4 +1,4 @@
-"""Whether a training step fits into the memory of the device that it will run on. Knows numbers and words only."""
+"""Check whether a training step fits into the device's free memory. Pure functions."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from tui.data.network_facts import NetworkFacts
 from tui.theme import Tone
 
 _BESIDE_BYTES = 700_000_000
-"""What a worker holds besides a step: the CUDA context (or torch itself) and CIFAR-100."""
+"""Memory of a worker besides a step: the CUDA context (or torch itself) and CIFAR-100."""
 _SHORT_OF_REAL = 0.89
-"""The estimate comes to at least this share of what a step took in measurements (README)."""
+"""The estimate is at least this share of the memory that a step took in measurements (README)."""
 
 
 class FreeMemory(Struct, frozen=True):
@@ -36,7 +36,7 @@ def on_each(presets: Sequence[Preset], devices: int) -> tuple[Preset, ...]:
 
 
 def free_memory(device: str, readings: GpuReadings | None, visible: str | None) -> FreeMemory | None:
-    """Return the free memory that a run on `device` has, or None where no reading tells.
+    """Return the free memory that a run on `device` has, or None if no reading contains it.
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
@@ -56,7 +56,7 @@ def free_memory(device: str, readings: GpuReadings | None, visible: str | None) 
 
 
 def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) -> bool:
-    """Return whether a run on `device` trains on a CUDA GPU, as far as the readings tell."""
+    """Return whether a run on `device` trains on a CUDA GPU, as far as the readings show."""
     if device == "auto":
         return readings is not None and bool(readings.gpus) and visible_gpus(readings.gpus, visible) != []
     return device.startswith("cuda")

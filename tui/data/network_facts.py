@@ -1,8 +1,8 @@
-"""What is known of a preset's network: layers, parameters, FLOP and the memory of a training step.
+"""Network facts of a preset: layers, parameters, FLOP, memory of a training step. No torch.
 
-Only torch can tell, and this process must not import it. So the answers for the shipped presets are shipped
-(presets/facts.json, made by `python -m docs.facts`), answers given before lie in the user's cache folder, and
-anything else is asked of a process that may import torch, which takes seconds. Draws nothing.
+Only torch can compute them, and this process must not import it. So those of the shipped presets are shipped
+(presets/facts.json, made by `python -m docs.facts`), those computed before are in the user's cache folder, and
+the rest is computed in a child process with torch, which takes seconds.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class NetworkFacts(Struct, frozen=True, kw_only=True):
 
 
 class _Description(Struct, frozen=True):
-    """What is used of `engine.models.describe.Description`."""
+    """The fields used of `engine.models.describe.Description`."""
 
     network: str
     layers: tuple[LayerRow, ...]
@@ -143,7 +143,7 @@ def known(
 
 
 def compute(preset: Preset, data_dir: str | None) -> NetworkFacts:
-    """Return the facts of a preset, asked of a process with torch; takes seconds, and fills the cache.
+    """Return the facts of a preset, computed in a process with torch; takes seconds, and fills the cache.
 
     Raises:
         CifartuiError: the network cannot be built for these images, or not be trained on them.
@@ -157,12 +157,12 @@ def compute(preset: Preset, data_dir: str | None) -> NetworkFacts:
 def compute_all(
     presets: Sequence[Preset], data_dir: str | None, stop: threading.Event | None = None
 ) -> list[NetworkFacts | str]:
-    """Return the facts of presets, or why there are none, all asked of one process; fills the cache.
+    """Return the facts of presets, or why there are none, computed in one process; fills the cache.
 
     Args:
         presets: any valid ones.
         data_dir: searched first for class folders, which are counted.
-        stop: asks at the lowest priority, and gives up once this is set.
+        stop: ends the process once this is set; it then has the lowest priority.
 
     Raises:
         CifartuiError: the process failed, or was stopped.
@@ -178,15 +178,15 @@ def compute_all(
 
 
 def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[NetworkFacts | str]:
-    """Return the facts of several presets, or why there are none, asked of one process."""
-    from tui.data.torch_process import ask
+    """Return the facts of several presets, or why there are none, computed in one process."""
+    from tui.data.torch_process import run_module
 
     questions = [
         {"preset": _in_precision(preset, precision), "num_classes": classes}
         for preset, classes in wanted
         for precision in ("fp32", "bf16")
     ]
-    printed = ask(
+    printed = run_module(
         "engine.models.describe", stdin=msgspec.json.encode(questions), stop=stop, in_background=stop is not None
     )
     answers = msgspec.json.decode(printed, type=list[_Answer])

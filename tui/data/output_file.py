@@ -1,4 +1,7 @@
-"""Files that the user asked for: written whole or not at all, and never over something by accident."""
+"""Output file of a command: written whole or not at all, and over another file only on demand.
+
+Apart from engine/files.py, whose files are a run's own: private, and written over.
+"""
 
 import os
 from pathlib import Path
@@ -10,7 +13,7 @@ def write_new(path: Path, content: bytes, *, force: bool = False) -> None:
     """Write a file.
 
     Raises:
-        CifartuiError: it is there already and `force` is not set, or it cannot be written.
+        CifartuiError: it exists and `force` is not set, or it cannot be written.
     """
     if path.exists() and not force:
         raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")

@@ -1,6 +1,6 @@
-"""Where the dashboard reads and edits the queue: in one thread, in the order asked, told as messages.
+"""Queue editor: reads and edits the queue in one thread, in the order asked for; posts messages. No widgets.
 
-Knows the queue's functions and time; knows nothing of widgets. What was taken out is kept here, to be put back.
+Entries that were taken out are kept, to be put back.
 """
 
 import queue as stdlib_queue
@@ -21,12 +21,12 @@ from presets.errors import CifartuiError
 from tui.data.environment import RUNS_LOOKED_AT, Environment, GpuReadings
 from tui.text import queue_text
 
-_LOOK_EVERY_S = 2.0
+_READ_EVERY_S = 2.0
 
 
 @dataclass
 class QueueRead(Message):
-    """The queue, all that decides whose turn it is (`engine.queue.allocation`), and whether the runner lives."""
+    """The queue, all that decides whose turn it is (`engine.queue.allocation`), and whether the runner is alive."""
 
     entries: tuple[Entry, ...] = ()
     held: dict[str, RunDir] = field(default_factory=dict)
@@ -35,44 +35,44 @@ class QueueRead(Message):
     mark: WorkerMark | None = None
     last_logged: str = ""
     problem: str = ""
-    """Why the queue cannot be read; empty where it can."""
+    """The reason, if the queue cannot be read; else empty."""
     num_edits: int = 0
-    """How many edits had been made by then."""
+    """Number of edits made before this reading."""
 
 
 @dataclass
 class QueueEdited(Message):
-    """What became of an edit, in words; `is_done` says whether it is as the user wished."""
+    """Result of an edit as a sentence; `is_done` if the edit was made."""
 
-    said: str
+    text: str
     is_done: bool = True
 
 
 class QueueEditor:
-    """Takes edits at any time from any thread; `work` makes them."""
+    """Queue of edits: added at any time from any thread, made by `work`."""
 
     def __init__(self, runs_dir: Path, post: Callable[[Message], object], environment: Environment) -> None:
         self._runs_dir, self._post, self._environment = runs_dir, post, environment
-        self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
+        self._edits: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True
         self._num_edits = 0
-        self.num_asked = 0
+        self.num_requested = 0
         self.removed: list[tuple[Entry, int]] = []
-        """What was taken out and its place, the last one last."""
+        """Entries taken out and their places, the last one last."""
 
     def work(self) -> None:
-        """Read now, every two seconds while shown, and after each edit; until `close`, whose edits are still made."""
+        """Read now, every two seconds while shown, and after each edit; until `close`, edits before which are made."""
         read_gpus = self._environment.gpu_reader()
         while True:
-            self._wake.clear()  # before all that it wakes for is looked at
+            self._wake.clear()  # before reading all that it wakes for
             is_last = self._stop.is_set()
             self._make_edits()
             if is_last:
                 return
             if self._is_shown:
                 self._post(self._read(read_gpus))
-            self._wake.wait(_LOOK_EVERY_S if self._is_shown else None)
+            self._wake.wait(_READ_EVERY_S if self._is_shown else None)
 
     def show(self, is_shown: bool) -> None:
         """Read at once and from now on, or rest."""
@@ -80,12 +80,12 @@ class QueueEditor:
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread once what was asked until now is done."""
+        """End the thread after the edits requested so far."""
         self._stop.set()
         self._wake.set()
 
     def remove(self, entry: Entry, place: int) -> None:
-        """Ask for an entry to be taken out; `place` is where it was shown, from 0."""
+        """Take an entry out; `place` is its place as shown, from 0."""
 
         def edit() -> QueueEdited:
             if not queue_file.remove(self._runs_dir, entry.id):
@@ -98,7 +98,7 @@ class QueueEditor:
         self._ask(edit)
 
     def put_back(self) -> None:
-        """Ask for what was taken out last to be put back in its place."""
+        """Put the entry taken out last back in its place."""
 
         def edit() -> QueueEdited:
             if not self.removed:
@@ -111,7 +111,7 @@ class QueueEditor:
         self._ask(edit)
 
     def move(self, entry: Entry, places: int) -> None:
-        """Ask for an entry to be moved; says nothing where that worked, because it is seen."""
+        """Move an entry; posts no result unless it fails, because the move is shown."""
 
         def edit() -> QueueEdited | None:
             queue_file.move(self._runs_dir, entry.id, places)
@@ -120,7 +120,7 @@ class QueueEditor:
         self._ask(edit)
 
     def start_runner(self) -> None:
-        """Ask for a runner, where none lives."""
+        """Start a runner if none is alive."""
 
         def edit() -> QueueEdited:
             queue_file.start_runner(self._runs_dir)
@@ -129,13 +129,13 @@ class QueueEditor:
         self._ask(edit)
 
     def _ask(self, edit: Callable[[], QueueEdited | None]) -> None:
-        self.num_asked += 1
-        self._asked.put(edit)
+        self.num_requested += 1
+        self._edits.put(edit)
         self._wake.set()
 
     def _make_edits(self) -> None:
-        while not self._asked.empty():
-            edit = self._asked.get()
+        while not self._edits.empty():
+            edit = self._edits.get()
             try:
                 edited = edit()
             except CifartuiError as error:

@@ -1,4 +1,4 @@
-"""What is said and drawn of a learning-rate range test, the same in every place. Knows runs; draws nothing itself."""
+"""Learning-rate range test: its curve and suggestion, worded the same everywhere. Draws nothing."""
 
 import shlex
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     suggestion: Suggestion | None
     """None while it may still change."""
     train_with: str = ""
-    """How to train with the suggestion, where somebody has asked."""
+    """The command that trains with the suggestion; empty unless made by `verdict_with_command`."""
 
     @property
     def lr(self) -> float | None:
@@ -44,27 +44,27 @@ def is_range_test(preset: Preset) -> bool:
 
 
 def verdict(preset: Preset, state: RunState) -> Verdict | None:
-    """Return what a range test says so far; None of any other run."""
+    """Return the result of a range test so far; None for any other run."""
     table = table_of(preset)
     if table is None:
         return None
     points = points_of(preset, state.steps)
     diverged = state.phase == "completed" and state.global_step < table.steps
     curve = smoothed(points)
-    told = suggest(points, table.steps, diverged=diverged, curve=curve)
-    if told.lr is None and state.phase in {"stopped", "aborted", "failed"}:
-        told = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
+    found = suggest(points, table.steps, diverged=diverged, curve=curve)
+    if found.lr is None and state.phase in {"stopped", "aborted", "failed"}:
+        found = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
     return Verdict(
         first_lr=table.first_lr,
         last_lr=preset.optimizer.lr,
         points=points,
         smoothed=curve,
-        suggestion=told if state.is_finished or told.lr is not None else None,
+        suggestion=found if state.is_finished or found.lr is not None else None,
     )
 
 
 def verdict_with_command(info: RunInfo, state: RunState, name: str = "") -> Verdict | None:
-    """Return the verdict, with how to train where a rate is suggested; `name` as for `how_to_train`."""
+    """Return the verdict, with the command that trains if a rate is suggested; `name` as for `how_to_train`."""
     found = verdict(info.preset, state)
     if found is None or found.lr is None:
         return found
@@ -93,12 +93,12 @@ def in_words(suggestion: Suggestion | None) -> str:
 
 
 def how_to_train(info: RunInfo, lr: float, name: str = "") -> str:
-    """Return the command that trains the tested preset at `lr`, or what to change in it where none can.
+    """Return the command that trains the tested preset at `lr`, or what to change in the preset if no command can.
 
     Args:
         info: of the test.
         lr: to train with.
-        name: of the preset as it was asked for; without it as the run records it.
+        name: of the preset as the user gave it; if empty, as the run records it.
     """
     name = name or tested_name(info.preset_name)
     try:

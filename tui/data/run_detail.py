@@ -1,4 +1,4 @@
-"""All that the Monitor shows of a run as plain data: for `cifartui show`, printed or as JSON. Draws nothing.
+"""Details of a run as plain data: all that the Monitor shows, for `cifartui show`, printed or as JSON.
 
 docs/show.md says what every field means; change both together.
 """
@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from engine.journal import events as ev
 from engine.journal.commands import AnyCommand
+from engine.journal.eta import time_left
 from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
@@ -24,7 +25,7 @@ MOST_STEPS = 2000
 
 
 class CommandRecord(Struct, frozen=True, kw_only=True):
-    """A wish of somebody, with the worker's answer where there is one. Times are Unix seconds."""
+    """A command to the run, with the worker's answer if there is one. Times are Unix seconds."""
 
     id: str
     command: str
@@ -33,7 +34,7 @@ class CommandRecord(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """A checkpoint that was written; `is_there` says whether its file still is."""
+    """A checkpoint that was written; `is_there` if its file still exists."""
 
     kind: str
     path: str
@@ -86,7 +87,7 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     timing: ev.StepTiming | None
     epochs: list[EpochPoint]
     num_steps: int
-    """How many reports of steps there are; `steps` may hold fewer."""
+    """Number of reports of steps in the journal; `steps` may hold fewer."""
     steps: list[StepPoint]
     validations: list[ev.Validated]
     marks: list[ev.CommandApplied]
@@ -106,18 +107,18 @@ def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> 
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    return record_and_state(run, now, most_steps)[0]
+    return detail_and_state(run, now, most_steps)[0]
 
 
-def record_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> tuple[RunDetail, RunState]:
-    """Read a run once for both: the record as `run_detail` does, and the state, which has every step to draw.
+def detail_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> tuple[RunDetail, RunState]:
+    """Read a run once for both: the detail as `run_detail` does, and the state, which has every step to draw.
 
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, told = run.read_info(), read_events(run.events)
-    state = fold(told)
-    samples = (event for event in told if isinstance(event, ev.DeviceSampled))
+    info, events = run.read_info(), read_events(run.events)
+    state = fold(events)
+    samples = (event for event in events if isinstance(event, ev.DeviceSampled))
     return record_of(run, info, state, samples, command_reader(run.commands).read(), now, most_steps), state
 
 
@@ -142,7 +143,7 @@ def record_of(
         first_started_time=began,
         last_event_time=state.last_time,
         elapsed_s=worked_s(state, until),
-        eta_s=state.eta_s if run_text.is_live(summary.status) else None,
+        eta_s=time_left(state) if run_text.is_live(summary.status) else None,
         step=state.step,
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
         lr=state.lr,
@@ -159,7 +160,7 @@ def record_of(
         steps=list(state.steps) if most_steps is None else thinned(state.steps, most_steps),
         validations=state.validations,
         marks=state.marks,
-        asked=_asked(state, commands),
+        asked=_command_records(state, commands),
         alerts=state.alerts,
         device=state.device,
         peak_memory=_peaks(samples),
@@ -185,21 +186,21 @@ def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
     return [points[index] for index in sorted(kept)]
 
 
-def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
-    """Return every wish in order; those answered by a journal whose commands are gone are kept too."""
+def _command_records(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
+    """Return every command in order, also those whose file is gone but whose answer is in the journal."""
     written = {command.id for command in commands}
-    asked = [
+    records = [
         CommandRecord(
             id=each.id, command=type(each).__name__, time=each.time or None, answer=state.commands.get(each.id)
         )
         for each in commands
     ]
-    asked += [
+    records += [
         CommandRecord(id=answer.command_id, command=answer.command, time=None, answer=answer)
         for answer in state.commands.values()
         if answer.command_id not in written
     ]
-    return sorted(asked, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
+    return sorted(records, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
 
 
 def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:

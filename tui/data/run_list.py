@@ -1,7 +1,7 @@
-"""All runs of a folder in summaries, kept up to date at little cost: for Home, the ablation's table and Runs.
+"""Summaries of all runs of a folder, kept up to date by reading only changes. Runs in a thread.
 
-Knows files and time; knows nothing of widgets. What a finished run was found to be is kept, and read again only
-when its journal has changed; a run under way is read on from where reading stopped.
+For Home, the ablation's table and Runs. The summary of a finished run is kept, and read again only if its journal
+has changed; a live run is read on from where reading stopped.
 """
 
 import calendar
@@ -25,17 +25,18 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.summary import Summary, summary_of
+from tui.text.run_text import is_live
 
 RECENT = 50
-"""How many runs Home and the ablation's table know."""
-_TOLD_EVERY = 25
-"""While there is much to read, what is known is told after so many runs read."""
+"""Number of the newest runs that Home and the ablation's table list."""
+_LIST_EVERY = 25
+"""While there is much to read, a listing is posted after so many runs."""
 _FileStamp: TypeAlias = tuple[int, int] | None
 """Size and time of change of a file; None where it is absent."""
 
 
 class RunCurves(Struct, frozen=True):
-    """What a run's epochs have shown, to be drawn over those of others."""
+    """Curves of a run by epoch, to be drawn over those of others."""
 
     epochs: tuple[EpochPoint, ...]
     total_epochs: int
@@ -43,7 +44,7 @@ class RunCurves(Struct, frozen=True):
 
 
 class Damaged(Struct, frozen=True):
-    """A run directory whose run.json cannot be read, and why. `created` is Unix seconds, as its name tells."""
+    """A run directory whose run.json cannot be read, and why. `created` is Unix seconds, by its name."""
 
     id: str
     problem: str
@@ -66,12 +67,12 @@ class RunsListed(Message):
     curves: dict[str, RunCurves] = field(default_factory=dict)
     """By id."""
     num_unread: int = 0
-    """Of those to be told, how many were not looked at yet."""
+    """Number of the runs to be listed that were not read yet."""
 
 
 @dataclass
 class _Known:
-    """A run as last seen. `follower` is what it is read on with; None once it is finished."""
+    """A run as last read. `follower` reads on; None if the run is finished."""
 
     stamps: _FileStamp
     summary: Summary
@@ -90,18 +91,18 @@ class RunLister:
     """Summarises the newest runs, or all. Used in one thread."""
 
     def __init__(self, runs_dir: Path, now: Callable[[], float], only: str = "", limit: int | None = RECENT) -> None:
-        """List the runs of `runs_dir` whose id holds `only`, the newest `limit`; `now` is asked for Unix seconds."""
+        """List the runs of `runs_dir` whose id holds `only`, the newest `limit`; `now` returns Unix seconds."""
         self._runs_dir, self._now, self._only, self._limit = runs_dir, now, only, limit
         self._known: dict[str, _Known] = {}
         self._damaged: dict[str, tuple[tuple[_FileStamp, _FileStamp], Damaged]] = {}
 
     def list(self) -> RunsListed:
-        """Read what is new and return the runs."""
+        """Read the changes and return the runs."""
         *_, listed = self.refresh()
         return listed
 
     def refresh(self) -> Iterator[RunsListed]:
-        """Read what is new; yield what is known so far now and then, and all of it last."""
+        """Read the changes; yield the listing so far now and then, and the whole one last."""
         found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
         chosen = found[: self._limit]
         ids = {run.id for run in chosen}
@@ -111,11 +112,11 @@ class RunLister:
         for number, run in enumerate(chosen):
             if self._update(run):
                 num_read += 1
-                if num_read % _TOLD_EVERY == 0:
-                    yield self._told(chosen, len(found), len(chosen) - number - 1)
-        yield self._told(chosen, len(found), 0)
+                if num_read % _LIST_EVERY == 0:
+                    yield self._listed(chosen, len(found), len(chosen) - number - 1)
+        yield self._listed(chosen, len(found), 0)
 
-    def _told(self, chosen: Sequence[RunDir], num_all: int, num_unread: int) -> RunsListed:
+    def _listed(self, chosen: Sequence[RunDir], num_all: int, num_unread: int) -> RunsListed:
         known = [self._known[run.id] for run in chosen if run.id in self._known]
         return RunsListed(
             tuple(each.summary for each in known),
@@ -126,7 +127,7 @@ class RunLister:
         )
 
     def _update(self, run: RunDir) -> bool:
-        """Bring what is known of `run` up to date; return whether any file had to be read."""
+        """Bring the summary of `run` up to date; return whether any file was read."""
         stamps = _stamp_of(run.events)
         known = self._known.get(run.id)
         if known is not None and known.stamps == stamps:
@@ -150,7 +151,7 @@ class RunLister:
         return True
 
     def _may_be_readable(self, run: RunDir) -> bool:
-        """Return False for what was damaged before and has not changed since."""
+        """Return whether the run was not found damaged before, or has changed since."""
         return run.id not in self._damaged or self._damaged[run.id][0] != _files_of(run)
 
     def _read(self, run: RunDir, stamps: _FileStamp, follower: _Follower) -> _Known:
@@ -177,14 +178,14 @@ def _files_of(run: RunDir) -> tuple[_FileStamp, _FileStamp]:
 
 
 def _created(run: RunDir) -> float:
-    """Return when a run was made, as its name says; 0 where it says nothing."""
+    """Return the time in a run's name as Unix seconds; 0 if there is none."""
     try:
         return calendar.timegm(time.strptime(run.id[:15], "%Y%m%dT%H%M%S"))
     except ValueError:
         return 0.0
 
 
-def keep_listing(
+def list_repeatedly(
     lister: RunLister,
     post: Callable[[RunsListed], object],
     wake: threading.Event,
@@ -199,3 +200,9 @@ def keep_listing(
             if stop.is_set():
                 return
         wake.wait(every_s)
+
+
+def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:
+    """Return the runs of `after` that have ended and were alive in `before`, the listing before it."""
+    alive = {run.id for run in before if is_live(run.status)}
+    return [run for run in after if run.id in alive and not is_live(run.status)]

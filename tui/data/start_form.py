@@ -1,7 +1,4 @@
-"""What is asked for before a run starts: the fields, and what is wrong with what was typed into them.
-
-Knows presets and their overrides; knows no widgets and starts nothing.
-"""
+"""Form of the start dialog: its fields and the validation of their texts. No widgets."""
 
 import re
 import shlex
@@ -31,12 +28,12 @@ class Field(Struct, frozen=True, kw_only=True):
     label: str
     key: str = ""
     initial: str
-    """What holds if nothing is typed; empty where several presets differ."""
+    """The value that holds if nothing is typed; empty if several presets differ."""
     hint: str = ""
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What was typed comes to: an order and the presets as it makes them, or sentences by the id of their field."""
+    """Result of the validation: run options and the presets with them, or errors by the id of their field."""
 
     options: RunOptions | None = None
     presets: tuple[Preset, ...] = ()
@@ -44,7 +41,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 def fields_of(presets: Sequence[Preset]) -> tuple[Field, ...]:
-    """Return the usual fields, filled with what `presets` have in common; the line for all other keys is last."""
+    """Return the usual fields, filled with the values that `presets` share; the line for all other keys is last."""
     if any(preset.stages for preset in presets):
         epochs = _field(
             "epochs", "epochs ×", "train.epochs_scale", [_number(preset.train.epochs_scale) for preset in presets],
@@ -76,10 +73,10 @@ def _number(value: float) -> str:
 
 
 def check(names: Sequence[str], load: Load, fields: Sequence[Field], typed: Mapping[str, str]) -> Checked:
-    """Return what `typed` (text by field id) comes to for the presets called `names`.
+    """Validate `typed` (text by field id) for the presets called `names`.
 
-    An empty field means what it was filled with. Where no field is wrong by itself, their combination is named
-    under the line of changes.
+    An empty field means its initial value. If no field is wrong by itself, the error of their combination is
+    given for the line of changes.
     """
     changed = {
         field.id: f"{field.key}={text}"
@@ -127,7 +124,7 @@ def _load_all(names: Sequence[str], load: Load, overrides: Sequence[str]) -> tup
 
 
 def _blamed(names: Sequence[str], load: Load, changed: Mapping[str, str], free: Sequence[str]) -> dict[str, str]:
-    """Return what is wrong with each field by itself."""
+    """Return the errors of each field by itself."""
     errors = {}
     alone = {**{field: [override] for field, override in changed.items()}, **({CHANGES: free} if free else {})}
     for field, overrides in alone.items():

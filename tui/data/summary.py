@@ -21,7 +21,7 @@ _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "p
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What matters of a run. Accuracies are fractions, `created` is Unix seconds."""
+    """Summary of a run in plain values. Accuracies are fractions, `created` is Unix seconds."""
 
     id: str
     preset_name: str
@@ -46,11 +46,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     alerts: tuple[str, ...]
     path: str
     host: str = ""
-    """Where its last worker ran, or else where it was launched."""
+    """Host of its last worker; if none has begun, the host that launched it."""
     duration_s: float | None = None
-    """For how long its workers, one after another, have worked."""
+    """Seconds that its workers, one after another, have worked."""
     num_bytes: int | None = None
-    """What its folder takes on disk, checkpoints and all."""
+    """Size of its folder on disk, with checkpoints."""
 
 
 def summarise(run: RunDir) -> Summary:
@@ -59,17 +59,17 @@ def summarise(run: RunDir) -> Summary:
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
+    return summary_of(run, run.read_info(), read_outline(run.events), time.time(), size_bytes(run.path))
 
 
-def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary]:
-    """Return the summaries of all runs of a folder, newest first; of one that cannot be read, `tell` is told."""
+def summarise_all(runs_dir: Path, warn: Callable[[str], object]) -> list[Summary]:
+    """Return the summaries of all runs of a folder, newest first; call `warn` for one that cannot be read."""
     summaries = []
     for run in list_runs(runs_dir):
         try:
             summaries.append(summarise(run))
         except CifartuiError as error:
-            tell(f"left out: {error}")
+            warn(f"left out: {error}")
     return summaries
 
 
@@ -111,7 +111,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
 
 
 def _epochs_done(state: RunState) -> int:
-    """Return the last epoch that was validated: one that was only begun is not done."""
+    """Return the number of the last epoch that was validated; 0 if none was."""
     return state.epochs[-1].number if state.epochs else 0
 
 
@@ -155,25 +155,25 @@ def ordered(runs: Iterable[Summary], key: SortKey, *, rising: bool = False) -> l
 
 
 def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
-    """Return how often a preset was trained here, how long that took and what came out; nothing if it never was.
+    """Return number, times and results of the earlier runs of a preset as a sentence; empty if there are none.
 
-    Runs without overrides tell; where there are none, the newest one with overrides does, and that is said. The
-    times are those of the newest: it is the likeliest to have had the device that the next one will have.
+    Runs without overrides count; if there are none, the newest one with overrides does, and the sentence names
+    them. The times are those of the newest: it most likely had the device that the next one will have.
     """
     here = [run for run in runs if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch]
     unchanged = [run for run in here if not run.overrides]
-    told = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
-    if not told:
+    shown = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
+    if not shown:
         return ""
     number = len(unchanged or here)
     times = {1: "once", 2: "twice"}.get(number, f"{number} times")
-    parts = [f"{fmt.seconds(told[0].seconds_per_epoch)} an epoch"]
-    completed = next((run for run in told if run.status == "completed"), None)
+    parts = [f"{fmt.seconds(shown[0].seconds_per_epoch)} an epoch"]
+    completed = next((run for run in shown if run.status == "completed"), None)
     if completed is not None:
         parts.append(f"{fmt.duration(completed.duration_s)} in all")
-    best = max((run.best_val_top1 for run in told if run.best_val_top1 is not None), default=None)
+    best = max((run.best_val_top1 for run in shown if run.best_val_top1 is not None), default=None)
     if best is not None:
         parts.append(f"best val {fmt.percent(best)}")
     last = "" if number == 1 else "the last time "
-    how = "" if unchanged else f", {last}with {' '.join(told[0].overrides)}"
+    how = "" if unchanged else f", {last}with {' '.join(shown[0].overrides)}"
     return f"trained {times} here{how}: {', '.join(parts)}"

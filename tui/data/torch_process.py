@@ -1,4 +1,4 @@
-"""Asking a process that may import torch, which this one may not."""
+"""Child process that may import torch: run one of our modules and return its output."""
 
 import os
 import subprocess
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from engine.shared import child_process
 from presets.errors import CifartuiError
 
-_LOOK_EVERY_S = 0.1
+_POLL_EVERY_S = 0.1
 _BACKGROUND_NICENESS = 19
 
 
-def ask(
+def run_module(
     module: str,
     arguments: Sequence[str] = (),
     *,
@@ -20,18 +20,18 @@ def ask(
     stop: threading.Event | None = None,
     in_background: bool = False,
 ) -> bytes:
-    """Run `python -m module arguments` to its end and return what it printed.
+    """Run `python -m module arguments` to its end and return its standard output.
 
     Args:
         module: of ours, run as a program.
         arguments: its command line.
-        stdin: what it reads; nothing by default.
+        stdin: its input; empty by default.
         stop: the process is ended when this is set.
-        in_background: with the machine's lowest priority, because nobody asked for it.
+        in_background: with the machine's lowest priority.
 
     Raises:
-        CifartuiError: it said in a sentence why it cannot (exit 2), failed unforeseen, cannot be started, or was
-            ended by `stop`.
+        CifartuiError: it exited with 2 and a sentence, failed in another way, cannot be started, or was ended
+            by `stop`.
     """
     pipe = subprocess.PIPE
     try:
@@ -46,12 +46,12 @@ def ask(
         except BaseException:
             process.kill()
             raise
-    said = complaints.decode(errors="replace").strip().splitlines()
+    errors = complaints.decode(errors="replace").strip().splitlines()
     if process.returncode == 0:
         return printed
-    if process.returncode == 2 and said:
-        raise CifartuiError(said[-1])
-    last = said[-1] if said else f"exit code {process.returncode}"
+    if process.returncode == 2 and errors:
+        raise CifartuiError(errors[-1])
+    last = errors[-1] if errors else f"exit code {process.returncode}"
     raise CifartuiError(f"{module} failed ({last}); cifartui doctor looks for the cause.")
 
 
@@ -61,7 +61,7 @@ def _talk(process: child_process.Process, stdin: bytes, stop: threading.Event | 
     sent: bytes | None = stdin
     while not stop.is_set():
         try:
-            return process.communicate(sent, timeout=_LOOK_EVERY_S)
+            return process.communicate(sent, timeout=_POLL_EVERY_S)
         except subprocess.TimeoutExpired:
             sent = None
     raise CifartuiError("The question was withdrawn.")

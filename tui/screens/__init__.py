@@ -1,1 +1,1 @@
-"""Home, Monitor, and the panels that open above them."""
+"""Screens and the dialogs above them. They draw and take keys; data are read in threads."""

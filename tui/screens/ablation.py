@@ -1,4 +1,4 @@
-"""The ablation's table: every step, the report's accuracy and the measured one, filling as runs end."""
+"""Ablation screen: table of every step with the report's accuracy and the measured one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from presets.catalog import Listed
 
 _RUN_IDS = "-ablation-"
-"""What the ids of the ablation's runs have in common."""
+"""Part of the id of every run of the ablation."""
 _WIDE = 100
-"""From this width on there is room for the test accuracy and for a run's state in words."""
+"""From this width on the test accuracy and the full state of a run are shown."""
 
 
 class AblationScreen(Listing[str | None]):
-    """A row a step. Enter opens the step's run, or gives its preset back to be started."""
+    """Table with a row a step. Enter opens the step's run, or else closes with its preset, to be started."""
 
     CSS_PATH = "ablation.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Home", id="ablation.back")]
@@ -53,7 +53,7 @@ class AblationScreen(Listing[str | None]):
             yield KeyBar()
 
     def on_mount(self) -> None:
-        """Look for runs in a thread."""
+        """List runs in a thread."""
         self.query_one(_Steps).focus()
         self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now, _RUN_IDS))
 
@@ -72,9 +72,9 @@ class AblationScreen(Listing[str | None]):
         title = Text.assemble(
             ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
         )
-        self.query_one("#top", ChangedStatic).tell(title)
-        self.query_one("#columns", ChangedStatic).tell(_heading(width))
-        self.query_one("#footnote", ChangedStatic).tell(_footnote(self.rows))
+        self.query_one("#top", ChangedStatic).set_text(title)
+        self.query_one("#columns", ChangedStatic).set_text(_heading(width))
+        self.query_one("#footnote", ChangedStatic).set_text(_footnote(self.rows))
         self.query_one(_Steps).show(self.rows, width)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -142,12 +142,12 @@ def _state(row: Row, width: int) -> tuple[str, str]:
 
 
 def _footnote(rows: Sequence[Row]) -> Text:
-    said = "Validation accuracy in %; diff: points to the step that it builds on."
+    text = "Validation accuracy in %; diff: points to the step that it builds on."
     if any(row.is_partial and row.measured_difference is not None for row in rows):
-        said += " *: not trained to its end, or for fewer epochs."
+        text += " *: not trained to its end, or for fewer epochs."
     if not any(row.run for row in rows):
-        said += " Nothing is run yet: Enter starts the highlighted step; cifartui ablation runs them all."
-    return Text(said, MUTED)
+        text += " Nothing is run yet: Enter starts the highlighted step; cifartui ablation runs them all."
+    return Text(text, MUTED)
 
 
 def _number(fraction: float | None) -> str:

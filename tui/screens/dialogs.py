@@ -1,4 +1,4 @@
-"""Dialogs above any screen: confirm an abort, resume with changes, help."""
+"""Dialogs of several screens: confirm an abort, resume with changes, help."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from tui.widgets.basic import ChangedStatic, TextField
 
 
 class ConfirmAbort(ModalScreen[bool]):
-    """Asks once more before a run is aborted: y or n."""
+    """Confirmation of an abort: y or n."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Abort"),
@@ -47,12 +47,12 @@ class ConfirmAbort(ModalScreen[bool]):
             yield Static(Text.assemble(("y", TRAIN), (" abort   ", MUTED), ("n", TRAIN), (" let it train", MUTED)))
 
     def action_answer(self, answer: bool) -> None:
-        """Give the answer back."""
+        """Close with the answer."""
         self.dismiss(answer)
 
 
 class Help(ModalScreen[None]):
-    """The keys of every screen, as they are bound now; the screen below comes first."""
+    """List of the keys of every screen, as they are bound now; the screen below is first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "leave", "back", id="help.leave", tooltip="close this page"),
@@ -88,13 +88,13 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_dialog", "StartPanel"),)),
-    ("Run", "Monitor", (("tui.screens.steering", "Steering"), ("tui.screens.monitor", "Monitor"))),
+    ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
     ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
     ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
 )
-"""A title, the class of the screen, and the classes whose keys are meant, imported when help is asked for."""
+"""A title, the class of the screen, and the classes with its keys, imported with the help."""
 
 
 def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -124,14 +124,14 @@ _MORE_EPOCHS = "train.epochs=+5"
 
 
 class ResumePanel(ModalScreen[list[str] | None]):
-    """Gives the changes back, often none; None where it was left."""
+    """Dialog before a resume. Its result is the changes, often none; None if it was cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="resume.leave", tooltip="leave the run as it is"),
     ]
 
     def __init__(self, info: RunInfo, state: RunState) -> None:
-        """Ask about a run: a completed one is offered more epochs, a failed one what is advised against that."""
+        """Suggest changes for a run: more epochs if it is completed, a remedy if it failed."""
         super().__init__()
         self._info, self._state = info, state
         self.problem = ""
@@ -151,7 +151,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
             yield Static(Text.assemble(*keys))
 
     def on_mount(self) -> None:
-        """Check what is offered."""
+        """Check the suggestion."""
         self._check(self.query_one(Input).value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -169,15 +169,15 @@ class ResumePanel(ModalScreen[list[str] | None]):
         self.dismiss(None)
 
     def _check(self, typed: str) -> None:
-        self.problem, said = "", "No changes: goes on from the last checkpoint as it was."
+        self.problem, text = "", "No changes: goes on from the last checkpoint as it was."
         try:
             changes = shlex.split(typed)
             preset, _ = amended(self._info.id, self._info.preset, self._state, changes)
             if changes:
-                said = f"Valid. Goes on from the last checkpoint, to {total_epochs(preset)} epochs in all."
+                text = f"Valid. Goes on from the last checkpoint, to {total_epochs(preset)} epochs in all."
             elif self._state.phase == "completed":
                 self.problem = f"Every epoch is trained; to train on, type {_MORE_EPOCHS}."
         except (CifartuiError, ValueError) as error:
             self.problem = str(error) if isinstance(error, CifartuiError) else "A quotation mark is not closed."
-        verdict = (self.problem, TONES["bad"]) if self.problem else (said, TONES["good"] if typed.strip() else MUTED)
-        self.query_one("#verdict", ChangedStatic).tell(Text(*verdict))
+        verdict = (self.problem, TONES["bad"]) if self.problem else (text, TONES["good"] if typed.strip() else MUTED)
+        self.query_one("#verdict", ChangedStatic).set_text(Text(*verdict))

@@ -1,7 +1,7 @@
-"""Home: what can be trained, what the machine has, and what was trained lately."""
+"""Home screen: presets, GPUs and queue of this machine, recent runs; starts and queues presets."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import OptionList
 
 from engine.runs.run_dir import RunDir
@@ -19,7 +20,6 @@ from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
-from tui.screens.starting import Starting
 from tui.text import preset_text
 from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
@@ -31,17 +31,18 @@ from tui.widgets.lists import PresetList, RunList
 from tui.widgets.preset_browser import PresetChooser, PresetPane
 
 if TYPE_CHECKING:
+    from engine.runs.run_options import RunOptions
     from presets.catalog import Listed
     from tui.app import CifartuiApp
     from tui.data.network_facts import NetworkFacts
     from tui.data.run_list import RunsListed
     from tui.data.summary import Summary
 
-_LOOK_EVERY_S = 2.0
+_READ_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
-"""For so long the threads leave the interpreter to the first paint."""
+"""The threads start after this delay, so that the first paint has the interpreter alone."""
 _COVERED_S = 3.0
-"""The same where a run was opened at once, whose journal may be long."""
+"""The same if a run was opened at once, whose journal may be long."""
 _GPU_ROWS = 4
 """More GPUs than this are counted, not listed."""
 _DEMO = "demo"
@@ -51,7 +52,7 @@ class MachineRead(Message):
     """The GPUs and the queue were read anew."""
 
 
-class Home(Starting):
+class Home(Screen[None]):
     """Presets left, the highlighted one described right, GPUs and recent runs below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -77,10 +78,11 @@ class Home(Starting):
 
     def __init__(self) -> None:
         super().__init__()
+        self._is_starting = False
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
-        self._stop, self._wake, self._look_again = threading.Event(), threading.Event(), threading.Event()
+        self._stop, self._wake, self._read_again = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
         self._queued = Queued()
         self._described: tuple[object, ...] = ()
@@ -103,7 +105,7 @@ class Home(Starting):
             yield KeyBar()
 
     def on_mount(self) -> None:
-        """Show the presets now; everything else is looked for in threads, once they can be seen."""
+        """Show the presets; everything else is read in threads, once these are painted."""
         self.query_one("#queue-row").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
@@ -112,48 +114,48 @@ class Home(Starting):
         self.query_one(PresetChooser).show(listed)
         self._show_widths()
         self._describe_again()
-        self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._look_around)
+        self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._start_threads)
 
-    def _look_around(self) -> None:
+    def _start_threads(self) -> None:
         self._list_runs()
         self._watch_machine(self.app.environment.gpu_reader)
-        self._learn()
+        self._look_up_first()
 
     def on_unmount(self) -> None:
         """Let the threads end at once."""
-        for event in (self._stop, self._wake, self._look_again):
+        for event in (self._stop, self._wake, self._read_again):
             event.set()
         self._known.close()
 
     def on_screen_resume(self) -> None:
-        """Look at the runs again: one may just have been started."""
+        """List the runs again: one may just have been started."""
         was_asleep, self._is_asleep = self._is_asleep, False
         self._wake.set()
         if was_asleep:
             self._describe_again()
 
     def on_screen_suspend(self) -> None:
-        """Hear nothing while another screen is above: each message here would make Textual paint that one anew."""
+        """Post nothing while another screen is above: each message here would make Textual paint that one anew."""
         self._is_asleep = True
 
     def _post(self, message: Message) -> None:
-        """Show what a thread found and kept, if this screen is in sight."""
+        """Post a message from a thread, if this screen is in view."""
         if not self._is_asleep:
             self.post_message(message)
 
-    def _learnt(self, message: DataLocated | FactsFound) -> None:
-        self._known.keep(message)
+    def _store(self, message: DataLocated | FactsFound) -> None:
+        self._known.store(message)
         self._post(message)
 
     def on_resize(self) -> None:
-        """Set in columns anew what depends on the width."""
+        """Draw anew the parts that depend on the width."""
         self.call_after_refresh(self._show_widths)
 
     def _show_widths(self) -> None:
         top = self.query_one("#top", ChangedStatic)
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
         host = Text.assemble(("on ", MUTED), (self.app.environment.host, TEXT))
-        top.tell(left_and_right(name, host, max(40, top.content_size.width)))
+        top.set_text(left_and_right(name, host, max(40, top.content_size.width)))
         self.query_one(PresetPane).show_layers()
         self._show_machine()
         self._show_runs()
@@ -174,7 +176,7 @@ class Home(Starting):
             self.query_one(PresetPane).show("", preset_text.nothing(), None)
 
     def on_input_changed(self) -> None:
-        """Describe what the filter, which the list has followed already, left under the cursor."""
+        """Describe the preset under the cursor; the list has applied the filter already."""
         self._describe_again()
 
     def _describe(self, name: str) -> None:
@@ -188,13 +190,13 @@ class Home(Starting):
             self._locate(name, listed.preset.data)
         withdraw = self._known.wanted_facts(name)
         if withdraw is not None:
-            self._ask_facts(name, listed.preset, withdraw)
-        memory, told = self._memory(listed.preset, found), self._earlier(name)
-        if self._described == (name, status, found, memory, told):
+            self._find_facts(name, listed.preset, withdraw)
+        memory, earlier = self._memory(listed.preset, found), self._earlier(name)
+        if self._described == (name, status, found, memory, earlier):
             return  # a new reading that says the same is no reason to paint
-        self._described = (name, status, found, memory, told)
+        self._described = (name, status, found, memory, earlier)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, preset_text.description(listed.preset, where, preset_text.size(found), memory, told), found)
+        pane.show(name, preset_text.description(listed.preset, where, _size(found), memory, earlier), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:
@@ -208,32 +210,32 @@ class Home(Starting):
             return Text("")
         from tui.data import memory_fit
 
-        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
-        return Text(said, TONES[tone])
+        text, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
+        return Text(text, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
     def _locate(self, name: str, data: Data) -> None:
-        self._learnt(self._known.locate(name, data))
+        self._store(self._known.locate(name, data))
 
     @work(thread=True)
-    def _learn(self) -> None:
+    def _look_up_first(self) -> None:
         usable = {name: listed.preset for name, listed in self._presets.items() if listed.preset is not None}
-        self._learnt(self._known.first_facts(usable))
-        self._learnt(self._known.locate("", Data(dataset="cifar100")))
+        self._store(self._known.first_facts(usable))
+        self._store(self._known.locate("", Data(dataset="cifar100")))
 
     @work(thread=True, group="facts")
-    def _ask_facts(self, name: str, preset: Preset, withdraw: threading.Event) -> None:
-        self._known.ask_facts(name, preset, withdraw, self._learnt)
+    def _find_facts(self, name: str, preset: Preset, withdraw: threading.Event) -> None:
+        self._known.find_facts(name, preset, withdraw, self._store)
 
     def on_data_located(self, event: DataLocated) -> None:
-        """Say whether the data is there, if that preset is still the one described."""
+        """Show the state of the data, if that preset is still the one described."""
         if not event.name:
             self._show_runs()
         elif self.query_one(PresetList).chosen() == event.name:
             self._describe(event.name)
 
     def on_facts_found(self) -> None:
-        """Describe the preset under the cursor with what is known now."""
+        """Describe the preset under the cursor with the facts found."""
         self._describe_again()
 
     def action_layers(self) -> None:
@@ -250,11 +252,11 @@ class Home(Starting):
         self.query_one(PresetChooser).open_filter()
 
     def action_leave_filter(self) -> None:
-        """Go from the filter to what it found."""
+        """Move from the filter to the list."""
         self.query_one(PresetChooser).leave_filter()
 
     def action_back(self) -> None:
-        """Undo what changed the view last: the filter, the layers, the marks."""
+        """Undo the last change of the view: the filter, the layers, the marks."""
         if self.query_one(PresetChooser).close_filter():
             return
         if self.has_class("-layers"):
@@ -266,8 +268,7 @@ class Home(Starting):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        from tui.data.run_list import RunLister, keep_listing
-        from tui.terminal.sequences import newly_ended
+        from tui.data.run_list import RunLister, list_repeatedly, newly_ended
 
         def listed(message: "RunsListed") -> None:
             for run in newly_ended(self.runs, message.runs):
@@ -276,7 +277,7 @@ class Home(Starting):
             self._post(message)
 
         lister = RunLister(self.app.runs_dir, self.app.environment.now)
-        keep_listing(lister, listed, self._wake, self._stop, _LOOK_EVERY_S)
+        list_repeatedly(lister, listed, self._wake, self._stop, _READ_EVERY_S)
 
     def on_runs_listed(self) -> None:
         """Show the runs found."""
@@ -290,7 +291,7 @@ class Home(Starting):
             listing.show(self.runs, self.app.environment.now())
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
-            empty.tell(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
+            empty.set_text(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
         pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
         if pane.border_title != title:  # setting it paints the pane
@@ -324,13 +325,21 @@ class Home(Starting):
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
+    def action_swap(self) -> None:
+        """Move between presets and runs."""
+        presets, listing = self.query_one(PresetList), self.query_one(RunList)
+        if presets.has_focus and self.runs:
+            listing.focus()
+        else:
+            presets.focus()
+
     # --- the machine and its queue ---------------------------------------------------------------
 
     @work(thread=True)
     def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
         read, runs_dir, environment = make_reader(), self.app.runs_dir, self.app.environment
         while True:
-            self._look_again.clear()
+            self._read_again.clear()
             if self._stop.is_set():  # after the clearing, which may have undone the call to end
                 return
             readings = read()
@@ -338,7 +347,7 @@ class Home(Starting):
                 readings = replace(readings, taken=environment.taken(runs_dir))
             self._readings, self._queued = readings, environment.queued(runs_dir)
             self._post(MachineRead())
-            self._look_again.wait(_LOOK_EVERY_S)
+            self._read_again.wait(_READ_EVERY_S)
 
     def on_machine_read(self) -> None:
         """Show the reading."""
@@ -348,10 +357,14 @@ class Home(Starting):
 
     def _show_machine(self) -> None:
         pane, queue = self.query_one("#gpus", ChangedStatic), self.query_one("#queue-row", ChangedStatic)
-        pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
-        said = preset_browser.queue(self._queued)
-        queue.display = bool(said)
-        queue.tell(said)
+        width, now = max(40, pane.content_size.width), self._readings
+        if now is None:
+            pane.set_text(Text("reading the GPUs …", MUTED))
+        else:
+            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS))
+        text = preset_browser.queue(self._queued)
+        queue.display = bool(text)
+        queue.set_text(text)
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -364,7 +377,7 @@ class Home(Starting):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self.ask_to_queue(marked)
+            self._ask(marked, lambda options: self._enqueue(marked, options), to_queue=True)
         else:
             self._ask_about(event.option.id)
 
@@ -376,10 +389,10 @@ class Home(Starting):
 
     def _ask_about(self, name: str) -> None:
         if self._is_usable(name):
-            self.ask_to_start(name)
+            self._ask([name], lambda options: self.start(name, options), to_queue=False)
 
     def _is_usable(self, name: str) -> bool:
-        """Return whether a preset can be started, and say why where it cannot."""
+        """Return whether a preset can be started; notify the user if not."""
         is_usable = self._presets[name].preset is not None
         if not is_usable:
             self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
@@ -396,25 +409,74 @@ class Home(Starting):
 
     def action_find_lr(self) -> None:
         """Start the range test of the highlighted preset."""
+        from engine.runs.run_options import RunOptions
+
         name = self.query_one(PresetList).chosen()
         if name is not None and self._is_usable(name):
-            self.find_lr(name)
+            self._begin(self.app.environment.find_lr, name, RunOptions())
 
-    def readings(self) -> GpuReadings | None:
-        """Return the latest reading of the machine."""
-        return self._readings
+    def _ask(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
+        from tui.screens.start_dialog import StartPanel
 
-    def were_queued(self, num_queued: int) -> None:
-        """Take the marks away, and say where the presets went."""
-        self._look_again.set()
+        if self.app.screen is not self:  # two keys that came at once, on a slow line
+            return
+
+        def start_with(options: "RunOptions | None") -> None:
+            if options is not None:
+                then(options)
+
+        self.app.push_screen(StartPanel(names, lambda: self._readings, to_queue=to_queue), start_with)
+
+    def start(self, name: str, options: "RunOptions") -> None:
+        """Start a preset and open the Monitor; nothing if a start is under way already."""
+        self._begin(self.app.environment.start, name, options)
+
+    def _as_set(self, options: "RunOptions") -> "RunOptions":
+        """Return the options with the data folder and the notify command, which are the same for all runs."""
+        return replace(options, data_dir=self.app.data_dir, notify=self.app.display_settings.notify)
+
+    def _begin(self, start: "Callable[[Path, str, RunOptions], RunDir]", name: str, options: "RunOptions") -> None:
+        if self._is_starting:
+            return
+        self._is_starting = True
+        app = self.app
+        runs_dir, options = app.runs_dir, self._as_set(options)
+
+        def started(run: RunDir) -> None:
+            app.open_monitor(run)
+            self._is_starting = False
+
+        def failed(why: str) -> None:
+            self._say_failed(why)
+            self._is_starting = False
+
+        app.run_in_background(lambda: start(runs_dir, name, options), started, failed)
+
+    def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
+        app = self.app
+        runs_dir, options, enqueue = app.runs_dir, self._as_set(options), app.environment.enqueue
+
+        def queued(_: object) -> None:
+            if self in app.screen_stack:
+                self._show_queued(len(names))
+
+        app.run_in_background(lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
+
+    def _say_failed(self, why: str) -> None:
+        self.app.notify(why, severity="error", timeout=15)
+
+    def _show_queued(self, num_queued: int) -> None:
+        """Take the marks away, and notify the user of the queue."""
+        self._read_again.set()
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")
         self.notify(f"Queued {fmt.plural(num_queued, 'preset')}. {shown} shows whose turn it is.")
 
-    def action_swap(self) -> None:
-        """Move between presets and runs."""
-        presets, listing = self.query_one(PresetList), self.query_one(RunList)
-        if presets.has_focus and self.runs:
-            listing.focus()
-        else:
-            presets.focus()
+
+def _size(found: "NetworkFacts | str | None") -> Text:
+    """Return a network's size; or why it is not known; or that it is being counted."""
+    if found is None:
+        return Text("being counted in the background, a few seconds …", MUTED)
+    if isinstance(found, str):
+        return Text(found, TONES["bad"])
+    return preset_text.size(found.num_parameters, found.num_trainable, found.flops_per_image)

@@ -1,53 +1,93 @@
-"""Monitor: one run, live or finished, in the view that the user wants. Reads no journal itself."""
+"""Monitor screen: curves, memory, log and commands of one run, live or finished. A thread reads the journal."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.journal import events as ev
+from engine.journal import jsonl
+from engine.journal.commands import (
+    Abort,
+    AnyCommand,
+    Continue,
+    NextStage,
+    Pause,
+    SaveCheckpoint,
+    ScaleLearningRate,
+    Stop,
+    Validate,
+)
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunDir, Status, status_of
+from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
-from tui.data.range_test import NO_WEIGHTS
+from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.plots.lr_range import LrChart
 from tui.plots.memory import MemoryChart
 from tui.plots.metrics import MetricChart, View, XUnit
-from tui.screens.steering import OF_WEIGHTS, Steering
 from tui.text import run_text
 from tui.text.device_text import memory_panel
-from tui.theme import MUTED, TONES
+from tui.theme import MUTED, TONES, Tone
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import Alerts, CommandStrip, OutcomeNotice, Preparation, RunHeader, RunView
 from tui.widgets.plot import Plot
 
+if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
+    from tui.app import CifartuiApp
+
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
 _X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
 _OF_A_RUN_AT_REST = {"resume", "resume_changed"}
+_OF_WEIGHTS = {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}
+"""Not offered for a range test: it keeps no weights, and changes its learning rate itself."""
 _TICK_S = 0.5
-"""While an answer is awaited, how long it has been is told so often."""
+"""Interval of the clock beside a command without an answer."""
 _LOG_AT_OPENING = 100
 _LOG_AFTER_S = 0.1
-"""The lines of a long history take as long to lay out as its curves, which come first."""
+"""Delay of the log: the lines of a long history take as long to lay out as its curves, which are first."""
 _FEW_ROWS, _MANY_ROWS = 34, 55
-"""Heights of the terminal from which there is room for more."""
+"""Heights of the terminal from which more rows are shown."""
 
 
-class Monitor(Steering):
-    """Header, plots, memory, log, and a row that answers every key."""
+_OF_THE_RUN: list[BindingType] = [
+    Binding("s", "stop('batch')", "stop", id="monitor.stop",
+            tooltip="stop after this batch: validate, test the best weights"),
+    Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch", tooltip="stop after this epoch"),
+    Binding("n", "next_stage", "next", id="monitor.next_stage", tooltip="end this stage, begin the next one"),
+    Binding("p", "pause", "pause", id="monitor.pause", tooltip="pause, and continue"),
+    Binding("c", "checkpoint", "save", id="monitor.checkpoint", tooltip="write a checkpoint now"),
+    Binding("v", "validate", "validate", id="monitor.validate", tooltip="measure the validation set now"),
+    Binding("left_square_bracket", "scale_lr(0.5)", "lr ×½", key_display="[", id="monitor.halve_lr",
+            tooltip="halve the learning rate"),
+    Binding("right_square_bracket", "scale_lr(2.0)", "lr ×2", key_display="]", id="monitor.double_lr",
+            tooltip="double the learning rate"),
+    Binding("X", "abort", "abort", id="monitor.abort", tooltip="abort: end at once (asks first)"),
+    Binding("r", "resume", "resume", id="monitor.resume", tooltip="resume a run that has no worker"),
+    Binding("R", "resume_changed", "resume with…", id="monitor.resume_changed",
+            tooltip="resume with changes: more epochs, another lr"),
+]  # fmt: skip
+"""Keys that send the run a command, or resume it."""
+
+
+class Monitor(Screen[None]):
+    """Header, plots, memory, log, and a row with the answer to every command."""
 
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        *_OF_THE_RUN,
         Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
         Binding("m", "smoothing", "smoothing", id="monitor.smoothing",
                 tooltip="smooth the training curves more, not at all, a little"),
@@ -65,16 +105,18 @@ class Monitor(Steering):
                 tooltip="ten columns at a time"),
         Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
     ]  # fmt: skip
+    app: "CifartuiApp"
 
     def __init__(self, run: RunDir, ahead: Callable[[], History | None] | None = None) -> None:
         """Watch `run`, whose history `ahead` may wait for (`tui.data.follower.read_ahead`)."""
         super().__init__()
         self.run_folder = run
         self._ahead = ahead
-        self.info = None
+        self.info: RunInfo | None = None
         self.state = RunState()
+        self._wants_pause: bool | None = None
         self._lives: bool | None = None
-        self._heard_at: float | None = None
+        self._observed_at: float | None = None
         self._log_tail: tuple[str, ...] = ()
         self._unlogged: list[ev.AnyEvent] = []
         self._metrics: dict[str, MetricChart | LrChart] = {}
@@ -107,11 +149,11 @@ class Monitor(Steering):
         yield Static(id="unreadable")
 
     def on_mount(self) -> None:
-        """Follow the run in a thread; paint now and then."""
+        """Follow the run in a thread; paint at intervals."""
         self.query_one("#memory-pane").border_title = "memory"
         for name in ("#notice", "#alerts", "#unreadable", "#plots"):
             self.query_one(name).display = False
-        self.query_one(RunHeader).tell(Text("reading the run …", MUTED))
+        self.query_one(RunHeader).set_text(Text("reading the run …", MUTED))
         self._follow()
         self.set_interval(self.app.paint_every_s, self._paint)
         self.set_interval(self.app.plots_every_s, self.paint_plots)
@@ -128,7 +170,7 @@ class Monitor(Steering):
     # --- what arrives ----------------------------------------------------------------------------
 
     def on_run_opened(self, event: RunOpened) -> None:
-        """Take the history over."""
+        """Take over the folded history."""
         self.info, self.state = event.info, event.state
         self._lives, self._log_tail = event.lives, event.log_tail
         preset = event.info.preset
@@ -143,7 +185,7 @@ class Monitor(Steering):
         self._paint()
 
     def on_run_unreadable(self, event: RunUnreadable) -> None:
-        """Say why there is nothing to see."""
+        """Show the reason in place of the run."""
         self._lives = False
         notice = self.query_one("#unreadable", Static)
         notice.update(Text.assemble((event.problem, TONES["bad"]), ("\n\nEsc goes back to Home.", MUTED)))
@@ -151,10 +193,10 @@ class Monitor(Steering):
         self.query_one("#body").display = False
 
     def on_run_progressed(self, event: RunProgressed) -> None:
-        """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
+        """Fold the new events; the plots follow at the next paint, the answer to a command at once."""
         was_live = self.is_live
         if event.events or event.lives != self._lives:
-            self._heard_at = self.app.environment.steady()
+            self._observed_at = self.app.environment.steady()
         self._lives, self._log_tail = event.lives, event.log_tail
         self.info = event.info or self.info
         fold(event.events, self.state)
@@ -172,28 +214,42 @@ class Monitor(Steering):
     # --- painting --------------------------------------------------------------------------------
 
     @property
-    def status(self) -> Status:  # type: ignore[override]
+    def status(self) -> Status:
         """The run's status now."""
-        heard_s = None if self._heard_at is None else self.app.environment.steady() - self._heard_at
-        return status_of(self.state, self._lives, self.now(), heard_s)
+        quiet_s = None if self._observed_at is None else self.app.environment.steady() - self._observed_at
+        return status_of(self.state, self._lives, self.now(), quiet_s)
 
     @property
-    def is_live(self) -> bool:  # type: ignore[override]
-        """Whether the run is known and a worker is there to obey."""
+    def is_live(self) -> bool:
+        """True if the run is read and has a live worker."""
         return self.info is not None and run_text.is_live(self.status)
 
     @property
     def idle_actions(self) -> frozenset[str]:
-        """What would come to nothing now: not offered, and answered with the reason."""
+        """Actions without effect now: not offered, and answered with the reason."""
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
         if self.is_range_test:
-            idle |= _OF_A_RUN_AT_REST | OF_WEIGHTS | {"smoothing", "x_axis"}
+            idle |= _OF_A_RUN_AT_REST | _OF_WEIGHTS | {"smoothing", "x_axis"}
         if self.is_live:
             return frozenset(idle | _OF_A_RUN_AT_REST)
-        asking = {each.action for each in Binding.make_bindings(Steering.BINDINGS)}
-        return frozenset(idle | asking - _OF_A_RUN_AT_REST)
+        commands = {each.action for each in Binding.make_bindings(_OF_THE_RUN)}
+        return frozenset(idle | commands - _OF_A_RUN_AT_REST)
+
+    @property
+    def has_stages(self) -> bool:
+        """True if the run has more than one stage."""
+        return self.info is not None and len(self.info.preset.stages) > 1
+
+    @property
+    def is_range_test(self) -> bool:
+        """True if the run is a range test."""
+        return self.info is not None and is_range_test(self.info.preset)
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return self.app.environment.now()
 
     def _log_news(self) -> None:
         unlogged, self._unlogged = self._unlogged, []
@@ -234,7 +290,7 @@ class Monitor(Steering):
             return
         is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
         max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
-        self.query_one("#memory-rows", ChangedStatic).tell(
+        self.query_one("#memory-rows", ChangedStatic).set_text(
             memory_panel(self.state, max(30, pane.content_size.width), max_rows)
         )
 
@@ -253,11 +309,11 @@ class Monitor(Steering):
         return changed
 
     def on_resize(self) -> None:
-        """Set everything anew once the layout is known."""
+        """Paint everything anew after the layout."""
         self.call_after_refresh(self._paint_anew)
 
     def on_plot_sized(self) -> None:
-        """Draw what has come into view, or has another size."""
+        """Draw the plots that are new in view or have another size."""
         self.call_next(self.paint_plots)
 
     def _paint_anew(self) -> None:
@@ -297,12 +353,13 @@ class Monitor(Steering):
             self._say("smoothing: that of a range test stays as it is")
             return
         smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
-        self._see(replace(self.view, smoothing=smoothing), f"smoothing {smoothing:g}" if smoothing else "no smoothing")
+        text = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
+        self._set_view(replace(self.view, smoothing=smoothing), text)
 
     def action_log_scale(self) -> None:
         """Draw the loss on a logarithmic axis, or on a linear one again."""
         is_log = not self.view.is_log
-        self._see(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
+        self._set_view(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
 
     def action_x_axis(self) -> None:
         """Let the x axis count epochs, steps or minutes."""
@@ -310,7 +367,7 @@ class Monitor(Steering):
             self._say("x axis: of a range test it is the learning rate")
             return
         unit = _X_UNITS[(_X_UNITS.index(self.view.x) + 1) % len(_X_UNITS)]
-        self._see(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
+        self._set_view(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
 
     def action_read(self, columns: int) -> None:
         """Move the place where values are read, in a zoomed plot."""
@@ -321,16 +378,16 @@ class Monitor(Steering):
         self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
         self.paint_plots()
 
-    def _see(self, view: View, said: str) -> None:
+    def _set_view(self, view: View, text: str) -> None:
         self.view = view
-        self._say(said)
+        self._say(text)
         self.paint_plots()
 
     def _say(self, text: str) -> None:
         self.query_one(CommandStrip).say(text, "calm", self.now())
 
     def action_images(self) -> None:
-        """Show what the best weights say of the test images."""
+        """Open the test images with the predictions of the best weights."""
         from tui.screens.predictions import PredictionsScreen
 
         if self.is_range_test:
@@ -345,7 +402,7 @@ class Monitor(Steering):
     def action_back(self) -> None:
         """Leave off reading values, the zoom or the log; else go back to Home."""
         if self.view.cursor is not None:
-            self._see(replace(self.view, cursor=None), "")
+            self._set_view(replace(self.view, cursor=None), "")
         elif self.zoomed == "log":
             self.action_log()
         elif self.zoomed != "all":
@@ -353,3 +410,132 @@ class Monitor(Steering):
             self._say("")
         else:
             self.dismiss()
+
+    # --- commands to the run ---------------------------------------------------------------------
+
+    def action_stop(self, after: str) -> None:
+        """Send a stop, after this batch or epoch."""
+        if after == "epoch":
+            self._send(Stop(after="epoch"), "stop after this epoch")
+        else:
+            self._send(Stop(after="batch"), "stop after this batch")
+
+    def action_pause(self) -> None:
+        """Send a pause, or a continue if the run is paused."""
+        pausing = self.state.phase != "paused" if self._wants_pause is None else not self._wants_pause
+        if self._send(Pause(), "pause") if pausing else self._send(Continue(), "continue"):
+            self._wants_pause = pausing
+
+    def action_next_stage(self) -> None:
+        """Send the command to end this stage."""
+        if self.info is not None and not self.has_stages:
+            self.query_one(CommandStrip).say("next: this run has one stage; s stops it", "warn", self.now())
+            return
+        self._send(NextStage(), "next stage")
+
+    def action_checkpoint(self) -> None:
+        """Send the command to write a checkpoint."""
+        self._send(SaveCheckpoint(), "checkpoint")
+
+    def action_validate(self) -> None:
+        """Send the command to validate."""
+        self._send(Validate(), "validate")
+
+    def action_scale_lr(self, factor: float) -> None:
+        """Send a factor for the learning rate."""
+        self._send(ScaleLearningRate(factor=factor), f"lr ×{factor:g}")
+
+    def action_abort(self) -> None:
+        """Send an abort, if the user confirms it."""
+        from tui.screens.dialogs import ConfirmAbort
+
+        def answered(sure: bool | None) -> None:
+            if sure:
+                self._send(Abort(), "abort")
+
+        if self._can_obey("abort"):
+            self.app.push_screen(ConfirmAbort(), answered)
+
+    def action_resume(self) -> None:
+        """Resume from the last checkpoint; ask for changes first if the run would end or fail again without."""
+        if self.status == "completed" or run_text.remedy(self.state):
+            self.action_resume_changed()
+        elif not self._cannot_resume():
+            self._start_again([])
+
+    def action_resume_changed(self) -> None:
+        """Ask for changes, then resume from the last checkpoint."""
+        from tui.screens.dialogs import ResumePanel
+
+        def answered(changes: list[str] | None) -> None:
+            if changes is not None:
+                self._start_again(changes)
+
+        if self.info is None or self._cannot_resume():
+            return
+        self.app.push_screen(ResumePanel(self.info, self.state), answered)
+
+    def _cannot_resume(self) -> bool:
+        """Return whether the run cannot be resumed, and show the reason."""
+        if self.is_range_test:
+            self.query_one(CommandStrip).say(f"resume: {NO_WEIGHTS}; run it anew instead", "warn", self.now())
+            return True
+        if self.is_live:
+            self.query_one(CommandStrip).say("resume: this run has its worker already", "warn", self.now())
+        return self.is_live
+
+    def _start_again(self, changes: list[str]) -> None:
+        self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
+        self._resume(changes)
+
+    def _can_obey(self, label: str) -> bool:
+        if self.is_live:
+            return True
+        if self.info is None:
+            why = "the run is still being read; try again in a moment."
+        elif self.is_range_test:
+            why = f"this range test is over ({run_text.status(self.status, self.state)}); Esc goes Home."
+        elif self.status == "completed":
+            more = self.app.key_of("monitor.resume_changed", "R")
+            why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."
+        else:
+            again = self.app.key_of("monitor.resume", "r")
+            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again} resumes it."
+        self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
+        return False
+
+    def _send(self, command: AnyCommand, label: str) -> bool:
+        if not self._can_obey(label):
+            return False
+        self.query_one(CommandStrip).add(command.id, label, self.now())
+        self._write(command)
+        return True
+
+    def _write(self, command: AnyCommand) -> None:
+        run = self.run_folder
+
+        def failed(why: str) -> None:
+            if self in self.app.screen_stack:
+                self.query_one(CommandStrip).fail(command.id, why, self.now())
+            else:
+                self.app.notify(why, title=run.id, severity="error")
+
+        self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
+
+    def _resume(self, changes: list[str]) -> None:
+        from engine.runs.resume import resume_run
+
+        def say(text: str, tone: Tone) -> None:
+            if self in self.app.screen_stack:
+                self.query_one(CommandStrip).say(text, tone, self.now())
+            else:
+                severity: SeverityLevel = "error" if tone == "bad" else "information"
+                self.app.notify(text, title=run.id, severity=severity)
+
+        run, notify = self.run_folder, self.app.display_settings.notify
+        started = "resume: a worker was started; PyTorch takes a few seconds to load"
+        self.app.run_in_background(
+            lambda: resume_run(run, changes, notify),
+            lambda _: say(started, "good"),
+            lambda why: say(f"resume: {why}", "bad"),
+        )

@@ -34,9 +34,9 @@ _TICK_S = 0.5
 
 
 class PredictionsRead(Message):
-    """Predictions are there with their images, or why they are not; neither where there are none yet.
+    """Predictions with their images were read, or the reason why not; neither if there are none yet.
 
-    `is_measured` says that they answer a measurement, and not the first look at what is stored.
+    `is_measured` if a measurement made them, and not the first reading of the stored file.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PredictionsScreen(Screen[None]):
     app: "CifartuiApp"
 
     def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool) -> None:
-        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` says it still trains."""
+        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` if it still trains."""
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
@@ -142,14 +142,14 @@ class PredictionsScreen(Screen[None]):
         self._tell(is_measured=True, data_dir=data_dir)
 
     def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
-        """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
-        from tui.data.torch_process import ask
+        """Measure if asked to, then read the stored predictions. Runs in a thread that may outlast the screen."""
+        from tui.data.torch_process import run_module
 
         arguments = [str(self._run.path.absolute()), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
-                ask("engine.training.evaluate_checkpoint", arguments, stop=self._left)
+                run_module("engine.training.evaluate_checkpoint", arguments, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
@@ -160,11 +160,11 @@ class PredictionsScreen(Screen[None]):
             _close(pixels)
 
     def on_predictions_read(self, event: PredictionsRead) -> None:
-        """Show them, or say what there is to do."""
+        """Show the predictions; if there are none, how to make them."""
         if event.is_measured:
             self._started_at = None
         elif self._started_at is not None and event.found is None:
-            return  # the measurement under way was asked for first, and will tell
+            return  # the measurement under way is older, and posts its result
         self._problem = event.problem
         if event.found is not None:
             _close(self._pixels)
@@ -176,7 +176,7 @@ class PredictionsScreen(Screen[None]):
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the run has found better weights since."""
+        """True if the run has saved better weights since."""
         return self.found is not None and self.found.global_step < self._best_step
 
     def action_make(self) -> None:
@@ -256,8 +256,8 @@ class PredictionsScreen(Screen[None]):
 
     def _show(self) -> None:
         self.refresh_bindings()
-        self.query_one("#top", ChangedStatic).tell(self._title())
-        self.query_one("#sorting", ChangedStatic).tell(self._sorting())
+        self.query_one("#top", ChangedStatic).set_text(self._title())
+        self.query_one("#sorting", ChangedStatic).set_text(self._sorting())
         making, gallery = self.query_one("#making", Static), self.query_one("#gallery")
         gallery.display = self.found is not None
         making.display = self.found is None
@@ -291,19 +291,19 @@ class PredictionsScreen(Screen[None]):
         if self.found is None:
             return Text("")
         if self.found.true is None:
-            said = "The labels of these images are hidden: predictions only"
+            text = "The labels of these images are hidden: predictions only"
         else:
-            said = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
-        said += f", class {self.class_wanted}" if self.class_wanted else ""
+            text = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
+        text += f", class {self.class_wanted}" if self.class_wanted else ""
         capacity = self.query_one("#images", Gallery).capacity
         last = min(len(self.rows), self._page_start + capacity)
         place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
-        return Text(f"{said}, the most confident first: {place}", MUTED)
+        return Text(f"{text}, the most confident first: {place}", MUTED)
 
     def _offer(self) -> Group | Text:
         if self._started_at is not None:
-            said = f"Measuring the best weights on the test images… {self._elapsed()}"
-            return Group(Text(said, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
+            text = f"Measuring the best weights on the test images… {self._elapsed()}"
+            return Group(Text(text, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
         lines = [Text(self._problem, TONES["bad"])] if self._problem else []
         lines.append(Text("What these weights say of the test images has not been recorded yet.", TEXT))
         lines.append(Text("Enter measures it: one pass over the test images, in a process of its own.", MUTED))
@@ -317,12 +317,12 @@ class PredictionsScreen(Screen[None]):
         assert pixels is not None, "shown only once read"
         num_bytes = 3 * found.image_size**2
         predicted = found.class_names[found.predicted[row]]
-        said = f"{predicted} {fmt.percent(found.confidence[row], 0)}"
+        text = f"{predicted} {fmt.percent(found.confidence[row], 0)}"
         if found.true is None:
-            captions = ((f"image {row}", MUTED), (said, TEXT))
+            captions = ((f"image {row}", MUTED), (text, TEXT))
         else:
             is_right = found.true[row] == found.predicted[row]
-            captions = ((found.class_names[found.true[row]], TEXT), (said, TONES["good" if is_right else "bad"]))
+            captions = ((found.class_names[found.true[row]], TEXT), (text, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
 
 
@@ -337,15 +337,15 @@ _NAME_WIDTH = 26
 
 def mistakes(found: Predictions) -> Text:
     """Return both lists; empty where the labels are hidden."""
-    said = Text()
+    text = Text()
     classes = predictions.by_class(found)[:_ROWS]
     if classes:
-        said.append("worst classes\n", MUTED)
+        text.append("worst classes\n", MUTED)
     for score in classes:
-        said.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
+        text.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
     confusions = predictions.confusions(found, _ROWS)
     if confusions:
-        said.append("\nmost often confused\n", MUTED)
+        text.append("\nmost often confused\n", MUTED)
     for confusion in confusions:
-        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
-    return said
+        text.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return text

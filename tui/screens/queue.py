@@ -87,7 +87,7 @@ class QueueScreen(Listing[None]):
         self._show()
 
     def on_unmount(self) -> None:
-        """Let the queue's thread end; an edit that was asked for is still made."""
+        """Let the queue's thread end, after the edits requested."""
         self._queue_editor.close()
 
     def on_screen_resume(self) -> None:
@@ -102,11 +102,11 @@ class QueueScreen(Listing[None]):
     def _keep_desk(self) -> None:
         self._queue_editor.work()
 
-    # --- what is heard -----------------------------------------------------------------------------
+    # --- messages ----------------------------------------------------------------------------------
 
     def on_queue_read(self, event: QueueRead) -> None:
         """Show the queue, unless it was read before the last edit: then another reading is on its way."""
-        if event.num_edits == self._queue_editor.num_asked:
+        if event.num_edits == self._queue_editor.num_requested:
             self.read = event
             self._show()
 
@@ -137,18 +137,18 @@ class QueueScreen(Listing[None]):
     def _show(self) -> None:
         top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        top.tell(_title(self.read, width))
-        self.query_one("#now", ChangedStatic).tell(live_lines(self._live, self.app.environment.now(), width))
+        top.set_text(_title(self.read, width))
+        self.query_one("#now", ChangedStatic).set_text(live_lines(self._live, self.app.environment.now(), width))
         rows = queue_text.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
         if rows:
             widths = widths_of(rows, width)
-            self.query_one("#columns", ChangedStatic).tell(heading(widths))
+            self.query_one("#columns", ChangedStatic).set_text(heading(widths))
             listing.show(rows, widths)
         else:
-            self.query_one("#nothing", ChangedStatic).tell(_nothing(self.read))
+            self.query_one("#nothing", ChangedStatic).set_text(_nothing(self.read))
         self._show_footnote()
         self.refresh_bindings()
 
@@ -156,9 +156,9 @@ class QueueScreen(Listing[None]):
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
         footnote = self.query_one("#footnote", ChangedStatic)
-        said = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
-        footnote.display = bool(said)
-        footnote.tell(said)
+        text = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
+        footnote.display = bool(text)
+        footnote.set_text(text)
 
     def on_option_list_option_highlighted(self) -> None:
         """Spell the entry under the cursor out where its line is cut."""
@@ -228,8 +228,8 @@ class QueueScreen(Listing[None]):
 
 def _title(read: QueueRead | None, width: int) -> Text:
     num_waiting = len(read.entries) if read is not None else 0
-    said = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
-    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
+    text = f"{num_waiting or 'nothing'} wait{'s' if num_waiting < 2 else ''} to be trained" if read is not None else ""
+    left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {text}", MUTED))
     right = Text()
     if read is not None and read.lives:
         right = Text(queue_text.runner(read.lives, read.mark), TONES["good"])
@@ -262,7 +262,7 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
     if cut is not None:
         lines.append(Text(queue_text.described(cut), TEXT))
     if edited is not None:
-        lines.append(Text(edited.said, TEXT if edited.is_done else TONES["warn"]))
+        lines.append(Text(edited.text, TEXT if edited.is_done else TONES["warn"]))
     if read is not None and read.entries and not read.lives:
         lines.append(Text(f"{queue_text.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
     if read is not None and read.last_logged:
@@ -287,7 +287,7 @@ class EntryList(Pickable, inherit_bindings=False):
 
     @property
     def is_cut(self) -> bool:
-        """Whether the line under the cursor does not show all that is to be known."""
+        """True if the row under the cursor has more details than its line shows."""
         return self.chosen() in self._cut
 
     def show(self, rows: Sequence[queue_text.Row], widths: Sequence[int]) -> None:

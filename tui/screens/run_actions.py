@@ -1,7 +1,4 @@
-"""What the Runs screen does on the disk, each in one call: made in threads, and answered in a sentence.
-
-Knows run directories; nothing of widgets.
-"""
+"""Disk actions of the Runs screen: compare, export, delete. Run in threads; no widgets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +20,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
         CifartuiError: one of them cannot be read.
     """
     folders = [RunDir(runs_dir / run_id) for run_id in ids]
-    return differences([RunSide(run.read_info(), read_outline(run).started) for run in folders])
+    return differences([RunSide(run.read_info(), read_outline(run.events).started) for run in folders])
 
 
 def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
@@ -71,7 +68,7 @@ def delete(runs_dir: Path, ids: Sequence[str]) -> str:
     """Delete runs.
 
     Raises:
-        CifartuiError: some of them could not be deleted; the sentence also says what was.
+        CifartuiError: some of them could not be deleted; the sentence also names those that were.
     """
     freed, problems = 0, []
     for run_id in ids:
@@ -79,7 +76,7 @@ def delete(runs_dir: Path, ids: Sequence[str]) -> str:
             freed += delete_run(runs_dir, run_id)
         except CifartuiError as error:
             problems.append(str(error))
-    said = f"{fmt.plural(len(ids) - len(problems), 'run')} deleted, {fmt.memory(freed)} freed."
+    text = f"{fmt.plural(len(ids) - len(problems), 'run')} deleted, {fmt.memory(freed)} freed."
     if problems:
-        raise CifartuiError(f"{said} {problems[0]}")
-    return said
+        raise CifartuiError(f"{text} {problems[0]}")
+    return text

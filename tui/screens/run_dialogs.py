@@ -1,4 +1,4 @@
-"""The small panels of the Runs screen: delete, export, and in what runs differ."""
+"""Dialogs of the Runs screen: delete, export, differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -31,7 +31,7 @@ class ConfirmDelete(ModalScreen[bool]):
     ]
 
     def __init__(self, sizes: Mapping[str, int], refused: Sequence[str]) -> None:
-        """Ask about the runs in `sizes` (bytes by id); `refused` says which others stay, and why."""
+        """Ask about the runs in `sizes` (bytes by id); `refused` has the reason for each of the others, which stay."""
         super().__init__()
         self._sizes, self._refused = sizes, refused
 
@@ -105,7 +105,7 @@ class DifferencePanel(ModalScreen[None]):
 
 
 class Export(Struct, frozen=True):
-    """What to write of a run, and where."""
+    """Format and path of an export."""
 
     kind: str
     path: str
@@ -126,7 +126,7 @@ class ExportPanel(ModalScreen[Export | None]):
     )
 
     def __init__(self, run_id: str, folder: str) -> None:
-        """Ask about the run `run_id`; its files go into `folder` unless the user says otherwise."""
+        """Ask about the run `run_id`; its files go into `folder` unless the user gives another one."""
         super().__init__()
         self._run_id, self._stem = run_id, f"{folder.rstrip('/')}/{run_id}"
         self._chosen = 0

@@ -1,4 +1,4 @@
-"""A screen that shows runs: a thread looks for them, and is heard while the screen is in sight."""
+"""Base of the screens that list runs: a thread lists them, and posts only while the screen is in view."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -7,16 +7,16 @@ from textual import work
 from textual.message import Message
 from textual.screen import Screen, ScreenResultType
 
-from tui.data.run_list import RunLister, keep_listing
+from tui.data.run_list import RunLister, list_repeatedly
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
-_LOOK_EVERY_S = 2.0
+_LIST_EVERY_S = 2.0
 
 
 class Listing(Screen[ScreenResultType]):
-    """Hears RunsListed from `list_runs` on; a message to a covered screen would paint the one above anew."""
+    """Screen that receives RunsListed after `list_runs`, unless covered: a message would paint the one above anew."""
 
     app: "CifartuiApp"
 
@@ -27,15 +27,15 @@ class Listing(Screen[ScreenResultType]):
 
     @work(thread=True)
     def list_runs(self, lister: RunLister) -> None:
-        """Look for runs now, every two seconds, and when `look_again` says so, until the screen is left."""
-        keep_listing(lister, self.post, self._wake, self._stop, _LOOK_EVERY_S)
+        """List runs now, every two seconds, and after `list_again`, until the screen is closed."""
+        list_repeatedly(lister, self.post, self._wake, self._stop, _LIST_EVERY_S)
 
-    def look_again(self) -> None:
-        """Let the thread look at once."""
+    def list_again(self) -> None:
+        """Let the thread list the runs at once."""
         self._wake.set()
 
     def post(self, message: Message) -> None:
-        """Pass on what a thread found, if this screen is in sight."""
+        """Post a message from a thread, if this screen is in view."""
         if not self._is_asleep:
             self.post_message(message)
 
@@ -45,10 +45,10 @@ class Listing(Screen[ScreenResultType]):
         self._wake.set()
 
     def on_screen_resume(self) -> None:
-        """Look again at once."""
+        """List the runs at once."""
         self._is_asleep = False
         self._wake.set()
 
     def on_screen_suspend(self) -> None:
-        """Hear nothing while another screen is above."""
+        """Post nothing while another screen is above."""
         self._is_asleep = True

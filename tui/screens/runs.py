@@ -1,10 +1,10 @@
-"""Runs: all runs in one table, to be filtered, sorted, opened, compared, exported, resumed and deleted."""
+"""Runs screen: table of all runs, to filter, sort, open, compare, export, resume and delete."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -19,7 +19,6 @@ from tui import format as fmt
 from tui.data.run_list import Damaged, RunLister, RunsListed
 from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
 from tui.plots.overlay import COLORS, OverlaidRun
-from tui.screens.background import Answer, run_in_background
 from tui.screens.run_listing import Listing
 from tui.text import run_text
 from tui.theme import MUTED, TONES, Tone
@@ -33,13 +32,14 @@ if TYPE_CHECKING:
     from tui.data.compare import Difference
     from tui.screens.run_dialogs import Export
 
+_Answer = TypeVar("_Answer")
 _VERY_WIDE = 150
-"""From this width on the curves are beside the table unless they are put away."""
+"""From this width on the curves are beside the table unless they are hidden."""
 _HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
 
 
 class RunsScreen(Listing[None]):
-    """The table left or above, the curves of the marked runs beside or below it, and a row that answers every key."""
+    """The table, the curves of the marked runs beside or below it, and a row with the answer to every key."""
 
     CSS_PATH = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -99,7 +99,7 @@ class RunsScreen(Listing[None]):
                     yield RunTable()
                     yield ChangedStatic(id="no-rows")
                 yield Overlay(grain=self.app.plot_style)
-            yield ChangedStatic(id="told")
+            yield ChangedStatic(id="message")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -125,7 +125,7 @@ class RunsScreen(Listing[None]):
 
     @property
     def shows_overlay(self) -> bool:
-        """Whether the curves are in view: as the user wants, else where there is room beside the table."""
+        """True if the curves are in view: the user's choice, else if they fit beside the table."""
         return self.size.width >= _VERY_WIDE if self._wants_overlay is None else self._wants_overlay
 
     @property
@@ -145,15 +145,15 @@ class RunsScreen(Listing[None]):
         rows = self.rows
         top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        top.tell(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
+        top.set_text(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
-            empty.tell(run_table.nothing(self.listed, self.app.runs_dir))
+            empty.set_text(run_table.nothing(self.listed, self.app.runs_dir))
         table.show(rows, self.app.environment.now(), self.order, self._marks())
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
-        self._show_told()
+        self._show_message()
 
     def _marks(self) -> dict[str, Mark]:
         colored = [Mark(str(number + 1), color) for number, color in enumerate(COLORS)]
@@ -171,46 +171,46 @@ class RunsScreen(Listing[None]):
         ]
         self.query_one(Overlay).show(drawn, max(0, len(ids) - len(COLORS)))
 
-    def _show_told(self) -> None:
+    def _show_message(self) -> None:
         chosen = self.query_one(RunTable).chosen
         if self._said is not None:
             text, tone = self._said
-            told = Text(text, TONES[tone])
+            message = Text(text, TONES[tone])
         elif isinstance(chosen, Damaged):
-            told = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
+            message = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
-            told = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
-        self.query_one("#told", ChangedStatic).tell(told)
+            message = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
+        self.query_one("#message", ChangedStatic).set_text(message)
 
     def _say(self, text: str, tone: Tone) -> None:
-        if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
+        if self not in self.app.screen_stack:  # left meanwhile: the result is still shown
             self.app.notify(text)
             return
         self._said = (text, tone)
-        self._show_told()
+        self._show_message()
 
-    def _act(self, label: str, action: Callable[[], Answer], then: Callable[[Answer], object]) -> None:
-        """Do something on the disk in a thread, then go on with its answer, or say why it could not be done."""
+    def _act(self, label: str, action: Callable[[], _Answer], then: Callable[[_Answer], object]) -> None:
+        """Run a disk action in a thread, then call `then` with its result, or show its error."""
 
-        def answered(answer: Answer) -> None:
+        def answered(answer: _Answer) -> None:
             then(answer)
-            self.look_again()
+            self.list_again()
 
         def failed(why: str) -> None:
             self._say(f"{label}: {why}", "bad")
-            self.look_again()
+            self.list_again()
 
-        run_in_background(self.app, action, answered, failed)
+        self.app.run_in_background(action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
-        self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))
+        self._act(label, action, lambda text: self._say(f"{label}: {text}", "good"))
 
     # --- moving, filter, order -------------------------------------------------------------------
 
     def on_run_table_moved(self) -> None:
         """Let the last answer go, and draw the run under the cursor."""
         self._said = None
-        self._show_told()
+        self._show_message()
         self._show_overlay()
 
     def on_run_table_opened(self) -> None:
@@ -306,7 +306,7 @@ class RunsScreen(Listing[None]):
         if self.app.screen is not self:  # left meanwhile
             return
         self._said = None
-        self._show_told()
+        self._show_message()
         self.app.push_screen(DifferencePanel(found, [printable(name) for name in names]))
 
     # --- the run under the cursor ----------------------------------------------------------------
@@ -366,10 +366,10 @@ class RunsScreen(Listing[None]):
         if (run := self._whole_run("exported")) is None:
             return
 
-        def answered(wish: "Export | None") -> None:
-            if wish is not None:
-                self._say(f"export: writing {printable(wish.path)} …", "busy")
-                write = partial(run_actions.export, self.app.runs_dir, run.id, wish.kind, wish.path)
+        def answered(chosen: "Export | None") -> None:
+            if chosen is not None:
+                self._say(f"export: writing {printable(chosen.path)} …", "busy")
+                write = partial(run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path)
                 self._act_and_say("export", write)
 
         self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)

@@ -1,4 +1,4 @@
-"""The panel before a run: the usual fields, any other key, whether it fits; checked as it is typed. Starts nothing."""
+"""Start dialog: the usual fields, any other key, memory; validated as they are typed. Starts nothing."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
 
-class FactsTold(Message):
-    """What is known of presets as the panel makes them."""
+class FactsRead(Message):
+    """Facts of the presets with the changes typed so far."""
 
     def __init__(self, presets: tuple[Preset, ...], found: Found) -> None:
         self.presets, self.found = presets, found
@@ -142,15 +142,15 @@ class StartPanel(ModalScreen[RunOptions | None]):
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
         self.checked = check(self.names, self.app.environment.loader(), self._fields, typed)
         for field in self._fields:
-            said = self.checked.errors.get(field.id, "")
+            text = self.checked.errors.get(field.id, "")
             row = self.query_one(f"#{field.id}-error", ChangedStatic)
-            if row.display != bool(said):  # each change of the layout paints the whole screen
-                row.display = bool(said)
-            row.tell(Text(said, TONES["bad"]))
+            if row.display != bool(text):  # each change of the layout paints the whole screen
+                row.display = bool(text)
+            row.set_text(Text(text, TONES["bad"]))
         if self.checked.options is None:
             self._withdraw.set()
             self._asked = ()
-            self._say_memory(Text(""))
+            self._show_memory_line(Text(""))
             return
         if len(self.names) == 1:
             self._show_plan(self.checked.presets[0])
@@ -177,13 +177,13 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     @work(thread=True, group="facts")
     def _look_up(self, presets: tuple[Preset, ...], stop: threading.Event) -> None:
-        def tell(found: Found) -> None:
-            self.post_message(FactsTold(presets, found))
+        def post(found: Found) -> None:
+            self.post_message(FactsRead(presets, found))
 
-        lookup(presets, self.app.data_dir, self.app.environment, stop, tell)
+        lookup(presets, self.app.data_dir, self.app.environment, stop, post)
 
-    def on_facts_told(self, event: FactsTold) -> None:
-        """Say whether it fits, if these are still the presets asked about."""
+    def on_facts_read(self, event: FactsRead) -> None:
+        """Show whether it fits, if the facts are of the presets as typed now."""
         if event.presets == self._asked:
             self._found = event.found
             self._show_memory()
@@ -193,11 +193,11 @@ class StartPanel(ModalScreen[RunOptions | None]):
             return
         refused = next((each for each in self._found if isinstance(each, str)), None)
         if refused is not None:
-            self._say_memory(Text(refused, TONES["bad"]))
+            self._show_memory_line(Text(refused, TONES["bad"]))
         elif any(each is None for each in self._found):
-            self._say_memory(Text("memory: estimating, a few seconds …", MUTED))
+            self._show_memory_line(Text("memory: estimating, a few seconds …", MUTED))
         else:
-            self._say_memory(self._verdict())
+            self._show_memory_line(self._verdict())
 
     def _verdict(self) -> Text:
         """Return whether the largest of the presets fits."""
@@ -211,8 +211,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
         ]
         most, name = max(needed)
         subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
-        said, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
-        return Text(said, TONES[tone])
+        text, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
+        return Text(text, TONES[tone])
 
-    def _say_memory(self, text: Text) -> None:
-        self.query_one("#room", ChangedStatic).tell(text)
+    def _show_memory_line(self, text: Text) -> None:
+        self.query_one("#room", ChangedStatic).set_text(text)

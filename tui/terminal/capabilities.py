@@ -19,18 +19,18 @@ from tui.display import ColorDepth, PlotStyle
 _Value = TypeVar("_Value")
 _NO_SCREEN = frozenset({"dumb", "unknown"})
 _WITHOUT_BRAILLE = ("putty",)
-"""Terminals that know UTF-8, but whose usual fonts have blocks and no braille."""
+"""Terminals with UTF-8 whose usual fonts have blocks and no braille."""
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "wezterm", "contour")
-"""SSH hands TERM on and COLORTERM not, so the name has to do."""
+"""SSH passes TERM on and COLORTERM not, so the name decides."""
 _COERCED = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
-"""What Python itself writes into LC_CTYPE where it finds the C locale (PEP 538); the user's word is then in LANG.
+"""Values that Python itself writes into LC_CTYPE if it finds the C locale (PEP 538); LANG then decides.
 
-That it was the user is possible, and cannot be told; the word then is to be said in LANG.
+The user may have written them, which cannot be distinguished; LANG decides then too.
 """
 
 
 class Choice(Struct, Generic[_Value], frozen=True):
-    """What was chosen and why, as a clause."""
+    """A value chosen, and the reason as a clause."""
 
     value: _Value
     why: str
@@ -71,10 +71,10 @@ def _utf8(environment: Mapping[str, str], encoding: str) -> Choice[bool]:
     name, locale = _locale(environment)
     if not locale:
         return Choice(False, "no locale is set by LANG or LC_ALL")
-    said = f"{name}={locale}"
+    text = f"{name}={locale}"
     if locale in {"C", "POSIX"} or not _is_utf8(locale.partition(".")[2].partition("@")[0] or encoding):
-        return Choice(False, f"{said} is not UTF-8")
-    return Choice(True, said) if _is_utf8(encoding) else Choice(False, f"{said}, but the encoding is {encoding}")
+        return Choice(False, f"{text} is not UTF-8")
+    return Choice(True, text) if _is_utf8(encoding) else Choice(False, f"{text}, but the encoding is {encoding}")
 
 
 def _locale(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -90,7 +90,7 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def through_tmux(sequence: str) -> str:
-    """Return the sequence wrapped so that tmux hands it on to the terminal around it.
+    """Return the sequence wrapped so that tmux passes it on to the terminal around it.
 
     tmux takes what is inside with every escape doubled, where `allow-passthrough` is on.
     """
@@ -105,10 +105,10 @@ def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:
     if color_term in {"truecolor", "24bit"}:
         return Choice("truecolor", f"COLORTERM={color_term}")
     term = environment.get("TERM", "").lower()
-    said = f"TERM={term}" if term else "TERM is not set"
+    text = f"TERM={term}" if term else "TERM is not set"
     if term.startswith(_TRUECOLOR_TERMS) or term.endswith("-direct"):
-        return Choice("truecolor", said)
-    return Choice("256" if "256color" in term else "16", said)
+        return Choice("truecolor", text)
+    return Choice("256" if "256color" in term else "16", text)
 
 
 Protocol: TypeAlias = Literal["kitty", "sixel"]
@@ -150,7 +150,7 @@ def image_widget() -> Any:
 
 
 def _cell_size() -> tuple[int, int] | None:
-    """Return the width and height of a character in pixels, or None where the terminal does not tell."""
+    """Return the width and height of a character in pixels, or None if the terminal does not report them."""
     for stream in (sys.__stdout__, sys.__stderr__):
         try:
             assert stream is not None

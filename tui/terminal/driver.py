@@ -49,13 +49,13 @@ class ScreenDiff:
         self._characters: dict[int, list[str]] = {}
         self._styles: dict[int, list[str]] = {}
         self._at: tuple[int, int] | None = None
-        """Where the terminal's cursor is: row and column from 0; None where that is not known."""
+        """Position of the terminal's cursor: row and column from 0; None if unknown."""
         self._shown_style = _UNKNOWN
-        """What the terminal's pen is set to."""
+        """Style that the terminal writes with now."""
         self._held_begin = ""
 
     def invalidate(self) -> None:
-        """Know nothing of the terminal any more: the next paint is sent whole."""
+        """Forget the cells shown, so that the next paint is sent whole."""
         self._characters.clear()
         self._styles.clear()
         self._at, self._shown_style = None, _UNKNOWN
@@ -190,7 +190,7 @@ def _joined(style: str, parameters: str) -> str:
 
 @lru_cache(maxsize=512)
 def _cell_style(style: str) -> _CellStyle:
-    """Take a style apart; colours said later win."""
+    """Split an SGR sequence; later colours win."""
     attributes, foreground, background = [], "", ""
     numbers = style.split(";") if style else []
     while numbers:
@@ -270,10 +270,10 @@ class DiffDriver(LinuxDriver):
 
 
 class ControlCharFilter(LineFilter):
-    """Puts signs for control characters, and cuts the row, which these signs make longer, to its width."""
+    """Filter that replaces control characters by visible ones, and cuts the row to its width after that."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return the segments of a row without anything that a terminal would obey."""
+        """Return the segments of a row without control characters."""
         for text, _, control in segments:
             if not (control or text.isprintable()):
                 return _cleaned(segments)

@@ -24,14 +24,14 @@ _CUBE = (0, 95, 135, 175, 215, 255)
 
 
 def repaint(display: Display) -> LineFilter | None:
-    """Return what turns rows into what `display` asks for; None where they are so already."""
+    """Return the filter that adapts rows to `display`; None if they need none."""
     if display.is_as_drawn:
         return None
     return _Repaint(display)
 
 
 def shown_colors(display: Display) -> dict[ColorTriplet, RichColor]:
-    """Return what the palette's colours, dark and light, are shown as; none where there are no colours at all."""
+    """Return the colours sent for those of the theme, dark and light; empty if no colours are sent."""
     shown = {}
     for dark, light in LIGHT.items():
         wanted = dark if display.theme == "dark" else light
@@ -65,7 +65,7 @@ def _nearest_of_256(color: ColorTriplet) -> int:
 
 
 class _Repaint(LineFilter):
-    """The palette's colours become those of the look; others, such as mixed ones, are left to Rich."""
+    """Filter that replaces the theme's colours by those of the display; mixed ones are left to Rich."""
 
     def __init__(self, display: Display) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Repaint(LineFilter):
         if text.startswith(_HALF_BLOCK):
             return self._pixels(text, style) if self._is_poor else Segment(text, style)
         if self._is_poor and "━" in text and style.color is not None and style.color.triplet in _either(FAINT):
-            text = text.replace("━", "─")  # what is left of a bar; its colour no longer tells
+            text = text.replace("━", "─")  # what is left of a bar; its colour no longer shows it
         if self._table is not None and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
             text = text.replace(" ", "#")  # the bar of a scrollbar: the Linux console has no bright backgrounds
         return Segment(self._in_signs(text), self._restyled(style))
@@ -141,7 +141,7 @@ _SIGNS = "…·•◆●○▪★✓✔✗✘→←↑↓▶◀▲▼⏎⇥␣×
 _SHOWN = '..o#*o**++xx><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%     '
 """Signs whose nearest relative in ASCII is a matter of taste, and below each the one chosen."""
 _PAIRS = (("± ", "+-"), ("×½", "/2"), ("🔎", " >"))
-"""Two columns that are better said by two other signs."""
+"""Pairs of columns with a better pair in ASCII."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _BOX = (0x2500, 0x257F)
 _BLOCKS = (0x2580, 0x259F)

@@ -2,15 +2,13 @@
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.data.summary import Summary
 from tui.terminal.capabilities import through_tmux
 from tui.terminal.streams import one_line
-from tui.text.run_text import is_live
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -24,7 +22,7 @@ _BELL = "\a"
 
 
 def sequences(environment: Mapping[str, str], title: str, text: str) -> str:
-    """Return what makes this terminal show a notification; nothing where it is not known to show any."""
+    """Return the sequence for a notification on this terminal; empty if it is not known to show any."""
     title, text = _short(title).replace(";", ","), _short(text)
     term = environment.get("TERM", "")
     program = environment.get("TERM_PROGRAM") or ""
@@ -51,21 +49,15 @@ def _short(text: str) -> str:
     return fmt.cut(one_line(text), _LONGEST).replace("…", "...")  # also where only ASCII is shown
 
 
-def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:
-    """Return the runs that were alive in one listing and are not in the next."""
-    alive = {run.id for run in before if is_live(run.status)}
-    return [run for run in after if run.id in alive and not is_live(run.status)]
-
-
 def copying(text: str) -> str:
     """Return the sequence that copies `text`."""
     return f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
 
 
 def copy(app: "App[Any]", text: str) -> None:
-    """Ask the terminal to put `text` on its clipboard, as it is shown: pasted, a newline in it would be obeyed.
+    """Put `text` on the terminal's clipboard, on one line: a shell would run a pasted newline.
 
-    Nothing tells whether it did.
+    The terminal does not report success.
     """
     text = visible_in_a_row(text)
     app.copy_to_clipboard(text)  # plain: what tmux itself takes, where `set-clipboard` is on

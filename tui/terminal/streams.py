@@ -1,4 +1,7 @@
-"""What may be written to a stream: which characters, and whether colours. Knows streams and the environment only."""
+"""Output streams: which characters and colours may be written to them.
+
+Apart from capabilities.py, which decides from names in the environment alone; these functions take a stream.
+"""
 
 import os
 from functools import cache
@@ -8,7 +11,7 @@ from tui.terminal.capabilities import has_screen, speaks_utf8
 
 
 def ascii_only(stream: TextIO) -> bool:
-    """Return whether nothing but ASCII is sure to arrive: another encoding than UTF-8, the C locale, a bare console."""
+    """Return whether only ASCII is safe: another encoding than UTF-8, the C locale, a Linux console."""
     encoding = getattr(stream, "encoding", None) or "ascii"
     return not speaks_utf8(os.environ, encoding) or (stream.isatty() and os.environ.get("TERM") == "linux")
 
@@ -33,7 +36,7 @@ def may_colour(stream: TextIO) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return text from elsewhere on one line, without the control characters that a terminal would obey."""
+    """Return text from files or errors on one line, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

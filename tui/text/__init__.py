@@ -1,1 +1,1 @@
-"""Runs, presets, devices and the queue as text: one wording for the screens and the command line. No widgets."""
+"""Texts of runs, presets, devices and the queue: one wording for screens and command line. No widgets."""

@@ -1,4 +1,4 @@
-"""GPUs and memory in rows of text: for Home (now) and for the Monitor (the run's)."""
+"""Text of GPUs and memory: for Home (now) and for the Monitor (of the run)."""
 
 from typing import TYPE_CHECKING
 
@@ -9,25 +9,24 @@ from tui.text.layout import in_a_row, labelled
 from tui.theme import FAINT, MUTED, TEXT, TRAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.journal.events import GpuSample, TorchMemory
     from engine.journal.state import RunState
-    from tui.data.environment import GpuReadings
 
 _BAR_WIDTH = 12
 
 
-def gpus_now(readings: "GpuReadings | None", width: int, max_rows: int) -> Text:
-    """Return a row for every GPU, or the reason why there is none and what that means."""
-    if readings is None:
-        return Text("reading the GPUs …", MUTED)
-    if not readings.gpus:
-        cores = fmt.plural(readings.num_cores, "core")
-        reason = readings.missing.rstrip(".")
-        said = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
-        return Text.assemble(said, (f"Training will use the CPU ({cores}).", TEXT))
-    rows = [_gpu(gpu, width) for gpu in readings.gpus[:max_rows]]
-    if len(readings.gpus) > max_rows:
-        rows[-1] = Text(f"and {len(readings.gpus) - max_rows + 1} more GPUs", MUTED)
+def gpus_now(gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: int, max_rows: int) -> Text:
+    """Return a row for every GPU; if there is none, the reason (`missing`) and what that means."""
+    if not gpus:
+        cores = fmt.plural(num_cores, "core")
+        reason = missing.rstrip(".")
+        text = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
+        return Text.assemble(text, (f"Training will use the CPU ({cores}).", TEXT))
+    rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
+    if len(gpus) > max_rows:
+        rows[-1] = Text(f"and {len(gpus) - max_rows + 1} more GPUs", MUTED)
     return Text("\n").join(rows)
 
 
@@ -54,7 +53,7 @@ def _memory(gpu: "GpuSample") -> str:
 
 
 def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
-    """Return what the run takes of its machine: GPU, torch's allocator, other GPUs; or the host where there is none."""
+    """Return the memory of the run: GPU, torch's allocator, other GPUs; the host's if there is no GPU."""
     sample = state.device
     if sample is None:
         return Text("memory: no reading yet", MUTED)
@@ -98,7 +97,7 @@ def _condition_of(gpu: "GpuSample") -> list[Text]:
 
 
 def run_gpu(state: "RunState") -> "GpuSample | None":
-    """Return the GPU that the run uses, as far as the readings tell: the one it has most memory on."""
+    """Return the GPU that the run uses by the readings: the one it has most memory on."""
     if state.device is None or not state.device.gpus:
         return None
     gpus = state.device.gpus

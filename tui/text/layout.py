@@ -1,4 +1,7 @@
-"""Labels and values set in rows and columns, as Rich text. Knows nothing of runs."""
+"""Layout of labels and values in rows and columns, as Rich text.
+
+Apart from the texts of this folder, because widgets and screens lay out their own values with it.
+"""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,6 @@
-"""A preset in words: what it is, what it trains, on which data, and what the report got from it."""
+"""Text of a preset: network, data, training, schedule, augmentation, published results."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
@@ -12,9 +11,6 @@ from presets.schema import Preset, Report
 from tui import format as fmt
 from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
-
-if TYPE_CHECKING:
-    from tui.data.network_facts import NetworkFacts
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
@@ -36,10 +32,10 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
 
     Args:
         preset: to be described.
-        data_status: whether the data is there.
-        size: how large the network is.
+        data_status: whether the data was found.
+        size: of the network.
         memory: whether a training step fits.
-        earlier: what earlier runs tell; empty where there are none.
+        earlier: results of earlier runs; empty if there are none.
     """
     rows: list[tuple[str, Text | str]] = [
         ("network", network(preset.model)),
@@ -59,25 +55,19 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
     return Group(Text(preset.title, f"bold {TEXT}"), summary, Text(""), table([row for row in rows if row[1]]))
 
 
-def size(found: "NetworkFacts | str | None") -> Text:
-    """Return parameters and arithmetic of a network; why they are not known; or that they are being counted."""
-    if found is None:
-        return Text("being counted in the background, a few seconds …", MUTED)
-    if isinstance(found, str):
-        return Text(found, TONES["bad"])
-    trained = f" ({fmt.count(found.num_trainable)} trained)" if found.num_trainable != found.num_parameters else ""
-    return Text(
-        f"{fmt.count(found.num_parameters)} parameters{trained}, {fmt.flop(found.flops_per_image)} an image", TEXT
-    )
+def size(num_parameters: int, num_trainable: int, flops_per_image: int) -> Text:
+    """Return parameters and arithmetic of a network."""
+    trained = f" ({fmt.count(num_trainable)} trained)" if num_trainable != num_parameters else ""
+    return Text(f"{fmt.count(num_parameters)} parameters{trained}, {fmt.flop(flops_per_image)} an image", TEXT)
 
 
 def nothing() -> Group:
-    """Return what is said where the filter leaves no preset."""
+    """Return the text if the filter leaves no preset."""
     return Group(Text("No preset has these words in its name, title or group. Esc shows all of them.", MUTED))
 
 
 def problem(name: str, path: str, why: str) -> Group:
-    """Return what is said of a preset that cannot be used."""
+    """Return the text of a preset that cannot be used."""
     return Group(
         Text(name, f"bold {TEXT}"), Text("cannot be used", TONES["bad"]), Text(""), Text(why, TEXT), Text(""),
         Text(path, MUTED),

@@ -1,4 +1,4 @@
-"""The queue as rows and in words, the same for the screen and the command line. Knows no widgets, reads no files."""
+"""Text of the queue, as rows and sentences, for the screen and the command line. No file access."""
 
 from collections.abc import Sequence
 

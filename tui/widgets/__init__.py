@@ -1,1 +1,1 @@
-"""What the screens are made of. Widgets take data and draw; they know no files."""
+"""Widgets of the screens. They take data and draw; no file access."""

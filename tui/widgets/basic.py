@@ -10,13 +10,13 @@ from textual.widgets import Input, Static
 
 
 class ChangedStatic(Static):
-    """Shows text. Telling it twice the same thing costs nothing on the line."""
+    """Static that repaints only if its text changes: an unchanged text costs no bytes on the line."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.text = Text()
 
-    def tell(self, text: Text) -> None:
+    def set_text(self, text: Text) -> None:
         """Show `text`, unless it is shown already."""
         if text == self.text and text.spans == self.text.spans:
             return
@@ -31,7 +31,7 @@ _OF_THE_SCREEN = {"submit", "copy"}
 
 
 class TextField(Input):
-    """Textual's Input, but for a burst of keys on a slow line.
+    """Input that applies a burst of keys in order, as it arrives on a slow line.
 
     Textual runs a field's bindings (backspace, ctrl+u, the arrows) after the key has gone up through all
     parents, and letters at once: of "backspace 2", the 2 comes first. Here both are done where they arrive.
@@ -49,7 +49,7 @@ class TextField(Input):
 
 @cache
 def _editing() -> Mapping[str, str]:
-    """Return what a field's own keys do."""
+    """Return the actions of a field's own keys."""
     bindings = Binding.make_bindings(Input.BINDINGS)
     return {binding.key: binding.action for binding in bindings if binding.action not in _OF_THE_SCREEN}
 
@@ -58,7 +58,7 @@ MIN_COLUMNS, MIN_ROWS = 60, 16
 
 
 class TooSmall(Static):
-    """Hidden by the style sheet as soon as there is room again."""
+    """Notice for a small terminal; the style sheet hides it if the terminal is large enough."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -38,7 +38,7 @@ class Overlay(Vertical):
         width = self.size.width - 2
         if width < 20:  # not laid out, or not in view
             return
-        self.query_one("#over-legend", ChangedStatic).tell(_legend(drawn, num_left_out, width))
+        self.query_one("#over-legend", ChangedStatic).set_text(_legend(drawn, num_left_out, width))
         for metric, maker in self._charts.items():
             plot = self.query_one(f"#over-{metric}", Plot)
             if plot.size.width:

@@ -1,7 +1,4 @@
-"""Images as half blocks: each character shows two pixels, one above the other, in 24-bit colour.
-
-Knows pixels and captions; knows nothing of files or of what the captions mean.
-"""
+"""Gallery of images as half blocks: a character shows two pixels, one above the other, in 24-bit colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +52,7 @@ class Gallery(Widget):
 
     @property
     def capacity(self) -> int:
-        """How many pictures fit."""
+        """Number of pictures that fit."""
         return max(1, self._columns(self.shown_side)) * max(1, self._lines(self.shown_side))
 
     def _columns(self, side: int) -> int:

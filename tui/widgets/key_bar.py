@@ -1,4 +1,4 @@
-"""The keys of a screen in its last row: as many as fit, each as a whole, help and leaving always.
+"""Key bar: the keys of a screen in its last row, as many as fit, help and leaving always.
 
 Textual's own Footer is a widget a key, laid out anew whenever one comes or goes; this is one row of text.
 """
@@ -17,14 +17,14 @@ _GAP = 2
 
 
 class KeyBar(ChangedStatic):
-    """Follows the bindings of its screen, but for those that it says are `idle_actions` now. A key can be clicked."""
+    """Row of the bindings of its screen, but for those in its `idle_actions`. A key can be clicked."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; padding: 0 1; }"
 
     def __init__(self) -> None:
         super().__init__()
         self._places: list[tuple[int, str]] = []
-        """Where each key's text ends, and the key."""
+        """End column of each key's text, and the key."""
 
     def on_mount(self) -> None:
         """Follow the keys on offer."""
@@ -62,7 +62,7 @@ class KeyBar(ChangedStatic):
             if row.cell_len + texts[action].cell_len <= room or action in always:
                 row.append_text(texts[action]).append(" " * _GAP)
                 self._places.append((row.cell_len, keys[action]))
-        self.tell(row)
+        self.set_text(row)
 
 
 def _declared(screen: type) -> dict[str, int]:

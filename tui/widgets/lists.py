@@ -1,4 +1,4 @@
-"""Lists to pick a row from: what every one of them can, and those of Home, presets in groups and recent runs."""
+"""Lists to pick a row from: their base, and Home's lists of presets in groups and of recent runs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar

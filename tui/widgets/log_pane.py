@@ -1,4 +1,4 @@
-"""The log of a run: what happened, with the time, newest at the end."""
+"""Log pane: the events of a run with their times, newest at the end."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _NOT_LOGGED = (
     ev.EvaluationProgressed,
     ev.DataProgressed,
     ev.CheckpointSaved,
-    ev.Paused,  # CommandApplied has said so
+    ev.Paused,  # CommandApplied is shown
     ev.Continued,
 )
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from rich.text import Text
 
+from engine.journal.eta import time_left
 from engine.journal.events import Alerted, CommandApplied
 from engine.journal.state import RunState, worked_s
 from engine.runs.run_dir import RunDir, RunInfo, Status
@@ -18,7 +19,7 @@ from tui.widgets.basic import ChangedStatic
 
 @dataclass(frozen=True)
 class RunView:
-    """All that a widget may know of the run under view. `now` is Unix seconds."""
+    """The run under view, as its panes draw it. `now` is Unix seconds."""
 
     run: RunDir
     info: RunInfo
@@ -28,7 +29,7 @@ class RunView:
 
     @cached_property
     def range_test(self) -> Verdict | None:
-        """What a range test says so far; None of any other run."""
+        """Result of a range test so far; None for any other run."""
         return verdict(self.info.preset, self.state)
 
 
@@ -39,7 +40,7 @@ class RunHeader(ChangedStatic):
         """Draw the header of `view`."""
         width = max(40, self.content_size.width)
         rows = [_title(view, width), _progress(view, width), _speeds(view, width), _results(view, width)]
-        self.tell(Text("\n", no_wrap=True).join(rows))
+        self.set_text(Text("\n", no_wrap=True).join(rows))
 
 
 def _title(view: RunView, width: int) -> Text:
@@ -53,8 +54,8 @@ def _title(view: RunView, width: int) -> Text:
 def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
-        said = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
-        return Text.assemble(_bar(0.0, max(8, width - said.cell_len - 2)), "  ", said)
+        text = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
+        return Text.assemble(_bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
         evaluation = state.evaluation
@@ -64,11 +65,11 @@ def _progress(view: RunView, width: int) -> Text:
     if state.stage.num_stages > 1:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
     parts.append(Text(f"{100 * state.share_done:3.0f} %", TEXT))
-    said = in_a_row(parts, width - 10, gap=2)
+    text = in_a_row(parts, width - 10, gap=2)
     color = (
         TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
     )
-    return Text.assemble(_bar(state.share_done, max(8, width - said.cell_len - 2), color), "  ", said)
+    return Text.assemble(_bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
 
 
 def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
@@ -83,7 +84,7 @@ def _speeds(view: RunView, width: int) -> Text:
     worked = worked_s(state, view.now if is_live else state.last_time)
     if worked is not None:
         fields.append(labelled("elapsed" if is_live else "took", fmt.duration(worked)))
-        if left := run_text.time_left(view.status, state.eta_s):
+        if left := run_text.time_left(view.status, time_left(state)):
             fields.append(labelled("left", left))
     if state.images_per_s is not None and is_live:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
@@ -141,7 +142,7 @@ class Preparation(ChangedStatic):
             full = min(_BAR_WIDTH, _BAR_WIDTH * progress.done // progress.total)
             lines[1].append("\n" + " " * 10)
             lines[1].append("━" * full, TRAIN).append("━" * (_BAR_WIDTH - full), FAINT)
-        self.tell(Text("\n\n").join(lines))
+        self.set_text(Text("\n\n").join(lines))
 
     def _worker(self, view: RunView) -> Text:
         started = view.state.started
@@ -183,7 +184,7 @@ class OutcomeNotice(ChangedStatic):
     """Takes no room while training goes well."""
 
     def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
-        """Draw the outcome of `view`; `log_tail` is told only where something went wrong."""
+        """Draw the outcome of `view`; `log_tail` is shown only if something went wrong."""
         wanted = not run_text.is_live(view.status) or view.status == "stalled"
         self.display = wanted
         if not wanted:
@@ -202,7 +203,7 @@ class OutcomeNotice(ChangedStatic):
             text.append("\nlast lines of worker.log", MUTED)
             for line in log_tail[-num_log_lines:] or ("(it is empty)",):
                 text.append("\n  " + line, MUTED)
-        self.tell(text)
+        self.set_text(text)
 
 
 def _advice(alerts: list[Alerted]) -> Text:
@@ -234,51 +235,51 @@ class Alerts(ChangedStatic):
             )
             row.truncate(max(20, self.app.size.width - 2), overflow="ellipsis")
             rows.append(row)
-        self.tell(Text("\n", no_wrap=True).join(rows))
+        self.set_text(Text("\n", no_wrap=True).join(rows))
 
 
 @dataclass
-class _Asked:
+class _Sent:
     label: str
     at: float
 
 
 class CommandStrip(ChangedStatic):
-    """Keeps the wishes that were not answered yet, and the last answer."""
+    """Row with the commands that have no answer yet, and the last answer."""
 
     def __init__(self) -> None:
         super().__init__(id="strip")
-        self.pending: dict[str, _Asked] = {}
+        self.pending: dict[str, _Sent] = {}
         self._last: list[Text] = []
 
-    def ask(self, command_id: str, label: str, now: float) -> None:
-        """Show a wish as pending, at once."""
-        self.pending[command_id] = _Asked(label, now)
+    def add(self, command_id: str, label: str, now: float) -> None:
+        """Show a command as pending."""
+        self.pending[command_id] = _Sent(label, now)
         self.show(now)
 
     def answer(self, applied: CommandApplied, now: float) -> None:
-        """Show that a wish was obeyed or refused, if it was asked here."""
-        asked = self.pending.pop(applied.command_id, None)
-        if asked is None:
+        """Show that a command was applied or refused, if it was sent from here."""
+        sent = self.pending.pop(applied.command_id, None)
+        if sent is None:
             return
         at = f"applied at step {fmt.count(applied.global_step)}"
-        effect = "" if applied.effect.lower() in {"", asked.label.lower()} else f" ({applied.effect})"
+        effect = "" if applied.effect.lower() in {"", sent.label.lower()} else f" ({applied.effect})"
         if applied.accepted:
-            told = Text.assemble((f"{asked.label}: ", TEXT), (at, TONES["good"]))
-            self._last = [told, *([Text(applied.effect, MUTED)] if effect else [])]  # the effect only where it fits
+            self._last = [Text.assemble((f"{sent.label}: ", TEXT), (at, TONES["good"]))]
+            self._last += [Text(applied.effect, MUTED)] if effect else []  # drawn only if it fits
         else:
-            self._last = [Text.assemble((f"{asked.label}: ", TEXT), (f"refused{effect}", TONES["warn"]))]
+            self._last = [Text.assemble((f"{sent.label}: ", TEXT), (f"refused{effect}", TONES["warn"]))]
         self.show(now)
 
     def fail(self, command_id: str, why: str, now: float) -> None:
-        """Show that a wish could not even be written down."""
-        asked = self.pending.pop(command_id, None)
-        self.say(f"{asked.label if asked else 'command'}: {why}", "bad", now)
+        """Show that a command could not be written."""
+        sent = self.pending.pop(command_id, None)
+        self.say(f"{sent.label if sent else 'command'}: {why}", "bad", now)
 
     def give_up(self, why: str, now: float) -> None:
-        """Nobody is there to answer what is still pending: say so."""
+        """Show that the pending commands get no answer, because the run ended."""
         if self.pending:
-            labels = ", ".join(asked.label for asked in self.pending.values())
+            labels = ", ".join(sent.label for sent in self.pending.values())
             self.pending.clear()
             self.say(f"{labels}: {why}", "warn", now)
 
@@ -290,19 +291,19 @@ class CommandStrip(ChangedStatic):
     def show(self, now: float) -> None:
         """Draw the row; `now` is Unix seconds."""
         waiting = [
-            Text.assemble((f"{asked.label}: ", TEXT), (f"asked {_since(now - asked.at)} ago…", TONES["warn"]))
-            for asked in self.pending.values()
+            Text.assemble((f"{sent.label}: ", TEXT), (f"asked {_since(now - sent.at)} ago…", TONES["warn"]))
+            for sent in self.pending.values()
         ]
         fields = [*waiting[::-1], *self._last]
         width = max(20, self.content_size.width)
         if not fields:
-            self.tell(Text("A key shows here as asked, then as applied. Leaving never stops training.", MUTED))
+            self.set_text(Text("A key shows here as asked, then as applied. Leaving never stops training.", MUTED))
             return
         row = in_a_row(fields, width, gap=4)
         if not row.plain:
             row = fields[0].copy()
             row.truncate(width, overflow="ellipsis")
-        self.tell(row)
+        self.set_text(row)
 
 
 def _since(seconds: float) -> str:

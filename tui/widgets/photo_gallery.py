@@ -1,4 +1,7 @@
-"""The gallery with real images, for terminals that can show them: textual-image draws, the gallery writes below."""
+"""Gallery with real images, drawn by textual-image, for terminals that can show them.
+
+Apart from gallery.py, because textual-image and PIL load slowly and only such terminals need them.
+"""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

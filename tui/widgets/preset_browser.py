@@ -41,7 +41,7 @@ class PresetChooser(Vertical):
         yield ChangedStatic(id="marks")
 
     def on_mount(self) -> None:
-        """Hide what has nothing to say yet."""
+        """Hide the rows that are empty at the start."""
         self.query_one("#filter-row").display = self.query_one("#marks").display = False
 
     def show(self, listed: Sequence["Listed"]) -> None:
@@ -77,20 +77,20 @@ class PresetChooser(Vertical):
 
     def _filter(self, wanted: str) -> None:
         num_found = self.query_one(PresetList).show(self._listed, wanted)
-        self.query_one("#matches", ChangedStatic).tell(matches(num_found, len(self._listed)))
+        self.query_one("#matches", ChangedStatic).set_text(matches(num_found, len(self._listed)))
 
     def on_preset_list_marked(self) -> None:
         """Say how many are marked, and what Enter does with them."""
         row, num_marked = self.query_one("#marks", ChangedStatic), len(self.query_one(PresetList).marked)
         row.display = num_marked > 0
-        row.tell(marks(num_marked))
+        row.set_text(marks(num_marked))
 
 
 _LAYERS_UNKNOWN = "The layers are being looked up, a few seconds …"
 
 
 class PresetPane(Vertical):
-    """Shows one preset at a time. The style sheet says whether its layers stand beside it or in its place."""
+    """Description of one preset. By the style sheet its layers are shown beside it or in its place."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -126,7 +126,7 @@ class PresetPane(Vertical):
         self.show_layers()
 
     def show_layers(self) -> None:
-        """Draw the layer table, where it is in sight and not drawn yet."""
+        """Draw the layer table, if it is in view and not drawn yet."""
         layers, rows = self.query_one("#layers"), self.query_one("#layers-table", ChangedStatic)
         width = self.query_one("#layers-heading").content_size.width
         if not layers.display or not width or self._drawn == (self._facts, width):
@@ -134,13 +134,11 @@ class PresetPane(Vertical):
         self._drawn = (self._facts, width)
         title = self.query_one("#layers-heading", ChangedStatic)
         if self._facts is None or isinstance(self._facts, str):
-            title.tell(Text("layers", MUTED))
-            rows.tell(Text(self._facts or _LAYERS_UNKNOWN, MUTED))
+            title.set_text(Text("layers", MUTED))
+            rows.set_text(Text(self._facts or _LAYERS_UNKNOWN, MUTED))
             return
-        pass
-
-        title.tell(heading(self._facts, width))
-        rows.tell(table(self._facts, width))
+        title.set_text(heading(self._facts, width))
+        rows.set_text(table(self._facts, width))
 
     def page(self, direction: int) -> None:
         """Scroll what is in sight by a page: down with 1, up with -1."""
@@ -153,12 +151,12 @@ class PresetPane(Vertical):
     def _say_more(self) -> None:
         below = max((round(pane.max_scroll_y - pane.scroll_y) for pane in self._panes()), default=0)
         above = max((round(pane.scroll_y) for pane in self._panes()), default=0)
-        said = Text(no_wrap=True)
+        text = Text(no_wrap=True)
         if below > 0:
-            said = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
+            text = Text.assemble(("pgdn", TRAIN), (f" {fmt.plural(below, 'more row')}", MUTED))
         if above > 0:
-            said = Text.assemble(said, "  " if said else "", ("pgup", TRAIN), (" back up", MUTED))
-        self.query_one("#more", ChangedStatic).tell(said)
+            text = Text.assemble(text, "  " if text else "", ("pgup", TRAIN), (" back up", MUTED))
+        self.query_one("#more", ChangedStatic).set_text(text)
 
 
 _BESIDE_KIND = 40
@@ -216,12 +214,12 @@ def queue(queued: Queued) -> Text:
 
 
 def no_runs(num_runs: int | None, has_cifar: bool | None, has_gpu: bool | None) -> Text:
-    """Return what is said where no run is listed.
+    """Return the text in place of an empty list of runs.
 
     Args:
-        num_runs: how many there are; None before they were looked for.
-        has_cifar: whether CIFAR-100 was found; None before it was looked for.
-        has_gpu: whether there is a GPU; None before that was read.
+        num_runs: number of runs; None before they were listed.
+        has_cifar: CIFAR-100 was found; None before it was searched for.
+        has_gpu: there is a GPU; None before that was read.
     """
     if num_runs is None:
         return Text("looking for runs …", MUTED)

@@ -1,4 +1,4 @@
-"""Table of runs that draws only the rows in view, and the lines above and in place of it."""
+"""Table of runs that draws only the rows in view, its heading, and the text if it is empty."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Row: TypeAlias = Summary | Damaged
 
 @dataclass(frozen=True)
 class Mark:
-    """How a marked run is shown: with the number and colour of its curve."""
+    """Number and colour of a marked run and its curve."""
 
     sign: str
     color: str
@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Order:
-    """What the rows are sorted by."""
+    """Sort key and direction of the rows."""
 
     key: SortKey = "started"
     rising: bool = False
@@ -51,7 +51,7 @@ class _Column:
     key: SortKey | None = None
     is_right: bool = True
     dropped: int = 0
-    """Where there is too little room, those with the highest number go first; 0 stays."""
+    """If the columns do not fit, those with the highest number are dropped first; 0 stays."""
 
 
 def _plain(_run: Summary) -> str:
@@ -137,7 +137,7 @@ class RunHeading(ChangedStatic):
             name = column.heading + (arrow if is_chosen else "")
             name = name.rjust(column.width) if column.is_right else name.ljust(column.width)
             line.append(" " * _GAP).append(name, TEXT if is_chosen else MUTED)
-        self.tell(line)
+        self.set_text(line)
 
     def on_click(self, event: Click) -> None:
         """Sort by the column under the mouse."""
