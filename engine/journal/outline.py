@@ -1,7 +1,7 @@
-"""A run's outline: what its journal adds up to without its curves of steps, read without decoding them.
+"""Outline of a run: its state without the curves, read without decoding every line. No torch.
 
 Nearly every line of a long journal is a report of the loop, a reading of the devices or a progress. Only the last
-of each before a rarer event matters to a summary; the others are told by how their line begins and passed over.
+of each before a rarer event matters to a summary; the others are recognised by the start of their line and skipped.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,14 +11,13 @@ from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
-from engine.runs.run_dir import RunDir
 
 _FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
 _NAME_STARTS = len('{"type":"')
 
 
 def outline_reader(path: Path) -> LineReader[AnyEvent]:
-    """Return a reader at the start of an events.jsonl that leaves out what a summary does not need."""
+    """Return a reader at the start of an events.jsonl that skips the lines that a summary does not need."""
     return LineReader(path, AnyEvent, _worth_decoding)
 
 
@@ -37,16 +36,16 @@ def _worth_decoding(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from latest.values()
 
 
-def read_outline(run: RunDir) -> RunState:
-    """Return what the journal so far adds up to, with no more curves than a point an epoch."""
+def read_outline(path: Path) -> RunState:
+    """Return the state after an events.jsonl as it is now, with one point an epoch as its only curve."""
     state = RunState()
-    for batch in outline_reader(run.events).batches():
+    for batch in outline_reader(path).batches():
         fold(batch, state)
         forget_curves(state)
     return state
 
 
 def forget_curves(state: RunState) -> None:
-    """Drop what grows long in a state that is kept for its outline."""
+    """Drop the curves of steps and of device readings."""
     state.steps = StepSeries()
     state.device_history.clear()

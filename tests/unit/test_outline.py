@@ -14,7 +14,7 @@ def test_an_outline_summarises_as_the_whole_journal_does(tmp_path: Path) -> None
         for epoch in (1, 2, 3):
             run.train_epoch(epoch)
         run.train_epoch(4, until=0.4)
-        whole, outline = run.folder.read_state(), read_outline(run.folder)
+        whole, outline = run.folder.read_state(), read_outline(run.folder.events)
     assert summary_of(run.folder, run.info, whole, NOW) == summary_of(run.folder, run.info, outline, NOW)
     assert whole.epochs == outline.epochs
     assert (whole.phase, whole.step, whole.last_time) == (outline.phase, outline.step, outline.last_time)
@@ -28,8 +28,8 @@ def test_a_part_of_an_epoch_ends_where_it_does_in_the_whole_state(tmp_path: Path
         run.complete_epoch(1)
         lines = run.folder.events.read_bytes().replace(b'"is_best":false', b'"is_best":false,"partial":true')
         run.folder.events.write_bytes(lines)
-        assert read_outline(run.folder).epochs == run.folder.read_state().epochs
-        assert read_outline(run.folder).epochs[0].epoch < 0.6
+        assert read_outline(run.folder.events).epochs == run.folder.read_state().epochs
+        assert read_outline(run.folder.events).epochs[0].epoch < 0.6
 
 
 def test_few_of_many_steps_are_decoded(tmp_path: Path) -> None:

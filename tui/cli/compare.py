@@ -40,7 +40,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
         _show(rows, as_json)
         return
     differing = difference.differences(
-        [difference.RunSide(run.read_info(), read_outline(run).started) for run in found]
+        [difference.RunSide(run.read_info(), read_outline(run.events).started) for run in found]
     )
     if as_json:
         said = {"runs": rows, "differences": differing}

@@ -59,7 +59,7 @@ def summarise(run: RunDir) -> Summary:
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
+    return summary_of(run, run.read_info(), read_outline(run.events), time.time(), size_bytes(run.path))
 
 
 def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary]:

@@ -23,7 +23,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
         CifartuiError: one of them cannot be read.
     """
     folders = [RunDir(runs_dir / run_id) for run_id in ids]
-    return differences([RunSide(run.read_info(), read_outline(run).started) for run in folders])
+    return differences([RunSide(run.read_info(), read_outline(run.events).started) for run in folders])
 
 
 def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
