@@ -1,7 +1,4 @@
-"""What is wrong with a preset, in words: translates msgspec's refusals with the schema at hand.
-
-Knows the types of the schema (through `msgspec.inspect`), nothing of files or of where a value came from.
-"""
+"""Sentences for faults in a preset: msgspec's validation errors, reworded with the schema's types. No files."""
 
 import difflib
 import re
@@ -14,7 +11,7 @@ from msgspec import Struct, inspect
 KeyPath: TypeAlias = tuple[str | int, ...]
 _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _ANY_NUMBER = 1e9
-"""An upper limit from here on only keeps numbers storable, and is not worth a word."""
+"""An upper limit from here on only keeps numbers storable, and is not mentioned."""
 _PATH_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
@@ -27,7 +24,7 @@ class Fault(Struct, frozen=True):
 
 
 def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type, whole: str = "a preset") -> Fault:
-    """Say what `msgspec.convert(table, schema)` refused, where, and what is allowed there; `whole` is the table."""
+    """Explain an error of `msgspec.convert(table, schema)`: value, key, allowed values; `whole` is the table."""
     found = _PATH.search(str(error))
     node: inspect.Type = inspect.type_info(schema)
     value: Any = table
