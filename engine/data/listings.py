@@ -1,6 +1,6 @@
-"""Which image files a data set consists of, and what is in them: by class folders, or by CUB-200's lists.
+"""Listings of a data set's image files and their classes: by class folders, or by CUB-200's lists. No decoding.
 
-Looks at names and lists only; decodes nothing. File names are relative to the listing's root.
+File names are relative to the listing's root.
 """
 
 import re
@@ -27,7 +27,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a data set. `val` is empty where the data set has no such part."""
+    """The files of a data set. `val` is empty if the data set has no such part."""
 
     name: str
     root: Path
@@ -38,7 +38,7 @@ class Listing:
 
 
 def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
-    """List `train/<class>/*`, `test/<class>/*` and, where it is there, `val/<class>/*`.
+    """List `train/<class>/*`, `test/<class>/*` and, if present, `val/<class>/*`.
 
     Raises:
         CifartuiError: a folder cannot be read, train/ or test/ has no images, or a class is not in train/.

@@ -1,7 +1,4 @@
-"""What a learning-rate range test says: the rate to train with and why, or why it cannot say. Numbers only.
-
-Knows rates and losses; no files, no preset's name, no plots.
-"""
+"""Learning-rate suggestion from a range test's curve, with its reason. Pure functions of rates and losses."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -52,14 +49,14 @@ class Point(NamedTuple):
 
 
 class Suggestion(Struct, frozen=True, kw_only=True):
-    """`lr` is None where the test cannot say; `reason` is one sentence either way."""
+    """A suggested learning rate; `lr` is None if the test gives none; `reason` is one sentence either way."""
 
     lr: float | None
     reason: str
 
 
 def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
-    """Return the curve of a range test from what its journal told of steps; the preset says where the rate was."""
+    """Return the curve of a range test from its steps in the journal; the rates follow from the preset."""
     table = table_of(preset)
     if table is None:
         return []
@@ -73,7 +70,7 @@ def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Return whether the loss, averaged over the last few reports, is above four times its lowest such average."""
+    """Return true if the loss, averaged over the last few reports, is above four times its lowest such average."""
     average = weight = 0.0
     lowest = math.inf
     for loss in losses:

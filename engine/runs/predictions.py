@@ -30,7 +30,7 @@ class Predictions(Struct, frozen=True, kw_only=True):
     epoch: int
     """Of the weights."""
     global_step: int
-    """At which the weights were saved; tells whether the file is out of date."""
+    """Step at which the weights were saved; another one means that the file is out of date."""
     class_names: tuple[str, ...]
     image_size: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
     true: tuple[int, ...] | None
@@ -41,7 +41,7 @@ class Predictions(Struct, frozen=True, kw_only=True):
 
 
 def paths(run: RunDir, split: Split) -> tuple[Path, Path]:
-    """Return where the predictions of a split and their pixels lie, written or not."""
+    """Return the paths of the predictions of a split and of their pixels, written or not."""
     folder = run.path / "predictions"
     return folder / f"{split}.json", folder / f"{split}.pixels"
 
@@ -105,7 +105,7 @@ Wanted: TypeAlias = Literal["wrong", "right", "all"]
 
 
 class Score(Struct, frozen=True, kw_only=True):
-    """How many of the images of a class, or of a group of classes, are predicted right."""
+    """Number of images of a class, or of a group of classes, that are predicted right."""
 
     name: str
     num_images: int

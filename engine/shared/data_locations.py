@@ -1,6 +1,6 @@
-"""Where data sets are: looks at names of files and folders only, never into them.
+"""Locations of data sets, by names of files and folders only. No torch, no numpy, no pooch.
 
-The dashboard uses it, so it must not import torch, numpy or pooch. Reading is `engine.data.load`.
+`engine.data.load` reads them.
 """
 
 import os
@@ -37,18 +37,18 @@ Kind: TypeAlias = Literal[
 
 
 class Location(Struct, frozen=True, kw_only=True):
-    """Where a data set was found, or how to get it."""
+    """Location of a data set, or advice how to get it."""
 
     dataset: str
     kind: Kind
     path: str | None = None
-    """The archive or folder; None where there is none (generated, absent)."""
+    """The archive or folder; None if there is none (generated, absent)."""
     text: str
-    """One line for people: what was found, and where."""
+    """One line for people: the finding and its path."""
     advice: str = ""
-    """What to do where it is absent."""
+    """Advice if it is absent."""
     num_classes: int | None = None
-    """Of class folders: how many there are."""
+    """Number of class folders."""
 
 
 def search_folders(data_dir: str | None) -> list[Path]:
@@ -62,7 +62,7 @@ def search_folders(data_dir: str | None) -> list[Path]:
 
 
 def locate(data: Data, data_dir: str | None) -> Location:
-    """Return where the data set of `data` is.
+    """Return the location of the data set of `data`.
 
     `data.path` is looked at alone where it is given; a relative one is looked for in every data folder.
     """
@@ -143,7 +143,7 @@ def _find_cub200(place: Path) -> Location | None:
 
 
 def _find_named_birds(place: Path) -> Location | None:
-    """Find the birds where they were said to be, which may be class folders too."""
+    """Find the birds under `data.path`, which may be class folders too."""
     folders = _find_class_folders(place)
     return _find_cub200(place) or (None if folders is None else structs.replace(folders, dataset="cub200"))
 

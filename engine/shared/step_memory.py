@@ -1,4 +1,4 @@
-"""What a training step needs of memory: worked out by `engine.models.memory`, shown by the dashboard. No torch."""
+"""Memory of a training step in bytes, as `engine.models.memory` estimates it. No torch."""
 
 from msgspec import Struct
 
