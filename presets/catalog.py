@@ -80,7 +80,7 @@ def list_presets() -> list[Listed]:
             listed.append(Listed(name, path, preset, "", parent))
         except CifartuiError as error:
             listed.append(Listed(name, path, None, str(error)))
-    return sorted(listed, key=_place)
+    return sorted(listed, key=_sort_key)
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Preset:
@@ -205,7 +205,7 @@ def _expanded(name: str) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no home)
 
 
-def _place(listed: Listed) -> tuple[int, str, list[str | int]]:
+def _sort_key(listed: Listed) -> tuple[int, str, list[str | int]]:
     group = listed.preset.group if listed.preset else "yours"
     parts = re.split(r"([0-9]+)", listed.name)
     natural = [int(part) if index % 2 else part for index, part in enumerate(parts)]

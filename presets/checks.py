@@ -248,11 +248,11 @@ def _of_vgg(model: Vgg, image_size: int) -> Iterator[Fault]:
         )
 
 
-def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], place: KeyPath) -> Iterator[Fault]:
+def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], parent: KeyPath) -> Iterator[Fault]:
     """Follow the size of a training image through `augment`, as far as it is known."""
     size = _stored_size(preset)
     for index, operation in enumerate(augment):
-        path: KeyPath = (*place, index)
+        path: KeyPath = (*parent, index)
         after = _size_after(operation, preset.data.image_size, size)
         text = _disorder(operation, dotted(path)) or _misfit(operation, size, after, dotted(path))
         if text:

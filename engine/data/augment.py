@@ -174,8 +174,8 @@ def draw_boxes(images: Tensor, operation: RandomResizedCrop) -> Tensor:
     box_height = torch.where(any_fits, heights.gather(1, first).squeeze(1), central_height)
     top_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
     left_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
-    top = _place(top_share, height - box_height)
-    left = _place(left_share, width - box_width)
+    top = _offset(top_share, height - box_height)
+    left = _offset(left_share, width - box_width)
     return torch.stack((top, left, box_height, box_width), dim=1).long()
 
 
@@ -183,7 +183,7 @@ def _between(limits: tuple[float, float], shape: tuple[int, int], device: torch.
     return torch.rand(shape, device=device) * (limits[1] - limits[0]) + limits[0]
 
 
-def _place(share: Tensor, last: Tensor) -> Tensor:
+def _offset(share: Tensor, last: Tensor) -> Tensor:
     """Return whole numbers from 0 to `last`, uniform where `share` is uniform in [0, 1)."""
     return torch.minimum((share * (last + 1)).floor(), last)
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from engine.data.cifar_cache import Content, Rows, kept
+from engine.data.cifar_cache import Content, Rows, cached
 from engine.data.progress import LoadProgress, Report
 from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -66,7 +66,7 @@ def load_cifar100(location: Location, data: Data, seed: int, report: Report) -> 
     path = Path(location.path)
     is_archive = location.kind.endswith("archive")
     read = _read_archive if is_archive else _read_folder
-    content = kept([path] if is_archive else _files(path), lambda: _content(read(path, report), path))
+    content = cached([path] if is_archive else _files(path), lambda: _content(read(path, report), path))
     train, test = content.train, content.test
     train_rows, val_rows = split_rows(len(train.labels), data, seed)
     is_hidden = not test.labels.any()

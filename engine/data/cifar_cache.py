@@ -53,7 +53,7 @@ class _About(msgspec.Struct, frozen=True):
     md5: dict[str, str]
 
 
-def kept(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
+def cached(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
     """Return the content that `read` makes of the files `sources`, from the cache if they were read before.
 
     A cache that cannot be read is made again; if none can be written, `read` is called every time. Its exceptions

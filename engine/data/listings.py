@@ -54,17 +54,17 @@ def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
     return Listing(name, root, tuple(map(visible_in_a_row, class_names)), train, val, test)
 
 
-def _folders(place: Path) -> list[Path]:
-    return [child for child in place.iterdir() if child.is_dir() and not child.name.startswith(".")]
+def _folders(folder: Path) -> list[Path]:
+    return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
 
 
 def _files_by_class(root: Path, part: str, class_names: tuple[str, ...]) -> Files:
-    place = root / part
-    if not place.is_dir():
+    base = root / part
+    if not base.is_dir():
         return Files()
     names: list[str] = []
     labels: list[int] = []
-    for folder in sorted(_folders(place)):
+    for folder in sorted(_folders(base)):
         found = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if folder.name not in class_names:
             raise CifartuiError(f"{folder} is a class that train/ does not have; add it there or remove it here.")

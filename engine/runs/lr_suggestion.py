@@ -87,12 +87,12 @@ def smoothed(points: Sequence[Point]) -> list[float]:
     if not points:
         return []
     ceiling = 2 * _at_start([point.loss for point in points])
-    places = [math.log10(point.lr) for point in points]
+    log_lrs = [math.log10(point.lr) for point in points]
     losses = [min(point.loss, ceiling) for point in points]
     result = []
-    for place in places:
-        near = slice(bisect_left(places, place - _WINDOW), bisect_right(places, place + _WINDOW))
-        weights = [math.exp(-0.5 * ((other - place) / _SMOOTHING_DECADES) ** 2) for other in places[near]]
+    for log_lr in log_lrs:
+        near = slice(bisect_left(log_lrs, log_lr - _WINDOW), bisect_right(log_lrs, log_lr + _WINDOW))
+        weights = [math.exp(-0.5 * ((other - log_lr) / _SMOOTHING_DECADES) ** 2) for other in log_lrs[near]]
         result.append(sum(map(float.__mul__, weights, losses[near])) / sum(weights))
     return result
 

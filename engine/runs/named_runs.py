@@ -34,7 +34,7 @@ def find_named(runs_dir: Path, name: str) -> RunDir | None:
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(run: RunDir, preset_name: str, options: RunOptions) -> str:
+def resume_named(run: RunDir, preset_name: str, options: RunOptions) -> str:
     """Resume a run unless it has a worker or is completed; return a sentence about it.
 
     A worker on another host is waited for half a minute: it may just have been killed there.

@@ -40,7 +40,7 @@ class StagingBuffers:
         self._unused: defaultdict[_Layout, list[Tensor]] = defaultdict(list)
 
     def make_room(self, content: dict[str, Any]) -> None:
-        """Take the memory for a snapshot of tensors like those of `content`, whose values are not read.
+        """Allocate buffers for a copy of tensors like those of `content`, whose values are not read.
 
         The system gives memory only when it is first written to, and that takes longer than a copy.
         """
@@ -59,9 +59,9 @@ class StagingBuffers:
         if self._device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
-        snapshot = StagedState(copied, arrived)
-        weakref.finalize(snapshot, self._take_back, used)
-        return snapshot
+        staged = StagedState(copied, arrived)
+        weakref.finalize(staged, self._take_back, used)
+        return staged
 
     def _copy(self, value: Any, used: list[Tensor]) -> Any:
         if isinstance(value, Tensor):
