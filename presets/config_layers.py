@@ -127,7 +127,7 @@ def _holds(table: object, key: KeyPath) -> bool:
 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Return `child` over `parent`: tables key by key, except where the child's starts afresh.
+    """Return `child` over `parent`: tables key by key, unless the child's replaces the parent's.
 
     That is `report` (results belong to exactly one preset), and a table that names another network,
     optimizer or schedule than the inherited one, whose keys would mean nothing to it. A file that brings

@@ -20,7 +20,7 @@ class Fault(Struct, frozen=True):
 
     text: str
     keys: tuple[KeyPath, ...]
-    """The keys whose values do not go together; none where the file as a whole lacks something."""
+    """The keys whose values do not go together; none if the file as a whole lacks something."""
 
 
 def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type, whole: str = "a preset") -> Fault:
@@ -44,7 +44,7 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type,
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return '; did you mean "half"?' where one of `allowed` is near, else nothing."""
+    """Return '; did you mean "half"?' if one of `allowed` is near, else nothing."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 

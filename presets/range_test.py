@@ -30,7 +30,7 @@ def range_test(preset: Preset, first_lr: float, last_lr: float, steps: int) -> P
     """Return the preset of a range test of `preset`: its first stage.
 
     What belongs to validation, to a long training, or to speed that takes minutes to prepare is left out. Images have
-    their full size throughout, and are mixed where the preset mixes them. Muon's two rates rise together.
+    their full size throughout, and are mixed if the preset mixes them. Muon's two rates rise together.
 
     Args:
         preset: checked.

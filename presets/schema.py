@@ -77,7 +77,7 @@ class RandomResizedCrop(_Table, frozen=True, kw_only=True, tag="random-resized-c
 
 
 class Rotation(_Table, frozen=True, kw_only=True, tag="rotation", tag_field="op"):
-    """Turn about the middle by an angle drawn from ±`degrees`; what comes in at the corners is black."""
+    """Turn about the middle by an angle drawn from ±`degrees`; the corners are black."""
 
     degrees: Annotated[float, Meta(gt=0.0, le=180.0)]
     interpolation: Literal["nearest", "bilinear"] = "nearest"
@@ -229,7 +229,7 @@ class Train(_Table, frozen=True, kw_only=True):
     """Epochs, batch size, precision, augmentation and options of the training loop."""
 
     epochs: Epochs | None = None
-    """Left out where there are [[stages]], which have their own."""
+    """Left out if there are [[stages]], which have their own."""
     epochs_scale: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     """Every stage's epochs times this, rounded, at least one: the whole plan, shorter or longer."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
@@ -254,7 +254,7 @@ class Train(_Table, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """End a stage after so many epochs in which its best validation accuracy did not rise."""
     sync_batch_norm: bool = False
-    """With several GPUs: BatchNorm goes by the whole batch, where each GPU goes by its part of it otherwise."""
+    """With several GPUs: BatchNorm uses the whole batch; otherwise each GPU uses its part of it."""
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """With a frozen backbone: augment every training image this many times, once, and reuse its features."""
 
@@ -363,7 +363,7 @@ class Stage(_Table, frozen=True, kw_only=True):
     start_from: Literal["best", "last"] = "last"
     """The weights to begin with: the best of the stage before (by validation accuracy), or its last ones."""
     lr: Positive | None = None
-    """The optimizer's learning rate, where only that changes."""
+    """The optimizer's learning rate, if only that changes."""
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
 

@@ -184,7 +184,7 @@ def _between(limits: tuple[float, float], shape: tuple[int, int], device: torch.
 
 
 def _offset(share: Tensor, last: Tensor) -> Tensor:
-    """Return whole numbers from 0 to `last`, uniform where `share` is uniform in [0, 1)."""
+    """Return whole numbers from 0 to `last`, uniform if `share` is uniform in [0, 1)."""
     return torch.minimum((share * (last + 1)).floor(), last)
 
 

@@ -122,7 +122,7 @@ _IMAGE_NAME = re.compile(r"[^/\0]+/[^/\0]+")
 
 
 def _checked(name: str, source: Path) -> str:
-    """Return a listed name if it is `folder/file` and stays where it belongs."""
+    """Return a listed name if it is `folder/file` below the root."""
     if not _IMAGE_NAME.fullmatch(name) or name.startswith("..") or "/.." in name:
         raise CifartuiError(f'{source} names "{name[:80]}", which is not of the form class/file.jpg; unpack it again.')
     return name

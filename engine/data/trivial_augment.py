@@ -40,7 +40,7 @@ def apply(images: Tensor, operation: Tensor, strength: Tensor, sign: Tensor) -> 
         images: [B, 3, H, W], values 0 to 255.
         operation: int64 [B], places in OPERATIONS.
         strength: float [B] in [0, 1]; 0 changes nothing.
-        sign: float [B], 1 or -1: the direction, where an operation has two.
+        sign: float [B], 1 or -1: the direction, if an operation has two.
 
     Returns:
         float32 [B, 3, H, W], values 0 to 255.

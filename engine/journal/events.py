@@ -151,7 +151,7 @@ class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Validated(Event, frozen=True, kw_only=True, tag=True):
-    """The validation set was measured within an epoch because somebody asked; changes nothing in training."""
+    """The validation set was measured within an epoch on command; changes nothing in training."""
 
     epoch: Epoch
     step: Count

@@ -59,7 +59,7 @@ def _append(path: Path, line: bytes) -> None:
 class EventWriter:
     """The one writer of events.jsonl: numbers and stamps events, and writes each with one system call.
 
-    Facts that people act on (epochs, checkpoints, acknowledgements, the end) are also fsynced.
+    Epochs, checkpoints, acknowledgements and the end are also fsynced.
     """
 
     def __init__(self, path: Path) -> None:

@@ -101,7 +101,7 @@ class RunState(Struct):
     validations: list[Validated] = field(default_factory=list)
     """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
     marks: list[CommandApplied] = field(default_factory=list)
-    """Commands that changed how training goes on, to be drawn where they took effect."""
+    """Commands that changed training, to be drawn at the step at which they took effect."""
     device: DeviceSampled | None = None
     device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
     checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)

@@ -22,7 +22,7 @@ _WINDOW = 4 * _SMOOTHING_DECADES
 _DIVERGED = 4.0
 """Times the lowest loss: behind this a test has nothing left to show."""
 _TRAILING = 0.8
-"""Weight of the reports before, where it is decided whether the loss has diverged."""
+"""Weight of the earlier reports in the average that decides about divergence."""
 _FALL = 0.01
 """Of the loss at the start: less is no fall."""
 _RISE = 0.1
@@ -110,7 +110,7 @@ def suggest(
         points: in the order of their rates.
         steps: of the whole test, in batches.
         diverged: the test ended because the loss rose too far, or was no longer a number.
-        curve: the points `smoothed`, where that is at hand.
+        curve: the points `smoothed`, if the caller has them.
     """
     more = f"--steps {_MORE_STEPS * steps}"
     if len(points) < _FEWEST_POINTS:

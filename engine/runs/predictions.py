@@ -34,7 +34,7 @@ class Predictions(Struct, frozen=True, kw_only=True):
     class_names: tuple[str, ...]
     image_size: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
     true: tuple[int, ...] | None
-    """Class indices; None where the labels of this split are hidden."""
+    """Class indices; None if the labels of this split are hidden."""
     predicted: tuple[int, ...]
     confidence: tuple[float, ...]
     """Softmax probability of the predicted class."""
@@ -59,7 +59,7 @@ def write(run: RunDir, found: Predictions, pixels: bytes) -> None:
 
 
 def read(run: RunDir, split: Split) -> Predictions | None:
-    """Return the stored predictions of a split, or None where there are none yet.
+    """Return the stored predictions of a split, or None if there are none yet.
 
     Raises:
         CifartuiError: the file is damaged.
@@ -128,7 +128,7 @@ class Confusion(Struct, frozen=True, kw_only=True):
 
 
 def by_class(found: Predictions) -> list[Score]:
-    """Return the classes that have images, the worst first; none where the labels are hidden."""
+    """Return the classes that have images, the worst first; none if the labels are hidden."""
     total, hits = Counter(found.true or ()), Counter(true for true, predicted in _pairs(found) if true == predicted)
     scores = [
         Score(name=found.class_names[index], num_images=count, hits=hits[index]) for index, count in total.items()
@@ -137,7 +137,7 @@ def by_class(found: Predictions) -> list[Score]:
 
 
 def by_group(found: Predictions, groups: Mapping[str, tuple[str, ...]]) -> list[Score]:
-    """Return the groups of classes, the worst first; none where the labels are hidden or other classes are meant."""
+    """Return the groups of classes, the worst first; none if the labels are hidden or the classes are others."""
     group_of = {name: group for group, names in groups.items() for name in names}
     if found.true is None or not set(found.class_names) <= group_of.keys():
         return []

@@ -34,7 +34,7 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
     Args:
         folder: the run.
         changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
-            total of the run (of its last stage, where it has stages); `train.epochs=+5` is five more than planned.
+            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned.
         notify: a shell command for when the run has ended; that of its first start is not run again.
         devices: how many from now on; without it as many as before.
 

@@ -53,7 +53,7 @@ def ceiling(speed: Speed, limits: list[Limit]) -> float | None:
     """Return images/s that arithmetic allows: the best rate measured over the network's FLOPs.
 
     Matrix products and convolutions come from different libraries on a CPU, so either may be the quicker one.
-    None where neither was measured in that precision.
+    None if neither was measured in that precision.
     """
     rates = [
         limit.per_s

@@ -64,7 +64,7 @@ def search_folders(data_dir: str | None) -> list[Path]:
 def locate(data: Data, data_dir: str | None) -> Location:
     """Return the location of the data set of `data`.
 
-    `data.path` is looked at alone where it is given; a relative one is looked for in every data folder.
+    `data.path`, if given, is the only candidate; a relative one is searched in every data folder.
     """
     if data.dataset == "shapes100":
         return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")

@@ -62,7 +62,7 @@ class DeviceReader:
             pid: Process whose GPU memory is wanted, that of its descendants included; this process by default.
 
         Returns:
-            A sample per GPU, and the reason in words where there is none at all (else an empty string).
+            A sample per GPU, and the reason in words if there is none at all (else an empty string).
             `memory_used_bytes` includes what the driver reserves, so that total - used is what is free.
         """
         try:

@@ -58,7 +58,7 @@ DISK_FREE_SHARE = 0.10
 
 STALL_S = 60.0
 STALL_STEPS = 10.0
-"""Times the longest step so far: where a step takes long, so may the next."""
+"""Multiple of the longest step so far: after one long step, the next may take as long."""
 STALL_FIRST_S = 300.0
 """For the first steps, in which kernels are chosen, compiled, or loaded from a slow disk."""
 
@@ -253,7 +253,7 @@ class MachineWatch:
 
         Args:
             running_s: seconds.
-            longest_s: the longest step so far; 0 where there was none.
+            longest_s: the longest step so far; 0 if there was none.
         """
         patience_s = max(STALL_S, STALL_STEPS * longest_s) if longest_s else STALL_FIRST_S
         is_stalled = running_s is not None and running_s > patience_s

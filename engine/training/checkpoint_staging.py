@@ -21,7 +21,7 @@ class StagedState:
     """
 
     def __init__(self, content: dict[str, Any], arrived: Any) -> None:
-        """Hold `content`, whose last copy is behind the CUDA event `arrived` (None where copies were made at once)."""
+        """Hold `content`, whose last copy is behind the CUDA event `arrived` (None if copies were made at once)."""
         self.content = content
         self._arrived = arrived
 

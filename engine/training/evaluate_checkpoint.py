@@ -122,7 +122,7 @@ class _Best:
 
 
 def _small_enough(images: Tensor) -> Tensor:
-    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, made smaller where a screen shows no more."""
+    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, scaled down to what a screen shows."""
     if images.shape[-1] > MAX_SIDE:
         parts = [resize(part, MAX_SIDE, MAX_SIDE).round().byte().cpu() for part in images.split(_SHRINK_BATCH)]  # type: ignore[no-untyped-call]
         images = torch.cat(parts)

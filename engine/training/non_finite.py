@@ -37,7 +37,7 @@ def explain(
         plan: its stages.
         stage: the number of that under way; of the last one's end, too.
         stage_optimizer: of that stage.
-        saved_step: of the last good checkpoint; None where there is none.
+        saved_step: of the last good checkpoint; None if there is none.
     """
     if saved_step is None:
         kept, again = "nothing was saved before", "Begin again"
@@ -54,7 +54,7 @@ def explain(
 def _half_rate(
     info: RunInfo, plan: Sequence[PlannedStage], stage: int, stage_optimizer: StageOptimizer
 ) -> tuple[str, ...]:
-    """Return the change with which a resume goes on at half the rate; none where the stage states its own rate."""
+    """Return the change with which a resume goes on at half the rate; none if the stage states its own rate."""
     written = info.preset.stages[stage] if info.preset.stages else None
     if written is not None and (written.lr is not None or written.optimizer is not None):
         return ()

@@ -130,7 +130,7 @@ class Schedule:
             schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
 
     def go_to(self, steps: int, epochs: int) -> None:
-        """Take a fresh schedule to where it is after so many steps and whole epochs, if it goes by either."""
+        """Advance a fresh schedule by so many steps or whole epochs, whichever it depends on."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch misses the optimizer's steps: an earlier worker's
             if self._by_step is not None and steps > 0:
