@@ -1,1 +1,1 @@
-"""How a preset is trained. Knows nothing of the dashboard; see docs/run-directory.md for what it writes."""
+"""Training engine: run directories, data sets, networks, the worker. Never imports the dashboard."""

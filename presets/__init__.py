@@ -1,1 +1,1 @@
-"""What can be trained: presets as data, and their schema. Imports nothing else of this project."""
+"""Presets: TOML files, their schema, checks and plan. Imports nothing else of this project."""

@@ -1,7 +1,7 @@
-"""Which presets there are, and how one is loaded: found, extended, overridden, checked.
+"""Catalog of presets, and their loader: find, extend, override, check. No training.
 
-Shipped presets lie beside this file, users' in the configuration folder. Knows nothing of training;
-fast to import, because the first screen lists presets.
+Shipped presets are beside this file, users' in the configuration folder. Fast to import, because the first screen
+lists presets.
 """
 
 import os
@@ -28,7 +28,7 @@ _Files: TypeAlias = dict[str, Path]
 
 
 class Listed(Struct, frozen=True):
-    """A preset that was found. `problem` says why it cannot be used; empty where it can."""
+    """A preset that was found. `problem` is the reason if it cannot be used; else empty."""
 
     name: str
     path: Path
@@ -39,7 +39,7 @@ class Listed(Struct, frozen=True):
 
 
 class _Library:
-    """The preset files there are, each read once: listing them all must not delay the first screen."""
+    """All preset files, each read once: listing them must not delay the first screen."""
 
     def __init__(self) -> None:
         self.shipped = _find(_SHIPPED)
@@ -55,7 +55,7 @@ class _Library:
         return self._real[path]
 
     def table(self, path: Path) -> dict[str, Any]:
-        """Return the content of a file, to take keys out of as one likes; see `read_table`."""
+        """Return a copy of the content of a file; see `read_table`."""
         if path not in self._tables:
             self._tables[path] = read_table(path)
         return dict(self._tables[path])
@@ -80,7 +80,7 @@ def list_presets() -> list[Listed]:
             listed.append(Listed(name, path, preset, "", parent))
         except CifartuiError as error:
             listed.append(Listed(name, path, None, str(error)))
-    return sorted(listed, key=_place)
+    return sorted(listed, key=_sort_key)
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Preset:
@@ -167,7 +167,7 @@ def _chain(path: Path, library: _Library) -> list[ConfigLayer]:
 
 
 def _extended(name: str, path: Path, files: _Files, library: _Library) -> Path:
-    """Return the file that `extends = name` in `path` means."""
+    """Return the file that `extends = name` in `path` names."""
     found, shipped = files.get(name), library.shipped
     if found is not None and name in shipped and library.real(found) == library.real(path):
         return shipped[name]  # the user's vgg-custom extends the shipped vgg-custom that it replaces
@@ -205,7 +205,7 @@ def _expanded(name: str) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no home)
 
 
-def _place(listed: Listed) -> tuple[int, str, list[str | int]]:
+def _sort_key(listed: Listed) -> tuple[int, str, list[str | int]]:
     group = listed.preset.group if listed.preset else "yours"
     parts = re.split(r"([0-9]+)", listed.name)
     natural = [int(part) if index % 2 else part for index, part in enumerate(parts)]

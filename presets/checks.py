@@ -1,6 +1,6 @@
-"""What the types of the schema cannot say: that a preset's values go together.
+"""Checks across the fields of a preset, which the types of the schema cannot express. No files.
 
-Knows the schema; nothing of files. The engine may rely on everything that is checked here.
+The engine may rely on everything that is checked here.
 """
 
 import math
@@ -31,14 +31,14 @@ from presets.schema import (
 
 BASENET_IMAGE_SIZE = 32
 _STORED_SIZE = {"cifar100": 32, "shapes100": 32}
-"""Side in pixels of a data set's images as stored, where all have the same."""
+"""Side in pixels of a data set's images as stored, if all have the same."""
 _MAX_PIXELS = 4096
 LARGEST_LR = 1e6
-"""Of a range test: no network learns at a tenth of it."""
+"""Largest rate of a range test: no network learns at a tenth of it."""
 _PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
 _IMAGE_SIZE = ("data", "image_size")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What would break a line or steer a terminal, and halves of characters, which no file can hold."""
+"""Characters that would break a line or control a terminal, and halves of characters, which no file can hold."""
 
 
 def check(preset: Preset) -> None:
@@ -248,11 +248,11 @@ def _of_vgg(model: Vgg, image_size: int) -> Iterator[Fault]:
         )
 
 
-def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], place: KeyPath) -> Iterator[Fault]:
+def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], parent: KeyPath) -> Iterator[Fault]:
     """Follow the size of a training image through `augment`, as far as it is known."""
     size = _stored_size(preset)
     for index, operation in enumerate(augment):
-        path: KeyPath = (*place, index)
+        path: KeyPath = (*parent, index)
         after = _size_after(operation, preset.data.image_size, size)
         text = _disorder(operation, dotted(path)) or _misfit(operation, size, after, dotted(path))
         if text:
@@ -266,7 +266,7 @@ def _stored_size(preset: Preset) -> int:
 
 
 def _disorder(operation: Augmentation, name: str) -> str:
-    """Return which of an operation's ranges runs backwards; empty where none does."""
+    """Return a sentence about a range of an operation that runs backwards; empty if none does."""
     ranges: dict[str, tuple[float, float]] = {}
     if isinstance(operation, RandomResizedCrop):
         ranges = {f"{name}.scale": operation.scale, f"{name}.ratio": operation.ratio}
@@ -279,7 +279,7 @@ def _disorder(operation: Augmentation, name: str) -> str:
 
 
 def _misfit(operation: Augmentation, size: int, after: int, name: str) -> str:
-    """Return why an operation cannot turn images of `size` px into ones of `after` px; empty where it can."""
+    """Return the reason if an operation cannot turn images of `size` px into ones of `after` px; else empty."""
     if isinstance(operation, Resize) and not 1 <= after <= _MAX_PIXELS:
         return f"{name} resizes to {after} px; change its scale so that it comes to between 1 and {_MAX_PIXELS} px."
     if not isinstance(operation, RandomCrop | CenterCrop):

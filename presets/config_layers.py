@@ -1,7 +1,7 @@
-"""What a preset is put together from: the file, the files it extends, and the --set overrides.
+"""Configuration layers of a preset: its file, the files it extends, and the --set overrides. No schema.
 
-A layer is one of these, as plain TOML values; laid over each other they give the table that
-`presets.catalog` checks against the schema. Knows how TOML is read and inherited, not what it may say.
+A layer is one of these, as plain TOML values; merged in their order they give the table that `presets.catalog`
+checks against the schema.
 """
 
 import os
@@ -21,14 +21,14 @@ _CHOOSERS = {"model": "network", "optimizer": "name", "schedule": "name"}
 """The key of a table that decides which other keys the table may hold."""
 _PLAIN_WORDS = re.compile(r"[A-Za-z_~/.][\w ~/.+:@%()-]*")
 _FILE_NAME = re.compile(r"/|^~|\.(pt|pth)$")
-"""What tells a weights file from torchvision's names for weights."""
+"""Pattern of a weights file, as opposed to torchvision's names for weights."""
 
 
 class ConfigLayer(Struct, frozen=True, kw_only=True):
     """One source of values, laid over the layers before it."""
 
     label: str
-    """How the user finds it again: a file name, or "--set optimizer.lr=0.1"."""
+    """Source for the user: a file name, or "--set optimizer.lr=0.1"."""
     table: dict[str, Any]
     is_override: bool = False
 
@@ -109,7 +109,7 @@ def lay(layers: Sequence[ConfigLayer]) -> dict[str, Any]:
 
 
 def blame(layers: Sequence[ConfigLayer], keys: Sequence[KeyPath]) -> str:
-    """Return the label of the layer that last wrote one of `keys`; of the file itself where none did."""
+    """Return the label of the layer that last wrote one of `keys`; of the file itself if none did."""
     for layer in reversed(layers):
         if any(_holds(layer.table, key) for key in keys):
             return layer.label
@@ -127,7 +127,7 @@ def _holds(table: object, key: KeyPath) -> bool:
 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Return `child` over `parent`: tables key by key, except where the child's starts afresh.
+    """Return `child` over `parent`: tables key by key, unless the child's replaces the parent's.
 
     That is `report` (results belong to exactly one preset), and a table that names another network,
     optimizer or schedule than the inherited one, whose keys would mean nothing to it. A file that brings
@@ -177,7 +177,7 @@ def _reason(error: Exception) -> str:
 
 
 def extended_name(table: dict[str, Any], label: str) -> str | None:
-    """Take `extends` out of a file's table and return it, or None where it extends nothing.
+    """Take `extends` out of a file's table and return it, or None if it extends nothing.
 
     Raises:
         CifartuiError: `extends` is not text.

@@ -1,4 +1,4 @@
-"""The one error that users are meant to read. Every layer raises it; only the command line prints it."""
+"""Error for users: one plain sentence. Every layer raises it; only the command line prints it."""
 
 
 class CifartuiError(Exception):

@@ -1,6 +1,6 @@
-"""What a preset comes to as a sequence of stages, each complete: the one place that knows how they fill in.
+"""Training plan of a preset: its stages in order, each with all defaults filled in. Pure functions.
 
-Knows the schema only. Everything that counts epochs asks here, never `train.epochs`.
+Everything that counts epochs uses it, never `train.epochs`.
 """
 
 from msgspec import Struct
@@ -10,7 +10,7 @@ from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Resize, 
 
 
 class PlannedStage(Struct, frozen=True, kw_only=True):
-    """A stage with nothing left open."""
+    """A stage with every default filled in."""
 
     name: str
     epochs: int
@@ -24,12 +24,12 @@ class PlannedStage(Struct, frozen=True, kw_only=True):
 
     @property
     def is_augmented(self) -> bool:
-        """Whether an image looks another way every time it is trained on."""
+        """True if an image is augmented differently every time it is trained on."""
         return not all(isinstance(operation, Resize | CenterCrop) for operation in self.augment)
 
 
 def plan(preset: Preset) -> tuple[PlannedStage, ...]:
-    """Return the stages of a checked preset; one called "train" where it writes none."""
+    """Return the stages of a checked preset; one called "train" if it has none."""
     whole = Stage(name="train", epochs=preset.train.epochs or 1, augment=preset.train.augment)
     return tuple(_planned(stage, preset) for stage in preset.stages or (whole,))
 

@@ -1,7 +1,4 @@
-"""What is wrong with a preset, in words: translates msgspec's refusals with the schema at hand.
-
-Knows the types of the schema (through `msgspec.inspect`), nothing of files or of where a value came from.
-"""
+"""Sentences for faults in a preset: msgspec's validation errors, reworded with the schema's types. No files."""
 
 import difflib
 import re
@@ -14,7 +11,7 @@ from msgspec import Struct, inspect
 KeyPath: TypeAlias = tuple[str | int, ...]
 _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _ANY_NUMBER = 1e9
-"""An upper limit from here on only keeps numbers storable, and is not worth a word."""
+"""An upper limit from here on only keeps numbers storable, and is not mentioned."""
 _PATH_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
@@ -23,11 +20,11 @@ class Fault(Struct, frozen=True):
 
     text: str
     keys: tuple[KeyPath, ...]
-    """The keys whose values do not go together; none where the file as a whole lacks something."""
+    """The keys whose values do not go together; none if the file as a whole lacks something."""
 
 
 def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type, whole: str = "a preset") -> Fault:
-    """Say what `msgspec.convert(table, schema)` refused, where, and what is allowed there; `whole` is the table."""
+    """Explain an error of `msgspec.convert(table, schema)`: value, key, allowed values; `whole` is the table."""
     found = _PATH.search(str(error))
     node: inspect.Type = inspect.type_info(schema)
     value: Any = table
@@ -47,7 +44,7 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type,
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return '; did you mean "half"?' where one of `allowed` is near, else nothing."""
+    """Return '; did you mean "half"?' if one of `allowed` is near, else nothing."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 

@@ -1,6 +1,6 @@
 """A preset's learning-rate range test: the same network, data and optimizer, with a rate that rises every batch.
 
-Smith, "Cyclical Learning Rates for Training Neural Networks" (2017). Knows the schema and the plan; trains nothing.
+Smith, "Cyclical Learning Rates for Training Neural Networks" (2017). No training.
 """
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ _RANGE_OF_ADAMW = (1e-7, 1.0)
 
 
 def default_range(optimizer: Optimizer) -> tuple[float, float]:
-    """Return the first and the last rate of a test where nobody says otherwise."""
+    """Return the default first and last rate of a test."""
     return _RANGE_OF_ADAMW if isinstance(optimizer, AdamW) else _RANGE
 
 
@@ -27,10 +27,10 @@ def tested_optimizer(preset: Preset) -> Optimizer:
 
 
 def range_test(preset: Preset, first_lr: float, last_lr: float, steps: int) -> Preset:
-    """Return what to run in place of `preset`: its first stage, as a range test.
+    """Return the preset of a range test of `preset`: its first stage.
 
     What belongs to validation, to a long training, or to speed that takes minutes to prepare is left out. Images have
-    their full size throughout, and are mixed where the preset mixes them. Muon's two rates rise together.
+    their full size throughout, and are mixed if the preset mixes them. Muon's two rates rise together.
 
     Args:
         preset: checked.
@@ -77,7 +77,7 @@ def range_test_name(preset_name: str) -> str:
 
 
 def is_range_test_name(preset_name: str) -> bool:
-    """Return whether a run under this name is a range test that was started as one."""
+    """Return true if a run under this name is a range test that was started as one."""
     return preset_name.startswith(_NAMED)
 
 

@@ -1,8 +1,8 @@
-"""Text that comes from files, made safe to show: nothing in it is left that a terminal would obey.
+"""Sanitizer of text from files: replaces control and reordering characters. No files, no streams, no widgets.
 
 A title, a class name or a line of a log may hold anything: escape sequences that draw over the screen, set the
 clipboard or answer for the user, and marks that turn the order of what is read. Each such character is replaced by
-one sign, so that it is seen that something is there. Knows no files, no streams and no widgets.
+one sign, so that its presence is visible.
 """
 
 import re

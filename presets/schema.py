@@ -1,6 +1,6 @@
-"""The shape of a preset: what may be written in its TOML file, with types, ranges and defaults.
+"""Schema of a preset's TOML file: tables and keys with types, ranges and defaults. No files, no training.
 
-Knows nothing of files, of inheritance (`presets.catalog`) or of how anything is trained (`engine`).
+`presets.catalog` reads and inherits files.
 Fractions (accuracy, momentum, dropout) are in [0, 1]; sizes are pixels; schedules count epochs.
 """
 
@@ -77,7 +77,7 @@ class RandomResizedCrop(_Table, frozen=True, kw_only=True, tag="random-resized-c
 
 
 class Rotation(_Table, frozen=True, kw_only=True, tag="rotation", tag_field="op"):
-    """Turn about the middle by an angle drawn from ±`degrees`; what comes in at the corners is black."""
+    """Turn about the middle by an angle drawn from ±`degrees`; the corners are black."""
 
     degrees: Annotated[float, Meta(gt=0.0, le=180.0)]
     interpolation: Literal["nearest", "bilinear"] = "nearest"
@@ -137,7 +137,7 @@ Augmentation: TypeAlias = (
 
 
 class Data(_Table, frozen=True, kw_only=True):
-    """Which images, at what size, and how they are split and normalised."""
+    """Data set, image size, split and normalisation."""
 
     dataset: Literal["cifar100", "shapes100", "class-folders", "cub200"]
     image_size: Pixels = 32
@@ -147,7 +147,7 @@ class Data(_Table, frozen=True, kw_only=True):
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
     """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
     evaluate: tuple[Resize | CenterCrop, ...] = ()
-    """What validation and test images go through, before the resize to `image_size` that ends every transform."""
+    """Operations on validation and test images, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None
     """Side in pixels at which image files are kept once decoded; without it `image_size`. No effect elsewhere."""
     train_limit: Count | None = None
@@ -183,7 +183,7 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
 
 
 class _Resnet(_Table, frozen=True, kw_only=True):
-    """What the two ResNets have in common."""
+    """Keys that the two ResNets have in common."""
 
     stem: Literal["imagenet", "small"] = "imagenet"
     """7×7 convolution of stride 2 and a maximum pool, as published; or a 3×3 of stride 1, for small images."""
@@ -226,10 +226,10 @@ Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Googlenet | R
 
 
 class Train(_Table, frozen=True, kw_only=True):
-    """How long, how many images at once, in which number format, with which augmentation."""
+    """Epochs, batch size, precision, augmentation and options of the training loop."""
 
     epochs: Epochs | None = None
-    """Left out where there are [[stages]], which have their own."""
+    """Left out if there are [[stages]], which have their own."""
     epochs_scale: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
     """Every stage's epochs times this, rounded, at least one: the whole plan, shorter or longer."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536)]
@@ -254,13 +254,13 @@ class Train(_Table, frozen=True, kw_only=True):
     patience: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """End a stage after so many epochs in which its best validation accuracy did not rise."""
     sync_batch_norm: bool = False
-    """With several GPUs: BatchNorm goes by the whole batch, where each GPU goes by its part of it otherwise."""
+    """With several GPUs: BatchNorm uses the whole batch; otherwise each GPU uses its part of it."""
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """With a frozen backbone: augment every training image this many times, once, and reuse its features."""
 
 
 DecayOn: TypeAlias = Literal["all", "weights"]
-"""Whether weight decay acts on everything trained, or not on biases and norms."""
+"""Scope of weight decay: everything trained, or all but biases and norms."""
 
 
 class Sgd(_Table, frozen=True, kw_only=True, tag="sgd", tag_field="name"):
@@ -363,7 +363,7 @@ class Stage(_Table, frozen=True, kw_only=True):
     start_from: Literal["best", "last"] = "last"
     """The weights to begin with: the best of the stage before (by validation accuracy), or its last ones."""
     lr: Positive | None = None
-    """The optimizer's learning rate, where only that changes."""
+    """The optimizer's learning rate, if only that changes."""
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
 
@@ -388,7 +388,7 @@ class Mix(_Table, frozen=True, kw_only=True):
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is mixed."""
+        """True if anything is mixed."""
         return self.p > 0 and (self.mixup > 0 or self.cutmix > 0)
 
 
@@ -400,12 +400,12 @@ class Report(_Table, frozen=True, kw_only=True):
     train_top1: Fraction | None = None
     test_top1: Fraction | None = None
     source: Annotated[str, Meta(pattern=r"^[a-z]{1,9}\Z")] = "report"
-    """Whose results these are, in a word that stands beside them."""
+    """Source of these results, in a word that stands beside them."""
     note: str = ""
 
 
 class Preset(_Table, frozen=True, kw_only=True):
-    """Everything that says what is trained. A preset's name is its path without `.toml`."""
+    """A whole preset file. A preset's name is its path without `.toml`."""
 
     title: Annotated[str, Meta(min_length=1, max_length=80)]
     summary: Annotated[str, Meta(max_length=400)] = ""

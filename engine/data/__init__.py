@@ -1,1 +1,1 @@
-"""Data sets as uint8 tensors, their splits, and batched augmentation. Knows nothing of training."""
+"""Data sets as uint8 tensors, their splits, and batched augmentation. No training loop."""

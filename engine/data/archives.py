@@ -1,4 +1,4 @@
-"""The two archives of CUB-200-2010, unpacked into the cache folder once."""
+"""CUB-200-2010 archives, unpacked once into the cache folder."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from engine.data.progress import LoadProgress, Report
 from presets.errors import CifartuiError
 
 _WANTED = re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt")
-"""What is taken from the archives; nothing else is, and so nothing can be written anywhere else."""
+"""Names of members to unpack. All others are skipped, so no member is written outside of the folder."""
 
 
 def unpack_cub_2010(folder: Path, report: Report) -> Path:
@@ -20,7 +20,7 @@ def unpack_cub_2010(folder: Path, report: Report) -> Path:
 
     Args:
         folder: holds the two archives.
-        report: is told of the bytes read; what it raises comes through, and nothing half-unpacked is left.
+        report: called with the bytes read; its exceptions propagate, and nothing half-unpacked is left.
 
     Raises:
         CifartuiError: an archive is damaged, or there is no room.

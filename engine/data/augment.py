@@ -1,7 +1,8 @@
-"""Augmentation and normalisation of whole batches, on the device that holds them.
+"""Augmentation and normalisation of whole batches, on the device that holds them. No host reads.
 
-Every image draws its own parameters, from torch's default generator of its device. Nothing here makes
-the host wait for the device: no value is read back and no shape depends on one.
+Every image draws its own parameters, from torch's default generator of its device, by torch.rand and torch.randint
+only, with the images in the first dimension: with several devices, each draws for the whole batch. No value is read
+back from the device, and no shape depends on one.
 """
 
 import math
@@ -57,16 +58,16 @@ _ATTEMPTS = 10
 
 
 def train_transform(augment: tuple[Augmentation, ...], data: Data, final_size: int | None = None) -> Transform:
-    """Return what training images go through: `augment` in its order, then what every image does.
+    """Return the transform of training images: `augment` in its order, then resize and normalisation.
 
     Args:
         augment: the operations, as the preset writes them.
         data: size and normalisation.
-        final_size: S, where it is another than `data.image_size`, at which the operations work all the same.
+        final_size: S, if it differs from `data.image_size`, at which the operations work in any case.
 
     Returns:
         A function from uint8 [B, 3, H, W] on any device to float32 [B, 3, S, S] there, normalised and in
-        channels_last memory format. It raises CifartuiError where an image is too small for an operation.
+        channels_last memory format. It raises CifartuiError if an image is too small for an operation.
     """
     steps = [_step(operation, data) for operation in augment]
     finish = _Finish(data, final_size or data.image_size)
@@ -80,7 +81,7 @@ def train_transform(augment: tuple[Augmentation, ...], data: Data, final_size: i
 
 
 def plain_transform(data: Data) -> Transform:
-    """Return what validation and test images go through: `data.evaluate`, the final resize, normalisation.
+    """Return the transform of validation and test images: `data.evaluate`, resize, normalisation.
 
     See `train_transform` for shapes and types.
     """
@@ -88,7 +89,7 @@ def plain_transform(data: Data) -> Transform:
 
 
 def _step(operation: Augmentation, data: Data) -> Transform:
-    """Return an operation as a function of a batch, which draws what is random in it for every image."""
+    """Return an operation as a function of a batch, which draws its parameters for every image."""
     image_size = data.image_size
     match operation:
         case Resize():
@@ -122,12 +123,12 @@ def _step(operation: Augmentation, data: Data) -> Transform:
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """Return a number for every image, drawn between `low` and `high`: float32 [B]."""
+    """Draw a number between `low` and `high` for every image: float32 [B]."""
     return torch.rand(len(images), device=images.device) * (high - low) + low
 
 
 def _happens(images: Tensor, p: float) -> Tensor:
-    """Return for every image whether a thing of probability `p` happens to it: bool [B]."""
+    """Draw true with probability `p` for every image: bool [B]."""
     return torch.rand(len(images), device=images.device) < p
 
 
@@ -153,7 +154,7 @@ def _sometimes(changed: Tensor, images: Tensor, p: float) -> Tensor:
 
 
 def draw_boxes(images: Tensor, operation: RandomResizedCrop) -> Tensor:
-    """Return a box for every image of `images` ([B, C, H, W]) to crop: int64 [B, 4], top, left, height, width.
+    """Draw a crop box for every image of `images` ([B, C, H, W]): int64 [B, 4], top, left, height, width.
 
     As in torchvision: area uniform in `scale`, logarithm of width over height uniform in `ratio`, the first
     of ten draws that fits the image, else the largest central box with an allowed ratio. All ten are drawn
@@ -173,8 +174,8 @@ def draw_boxes(images: Tensor, operation: RandomResizedCrop) -> Tensor:
     box_height = torch.where(any_fits, heights.gather(1, first).squeeze(1), central_height)
     top_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
     left_share = torch.where(any_fits, torch.rand(batch, device=device), 0.5)
-    top = _place(top_share, height - box_height)
-    left = _place(left_share, width - box_width)
+    top = _offset(top_share, height - box_height)
+    left = _offset(left_share, width - box_width)
     return torch.stack((top, left, box_height, box_width), dim=1).long()
 
 
@@ -182,13 +183,13 @@ def _between(limits: tuple[float, float], shape: tuple[int, int], device: torch.
     return torch.rand(shape, device=device) * (limits[1] - limits[0]) + limits[0]
 
 
-def _place(share: Tensor, last: Tensor) -> Tensor:
-    """Return whole numbers from 0 to `last`, uniform where `share` is uniform in [0, 1)."""
+def _offset(share: Tensor, last: Tensor) -> Tensor:
+    """Return whole numbers from 0 to `last`, uniform if `share` is uniform in [0, 1)."""
     return torch.minimum((share * (last + 1)).floor(), last)
 
 
 class _Cutout:
-    """A square of every image becomes the mean colour; keeps that colour on the devices it has met."""
+    """Cutout: fill a square of every image with the mean colour. Caches that colour per device."""
 
     def __init__(self, operation: Cutout, data: Data) -> None:
         self._operation = operation
@@ -206,9 +207,9 @@ class _Cutout:
 
 
 class _Finish:
-    """The end of every transform: final size, normalisation, memory format.
+    """Last part of every transform: final size, normalisation, memory format.
 
-    Keeps its constants on the devices it has met, so that no batch waits for a copy from the host.
+    Caches its constants per device, so that no batch waits for a copy from the host.
     """
 
     def __init__(self, data: Data, size: int) -> None:

@@ -1,6 +1,6 @@
-"""CIFAR-100 in its published "python version", and in the course's packaging of it: files to tensors.
+"""Reader of CIFAR-100 in its published "python version" and in the course's packaging: files to tensors.
 
-Knows the layout of both; knows nothing of where they are (`engine.shared.data_locations`) or of downloading.
+No search for them (`engine.shared.data_locations`), no download.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from engine.data.cifar_cache import Content, Rows, kept
+from engine.data.cifar_cache import Content, Rows, cached
 from engine.data.progress import LoadProgress, Report
 from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -57,7 +57,7 @@ def load_cifar100(location: Location, data: Data, seed: int, report: Report) -> 
         location: of kind archive, folder, course-archive or course-folder.
         data: how to divide the training file.
         seed: see `split_rows`.
-        report: is told of every phase; what it raises ends the reading.
+        report: called with every phase; an exception of it ends the reading.
 
     Raises:
         CifartuiError: a file is missing, damaged, hostile or of another shape.
@@ -66,7 +66,7 @@ def load_cifar100(location: Location, data: Data, seed: int, report: Report) -> 
     path = Path(location.path)
     is_archive = location.kind.endswith("archive")
     read = _read_archive if is_archive else _read_folder
-    content = kept([path] if is_archive else _files(path), lambda: _content(read(path, report), path))
+    content = cached([path] if is_archive else _files(path), lambda: _content(read(path, report), path))
     train, test = content.train, content.test
     train_rows, val_rows = split_rows(len(train.labels), data, seed)
     is_hidden = not test.labels.any()
@@ -132,7 +132,7 @@ def _read_folder(path: Path, report: Report) -> dict[str, _Member]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the files of a folder. Where both packagings share it, the published one goes first."""
+    """Return the files of a folder; the published packaging goes first if both are in it."""
     suffix = "" if (path / "train").is_file() else COURSE_SUFFIX
     return [path / name for name in (f"train{suffix}", f"test{suffix}", "meta") if (path / name).is_file()]
 

@@ -1,4 +1,4 @@
-"""CIFAR-100's arrays as they come out of its files, kept for the next start. Knows the cache; no pickles, no layouts.
+"""Disk cache of CIFAR-100's arrays, memory-mapped. No pickles, no file layouts.
 
 Gunzip, tar and md5 of the archive take some seconds and twice the data in memory. What they gave is written once
 into the cache folder, as numpy's own files, and memory-mapped from then on. A cache is a folder whose name is a hash
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What the files hold; `md5` is of each file by its name, in hex."""
+    """Content of the files; `md5` maps each file name to its md5 in hex."""
 
     train: Rows
     test: Rows
@@ -46,18 +46,18 @@ class Content(NamedTuple):
 
 
 class _About(msgspec.Struct, frozen=True):
-    """What is not an array. `sources` are paths, by which caches of changed files are found and removed."""
+    """Content besides the arrays. `sources` are paths, by which caches of changed files are found and removed."""
 
     sources: list[str]
     class_names: tuple[str, ...]
     md5: dict[str, str]
 
 
-def kept(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
-    """Return what `read` makes of the files `sources`, without calling it where they were read before.
+def cached(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
+    """Return the content that `read` makes of the files `sources`, from the cache if they were read before.
 
-    A cache that cannot be read is made anew; where none can be written, everything works as without. What `read`
-    raises comes through.
+    A cache that cannot be read is made again; if none can be written, `read` is called every time. Its exceptions
+    propagate.
     """
     try:
         folder = cache_folder() / "cifar100" / _key(sources)
@@ -81,7 +81,7 @@ def _key(sources: Sequence[Path]) -> str:
 
 
 def _load(folder: Path) -> Content:
-    """Return what was kept.
+    """Return the cached content.
 
     Raises:
         OSError, ValueError, EOFError, msgspec.MsgspecError: it is not there, or not whole.
@@ -118,7 +118,7 @@ def _keep(content: Content, folder: Path, sources: list[str]) -> None:
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a new file that is its owner's alone, and flush it to the disk."""
+    """Make a private file, let `write` fill it, and flush it to the disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "wb") as file:
         write(file)
@@ -127,7 +127,7 @@ def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _remove_outdated(folder: Path, sources: list[str]) -> None:
-    """Remove what was kept of the same files as they once were."""
+    """Remove the caches of earlier versions of the same files."""
     for other in folder.parent.iterdir():
         with suppress(OSError, msgspec.MsgspecError):
             about = msgspec.json.decode((other / "about.json").read_bytes(), type=_About)

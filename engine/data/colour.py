@@ -1,13 +1,13 @@
-"""What augmentation does to the values of pixels: brightness, contrast, gamma, grey; whole batches at once.
+"""Colour operations on whole batches: brightness, contrast, gamma, greyscale. No random draws.
 
 Every function takes images [B, 3, H, W] (red, green, blue; values 0 to 255) and a parameter for each image,
-and returns float32 in the same range, not rounded. None draws random numbers.
+and returns float32 in the same range, not rounded.
 """
 
 from torch import Tensor
 
 _LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in brightness as the eye takes it (ITU-R BT.601)."""
+"""Weights of red, green and blue in luma (ITU-R BT.601)."""
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:

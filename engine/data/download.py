@@ -1,4 +1,4 @@
-"""Fetching CIFAR-100 from where it is published. Knows nothing of what is in it."""
+"""Download of CIFAR-100 from its publisher, md5-checked. No decoding."""
 
 import os
 import time
@@ -12,15 +12,15 @@ from engine.shared.data_locations import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR10
 from presets.errors import CifartuiError
 
 _TIMEOUT_S = (5.0, 30.0)
-"""To connect, and between two pieces."""
+"""Seconds to connect, and between two pieces."""
 _ABANDONED_S = 600.0
-"""Since the last piece came: a download that lives gives up after thirty seconds."""
+"""Seconds since the last write after which a partial file is abandoned: a running download gives up after thirty."""
 _CHUNK_BYTES = 1 << 16
-"""Between two looks at what people ask: a second and a half on a line of 40 kB/s."""
+"""Bytes between two polls of commands: a second and a half on a line of 40 kB/s."""
 
 
 class _Bar:
-    """What pooch moves instead of a tqdm bar."""
+    """Progress bar for pooch, in place of tqdm's."""
 
     def __init__(self, progress: LoadProgress) -> None:
         self._progress = progress
@@ -78,7 +78,7 @@ def fetch(url: str, md5: str, path: Path, report: Report) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what downloads of `path` left when they were killed."""
+    """Remove partial files of downloads of `path` that were killed."""
     for part in path.parent.glob(f".{path.name}.*.part"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
@@ -86,7 +86,7 @@ def _sweep(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Return in words why a download failed."""
+    """Return the reason of a failed download, in words."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:

@@ -1,7 +1,7 @@
-"""What augmentation does to where pixels are: crops, flips, turns and sizes of whole batches.
+"""Geometric operations on whole batches: crops, flips, rotations, resizes. No random draws.
 
-Every function takes images [B, C, H, W] with values 0 to 255 and the parameters of each image; none draws
-random numbers or reads a value back from the device. Sizes are pixels.
+Every function takes images [B, C, H, W] with values 0 to 255 and the parameters of each image; none reads a value
+back from the device. Sizes are pixels.
 """
 
 from typing import Literal
@@ -37,7 +37,7 @@ def flip(images: Tensor, is_flipped: Tensor, dimension: Literal[2, 3] = 3) -> Te
 
 
 def cut_out(images: Tensor, row: Tensor, column: Tensor, size: int, fill: Tensor) -> Tensor:
-    """Return images ([B, C, H, W]) with a square of every one filled; what is beyond the edge is not there.
+    """Return images ([B, C, H, W]) with a square of every one filled; squares may extend beyond the edge.
 
     Args:
         images: of any type.
@@ -86,7 +86,7 @@ def center_crop(images: Tensor, size: int) -> Tensor:
 
 
 def resize_shorter(images: Tensor, shorter: int) -> Tensor:
-    """Return images ([B, C, H, W]) whose shorter side has `shorter` pixels: float32 where they change."""
+    """Return images ([B, C, H, W]) whose shorter side has `shorter` pixels: float32 if they change."""
     height, width = images.shape[2:]
     if height <= width:
         return resize(images, shorter, int(shorter * width / height))
@@ -96,7 +96,7 @@ def resize_shorter(images: Tensor, shorter: int) -> Tensor:
 def resize(images: Tensor, height: int, width: int) -> Tensor:
     """Return images ([B, C, H, W], values 0 to 255) in another size, antialiased bilinear.
 
-    They come back as float32 in the same range, or as they are where the size is theirs already.
+    The result is float32 in the same range, or the images as they are if they have this size.
     """
     if images.shape[2:] == (height, width):
         return images
@@ -104,7 +104,7 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def check_fits(images: Tensor, size: int) -> None:
-    """Raise CifartuiError where a square of `size` is larger than the images."""
+    """Raise CifartuiError if a square of `size` is larger than the images."""
     if min(images.shape[2:]) < size:
         raise CifartuiError(
             f"A crop of {size}×{size} does not fit into images of {images.shape[3]}×{images.shape[2]}; "
@@ -113,7 +113,7 @@ def check_fits(images: Tensor, size: int) -> None:
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Return what is within every image's own box, resized to `size` × `size`, antialiased bilinear.
+    """Return the content of every image's own box, resized to `size` × `size`, antialiased bilinear.
 
     Args:
         images: [B, C, H, W].
@@ -132,7 +132,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _resize_weights(start: Tensor, length: Tensor, num_pixels: int, size: int) -> Tensor:
-    """Return float32 [B, size, num_pixels]: what each pixel of an axis adds to each of the result's."""
+    """Return float32 [B, size, num_pixels]: the weight of each pixel of an axis in each of the result's."""
     device = start.device
     scale = (length / size).view(-1, 1, 1)
     inside = torch.arange(num_pixels, device=device) - start[:, None]  # places counted from the box's edge
@@ -144,7 +144,7 @@ def _resize_weights(start: Tensor, length: Tensor, num_pixels: int, size: int) -
 
 
 def rotate(images: Tensor, degrees: Tensor, interpolation: Literal["nearest", "bilinear"]) -> Tensor:
-    """Turn every image about its middle, counter-clockwise; what comes in from outside is black.
+    """Rotate every image about its middle, counter-clockwise; corners from outside of it are black.
 
     Args:
         images: [B, C, H, W].

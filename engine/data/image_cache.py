@@ -1,4 +1,4 @@
-"""Decoded images on disk, memory-mapped: what was decoded once is never decoded again.
+"""Disk cache of decoded images, memory-mapped.
 
 A cache is a folder with `pixels` (uint8 [N, 3, S, S]) and `marks` (uint8 [N]: 0 not yet, 1 decoded, 2 cannot
 be read). Its name is a hash of the files' names, sizes and times and of S, so a change makes another cache.
@@ -29,11 +29,11 @@ from presets.errors import CifartuiError
 _VERSION = 1
 _TODO, _DECODED, _BROKEN = 0, 1, 2
 _NUM_THREADS = max(4, os.cpu_count() or 1)
-"""Pillow releases the interpreter while it decodes, so threads do what processes would, without their cost."""
+"""Threads that decode: Pillow releases the interpreter lock meanwhile, so processes would gain nothing."""
 _CHUNK = 256
 _WAIT_S = 0.2
 _MOST_PIXELS = 100_000_000
-"""Of an image: 300 MB in memory, for each of the threads. Larger ones are left out as broken."""
+"""Pixels of an image: 300 MB in memory, for each of the threads. Larger ones count as broken."""
 
 
 def cache_folder() -> Path:
@@ -63,7 +63,7 @@ class ImageCache:
 
         Args:
             rows: row numbers, int64 [M].
-            report: is told of progress; what it raises comes through, and what is decoded by then stays.
+            report: called with progress; its exceptions propagate, and images decoded by then stay.
 
         Raises:
             CifartuiError: there is no room for the cache.
@@ -79,7 +79,7 @@ class ImageCache:
         progress.finish()
 
     def _open(self) -> None:
-        """Make the files of the cache where they are not there yet. A cache without pixels has no marks."""
+        """Make the files of the cache if they are absent. A cache without pixels has no marks."""
         try:
             if _allocate(self._folder / "pixels", int(np.prod(self._shape))):
                 (self._folder / "marks").unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class ImageCache:
             pool.shutdown(cancel_futures=True)
 
     def is_broken(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return for each of `rows` whether its file cannot be read: bool [M]."""
+        """Return true for each of `rows` whose file cannot be read: bool [M]."""
         broken: npt.NDArray[np.bool_] = np.asarray(self._marks[rows] == _BROKEN)
         return broken
 
@@ -126,7 +126,7 @@ class ImageCache:
 
     @contextmanager
     def _alone(self, report: Report) -> Iterator[None]:
-        """Hold the cache against other processes, waiting while another one decodes."""
+        """Hold the cache's lock; wait for it while another process decodes."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -148,7 +148,7 @@ class ImageCache:
             os.close(fd)
 
     def _remove_outdated(self) -> None:
-        """Remove caches of the same folder and size that are for files as they once were."""
+        """Remove caches of the same folder and size that are for earlier versions of its files."""
         about = {"root": str(self._root), "size": self._size}
         (self._folder / "about.json").write_text(json.dumps(about))
         for other in self._folder.parent.iterdir():

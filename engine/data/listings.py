@@ -1,6 +1,6 @@
-"""Which image files a data set consists of, and what is in them: by class folders, or by CUB-200's lists.
+"""Listings of a data set's image files and their classes: by class folders, or by CUB-200's lists. No decoding.
 
-Looks at names and lists only; decodes nothing. File names are relative to the listing's root.
+File names are relative to the listing's root.
 """
 
 import re
@@ -27,7 +27,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a data set. `val` is empty where the data set has no such part."""
+    """The files of a data set. `val` is empty if the data set has no such part."""
 
     name: str
     root: Path
@@ -38,7 +38,7 @@ class Listing:
 
 
 def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
-    """List `train/<class>/*`, `test/<class>/*` and, where it is there, `val/<class>/*`.
+    """List `train/<class>/*`, `test/<class>/*` and, if present, `val/<class>/*`.
 
     Raises:
         CifartuiError: a folder cannot be read, train/ or test/ has no images, or a class is not in train/.
@@ -54,17 +54,17 @@ def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
     return Listing(name, root, tuple(map(visible_in_a_row, class_names)), train, val, test)
 
 
-def _folders(place: Path) -> list[Path]:
-    return [child for child in place.iterdir() if child.is_dir() and not child.name.startswith(".")]
+def _folders(folder: Path) -> list[Path]:
+    return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
 
 
 def _files_by_class(root: Path, part: str, class_names: tuple[str, ...]) -> Files:
-    place = root / part
-    if not place.is_dir():
+    base = root / part
+    if not base.is_dir():
         return Files()
     names: list[str] = []
     labels: list[int] = []
-    for folder in sorted(_folders(place)):
+    for folder in sorted(_folders(base)):
         found = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if folder.name not in class_names:
             raise CifartuiError(f"{folder} is a class that train/ does not have; add it there or remove it here.")
@@ -122,7 +122,7 @@ _IMAGE_NAME = re.compile(r"[^/\0]+/[^/\0]+")
 
 
 def _checked(name: str, source: Path) -> str:
-    """Return a listed name if it is `folder/file` and stays where it belongs."""
+    """Return a listed name if it is `folder/file` below the root."""
     if not _IMAGE_NAME.fullmatch(name) or name.startswith("..") or "/.." in name:
         raise CifartuiError(f'{source} names "{name[:80]}", which is not of the form class/file.jpg; unpack it again.')
     return name

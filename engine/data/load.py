@@ -1,4 +1,4 @@
-"""From a preset's data table to tensors: the one way in. Knows which reader reads what."""
+"""Loader: choose the reader for a preset's data table and return the data set as tensors."""
 
 from engine.data.cifar import load_cifar100
 from engine.data.download import download_cifar100
@@ -12,14 +12,14 @@ from presets.schema import Data
 
 
 def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet:
-    """Read the data set of a preset into memory, fetching or generating it where that is needed.
+    """Read the data set of a preset into memory; fetch or generate it if needed.
 
     Args:
         data: the preset's data table.
         data_dir: the folder named with --data-dir, if any.
         seed: the run's seed; decides which images a validation fraction takes, and nothing else.
-        report: is told of every phase, ten times a second at most. What it raises comes through, and
-            nothing half-written stays behind.
+        report: called with every phase, ten times a second at most. Its exceptions propagate, and
+            nothing half-written is left.
 
     Returns:
         The data set on the CPU; see `DataSet` for shapes and types.

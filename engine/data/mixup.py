@@ -1,4 +1,4 @@
-"""Mixup and CutMix: every image of a batch with a part of another, and the labels to match. Draws; knows no loop.
+"""Mixup and CutMix: every image of a batch with a part of another, and the labels to match.
 
 Sources: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018; Yun et al., "CutMix", 2019. Here every image
 draws its own share and its own box.
@@ -12,12 +12,12 @@ from presets.schema import Mix
 
 
 def mix_batch(images: Tensor, labels: Tensor, mix: Mix, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return images and targets in which every image has a part of another one.
+    """Mix every image of a batch with a part of another one; return images and targets.
 
     Args:
         images: float [B, 3, H, W].
         labels: int64 [B].
-        mix: how often and how strongly; where both kinds are on, each image draws which.
+        mix: probability and strength; if both kinds are on, each image draws its own.
         num_classes: C.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How far a long preparation is: DataProgressed, ten times a second at most. Knows no data."""
+"""Progress of a long preparation as DataProgressed events, ten times a second at most."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _INTERVAL_S = 0.1
 
 
 class LoadProgress:
-    """One phase of one preparation, reported at its start, while it goes on, and at its end."""
+    """Progress of one phase, reported at its start, during it, and at its end."""
 
     def __init__(
         self,
@@ -32,17 +32,17 @@ class LoadProgress:
         self._emit()
 
     def move_to(self, done: int) -> None:
-        """State how much is done by now."""
+        """Set the amount done so far."""
         self.done = done
         if time.monotonic() - self._emitted_at >= _INTERVAL_S:
             self._emit()
 
     def advance(self, amount: int) -> None:
-        """State that so much more is done."""
+        """Add to the amount done."""
         self.move_to(self.done + amount)
 
     def finish(self) -> None:
-        """State that all is done."""
+        """Report the end."""
         self.total = self.total or self.done
         self.done = self.total
         self._emit()

@@ -1,7 +1,7 @@
-"""Reading CIFAR's pickles without running what is in them.
+"""Restricted unpickler for CIFAR's files: uint8 arrays and plain values, no calls.
 
 Arrays are rebuilt from stand-ins: nothing that a pickle names is ever called, numpy's own constructors
-included. Knows nothing of CIFAR's keys.
+included.
 """
 
 import io
@@ -48,7 +48,7 @@ def load_pickle(content: bytes, what: str, *, is_known: bool = False) -> dict[st
 
 
 def _check_memory(content: bytes) -> None:
-    """Raise ValueError where a pickle numbers its objects wildly: Python makes a list as long as the greatest number.
+    """Raise ValueError if a pickle numbers its objects too high: Python makes a list as long as the greatest number.
 
     Five bytes would then take all the memory there is. Objects are numbered as they come, so no number is greater
     than how many opcodes came before.
@@ -59,7 +59,7 @@ def _check_memory(content: bytes) -> None:
 
 
 class _Array:
-    """Stands in for an array: keeps its state unread."""
+    """Stands in for an array: stores its state unread."""
 
     __slots__ = ("state",)
 
@@ -71,7 +71,7 @@ class _Array:
 
 
 class _Dtype:
-    """Stands in for a dtype: keeps its name."""
+    """Stands in for a dtype: stores its name."""
 
     __slots__ = ("name",)
 
@@ -83,7 +83,7 @@ class _Dtype:
 
 
 class _Bytes(bytes):
-    """What Python 3 calls `_codecs.encode(text, "latin1")` for, having no opcode for bytes in protocol 2."""
+    """Stands in for `_codecs.encode(text, "latin1")`, which Python 3 writes for bytes in protocol 2."""
 
     __slots__ = ()
 

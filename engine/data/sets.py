@@ -1,4 +1,4 @@
-"""A data set in memory, and how its training rows are divided. Knows nothing of files."""
+"""Data set in memory, and the division of its training rows into splits. No files."""
 
 from dataclasses import dataclass
 
@@ -32,13 +32,13 @@ class DataSet:
 
     Attributes:
         name: as presets write it: cifar100, shapes100, class-folders, cub200.
-        source: where it came from, for people.
-        generated: whether a program made the images.
-        train: what is learned from.
-        val: what decides which weights are best.
-        test: what is looked at once, at the end.
+        source: its origin, for people.
+        generated: true if a program made the images.
+        train: images to learn from.
+        val: images that decide which weights are best.
+        test: images that are measured once, at the end.
         class_names: one a class, in label order.
-        test_labels_hidden: whether the test labels are placeholders, so that no test accuracy exists.
+        test_labels_hidden: true if the test labels are placeholders, so that no test accuracy exists.
         notices: sentences about this data that the user should see.
     """
 

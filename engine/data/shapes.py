@@ -1,4 +1,4 @@
-"""shapes100: 32×32 images of ten shapes in ten pairs of colours, made by a program.
+"""shapes100: generated data set of 32×32 images, ten shapes in ten pairs of colours.
 
 For demonstrations and tests without any download. Place, size, rotation, colours, lighting and noise
 vary; the class is the shape and its colours. The images are the same in every run and for every seed.
@@ -14,7 +14,7 @@ from engine.data.sets import DataSet, ImageSplit, split_rows
 from presets.schema import Data
 
 SEED = 100
-"""Of the generator that all images come from, whatever the run's seed is."""
+"""Seed of the generator of all images, for every seed of a run."""
 _SIDE = 32
 _TRAIN_PER_CLASS = 100
 _TEST_PER_CLASS = 20
@@ -46,7 +46,7 @@ def make_shapes100(data: Data, seed: int, report: Report) -> DataSet:
     Args:
         data: how to divide the training images.
         seed: see `split_rows`; the images do not depend on it.
-        report: is told after every shape.
+        report: called after every shape.
     """
     generator = torch.Generator().manual_seed(SEED)
     num_per_shape = len(_PAIRS) * _PER_CLASS

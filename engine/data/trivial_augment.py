@@ -40,7 +40,7 @@ def apply(images: Tensor, operation: Tensor, strength: Tensor, sign: Tensor) -> 
         images: [B, 3, H, W], values 0 to 255.
         operation: int64 [B], places in OPERATIONS.
         strength: float [B] in [0, 1]; 0 changes nothing.
-        sign: float [B], 1 or -1: the direction, where an operation has two.
+        sign: float [B], 1 or -1: the direction, if an operation has two.
 
     Returns:
         float32 [B, 3, H, W], values 0 to 255.
@@ -59,7 +59,7 @@ def _is(operation: Tensor, name: str) -> Tensor:
 
 
 def _move(images: Tensor, operation: Tensor, signed: Tensor) -> Tensor:
-    """Shear, shift or turn; others keep every pixel where it is. What comes in from outside is black.
+    """Shear, shift or rotate; other operations leave every pixel in place. Pixels from outside are black.
 
     Shears keep the upper left corner, as the published code does; turns keep the middle.
     """
@@ -95,7 +95,7 @@ def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Return images whose pixels took in their neighbours, but for those at the edge."""
+    """Blur images with the 3×3 kernel of Pillow's SMOOTH, but for the pixels at the edge."""
     kernel = images.new_ones(3, 3)
     kernel[1, 1] = 5
     kernel = (kernel / 13).expand(3, 1, 3, 3)

@@ -1,6 +1,6 @@
-"""Everything people can ask of a run, as typed wishes: one a line in commands.jsonl.
+"""Commands to a run, as typed Structs: one a line in commands.jsonl. No files.
 
-Knows nothing of files (`engine.journal.jsonl`) or of how a worker obeys (`engine.training.controls`).
+`engine.journal.jsonl` writes and reads them, `engine.training.controls` obeys them.
 """
 
 import os
@@ -9,16 +9,16 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, field
 
 LARGEST_FACTOR = 100.0
-"""Of ScaleLearningRate: more in one go is a slip of the finger."""
+"""Largest factor of one ScaleLearningRate: a larger one is a typing error."""
 
 
 def new_command_id() -> str:
-    """Return eight random hex digits: enough to tell the commands of one run apart."""
+    """Return eight random hex digits, which identify a command within its run."""
     return os.urandom(4).hex()
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
-    """One wish. `id` comes back in the CommandApplied event; `time` is Unix seconds."""
+    """One command. `id` comes back in the CommandApplied event; `time` is Unix seconds."""
 
     id: str = field(default_factory=new_command_id)
     time: float = 0.0
@@ -35,7 +35,7 @@ class NextStage(Command, frozen=True, kw_only=True, tag=True):
 
 
 class Pause(Command, frozen=True, kw_only=True, tag=True):
-    """Stand still, keeping everything in memory, until Continue, Stop or Abort."""
+    """Interrupt training, with everything kept in memory, until Continue, Stop or Abort."""
 
 
 class Continue(Command, frozen=True, kw_only=True, tag=True):

@@ -1,7 +1,7 @@
-"""Time left of a run: a pure function of its state that stays steady while training is noisy.
+"""ETA: the remaining training time, as a pure function of the state that is steady while speed is noisy.
 
-Whole epochs tell best, their median best of all. Before there is one, the mean rate of the epoch so far does,
-never that of the last seconds. Time that a run stood still, and the test at the end, do not count.
+It is based on the median of the last whole epochs; before there is one, on the mean rate of the epoch so far, never
+on that of the last seconds. Pauses, and the test at the end, do not count.
 """
 
 import math
@@ -15,10 +15,7 @@ _EPOCHS_USED = 5
 
 
 def time_left(state: RunState) -> float | None:
-    """Return seconds to the end of training as planned, with validations, without pauses and the final test.
-
-    None if the run is stopping or not training, or while nothing was measured.
-    """
+    """Return seconds to the end of training as planned, validations included; None if unknown."""
     stage = state.stage
     if stage is None or stage.steps_per_epoch <= 0 or state.is_finished or state.phase == "testing":
         return None
@@ -49,10 +46,10 @@ def _recent_epochs(state: RunState) -> list[EpochPoint]:
 
 
 def _first_epoch_s(state: RunState, done: float, before_s: float | None) -> float | None:
-    """Return what training a whole epoch takes in a stage that has finished none yet.
+    """Return the seconds to train a whole epoch of a stage that has finished none yet.
 
-    What an epoch of the stage before took (`before_s`) gives way to the rate of this one as it goes on, so that
-    the time left moves over to what this stage costs, and does not jump.
+    A mean of an epoch of the stage before (`before_s`) and the rate of this one, which gains weight as the epoch
+    goes on, so that the time left does not jump.
     """
     step_s = _step_s(state)
     if step_s is None or state.stage is None:
@@ -80,7 +77,7 @@ def _step_s(state: RunState) -> float | None:
 
 
 def _validation_s(state: RunState, point: EpochPoint) -> float:
-    """Return how long an epoch's validation took: from its last batch to its end; 0 where the batches are gone."""
+    """Return the seconds of an epoch's validation: from its last batch to its end; 0 if the batches are gone."""
     behind = bisect_right(state.steps.global_step, point.global_step)
     if behind == 0 or state.steps.global_step[behind - 1] < point.global_step:
         return 0.0

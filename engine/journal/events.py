@@ -1,6 +1,6 @@
-"""Everything that can happen to a run, as typed facts in the past tense: one a line in events.jsonl.
+"""Events of a run, as typed facts in the past tense: one a line in events.jsonl. No files.
 
-Knows nothing of files (`engine.journal.jsonl`) or of how facts add up (`engine.journal.state`).
+`engine.journal.jsonl` writes and reads them, `engine.journal.state` folds them into a state.
 Epochs are counted from 1 through the whole run; `global_step` is the number of batches trained so far;
 accuracies are fractions; times are seconds; memory is bytes. A reading that could not be had is None.
 """
@@ -26,7 +26,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
 
 
 class RankPlace(Struct, frozen=True, kw_only=True):
-    """Where one of several processes that train a run together is."""
+    """One of several processes that train a run together: rank, host, process, device."""
 
     rank: int
     host: str
@@ -43,20 +43,20 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     """As torch names it: cpu, cuda:0, mps."""
     device_name: str
     precision: str
-    """What "auto" came to: fp32, bf16 or fp16."""
+    """fp32, bf16 or fp16; "auto" is resolved."""
     num_threads: Count
     versions: dict[str, str]
     global_step: Count = 0
     changes: tuple[str, ...] = ()
-    """What a resume changed of the preset, as `key.path=value`."""
+    """Changes of the preset by a resume, as `key.path=value`."""
     import_s: float = 0.0
-    """To import torch, look at a checkpoint and choose the device."""
+    """Seconds to import torch, look at a checkpoint and choose the device."""
     ranks: tuple[RankPlace, ...] = ()
-    """Where there are several devices; `pid`, `host` and `device_name` are those of rank 0."""
+    """All ranks, with several devices; `pid`, `host` and `device_name` are those of rank 0."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
-    """The data set is being fetched or read. `total` is 0 where it is not known."""
+    """The data set is being fetched or read. `total` is 0 if unknown."""
 
     phase: Literal["download", "verify", "unpack", "decode", "generate", "features"]
     done: Count
@@ -104,9 +104,9 @@ class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
     num_trainable: Count
     flops_per_image: Count | None = None
     memory_bytes: Count | None = None
-    """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
+    """Estimated peak memory of training at the preset's batch size (`engine.models.memory`)."""
     seconds: float = 0.0
-    """Since DataReady: built, counted, and its memory estimated."""
+    """Seconds since DataReady: to build, count and estimate the memory."""
 
 
 class StageStarted(Event, frozen=True, kw_only=True, tag=True):
@@ -122,7 +122,7 @@ class StageStarted(Event, frozen=True, kw_only=True, tag=True):
     total_epochs: Epoch = 0
     """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
     seconds_left: float | None = None
-    """Of the time that training may take, where that is limited."""
+    """Seconds left of `train.max_minutes`; None without that limit."""
 
 
 class StepTiming(Struct, frozen=True, kw_only=True, gc=False):
@@ -147,11 +147,11 @@ class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
     lr: Number
     images_per_s: Number
     timing: StepTiming | None = None
-    """Now and then, where it can be had without making the device wait."""
+    """Present now and then, if it can be had without making the device wait."""
 
 
 class Validated(Event, frozen=True, kw_only=True, tag=True):
-    """The validation set was measured within an epoch because somebody asked; changes nothing in training."""
+    """The validation set was measured within an epoch on command; changes nothing in training."""
 
     epoch: Epoch
     step: Count
@@ -197,14 +197,14 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     global_step: Count
     num_bytes: Count
     seconds: Number
-    """The write took, beside training."""
+    """Seconds of the write, beside training."""
     pause_seconds: Number = 0.0
-    """Training stood still for it: the state was copied. Best weights share the copy of the last.pt after them."""
+    """Seconds that training paused to copy the state. Best weights share the copy of the last.pt after them."""
     val_top1: Number | None = None
 
 
 class GpuSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One GPU now. `missing` says for each absent reading why it is absent."""
+    """One GPU now. `missing` has the reason for each absent reading."""
 
     index: Count
     name: str
@@ -237,15 +237,15 @@ class TorchMemory(Struct, frozen=True, kw_only=True):
 
 
 class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
-    """Telemetry, every two seconds for as long as the worker lives: also the worker's heartbeat."""
+    """Telemetry, every two seconds while the worker runs: also the worker's heartbeat."""
 
     host: HostSample
     gpus: tuple[GpuSample, ...] = ()
     gpus_missing: str = ""
-    """Why there is no GPU reading at all, in words; empty where there is one."""
+    """Reason in words if there is no GPU reading at all; else empty."""
     torch_memory: TorchMemory | None = None
     worker_s: float | None = None
-    """For how long this worker has been at work, by a clock that nobody sets; None in older journals."""
+    """Uptime of this worker in seconds, by a monotonic clock; None in older journals."""
 
 
 class CommandApplied(Event, frozen=True, kw_only=True, tag=True):
@@ -267,11 +267,11 @@ class Alerted(Event, frozen=True, kw_only=True, tag=True):
     text: str
     advice: str = ""
     changes: tuple[str, ...] = ()
-    """What a resume may change against it, as `key.path=value`."""
+    """Changes with which a resume may avoid it, as `key.path=value`."""
 
 
 class Paused(Event, frozen=True, kw_only=True, tag=True):
-    """Training stands still, at the user's wish."""
+    """Training was interrupted by the user."""
 
     global_step: Count
 

@@ -1,7 +1,7 @@
-"""Append-only files of one JSON object a line: the events and the commands of a run.
+"""Append-only JSON Lines files: writer and reader of a run's events and commands.
 
-Knows how lines are written whole and read safely while another process writes; knows nothing of
-what they mean. A reader leaves an unfinished last line for later; a resuming writer cuts it off.
+Lines are written whole and read while another process writes. A reader leaves an unfinished last line for later; a
+resuming writer cuts it off.
 """
 
 import errno
@@ -59,7 +59,7 @@ def _append(path: Path, line: bytes) -> None:
 class EventWriter:
     """The one writer of events.jsonl: numbers and stamps events, and writes each with one system call.
 
-    Facts that people act on (epochs, checkpoints, acknowledgements, the end) are also fsynced.
+    Epochs, checkpoints, acknowledgements and the end are also fsynced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class EventWriter:
 
 
 def _encoded(event: AnyEvent) -> bytes:
-    """Return an event as JSON; a file name in it that is not UTF-8 must not keep the others from being told."""
+    """Return an event as JSON; a file name in it that is not UTF-8 is made printable."""
     try:
         return msgspec.json.encode(event)
     except UnicodeEncodeError:

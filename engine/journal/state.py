@@ -1,7 +1,7 @@
-"""What the events of a run add up to: `RunState`, by `fold`, and nothing else.
+"""State of a run: `RunState`, made of its events by the pure function `fold`. No files.
 
-Used alike by the dashboard, the plain output and `cifartui runs`. Knows nothing of files; whether the
-worker still lives is not in the events, so `engine.runs.run_dir` adds that.
+Used alike by the dashboard, the plain output and `cifartui runs`. The events do not say if the worker is alive;
+`engine.runs.run_dir` adds that.
 """
 
 import math
@@ -77,19 +77,19 @@ class RunState(Struct):
     data: DataReady | None = None
     model: ModelBuilt | None = None
     stage: StageStarted | None = None
-    """The one under way, or the last one."""
+    """The current stage, or the last one."""
     stages: list[StageStarted] = field(default_factory=list)
     """Those begun so far, in order."""
     finished: RunFinished | None = None
 
     epoch: int = 0
-    """The epoch under way, or the last one trained; 0 before training."""
+    """The current epoch, or the last one trained; 0 before training."""
     step: int = 0
     """Batches trained in it."""
     global_step: int = 0
     lr: float | None = None
     timing: StepTiming | None = None
-    """How the time of a step is split, where the worker knows."""
+    """Parts of the time of a step, if the worker measured them."""
     images_per_s: float | None = None
     """Mean over the last two seconds or so of training."""
     evaluation: EvaluationProgressed | None = None
@@ -100,7 +100,7 @@ class RunState(Struct):
     validations: list[Validated] = field(default_factory=list)
     """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
     marks: list[CommandApplied] = field(default_factory=list)
-    """Commands that changed how training goes on, to be drawn where they took effect."""
+    """Commands that changed training, to be drawn at the step at which they took effect."""
     device: DeviceSampled | None = None
     device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
     checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
@@ -113,18 +113,18 @@ class RunState(Struct):
     """Unix time of the newest event of any kind."""
     rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
     worker_s: float | None = None
-    """For how long the last worker has been at work, as it says itself; None in older journals."""
+    """Uptime of the last worker in seconds, as it measured it; None in older journals."""
     workers_before_s: float = 0.0
     """The same of all workers before it."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run's last word is RunFinished."""
+        """True if the last event is RunFinished."""
         return self.phase in FINISHED
 
     @property
     def is_stopping(self) -> bool:
-        """Whether this worker obeys a stop that was not taken back."""
+        """True if this worker accepted a stop that was not taken back."""
         since = self.started.time if self.started else 0.0
         stops = [told for told in self.commands.values() if told.accepted and told.command in {"Stop", "Continue"}]
         last = stops[-1] if stops and not self.is_finished else None
@@ -139,7 +139,7 @@ class RunState(Struct):
 
     @property
     def share_done(self) -> float:
-        """What part of all epochs planned now is trained; 0 before they are known."""
+        """Fraction trained of all epochs planned now; 0 before they are known."""
         if self.stage is None:
             return 0.0
         in_epoch = self.step / max(1, self.stage.steps_per_epoch)
@@ -147,13 +147,13 @@ class RunState(Struct):
 
 
 def worked_s(state: RunState, until: float | None) -> float | None:
-    """Return for how long a run's workers, one after another, have worked; None where none has.
+    """Return the summed uptime of a run's workers in seconds; None if none has worked.
 
-    By their own steady clocks where the journal has that; in older ones by the times of its events.
+    By their own monotonic clocks if the journal has that; in older ones by the times of its events.
 
     Args:
         state: of the run.
-        until: Unix seconds; how long the last of them has worked, or its last sign of life.
+        until: Unix seconds: now, or the last event of the last worker.
     """
     if state.worker_s is not None and state.device is not None and until is not None:
         since = 0.0 if state.is_finished else min(max(0.0, until - state.device.time), _BETWEEN_BEATS_S)
@@ -166,7 +166,7 @@ def worked_s(state: RunState, until: float | None) -> float | None:
 
 
 def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
-    """Return what `events` add up to, going on from `state` where one is given (it is updated in place)."""
+    """Return the state after `events`; `state`, if given, is the one before and is updated in place."""
     state = RunState() if state is None else state
     for kind, group in groupby(events, key=type):
         if kind is StepsTrained:
@@ -178,7 +178,7 @@ def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
 
 
 def apply(state: RunState, event: AnyEvent) -> None:
-    """Take one more event into `state`."""
+    """Apply one event to `state`, in place."""
     if isinstance(event, StepsTrained):
         _on_steps_trained(state, [event])
     else:
@@ -225,7 +225,7 @@ def _on_stage_started(state: RunState, event: StageStarted) -> None:
 
 
 def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
-    """Take in events that follow each other: half a million of them when a long run is opened."""
+    """Apply consecutive events: half a million of them when a long run is opened."""
     last = events[-1]
     state.phase, state.evaluation, state.last_time = "training", None, last.time
     state.epoch, state.step, state.global_step, state.lr = last.epoch, last.step, last.global_step, last.lr

@@ -1,7 +1,7 @@
-"""A preset's [model] table made into a network, with the sizes checked first.
+"""Builder of a network from a preset's [model] table, with the sizes checked first. No data, no device.
 
-Knows nothing of data, devices or training. BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row
-as the report's tables print them; torchvision, which takes seconds to import, is touched only for its ResNets.
+BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row
+as the report's tables print them; torchvision, which takes seconds to import, is imported only for its ResNets.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""`python -m engine.models.describe`: networks described, in a process that may import torch.
+"""Process `python -m engine.models.describe`: describes networks for the dashboard, which has no torch.
 
 Reads a JSON list of `Question`s on stdin and prints a JSON list of `Answer`s, in their order. Nothing is trained,
 downloaded or read: networks are traced without memory.
@@ -22,13 +22,13 @@ class Question(Struct, frozen=True, kw_only=True):
     """A preset to describe, for a data set of so many classes."""
 
     name: str = ""
-    """Whatever the asker calls it; comes back with the answer."""
+    """Any name; returned with the answer."""
     preset: Preset
     num_classes: int
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What a preset's network is; FLOP = 2 × MAC, forward, one image; `total_bytes` is the sum of `memory`."""
+    """Facts of a preset's network; FLOP = 2 × MAC, forward, one image; `total_bytes` is the sum of `memory`."""
 
     network: str
     num_classes: int
@@ -41,7 +41,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """A description, or the sentence that says why there is none."""
+    """A description, or a sentence with the reason if there is none."""
 
     name: str
     description: Description | None = None

@@ -1,6 +1,6 @@
-"""What a network is made of: the report's layer table, parameter counts, and FLOPs of one image.
+"""Layer table of a network as in the report, its parameter counts, and FLOPs of one image.
 
-All of it is found on the meta device, by shapes alone: no image data, no memory, and the network itself
+All of it is computed on the meta device, by shapes alone: no image data, no memory, and the network itself
 (its buffers, its training mode, its device) is not touched.
 """
 
@@ -58,12 +58,12 @@ def layer_table(network: nn.Module, image_size: int) -> tuple[LayerRow, ...]:
 
 
 def num_parameters(network: nn.Module) -> int:
-    """Return how many numbers the network's parameters hold, frozen ones included."""
+    """Return the number of parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def num_trainable(network: nn.Module) -> int:
-    """Return how many of them get gradients."""
+    """Return the number of parameters that get gradients."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 

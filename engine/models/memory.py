@@ -1,4 +1,4 @@
-"""How much memory training a preset needs, found without allocating any.
+"""Memory estimate of a training step, computed without allocating any.
 
 A training step's forward and backward pass is run on fake tensors, which have shapes, dtypes and storages of
 stated sizes but no bytes. Every storage that appears is counted until it is freed, so the peak includes what is
@@ -8,7 +8,7 @@ optimizer keeps are added. Not seen: an operation's own scratch space, the alloc
 autocast that say what is halved, which a GPU follows but for a few operations.
 
 Compared with what torch's CPU allocator holds at most in a real step with fused SGD or AdamW, as the profiler
-records it, the networks of the tests come to between 0.89 and 1.00 of it: short by what operations use as scratch.
+records it, the estimates for the networks of the tests are between 0.89 and 1.00 of it: scratch space is missing.
 """
 
 import weakref
@@ -28,7 +28,7 @@ from presets.schema import AdamW, Optimizer, Preset
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that operations make, for as long as these live.
+    """Counts the bytes of all storages that operations make, until they are freed.
 
     Operations also return views of what there was before, such as weights: those go into `uncounted`.
     """
@@ -62,7 +62,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> StepMemory:
-    """Return what a training step of `preset` needs at its batch size.
+    """Return the memory of a training step of `preset` at its batch size.
 
     Args:
         preset: network, image size, batch size and optimizers (of all stages, the one that keeps most).
@@ -124,7 +124,7 @@ def _bytes(tensors: Any) -> int:
 
 
 def _state_tensors(optimizer: Optimizer) -> int:
-    """Return how many numbers the optimizer keeps for every one that it trains."""
+    """Return the number of state tensors that the optimizer keeps for every parameter."""
     if isinstance(optimizer, AdamW):
         return 2
     return 1 if optimizer.momentum else 0  # Muon's filters and other weights have one momentum each

@@ -44,7 +44,7 @@ class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvisio
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SmallStemResNet":
-        """Set the training mode, of `fc` only where the backbone is frozen."""
+        """Set the training mode, of `fc` only if the backbone is frozen."""
         super().train(mode and not self.is_frozen)
         self.training = mode
         self.fc.train(mode)

@@ -33,7 +33,7 @@ def _convolution(num_in: int, num_out: int, kernel: int, stride: int = 1) -> Sta
 
 
 class PreActivationBottleneck(nn.Module):
-    """GroupNorm, ReLU and a convolution, three times; added to its input, projected where shapes differ."""
+    """GroupNorm, ReLU and a convolution, three times; added to its input, projected if shapes differ."""
 
     def __init__(self, num_in: int, width: int, stride: int) -> None:
         super().__init__()

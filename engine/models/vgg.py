@@ -122,7 +122,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _pooled_size(model: Vgg, image_size: int) -> int:
-    """Return the side in pixels of what the last block hands to the head; raise where the parts do not fit."""
+    """Return the side in pixels of the head's input; raise if the parts do not fit."""
     if len(model.pools) != len(model.blocks):
         raise CifartuiError(
             f"The network has {len(model.blocks)} blocks but {len(model.pools)} pools: "

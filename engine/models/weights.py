@@ -1,4 +1,4 @@
-"""Pretrained ResNet weights: found by torchvision's name or by path, fetched, read safely, and checked.
+"""Pretrained ResNet weights by torchvision's name or by path: download, safe reading, checks.
 
 Files are opened as tensors only (`weights_only=True`), so that a file from a stranger can run no code.
 Importing this file imports torchvision.
@@ -51,7 +51,7 @@ def load_weights(network: nn.Module, weights: str, published: type[WeightsEnum])
 
 
 def find_weights(weights: str, published: type[WeightsEnum]) -> Path:
-    """Return the file that a torchvision name or a path stands for, downloading it where need be.
+    """Return the file of a torchvision name or a path; download it if absent.
 
     Raises:
         CifartuiError: Neither a known name nor a file, or the download failed.

@@ -1,1 +1,1 @@
-"""The run directory: what a run writes, and how anybody reads and steers it. Never imports torch."""
+"""Run directories: start, find, read, resume, delete. No torch."""

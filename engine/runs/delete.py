@@ -1,7 +1,4 @@
-"""How much room a run takes, and deleting one: never a folder that is not a run, never through a link.
-
-Knows names, locks and sizes; nothing of what is in the files.
-"""
+"""Deletion of runs, and their size on disk: never a folder that is not a run, never through a link. No torch."""
 
 import fcntl
 import os
@@ -19,11 +16,11 @@ from presets.errors import CifartuiError
 from presets.problems import printable
 
 _HIDDEN = ".deleted-"
-"""How a run is called while it is removed: `list_runs` does not see it, whatever becomes of the removal."""
+"""Prefix of a run's name while it is removed: `list_runs` skips it, even if the removal is cut short."""
 _LONGEST_NAME = 255
-"""Bytes, on all file systems."""
+"""Bytes of a file name, on all file systems."""
 _MADE_HERE = re.compile(r"\d{8}T\d{6}-.+")
-"""Names as `folder.create` gives them. A damaged run is known by its name alone."""
+"""Names as `run_dir.create` gives them. A damaged run is recognised by its name alone."""
 
 
 def size_bytes(path: Path) -> int:

@@ -1,7 +1,4 @@
-"""What a learning-rate range test says: the rate to train with and why, or why it cannot say. Numbers only.
-
-Knows rates and losses; no files, no preset's name, no plots.
-"""
+"""Learning-rate suggestion from a range test's curve, with its reason. Pure functions of rates and losses."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -25,7 +22,7 @@ _WINDOW = 4 * _SMOOTHING_DECADES
 _DIVERGED = 4.0
 """Times the lowest loss: behind this a test has nothing left to show."""
 _TRAILING = 0.8
-"""Weight of the reports before, where it is decided whether the loss has diverged."""
+"""Weight of the earlier reports in the average that decides about divergence."""
 _FALL = 0.01
 """Of the loss at the start: less is no fall."""
 _RISE = 0.1
@@ -52,14 +49,14 @@ class Point(NamedTuple):
 
 
 class Suggestion(Struct, frozen=True, kw_only=True):
-    """`lr` is None where the test cannot say; `reason` is one sentence either way."""
+    """A suggested learning rate; `lr` is None if the test gives none; `reason` is one sentence either way."""
 
     lr: float | None
     reason: str
 
 
 def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
-    """Return the curve of a range test from what its journal told of steps; the preset says where the rate was."""
+    """Return the curve of a range test from its steps in the journal; the rates follow from the preset."""
     table = table_of(preset)
     if table is None:
         return []
@@ -73,7 +70,7 @@ def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Return whether the loss, averaged over the last few reports, is above four times its lowest such average."""
+    """Return true if the loss, averaged over the last few reports, is above four times its lowest such average."""
     average = weight = 0.0
     lowest = math.inf
     for loss in losses:
@@ -90,12 +87,12 @@ def smoothed(points: Sequence[Point]) -> list[float]:
     if not points:
         return []
     ceiling = 2 * _at_start([point.loss for point in points])
-    places = [math.log10(point.lr) for point in points]
+    log_lrs = [math.log10(point.lr) for point in points]
     losses = [min(point.loss, ceiling) for point in points]
     result = []
-    for place in places:
-        near = slice(bisect_left(places, place - _WINDOW), bisect_right(places, place + _WINDOW))
-        weights = [math.exp(-0.5 * ((other - place) / _SMOOTHING_DECADES) ** 2) for other in places[near]]
+    for log_lr in log_lrs:
+        near = slice(bisect_left(log_lrs, log_lr - _WINDOW), bisect_right(log_lrs, log_lr + _WINDOW))
+        weights = [math.exp(-0.5 * ((other - log_lr) / _SMOOTHING_DECADES) ** 2) for other in log_lrs[near]]
         result.append(sum(map(float.__mul__, weights, losses[near])) / sum(weights))
     return result
 
@@ -113,7 +110,7 @@ def suggest(
         points: in the order of their rates.
         steps: of the whole test, in batches.
         diverged: the test ended because the loss rose too far, or was no longer a number.
-        curve: the points `smoothed`, where that is at hand.
+        curve: the points `smoothed`, if the caller has them.
     """
     more = f"--steps {_MORE_STEPS * steps}"
     if len(points) < _FEWEST_POINTS:

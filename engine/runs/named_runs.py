@@ -1,7 +1,7 @@
-"""Runs with a name of the user's: started the first time that a command asks for it, gone on with every time after.
+"""Runs named by the user: started by the first command that names one, resumed by every later one.
 
 That makes a batch script that is put into the queue again one line. The name takes the place of the preset and the
-random digits in the run's id; the time stays in front. Knows run directories; nothing of processes.
+random digits in the run's id; the time stays in front.
 """
 
 import re
@@ -21,7 +21,7 @@ COMPLETED = "it is completed already"
 
 
 def check_name(name: str) -> None:
-    """Raise CifartuiError where `name` cannot be part of a run's id, or means something else already."""
+    """Raise CifartuiError if `name` cannot be part of a run's id, or has another meaning already."""
     if not _NAME.fullmatch(name) or name == "latest":
         raise CifartuiError(
             f'"{printable(name, 100)}" cannot be the name of a run; use up to 80 letters, digits, ".", "_" and "-", '
@@ -30,14 +30,14 @@ def check_name(name: str) -> None:
 
 
 def find_named(runs_dir: Path, name: str) -> RunDir | None:
-    """Return the newest run that was given `name`; None where there is none."""
+    """Return the newest run that was given `name`; None if there is none."""
     return next((run for run in list_runs(runs_dir) if run.id.partition("-")[2] == name), None)
 
 
-def go_on(run: RunDir, preset_name: str, options: RunOptions) -> str:
-    """Start a worker that goes on with a run, unless it has one or is completed; return a sentence about it.
+def resume_named(run: RunDir, preset_name: str, options: RunOptions) -> str:
+    """Resume a run unless it has a worker or is completed; return a sentence about it.
 
-    A worker on another host is given half a minute to fall silent: it may just have been killed there.
+    A worker on another host is waited for half a minute: it may just have been killed there.
 
     Raises:
         CifartuiError: the run was started with another preset, other changes or another seed; it cannot be resumed.

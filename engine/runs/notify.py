@@ -1,7 +1,6 @@
-"""The command that a run calls when it has ended: in a process of its own, so that nothing waits for it.
+"""End-of-run command of the user, in a process of its own, so that nothing waits for it. No torch.
 
-`python -m engine.runs.notify COMMAND` runs it through the shell, for half a minute at most. Knows nothing of
-training or of torch.
+`python -m engine.runs.notify COMMAND` runs it through the shell, for half a minute at most.
 """
 
 import os
@@ -17,7 +16,7 @@ _PATIENCE_S = 30.0
 
 
 def notify(folder: RunDir, info: RunInfo, finished: RunFinished, command: str) -> None:
-    """Start `command`, if that is one, and leave it alone; its output goes where this process's goes.
+    """Start `command` unless it is empty, without waiting; its output goes to that of this process.
 
     It is not taken from `info`, which only records it: a run directory may come from somebody else.
 

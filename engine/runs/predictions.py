@@ -30,18 +30,18 @@ class Predictions(Struct, frozen=True, kw_only=True):
     epoch: int
     """Of the weights."""
     global_step: int
-    """At which the weights were saved; tells whether the file is out of date."""
+    """Step at which the weights were saved; another one means that the file is out of date."""
     class_names: tuple[str, ...]
     image_size: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
     true: tuple[int, ...] | None
-    """Class indices; None where the labels of this split are hidden."""
+    """Class indices; None if the labels of this split are hidden."""
     predicted: tuple[int, ...]
     confidence: tuple[float, ...]
     """Softmax probability of the predicted class."""
 
 
 def paths(run: RunDir, split: Split) -> tuple[Path, Path]:
-    """Return where the predictions of a split and their pixels lie, written or not."""
+    """Return the paths of the predictions of a split and of their pixels, written or not."""
     folder = run.path / "predictions"
     return folder / f"{split}.json", folder / f"{split}.pixels"
 
@@ -59,7 +59,7 @@ def write(run: RunDir, found: Predictions, pixels: bytes) -> None:
 
 
 def read(run: RunDir, split: Split) -> Predictions | None:
-    """Return the stored predictions of a split, or None where there are none yet.
+    """Return the stored predictions of a split, or None if there are none yet.
 
     Raises:
         CifartuiError: the file is damaged.
@@ -105,7 +105,7 @@ Wanted: TypeAlias = Literal["wrong", "right", "all"]
 
 
 class Score(Struct, frozen=True, kw_only=True):
-    """How many of the images of a class, or of a group of classes, are predicted right."""
+    """Number of images of a class, or of a group of classes, that are predicted right."""
 
     name: str
     num_images: int
@@ -128,7 +128,7 @@ class Confusion(Struct, frozen=True, kw_only=True):
 
 
 def by_class(found: Predictions) -> list[Score]:
-    """Return the classes that have images, the worst first; none where the labels are hidden."""
+    """Return the classes that have images, the worst first; none if the labels are hidden."""
     total, hits = Counter(found.true or ()), Counter(true for true, predicted in _pairs(found) if true == predicted)
     scores = [
         Score(name=found.class_names[index], num_images=count, hits=hits[index]) for index, count in total.items()
@@ -137,7 +137,7 @@ def by_class(found: Predictions) -> list[Score]:
 
 
 def by_group(found: Predictions, groups: Mapping[str, tuple[str, ...]]) -> list[Score]:
-    """Return the groups of classes, the worst first; none where the labels are hidden or other classes are meant."""
+    """Return the groups of classes, the worst first; none if the labels are hidden or the classes are others."""
     group_of = {name: group for group, names in groups.items() for name in names}
     if found.true is None or not set(found.class_names) <= group_of.keys():
         return []

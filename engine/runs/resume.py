@@ -1,8 +1,7 @@
-"""Going on with a run that has no worker: as it was, or with some of its numbers changed.
+"""Resume of a run that has no worker: as it was, or with changes of its preset. No torch.
 
-Knows what may change in a run and what that comes to; nothing of how training goes on from there
-(`engine.training.optimizers`). run.json never changes: amended.json beside it says what holds now, and the
-RunStarted events say what each resume changed.
+`engine.training.optimizers` restores the optimizer under changed numbers. run.json never changes: amended.json beside
+it has the values that hold now, and the RunStarted events have the changes of each resume.
 """
 
 import re
@@ -35,7 +34,7 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
     Args:
         folder: the run.
         changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
-            total of the run (of its last stage, where it has stages); `train.epochs=+5` is five more than planned.
+            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned.
         notify: a shell command for when the run has ended; that of its first start is not run again.
         devices: how many from now on; without it as many as before.
 
@@ -46,7 +45,7 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
 
 
 def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
-    """Write down what changes, and return it; called while nobody else can work in the run."""
+    """Write the changes, and return them; called under the run's lock."""
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
         again = f"cifartui lr-find {tested_name(info.preset_name)}"
@@ -81,7 +80,10 @@ def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tup
 
 
 def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
-    """Return how many seconds ago a worker on another host spoke, whose lock need not be seen here; None if silent."""
+    """Return the age in seconds of the last event of a worker on another host; None if it is silent.
+
+    Its lock need not be visible here.
+    """
     if folder.worker_lives() is not None or state.is_finished:
         return None
     heard = state.last_time if state.last_time is not None else folder.lock.stat().st_mtime
@@ -101,7 +103,7 @@ def _check_silent(folder: RunDir, state: RunState) -> None:
 
 
 def amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:
-    """Return the preset with the changes made, and the changes as the journal tells them.
+    """Return the preset with the changes made, and the changes as journalled.
 
     Raises:
         CifartuiError: a change cannot be made.

@@ -1,4 +1,4 @@
-"""What a run is started with besides its preset, as the command line, the dashboard and the queue pass it on."""
+"""Options with which a run is started besides its preset. Passed on by command line, dashboard and queue."""
 
 from typing import Annotated
 
@@ -10,18 +10,18 @@ SEED_BELOW = 2**31
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
-    """What a run, or every one of several, is started with."""
+    """Options of one run, or of several that are started together."""
 
     overrides: tuple[str, ...] = ()
     """`key.path=value`, one a string."""
     seed: Annotated[int, Meta(ge=0, lt=SEED_BELOW)] = 0
-    """Of every random number of the run."""
+    """Seed of all random numbers of the run."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
-    """How many of them on this machine."""
+    """Number of devices on this machine."""
     data_dir: str | None = None
-    """Searched first for data sets; without it, CIFARTUI_DATA as it is when the order is given."""
+    """Searched first for data sets; without it, CIFARTUI_DATA as it is when the options are made."""
     notify: str = ""
     """A shell command for when the run has ended (`engine.runs.notify`)."""
 

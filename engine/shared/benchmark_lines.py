@@ -1,4 +1,4 @@
-"""Lines that `cifartui doctor --benchmark` prints as JSON, typed. `engine.training.benchmark` measures. No torch."""
+"""Output lines of `engine.training.benchmark`, typed, as `cifartui doctor --benchmark` prints them. No torch."""
 
 from typing import Literal, TypeAlias
 
@@ -10,18 +10,18 @@ class _Line(Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Device(_Line, frozen=True, kw_only=True, tag=True):
-    """What is measured, said first."""
+    """The measured device; the first line."""
 
     device: str
     """As torch names it."""
     name: str
     torch: str
     num_threads: int
-    """That torch computes with on the CPU."""
+    """Threads of torch on the CPU."""
 
 
 class Limit(_Line, frozen=True, kw_only=True, tag=True):
-    """What the hardware gives a program that does nothing else."""
+    """Peak rate of the hardware, for a program that does nothing else."""
 
     what: Literal["matmul", "convolution", "memory", "host-to-device"]
     precision: str = ""
@@ -31,19 +31,19 @@ class Limit(_Line, frozen=True, kw_only=True, tag=True):
 
 
 class Speed(_Line, frozen=True, kw_only=True, tag=True):
-    """How fast a preset's network trains, a whole step: gather, augmentation, forward, backward, optimizer."""
+    """Training speed of a preset's network, in whole steps: gather, augmentation, forward, backward, optimizer."""
 
     preset: str
     image_size: int
     batch_size: int
     precision: str
     options: tuple[str, ...] = ()
-    """What was switched on or off besides, such as "compile"."""
+    """Options switched on or off besides, such as "compile"."""
     images_per_s: float | None = None
     flops_per_image: int
     """Forward and backward: three times the forward pass."""
     trouble: str = ""
-    """Why there is no number."""
+    """Reason if there is no number."""
 
 
 Line: TypeAlias = Device | Limit | Speed
@@ -53,7 +53,7 @@ def ceiling(speed: Speed, limits: list[Limit]) -> float | None:
     """Return images/s that arithmetic allows: the best rate measured over the network's FLOPs.
 
     Matrix products and convolutions come from different libraries on a CPU, so either may be the quicker one.
-    None where neither was measured in that precision.
+    None if neither was measured in that precision.
     """
     rates = [
         limit.per_s

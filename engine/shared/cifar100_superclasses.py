@@ -1,4 +1,4 @@
-"""CIFAR-100's twenty superclasses, as its authors group the classes (Krizhevsky 2009). Knows no torch."""
+"""CIFAR-100's twenty superclasses, as its authors group the classes (Krizhevsky 2009). No torch."""
 
 CIFAR100: dict[str, tuple[str, ...]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),

@@ -1,6 +1,6 @@
-"""Where data sets are: looks at names of files and folders only, never into them.
+"""Locations of data sets, by names of files and folders only. No torch, no numpy, no pooch.
 
-The dashboard uses it, so it must not import torch, numpy or pooch. Reading is `engine.data.load`.
+`engine.data.load` reads them.
 """
 
 import os
@@ -37,18 +37,18 @@ Kind: TypeAlias = Literal[
 
 
 class Location(Struct, frozen=True, kw_only=True):
-    """Where a data set was found, or how to get it."""
+    """Location of a data set, or advice how to get it."""
 
     dataset: str
     kind: Kind
     path: str | None = None
-    """The archive or folder; None where there is none (generated, absent)."""
+    """The archive or folder; None if there is none (generated, absent)."""
     text: str
-    """One line for people: what was found, and where."""
+    """One line for people: the finding and its path."""
     advice: str = ""
-    """What to do where it is absent."""
+    """Advice if it is absent."""
     num_classes: int | None = None
-    """Of class folders: how many there are."""
+    """Number of class folders."""
 
 
 def search_folders(data_dir: str | None) -> list[Path]:
@@ -62,23 +62,23 @@ def search_folders(data_dir: str | None) -> list[Path]:
 
 
 def locate(data: Data, data_dir: str | None) -> Location:
-    """Return where the data set of `data` is.
+    """Return the location of the data set of `data`.
 
-    `data.path` is looked at alone where it is given; a relative one is looked for in every data folder.
+    `data.path`, if given, is the only candidate; a relative one is searched in every data folder.
     """
     if data.dataset == "shapes100":
         return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")
-    places = _places(data, data_dir)
+    paths = _searched_paths(data, data_dir)
     find_birds = _find_cub200 if data.path is None else _find_named_birds
     find = {"cifar100": _find_cifar100, "cub200": find_birds}.get(data.dataset, _find_class_folders)
-    for place in places:
-        found = find(place)
+    for base in paths:
+        found = find(base)
         if found is not None:
             return found
-    return _absent(data, data_dir, places)
+    return _absent(data, data_dir, paths)
 
 
-def _places(data: Data, data_dir: str | None) -> list[Path]:
+def _searched_paths(data: Data, data_dir: str | None) -> list[Path]:
     folders = search_folders(data_dir)
     if data.path is None:
         return folders
@@ -86,8 +86,8 @@ def _places(data: Data, data_dir: str | None) -> list[Path]:
     return list(dict.fromkeys(folder / path for folder in folders))  # an absolute path stays what it is
 
 
-def _find_cifar100(place: Path) -> Location | None:
-    for kind, path in _cifar100_candidates(place):
+def _find_cifar100(base: Path) -> Location | None:
+    for kind, path in _cifar100_candidates(base):
         is_course = kind.startswith("course")
         suffix = COURSE_SUFFIX if is_course else ""
         is_there = (
@@ -104,35 +104,35 @@ def _find_cifar100(place: Path) -> Location | None:
     return None
 
 
-def _cifar100_candidates(place: Path) -> Iterator[tuple[Kind, Path]]:
-    if place.name.endswith((".tar.gz", ".tgz")):
-        yield ("course-archive" if place.name == COURSE_ARCHIVE else "archive"), place
+def _cifar100_candidates(base: Path) -> Iterator[tuple[Kind, Path]]:
+    if base.name.endswith((".tar.gz", ".tgz")):
+        yield ("course-archive" if base.name == COURSE_ARCHIVE else "archive"), base
         return
-    yield "folder", place / "cifar-100-python"  # before the archive: it needs no unpacking
-    yield "folder", place
-    yield "archive", place / CIFAR100_ARCHIVE
-    yield "course-folder", place / "cifar100"
-    yield "course-folder", place / "cifar-100-cs543-python"
-    yield "course-folder", place
-    yield "course-archive", place / COURSE_ARCHIVE
+    yield "folder", base / "cifar-100-python"  # before the archive: it needs no unpacking
+    yield "folder", base
+    yield "archive", base / CIFAR100_ARCHIVE
+    yield "course-folder", base / "cifar100"
+    yield "course-folder", base / "cifar-100-cs543-python"
+    yield "course-folder", base
+    yield "course-archive", base / COURSE_ARCHIVE
 
 
-def _find_class_folders(place: Path) -> Location | None:
-    num_classes = _num_folders(place / "train")
+def _find_class_folders(base: Path) -> Location | None:
+    num_classes = _num_folders(base / "train")
     if not num_classes:
         return None
     return Location(
         dataset="class-folders",
         kind="class-folders",
-        path=str(place),
-        text=f"folders of images by class: {place}",
+        path=str(base),
+        text=f"folders of images by class: {base}",
         num_classes=num_classes,
     )
 
 
-def _find_cub200(place: Path) -> Location | None:
+def _find_cub200(base: Path) -> Location | None:
     """Find the birds: the folder of 2011, of 2010, or the archives of 2010, in this order."""
-    for folder in (place / "CUB_200_2011", place / "CUB-200-2010", place / "CUB_200_2010", place):
+    for folder in (base / "CUB_200_2011", base / "CUB-200-2010", base / "CUB_200_2010", base):
         if all(_is_file(folder / name) for name in CUB_2011_TABLES):
             return _birds("cub-2011-folder", folder, "CUB-200-2011")
         if all(_is_file(folder / "lists" / name) for name in ("train.txt", "test.txt")):
@@ -142,18 +142,18 @@ def _find_cub200(place: Path) -> Location | None:
     return None
 
 
-def _find_named_birds(place: Path) -> Location | None:
-    """Find the birds where they were said to be, which may be class folders too."""
-    folders = _find_class_folders(place)
-    return _find_cub200(place) or (None if folders is None else structs.replace(folders, dataset="cub200"))
+def _find_named_birds(base: Path) -> Location | None:
+    """Find the birds under `data.path`, which may be class folders too."""
+    folders = _find_class_folders(base)
+    return _find_cub200(base) or (None if folders is None else structs.replace(folders, dataset="cub200"))
 
 
 def _birds(kind: Kind, folder: Path, name: str) -> Location:
     return Location(dataset="cub200", kind=kind, path=str(folder), text=f"{name}: {folder}")
 
 
-def _absent(data: Data, data_dir: str | None, places: list[Path]) -> Location:
-    searched = " or ".join(str(place) for place in places)
+def _absent(data: Data, data_dir: str | None, paths: list[Path]) -> Location:
+    searched = " or ".join(str(base) for base in paths)
     if data.dataset == "class-folders":
         return Location(
             dataset=data.dataset,

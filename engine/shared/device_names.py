@@ -1,20 +1,20 @@
-"""How a device is asked for, before anybody looks whether it is there. Knows names only; no torch, no driver."""
+"""Device names as users write them: auto, cpu, mps, cuda, cuda:N. No torch, no driver."""
 
 import re
 
 from presets.errors import CifartuiError
 
 MOST_DEVICES = 64
-"""On one machine."""
+"""Largest number of devices on one machine."""
 
 
 def is_device_name(asked: str) -> bool:
-    """Return whether `asked` is auto, cpu, mps, cuda or cuda:N."""
+    """Return true if `asked` is auto, cpu, mps, cuda or cuda:N."""
     return re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", asked) is not None
 
 
 def check_devices(asked: str, devices: int) -> None:
-    """Refuse so many devices where `asked` names a certain one, or a kind of which there is one a machine.
+    """Refuse several devices if `asked` names a certain one, or a kind of which a machine has one.
 
     Raises:
         CifartuiError: it does.

@@ -1,6 +1,6 @@
-"""Which of the machine's GPUs a run gets, by NVML's readings and CUDA's numbers. Never imports torch.
+"""GPU choice and numbering, by NVML's readings and CUDA_VISIBLE_DEVICES. No torch.
 
-The worker chooses by it; the dashboard and the queue foresee by it what the worker will choose.
+The worker chooses by it; the dashboard and the queue predict its choice.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ _ABOUT_AS_FREE_BYTES = 1 << 30
 
 
 def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSample] | None:
-    """Return the GPUs that CUDA counts, in its order; None where they are named in a way that cannot be followed.
+    """Return the GPUs that CUDA counts, in its order; None if the variable cannot be interpreted.
 
     Args:
         gpus: all of the machine's, as NVML shows them.
@@ -26,21 +26,21 @@ def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSamp
 
 
 def gpu_name(number: int) -> str:
-    """Return what a GPU is called by its number."""
+    """Return the name of a GPU by its number."""
     return f"cuda:{number}"
 
 
 def machine_name(gpu: GpuSample) -> str:
-    """Return what a GPU is called by nvidia-smi's number."""
+    """Return the name of a GPU by nvidia-smi's number."""
     return gpu_name(gpu.index)
 
 
 def on_machine(device: str, visible: str | None) -> str:
-    """Return a process's cpu, mps, cuda or cuda:N as the machine calls it, GPUs by nvidia-smi's number.
+    """Convert a process's cpu, mps, cuda or cuda:N to the machine's name, GPUs by nvidia-smi's number.
 
     Args:
         device: as the process calls it.
-        visible: its CUDA_VISIBLE_DEVICES; where that cannot be followed, the process's own number is kept.
+        visible: its CUDA_VISIBLE_DEVICES; if that cannot be interpreted, the process's own number is kept.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda":
@@ -51,17 +51,17 @@ def on_machine(device: str, visible: str | None) -> str:
 
 
 def free_bytes(gpu: GpuSample) -> int | None:
-    """Return how much of a GPU's memory is free; None where it does not tell."""
+    """Return the free bytes of a GPU's memory; None if there is no reading."""
     if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
         return None
     return max(0, gpu.memory_total_bytes - gpu.memory_used_bytes)
 
 
 def emptiest(gpus: Sequence[GpuSample], taken: Collection[str] = ()) -> int:
-    """Return the place of the GPU with the most free memory, the first of those that have about as much.
+    """Return the index of the GPU with the most free memory, the first of those that have about as much.
 
     Args:
-        gpus: in CUDA's order, at least one; one that does not tell how much is free counts as full.
+        gpus: in CUDA's order, at least one; one without a reading counts as full.
         taken: the names of some (`machine_name`), which are passed over unless that leaves none.
     """
     free = {place: free_bytes(gpu) or 0 for place, gpu in enumerate(gpus) if machine_name(gpu) not in taken}

@@ -1,6 +1,5 @@
-"""Telemetry: what NVML says of the GPUs and what psutil says of the machine, each reading with its reason if absent.
+"""Telemetry readers: GPUs by NVML, the machine by psutil; an absent reading has its reason. No torch.
 
-Never imports torch: it serves the dashboard as well as the worker. Knows nothing of journals or of how often to sample.
 pynvml and psutil are imported at first use, because together they take some 35 ms.
 """
 
@@ -27,7 +26,7 @@ _REASONS: Mapping[int, str] = {  # by NVML return code
     18: "the NVIDIA driver was updated and the machine not yet restarted",
 }
 _NVML_IS_GONE = (1, 9, 18)
-"""Codes that speak of NVML as a whole, whichever call returned them: start over at the next sample."""
+"""Codes about NVML as a whole, whichever call returned them: start over at the next sample."""
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """The inode that Linux gives to the pid namespace of the machine itself (PROC_PID_INIT_INO)."""
@@ -40,7 +39,7 @@ class _ReadingError(Exception):
 class DeviceReader:
     """Reads every GPU that NVML shows. One reader per process is enough; it is not safe to share between threads.
 
-    NVML is opened at the first sample, and again if the driver went away and came back. NVML knows nothing of
+    NVML is opened at the first sample, and again if the driver went away and came back. NVML ignores
     CUDA_VISIBLE_DEVICES: indices are those of nvidia-smi.
     """
 
@@ -63,7 +62,7 @@ class DeviceReader:
             pid: Process whose GPU memory is wanted, that of its descendants included; this process by default.
 
         Returns:
-            A sample per GPU, and the reason in words where there is none at all (else an empty string).
+            A sample per GPU, and the reason in words if there is none at all (else an empty string).
             `memory_used_bytes` includes what the driver reserves, so that total - used is what is free.
         """
         try:
@@ -76,7 +75,7 @@ class DeviceReader:
         return samples, "" if samples else "the NVIDIA driver shows no GPU"
 
     def close(self) -> None:
-        """Let go of NVML; a later sample opens it again."""
+        """Close NVML; a later sample opens it again."""
         nvml, self._nvml, self._gpus = self._nvml, None, []
         if nvml is not None:
             with suppress(nvml.NVMLError):  # it may be gone already
@@ -188,7 +187,7 @@ def _reason(error: Exception) -> str:
 
 
 def _descends(pid: int, ancestor: int) -> bool:
-    """Say whether `pid` is `ancestor` or below it. Asked of the few GPU processes, so no walk over the whole table."""
+    """Return true if `pid` is `ancestor` or below it. Used for few processes, so it reads no whole table."""
     if pid == ancestor:
         return True
     import psutil  # type: ignore[import-untyped,unused-ignore]

@@ -1,4 +1,4 @@
-"""What a training step needs of memory: worked out by `engine.models.memory`, shown by the dashboard. No torch."""
+"""Memory of a training step in bytes, as `engine.models.memory` estimates it. No torch."""
 
 from msgspec import Struct
 
@@ -13,7 +13,7 @@ class StepMemory(Struct, frozen=True, kw_only=True):
     activations: int
     """Saved in the forward pass for the backward pass, the batch of images included."""
     working: int
-    """At the peak, beyond what is above: results on their way. Negative where not all gradients are there yet."""
+    """At the peak, beyond what is above: results on their way. Negative if not all gradients are there yet."""
 
     @property
     def total(self) -> int:

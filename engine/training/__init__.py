@@ -1,4 +1,4 @@
-"""The worker process: the training loop and what it needs. Knows the run directory, never the dashboard."""
+"""The worker process: training loop, optimizers, checkpoints, telemetry. No dashboard."""
 
 import os
 

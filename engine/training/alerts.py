@@ -1,7 +1,7 @@
-"""When a run deserves a word of warning: decisions over events and readings. No tensors, no files, no clock.
+"""Alert rules: loss spike, plateau, overfitting, memory, disk, stall. No tensors, no files, no clock.
 
-Everything is said once an occurrence: again only after it was over for a while. Thresholds would rather miss
-something small than cry wolf, since whoever is woken twice for nothing does not look a third time.
+An alert is given once an occurrence: again only after it was over for a while. Thresholds rather miss something
+small than give false alerts, because after two false ones nobody reads the third.
 """
 
 import math
@@ -21,44 +21,44 @@ from engine.journal.events import (
 SPIKE_HISTORY = 60
 """Reports that the loss is compared with: six seconds to two minutes of training."""
 SPIKE_EARLIEST = 40
-"""Reports of a stage before a spike can be told from its beginning, when new images or a fresh optimizer
+"""Reports of a stage before a spike can be distinguished from its beginning, when new images or a fresh optimizer
 without momentum make the loss jump by themselves."""
 SPIKE_REPORTS = 3
 """Reports that must agree: one batch of hard images is none."""
 SPIKE_RATIO = 1.5
 SPIKE_RISE = 0.5
-"""In nats, on top of the ratio: a loss of 0.02 that goes to 0.05 is noise."""
+"""Rise in nats, besides the ratio: a loss of 0.02 that goes to 0.05 is noise."""
 SPIKE_SIGMAS = 6.0
-"""Of the scatter of the reports so far, which is large where a report is a single small batch."""
+"""Rise in standard deviations of the reports so far, which scatter widely if a report is a single small batch."""
 SPIKE_OVER = 1.2
-"""Of the loss before: at or below this the spike is over."""
+"""Ratio to the loss before: at or below this the spike is over."""
 
 PLATEAU_EPOCHS = 10
 """Epochs without a better validation accuracy; the presets' plateau schedules act after 3, so they come first."""
 PLATEAU_SHARE = 0.2
-"""Of the stage's epochs, where that is more: long runs at a high rate improve in steps far apart."""
+"""Fraction of the stage's epochs, if that is more: long runs at a high rate improve in steps far apart."""
 
 GAP_EPOCHS = 5
-"""Since the best validation loss: less is within its noise from epoch to epoch."""
+"""Epochs since the best validation loss: fewer are within its noise from epoch to epoch."""
 GAP_RISE = 1.05
 """Validation loss, mean of the last three epochs, over its best one: BaseNet's scatters by 2 %."""
 GAP_TOP1 = 0.10
-"""Of train over validation accuracy. Augmentation and dropout make training the harder one, so ten points are many."""
+"""Train minus validation accuracy. Augmentation and dropout make training the harder one, so ten points are many."""
 GAP_GROWTH = 0.05
-"""Of that gap since the best validation loss."""
+"""Growth of that gap since the best validation loss."""
 
 MEMORY_FULL = 0.95
 MEMORY_OVER = 0.90
-"""Below this the alert may come again: memory breathes by a few per cent with every evaluation."""
+"""Below this the alert may come again: memory varies by a few per cent with every evaluation."""
 
 DISK_FREE_BYTES = 1_000_000_000
 """A large network's three checkpoints are about this much."""
 DISK_FREE_SHARE = 0.10
-"""Of the disk, and less than the above: on a small one a gigabyte may be all there is."""
+"""Fraction of the disk, if that is less than the above: a small disk may have a gigabyte in all."""
 
 STALL_S = 60.0
 STALL_STEPS = 10.0
-"""Times the longest step so far: where a step takes long, so may the next."""
+"""Multiple of the longest step so far: after one long step, the next may take as long."""
 STALL_FIRST_S = 300.0
 """For the first steps, in which kernels are chosen, compiled, or loaded from a slow disk."""
 
@@ -77,7 +77,7 @@ class LearningWatch:
         self._started: RunStarted | None = None
 
     def see(self, event: AnyEvent) -> list[Alerted]:
-        """Take an event in; return what is to be said about it."""
+        """Take in an event; return the alerts that follow from it."""
         alert: list[Alerted | None] = []
         if isinstance(event, StepsTrained):
             alert = [self._spike(event)]
@@ -170,7 +170,7 @@ class LearningWatch:
 
 
 def _elsewhere(before: RunStarted | None, now: RunStarted) -> Alerted | None:
-    """Return what to say where a run goes on with another device, torch or number of threads than before."""
+    """Return an alert if a run is resumed with another device, torch or number of threads than before."""
     if before is None:
         return None
     ours, theirs = _circumstances(now), _circumstances(before)
@@ -186,7 +186,7 @@ def _elsewhere(before: RunStarted | None, now: RunStarted) -> Alerted | None:
 
 
 def _circumstances(started: RunStarted) -> dict[str, str]:
-    """Return what decides how sums round; threads do on the CPU alone."""
+    """Return the facts on which rounding depends; threads do on the CPU alone."""
     num_devices = max(1, len(started.ranks))
     about = {"devices": f"{num_devices} device{'' if num_devices == 1 else 's'}"}
     about |= {"device": started.device_name or started.device, "torch": f"torch {started.versions.get('torch', '?')}"}
@@ -200,7 +200,7 @@ def _gap_of(epoch: EpochCompleted) -> float:
 
 
 def _is_new(said: set[str], kind: str, is_so: bool, *, over: bool) -> bool:
-    """Return whether `kind` is to be said now, and remember that until it is `over`."""
+    """Return true if an alert of `kind` is due now, and remember it until it is `over`."""
     if over:
         said.discard(kind)
     if not is_so or kind in said:
@@ -216,7 +216,7 @@ class MachineWatch:
         self._said: set[str] = set()
 
     def memory(self, sample: DeviceSampled) -> list[Alerted]:
-        """Return what is to be said of the memory of the host, and of the GPUs that this run uses."""
+        """Return the alerts about the memory of the host, and of the GPUs that this run uses."""
         host = sample.host
         alerts = [self._memory("host", "The machine's (or the job's)", host.memory_used_bytes, host.memory_total_bytes)]
         for gpu in sample.gpus:
@@ -239,7 +239,7 @@ class MachineWatch:
         )
 
     def disk(self, free_bytes: int, total_bytes: int) -> list[Alerted]:
-        """Return what is to be said of the disk that holds the run."""
+        """Return the alerts about the disk that holds the run."""
         is_low = free_bytes < min(DISK_FREE_BYTES, DISK_FREE_SHARE * total_bytes)
         over = free_bytes > 2 * min(DISK_FREE_BYTES, DISK_FREE_SHARE * total_bytes)
         if not _is_new(self._said, "disk", is_low, over=over):
@@ -249,11 +249,11 @@ class MachineWatch:
         return [Alerted(severity="warning", kind="disk", text=text, advice=advice)]
 
     def stall(self, running_s: float | None, longest_s: float) -> list[Alerted]:
-        """Return what is to be said of a step that has been under way for `running_s` (None between steps).
+        """Return the alerts about a step that has taken `running_s` so far (None between steps).
 
         Args:
             running_s: seconds.
-            longest_s: the longest step so far; 0 where there was none.
+            longest_s: the longest step so far; 0 if there was none.
         """
         patience_s = max(STALL_S, STALL_STEPS * longest_s) if longest_s else STALL_FIRST_S
         is_stalled = running_s is not None and running_s > patience_s

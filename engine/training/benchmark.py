@@ -1,4 +1,4 @@
-"""`python -m engine.training.benchmark`: what this machine's device can do, and how much of it training uses.
+"""Process `python -m engine.training.benchmark`: peak rates of this machine's device, and speeds of training on it.
 
 Prints one JSON object a line as soon as it is measured (`engine.shared.benchmark_lines`): the device, the limits
 of its hardware, then images/s of some presets with one option after another, through the engine's own step on random
@@ -42,7 +42,7 @@ _PRESETS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "cuda": (("basenet", ()), ("vgg-custom", ()), ("networks/resnet18", ()), ("resnet50-finetune", ())),
     "cpu": (("basenet", ()), ("demo", ()), ("vgg-custom", ("data.image_size=32",))),
 }
-"""What is measured, with overrides; on a CPU what takes no more than a minute altogether."""
+"""Measured presets, with overrides; on a CPU those that take no more than a minute altogether."""
 _MATRIX_SIDE = {"cuda": 8192, "cpu": 1024}
 _CONVOLUTION = {"cuda": (256, 512), "cpu": (64, 256)}
 """Batch and channels of the 3×3 convolution that is measured, on images of 16×16."""
@@ -54,20 +54,20 @@ _WARM_UPS = {"cuda": 8, "cpu": 1}
 
 
 class _Alerts(EventWriter):
-    """A journal of alerts in memory: a step says there that memory ran out."""
+    """Journal of alerts in memory, for a step that runs out of memory."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def write(self, event: AnyEvent) -> AnyEvent:
-        """Keep what an alert says."""
+        """Store the text of an alert."""
         if isinstance(event, Alerted):
             self.texts.append(event.text)
         return event
 
 
 def measure(device: torch.device, seconds: float) -> Iterator[Line]:
-    """Yield what is measured on `device`, as it is measured, each speed for about so many seconds."""
+    """Yield the results on `device` as they are measured, each speed for about so many seconds."""
     kind = "cuda" if device.type == "cuda" else "cpu"
     name, version = device_name(device), str(torch.__version__)
     yield Device(device=str(device), name=name, torch=version, num_threads=torch.get_num_threads())
@@ -108,7 +108,7 @@ def _transfers(device: torch.device, num_bytes: int) -> Iterator[Limit]:
 
 
 def _median_s(work: Callable[[], object], device: torch.device) -> float:
-    """Return how long `work` takes, after it was done twice."""
+    """Return the median seconds of `work`, after it was done twice."""
     times = [_timed(work, device) for _ in range(_NUM_ROUNDS + 2)]
     return statistics.median(times[2:])
 
@@ -132,7 +132,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _variants(device: torch.device) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield precisions, and options of `train`: what makes training faster, one after another."""
+    """Yield precisions, and options of `train` that make training faster, one after another."""
     if device.type != "cuda":
         yield "fp32", {}
         if device.type == "cpu" and cpu_has_bf16():
@@ -192,7 +192,7 @@ def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Mod
 
 
 def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
-    """Return how many images a second training steps take, once the first few are done."""
+    """Return the images per second of training steps after the first few."""
     stage, batch_size = plan(setup.info.preset)[0], setup.info.preset.train.batch_size
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
     stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
@@ -213,7 +213,7 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, and print; return 2 where the device is not there."""
+    """Measure, and print; return 2 if the device is absent."""
     parser = argparse.ArgumentParser(prog="engine.training.benchmark")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seconds", type=float, default=1.5, help="for each preset and option")

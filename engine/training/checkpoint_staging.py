@@ -1,4 +1,4 @@
-"""A checkpoint's content copied to host memory, so that training goes on while it is written. Tensors; no files."""
+"""Pinned host copies of a checkpoint's content, so that training goes on while it is written. No files."""
 
 import weakref
 from collections import defaultdict
@@ -12,35 +12,35 @@ _Layout: TypeAlias = tuple[torch.dtype, torch.Size, tuple[int, ...]]
 
 
 class StagedState:
-    """What a checkpoint will hold: tensors on the host and plain values, which nothing changes any more.
+    """Content of a checkpoint to be written: tensors on the host and plain values, which do not change any more.
 
-    Its memory is used again once it is gone, so its tensors must not outlive it.
+    Its memory is reused after it is freed, so its tensors must not outlive it.
 
     Attributes:
         content: complete only after `wait`.
     """
 
     def __init__(self, content: dict[str, Any], arrived: Any) -> None:
-        """Hold `content`, whose last copy is behind the CUDA event `arrived` (None where copies were made at once)."""
+        """Hold `content`, whose last copy is behind the CUDA event `arrived` (None if copies were made at once)."""
         self.content = content
         self._arrived = arrived
 
     def wait(self) -> None:
-        """Wait until everything has arrived, from whatever thread: the GIL is free meanwhile."""
+        """Wait until all copies have arrived, from any thread: the GIL is free meanwhile."""
         if self._arrived is not None:
             self._arrived.synchronize()
 
 
 class StagingBuffers:
-    """Takes snapshots, into memory that it used before where it can: fresh memory takes longer than the copy."""
+    """Copies states into host buffers, which it reuses: to allocate one takes longer than the copy."""
 
     def __init__(self, device: torch.device) -> None:
-        """Take them of what is on `device`, or on the host."""
+        """Copy states that are on `device`, or on the host."""
         self._device = device
         self._unused: defaultdict[_Layout, list[Tensor]] = defaultdict(list)
 
     def make_room(self, content: dict[str, Any]) -> None:
-        """Take the memory for a snapshot of tensors like those of `content`, whose values are not read.
+        """Allocate buffers for a copy of tensors like those of `content`, whose values are not read.
 
         The system gives memory only when it is first written to, and that takes longer than a copy.
         """
@@ -59,9 +59,9 @@ class StagingBuffers:
         if self._device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
-        snapshot = StagedState(copied, arrived)
-        weakref.finalize(snapshot, self._take_back, used)
-        return snapshot
+        staged = StagedState(copied, arrived)
+        weakref.finalize(staged, self._take_back, used)
+        return staged
 
     def _copy(self, value: Any, used: list[Tensor]) -> Any:
         if isinstance(value, Tensor):
@@ -82,7 +82,7 @@ class StagingBuffers:
             return torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda", requires_grad=False)
 
     def _take_back(self, used: list[Tensor]) -> None:
-        """Keep memory for the next snapshot; called in whichever thread lets one go, which lists bear."""
+        """Store a buffer for the next copy; called in the thread that frees one, for which lists are safe."""
         for tensor in used:
             self._unused[_layout(tensor)].append(tensor)
 

@@ -1,4 +1,4 @@
-"""Which device to train on, in which number format. Knows torch's backends; nothing of runs.
+"""Choice of training device and precision, and settings of torch's backends. No runs.
 
 `python -m engine.training.device` prints torch's version and the GPUs that it sees, as JSON.
 """
@@ -17,9 +17,9 @@ from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h: how much is kept before any is handed back; from what size on a block has pages of its own."""
+"""Parameters of glibc's malloc.h: bytes kept before any are returned; size from which a block has its own pages."""
 _LARGEST_THRESHOLD = 32 * 1024 * 1024
-"""Of the second, the most that glibc takes."""
+"""Largest value of the second that glibc takes."""
 _BF16_FLOPS = 100_000_000
 """On a CPU, of one image: measured, 8 million gain nothing by bf16, and 500 million train twice as fast."""
 
@@ -27,11 +27,11 @@ _BF16_FLOPS = 100_000_000
 def choose_device(asked: str, taken: Callable[[], Collection[str]] = frozenset) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps".
 
-    "auto" is the CUDA GPU with the most free memory, where there is any; of those not taken, if there are such.
+    "auto" is the CUDA GPU with the most free memory, if there is any; of those not taken, if there are such.
 
     Args:
         asked: one of these.
-        taken: called where there is a choice; returns what `engine.shared.gpus.emptiest` is to pass over.
+        taken: called if there is a choice; returns what `engine.shared.gpus.emptiest` is to pass over.
 
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.
@@ -59,9 +59,9 @@ def choose_device(asked: str, taken: Callable[[], Collection[str]] = frozenset) 
 
 
 def _emptiest_gpu(taken: Callable[[], Collection[str]]) -> int:
-    """Return the number of the GPU with the most free memory; 0 where NVML and torch may count them in another way.
+    """Return the number of the GPU with the most free memory; 0 if NVML and torch may count them differently.
 
-    Asked of NVML, because torch would take memory of every GPU to tell.
+    NVML is asked, because torch would allocate memory on every GPU.
     """
     num_gpus = torch.cuda.device_count()
     if num_gpus < 2 or os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
@@ -72,14 +72,14 @@ def _emptiest_gpu(taken: Callable[[], Collection[str]]) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what people call the device: the GPU's product name, or the processor type."""
+    """Return the device's name for people: the GPU's product name, or the processor type."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return {"cpu": "CPU", "mps": "Apple GPU"}.get(device.type, device.type)
 
 
 def choose_precision(asked: str, device: torch.device, flops: Callable[[], int]) -> str:
-    """Return "fp32", "bf16" or "fp16" for the preset's wish on this device.
+    """Return "fp32", "bf16" or "fp16" for the preset's precision on this device.
 
     "auto" is bf16 on CUDA hardware that has it, and fp16 (with a gradient scaler) on older CUDA GPUs. On a CPU with
     instructions for bf16 it is that for networks that gain by it, else fp32.
@@ -87,7 +87,7 @@ def choose_precision(asked: str, device: torch.device, flops: Callable[[], int])
     Args:
         asked: auto, fp32, bf16 or fp16.
         device: to train on.
-        flops: called where it matters; returns those of one image's forward pass.
+        flops: called if it matters; returns those of one image's forward pass.
     """
     if asked != "auto":
         return asked
@@ -97,7 +97,7 @@ def choose_precision(asked: str, device: torch.device, flops: Callable[[], int])
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether this processor multiplies bf16 itself (AVX512-BF16 or AMX); without, it is slower than fp32."""
+    """Return true if this processor multiplies bf16 itself (AVX512-BF16 or AMX); without, it is slower than fp32."""
     asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, ask, bool)() for ask in asks)  # torch 2.4 has not all of them
 
@@ -120,7 +120,7 @@ def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed for what is allocated next, and return whether it will.
+    """Let the C library keep freed memory for later allocations; return true if it will.
 
     By default glibc hands large blocks back to the system, which has to clear them when they are wanted again: in
     every step of training on a CPU. Measured, that takes a tenth of a step of VGG at 32 px. Other C libraries have no
@@ -134,7 +134,7 @@ def keep_freed_memory() -> bool:
 
 
 def torch_memory(device: torch.device) -> TorchMemory:
-    """Return what torch's CUDA allocator holds on `device`, in bytes.
+    """Return the bytes that torch's CUDA allocator holds on `device`.
 
     It is named because the telemetry thread asks: every thread has a current device of its own, at first cuda:0.
     """

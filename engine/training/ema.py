@@ -1,4 +1,4 @@
-"""A network whose weights are the moving average of another's: what is evaluated in its place. No files."""
+"""Exponential moving average of a network's weights, evaluated in its place. No files."""
 
 import copy
 
@@ -34,7 +34,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, num_steps: int) -> None:
-        """Take in the weights as they are after `num_steps` steps of the optimizer."""
+        """Update the average with the weights after `num_steps` steps of the optimizer."""
         decay = min(self._decay, (1 + num_steps) / (_WARMUP + num_steps))
         torch._foreach_lerp_(*self._averaged, 1 - decay)
         if self._copied[0]:

@@ -1,7 +1,7 @@
-"""`python -m engine.training.evaluate_checkpoint RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
+"""Process `python -m engine.training.evaluate_checkpoint RUN_FOLDER`: evaluates a checkpoint of a run.
 
-Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Stores what the weights
-say of every image in the run's folder (`engine.runs.predictions`), and changes nothing else there.
+Prints one JSON object on stdout; a sentence on stderr and exit 2 if it cannot. Stores the predictions in the run's
+folder (`engine.runs.predictions`), and changes nothing else there.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _SHRINK_BATCH = 256
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured: of which weights, on how many images of which split."""
+    """Result of an evaluation: weights, split, number of images, loss and accuracy."""
 
     run: str
     checkpoint: str
@@ -122,7 +122,7 @@ class _Best:
 
 
 def _small_enough(images: Tensor) -> Tensor:
-    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, made smaller where a screen shows no more."""
+    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, scaled down to what a screen shows."""
     if images.shape[-1] > MAX_SIDE:
         parts = [resize(part, MAX_SIDE, MAX_SIDE).round().byte().cpu() for part in images.split(_SHRINK_BATCH)]  # type: ignore[no-untyped-call]
         images = torch.cat(parts)
@@ -130,11 +130,11 @@ def _small_enough(images: Tensor) -> Tensor:
 
 
 def _ignore(_fact: DataProgressed | object) -> None:
-    """Nobody follows an evaluation."""
+    """Ignore progress: nobody follows an evaluation."""
 
 
 def main() -> int:
-    """Measure what the arguments say; return the exit code."""
+    """Evaluate as the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(prog="engine.training.evaluate_checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")

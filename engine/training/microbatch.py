@@ -1,4 +1,4 @@
-"""When memory runs out: fewer images through the network at once, and the same step. Knows no loop and no files.
+"""Micro-batches: half as many images at once through the network whenever memory runs out. No loop, no files.
 
 A training batch then goes through the network in parts, whose gradients add up. The effective batch, the loss and
 the number of steps stay as they were. Two things change with the parts: BatchNorm normalises each by its own mean
@@ -19,7 +19,7 @@ _IN_WORDS = {"training": "training", "evaluation": "evaluation", "features": "co
 
 
 class MicroBatch:
-    """How many images go through the network at once: half as many whenever memory runs out."""
+    """Micro-batch size: halved on out-of-memory; gradients accumulate to the same step."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class MicroBatch:
         self._smallest = smallest
 
     def run(self, attempt: Callable[[int], Result], num_wanted: int, undo: Callable[[], None] | None = None) -> Result:
-        """Return what `attempt` does with so many images at once, tried again with fewer while memory runs out.
+        """Return the result of `attempt`, repeated with half as many images at once while memory runs out.
 
         Args:
-            attempt: given the number; it must be able to begin anew.
-            num_wanted: images that it is to do: what a smaller number is half of.
-            undo: called before each new attempt, for what the one before left.
+            attempt: called with the number; it must be able to start again.
+            num_wanted: images to process, if these are fewer: half of them is the next number.
+            undo: called before each new attempt, to drop the gradients of the one before.
 
         Raises:
             CifartuiError: memory runs out even so.
@@ -81,7 +81,7 @@ class MicroBatch:
 
 
 def smallest_part(network: nn.Module) -> int:
-    """Return how few images can be trained on at once: three with BatchNorm, as the smallest of their parts has two."""
+    """Return the smallest number of images at once in training: three with BatchNorm, whose smallest part has two."""
     return 3 if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()) else 1
 
 

@@ -1,4 +1,4 @@
-"""When training diverges: how it is noticed that loss or weights are no longer numbers, and what then helps."""
+"""Non-finite loss or weights: their detection, and the alert with the change that may help."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,11 +13,11 @@ from presets.schema import Plateau
 
 
 class NonFiniteError(Exception):
-    """Loss or weights are infinite or NaN; the message is a clause that says which, and since when."""
+    """Loss or weights are infinite or NaN; the message is a clause that names it, and the step."""
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether every value is a finite number. Waits for the device."""
+    """Return true if every value is a finite number. Waits for the device."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
@@ -29,15 +29,15 @@ def explain(
     stage_optimizer: StageOptimizer,
     saved_step: int | None,
 ) -> Alerted:
-    """Return what to tell of it, with the command that goes on at half the learning rate.
+    """Return the alert, with the command that resumes at half the learning rate.
 
     Args:
-        error: what came.
+        error: the one raised.
         info: of the run.
         plan: its stages.
         stage: the number of that under way; of the last one's end, too.
-        stage_optimizer: how the weights moved in it.
-        saved_step: of the last good checkpoint; None where there is none.
+        stage_optimizer: of that stage.
+        saved_step: of the last good checkpoint; None if there is none.
     """
     if saved_step is None:
         kept, again = "nothing was saved before", "Begin again"
@@ -54,7 +54,7 @@ def explain(
 def _half_rate(
     info: RunInfo, plan: Sequence[PlannedStage], stage: int, stage_optimizer: StageOptimizer
 ) -> tuple[str, ...]:
-    """Return the change with which a resume goes on at half the rate; none where the stage states its own rate."""
+    """Return the change with which a resume goes on at half the rate; none if the stage states its own rate."""
     written = info.preset.stages[stage] if info.preset.stages else None
     if written is not None and (written.lr is not None or written.optimizer is not None):
         return ()

@@ -23,16 +23,16 @@ from presets.schema import Cosine, Linear, OneCycle, Plateau
 
 _FILTER_DIMENSIONS = 4
 _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
-"""What torch's schedules keep of learning rates in an optimizer's parameter groups."""
+"""Keys of parameter groups in which torch's schedules store learning rates."""
 
 
 def build_optimizer(
     table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device, *, is_scaled: bool = False
 ) -> Optimizer:
-    """Return the optimizer over those `parameters` that want gradients, fused where torch has that.
+    """Return the optimizer over those `parameters` that want gradients, fused if torch has that.
 
-    Not so SGD under a gradient scaler (`is_scaled`): in a step that the scaler leaves out, the fused one still makes
-    momentum of what was in memory or of infinite gradients, and the weights follow in the next step.
+    Except SGD under a gradient scaler (`is_scaled`): in a step that the scaler skips, the fused one still updates
+    momentum from uninitialised memory or infinite gradients, and the weights follow in the next step.
     """
     groups = _groups(table, [parameter for parameter in parameters if parameter.requires_grad])
     fused = True if device.type in {"cpu", "cuda"} else None
@@ -51,7 +51,7 @@ def build_optimizer(
 
 
 def _groups(table: schema.Optimizer, trained: list[Parameter]) -> list[dict[str, Any]]:
-    """Return the parameters that are moved in different ways; biases and norms are those of one dimension."""
+    """Return the parameter groups; biases and norms are the parameters of one dimension."""
     plain = [parameter for parameter in trained if parameter.ndim < 2]
     weights = [parameter for parameter in trained if parameter.ndim >= 2]
     if isinstance(table, schema.Muon):
@@ -77,7 +77,7 @@ def _groups(table: schema.Optimizer, trained: list[Parameter]) -> list[dict[str,
 
 
 class Schedule:
-    """The learning rate over a run: told of every step and every epoch, whichever the schedule goes by."""
+    """Learning-rate schedule: updated at every step and every epoch, of which it uses one."""
 
     def __init__(self, table: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: int, epochs: int) -> None:
         self._optimizer = optimizer
@@ -130,7 +130,7 @@ class Schedule:
             schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
 
     def go_to(self, steps: int, epochs: int) -> None:
-        """Take a fresh schedule to where it is after so many steps and whole epochs, if it goes by either."""
+        """Advance a fresh schedule by so many steps or whole epochs, whichever it depends on."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch misses the optimizer's steps: an earlier worker's
             if self._by_step is not None and steps > 0:
@@ -174,7 +174,7 @@ def _linear(step: int, total_steps: int, warmup_steps: int, floor: float) -> flo
 
 
 class StageOptimizer:
-    """Takes the steps of one stage, and forgets momentum and rates with it."""
+    """Optimizer, schedule and gradient scaler of the current stage. The next stage has new ones."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class StageOptimizer:
         self.optimizer = build_optimizer(stage.optimizer, parameters, device, is_scaled=scaler.is_enabled())
         self._schedule = Schedule(stage.schedule, self.optimizer, steps_per_epoch=steps_per_epoch, epochs=stage.epochs)
         self.lr_scale = 1.0
-        """What the rates were multiplied by on command, all in all."""
+        """Product of all factors by which commands multiplied the rates."""
 
     @property
     def lr(self) -> float:
@@ -201,11 +201,11 @@ class StageOptimizer:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def forget_gradients(self) -> None:
-        """Take back what was added since the last step."""
+        """Drop the gradients added since the last step."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """Move the weights against the gradient added up."""
+        """Update the weights with the accumulated gradient."""
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.forget_gradients()
@@ -220,7 +220,7 @@ class StageOptimizer:
 
     @contextmanager
     def rate_in(self, lr: Tensor) -> Iterator[None]:
-        """Let what is recorded meanwhile take its learning rate from `lr`, a scalar on the device, at every replay."""
+        """Within it, let a recording read its learning rate from `lr`, a scalar on the device, at every replay."""
         groups = self.optimizer.param_groups
         before = [dict(group) for group in groups]
         for group in groups:
@@ -254,9 +254,9 @@ class StageOptimizer:
     def restore(self, state: dict[str, Any], before: PlannedStage, *, steps: int, epochs: int) -> None:
         """Go on from what `state_dict` returned.
 
-        What did not change goes on to the bit. Where the optimizer's or schedule's table, or the epochs that
-        a schedule spans, are others than before, momentum stays and the rate becomes what the new tables have
-        at this place; only a plateau, which goes by what happened, keeps its rate unless `optimizer.lr` changed.
+        What did not change goes on to the bit. If the optimizer's or schedule's table, or the epochs that
+        a schedule spans, differ from before, momentum stays and the rate becomes that of the new tables at this
+        step; only a plateau, which depends on past accuracies, keeps its rate unless `optimizer.lr` changed.
 
         Args:
             state: of a checkpoint of this stage.
@@ -296,5 +296,5 @@ class StageOptimizer:
 
 
 def _parted_alike(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
-    """Return whether two optimizers have the same parameters in the same groups, so that their states fit."""
+    """Return true if two optimizers have the same parameters in the same groups, so that their states fit."""
     return [group["params"] for group in groups] == [group["params"] for group in others]

@@ -7,27 +7,27 @@ from presets.schema import Train
 
 
 class Progress(msgspec.Struct):
-    """Where training is. Saved in every checkpoint."""
+    """Position of training in its plan. Saved in every checkpoint."""
 
     stage: int = 0
-    """Under way, from 0; the number of stages when all are trained."""
+    """Current stage, from 0; the number of stages when all are trained."""
     stage_first_epoch: int = 1
     stage_best_val_top1: float | None = None
     stage_best_epoch: int | None = None
     epoch: int = 1
-    """Under way, counted through all stages."""
+    """Current epoch, from 1 through all stages."""
     step: int = 0
     """Batches trained in it."""
     global_step: int = 0
     epoch_sums: Sums = Sums(0.0, 0, 0)
     epoch_seconds: float = 0.0
-    """Of the epoch under way, when it was last written down."""
+    """Seconds of the current epoch at the last checkpoint."""
     trained_seconds: float = 0.0
-    """Of the epochs before it."""
+    """Seconds of the epochs before it."""
     best_epoch: int | None = None
     best_val_top1: float | None = None
     at_once: int | None = None
-    """Images through the network at once; fewer than a batch where memory ran out."""
+    """Micro-batch size; smaller than a batch if memory ran out."""
 
     @property
     def num_epochs(self) -> int:
@@ -41,7 +41,7 @@ class Progress(msgspec.Struct):
         self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
     def note_best(self, val_top1: float) -> tuple[bool, bool]:
-        """Take in how well the epoch under way was validated; return whether that is the run's and the stage's best."""
+        """Note the current epoch's validation accuracy; return true if it is the run's, and the stage's, best."""
         is_best = self.best_val_top1 is None or val_top1 > self.best_val_top1
         is_stage_best = self.stage_best_val_top1 is None or val_top1 > self.stage_best_val_top1
         if is_best:
@@ -58,21 +58,21 @@ def num_batches(num_images: int, batch_size: int) -> int:
 
 
 def spent(train: Train, progress: Progress, epoch_s: float) -> float:
-    """Return the share of `train.max_minutes` that is over, `epoch_s` into the epoch; 0 where there is no limit."""
+    """Return the share of `train.max_minutes` that is over, `epoch_s` into the epoch; 0 without a limit."""
     if train.max_minutes is None:
         return 0.0
     return (progress.trained_seconds + epoch_s) / (60 * train.max_minutes)
 
 
 def seconds_left(train: Train, progress: Progress, epoch_s: float) -> float | None:
-    """Return what is left of `train.max_minutes`; None where there is no limit."""
+    """Return the seconds left of `train.max_minutes`; None without a limit."""
     if train.max_minutes is None:
         return None
     return max(0.0, 60 * train.max_minutes * (1 - spent(train, progress, epoch_s)))
 
 
 def why_stage_ends(train: Train, progress: Progress, epoch_s: float) -> str:
-    """Return why no further epoch of the stage is begun, as a clause; empty where one is."""
+    """Return the reason to end the stage early, as a clause; empty if there is none."""
     if spent(train, progress, epoch_s) >= 1:
         minutes = "minute" if train.max_minutes == 1 else f"{train.max_minutes:g} minutes"
         return f"the {minutes} of train.max_minutes are over"

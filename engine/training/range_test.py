@@ -1,7 +1,7 @@
-"""The loop of a learning-rate range test: some thousand batches at a rate that rises, and nothing else.
+"""Training loop of a learning-rate range test: some thousand batches at a rising rate.
 
-Knows nothing of validation, of checkpoints or of alerts: its weights are worth nothing, and that its loss goes up in
-the end is what it is for. The journal tells of it as one epoch, whatever its images take.
+No validation, no checkpoints, no alerts: the weights are of no use, and the loss is meant to rise in the end. The
+journal has it as one epoch, whatever the number of passes over the images.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from presets.range_test import rate_at
 from presets.schema import RangeTest
 
 _LARGEST_LOSS = 1e30
-"""What is larger than this is on its way out of the journal's numbers."""
+"""Loss that ends the test: larger ones may exceed the journal's numbers."""
 
 
 class RangeTestRun:
@@ -57,10 +57,10 @@ class RangeTestRun:
         self._progress = Progress()
         self._losses: list[float] = []
         self._end = ""
-        """Why the test ended before its last batch, as a clause; empty where it did not."""
+        """Reason of an end before the last batch, as a clause; else empty."""
 
     def run(self) -> RunFinished:
-        """Train until the loss has risen, the batches are over, or somebody wants it to end; return the last event.
+        """Train until the loss has risen, the batches are over, or a stop is asked for; return the last event.
 
         Raises:
             CifartuiError: memory runs out.
@@ -128,7 +128,7 @@ class RangeTestRun:
     # --- what is told --------------------------------------------------------------------------------
 
     def _report(self, sums: Sums | None) -> None:
-        """Journal what was trained up to `sums`, and see whether that is the end; behind it nothing is told."""
+        """Journal the steps up to `sums`, and end the test if the loss has risen; later steps are not journalled."""
         if sums is None or self._end:
             return
         step = sums.num_images // self._batch_size

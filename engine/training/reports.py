@@ -1,4 +1,4 @@
-"""Reports of training for the journal: when one is due, and the events that it consists of. No tensors, no files."""
+"""Reports of training for the journal: their interval, and their events. No tensors, no files."""
 
 import time
 from collections.abc import Sequence
@@ -11,28 +11,28 @@ from presets.plan import PlannedStage
 
 
 class ReportWindow(NamedTuple):
-    """What was trained between two reports."""
+    """Steps trained between two reports."""
 
     sums: Sums
     num_steps: int
     images_per_s: float
 
     def steps(self, last: int) -> str:
-        """Return which batches of the epoch these were, in words, given the `last` of them."""
+        """Return the range of these batches in words, given the `last` of them."""
         first = last - self.num_steps + 1
         return f"step {last}" if first >= last else f"between the steps {first} and {last}"
 
 
 class ReportInterval:
-    """Reports ten times a second at first, and less often as an epoch grows long, down to every two seconds.
+    """Interval of reports: ten a second at first, fewer as an epoch grows long, down to one every two seconds.
 
-    Curves of a day's run then stay as small as they can be drawn, and a short run is still lively.
+    Curves of a day's run then have no more points than can be drawn, and a short run still has many.
     """
 
     SHORTEST_S = 0.1
     LONGEST_S = 2.0
     SHARE = 1 / 300
-    """Of an epoch's length so far: an epoch of a minute ends with a report every 0.2 s."""
+    """Interval as a fraction of the epoch's seconds so far: an epoch of a minute ends with a report every 0.2 s."""
 
     def __init__(self, start: Sums, step: int) -> None:
         self._began = self._taken_at = time.monotonic()
@@ -40,18 +40,18 @@ class ReportInterval:
         self._step = step
 
     def is_due(self) -> bool:
-        """Return whether it is time for the next report."""
+        """Return true if the next report is due."""
         now = time.monotonic()
         interval = min(self.LONGEST_S, max(self.SHORTEST_S, (now - self._began) * self.SHARE))
         return now - self._taken_at >= interval
 
     def skip(self, seconds: float) -> None:
-        """Leave time out in which nothing was trained."""
+        """Exclude seconds in which nothing was trained."""
         self._began += seconds
         self._taken_at += seconds
 
     def take(self, sums: Sums, step: int) -> ReportWindow | None:
-        """Return what came since the last report, up to `sums` and `step`; None where that is nothing."""
+        """Return the steps since the last report, up to `sums` and `step`; None if there are none."""
         new = sums.since(self._sums)
         if new.num_images <= 0:  # or they set off before the last report, and arrive behind it
             return None
@@ -64,7 +64,7 @@ class ReportInterval:
 def stage_started(
     progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int, seconds_left: float | None
 ) -> StageStarted:
-    """Return the event of the stage under way; the epochs planned count from where it really began."""
+    """Return the event of the stage under way; the epochs planned count from its actual first epoch."""
     number, first_epoch = progress.stage, progress.stage_first_epoch
     return StageStarted(
         stage=number,
@@ -128,7 +128,7 @@ def epoch_completed(
 
 
 def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: str, test: Sums | None) -> RunFinished:
-    """Return the last event of a run that came to its end, for a reason that is `early` or not, or was stopped."""
+    """Return the last event of a run that is completed, perhaps `early` for this reason, or stopped."""
     is_complete = progress.stage == num_stages
     trained = f"all {progress.num_epochs} epochs are trained"
     if num_stages > 1:

@@ -1,4 +1,4 @@
-"""Seeds as a function of place, never of history: a resumed run draws what the uninterrupted one would have."""
+"""Seeds as a pure function of run seed, epoch and step, so that a resumed run draws the same numbers."""
 
 import hashlib
 

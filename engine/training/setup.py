@@ -26,14 +26,14 @@ from presets.plan import plan
 from presets.schema import Muon, Preset
 
 _EVAL_BATCH_FACTOR = 4
-"""Without saved activations several training batches fit at once."""
+"""Training batches at once in evaluation, which saves no activations."""
 _RESIDENT_SHARE = 0.4
-"""Of a GPU's free memory that one split's images may take; larger ones stay with the host, batch by batch."""
+"""Fraction of a GPU's free memory for one split's images; larger splits stay on the host."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What training and evaluation share. Tensors and network are on `device`."""
+    """Objects that training and evaluation share. Tensors and network are on `device`."""
 
     info: RunInfo
     device: torch.device
@@ -44,7 +44,7 @@ class Setup:
     plain_transform: Callable[[Tensor], Tensor]
     autocast: Callable[[], AbstractContextManager[object]]
     num_ranks: int = 1
-    """How many processes train the run together."""
+    """Number of processes that train the run together."""
 
     @property
     def eval_batch_size(self) -> int:
@@ -78,8 +78,8 @@ def set_up(
         info: the run.
         device: where everything goes.
         precision: fp32, bf16 or fp16.
-        write: given the facts DataReady and ModelBuilt.
-        report: told of progress with the data; may raise to give up.
+        write: called with DataReady and ModelBuilt.
+        report: called with progress of the data; may raise to give up.
 
     Raises:
         CifartuiError: data or weights are absent or not as they should be.
@@ -119,7 +119,7 @@ def set_up(
 
 
 def _to(split: ImageSplit, device: torch.device) -> ImageSplit:
-    """Return the split with its labels on the device, and its images too where they leave room to train in."""
+    """Return the split with its labels on the device, and its images too if they leave enough memory to train."""
     images, labels = split.images, split.labels.to(device)
     if device.type == "cuda" and images.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
         return ImageSplit(images, labels)
@@ -178,7 +178,7 @@ class Compiled(nn.Module):
 
 
 def _explained(error: Exception) -> Exception:
-    """Return what the user is told: a sentence where it is the compiler that failed, else the error itself."""
+    """Return the error for the user: a sentence if the compiler failed, else the error itself."""
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return error
     text = (str(error).strip().splitlines() or ["no message"])[0]
@@ -222,5 +222,5 @@ def compile_mode(setup: Setup) -> str | None:
 
 
 def records_steps(setup: Setup) -> bool:
-    """Return whether steps are recorded as CUDA graphs."""
+    """Return true if steps are recorded as CUDA graphs."""
     return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unsupported_speedups(setup)

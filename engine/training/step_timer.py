@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the batch, the network, the rest. Knows clocks and CUDA events; no run.
+"""Timer of the parts of a step: batch, network, journal and commands. Clocks and CUDA events only.
 
 On the CPU every step is timed, by three readings of a clock. On CUDA the host runs ahead of the device, so now
 and then one step is timed by events, which are read only once they have happened: nothing ever waits for them.
@@ -13,11 +13,11 @@ import torch
 from engine.journal.events import StepTiming
 
 _EVERY_S = 2.0
-"""Between two timings: enough to follow by eye, and nothing to speak of in the journal."""
+"""Seconds between two timings: enough to follow by eye, and few lines in the journal."""
 
 
 class StepTimer:
-    """Told of the parts of every step by the loop; read by the telemetry thread too."""
+    """Times of the parts of a step, noted by the loop; the telemetry thread reads it too."""
 
     def __init__(self, device: torch.device) -> None:
         self._has_host_times = device.type == "cpu"
@@ -69,20 +69,20 @@ class StepTimer:
             self._samples_step, self._has_sample = False, True
 
     def skip(self, seconds: float) -> None:
-        """Leave time out in which nothing was trained."""
+        """Exclude seconds in which nothing was trained."""
         self._report_s -= seconds
 
     def rest(self) -> None:
-        """Let what comes until the next step not count: training gives way to something else, such as validation."""
+        """Exclude the time until the next step, in which something else is done, such as validation."""
         self._began = self._ended = None
 
     def running_s(self) -> float | None:
-        """Return for how long the step under way has been; None between steps."""
+        """Return the seconds since the current step began; None between steps."""
         began = self._began
         return None if began is None else time.perf_counter() - began
 
     def take(self) -> StepTiming | None:
-        """Return mean times since the last ones; None where they are not due, not there yet, or cannot be had."""
+        """Return mean times since the last ones; None if they are not due, not there yet, or cannot be had."""
         now = time.perf_counter()
         if now < self._due_at or self._num_steps == 0:
             return None

@@ -1,4 +1,4 @@
-"""The worker's readings of its machine every two seconds, which are also its heartbeat, and alerts that follow."""
+"""Telemetry thread of the worker: device readings every two seconds, which are its heartbeat, and alerts."""
 
 import shutil
 import threading
@@ -19,12 +19,12 @@ INTERVAL_S = 2.0
 
 
 class Steps(Protocol):
-    """What tells of the step under way: the loop's stopwatch."""
+    """The current step's time, as `StepTimer` has it."""
 
     longest_s: float
 
     def running_s(self) -> float | None:
-        """Return for how long the step under way has been; None between steps."""
+        """Return the seconds since the current step began; None between steps."""
 
 
 class Telemetry:

@@ -88,7 +88,7 @@ def test_a_submission_for_hidden_labels(cifartui: Call, tmp_path: Path) -> None:
 
 
 def test_a_submission_is_byte_for_byte_as_kaggle_wants_it() -> None:
-    from tests.unit.test_scores import made
+    from tests.unit.test_predictions_file import made
 
     text = submission_text(made(None, tuple(range(100)) * 100, tuple(map(str, range(100)))))
     assert len(text.splitlines()) == 10_001

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from engine.journal.jsonl import event_reader
-from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
+from engine.runs.named_runs import COMPLETED, check_name, find_named, resume_named
 from engine.runs.run_dir import RunDir, find_run
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
@@ -96,7 +96,7 @@ def _train_named(
         _report_start(run, preset, output)
     else:
         num_known = sum(len(batch) for batch in event_reader(run.events).batches())
-        done = go_on(run, preset_name, options)
+        done = resume_named(run, preset_name, options)
         if output not in {"json", "quiet"}:
             say(f"{preset.title}: run {run.id}, {done}")
         if done == COMPLETED:

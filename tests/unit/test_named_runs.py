@@ -96,7 +96,7 @@ def test_a_named_run_is_not_gone_on_with_as_something_else(
     run: SampleRun, started: list[str], preset_name: str, overrides: tuple[str, ...], seed: int
 ) -> None:
     with pytest.raises(CifartuiError, match="choose another name"):
-        named_runs.go_on(run.folder, preset_name, RunOptions(overrides=overrides, seed=seed))
+        named_runs.resume_named(run.folder, preset_name, RunOptions(overrides=overrides, seed=seed))
     assert not started
 
 
@@ -110,14 +110,14 @@ def test_a_worker_of_another_node_is_waited_for(
         silent_for(monkeypatch, STALLED_AFTER_S + 1)
 
     monkeypatch.setattr("engine.runs.named_runs.time.sleep", sleep)
-    assert named_runs.go_on(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
+    assert named_runs.resume_named(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
     assert started == [run.folder.id]
     assert len(waited) == 1
 
 
 def test_a_completed_run_is_left_alone(run: SampleRun, started: list[str]) -> None:
     run.finish("completed")
-    assert named_runs.go_on(run.folder, "basenet", AS_STARTED) == named_runs.COMPLETED
+    assert named_runs.resume_named(run.folder, "basenet", AS_STARTED) == named_runs.COMPLETED
     assert not started
 
 

@@ -12,7 +12,7 @@ from engine.runs import delete, run_dir
 from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.run_dir import RunDir, WorkerMark, list_runs
 from presets.errors import CifartuiError
-from tests.unit.test_folder import create
+from tests.unit.test_run_dir import create
 
 
 def test_a_run_is_deleted_whole_and_its_bytes_are_told(tmp_path: Path) -> None:
