@@ -184,7 +184,7 @@ class CifartuiApp(App[None]):
         from tui.screens.queue import QueueScreen
 
         if not isinstance(self.screen, QueueScreen):
-            self.push_screen(QueueScreen(self.runs_dir, self.surroundings))
+            self.push_screen(QueueScreen(self.runs_dir, self.surroundings, self.look.notify))
 
     def open_runs(self) -> None:
         """Show the table of all runs."""

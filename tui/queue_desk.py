@@ -51,8 +51,12 @@ class QueueEdited(Message):
 class QueueDesk:
     """Takes edits at any time from any thread; `work` makes them."""
 
-    def __init__(self, runs_dir: Path, post: Callable[[Message], object], surroundings: Surroundings) -> None:
+    def __init__(
+        self, runs_dir: Path, post: Callable[[Message], object], surroundings: Surroundings, notify: str = ""
+    ) -> None:
         self._runs_dir, self._post, self._surroundings = runs_dir, post, surroundings
+        self._notify = notify
+        """The user's command, for a runner that is started here."""
         self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True
@@ -102,7 +106,7 @@ class QueueDesk:
             if not self.removed:
                 return QueueEdited("Nothing to put back.", is_done=False)
             entry, place = self.removed[-1]
-            queue.put_back(self._runs_dir, entry, place)
+            queue.put_back(self._runs_dir, entry, place, self._notify)
             self.removed.pop()
             return QueueEdited(f"Put back: {queued.described(entry)}.")
 
@@ -121,7 +125,7 @@ class QueueDesk:
         """Ask for a runner, where none lives."""
 
         def edit() -> QueueEdited:
-            queue.start_runner(self._runs_dir)
+            queue.start_runner(self._runs_dir, self._notify)
             return QueueEdited("The runner is started.")
 
         self._ask(edit)

@@ -9,8 +9,8 @@ from engine.runs.device_name import MOST_DEVICES
 SEED_BELOW = 2**31
 
 
-class Order(Struct, frozen=True, kw_only=True):
-    """What a run, or every one of several, is started with."""
+class StoredOptions(Struct, frozen=True, kw_only=True):
+    """What a run, or every one of several, is started with, as a file may keep it: no command is among it."""
 
     overrides: tuple[str, ...] = ()
     """`key.path=value`, one a string."""
@@ -22,6 +22,11 @@ class Order(Struct, frozen=True, kw_only=True):
     """How many of them on this machine."""
     data_dir: str | None = None
     """Searched first for data sets; without it, CIFARTUI_DATA as it is when the order is given."""
+
+
+class Order(StoredOptions, frozen=True, kw_only=True):
+    """The options, and the command of whoever gives the order; it is passed on in memory only."""
+
     notify: str = ""
     """A shell command for when the run has ended (`engine.runs.notify`)."""
 

@@ -14,7 +14,7 @@ from engine.gpu_choice import emptiest, free_bytes, gpu_name, machine_name, on_m
 from engine.runs import private
 from engine.runs.events import GpuSample
 from engine.runs.folder import RunFolder, list_runs, sign_lock
-from engine.runs.order import Order
+from engine.runs.order import StoredOptions
 from presets.errors import CifartuiError
 
 _AUTO = "auto"
@@ -37,7 +37,9 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(entries: Sequence[Order], held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None) -> list[Turn]:
+def turns(
+    entries: Sequence[StoredOptions], held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None
+) -> list[Turn]:
     """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
@@ -66,13 +68,14 @@ def turns(entries: Sequence[Order], held: Mapping[str, RunFolder], gpus: Sequenc
 
 
 def held_devices(runs: Iterable[RunFolder], gpus: Sequence[GpuSample] | None) -> dict[str, RunFolder]:
-    """Return, of the runs whose worker lives on this machine, one for every device that they hold.
+    """Return, of our runs whose worker lives on this machine, one for every device that they hold.
 
-    One that has not chosen yet holds all that it may choose.
+    One that has not chosen yet holds all that it may choose. What another user's run holds is not believed; the
+    memory of its GPU is seen to be taken.
     """
     held: dict[str, RunFolder] = {}
     for run in runs:
-        if run.worker_lives():
+        if run.worker_lives() and run.is_ours():
             with suppress(CifartuiError):
                 for name in _held_by(run, gpus):
                     held.setdefault(name, run)
@@ -104,7 +107,7 @@ def taken_devices(runs: Iterable[RunFolder]) -> frozenset[str]:
     """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
     for run in runs:
-        if run.worker_lives():
+        if run.worker_lives() and run.is_ours():
             with suppress(CifartuiError):
                 info = run.read_info()
                 taken.update(_chosen(run) or (() if info.device == _AUTO else _asked(info.device, info.devices)))
@@ -126,7 +129,9 @@ def _held_by(run: RunFolder, gpus: Sequence[GpuSample] | None) -> tuple[str, ...
     return chosen if any(name.startswith("cuda") for name in chosen) else (_AUTO, *chosen)
 
 
-def _ways(entry: Order, held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
+def _ways(
+    entry: StoredOptions, held: Mapping[str, RunFolder], gpus: Sequence[GpuSample] | None
+) -> list[tuple[str, ...]]:
     """Return the sets of devices any of which will do; with a choice of GPUs, those that are free, or else all."""
     if entry.device != _AUTO:
         return [_asked(entry.device, entry.devices)]

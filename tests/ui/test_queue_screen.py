@@ -30,7 +30,7 @@ from tui.widgets.quiet import Quiet
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Start no runner; remember where one was asked for."""
     asked: list[Path] = []
-    monkeypatch.setattr(queue, "start_runner", asked.append)
+    monkeypatch.setattr(queue, "start_runner", lambda runs_dir, notify="": asked.append(runs_dir))
     return asked
 
 

@@ -38,7 +38,7 @@ def modes(below: Path) -> dict[str, int]:
 
 def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
     """Write every file that this process can write into a runs folder."""
-    monkeypatch.setattr(queue, "start_runner", lambda runs_dir: None)
+    monkeypatch.setattr(queue, "start_runner", lambda runs_dir, notify: None)
     run = folder.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     writer = EventWriter(run.events)
     writer.write(ev.Paused(global_step=1))

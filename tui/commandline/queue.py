@@ -19,6 +19,7 @@ from tui import queued
 from tui.commandline.group import Places, as_json_option, places, with_places
 from tui.commandline.order_options import as_set, with_order
 from tui.commandline.say import say, say_json
+from tui.config import read_config
 
 
 @click.group(invoke_without_command=True)
@@ -138,7 +139,7 @@ def start(ctx: click.Context) -> None:
         return
     if not queues.entries(runs_dir):
         raise _empty()
-    queues.start_runner(runs_dir)
+    queues.start_runner(runs_dir, read_config().notify)
     say("The runner is started.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.runs.folder import find_run
+from engine.runs.folder import RunFolder, find_run
 from presets.characters import visible
 from presets.errors import CifartuiError
 from tui.commandline.group import places, with_places
@@ -36,11 +36,13 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found = record(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    run = find_run(places(ctx).runs_dir, name)
+    found = record(run, time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:
         _print(found)
+        _say_whose(run)
 
 
 def _most_steps(asked: str | None) -> int | None:
@@ -51,6 +53,14 @@ def _most_steps(asked: str | None) -> int | None:
     if not asked.isdecimal() or int(asked) < _FEWEST_STEPS:
         raise CifartuiError(f'--steps {asked} is neither "all" nor a number from {_FEWEST_STEPS} on.')
     return int(asked)
+
+
+def _say_whose(run: RunFolder) -> None:
+    """Print a sentence if the run belongs to another user."""
+    try:
+        run.check_ours()
+    except CifartuiError as error:
+        say(f"\n{error}")
 
 
 def _print(found: Record) -> None:

@@ -52,10 +52,10 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path, surroundings: Surroundings) -> None:
-        """Show the queue of `runs_dir`, which need not exist."""
+    def __init__(self, runs_dir: Path, surroundings: Surroundings, notify: str) -> None:
+        """Show the queue of `runs_dir`, which need not exist; `notify` is the user's command for a runner."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self.post, surroundings)
+        self._desk = QueueDesk(runs_dir, self.post, surroundings, notify)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
