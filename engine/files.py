@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,58 @@ def open_to_read(path: Path) -> int:
         return fd
     os.close(fd)
     raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+
+
+class NotOursError(PermissionError):
+    """A file belongs to another user, and is not obeyed; `strerror` is a clause that says whose it is."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(errno.EACCES, f"it belongs to {owner}, not to you", str(path))
+
+
+def check_ours(about: os.stat_result, path: Path) -> None:
+    """Raise NotOursError if a file belongs to another user than this process's and root.
+
+    Some file systems give every file to one user, whoever makes it (NFS that squashes users or root, CIFS, sshfs). So
+    a file whose owner is the one that a file of ours would get in its folder is taken for ours.
+
+    Args:
+        about: the file's status.
+        path: where it is.
+    """
+    owner = about.st_uid
+    if owner in (os.geteuid(), 0) or owner == _owner_of_new_files(str(path.parent), about.st_dev):
+        return
+    raise NotOursError(path, _user_name(owner))
+
+
+@lru_cache(maxsize=64)
+def _owner_of_new_files(folder: str, device: int) -> int | None:
+    """Return the user that a file of ours gets in a folder of the file system `device`; None if none can be made."""
+    from tempfile import TemporaryFile
+
+    try:
+        with TemporaryFile(dir=folder) as file:
+            about = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return about.st_uid if about.st_dev == device else None
+
+
+def _user_name(number: int) -> str:
+    from pwd import getpwuid
+
+    try:
+        return f"{getpwuid(number).pw_name} (user {number})"
+    except KeyError:
+        return f"user {number}"
+
+
+def read_ours(path: Path) -> bytes:
+    """Return what is in a file; raise NotOursError if it belongs to another user. See `open_to_read`."""
+    with os.fdopen(open_to_read(path), "rb") as file:
+        check_ours(os.fstat(file.fileno()), path)
+        return file.read()
 
 
 def read(path: Path, last: int | None = None) -> bytes:

@@ -101,7 +101,7 @@ def hostile_folder(runs_dir: Path, text: str = ATTACK) -> None:
     odd = runs_dir / os.fsdecode(b"20260101T000000-\xff\x9b31m-" + MARK.encode())
     odd.mkdir()
     (odd / "run.json").write_text("{}")
-    entry = queue_file.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text, notify=text)
+    entry = queue_file.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text)
     (runs_dir / "queue.json").write_bytes(msgspec.json.encode([entry]))
     (runs_dir / "queue.log").write_text(f"{text}\n")
 

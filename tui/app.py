@@ -185,7 +185,7 @@ class CifartuiApp(App[None]):
         from tui.screens.queue import QueueScreen
 
         if not isinstance(self.screen, QueueScreen):
-            self.push_screen(QueueScreen(self.runs_dir, self.environment))
+            self.push_screen(QueueScreen(self.runs_dir, self.environment, self.display_settings.notify))
 
     def open_runs(self) -> None:
         """Show the table of all runs."""

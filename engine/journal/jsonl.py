@@ -134,10 +134,23 @@ class LineReader(Generic[Record]):
     """
 
     def __init__(
-        self, path: Path, record_type: Any, choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None
+        self,
+        path: Path,
+        record_type: Any,
+        choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+        *,
+        ours_only: bool = False,
     ) -> None:
-        """Follow `path`; `choose` picks the lines that are decoded, out of those just read (else all are)."""
+        """Follow a file.
+
+        Args:
+            path: need not exist.
+            record_type: of a line.
+            choose: picks the lines that are decoded, out of those just read; else all are.
+            ours_only: raise NotOursError, when the file is read, if it belongs to another user.
+        """
         self._path = path
+        self._ours_only = ours_only
         self._decoder = msgspec.json.Decoder(record_type)
         self._list_decoder = msgspec.json.Decoder(list[record_type])
         self._choose = choose
@@ -173,8 +186,10 @@ class LineReader(Generic[Record]):
         except FileNotFoundError:
             return
         try:
-            if os.fstat(fd).st_size < self._offset:  # a resuming worker cut a torn line
-                self._offset = os.fstat(fd).st_size
+            about = os.fstat(fd)
+            if self._ours_only:
+                files.check_ours(about, self._path)
+            self._offset = min(self._offset, about.st_size)  # a resuming worker cut a torn line
             wanted = _CHUNK_BYTES
             while chunk := os.pread(fd, wanted, self._offset):
                 complete, newline, _rest = chunk.rpartition(b"\n")
@@ -203,9 +218,9 @@ def event_reader(path: Path) -> LineReader[AnyEvent]:
     return LineReader(path, AnyEvent)
 
 
-def command_reader(path: Path) -> LineReader[AnyCommand]:
-    """Return a reader at the start of a commands.jsonl."""
-    return LineReader(path, AnyCommand)
+def command_reader(path: Path, *, ours_only: bool = False) -> LineReader[AnyCommand]:
+    """Return a reader at the start of a commands.jsonl; see LineReader."""
+    return LineReader(path, AnyCommand, ours_only=ours_only)
 
 
 def read_events(path: Path) -> list[AnyEvent]:

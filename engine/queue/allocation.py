@@ -13,7 +13,7 @@ from msgspec import Struct
 from engine import files
 from engine.journal.events import GpuSample
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
-from engine.runs.run_options import RunOptions
+from engine.runs.run_options import StoredOptions
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
 from presets.errors import CifartuiError
 
@@ -38,7 +38,7 @@ class QueuePosition(Struct, frozen=True, kw_only=True):
 
 
 def turns(
-    entries: Sequence[RunOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None
+    entries: Sequence[StoredOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None
 ) -> list[QueuePosition]:
     """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
 
@@ -68,13 +68,14 @@ def turns(
 
 
 def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> dict[str, RunDir]:
-    """Return, of the runs whose worker lives on this machine, one for every device that they hold.
+    """Return, of our runs whose worker lives on this machine, one for every device that they hold.
 
-    One that has not chosen yet holds all that it may choose.
+    One that has not chosen yet holds all that it may choose. What another user's run holds is not believed; the
+    memory of its GPU is seen to be taken.
     """
     held: dict[str, RunDir] = {}
     for run in runs:
-        if run.worker_lives():
+        if run.worker_lives() and run.is_ours():
             with suppress(CifartuiError):
                 for name in _held_by(run, gpus):
                     held.setdefault(name, run)
@@ -106,7 +107,7 @@ def taken_devices(runs: Iterable[RunDir]) -> frozenset[str]:
     """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
     for run in runs:
-        if run.worker_lives():
+        if run.worker_lives() and run.is_ours():
             with suppress(CifartuiError):
                 info = run.read_info()
                 taken.update(_chosen(run) or (() if info.device == _AUTO else _asked(info.device, info.devices)))
@@ -128,7 +129,7 @@ def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     return chosen if any(name.startswith("cuda") for name in chosen) else (_AUTO, *chosen)
 
 
-def _ways(entry: RunOptions, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
+def _ways(entry: StoredOptions, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
     """Return the sets of devices any of which will do; with a choice of GPUs, those that are free, or else all."""
     if entry.device != _AUTO:
         return [_asked(entry.device, entry.devices)]

@@ -20,7 +20,7 @@ from engine import files
 from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.run_dir import write_atomically
-from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions, StoredOptions
 from engine.runs.start import data_from_environment
 from engine.shared.device_names import check_devices, is_device_name
 from presets import catalog
@@ -37,8 +37,11 @@ _FILE, _LOCK = "queue.json", "queue.lock"
 _EDIT_PATIENCE_S = 10.0
 
 
-class Entry(RunOptions, frozen=True, kw_only=True):
-    """A run that is still to be started: a preset and what it is started with."""
+class Entry(StoredOptions, frozen=True, kw_only=True):
+    """A run that is still to be started: a preset and what it is started with.
+
+    Versions before kept a `notify` command here too. It is passed over: a command comes from whoever starts the runner.
+    """
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
     preset_name: Annotated[str, Meta(min_length=1)]
@@ -48,14 +51,18 @@ def entries(runs_dir: Path) -> tuple[Entry, ...]:
     """Return the queue in order; empty where there is none.
 
     Raises:
-        CifartuiError: the file is damaged or cannot be read.
+        CifartuiError: the file is damaged, cannot be read, or belongs to another user.
     """
     path = runs_dir / _FILE
     try:
-        content = files.read(path)
+        content = files.read_ours(path)
         found = msgspec.json.decode(content, type=tuple[Entry, ...])
     except (FileNotFoundError, NotADirectoryError):
         return ()
+    except files.NotOursError as error:
+        raise CifartuiError(
+            f"{path} is not obeyed: {error.strerror}. Delete it if you may, or choose another folder with --runs-dir."
+        ) from error
     except OSError as error:
         raise CifartuiError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except DAMAGED as error:
@@ -71,7 +78,7 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
     Args:
         runs_dir: made where absent.
         names: of presets; all are checked before any is added.
-        options: for every one of `names`.
+        options: for every one of `names`; its `notify` is for a runner that is started here, and is not kept.
 
     Raises:
         CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
@@ -89,7 +96,6 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
             device=options.device,
             devices=options.devices,
             data_dir=folder,
-            notify=options.notify,
         )
         for name in names
     )
@@ -99,19 +105,22 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
         raise unwritable(runs_dir, error) from error
     with editing(runs_dir):
         write(runs_dir, (*entries(runs_dir), *added))
-    start_runner(runs_dir)
+    start_runner(runs_dir, options.notify)
     return added
 
 
-def put_back(runs_dir: Path, entry: Entry, place: int) -> bool:
-    """Put an entry that was removed back at `place` (0 is the first); return False where it is there already."""
+def put_back(runs_dir: Path, entry: Entry, place: int, notify: str = "") -> bool:
+    """Put an entry that was removed back at `place` (0 is the first); return False where it is there already.
+
+    `notify` is for a runner that is started here.
+    """
     with editing(runs_dir):
         found = list(entries(runs_dir))
         if any(each.id == entry.id for each in found):
             return False
         found.insert(max(0, place), entry)
         write(runs_dir, found)
-    start_runner(runs_dir)
+    start_runner(runs_dir, notify)
     return True
 
 

@@ -22,6 +22,7 @@ from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs import start
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
+from engine.runs.run_options import RunOptions, StoredOptions
 from engine.runs.start import start_run
 from engine.shared.gpus import visible_gpus
 from engine.shared.sampling import DeviceReader
@@ -56,14 +57,14 @@ def main(argv: list[str] | None = None) -> None:
     os.set_inheritable(lock_fd, False)
     with suppress(OSError):  # a full disk
         sign_lock(lock_fd, os.getpid())
-    _Runner(runs_dir, lock_fd, stop).work()
+    _Runner(runs_dir, lock_fd, stop, os.environ.pop(start.NOTIFY, "")).work()
 
 
 class _Runner:
     """Remembers what waits and for which runs, so that most looks cost next to nothing."""
 
-    def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event) -> None:
-        self._runs_dir, self._lock_fd, self._stop = runs_dir, lock_fd, stop
+    def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event, notify: str) -> None:
+        self._runs_dir, self._lock_fd, self._stop, self._notify = runs_dir, lock_fd, stop, notify
         self._gpus = DeviceReader()
         self._waiting: tuple[Entry, ...] = ()
         self._holders: tuple[RunDir, ...] = ()
@@ -149,9 +150,11 @@ class _Runner:
     def _start(self, entry: Entry) -> RunDir:
         made = self._made.pop(entry.id, None)
         if made is not None:
-            start.start_worker(made, notify=entry.notify)
+            start.start_worker(made, notify=self._notify)
             return made
-        return start_run(self._runs_dir, entry.preset_name, entry, argv=(*sys.argv, _mark(entry)))
+        stored = {name: getattr(entry, name) for name in StoredOptions.__struct_fields__}
+        options = RunOptions(**stored, notify=self._notify)
+        return start_run(self._runs_dir, entry.preset_name, options, argv=(*sys.argv, _mark(entry)))
 
     def _without(self, entry: Entry) -> list[Entry]:
         return [each for each in queue_file.entries(self._runs_dir) if each.id != entry.id]
@@ -177,7 +180,9 @@ def _made_for(runs_dir: Path, waiting: Sequence[Entry]) -> dict[str, RunDir]:
     for run in list_runs(runs_dir) if waiting else ():
         with suppress(OSError):
             info = files.read(run.path / "run.json")
-            made.update({id: run for id, mark in marks.items() if mark in info})
+            found = [id for id, mark in marks.items() if mark in info]
+            if found and run.is_ours():
+                made.update(dict.fromkeys(found, run))
     return made
 
 

@@ -122,6 +122,28 @@ class RunDir:
             fold(batch, state)
         return state
 
+    def check_ours(self) -> None:
+        """Raise CifartuiError if the folder, or a file in it that steers the run, belongs to another user."""
+        steering = (self.path / "run.json", self.amended, self.events, self.commands, self.lock, self.checkpoints)
+        for path in (self.path, *steering, *self.checkpoints.glob("*.pt")):
+            try:
+                files.check_ours(path.lstat(), path)
+            except files.NotOursError as error:
+                raise CifartuiError(
+                    f"Run {self.id} is shown, and not gone on with: {path.name} is another user's ({error.strerror}). "
+                    f"To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
+                ) from error
+            except OSError:  # it is not there
+                continue
+
+    def is_ours(self) -> bool:
+        """Return whether nothing that steers the run belongs to another user."""
+        try:
+            self.check_ours()
+        except CifartuiError:
+            return False
+        return True
+
     def worker_lives(self) -> bool | None:
         """Return whether a worker holds the lock; None where that cannot be seen from this host."""
         mark = self.read_mark()

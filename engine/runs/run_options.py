@@ -9,8 +9,8 @@ from engine.shared.device_names import MOST_DEVICES
 SEED_BELOW = 2**31
 
 
-class RunOptions(Struct, frozen=True, kw_only=True):
-    """Options of one run, or of several that are started together."""
+class StoredOptions(Struct, frozen=True, kw_only=True):
+    """Options of a run that a file may keep: they hold no command."""
 
     overrides: tuple[str, ...] = ()
     """`key.path=value`, one a string."""
@@ -22,6 +22,11 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     """Number of devices on this machine."""
     data_dir: str | None = None
     """Searched first for data sets; without it, CIFARTUI_DATA as it is when the options are made."""
+
+
+class RunOptions(StoredOptions, frozen=True, kw_only=True):
+    """Options of one run, or of several that are started together, with a command that stays in memory."""
+
     notify: str = ""
     """A shell command for when the run has ended (`engine.runs.notify`)."""
 

@@ -220,8 +220,9 @@ def take_lock(folder: RunDir) -> int:
     """Return a file descriptor that holds the run's lock for as long as it is open, here or where it is inherited.
 
     Raises:
-        CifartuiError: a worker already holds the run.
+        CifartuiError: a worker already holds the run, or it belongs to another user.
     """
+    folder.check_ours()
     fd = files.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     try:

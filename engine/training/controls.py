@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
+from engine import files
 from engine.journal import commands
-from engine.journal.events import CommandApplied, Continued, Paused
+from engine.journal.events import Alerted, CommandApplied, Continued, Paused
 from engine.journal.jsonl import EventWriter, command_reader
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
@@ -57,7 +58,8 @@ class Controls:
         """What a stop leads to, in words."""
         self._folder = folder
         self._journal = journal
-        self._commands = command_reader(folder.commands)
+        self._commands = command_reader(folder.commands, ours_only=True)
+        self._has_told_of_owner = False
         self._commands.skip_to(commands_from)
         self._waiting: deque[commands.AnyCommand] = deque()
         self._next_look = 0.0
@@ -119,8 +121,25 @@ class Controls:
             return self._commands.read()
         except FileNotFoundError:
             raise CifartuiError(self._folder.why_gone()) from None
+        except files.NotOursError as error:
+            self._tell_of_owner(error)
+            return []
         except OSError:  # a shared disk that is away for a while
             return []
+
+    def _tell_of_owner(self, error: files.NotOursError) -> None:
+        """Journal once that commands.jsonl is another user's."""
+        if self._has_told_of_owner:
+            return
+        self._has_told_of_owner = True
+        self._journal.write(
+            Alerted(
+                severity="warning",
+                kind="foreign-commands",
+                text=f"{self._folder.commands} is not obeyed: {error.strerror}.",
+                advice="Delete it if you may; until then stop the run with SIGTERM.",
+            )
+        )
 
     def _obey(self, command: commands.AnyCommand) -> None:
         if isinstance(command, commands.Abort):

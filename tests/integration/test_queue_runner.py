@@ -176,7 +176,7 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, has_worker: bool
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(queue_file, "start_runner", lambda _runs_dir: None)
+        patched.setattr(queue_file, "start_runner", lambda _runs_dir, _notify: None)
         entry = add(runs_dir, 1, LONG)
     preset = catalog.load("demo", LONG)
     run = run_dir.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))

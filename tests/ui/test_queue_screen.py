@@ -30,7 +30,7 @@ from tui.widgets.lists import Pickable
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Start no runner; remember where one was asked for."""
     asked: list[Path] = []
-    monkeypatch.setattr(queue_file, "start_runner", asked.append)
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify="": asked.append(runs_dir))
     return asked
 
 

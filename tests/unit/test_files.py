@@ -41,7 +41,7 @@ def modes(below: Path) -> dict[str, int]:
 
 def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> run_dir.RunDir:
     """Write every file that this process can write into a runs folder."""
-    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir: None)
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify: None)
     run = run_dir.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     writer = EventWriter(run.events)
     writer.write(ev.Paused(global_step=1))

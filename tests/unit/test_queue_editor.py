@@ -11,7 +11,7 @@ from tui.data.queue_editor import QueueEditor
 
 
 def test_the_last_edit_is_made_when_the_desk_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir: None)
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify: None)
     first, second = queue_file.add(tmp_path, ["demo", "basenet"])
     queue_editor = QueueEditor(tmp_path, lambda message: None, Environment())
     queue_editor.move(second, -1)

@@ -22,7 +22,7 @@ from presets.errors import CifartuiError
 def runners(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Start none; remember who would have been started where."""
     started: list[Path] = []
-    monkeypatch.setattr(queue_file, "start_runner", started.append)
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify="": started.append(runs_dir))
     monkeypatch.delenv("CIFARTUI_DATA", raising=False)
     return started
 
@@ -47,13 +47,13 @@ def test_there_is_none_until_something_is_added(tmp_path: Path, runners: list[Pa
 
 def test_what_is_added_comes_back_in_order(tmp_path: Path, runners: list[Path]) -> None:
     runs_dir = tmp_path / "runs"
-    options = RunOptions(overrides=("train.epochs=2",), seed=3, device="cuda:1", notify="bell")
+    options = RunOptions(overrides=("train.epochs=2",), seed=3, device="cuda:1")
     added = queue_file.add(runs_dir, ["demo", "basenet"], options)
     added += queue_file.add(runs_dir, ["demo"])
     assert queue_file.entries(runs_dir) == added
     assert names(runs_dir) == ["demo", "basenet", "demo"]
     first = added[0]
-    assert (first.overrides, first.seed, first.device, first.notify) == (("train.epochs=2",), 3, "cuda:1", "bell")
+    assert (first.overrides, first.seed, first.device) == (("train.epochs=2",), 3, "cuda:1")
     assert len({entry.id for entry in added}) == 3
     assert runners == [runs_dir, runs_dir]
     assert (runs_dir / "queue.json").stat().st_mode & 0o777 == 0o600
@@ -180,7 +180,7 @@ import sys
 from pathlib import Path
 from engine.queue import queue_file
 from engine.runs.run_options import RunOptions
-queue_file.start_runner = lambda runs_dir: None
+queue_file.start_runner = lambda runs_dir, notify: None
 runs_dir, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()

@@ -17,6 +17,7 @@ from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json
+from tui.config import read_config
 from tui.text import queue_text
 
 
@@ -137,7 +138,7 @@ def start(ctx: click.Context) -> None:
         return
     if not queues.entries(runs_dir):
         raise _empty()
-    queues.start_runner(runs_dir)
+    queues.start_runner(runs_dir, read_config().notify)
     say("The runner is started.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.journal.state import RunState
-from engine.runs.run_dir import find_run
+from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
@@ -37,11 +37,13 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    found, state = detail_and_state(find_run(places(ctx).runs_dir, name), time.time(), _most_steps(steps))
+    run = find_run(places(ctx).runs_dir, name)
+    found, state = detail_and_state(run, time.time(), _most_steps(steps))
     if as_json:
         say_json(found, indent=0)
     else:
         _print(found, state)
+        _say_whose(run)
 
 
 def _most_steps(text: str | None) -> int | None:
@@ -52,6 +54,14 @@ def _most_steps(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < _FEWEST_STEPS:
         raise CifartuiError(f'--steps {text} is neither "all" nor a number from {_FEWEST_STEPS} on.')
     return int(text)
+
+
+def _say_whose(run: RunDir) -> None:
+    """Print a sentence if the run belongs to another user."""
+    try:
+        run.check_ours()
+    except CifartuiError as error:
+        say(f"\n{error}")
 
 
 def _print(found: RunDetail, state: RunState) -> None:

@@ -51,8 +51,12 @@ class QueueEdited(Message):
 class QueueEditor:
     """Queue of edits: added at any time from any thread, made by `work`."""
 
-    def __init__(self, runs_dir: Path, post: Callable[[Message], object], environment: Environment) -> None:
+    def __init__(
+        self, runs_dir: Path, post: Callable[[Message], object], environment: Environment, notify: str = ""
+    ) -> None:
         self._runs_dir, self._post, self._environment = runs_dir, post, environment
+        self._notify = notify
+        """The user's command, for a runner that is started here."""
         self._edits: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True
@@ -104,7 +108,7 @@ class QueueEditor:
             if not self.removed:
                 return QueueEdited("Nothing to put back.", is_done=False)
             entry, place = self.removed[-1]
-            queue_file.put_back(self._runs_dir, entry, place)
+            queue_file.put_back(self._runs_dir, entry, place, self._notify)
             self.removed.pop()
             return QueueEdited(f"Put back: {queue_text.described(entry)}.")
 
@@ -123,7 +127,7 @@ class QueueEditor:
         """Start a runner if none is alive."""
 
         def edit() -> QueueEdited:
-            queue_file.start_runner(self._runs_dir)
+            queue_file.start_runner(self._runs_dir, self._notify)
             return QueueEdited("The runner is started.")
 
         self._ask(edit)

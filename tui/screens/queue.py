@@ -55,10 +55,10 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path, environment: Environment) -> None:
-        """Show the queue of `runs_dir`, which need not exist."""
+    def __init__(self, runs_dir: Path, environment: Environment, notify: str) -> None:
+        """Show the queue of `runs_dir`, which need not exist; `notify` is the user's command for a runner."""
         super().__init__()
-        self._queue_editor = QueueEditor(runs_dir, self.post, environment)
+        self._queue_editor = QueueEditor(runs_dir, self.post, environment, notify)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
