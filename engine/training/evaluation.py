@@ -70,6 +70,7 @@ def measure(folder: RunFolder, which: str, split: str, device_asked: str, data_d
         images,
         setup.plain_transform,
         setup.criterion,
+        batch_size=setup.eval_batch_size,
         at_once=AtOnce(setup.eval_batch_size, device, _ignore),
         autocast=setup.autocast,
         progress=_ignore,

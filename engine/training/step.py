@@ -14,17 +14,29 @@ from engine.training.metrics import Meter
 from engine.training.mixing import mix_batch
 from engine.training.options import records_steps
 from engine.training.out_of_memory import AtOnce, parts, smallest_part
+from engine.training.parallel import Parallel
 from engine.training.randomness import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.stopwatch import Stopwatch
 
 
 class Stepper:
-    """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device."""
+    """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device.
 
-    def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
+    With several ranks each takes a step on its own part of the batch, and the run ends if memory runs out.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        journal: EventWriter,
+        stopwatch: Stopwatch,
+        ema: Ema | None,
+        parallel: Parallel | None = None,
+    ) -> None:
         self._setup = setup
         self._ema = ema
+        self._parallel = parallel or Parallel()
         self._stopwatch = stopwatch
         self._batch_size = setup.info.preset.train.batch_size
         self.at_once = AtOnce(self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
@@ -37,7 +49,7 @@ class Stepper:
 
     def expect(self, inputs: Inputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
-        inputs.expect(rows)
+        inputs.expect(self._parallel.shard(len(rows)).of(rows))
 
     def step(
         self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
@@ -46,7 +58,7 @@ class Stepper:
 
         Args:
             inputs: of the stage.
-            rows: of the batch.
+            rows: of the batch, the same in every rank.
             global_step: how many steps were taken before; decides everything that is drawn.
             descent: moves the weights.
             meter: of the epoch.
@@ -66,12 +78,12 @@ class Stepper:
                 rows,
                 descent,
                 plain=lambda: self._take(inputs, rows, seed, descent),
-                compute=lambda kept: self._compute(inputs, kept, descent, self.at_once.num_images, _nothing),
+                compute=lambda kept: self._compute(inputs, kept, seed, descent, self.at_once.num_images, _nothing),
             )
         descent.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
-        meter.add(*taken)
+        meter.add(*taken, len(rows))
         self._stopwatch.step_ends()
 
     def _take(self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent) -> Taken:
@@ -79,30 +91,34 @@ class Stepper:
 
         def attempt(num_images: int) -> Taken:
             reseed(self._setup.device, seed)
-            return self._add_gradients(inputs, rows, descent, num_images, self._stopwatch.has_data)
+            return self._add_gradients(inputs, rows, seed, descent, num_images, self._stopwatch.has_data)
 
-        taken = self.at_once.run(attempt, len(rows), undo=descent.forget_gradients)
+        if self._parallel.num_ranks == 1:
+            taken = self.at_once.run(attempt, len(rows), undo=descent.forget_gradients)
+        else:  # a rank that began its step anew would be out of step with the others
+            taken = attempt(len(rows))
         descent.step()
         return taken
 
     def _compute(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent, num_images: int, has_data: Callable[[], None]
     ) -> Taken:
         """Do all that the device does in a step."""
-        taken = self._add_gradients(inputs, rows, descent, num_images, has_data)
+        taken = self._add_gradients(inputs, rows, seed, descent, num_images, has_data)
         descent.step()
         return taken
 
     def _add_gradients(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent, num_images: int, has_data: Callable[[], None]
     ) -> Taken:
         """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss, logits and labels.
 
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
         """
-        setup = self._setup
-        images, labels = inputs.take(rows)
-        images = inputs.transform(images)
+        setup, shard = self._setup, self._parallel.shard(len(rows))
+        images, labels = inputs.take(shard.of(rows))
+        with self._parallel.draws(shard, seed):
+            images = inputs.transform(images)
         targets = labels
         if inputs.mix is not None:
             images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
@@ -111,14 +127,14 @@ class Stepper:
         for some, theirs, share in parts(images, targets, num_images):
             with setup.autocast():
                 output = inputs.network(some)
-                loss = setup.criterion(output, theirs)
+                loss = shard.mean_loss(setup.criterion, output, theirs)
             if share < 1:
                 loss = loss * share
-            descent.add_gradients(loss)
+            descent.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:
-            return losses[0], logits[0], labels
+            return losses[0], shard.own(logits[0]), shard.own(labels)
         return torch.stack(losses).sum(), torch.cat(logits), labels
 
 

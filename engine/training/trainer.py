@@ -2,7 +2,8 @@
 
 Nothing is read back from the device in a step; what the journal says comes from sums that were copied
 while the device went on. Randomness is a function of (seed, epoch, step), so where a run was
-interrupted does not show in its result.
+interrupted does not show in its result. With several devices every rank goes through the same loop (`Parallel`):
+decisions by the clock are rank 0's, and the journal and the checkpoints are its own.
 """
 
 import math
@@ -26,6 +27,7 @@ from engine.training.inputs import Feed, Inputs
 from engine.training.learner import Learner
 from engine.training.metrics import Meter, Sums
 from engine.training.pace import Pace
+from engine.training.parallel import Parallel
 from engine.training.progress import Progress
 from engine.training.randomness import permutation
 from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
@@ -48,7 +50,9 @@ class Trainer:
         journal: EventWriter,
         controls: Controls,
         watch: LearningWatch | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
+        self._parallel = parallel or Parallel()
         self._setup = setup
         self._folder = folder
         self._journal = journal
@@ -60,13 +64,15 @@ class Trainer:
         self._plan, self._steps_per_epoch = self._learner.plan, self._learner.steps_per_epoch
         self._feed = Feed(setup, self._learner.evaluated, journal.write)
         self.stopwatch = Stopwatch(setup.device)
-        self._checkpoints = self._new_checkpoints()
-        self._held_out = self._new_held_out()
-        self._stepper = self._new_stepper()
+        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device, self._parallel)
+        self._held_out = HeldOut(setup, self._feed, journal, controls, self._parallel)
+        self._stepper = Stepper(setup, journal, self.stopwatch, self._learner.ema, self._parallel)
         self._saved_step = -1
         """The step that was handed over last to be saved."""
         self._early = ""
         """Why training ended before its last epoch, where the preset wanted that."""
+        self._budget_spent = 0.0
+        """The share of the time that training may take; 0 where there is no limit."""
         self._stepper.begin_stage()
         self._open_epoch()
 
@@ -78,7 +84,7 @@ class Trainer:
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
-        self._meter = self._new_meter(progress.epoch_sums)
+        self._meter = Meter(self._setup.device, progress.epoch_sums, self._parallel)
         self._pace = Pace(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.stopwatch.rest()
@@ -87,11 +93,6 @@ class Trainer:
     def _epoch_seconds(self) -> float:
         """Of the epoch under way, so far."""
         return time.monotonic() - self._epoch_started
-
-    @property
-    def _budget_spent(self) -> float:
-        """The share of the time that training may take; 0 where there is no limit."""
-        return limits.spent(self._train, self.progress, self._epoch_seconds)
 
     # --- the state that checkpoints hold -------------------------------------------------------------
 
@@ -134,6 +135,7 @@ class Trainer:
             Hurried: a second signal asked for that; last.pt is written.
             CifartuiError: training cannot go on: the loss is no longer a number, memory or disk is full.
         """
+        self._controls.share()
         self._controls.save_checkpoint = self._save_on_command
         self._controls.scale_lr = self._scale_lr_on_command
         try:
@@ -161,10 +163,10 @@ class Trainer:
         left = limits.seconds_left(self._train, progress, self._epoch_seconds)
         self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
         inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
+        inputs = inputs._replace(network=self._parallel.wrap(inputs.network))
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
-            self._early = self._why_stage_ends()
-            if self._early:
+            if self._is_stage_over():
                 break
             self._begin_epoch()
             stage_epoch = progress.epoch - progress.stage_first_epoch
@@ -175,6 +177,16 @@ class Trainer:
     def _raise_if_stopped(self) -> None:
         if self._controls.stop_after is not None:
             raise Stopped
+
+    def _is_stage_over(self) -> bool:
+        """Return whether no further epoch of the stage is begun, because time or patience is."""
+        why = limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
+        is_over, self._budget_spent = self._parallel.agree(bool(why), self._share_of_budget())
+        self._early = why if is_over else ""
+        return bool(is_over)
+
+    def _share_of_budget(self) -> float:
+        return limits.spent(self._train, self.progress, self._epoch_seconds)
 
     def _complete_stage(self) -> None:
         """Move on to the next stage, with the weights that it begins with, and save that."""
@@ -223,34 +235,10 @@ class Trainer:
             progress.global_step += 1
             self._controls.global_step = progress.global_step
             self._checkpoints.make_room(self._learner.state_dict)
-            if self._report_is_due():
-                self._meter.request()
-            self._report(self._meter.arrived())
-            if self._checkpoints.last_is_due():
-                self._save_last()
+            self._report_and_save_if_due()
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(self._meter.read())
         self._save_where_stopped()
-
-    # --- what `engine.training.distributed` does otherwise ------------------------------------------
-
-    def _new_checkpoints(self) -> Checkpoints:
-        return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
-
-    def _new_held_out(self) -> HeldOut:
-        return HeldOut(self._setup, self._feed, self._journal, self._controls)
-
-    def _new_stepper(self) -> Stepper:
-        return Stepper(self._setup, self._journal, self.stopwatch, self._learner.ema)
-
-    def _new_meter(self, start: Sums) -> Meter:
-        return Meter(self._setup.device, start=start)
-
-    def _report_is_due(self) -> bool:
-        return self._pace.is_due()
-
-    def _why_stage_ends(self) -> str:
-        return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
 
     # --- a batch -----------------------------------------------------------------------------------
 
@@ -259,6 +247,21 @@ class Trainer:
         self._stepper.step(
             inputs, rows, self.progress.global_step, self._learner.descent, self._meter, self._budget_spent
         )
+
+    def _report_and_save_if_due(self) -> None:
+        """Do what the clock says: rank 0's, for all ranks, at the steps at which they have just taken in commands."""
+        save: float = False
+        if self._controls.was_round:
+            report, save, self._budget_spent = self._parallel.agree(
+                self._pace.is_due() and not self._meter.is_pending,
+                self._checkpoints.last_is_due(),
+                self._share_of_budget(),
+            )
+            if report:
+                self._meter.request()
+        self._report(self._meter.arrived())
+        if save:
+            self._save_last()
 
     def _report(self, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.

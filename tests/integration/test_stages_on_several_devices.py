@@ -16,12 +16,10 @@ from engine.runs.folder import RunFolder
 from engine.runs.journal import EventWriter
 from engine.training.controls import Controls
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import Ranks, place_from_environment
+from engine.training.distributed.group import ProcessGroup, place_from_environment
 from engine.training.distributed.peers import Peers
-from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
-from engine.training.watch import LearningWatch
 from presets import schema
 from tests.tiny_trainer import PRESET, make_folder, make_setup
 
@@ -112,23 +110,23 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     )
     torch.set_num_threads(1)
     place = place_from_environment()
-    ranks = Ranks(place, torch.device("cpu"))
+    group = ProcessGroup(place, torch.device("cpu"))
     peers = Peers(place, lambda _lost: os._exit(1))
-    peers.meet(lambda: ranks.agree([0]))
+    peers.meet(group.barrier)
 
     def trained(folder: RunFolder, setup: Setup) -> Trained:
         journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         controls = SharedControls(folder, journal, place)
-        controls.share(ranks, peers)
-        return train(RankTrainer(setup, folder, journal, controls, LearningWatch(), ranks))
+        controls.connect(group, peers)
+        return train(Trainer(group.prepare(setup), folder, journal, controls, parallel=group))
 
     for pair in PAIRS:
         for kind, make in (("alike", setup_of), ("norm", setup_with_batch_norm)):
             folder = make_folder(where / name_of(kind, pair))
-            ranks.agree([0])
+            group.barrier()
             torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
     peers.leave()
-    ranks.close()
+    group.close()
 
 
 def name_of(kind: str, pair: Case) -> str:
