@@ -1,7 +1,9 @@
 """Two processes and one train every sequence of stages alike: nothing made for a stage is used in the next one."""
 
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -113,6 +115,17 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     group = ProcessGroup(place, torch.device("cpu"))
     peers = Peers(place, lambda _lost: os._exit(1))
     peers.meet(group.barrier)
+
+    wrap, wrapped = group.wrap, list["weakref.ref[nn.Module]"]()
+
+    def wrap_and_watch(network: nn.Module) -> nn.Module:
+        wrapper = wrap(network)
+        gc.collect()
+        assert all(before() is None for before in wrapped)
+        wrapped[:] = [weakref.ref(wrapper)]
+        return wrapper
+
+    group.wrap = wrap_and_watch  # type: ignore[method-assign]
 
     def trained(folder: RunFolder, setup: Setup) -> Trained:
         journal = EventWriter(folder.events) if place.is_first else SilentJournal()
