@@ -20,6 +20,7 @@ from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.checkpoint_staging import StagedState, StagingBuffers
 from engine.training.non_finite import NonFiniteError, all_finite
+from engine.training.parallel import Parallel
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
@@ -48,15 +49,21 @@ def check_format(state: dict[str, Any]) -> None:
 
 
 class Checkpoints:
-    """Writes last.pt, best.pt and, for stages that begin with it, stage-best.pt.
+    """Writes last.pt, best.pt and, for stages that begin with it, stage-best.pt; with several ranks, rank 0 does.
 
     A context manager: what was handed over is on the disk when it ends, however it ends. An error of the writing
     thread comes out of the next call.
     """
 
     def __init__(
-        self, folder: RunDir, journal: EventWriter, class_names: tuple[str, ...], device: torch.device
+        self,
+        folder: RunDir,
+        journal: EventWriter,
+        class_names: tuple[str, ...],
+        device: torch.device,
+        parallel: Parallel | None = None,
     ) -> None:
+        self._parallel = parallel or Parallel()
         self._folder = folder
         self._journal = journal
         self._class_names = class_names
@@ -94,7 +101,7 @@ class Checkpoints:
 
         To be called after a step, when the optimizer has its tensors.
         """
-        if not self._has_room:
+        if not self._has_room and self._parallel.is_first:
             self._has_room = True
             self._thread.submit(self._staging.make_room, state())
 
@@ -114,6 +121,8 @@ class Checkpoints:
             CifartuiError: an earlier write failed.
             NonFiniteError: weights that were to be written are none.
         """
+        if not self._parallel.is_first:
+            return
         self._raise_if_failed()
         self._saved_at = time.monotonic()
         taken = self._staging.take({"format": FORMAT, **state})
@@ -139,19 +148,22 @@ class Checkpoints:
         self._raise_if_failed()
 
     def load_best(self, kind: Best, network: nn.Module) -> bool:
-        """Fill `network` with the best weights saved; return False where none were.
+        """Fill `network`, in all ranks, with the best weights saved; return False if none were.
 
         Raises:
             CifartuiError: the file is damaged or of another network, or a write failed.
         """
         self.drain()
         path = self._folder.checkpoints / f"{kind}.pt"
-        if not path.exists():
+        (is_there,) = self._parallel.agree(path.exists())
+        if not is_there:
             return False
         try:
-            network.load_state_dict(checkpoint_files.load(path)["network"])
+            if self._parallel.is_first:
+                network.load_state_dict(checkpoint_files.load(path)["network"])
         except (KeyError, RuntimeError, TypeError) as error:
             raise CifartuiError(f"{path} does not fit this run's preset; resume from another checkpoint.") from error
+        self._parallel.from_rank0(network.state_dict().values())
         return True
 
     def stage_of(self, state: dict[str, Any], planned: Sequence[PlannedStage], number: int) -> PlannedStage:

@@ -56,6 +56,8 @@ class Controls:
         """Why one of these is None, in words."""
         self.then = ", then testing the best weights"
         """What a stop leads to, in words."""
+        self.was_round = True
+        """Whether the last poll was one at which the ranks of a run agree; with one process, each is."""
         self._folder = folder
         self._journal = journal
         self._commands = command_reader(folder.commands, ours_only=True)
@@ -79,6 +81,22 @@ class Controls:
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signal = signal.Signals(number).name
         self._wake.set()
+
+    def share(self) -> None:
+        """Note that from here on all ranks of the run poll at the same places; in one process, do nothing."""
+
+    def poll_at_once(self) -> None:
+        """Let the next poll look, whatever the last ones found: what comes now may take longer a poll."""
+        self._next_look = 0.0
+
+    def poll_alone(self) -> None:
+        """Poll where the ranks of a run are not in step.
+
+        Raises:
+            Aborted: the user asked for it.
+            SecondSignal: a signal came while the run was ending.
+        """
+        self.poll()
 
     def poll(self) -> float:
         """Take in what was asked; return for how many seconds nothing was trained: pauses, validations asked for.

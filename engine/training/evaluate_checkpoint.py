@@ -70,6 +70,7 @@ def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir:
         images,
         setup.plain_transform,
         setup.criterion,
+        batch_size=setup.eval_batch_size,
         at_once=MicroBatch(setup.eval_batch_size, device, _ignore),
         autocast=setup.autocast,
         progress=_ignore,

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from engine.training.parallel import Parallel
+
 
 class Sums(NamedTuple):
     """Totals over images: summed loss, number of correct predictions, number of images."""
@@ -32,15 +34,17 @@ class Sums(NamedTuple):
 
 
 class Meter:
-    """Sums of an epoch or an evaluation, kept on the device.
+    """Sums of an epoch or an evaluation, kept on the device; with several ranks, each its part of them.
 
     `add` never waits for the device. `request` starts a copy to pinned memory and `arrived` hands it
     over once it is there; `read` waits. Sums are float64 (float32 on MPS, which has no float64), so the
     difference of two readings is as good as a sum of its own.
     """
 
-    def __init__(self, device: torch.device, start: Sums | None = None) -> None:
-        start = start or Sums(0.0, 0, 0)
+    def __init__(self, device: torch.device, start: Sums | None = None, parallel: Parallel | None = None) -> None:
+        start, self._parallel = start or Sums(0.0, 0, 0), parallel or Parallel()
+        if not self._parallel.is_first:  # sums over the ranks, which rank 0 has
+            start = Sums(0.0, 0, start.num_images)
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._loss = torch.tensor(start.loss, dtype=dtype, device=device)
         self._hits = torch.tensor(start.hits, dtype=torch.int64, device=device)
@@ -49,25 +53,31 @@ class Meter:
         self._landed: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pending: int | None = None
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch.
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, num_images: int | None = None) -> None:
+        """Add a batch, or this rank's part of one.
 
         Args:
-            loss: mean loss of the batch, a scalar on the device.
+            loss: mean loss of the part, a scalar on the device.
             logits: [B, C], any float type.
             labels: int64 [B].
+            num_images: images of the whole batch; B if left out.
         """
-        self._loss.add_(loss.detach(), alpha=len(labels))
-        self._hits.add_((logits.argmax(1) == labels).sum())
-        self._num_images += len(labels)
+        if len(labels):
+            self._loss.add_(loss.detach(), alpha=len(labels))
+            self._hits.add_((logits.argmax(1) == labels).sum())
+        self._num_images += len(labels) if num_images is None else num_images
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a copy asked for by `request` has not been handed over."""
+        return self._pending is not None
 
     def request(self) -> None:
-        """Start a copy of the sums as they are now, unless one is already on its way."""
-        if self._pending is None:
-            self._landing.copy_(torch.stack((self._loss, self._hits)), non_blocking=True)
-            if self._landed is not None:
-                self._landed.record()
-            self._pending = self._num_images
+        """Start a copy of the sums over all ranks as they are now, in place of one that is on its way."""
+        self._landing.copy_(self._total(), non_blocking=True)
+        if self._landed is not None:
+            self._landed.record()
+        self._pending = self._num_images
 
     def arrived(self) -> Sums | None:
         """Return the sums asked for by `request` once they are here, else None."""
@@ -78,5 +88,9 @@ class Meter:
         return Sums(loss, int(hits), num_images)
 
     def read(self) -> Sums:
-        """Return the sums now, waiting for the device."""
-        return Sums(float(self._loss), int(self._hits), self._num_images)
+        """Return the sums over all ranks now, waiting for the device."""
+        loss, hits = self._total().tolist()
+        return Sums(loss, int(hits), self._num_images)
+
+    def _total(self) -> Tensor:
+        return self._parallel.reduce(torch.stack((self._loss, self._hits)))

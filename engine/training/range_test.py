@@ -103,7 +103,7 @@ class RangeTestRun:
             seen = of_epoch(inputs, setup.info.preset, self._stage, epoch + 1, 0)
             self._stepper.step(seen, rows, number, self._stage_optimizer, self._meter)
             progress.step = progress.global_step = controls.global_step = number + 1
-            if progress.step % self._report_every == 0:
+            if progress.step % self._report_every == 0 and not self._meter.is_pending:
                 self._meter.request()
             self._report(self._meter.arrived())
             if self._end:

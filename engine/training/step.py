@@ -16,6 +16,7 @@ from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
 from engine.training.microbatch import MicroBatch, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
+from engine.training.parallel import Parallel
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, records_steps
 from engine.training.step_timer import StepTimer
@@ -106,11 +107,22 @@ class RecordedStep:
 
 
 class Stepper:
-    """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device."""
+    """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device.
 
-    def __init__(self, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None) -> None:
+    With several ranks each takes a step on its own part of the batch, and the run ends if memory runs out.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        journal: EventWriter,
+        step_timer: StepTimer,
+        ema: Ema | None,
+        parallel: Parallel | None = None,
+    ) -> None:
         self._setup = setup
         self._ema = ema
+        self._parallel = parallel or Parallel()
         self._step_timer = step_timer
         self._batch_size = setup.info.preset.train.batch_size
         self.at_once = MicroBatch(
@@ -125,7 +137,7 @@ class Stepper:
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
-        inputs.expect(rows)
+        inputs.expect(self._parallel.shard(len(rows)).of(rows))
 
     def step(
         self,
@@ -140,7 +152,7 @@ class Stepper:
 
         Args:
             inputs: of the stage.
-            rows: of the batch.
+            rows: of the batch, the same in every rank.
             global_step: how many steps were taken before; decides everything that is drawn.
             stage_optimizer: moves the weights.
             meter: of the epoch.
@@ -160,12 +172,14 @@ class Stepper:
                 rows,
                 stage_optimizer,
                 plain=lambda: self._take(inputs, rows, seed, stage_optimizer),
-                compute=lambda kept: self._compute(inputs, kept, stage_optimizer, self.at_once.num_images, _nothing),
+                compute=lambda kept: self._compute(
+                    inputs, kept, seed, stage_optimizer, self.at_once.num_images, _nothing
+                ),
             )
         stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
-        meter.add(*taken)
+        meter.add(*taken, len(rows))
         self._step_timer.step_ends()
 
     def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
@@ -173,9 +187,12 @@ class Stepper:
 
         def attempt(num_images: int) -> Taken:
             reseed(self._setup.device, seed)
-            return self._add_gradients(inputs, rows, stage_optimizer, num_images, self._step_timer.has_data)
+            return self._add_gradients(inputs, rows, seed, stage_optimizer, num_images, self._step_timer.has_data)
 
-        taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
+        if self._parallel.num_ranks == 1:
+            taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
+        else:  # a rank that began its step anew would be out of step with the others
+            taken = attempt(len(rows))
         stage_optimizer.step()
         return taken
 
@@ -183,12 +200,13 @@ class Stepper:
         self,
         inputs: SplitInputs,
         rows: Tensor,
+        seed: int,
         stage_optimizer: StageOptimizer,
         num_images: int,
         has_data: Callable[[], None],
     ) -> Taken:
         """Do all that the device does in a step."""
-        taken = self._add_gradients(inputs, rows, stage_optimizer, num_images, has_data)
+        taken = self._add_gradients(inputs, rows, seed, stage_optimizer, num_images, has_data)
         stage_optimizer.step()
         return taken
 
@@ -196,6 +214,7 @@ class Stepper:
         self,
         inputs: SplitInputs,
         rows: Tensor,
+        seed: int,
         stage_optimizer: StageOptimizer,
         num_images: int,
         has_data: Callable[[], None],
@@ -204,9 +223,10 @@ class Stepper:
 
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
         """
-        setup = self._setup
-        images, labels = inputs.take(rows)
-        images = inputs.transform(images)
+        setup, shard = self._setup, self._parallel.shard(len(rows))
+        images, labels = inputs.take(shard.of(rows))
+        with self._parallel.draws(shard, seed):
+            images = inputs.transform(images)
         targets = labels
         if inputs.mix is not None:
             images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
@@ -215,14 +235,14 @@ class Stepper:
         for some, theirs, share in parts(images, targets, num_images):
             with setup.autocast():
                 output = inputs.network(some)
-                loss = setup.criterion(output, theirs)
+                loss = shard.mean_loss(setup.criterion, output, theirs)
             if share < 1:
                 loss = loss * share
-            stage_optimizer.add_gradients(loss)
+            stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:
-            return losses[0], logits[0], labels
+            return losses[0], shard.own(logits[0]), shard.own(labels)
         return torch.stack(losses).sum(), torch.cat(logits), labels
 
 

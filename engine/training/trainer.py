@@ -2,7 +2,8 @@
 
 Nothing is read back from the device in a step; what the journal says comes from sums that were copied
 while the device went on. Randomness is a function of (seed, epoch, step), so where a run was
-interrupted does not show in its result.
+interrupted does not show in its result. With several devices every rank goes through the same loop (`Parallel`):
+decisions by the clock are rank 0's, and the journal and the checkpoints are its own.
 """
 
 import math
@@ -24,6 +25,7 @@ from engine.training.controls import Controls, Stopped
 from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NonFiniteError, all_finite, explain
+from engine.training.parallel import Parallel
 from engine.training.progress import Progress
 from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
 from engine.training.seeds import permutation
@@ -46,7 +48,9 @@ class Trainer:
         journal: EventWriter,
         controls: Controls,
         watch: LearningWatch | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
+        self._parallel = parallel or Parallel()
         self._setup = setup
         self._folder = folder
         self._journal = journal
@@ -58,13 +62,15 @@ class Trainer:
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.step_timer = StepTimer(setup.device)
-        self._checkpoints = self._new_checkpoints()
-        self._validator = self._new_held_out()
-        self._stepper = self._new_stepper()
+        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device, self._parallel)
+        self._validator = Validator(setup, self._pipeline, journal, controls, self._parallel)
+        self._stepper = Stepper(setup, journal, self.step_timer, self._train_state.ema, self._parallel)
         self._saved_step = -1
         """The step that was handed over last to be saved."""
         self._early = ""
         """Why training ended before its last epoch, where the preset wanted that."""
+        self._budget_spent = 0.0
+        """The share of the time that training may take; 0 where there is no limit."""
         self._stepper.begin_stage()
         self._open_epoch()
 
@@ -76,7 +82,7 @@ class Trainer:
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
-        self._meter = self._new_meter(progress.epoch_sums)
+        self._meter = Meter(self._setup.device, progress.epoch_sums, self._parallel)
         self._interval = ReportInterval(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.step_timer.rest()
@@ -85,11 +91,6 @@ class Trainer:
     def _epoch_seconds(self) -> float:
         """Of the epoch under way, so far."""
         return time.monotonic() - self._epoch_started
-
-    @property
-    def _budget_spent(self) -> float:
-        """The share of the time that training may take; 0 where there is no limit."""
-        return limits.spent(self._train, self.progress, self._epoch_seconds)
 
     # --- the state that checkpoints hold -------------------------------------------------------------
 
@@ -132,6 +133,7 @@ class Trainer:
             Hurried: a second signal asked for that; last.pt is written.
             CifartuiError: training cannot go on: the loss is no longer a number, memory or disk is full.
         """
+        self._controls.share()
         self._controls.save_checkpoint = self._save_on_command
         self._controls.scale_lr = self._scale_lr_on_command
         try:
@@ -161,10 +163,10 @@ class Trainer:
         left = limits.seconds_left(self._train, progress, self._epoch_seconds)
         self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
         inputs = self._pipeline.train(stage, progress.stage, self._report_until_stopped)
+        inputs = inputs._replace(network=self._parallel.wrap(inputs.network))
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
-            self._early = self._why_stage_ends()
-            if self._early:
+            if self._is_stage_over():
                 break
             self._begin_epoch()
             stage_epoch = progress.epoch - progress.stage_first_epoch
@@ -175,6 +177,16 @@ class Trainer:
     def _raise_if_stopped(self) -> None:
         if self._controls.stop_after is not None:
             raise Stopped
+
+    def _is_stage_over(self) -> bool:
+        """Return whether no further epoch of the stage is begun, because time or patience is."""
+        why = limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
+        is_over, self._budget_spent = self._parallel.agree(bool(why), self._share_of_budget())
+        self._early = why if is_over else ""
+        return bool(is_over)
+
+    def _share_of_budget(self) -> float:
+        return limits.spent(self._train, self.progress, self._epoch_seconds)
 
     def _complete_stage(self) -> None:
         """Move on to the next stage, with the weights that it begins with, and save that."""
@@ -223,34 +235,10 @@ class Trainer:
             progress.global_step += 1
             self._controls.global_step = progress.global_step
             self._checkpoints.make_room(self._train_state.state_dict)
-            if self._report_is_due():
-                self._meter.request()
-            self._report(self._meter.arrived())
-            if self._checkpoints.last_is_due():
-                self._save_last()
+            self._report_and_save_if_due()
         self._controls.validate, self._controls.busy_with = None, "the epoch is being validated already"
         self._report(self._meter.read())
         self._save_where_stopped()
-
-    # --- what `engine.training.distributed` does otherwise ------------------------------------------
-
-    def _new_checkpoints(self) -> Checkpoints:
-        return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
-
-    def _new_held_out(self) -> Validator:
-        return Validator(self._setup, self._pipeline, self._journal, self._controls)
-
-    def _new_stepper(self) -> Stepper:
-        return Stepper(self._setup, self._journal, self.step_timer, self._train_state.ema)
-
-    def _new_meter(self, start: Sums) -> Meter:
-        return Meter(self._setup.device, start=start)
-
-    def _report_is_due(self) -> bool:
-        return self._interval.is_due()
-
-    def _why_stage_ends(self) -> str:
-        return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
 
     # --- a batch -----------------------------------------------------------------------------------
 
@@ -259,6 +247,21 @@ class Trainer:
         self._stepper.step(
             inputs, rows, self.progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent
         )
+
+    def _report_and_save_if_due(self) -> None:
+        """Do what the clock says: rank 0's, for all ranks, at the steps at which they have just taken in commands."""
+        save: float = False
+        if self._controls.was_round:
+            report, save, self._budget_spent = self._parallel.agree(
+                self._interval.is_due() and not self._meter.is_pending,
+                self._checkpoints.last_is_due(),
+                self._share_of_budget(),
+            )
+            if report:
+                self._meter.request()
+        self._report(self._meter.arrived())
+        if save:
+            self._save_last()
 
     def _report(self, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.

@@ -1,7 +1,8 @@
 """The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.start`.
 
 Owns the run's journal from start to end and turns whatever happens into a last event. Imports torch
-only after it has begun to speak and to listen.
+only after it has begun to speak and to listen. With several devices each has a process of its own
+(`engine.training.distributed.rank`), which trains by the same `train_run`.
 """
 
 import argparse
@@ -11,13 +12,15 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from engine import files
-from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
+from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
@@ -28,9 +31,38 @@ from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 
+if TYPE_CHECKING:
+    import torch
+
+    from engine.training.parallel import Parallel
+
 
 class StoppedBeforeTraining(Exception):
     """A stop came while data was still being prepared."""
+
+
+class Process(NamedTuple):
+    """Connections of a training process to its run, all of which exist before torch is imported.
+
+    Attributes:
+        folder: of the run.
+        info: of the run; its device is the one that this process asks for.
+        journal: of the run; in every rank but the first, a silent one.
+        controls: commands and signals.
+        telemetry: readings of the machine.
+        resume: go on from the last checkpoint if there is one.
+        changes: what this resume changed, for the journal.
+        began: Unix seconds of the start.
+    """
+
+    folder: RunDir
+    info: RunInfo
+    journal: EventWriter
+    controls: Controls
+    telemetry: Telemetry
+    resume: bool
+    changes: Sequence[str]
+    began: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
-        finished = _outcome(folder, journal, controls, telemetry, arguments.change, resume=arguments.resume)
+        finished = outcome_of(folder, controls, lambda: _train(folder, journal, controls, telemetry, arguments))
     try:
         last_word(folder, journal, finished, time.monotonic() - started)
     except CifartuiError as error:
@@ -71,19 +103,28 @@ def _give_up(error: CifartuiError) -> int:
     return 1
 
 
-def _outcome(
+def explain(error: Exception) -> str:
+    """Return one sentence for an error; the traceback of one that nobody foresaw goes to worker.log."""
+    if isinstance(error, CifartuiError):
+        return str(error)
+    import torch
+
+    traceback.print_exc()
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+
+
+def outcome_of(
     folder: RunDir,
-    journal: EventWriter,
     controls: Controls,
-    telemetry: Telemetry,
-    changes: list[str],
-    *,
-    resume: bool,
+    train: Callable[[], RunFinished],
+    why_failed: Callable[[Exception], str] = explain,
 ) -> RunFinished:
-    """Train, and return how it ended, whatever happened."""
-    reason = ""
+    """Return how the run ends that `train` trains, whatever happens; `why_failed` returns a sentence for an error."""
     try:
-        return _train(folder, folder.read_info(), journal, controls, telemetry, changes, resume=resume)
+        return train()
     except StoppedBeforeTraining:
         return ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
@@ -92,56 +133,65 @@ def _outcome(
         return ended(
             controls, "stopped", f"{second_signal}; what is in last.pt stays, nothing more was validated or tested"
         )
-    except CifartuiError as error:
-        reason = str(error)
     except Exception as error:
-        traceback.print_exc()
-        reason = explain(error)
+        reason = why_failed(error)
     return ended(controls, "failed", folder.why_gone() if folder.is_gone() else reason)
 
 
 def _train(
     folder: RunDir,
-    info: RunInfo,
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
-    changes: list[str],
-    *,
-    resume: bool,
+    arguments: argparse.Namespace,
 ) -> RunFinished:
-    began = time.monotonic()
-    import torch
+    """Train on one device."""
+    process = Process(
+        folder, folder.read_info(), journal, controls, telemetry, arguments.resume, arguments.change, time.time()
+    )
+    from engine.training.parallel import Parallel
+    from engine.training.setup import choose_hardware
 
+    device, precision = choose_hardware(process.info, lambda: taken_devices(others_of(folder)))
+    mark_devices(folder, [str(device)])
+    return train_run(Parallel(), process, device, precision)
+
+
+def train_run(
+    parallel: "Parallel",
+    process: Process,
+    device: "torch.device",
+    precision: str,
+    ranks: tuple[RankPlace, ...] = (),
+) -> RunFinished:
+    """Train a run to its end and return its last event; with several devices, every rank calls this.
+
+    Args:
+        parallel: the ranks.
+        process: this one of them.
+        device: of this process, prepared for use.
+        precision: fp32, bf16 or fp16.
+        ranks: places of all, for the journal; empty with one device.
+
+    Raises:
+        StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
+        CifartuiError: training cannot begin, or cannot go on.
+    """
     from engine.training import checkpoint_files
     from engine.training import setup as options
-    from engine.training.device import device_name, torch_memory
+    from engine.training.device import torch_memory
     from engine.training.range_test import RangeTestRun
-    from engine.training.setup import choose_hardware, set_up
+    from engine.training.setup import set_up
     from engine.training.trainer import Trainer
 
-    test = table_of(info.preset)
-    if test is not None:
+    folder, info, journal, controls, telemetry, *_ = process
+    if (test := table_of(info.preset)) is not None:
         controls.then = ""  # also for a stop that comes before training
     watch = LearningWatch()
-    look_back(folder, watch, resume=resume)
-    state, fallback = checkpoint_files.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
-    device, precision = choose_hardware(info, lambda: taken_devices(others_of(folder)))
-    mark_devices(folder, [str(device)])
-    started = journal.write(
-        RunStarted(
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            device=str(device),
-            device_name=device_name(device),
-            precision=precision,
-            num_threads=torch.get_num_threads(),
-            versions={"python": platform.python_version(), "torch": str(torch.__version__)},
-            global_step=global_step(state),
-            changes=tuple(changes),
-            import_s=time.monotonic() - began,
-        )
-    )
+    look_back(folder, watch, resume=process.resume)
+    (is_there,) = parallel.agree(process.resume and has_checkpoint(folder))
+    state, fallback = parallel.in_turn(lambda: checkpoint_files.load_last(folder.checkpoints)) if is_there else ({}, "")
+    started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
     if fallback:
@@ -155,20 +205,42 @@ def _train(
         if controls.stop_after is not None:
             raise StoppedBeforeTraining
 
-    setup = set_up(info, device, precision, write=journal.write, report=report)
-    for notice in setup.data.notices:
-        journal.write(Alerted(severity="notice", kind="data", text=notice))
-    for notice in options.unsupported_speedups(setup).values():
-        journal.write(Alerted(severity="notice", kind="option", text=notice))
+    setup = parallel.in_turn(lambda: set_up(info, device, precision, write=journal.write, report=report))
+    setup = parallel.prepare(setup)
+    for kind, notices in (("data", setup.data.notices), ("option", options.unsupported_speedups(setup).values())):
+        for notice in notices:
+            journal.write(Alerted(severity="notice", kind=kind, text=notice))
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)
         telemetry.steps = range_test.step_timer
         return range_test.run()
-    trainer = Trainer(setup, folder, journal, controls, watch)
+    trainer = Trainer(setup, folder, journal, controls, watch, parallel)
     telemetry.steps = trainer.step_timer
     if state:
         trainer.restore(state)
     return trainer.run()
+
+
+def _started(
+    process: Process, device: "torch.device", precision: str, global_step: int, ranks: tuple[RankPlace, ...]
+) -> RunStarted:
+    import torch
+
+    from engine.training.device import device_name
+
+    return RunStarted(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        device=device.type if ranks else str(device),
+        device_name=device_name(device),
+        precision=precision,
+        num_threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+        global_step=global_step,
+        changes=tuple(process.changes),
+        import_s=max(0.0, time.time() - process.began),
+        ranks=ranks,
+    )
 
 
 def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
@@ -218,16 +290,6 @@ def notify_of(folder: RunDir, finished: RunFinished, command: str) -> None:
         notify(folder, folder.read_info(), finished, command)
     except (CifartuiError, OSError) as error:
         print(f"The notify command could not be started: {error}", file=sys.stderr)
-
-
-def explain(error: Exception) -> str:
-    """Return one sentence for an error nobody foresaw, or one of torch's that people meet."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Two processes and one train every sequence of stages alike: nothing made for a stage is used in the next one."""
 
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -14,12 +16,10 @@ from torch import Tensor, multiprocessing, nn
 
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
-from engine.training.alerts import LearningWatch
 from engine.training.controls import Controls
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat
 from engine.training.distributed.process_group import ProcessGroup, place_from_environment
-from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
 from presets import schema
@@ -112,23 +112,34 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     )
     torch.set_num_threads(1)
     place = place_from_environment()
-    ranks = ProcessGroup(place, torch.device("cpu"))
+    group = ProcessGroup(place, torch.device("cpu"))
     heartbeat = Heartbeat(place, lambda _lost: os._exit(1))
-    heartbeat.meet(lambda: ranks.agree([0]))
+    heartbeat.meet(group.barrier)
+
+    wrap, wrapped = group.wrap, list["weakref.ref[nn.Module]"]()
+
+    def wrap_and_watch(network: nn.Module) -> nn.Module:
+        wrapper = wrap(network)
+        gc.collect()
+        assert all(before() is None for before in wrapped)
+        wrapped[:] = [weakref.ref(wrapper)]
+        return wrapper
+
+    group.wrap = wrap_and_watch  # type: ignore[method-assign]
 
     def trained(folder: RunDir, setup: Setup) -> Trained:
         journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         controls = SharedControls(folder, journal, place)
-        controls.share(ranks, heartbeat)
-        return train(RankTrainer(setup, folder, journal, controls, LearningWatch(), ranks))
+        controls.connect(group, heartbeat)
+        return train(Trainer(group.prepare(setup), folder, journal, controls, parallel=group))
 
     for pair in PAIRS:
         for kind, make in (("alike", setup_of), ("norm", setup_with_batch_norm)):
             folder = make_folder(where / name_of(kind, pair))
-            ranks.agree([0])
+            group.barrier()
             torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
     heartbeat.leave()
-    ranks.close()
+    group.close()
 
 
 def name_of(kind: str, pair: Case) -> str:

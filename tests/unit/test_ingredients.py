@@ -151,8 +151,8 @@ def test_flip_averaged_logits_do_not_depend_on_the_side() -> None:
         seen: list[Tensor] = []
         evaluate(
             network, ImageSplit(of, labels), lambda some: some.float(), nn.CrossEntropyLoss(),
-            at_once=MicroBatch(8, CPU, lambda _alert: None), autocast=torch.no_grad, progress=lambda _done: None,
-            on_logits=seen.append, flip_average=flip_average,
+            batch_size=8, at_once=MicroBatch(8, CPU, lambda _alert: None), autocast=torch.no_grad,
+            progress=lambda _done: None, on_logits=seen.append, flip_average=flip_average,
         )  # fmt: skip
         return torch.cat(seen)
 

@@ -15,13 +15,13 @@ BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
 
 @given(total=st.integers(1, 300), num_ranks=st.integers(1, 16))
 def test_shares_are_the_batch_in_order_and_differ_by_one_image(total: int, num_ranks: int) -> None:
-    shares = [shard_of(total, rank, num_ranks) for rank in range(num_ranks)]
+    shards = [shard_of(total, rank, num_ranks) for rank in range(num_ranks)]
     rows = torch.arange(total)
-    own = [share.of(rows)[: share.num_own] for share in shares]
+    own = [shard.of(rows)[: shard.num_own] for shard in shards]
     assert torch.equal(torch.cat(own), rows)
     sizes = [len(each) for each in own]
     assert max(sizes) - min(sizes) <= 1
-    assert all(len(share.of(rows)) >= min(2, total) for share in shares)
+    assert all(len(shard.of(rows)) >= min(2, total) for shard in shards)
 
 
 @pytest.mark.parametrize(("total", "num_ranks"), BATCHES)
@@ -32,10 +32,10 @@ def test_averaged_gradients_are_those_of_the_whole_batch(total: int, num_ranks: 
     whole = torch.autograd.grad(criterion(network(images), labels), list(network.parameters()))
     sums = [torch.zeros_like(gradient) for gradient in whole]
     for rank in range(num_ranks):
-        share = shard_of(total, rank, num_ranks)
-        loss = share.mean_loss(criterion, network(share.of(images)), share.of(labels))
+        shard = shard_of(total, rank, num_ranks)
+        loss = shard.mean_loss(criterion, network(shard.of(images)), shard.of(labels))
         for summed, gradient in zip(
-            sums, torch.autograd.grad(loss * share.weight(num_ranks), list(network.parameters())), strict=True
+            sums, torch.autograd.grad(loss * shard.weight, list(network.parameters())), strict=True
         ):
             summed += gradient / num_ranks  # as DistributedDataParallel averages
     for summed, gradient in zip(sums, whole, strict=True):
@@ -65,11 +65,11 @@ def test_every_image_is_augmented_as_in_one_process(operation: schema.Augmentati
     torch.manual_seed(7)
     whole = transform(images)
     for rank in range(num_ranks):
-        share = shard_of(total, rank, num_ranks)
+        shard = shard_of(total, rank, num_ranks)
         torch.manual_seed(7)
-        with GlobalBatchDraws(share):
-            seen = transform(share.of(images))
-        torch.testing.assert_close(seen[: share.num_own], whole[share.start : share.stop])
+        with GlobalBatchDraws(shard):
+            seen = transform(shard.of(images))
+        torch.testing.assert_close(seen[: shard.num_own], whole[shard.start : shard.stop])
 
 
 def test_a_draw_of_another_size_is_left_alone() -> None:

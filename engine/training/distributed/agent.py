@@ -72,8 +72,6 @@ def _train_together(folder: RunDir, arguments: Sequence[str]) -> str:
             _launch(folder, arguments, logs)
     except ChildFailedError as error:
         return _reason(list(error.failures.values()))
-    except CifartuiError as error:
-        return str(error)
     except Exception as error:
         return worker.explain(error)
     return ""

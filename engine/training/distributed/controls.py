@@ -43,13 +43,14 @@ class SilentJournal(EventWriter):
 
 
 class SharedControls(Controls):
-    """Controls that are the same in every rank, once they are `shared`; rank 0's alone before that."""
+    """Controls that are the same in every rank, from `share` on; rank 0's alone before that."""
 
     def __init__(self, folder: RunDir, journal: EventWriter, place: RankInfo, *, commands_from: int = 0) -> None:
         super().__init__(folder, journal, commands_from=commands_from)
         self._place = place
-        self._ranks: ProcessGroup | None = None
+        self._group: ProcessGroup | None = None
         self._heartbeat: Heartbeat | None = None
+        self._is_shared = False
         self._received: signal.Signals | None = None
         self._signalled_at = -math.inf
         self._found: list[commands.AnyCommand] = []
@@ -58,15 +59,17 @@ class SharedControls(Controls):
         """By rank 0, to all."""
         self._polls_left = self._num_polls = 1
         self._round_at = time.monotonic()
-        self.was_round = False
-        """Whether the last poll was a round between the ranks."""
 
-    def share(self, ranks: ProcessGroup, heartbeat: Heartbeat) -> None:
+    def connect(self, group: ProcessGroup, heartbeat: Heartbeat) -> None:
+        """Note the others, with whom these controls will be shared."""
+        self._group, self._heartbeat = group, heartbeat
+
+    def share(self) -> None:
         """Obey from now on what rank 0 finds, together with the others."""
-        self._ranks, self._heartbeat = ranks, heartbeat
+        self._is_shared = True
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._ranks is None:
+        if not self._is_shared:
             super()._on_signal(number, frame)
         else:
             self._received = signal.Signals(number)
@@ -75,7 +78,7 @@ class SharedControls(Controls):
     def poll(self) -> float:
         """Take in what was asked, as in one process; all ranks poll equally often."""
         self._next_look = 0.0
-        if self._ranks is None:
+        if not self._is_shared:
             return super().poll() if self._place.is_first else 0.0
         self._polls_left -= 1
         self.was_round = self._polls_left <= 0
@@ -97,8 +100,8 @@ class SharedControls(Controls):
                 self._obey(command)
 
     def _look(self) -> None:
-        ranks, heartbeat = self._ranks, self._heartbeat
-        if ranks is None or heartbeat is None:
+        group, heartbeat = self._group, self._heartbeat
+        if not self._is_shared or group is None or heartbeat is None:
             super()._look()
             return
         found, num_polls = b"", 0
@@ -108,16 +111,16 @@ class SharedControls(Controls):
             self._found, num_polls = [], self._polls_to_next()
         received, self._received = self._received, None
         is_another = self._place.is_first and time.monotonic() - self._signalled_at > _ONE_SIGNAL_S
-        number, counts, num_bytes, self._num_polls = ranks.agree([received or 0, is_another, len(found), num_polls])
+        number, counts, num_bytes, self._num_polls = group.largest([received or 0, is_another, len(found), num_polls])
         heartbeat.looked()
         self._polls_left = self._num_polls
         if number and counts:
             self._signal, self._signalled_at = signal.Signals(number).name, time.monotonic()
-        self._given = _DECODER.decode(ranks.from_first(found, num_bytes)) if num_bytes else []
+        self._given = _DECODER.decode(group.bytes_from_rank0(found, num_bytes)) if num_bytes else []
         super()._look()
 
     def _arrived(self) -> list[commands.AnyCommand]:
-        if self._ranks is None:
+        if not self._is_shared:
             return super()._arrived()
         given, self._given = self._given, []
         return given
