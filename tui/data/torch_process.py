@@ -46,11 +46,11 @@ def run_module(
         try:
             if in_background:
                 os.setpriority(os.PRIO_PROCESS, process.pid, _BACKGROUND_NICENESS)
-            printed, error_output = _communicate(process, stdin or b"", stop)
+            printed, complaints = _talk(process, stdin or b"", stop)
         except BaseException:
             process.kill()
             raise
-    errors = error_output.decode(errors="replace").strip().splitlines()
+    errors = complaints.decode(errors="replace").strip().splitlines()
     if process.returncode == 0:
         return printed
     if process.returncode == 2 and errors:
@@ -59,7 +59,7 @@ def run_module(
     raise CifartuiError(f"{module} failed ({last}); cifartui doctor looks for the cause.")
 
 
-def _communicate(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
+def _talk(process: subprocess.Popen[bytes], stdin: bytes, stop: threading.Event | None) -> tuple[bytes, bytes]:
     if stop is None:
         return process.communicate(stdin)
     sent: bytes | None = stdin
