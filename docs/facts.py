@@ -25,7 +25,7 @@ def wanted() -> dict[str, tuple[Preset, int]]:
 def main() -> None:
     questions = wanted()
     lines = []
-    for key, answer in zip(questions, network_facts.ask_many(list(questions.values())), strict=True):
+    for key, answer in zip(questions, network_facts.compute_many(list(questions.values())), strict=True):
         if isinstance(answer, str):
             raise SystemExit(f"{questions[key][0].title}: {answer}")
         lines.append(f'"{key}": {msgspec.json.encode(answer).decode()}')

@@ -108,7 +108,7 @@ async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_
         await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
         screen = app.screen
         assert isinstance(screen, Monitor)
-        await until(pilot, lambda: screen._heard_at and screen.status in {"training", "validating"}, "training")
+        await until(pilot, lambda: screen._observed_at and screen.status in {"training", "validating"}, "training")
         worker.kill(signal.SIGSTOP)
         wait_for(lambda: _is_stopped(worker.pid), "the stop")
         ahead_s = STALLED_AFTER_S + 1

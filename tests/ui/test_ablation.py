@@ -71,7 +71,7 @@ async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
             await until(pilot, lambda: "completed" in lines(app)[0], "the first step")
             assert "training" in lines(app)[1]
             running.train_epoch(1, seconds=2)
-            screen.look_again()
+            screen.list_again()
             await until(pilot, lambda: "1/15" in lines(app)[1], "the second step's progress")
             assert "+0.0" in lines(app)[1]
             assert "2 of 18 steps" in screen.query_one("#top", ChangedStatic).text.plain

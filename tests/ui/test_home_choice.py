@@ -143,7 +143,7 @@ async def test_earlier_runs_of_the_preset_are_told(runs_dir: Path) -> None:
 
 
 async def test_a_reading_that_says_the_same_paints_nothing(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.screens.home._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("tui.screens.home._READ_EVERY_S", 0.01)
     readings: list[int] = []
 
     def reader() -> Callable[[], GpuReadings]:

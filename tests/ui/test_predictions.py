@@ -137,7 +137,7 @@ async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monke
         store(run)
         return b""
 
-    monkeypatch.setattr(torch_process, "ask", ask)
+    monkeypatch.setattr(torch_process, "run_module", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
@@ -153,7 +153,7 @@ async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: p
     def ask(module: str, arguments: list[str], **_how: Any) -> bytes:
         raise CifartuiError("CIFAR-100 is not there.")
 
-    monkeypatch.setattr(torch_process, "ask", ask)
+    monkeypatch.setattr(torch_process, "run_module", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
@@ -180,7 +180,7 @@ async def test_enter_may_come_before_the_first_look_is_over(run: SampleRun, monk
         return b""
 
     monkeypatch.setattr(predictions, "read", late)
-    monkeypatch.setattr(torch_process, "ask", ask)
+    monkeypatch.setattr(torch_process, "run_module", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
@@ -201,7 +201,7 @@ async def test_leaving_ends_the_measurement(run: SampleRun, monkeypatch: pytest.
         ended.set()
         raise CifartuiError("The question was withdrawn.")
 
-    monkeypatch.setattr(torch_process, "ask", ask)
+    monkeypatch.setattr(torch_process, "run_module", ask)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)

@@ -168,7 +168,7 @@ async def test_the_cursor_stays_on_its_run_and_enter_opens_it(runs_dir: Path) ->
         assert table.chosen.id.endswith("vgg-custom-33cc")
         await pilot.press("O")
         made(runs_dir, "newest-77aa", 100, 1)
-        screen.look_again()
+        screen.list_again()
         await until(pilot, lambda: "newest-77aa" in names(screen), "the new run")
         assert table.chosen.id.endswith("vgg-custom-33cc")
         await pilot.press("enter")

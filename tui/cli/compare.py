@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.cli.follow import Output, follow
 from tui.cli.options import as_json_option, as_set, device_option, places, seed_option, with_places
 from tui.cli.output import say, say_json
-from tui.cli.queue import add_and_tell
+from tui.cli.queue import add_and_report
 from tui.cli.train import following
 from tui.data import compare as difference
 from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
@@ -98,7 +98,7 @@ def ablation(
         return
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     if detach:
-        add_and_tell(names, options, where)
+        add_and_report(names, options, where)
         return
     exit_code = 0
     runs: dict[str, Summary] = {}

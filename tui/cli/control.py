@@ -18,7 +18,7 @@ _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
 
 
-def _ask(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
+def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
     """Write the command, print its acknowledgement if one arrives in time, and return the events after it."""
     if run.worker_lives() is False:
         finished = run.read_state().finished
@@ -62,10 +62,10 @@ def _print_answer(event: CommandApplied) -> None:
 @click.pass_context
 def stop(ctx: click.Context, name: str, after: str) -> None:
     """Stop early: validate, keep the best weights, test them."""
-    _ask(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
+    _send(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
 
 
-def _asking(name: str, command: Callable[[], commands.AnyCommand], text: str) -> click.Command:
+def _simple_command(name: str, command: Callable[[], commands.AnyCommand], text: str) -> click.Command:
     """Return the command `cifartui NAME RUN`, which sends `command()` to a run."""
 
     @click.command(name, help=text)
@@ -73,16 +73,16 @@ def _asking(name: str, command: Callable[[], commands.AnyCommand], text: str) ->
     @with_places
     @click.pass_context
     def ask(ctx: click.Context, run: str) -> None:
-        _ask(find_run(places(ctx).runs_dir, run), command())
+        _send(find_run(places(ctx).runs_dir, run), command())
 
     return ask
 
 
-next_ = _asking("next", commands.NextStage, "End this stage after this batch, and begin the next one.")
-pause = _asking("pause", commands.Pause, "Let training stand still, everything kept in memory.")
-continue_ = _asking("continue", commands.Continue, "Go on after a pause, or take a stop after this epoch back.")
-save = _asking("save", commands.SaveCheckpoint, "Write a checkpoint now.")
-abort = _asking("abort", commands.Abort, "End at once, without validation or test.")
+next_ = _simple_command("next", commands.NextStage, "End this stage after this batch, and begin the next one.")
+pause = _simple_command("pause", commands.Pause, "Let training stand still, everything kept in memory.")
+continue_ = _simple_command("continue", commands.Continue, "Go on after a pause, or take a stop after this epoch back.")
+save = _simple_command("save", commands.SaveCheckpoint, "Write a checkpoint now.")
+abort = _simple_command("abort", commands.Abort, "End at once, without validation or test.")
 
 
 @click.command()
@@ -94,7 +94,7 @@ def lr(ctx: click.Context, run: str, factor: float) -> None:
     """Multiply the learning rate by FACTOR, such as 0.5 or 2, now and for what the schedule makes of it."""
     if not 0 < factor <= commands.LARGEST_FACTOR:  # JSON has no NaN and no infinity: they would never arrive
         raise CifartuiError(f"FACTOR must be above 0 and at most {commands.LARGEST_FACTOR:g}, not {factor:g}.")
-    _ask(find_run(places(ctx).runs_dir, run), commands.ScaleLearningRate(factor=factor))
+    _send(find_run(places(ctx).runs_dir, run), commands.ScaleLearningRate(factor=factor))
 
 
 @click.command()
@@ -103,7 +103,7 @@ def lr(ctx: click.Context, run: str, factor: float) -> None:
 @click.pass_context
 def validate(ctx: click.Context, name: str) -> None:
     """Measure the validation set now; training waits for it, and is not changed by it."""
-    for event in _ask(find_run(places(ctx).runs_dir, name), commands.Validate()):
+    for event in _send(find_run(places(ctx).runs_dir, name), commands.Validate()):
         if isinstance(event, Validated | EpochCompleted | RunFinished):  # the last two where a stop came in between
             say(run_text.event(event)[0])
             return

@@ -299,7 +299,7 @@ def fitted(fields: Sequence[str], columns: int) -> str:
 
 def live(state: RunState, status: Status, now: float, columns: int, *, ascii_only: bool) -> str:
     """Return how a run stands in at most so many columns; `now` is Unix seconds."""
-    fraction, fields = _standing(state, status, now)
+    fraction, fields = _progress_fields(state, status, now)
     fields = [one_line(field) for field in fields]
     if fraction is None:
         return fitted(fields, columns)
@@ -315,7 +315,7 @@ def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
     return done * full + still * (columns - full)
 
 
-def _standing(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
+def _progress_fields(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
     """Return the fraction done, if there is one, and the fields beside it, the most important first."""
     heading = run_text.status(status, state)
     if status == "starting":

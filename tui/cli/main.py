@@ -6,7 +6,7 @@ import click
 
 from engine.runs import run_dir
 from presets.errors import CifartuiError
-from tui.cli.options import asked_for, places, with_look, with_places
+from tui.cli.options import given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
 
@@ -68,7 +68,7 @@ def _modules() -> dict[str, str]:
 
 @click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @with_places
-@with_look
+@with_display
 @click.version_option(package_name="cifartui")
 @click.pass_context
 def cifartui(ctx: click.Context) -> None:
@@ -82,4 +82,4 @@ def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None) -> 
     from tui.main import open_dashboard
 
     where = places(ctx)
-    open_dashboard(where.runs_dir, where.data_dir, attach, asked_for(ctx))
+    open_dashboard(where.runs_dir, where.data_dir, attach, given_display_options(ctx))

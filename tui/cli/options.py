@@ -90,7 +90,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
         ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
 
 
-def with_look(command: Any) -> Any:
+def with_display(command: Any) -> Any:
     """Give a command that opens the dashboard --theme, --plots, --colors and --low-bandwidth."""
     for name, allowed, text in (
         ("--theme", get_args(Theme), "Colours for a dark or a light room."),
@@ -106,7 +106,7 @@ def with_look(command: Any) -> Any:
     )(command)  # fmt: skip
 
 
-def asked_for(ctx: click.Context) -> dict[str, Any]:
+def given_display_options(ctx: click.Context) -> dict[str, Any]:
     """Return the options given, by the names of the configuration's fields."""
     options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
     return options

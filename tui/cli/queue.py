@@ -79,10 +79,10 @@ def _table(rows: Sequence[queue_text.Row]) -> list[str]:
 def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None:
     """Put PRESETs at the end of the queue, all with the same changes."""
     where = places(ctx)
-    add_and_tell(names, as_set(options, where), where)
+    add_and_report(names, as_set(options, where), where)
 
 
-def add_and_tell(names: Sequence[str], options: RunOptions, where: Places) -> None:
+def add_and_report(names: Sequence[str], options: RunOptions, where: Places) -> None:
     """Put presets into the queue and print the commands that show them."""
     added = queues.add(where.runs_dir, names, options)
     what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"

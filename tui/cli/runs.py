@@ -11,7 +11,7 @@ from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.main import show_dashboard
-from tui.cli.options import as_json_option, places, with_look, with_places
+from tui.cli.options import as_json_option, places, with_display, with_places
 from tui.cli.output import say, say_json
 from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 
@@ -19,7 +19,7 @@ from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
 @click.command()
 @click.argument("name", metavar="[RUN]", required=False, default="latest")
 @with_places
-@with_look
+@with_display
 @click.pass_context
 def attach(ctx: click.Context, name: str) -> None:
     """Open the dashboard on a run (the newest, if none is named)."""
@@ -79,12 +79,12 @@ def delete(ctx: click.Context, names: tuple[str, ...], yes: bool) -> None:
     ids = list(dict.fromkeys(find_run(runs_dir, name).id for name in names))
     runs = [check_deletable(runs_dir, run_id) for run_id in ids]  # all are checked before any is deleted
     if not yes:
-        _ask({run.id: size_bytes(run.path) for run in runs})
+        _confirm({run.id: size_bytes(run.path) for run in runs})
     for run_id in ids:
         say(f"deleted {run_id}, {fmt.memory(delete_run(runs_dir, run_id))} freed")
 
 
-def _ask(sizes: dict[str, int]) -> None:
+def _confirm(sizes: dict[str, int]) -> None:
     """Ask the user to confirm; exit with 1 unless the answer is yes.
 
     Raises:

@@ -15,7 +15,7 @@ from presets.schema import Preset
 from tui.cli.follow import Output, follow
 from tui.cli.options import Places, as_set, devices_option, places, with_order, with_places
 from tui.cli.output import say
-from tui.cli.queue import add_and_tell
+from tui.cli.queue import add_and_report
 from tui.config import read_config
 
 
@@ -56,7 +56,7 @@ def train(
     if run_name is not None:
         ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
     if detach and len(names) > 1 and not prepare:
-        add_and_tell(names, options, where)
+        add_and_report(names, options, where)
         return
     for name, preset in loaded.items():
         run = start_run(where.runs_dir, name, options, start=not prepare)

@@ -170,14 +170,14 @@ def compute_all(
     wanted = [(preset, num_classes(preset, data_dir)[0]) for preset in presets]
     keys = [key_of(*each) for each in wanted]
     each_once = dict(zip(keys, wanted, strict=True))
-    found = dict(zip(each_once, ask_many(list(each_once.values()), stop), strict=True))
+    found = dict(zip(each_once, compute_many(list(each_once.values()), stop), strict=True))
     for key, answer in found.items():
         if isinstance(answer, NetworkFacts):
             _keep(key, answer)
     return [found[key] for key in keys]
 
 
-def ask_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[NetworkFacts | str]:
+def compute_many(wanted: Sequence[tuple[Preset, int]], stop: threading.Event | None = None) -> list[NetworkFacts | str]:
     """Return the facts of several presets, or why there are none, computed in one process."""
     from tui.data.torch_process import run_module
 

@@ -99,7 +99,7 @@ class QueueEditor:
             self.removed.append((entry, place))
             return QueueEdited(f"Taken out: {queue_text.described(entry)}. Press u to put it back.")
 
-        self._ask(edit)
+        self._request(edit)
 
     def put_back(self) -> None:
         """Put the entry taken out last back in its place."""
@@ -112,7 +112,7 @@ class QueueEditor:
             self.removed.pop()
             return QueueEdited(f"Put back: {queue_text.described(entry)}.")
 
-        self._ask(edit)
+        self._request(edit)
 
     def move(self, entry: Entry, places: int) -> None:
         """Move an entry; posts no result unless it fails, because the move is shown."""
@@ -121,7 +121,7 @@ class QueueEditor:
             queue_file.move(self._runs_dir, entry.id, places)
             return None
 
-        self._ask(edit)
+        self._request(edit)
 
     def start_runner(self) -> None:
         """Start a runner if none is alive."""
@@ -130,9 +130,9 @@ class QueueEditor:
             queue_file.start_runner(self._runs_dir, self._notify)
             return QueueEdited("The runner is started.")
 
-        self._ask(edit)
+        self._request(edit)
 
-    def _ask(self, edit: Callable[[], QueueEdited | None]) -> None:
+    def _request(self, edit: Callable[[], QueueEdited | None]) -> None:
         self.num_requested += 1
         self._edits.put(edit)
         self._wake.set()

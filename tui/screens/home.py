@@ -321,7 +321,7 @@ class Home(Screen[None]):
 
         def answered(name: str | None) -> None:
             if name is not None:
-                self._ask_about(name)
+                self._offer_start(name)
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
@@ -377,19 +377,19 @@ class Home(Screen[None]):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self._ask(marked, lambda options: self._enqueue(marked, options), to_queue=True)
+            self._open_dialog(marked, lambda options: self._enqueue(marked, options), to_queue=True)
         else:
-            self._ask_about(event.option.id)
+            self._offer_start(event.option.id)
 
     def action_open(self) -> None:
         """Start the highlighted preset (from the palette, or where no list has the focus)."""
         name = self.query_one(PresetList).chosen()
         if name is not None:
-            self._ask_about(name)
+            self._offer_start(name)
 
-    def _ask_about(self, name: str) -> None:
+    def _offer_start(self, name: str) -> None:
         if self._is_usable(name):
-            self._ask([name], lambda options: self.start(name, options), to_queue=False)
+            self._open_dialog([name], lambda options: self.start(name, options), to_queue=False)
 
     def _is_usable(self, name: str) -> bool:
         """Return whether a preset can be started; notify the user if not."""
@@ -415,7 +415,7 @@ class Home(Screen[None]):
         if name is not None and self._is_usable(name):
             self._begin(self.app.environment.find_lr, name, RunOptions())
 
-    def _ask(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
+    def _open_dialog(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
         from tui.screens.start_dialog import StartPanel
 
         if self.app.screen is not self:  # two keys that came at once, on a slow line

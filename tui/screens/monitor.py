@@ -453,7 +453,7 @@ class Monitor(Screen[None]):
             if sure:
                 self._send(Abort(), "abort")
 
-        if self._can_obey("abort"):
+        if self._can_send("abort"):
             self.app.push_screen(ConfirmAbort(), answered)
 
     def action_resume(self) -> None:
@@ -488,7 +488,7 @@ class Monitor(Screen[None]):
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
         self._resume(changes)
 
-    def _can_obey(self, label: str) -> bool:
+    def _can_send(self, label: str) -> bool:
         if self.is_live:
             return True
         if self.info is None:
@@ -505,7 +505,7 @@ class Monitor(Screen[None]):
         return False
 
     def _send(self, command: AnyCommand, label: str) -> bool:
-        if not self._can_obey(label):
+        if not self._can_send(label):
             return False
         self.query_one(CommandStrip).add(command.id, label, self.now())
         self._write(command)

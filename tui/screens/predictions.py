@@ -135,13 +135,13 @@ class PredictionsScreen(Screen[None]):
 
     @work(thread=True, group="predictions")
     def _read(self) -> None:
-        self._tell(is_measured=False)
+        self._post_predictions(is_measured=False)
 
     @work(thread=True, group="predictions")
     def _measure(self, data_dir: str | None) -> None:
-        self._tell(is_measured=True, data_dir=data_dir)
+        self._post_predictions(is_measured=True, data_dir=data_dir)
 
-    def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
+    def _post_predictions(self, *, is_measured: bool, data_dir: str | None = None) -> None:
         """Measure if asked to, then read the stored predictions. Runs in a thread that may outlast the screen."""
         from tui.data.torch_process import run_module
 
@@ -262,7 +262,7 @@ class PredictionsScreen(Screen[None]):
         gallery.display = self.found is not None
         making.display = self.found is None
         if self.found is None:
-            making.update(self._offer())
+            making.update(self._instructions())
             return
         pictures = self.query_one("#images", Gallery)
         pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
@@ -300,7 +300,7 @@ class PredictionsScreen(Screen[None]):
         place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
         return Text(f"{text}, the most confident first: {place}", MUTED)
 
-    def _offer(self) -> Group | Text:
+    def _instructions(self) -> Group | Text:
         if self._started_at is not None:
             text = f"Measuring the best weights on the test images… {self._elapsed()}"
             return Group(Text(text, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))

@@ -82,7 +82,7 @@ class QueueScreen(Listing[None]):
         self.query_one("#now").border_title = "training now"
         self.query_one("#waiting").border_title = "waiting"
         self.query_one(EntryList).focus()
-        self._keep_desk()
+        self._run_editor()
         self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now))
         self._show()
 
@@ -99,7 +99,7 @@ class QueueScreen(Listing[None]):
         self._queue_editor.show(False)
 
     @work(thread=True)
-    def _keep_desk(self) -> None:
+    def _run_editor(self) -> None:
         self._queue_editor.work()
 
     # --- messages ----------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class QueueScreen(Listing[None]):
         return self.read.entries if self.read is not None else ()
 
     @property
-    def _turns(self) -> list[QueuePosition]:
+    def _positions(self) -> list[QueuePosition]:
         return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
 
     def _show(self) -> None:
@@ -139,7 +139,7 @@ class QueueScreen(Listing[None]):
         width = max(40, top.content_size.width)
         top.set_text(_title(self.read, width))
         self.query_one("#now", ChangedStatic).set_text(live_lines(self._live, self.app.environment.now(), width))
-        rows = queue_text.rows_of(self._entries, self._turns)
+        rows = queue_text.rows_of(self._entries, self._positions)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
@@ -216,7 +216,7 @@ class QueueScreen(Listing[None]):
     def action_attach(self) -> None:
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
         index = self._chosen()
-        runs = self._turns[index].waits_for if index is not None else ()
+        runs = self._positions[index].waits_for if index is not None else ()
         runs = runs or tuple(RunDir(self.app.runs_dir / run.id) for run in self._live)
         if runs:
             self.app.open_monitor(runs[0])

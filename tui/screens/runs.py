@@ -83,7 +83,7 @@ class RunsScreen(Listing[None]):
         self.marked: list[str] = []
         """Ids, in the order in which they were marked."""
         self._wants_overlay: bool | None = None
-        self._said: tuple[str, Tone] | None = None
+        self._message: tuple[str, Tone] | None = None
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -173,8 +173,8 @@ class RunsScreen(Listing[None]):
 
     def _show_message(self) -> None:
         chosen = self.query_one(RunTable).chosen
-        if self._said is not None:
-            text, tone = self._said
+        if self._message is not None:
+            text, tone = self._message
             message = Text(text, TONES[tone])
         elif isinstance(chosen, Damaged):
             message = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
@@ -186,7 +186,7 @@ class RunsScreen(Listing[None]):
         if self not in self.app.screen_stack:  # left meanwhile: the result is still shown
             self.app.notify(text)
             return
-        self._said = (text, tone)
+        self._message = (text, tone)
         self._show_message()
 
     def _act(self, label: str, action: Callable[[], _Answer], then: Callable[[_Answer], object]) -> None:
@@ -209,7 +209,7 @@ class RunsScreen(Listing[None]):
 
     def on_run_table_moved(self) -> None:
         """Let the last answer go, and draw the run under the cursor."""
-        self._said = None
+        self._message = None
         self._show_message()
         self._show_overlay()
 
@@ -305,7 +305,7 @@ class RunsScreen(Listing[None]):
 
         if self.app.screen is not self:  # left meanwhile
             return
-        self._said = None
+        self._message = None
         self._show_message()
         self.app.push_screen(DifferencePanel(found, [printable(name) for name in names]))
 

@@ -35,13 +35,13 @@ def sequences(environment: Mapping[str, str], title: str, text: str) -> str:
         or environment.get("LC_TERMINAL") == "iTerm2"
         or (in_tmux and any(name in environment for name in ("KITTY_WINDOW_ID", "WEZTERM_PANE", "GHOSTTY_BIN_DIR")))
     ):
-        return _handed_on(f"\x1b]9;{title}: {text}{_BELL}", in_tmux)
+        return _passed_on(f"\x1b]9;{title}: {text}{_BELL}", in_tmux)
     if term.startswith(_OSC_777_TERMS):
-        return _handed_on(f"\x1b]777;notify;{title};{text}{_BELL}", in_tmux)
+        return _passed_on(f"\x1b]777;notify;{title};{text}{_BELL}", in_tmux)
     return ""
 
 
-def _handed_on(sequence: str, in_tmux: bool) -> str:
+def _passed_on(sequence: str, in_tmux: bool) -> str:
     return through_tmux(sequence) if in_tmux else sequence
 
 
