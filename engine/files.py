@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding a damaged file raises."""
+"""Errors that decoding a damaged file raises."""
 
 
 _FOLDER, _FILE = 0o700, 0o600

@@ -24,7 +24,7 @@ _SPARE_SHARE = 0.9
 
 
 class QueuePosition(Struct, frozen=True, kw_only=True):
-    """What an entry waits for; where that is nothing, it can be started."""
+    """Conditions that an entry of the queue waits for; without any it can be started."""
 
     after: int | None = None
     """The number (from 1) of an entry before it that gets what this one could have."""
@@ -33,7 +33,7 @@ class QueuePosition(Struct, frozen=True, kw_only=True):
 
     @property
     def is_next(self) -> bool:
-        """Whether it can be started."""
+        """True if the entry can be started."""
         return self.after is None and not self.waits_for
 
 

@@ -1,4 +1,4 @@
-"""Where runs are kept, what is in a run directory, and whether somebody is working in it.
+"""Run directories: their folder, their files, their lock, and the status of a run. No torch.
 
 Knows names, paths and locks; knows nothing of what events mean (`engine.journal.state`) or of starting
 workers (`engine.runs.start`).
@@ -36,7 +36,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for: run.json, written once by the launcher, or amended.json where a resume changed it."""
+    """Settings of a run: run.json, written once by the launcher, or amended.json where a resume changed it."""
 
     id: str
     preset_name: str
@@ -45,7 +45,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     device: str
     devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
-    """How many processes train it on the machine that it is started on, one a device."""
+    """Number of processes that train it on the machine where it is started, one a device."""
     data_dir: str | None = None
     created: Annotated[float, Meta(ge=0.0, le=1e11)]
     """Unix seconds."""
@@ -57,7 +57,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock, as its file says: a run's worker, or a queue's runner."""
+    """Process that holds a lock, as the lock's file says: a run's worker, or a queue's runner."""
 
     pid: int
     host: str

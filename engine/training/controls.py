@@ -1,4 +1,4 @@
-"""What people ask of the worker, turned into what the loop must do. Knows commands; no tensors.
+"""Commands from people and signals, as flags that the training loop reads. No tensors.
 
 `poll` is called between batches, in evaluation, while data is prepared and while paused, so no state
 of a run is deaf. It costs a clock reading; the file is looked at twenty times a second.
@@ -41,23 +41,23 @@ class Controls:
         self.stop_after: Literal["batch", "epoch"] | None = None
         self.stop_reason = ""
         self.next_stage = False
-        """Whether the stage under way is to end; the loop takes it back when it has."""
+        """True if the current stage is to end; the loop sets it back once it has ended."""
         self.stages_left: int | None = None
         """Stages after the one under way; None before training."""
         self.epoch = 0
         self.global_step = 0
         self.save_checkpoint: Callable[[], str] | None = None
-        """How to write last.pt now and say so; None where there is nothing to save."""
+        """Writes last.pt now and returns a sentence; None while there is nothing to save."""
         self.scale_lr: Callable[[float], str] | None = None
-        """How to multiply the learning rate and say so; None where nothing is trained."""
+        """Multiplies the learning rate and returns a sentence; None while nothing is trained."""
         self.validate: Callable[[], None] | None = None
-        """How to measure the validation set; None anywhere but between two batches."""
+        """Evaluates the validation set; None unless the loop is between two batches."""
         self.busy_with = "training has not begun yet"
         """Why one of these is None, in words."""
         self.then = ", then testing the best weights"
-        """What a stop leads to, in words."""
+        """Consequence of a stop, in words."""
         self.was_round = True
-        """Whether the last poll was one at which the ranks of a run agree; with one process, each is."""
+        """True if the ranks of a run agreed on commands at the last poll; always, with one process."""
         self._folder = folder
         self._journal = journal
         self._commands = command_reader(folder.commands, ours_only=True)

@@ -138,7 +138,7 @@ class InputPipeline:
         self._evaluated = evaluated
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
         self._is_frozen = False
-        """Whether that is so in the stage under way."""
+        """True if that holds in the current stage."""
         self._validator: dict[str, SplitInputs] = {}
         self._compiled: Compiled | None = None
         images = setup.data.train.images

@@ -22,14 +22,14 @@ from engine.training.setup import Setup, records_steps
 from engine.training.step_timer import StepTimer
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""What a step leaves to be added up, on the device: mean loss, logits [B, C], labels int64 [B]."""
+"""Result of a step to add to the sums, on the device: mean loss, logits [B, C], labels int64 [B]."""
 
 _NUM_WARM_UPS = 3
 """Steps before the recording: they make the optimizer's state, and let cuDNN choose its algorithms."""
 
 
 class Recorder(Protocol):
-    """How work is recorded and replayed: by CUDA, or by a stand-in in tests."""
+    """Recorder of a step, which can replay it: CUDA's, or a stand-in in tests."""
 
     def warm_up(self, work: Callable[[], Taken]) -> Taken:
         """Do the work, where it will be recorded."""

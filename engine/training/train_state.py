@@ -1,4 +1,4 @@
-"""What learns, and what a checkpoint holds of it: weights and their average, optimizer, schedule, place. No files."""
+"""State that training changes and a checkpoint holds: weights, their average, optimizer, schedule, progress. No files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

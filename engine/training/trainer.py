@@ -76,7 +76,7 @@ class Trainer:
 
     @property
     def progress(self) -> Progress:
-        """Where training is."""
+        """Progress of training."""
         return self._train_state.progress
 
     def _open_epoch(self) -> None:

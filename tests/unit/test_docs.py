@@ -65,3 +65,7 @@ def test_what_is_not_there_is_found(wrong: str) -> None:
     right = "`engine/runs/`, tui/*.py and [x](docs/presets.md#keys) or `schema.py`; engine.runs and ablation/step-03"
     assert missing(right, ROOT) == set()
     assert len(missing(f"{right}. {wrong}.", ROOT)) == 1
+
+
+def test_the_architecture_is_read_in_one_go() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 100

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COVERED = ("cifartui.py", "tui")
-"""Files and folders that keep the rule already."""
-REPLACED = {"tui/widgets/metric_chart.py", "tui/widgets/plot.py", "tui/widgets/trace.py"}
-"""Rewritten as tui/plots; not held to the rule until then."""
+COVERED = ("cifartui.py", "presets", "engine", "tui")
 QUESTION_WORDS = frozenset({"What", "How", "Whether", "When", "Which", "Where", "Who", "Whoever", "That", "Knows"})
 
 
@@ -36,7 +33,6 @@ def test_no_docstring_begins_with_a_question_word(place: str) -> None:
     found = [
         f"{name}:{line}: {text.splitlines()[0]}"
         for name, file in names.items()
-        if name not in REPLACED
         for line, text in _questions(file.read_text(encoding="utf-8"))
     ]
     assert names

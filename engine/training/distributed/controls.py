@@ -1,4 +1,4 @@
-"""What people ask of the run, obeyed by every rank at the same step.
+"""Commands to a run on several devices, obeyed by every rank at the same step.
 
 Rank 0 reads commands.jsonl; what it finds is given to all, and all obey it in the same way, rank 0 alone saying so.
 That costs a round between the processes, a fraction of a millisecond on one machine, so it is not done at every

@@ -1,4 +1,4 @@
-"""Whether the other ranks live: each gives a sign of life twice a second, and reads those of all others.
+"""Heartbeats of the ranks: each writes its status twice a second and reads that of all others.
 
 A thread does it, because the loop may be waiting, within torch, for a rank that will never answer. It finds a
 process of its own machine that is gone within a second, and one anywhere that fell silent after a minute.
@@ -27,16 +27,16 @@ _GRACE_S = 3.0
 
 
 class RankStatus(msgspec.Struct, frozen=True):
-    """What a rank says of itself."""
+    """Status that a rank reports of itself."""
 
     place: RankInfo
     beat: int
     num_looks: int
-    """How often the loop came by."""
+    """Number of times that the training loop reported progress."""
     failure: str
     """Why it cannot go on, in a sentence."""
     has_left: bool
-    """Whether it is ending as it should: it is not missed."""
+    """True if the rank ends as planned: its absence is no failure."""
 
 
 class RankLost(NamedTuple):

@@ -25,7 +25,7 @@ _PATIENCE = timedelta(days=1)
 
 
 class RankInfo(NamedTuple):
-    """Which of the processes one is.
+    """Rank of this process among the processes of the run.
 
     Attributes:
         rank: among all, from 0.
@@ -45,7 +45,7 @@ class RankInfo(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which speaks for all."""
+        """True for rank 0, which writes for all."""
         return self.rank == 0
 
     def __str__(self) -> str:
