@@ -138,8 +138,8 @@ class InputPipeline:
         self._evaluated = evaluated
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
         self._is_frozen = False
-        """True if that holds in the current stage."""
-        self._validator: dict[str, SplitInputs] = {}
+        """True if the backbone is frozen in the current stage."""
+        self._eval_inputs: dict[str, SplitInputs] = {}
         self._compiled: Compiled | None = None
         images = setup.data.train.images
         self._host = HostImages(images, setup.device) if images.device.type != setup.device.type else None
@@ -154,7 +154,7 @@ class InputPipeline:
         """
         setup = self._setup
         self._is_frozen = stage.frozen
-        self._validator.clear()  # nothing made for one stage outlives it: the next one may train what this one leaves
+        self._eval_inputs.clear()  # nothing made for one stage outlives it: the next one may train what this one leaves
         self._compiled = None
         views = setup.info.preset.train.feature_views if stage.is_augmented else 1
         transform = train_transform(stage.augment, setup.info.preset.data)
@@ -171,15 +171,15 @@ class InputPipeline:
             self._compiled = Compiled(setup.network, mode, setup.info.preset.train.batch_size)
         return self._compiled
 
-    def held_out(self, name: str, report: Report) -> SplitInputs:
+    def eval_inputs(self, name: str, report: Report) -> SplitInputs:
         """Return the inputs of the split `name`, val or test; see `train`."""
         setup = self._setup
         split = setup.data.val if name == "val" else setup.data.test
         if not self._is_frozen:
             return SplitInputs(self._evaluated, split, setup.plain_transform)
-        if name not in self._validator:
-            self._validator[name] = self._of_features(self._evaluated, split, setup.plain_transform, 1, name, report)
-        return self._validator[name]
+        if name not in self._eval_inputs:
+            self._eval_inputs[name] = self._of_features(self._evaluated, split, setup.plain_transform, 1, name, report)
+        return self._eval_inputs[name]
 
     def _of_features(
         self,

@@ -1,4 +1,4 @@
-"""State that training changes and a checkpoint holds: weights, their average, optimizer, schedule, progress. No files."""
+"""State of training that a checkpoint holds: weights, their average, optimizer, schedule, progress. No files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -107,7 +107,7 @@ class Validator:
             Aborted: the user asked for it.
             CifartuiError: memory runs out even with one image at once.
         """
-        inputs = self._pipeline.held_out(split, self.report_features)
+        inputs = self._pipeline.eval_inputs(split, self.report_features)
         # BatchNorm's statistics of rank 0 are the run's; a moving average has its own
         self._parallel.from_rank0([*self._setup.network.buffers(), *inputs.network.buffers()])
         next_event = time.monotonic() + ReportInterval.SHORTEST_S

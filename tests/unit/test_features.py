@@ -169,6 +169,6 @@ def test_behind_a_stage_that_trains_all_the_average_is_measured_whole(
 
 def test_an_unfrozen_network_is_fed_images(tmp_path: Path) -> None:
     trainer, _folder = make(tmp_path)
-    inputs = trainer._pipeline.held_out("val", lambda _event: None)
+    inputs = trainer._pipeline.eval_inputs("val", lambda _event: None)
     assert inputs.network is trainer._setup.network
     assert inputs.split.images.dtype == torch.uint8
