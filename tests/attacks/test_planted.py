@@ -81,7 +81,7 @@ def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Pa
     assert ended(run).outcome == "completed"
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"
-    assert b'"top1"' in torch_process.ask("engine.training.evaluate_checkpoint", [str(run.path), "--split", "val"])
+    assert b'"top1"' in torch_process.run_module("engine.training.evaluate_checkpoint", [str(run.path), "--split", "val"])
     assert "Traceback" not in run.log.read_text()
 
 
@@ -110,7 +110,7 @@ def test_the_queues_runner_and_its_run(mark: Path, runs_dir: Path) -> None:
 
 @pytest.mark.usefixtures("mark")
 def test_what_is_asked_of_a_process_with_torch() -> None:
-    (found,) = network_facts.ask_many([(catalog.load("demo"), 100)])
+    (found,) = network_facts.compute_many([(catalog.load("demo"), 100)])
     assert isinstance(found, network_facts.NetworkFacts)
     assert doctor._torch(num_gpus=0).verdict == "ok"
     with pytest.raises(CifartuiError, match="cuda:77 cannot be used"):
