@@ -56,7 +56,7 @@ class Controls:
         self.then = ", then testing the best weights"
         """What a stop leads to, in words."""
         self.was_round = True
-        """Whether the last poll was one at which the ranks of a run agree; with one process, each is."""
+        """True if the ranks of a run agree at the last poll; with one process, at each."""
         self._folder = folder
         self._journal = journal
         self._commands = command_reader(folder.commands)

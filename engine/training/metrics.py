@@ -69,7 +69,7 @@ class Meter:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a copy asked for by `request` has not been handed over."""
+        """True if a copy asked for by `request` has not been handed over."""
         return self._pending is not None
 
     def request(self) -> None:

@@ -70,7 +70,7 @@ class Shard(NamedTuple):
 
 
 class Parallel:
-    """What the ranks of a run do together; here, with one rank, every operation is the identity.
+    """Collective operations of a run's ranks; here, with one rank, each of them is the identity.
 
     All ranks go through the same loop and call the same methods in the same order.
 
@@ -84,7 +84,7 @@ class Parallel:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which keeps the journal and the checkpoints."""
+        """True in rank 0, which keeps the journal and the checkpoints."""
         return self.rank == 0
 
     def prepare(self, setup: Setup) -> Setup:
