@@ -1,6 +1,6 @@
 """Data parallelism as the training loop sees it, for one process: a group of one, in which nothing has to be sent.
 
-`engine.training.distributed.group.ProcessGroup` is the same for several. No torch.distributed.
+`engine.training.distributed.process_group.ProcessGroup` is the same for several. No torch.distributed.
 """
 
 from collections.abc import Callable, Iterable, Sequence

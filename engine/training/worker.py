@@ -1,4 +1,4 @@
-"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.launch`.
+"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.start`.
 
 Owns the run's journal from start to end and turns whatever happens into a last event. Imports torch
 only after it has begun to speak and to listen. With several devices each has a process of its own
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from engine.runs import disk
-from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter, event_reader
-from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices, others_of, taken_devices
-from engine.training.controls import Aborted, Controls, Hurried
+from engine import files
+from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
+from engine.journal.jsonl import EventWriter, event_reader
+from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.runs.run_dir import RunDir, RunInfo
+from engine.runs.start import NOTIFY
+from engine.training.alerts import LearningWatch
+from engine.training.controls import Aborted, Controls, SecondSignal
 from engine.training.telemetry import Telemetry
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 
@@ -55,7 +55,7 @@ class Process(NamedTuple):
         began: Unix seconds of the start.
     """
 
-    folder: RunFolder
+    folder: RunDir
     info: RunInfo
     journal: EventWriter
     controls: Controls
@@ -79,11 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(arguments.lock_fd, False)
     command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
-    folder = RunFolder(arguments.folder)
+    folder = RunDir(arguments.folder)
     try:
         journal = EventWriter(folder.events)
     except OSError as error:
-        return _give_up(disk.unwritable(folder.events, error))
+        return _give_up(files.unwritable(folder.events, error))
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
@@ -117,7 +117,7 @@ def explain(error: Exception) -> str:
 
 
 def outcome_of(
-    folder: RunFolder,
+    folder: RunDir,
     controls: Controls,
     train: Callable[[], RunFinished],
     why_failed: Callable[[Exception], str] = explain,
@@ -129,15 +129,17 @@ def outcome_of(
         return ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
         return ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
-    except Hurried as hurried:
-        return ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
+    except SecondSignal as second_signal:
+        return ended(
+            controls, "stopped", f"{second_signal}; what is in last.pt stays, nothing more was validated or tested"
+        )
     except Exception as error:
         reason = why_failed(error)
     return ended(controls, "failed", folder.why_gone() if folder.is_gone() else reason)
 
 
 def _train(
-    folder: RunFolder,
+    folder: RunDir,
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
@@ -175,7 +177,8 @@ def train_run(
         StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
-    from engine.training import checkpoint, options
+    from engine.training import checkpoint_files
+    from engine.training import setup as options
     from engine.training.device import torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up
@@ -187,7 +190,7 @@ def train_run(
     watch = LearningWatch()
     look_back(folder, watch, resume=process.resume)
     (is_there,) = parallel.agree(process.resume and has_checkpoint(folder))
-    state, fallback = parallel.in_turn(lambda: checkpoint.load_last(folder.checkpoints)) if is_there else ({}, "")
+    state, fallback = parallel.in_turn(lambda: checkpoint_files.load_last(folder.checkpoints)) if is_there else ({}, "")
     started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
@@ -204,15 +207,15 @@ def train_run(
 
     setup = parallel.in_turn(lambda: set_up(info, device, precision, write=journal.write, report=report))
     setup = parallel.prepare(setup)
-    for kind, notices in (("data", setup.data.notices), ("option", options.unused(setup).values())):
+    for kind, notices in (("data", setup.data.notices), ("option", options.unsupported_speedups(setup).values())):
         for notice in notices:
             journal.write(Alerted(severity="notice", kind=kind, text=notice))
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)
-        telemetry.steps = range_test.stopwatch
+        telemetry.steps = range_test.step_timer
         return range_test.run()
     trainer = Trainer(setup, folder, journal, controls, watch, parallel)
-    telemetry.steps = trainer.stopwatch
+    telemetry.steps = trainer.step_timer
     if state:
         trainer.restore(state)
     return trainer.run()
@@ -240,14 +243,14 @@ def _started(
     )
 
 
-def look_back(folder: RunFolder, watch: LearningWatch, *, resume: bool) -> None:
+def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
     """Show `watch` what an earlier worker saw, and said."""
     for batch in event_reader(folder.events).batches() if resume else ():
         for event in batch:
             watch.see(event)
 
 
-def has_checkpoint(folder: RunFolder) -> bool:
+def has_checkpoint(folder: RunDir) -> bool:
     """Return whether there is anything to resume from."""
     return any(folder.checkpoints.glob("last*.pt"))
 
@@ -269,17 +272,17 @@ def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
     )
 
 
-def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
+def last_word(folder: RunDir, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
     """Write a run's last event, with for how long its worker has lived.
 
     Raises:
         CifartuiError: not even the room that was kept for it is enough.
     """
-    disk.free_room(folder.reserve)
+    files.free_room(folder.reserve)
     journal.write(replace(finished, seconds=seconds))
 
 
-def notify_of(folder: RunFolder, finished: RunFinished, command: str) -> None:
+def notify_of(folder: RunDir, finished: RunFinished, command: str) -> None:
     """Run the command that waits for the run's end; what becomes of it changes nothing."""
     from engine.runs.notify import notify
 

@@ -14,12 +14,12 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, multiprocessing, nn
 
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
 from engine.training.controls import Controls
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import ProcessGroup, place_from_environment
-from engine.training.distributed.peers import Peers
+from engine.training.distributed.heartbeat import Heartbeat
+from engine.training.distributed.process_group import ProcessGroup, place_from_environment
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
 from presets import schema
@@ -89,7 +89,7 @@ def setup_with_batch_norm(names: Case) -> Setup:
 def train(trainer: Trainer) -> Trained:
     """Train to the end and return what there was after every stage."""
     stages: list[Weights] = []
-    complete, learner = trainer._complete_stage, trainer._learner
+    complete, learner = trainer._complete_stage, trainer._train_state
 
     def completing() -> None:
         state = {name: value.clone() for name, value in trainer._setup.network.state_dict().items()}
@@ -113,8 +113,8 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     torch.set_num_threads(1)
     place = place_from_environment()
     group = ProcessGroup(place, torch.device("cpu"))
-    peers = Peers(place, lambda _lost: os._exit(1))
-    peers.meet(group.barrier)
+    heartbeat = Heartbeat(place, lambda _lost: os._exit(1))
+    heartbeat.meet(group.barrier)
 
     wrap, wrapped = group.wrap, list["weakref.ref[nn.Module]"]()
 
@@ -127,10 +127,10 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
 
     group.wrap = wrap_and_watch  # type: ignore[method-assign]
 
-    def trained(folder: RunFolder, setup: Setup) -> Trained:
+    def trained(folder: RunDir, setup: Setup) -> Trained:
         journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         controls = SharedControls(folder, journal, place)
-        controls.connect(group, peers)
+        controls.connect(group, heartbeat)
         return train(Trainer(group.prepare(setup), folder, journal, controls, parallel=group))
 
     for pair in PAIRS:
@@ -138,7 +138,7 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
             folder = make_folder(where / name_of(kind, pair))
             group.barrier()
             torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
-    peers.leave()
+    heartbeat.leave()
     group.close()
 
 

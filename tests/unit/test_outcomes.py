@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.runs.events import RunFinished
-from engine.runs.journal import EventWriter
-from engine.training.controls import Aborted, Controls, Hurried
+from engine.journal.events import RunFinished
+from engine.journal.jsonl import EventWriter
+from engine.training.controls import Aborted, Controls, SecondSignal
 from engine.training.worker import StoppedBeforeTraining, outcome_of
 from presets.errors import CifartuiError
 from tests.tiny_trainer import make_folder
@@ -18,7 +18,12 @@ from tests.tiny_trainer import make_folder
     [
         (StoppedBeforeTraining(), "stopped", "by command, before training began", False),
         (Aborted(), "aborted", "aborted by command; the checkpoints written before stay", False),
-        (Hurried("SIGTERM was received again"), "stopped", "SIGTERM was received again; what is in last.pt", False),
+        (
+            SecondSignal("SIGTERM was received again"),
+            "stopped",
+            "SIGTERM was received again; what is in last.pt",
+            False,
+        ),
         (CifartuiError("The disk is full."), "failed", "The disk is full.", False),
         (torch.OutOfMemoryError(), "failed", "smaller train.batch_size", True),
         (ValueError("no such thing\nand more"), "failed", "ValueError: no such thing (the traceback is in", True),

@@ -14,17 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import engine.training.distributed.rank  # noqa: F401 - defines what several devices need
 from engine.data.sets import ImageSplit
-from engine.training.distributed.sharing import GlobalBatchDraws, shard_of
-from engine.training.evaluate import evaluate
-from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
-from engine.training.learner import Learner
+from engine.training.checkpoint_manager import Checkpoints
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
+from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
-from engine.training.out_of_memory import AtOnce
+from engine.training.microbatch import MicroBatch
 from engine.training.parallel import Parallel, Shard
-from engine.training.saving import Checkpoints
 from engine.training.step import Stepper
+from engine.training.train_state import TrainState
 from engine.training.trainer import Trainer
+from engine.training.validation import Validator, evaluate
 from presets import schema
 from tests.tiny_trainer import CPU, PRESET, make
 
@@ -62,8 +61,8 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def inputs_of(trainer: Trainer) -> Inputs:
-    return trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+def inputs_of(trainer: Trainer) -> SplitInputs:
+    return trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
 
 
 def test_no_module_for_several_processes_is_imported(tmp_path: Path) -> None:
@@ -83,7 +82,11 @@ def test_a_step_has_the_operations_of_a_bare_one(optimizer: schema.Optimizer, tm
     with Operations() as ours:
         trainer._train_batch(inputs, rows)
 
-    moves, total, hits = trainer._learner.descent.optimizer, torch.zeros((), dtype=torch.float64), torch.tensor(0)
+    moves, total, hits = (
+        trainer._train_state.stage_optimizer.optimizer,
+        torch.zeros((), dtype=torch.float64),
+        torch.tensor(0),
+    )
     with Operations() as bare:
         images, labels = inputs.split.images.index_select(0, rows), inputs.split.labels.index_select(0, rows)
         logits: Tensor = setup.network(inputs.transform(images))
@@ -101,7 +104,7 @@ def test_an_evaluation_has_the_operations_of_a_bare_one(tmp_path: Path) -> None:
     trainer, _ = make(tmp_path)
     setup, split = trainer._setup, trainer._setup.data.val
     setup.plain_transform(split.images)  # makes constants
-    at_once = AtOnce(16, CPU, lambda _alert: None)
+    at_once = MicroBatch(16, CPU, lambda _alert: None)
     with Operations() as ours:
         evaluate(
             setup.network, split, setup.plain_transform, setup.criterion,
@@ -159,7 +162,7 @@ def test_ranks_evaluate_every_image_once_and_report_equally_often(
         done: list[int] = []
         sums = evaluate(
             setup.network, split, setup.plain_transform, setup.criterion, batch_size=4, parallel=parallel,
-            at_once=AtOnce(at_once, CPU, lambda _alert: None), autocast=setup.autocast, progress=done.append,
+            at_once=MicroBatch(at_once, CPU, lambda _alert: None), autocast=setup.autocast, progress=done.append,
         )  # fmt: skip
         return sums, done
 
@@ -186,6 +189,6 @@ def test_a_rank_without_memory_does_not_begin_its_step_anew(tmp_path: Path) -> N
     assert seen == [4]
 
 
-@pytest.mark.parametrize("part", [Trainer, Learner, Feed, Stepper, Meter, HeldOut, Checkpoints])
+@pytest.mark.parametrize("part", [Trainer, TrainState, InputPipeline, Stepper, Meter, Validator, Checkpoints])
 def test_several_devices_override_no_part_of_the_loop(part: type) -> None:
     assert [each for each in part.__subclasses__() if each.__module__.startswith("engine.")] == []

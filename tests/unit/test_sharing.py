@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.data.augment import train_transform
-from engine.training.distributed.sharing import GlobalBatchDraws, shard_of
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from presets import schema
 
 BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]

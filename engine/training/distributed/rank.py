@@ -16,18 +16,18 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import torch
 from msgspec.structs import replace
 
-from engine.runs import launch
-from engine.runs.device_name import check_devices
-from engine.runs.events import RankPlace, RunFinished
-from engine.runs.folder import RunFolder, RunInfo, sign_lock
-from engine.runs.journal import EventWriter
-from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices
+from engine.journal.events import RankPlace, RunFinished
+from engine.journal.jsonl import EventWriter
+from engine.queue.allocation import mark_devices
+from engine.runs import start
+from engine.runs.run_dir import RunDir, RunInfo, sign_lock
+from engine.runs.start import NOTIFY
+from engine.shared.device_names import check_devices
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import Place, ProcessGroup, place_from_environment
-from engine.training.distributed.peers import Lost, Peers, capital
+from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
+from engine.training.distributed.process_group import ProcessGroup, RankInfo, place_from_environment
 from engine.training.setup import choose_hardware
 from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
@@ -41,7 +41,7 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 class LeftAlone(Exception):
     """Another rank is lost."""
 
-    def __init__(self, lost: Lost) -> None:
+    def __init__(self, lost: RankLost) -> None:
         super().__init__(lost.sentence)
         self.lost = lost
 
@@ -59,14 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     try:
         place = place_from_environment()
-        folder = RunFolder(arguments.folder.absolute())
+        folder = RunDir(arguments.folder.absolute())
         info = folder.read_info()
         if table_of(info.preset) is not None:
             raise CifartuiError("A range test takes one process; start it with: cifartui lr-find")
         if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
             arguments.commands_from = _size(folder.commands) if arguments.resume and folder.events.exists() else 0
         if place.is_first and not arguments.has_agent:
-            sign_lock(launch.take_lock(folder), os.getpid())  # held until this process ends
+            sign_lock(start.take_lock(folder), os.getpid())  # held until this process ends
     except (CifartuiError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -86,7 +86,7 @@ def _die_with_parent() -> None:
 class _Rank:
     """The life of this process."""
 
-    def __init__(self, folder: RunFolder, info: RunInfo, place: Place, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: RunDir, info: RunInfo, place: RankInfo, arguments: argparse.Namespace) -> None:
         self._began = time.monotonic()
         self._folder = folder
         self._info = info
@@ -94,7 +94,7 @@ class _Rank:
         self._arguments = arguments
         self._journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         self._controls = SharedControls(folder, self._journal, place, commands_from=arguments.commands_from)
-        self._peers: Peers | None = None
+        self._heartbeat: Heartbeat | None = None
         self._command = os.environ.pop(NOTIFY, "")
 
     def run(self) -> int:
@@ -112,8 +112,8 @@ class _Rank:
                 return self._end_alone(alone.lost)
         self._last_word(finished)
         self._journal.close()
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         if self._place.is_first:
             worker.notify_of(self._folder, finished, self._command)
         return 1 if finished.outcome == "failed" else 0
@@ -123,9 +123,9 @@ class _Rank:
         info = replace(self._info, device=_device_of(self._info.device, place))
         device, precision = choose_hardware(info)
         group = ProcessGroup(place, device)
-        self._peers = peers = Peers(place, self._on_lost)
-        places = peers.meet(group.barrier)
-        self._controls.connect(group, peers)
+        self._heartbeat = heartbeat = Heartbeat(place, self._on_lost)
+        places = heartbeat.meet(group.barrier)
+        self._controls.connect(group, heartbeat)
         if place.is_first and not arguments.has_agent:
             mark_devices(
                 self._folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node)
@@ -138,7 +138,7 @@ class _Rank:
             RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=_named(device, each)) for each in places
         )
         finished = worker.train_run(group, process, device, precision, ranks)
-        peers.rest()
+        heartbeat.rest()
         group.barrier()
         group.close()
         return finished
@@ -160,19 +160,19 @@ class _Rank:
             raise LeftAlone(lost) from error
         if not is_first:
             reason = f"{capital(self._place)} failed: {reason}"
-            if self._peers is not None:
-                self._peers.fail(reason)
-            raise LeftAlone(Lost(reason, self._place, "failed")) from error
+            if self._heartbeat is not None:
+                self._heartbeat.fail(reason)
+            raise LeftAlone(RankLost(reason, self._place, "failed")) from error
         return reason
 
     def _last_word(self, finished: RunFinished) -> None:
         if self._place.is_first:
             worker.last_word(self._folder, self._journal, finished, time.monotonic() - self._began)
 
-    def _lost_within(self, patience_s: float) -> Lost | None:
-        return self._peers.lost(patience_s) if self._peers is not None else None
+    def _lost_within(self, patience_s: float) -> RankLost | None:
+        return self._heartbeat.lost(patience_s) if self._heartbeat is not None else None
 
-    def _end_alone(self, lost: Lost) -> int:
+    def _end_alone(self, lost: RankLost) -> int:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
         print(f"{self._place} ends: {lost.sentence}", file=sys.stderr, flush=True)
         if not self._place.is_first or (lost.how == "gone" and self._arguments.has_agent):
@@ -180,12 +180,12 @@ class _Rank:
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
         self._last_word(finished)
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         worker.notify_of(self._folder, finished, self._command)
         return 1
 
-    def _on_lost(self, lost: Lost) -> None:
+    def _on_lost(self, lost: RankLost) -> None:
         """End the process from the thread that found a rank lost: the loop waits for it, and would for ever."""
         try:
             code = self._end_alone(lost)
@@ -196,7 +196,7 @@ class _Rank:
         os._exit(code)
 
 
-def _device_of(asked: str, place: Place) -> str:
+def _device_of(asked: str, place: RankInfo) -> str:
     """Return the device of a rank: the GPU of its number on its machine, or the processor.
 
     Raises:
@@ -210,7 +210,7 @@ def _device_of(asked: str, place: Place) -> str:
     return f"cuda:{place.local_rank}"
 
 
-def _named(device: torch.device, place: Place) -> str:
+def _named(device: torch.device, place: RankInfo) -> str:
     return f"cuda:{place.local_rank}" if device.type == "cuda" else device.type
 
 

@@ -1,0 +1,157 @@
+"""Loss and accuracy of a network on a split: eval mode, plain transform, nothing read back until the end.
+
+`Validator` does it in the middle of a run: it journals progress and keeps polling commands.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.sets import ImageSplit
+from engine.journal.events import DataProgressed, EvaluationProgressed
+from engine.journal.jsonl import EventWriter
+from engine.training.controls import Controls, Stopped
+from engine.training.input_pipeline import InputPipeline
+from engine.training.metrics import Meter, Sums
+from engine.training.microbatch import MicroBatch
+from engine.training.parallel import Parallel
+from engine.training.progress import Progress
+from engine.training.reports import ReportInterval, validated
+from engine.training.setup import Setup
+
+
+def evaluate(
+    network: nn.Module,
+    split: ImageSplit,
+    transform: Callable[[Tensor], Tensor],
+    criterion: nn.Module,
+    *,
+    batch_size: int,
+    at_once: MicroBatch,
+    autocast: Callable[[], AbstractContextManager[object]],
+    progress: Callable[[int], None],
+    on_logits: Callable[[Tensor], None] | None = None,
+    flip_average: bool = False,
+    parallel: Parallel | None = None,
+) -> Sums:
+    """Return summed loss and hits of `network` over `split`, of which every rank takes a part.
+
+    Args:
+        network: put into eval mode here, and back into the mode it was in.
+        split: images uint8 [N, 3, H, W] (or features float [N, F]) on any device, labels int64 [N] on the network's.
+        transform: from a batch of the split's images to the network's float input.
+        criterion: mean loss from logits [B, C] and labels [B].
+        batch_size: images between two calls of `progress`, of each rank.
+        at_once: images through the network at once; fewer if memory runs out.
+        autocast: context of the forward pass.
+        progress: given how many images are done, equally often in every rank; may raise to end the evaluation.
+        on_logits: given the logits of every batch, float32 [B, C].
+        flip_average: run every image mirrored too, and go by the mean of the two logits.
+        parallel: the ranks; one process if left out.
+    """
+    device, num_images, parallel = split.labels.device, len(split), parallel or Parallel()
+
+    def forward(start: int, stop: int, num_rows: int) -> Tensor:
+        images = split.images[start : min(start + num_rows, stop)]
+        inputs = transform(images.to(device, non_blocking=True))
+        with autocast():
+            logits: Tensor = network(inputs)
+            if flip_average:
+                logits = (logits + network(inputs.flip(3))) / 2
+        return logits
+
+    was_training = network.training
+    network.eval()
+    meter, shard = Meter(device), parallel.shard(num_images)
+    most_rows = -(-num_images // parallel.num_ranks)
+    try:
+        with torch.inference_mode():
+            for first in range(0, most_rows, batch_size):
+                done, stop = shard.start + first, min(shard.start + first + batch_size, shard.stop)
+                while done < stop:
+                    logits = at_once.run(partial(forward, done, stop), stop - done)
+                    labels = split.labels[done : done + len(logits)]
+                    meter.add(criterion(logits.float(), labels), logits, labels)
+                    if on_logits is not None:
+                        on_logits(logits.float())
+                    done += len(labels)
+                progress(min((first + batch_size) * parallel.num_ranks, num_images))
+    finally:
+        network.train(was_training)
+    loss, hits, num_seen = parallel.reduce(torch.tensor(meter.read(), dtype=torch.float64)).tolist()
+    return Sums(loss, int(hits), int(num_seen))
+
+
+class Validator:
+    """Measures the network under training, however often."""
+
+    def __init__(
+        self, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: Controls, parallel: Parallel
+    ) -> None:
+        self._parallel = parallel
+        self._setup = setup
+        self._pipeline = pipeline
+        self._journal = journal
+        self._controls = controls
+        self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
+
+    def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
+        """Return the sums over a split; `poll`, called now and then, may raise to end the evaluation.
+
+        Raises:
+            Aborted: the user asked for it.
+            CifartuiError: memory runs out even with one image at once.
+        """
+        inputs = self._pipeline.held_out(split, self.report_features)
+        # BatchNorm's statistics of rank 0 are the run's; a moving average has its own
+        self._parallel.from_rank0([*self._setup.network.buffers(), *inputs.network.buffers()])
+        next_event = time.monotonic() + ReportInterval.SHORTEST_S
+
+        def progress(done: int) -> None:
+            nonlocal next_event
+            self._controls.poll()
+            if poll is not None:
+                poll()
+            if time.monotonic() >= next_event:
+                next_event = time.monotonic() + ReportInterval.SHORTEST_S
+                self._journal.write(EvaluationProgressed(split=split, done=done, total=len(inputs.split)))
+
+        self._controls.poll_at_once()
+        sums = evaluate(
+            inputs.network,
+            inputs.split,
+            inputs.transform,
+            self._setup.criterion,
+            batch_size=self._setup.eval_batch_size,
+            at_once=self._at_once,
+            autocast=self._setup.autocast,
+            progress=progress,
+            flip_average=self._setup.info.preset.train.flip_average,
+            parallel=self._parallel,
+        )
+        self._controls.poll_at_once()
+        return sums
+
+    def validate_between_batches(self, progress: Progress) -> None:
+        """Measure the validation set because somebody asked; a wish to stop ends it, for that validates anyway."""
+
+        def poll() -> None:
+            if self._controls.stop_after == "batch" or self._controls.next_stage:
+                raise Stopped
+
+        started = time.monotonic()
+        try:
+            val = self.measure("val", poll)
+        except Stopped:
+            return
+        self._journal.write(validated(progress, val, time.monotonic() - started))
+
+    def report_features(self, event: DataProgressed) -> None:
+        """Tell of features, which every rank computes for itself, and listen."""
+        self._journal.write(event)
+        self._controls.poll_alone()
