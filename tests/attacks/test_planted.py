@@ -81,7 +81,8 @@ def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Pa
     assert ended(run).outcome == "completed"
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"
-    assert b'"top1"' in torch_process.run_module("engine.training.evaluate_checkpoint", [str(run.path), "--split", "val"])
+    arguments = [str(run.path), "--split", "val"]
+    assert b'"top1"' in torch_process.run_module("engine.training.evaluate_checkpoint", arguments)
     assert "Traceback" not in run.log.read_text()
 
 
