@@ -166,7 +166,8 @@ def _of_backbone(model: Backbone, image_size: int) -> Iterator[Fault]:
         )
     if image_size < known.min_size:
         yield Fault(
-            f"data.image_size must be at least {known.min_size} for {model.name}, not {image_size}.", (_IMAGE_SIZE, name)
+            f"data.image_size must be at least {known.min_size} for {model.name}, not {image_size}.",
+            (_IMAGE_SIZE, name),
         )
 
 

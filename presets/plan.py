@@ -6,7 +6,7 @@ Knows the schema only. Everything that counts epochs asks here, never `train.epo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from presets.schema import Augmentation, CenterCrop, Optimizer, Pretrained, Preset, Resize, Schedule, Stage
+from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Pretrained, Resize, Schedule, Stage
 
 
 class PlannedStage(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """A preset's [model] table made into a network, with the sizes checked first.
 
 Knows nothing of data, devices or training. BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row
-as the report's tables print them; torchvision, which takes seconds to import, is touched only for its ResNets and for backbones.
+as the report's tables print them; torchvision, which takes seconds to import, is touched only for its ResNets and
+for backbones.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,7 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def build(
-    model: Model, num_classes: int, image_size: int, say: Callable[[str], object] = _say_nothing
-) -> nn.Module:
+def build(model: Model, num_classes: int, image_size: int, say: Callable[[str], object] = _say_nothing) -> nn.Module:
     """Return a new network that maps images to class scores.
 
     Args:

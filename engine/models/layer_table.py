@@ -136,7 +136,7 @@ def with_tensors(network: nn.Module, make: Callable[[Tensor], Tensor]) -> nn.Mod
     """Return a copy of the network with what `make` gives for each of its parameters and buffers."""
     tensors: dict[int, Any] = {id(buffer): make(buffer) for buffer in network.buffers()}
     for parameter in network.parameters():
-        tensors[id(parameter)] = nn.Parameter(make(parameter.detach()), parameter.requires_grad)
+        tensors[id(parameter)] = nn.Parameter(make(parameter), parameter.requires_grad)
     return copy.deepcopy(network, tensors)
 
 

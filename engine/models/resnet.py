@@ -65,7 +65,7 @@ class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvisio
 
 
 def resnet(model: Resnet18 | Resnet50, num_classes: int, say: Callable[[str], object]) -> SmallStemResNet:
-    """Return ResNet-18 or ResNet-50 with `num_classes` outputs and the weights that `model` names; `say` is told how many.
+    """Return ResNet-18 or ResNet-50 with `num_classes` outputs and the weights that `model` names.
 
     Raises:
         CifartuiError: The weights are unknown, out of reach, damaged, or of another network.

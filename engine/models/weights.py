@@ -84,7 +84,9 @@ def _summary(
     path: Path, state: dict[str, Tensor], fitting: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str]
 ) -> str:
     """Return how many tensors came from a file, and which did not."""
-    text = f"Weights: {sum(key in fitting for key in wanted)} of the network's {len(wanted)} tensors are from {path.name}"
+    text = (
+        f"Weights: {sum(key in fitting for key in wanted)} of the network's {len(wanted)} tensors are from {path.name}"
+    )
     new_head = [key for key in wanted if key.startswith(_HEAD) and key not in fitting]
     if new_head:
         other = [state[key].shape[0] for key in new_head if key in state and state[key].ndim]
@@ -115,7 +117,9 @@ def _bare(content: Any, path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    tensors = {key: value for key, value in content.items() if _is_entry(key, value)} if isinstance(content, dict) else {}
+    tensors = (
+        {key: value for key, value in content.items() if _is_entry(key, value)} if isinstance(content, dict) else {}
+    )
     if not tensors or len(tensors) < len(content):
         raise CifartuiError(
             f"{path} is not a state dict, which maps parameter names to tensors: "
@@ -125,7 +129,7 @@ def _bare(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _fitted(state: dict[str, Tensor], names: Mapping[str, str], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict under those names with which most of it fits: without the prefixes that wrappers put there."""
+    """Return a state dict under those names with which most of it fits: without the prefixes of wrappers."""
 
     def num_fitting(some: dict[str, Tensor]) -> int:
         return sum(key in names and value.shape == expected[names[key]].shape for key, value in some.items())
@@ -164,15 +168,17 @@ def timm_weights(name: str) -> str:
     import timm
     from huggingface_hub import hf_hub_download
 
-    repository = timm.models.get_pretrained_cfg(name).hf_hub_id
+    config = timm.models.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config is not None else None
     if not repository:
         raise CifartuiError(f"timm publishes no weights for {name}: name a file in model.weights, or leave it out.")
     try:
         return str(hf_hub_download(repository, _TIMM_FILE, etag_timeout=_TIMEOUT_S))
     except Exception as error:  # of the network, of the hub, of the disk: each has its own kinds
         raise CifartuiError(
-            f"Could not fetch the weights of timm's {name} ({type(error).__name__}). Where there is a network, download "
-            f"https://huggingface.co/{repository}/resolve/main/{_TIMM_FILE} and set model.weights to that file."
+            f"Could not fetch the weights of timm's {name} ({type(error).__name__}). Where there is a "
+            f"network, download https://huggingface.co/{repository}/resolve/main/{_TIMM_FILE} and set "
+            "model.weights to that file."
         ) from error
 
 
