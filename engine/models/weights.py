@@ -27,6 +27,10 @@ _WRAPPERS = ("ema", "network", "state_dict_ema", "state_dict", "model_state_dict
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.", "network.")
 """What DistributedDataParallel, Lightning, wrappers and torch.compile put before every key."""
 _DEPTH = 3
+_LEAST_SHARE = 0.5
+"""Of the tensors before the last layer that a file must fill; with fewer it is not a file of this network."""
+_MOST_MISSHAPEN = 0.1
+"""Of these tensors that may have another shape in the file: a ResNet-50's names are in a ResNet-18 too."""
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _OLD_MLP = re.compile(r"mlp\.linear_([12])\.")
 _TIMM_FILE = "model.safetensors"
@@ -70,7 +74,8 @@ def load_weights(
     fitting = {key: value for key, value in state.items() if _fits(key, state, expected)}
     wanted = [key for key in expected if not key.endswith(_COUNTER)]
     body = [key for key in wanted if not key.startswith(_HEAD)]
-    if 2 * sum(key in fitting for key in body) < len(body) or not fitting:
+    num_misshapen = sum(key in state and key not in fitting for key in body)
+    if sum(key in fitting for key in body) < _LEAST_SHARE * len(body) or num_misshapen > _MOST_MISSHAPEN * len(body):
         raise CifartuiError(
             f"{path} does not fit {known}: of the network's {len(wanted)} tensors it has "
             f"{sum(key in fitting for key in wanted)}{_differences(state, expected, wanted)}. "
@@ -90,7 +95,7 @@ def _summary(
     new_head = [key for key in wanted if key.startswith(_HEAD) and key not in fitting]
     if new_head:
         other = [state[key].shape[0] for key in new_head if key in state and state[key].ndim]
-        why = f", which has {other[0]} classes there" if other else ""
+        why = f", which has {other[0]} classes there," if other else ""
         text += f"; the last layer{why} begins with random weights"
     missing = [key for key in wanted if key not in fitting and key not in new_head]
     if missing:
