@@ -10,6 +10,7 @@ from msgspec import inspect
 
 from presets import catalog
 from presets.catalog import list_presets, load
+from presets.errors import CifartuiError
 from presets.schema import AdamW, Cosine, Plateau, Preset, Resize, Sgd, Vgg
 
 pytestmark = pytest.mark.usefixtures("users")
@@ -39,7 +40,16 @@ def test_shipped_presets_are_whole_and_in_order() -> None:
     listed = list_presets()
     assert [entry.problem for entry in listed] == [""] * len(listed)
     groups = [entry.preset.group for entry in listed if entry.preset is not None]
-    assert list(dict.fromkeys(groups)) == ["demo", "report", "ablation", "birds", "networks", "recipes", "transfer"]
+    assert list(dict.fromkeys(groups)) == [
+        "demo",
+        "report",
+        "ablation",
+        "birds",
+        "networks",
+        "photos",
+        "recipes",
+        "transfer",
+    ]
     assert names()[:5] == ["demo", "basenet", "vgg-custom", "vgg-custom-5", "ablation/step-00"]
     assert names().index("ablation/step-02") < names().index("ablation/step-10")
     for entry in listed:
