@@ -306,7 +306,7 @@ def test_a_backbones_library_says_the_input_that_a_preset_leaves_out(tmp_path: P
         (["model.weights=IMAGENET1K_V9"], 'must be "default" or "IMAGENET1K_V1" or a file, not "IMAGENET1K_V9"'),
         (["model.source=timm", "model.name=not_of_timm"], "or set data.image_size and data.normalize."),
         (["model.name=../x"], "model.name must be"),
-        (["model.source=keras"], 'model.source must be "torchvision" or "timm"'),
+        (["model.source=keras"], 'model.source must be "timm" or "torchvision"'),
     ],
 )
 def test_a_backbone_that_cannot_be_is_refused(overrides: list[str], words: str) -> None:
