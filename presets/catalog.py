@@ -14,6 +14,7 @@ import msgspec
 import platformdirs
 from msgspec import Struct
 
+from presets import backbones
 from presets.checks import check, faults
 from presets.config_layers import ConfigLayer, blame, extended_name, lay, override_layers, read_table
 from presets.errors import CifartuiError
@@ -133,9 +134,10 @@ def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
 
 def _checked(layers: Sequence[ConfigLayer]) -> Preset:
     table = lay(layers)
+    unknown = backbones.fill_in(table)
     try:
         preset = msgspec.convert(table, Preset)
-        fault = next(faults(preset), None)
+        fault = unknown or next(faults(preset), None)
     except msgspec.ValidationError as error:
         fault = explain(error, table, Preset)
     if fault is not None:

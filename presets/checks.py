@@ -9,16 +9,20 @@ from collections.abc import Iterator
 
 import msgspec
 
+from presets import backbones
 from presets.errors import CifartuiError
 from presets.plan import plan
-from presets.problems import Fault, KeyPath, dotted
+from presets.problems import Fault, KeyPath, choices, dotted, nearest
 from presets.schema import (
     Augmentation,
+    Backbone,
     BaseNet,
     CenterCrop,
     Gamma,
+    Model,
     Optimizer,
     Preset,
+    Pretrained,
     RandomCrop,
     RandomResizedCrop,
     RangeTest,
@@ -36,6 +40,7 @@ _MAX_PIXELS = 4096
 LARGEST_LR = 1e6
 """Largest rate of a range test: no network learns at a tenth of it."""
 _PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
+_WEIGHTS_NAME = re.compile(r"IMAGENET[A-Z0-9_]*")
 _IMAGE_SIZE = ("data", "image_size")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that would break a line or control a terminal, and halves of characters, which no file can hold."""
@@ -66,7 +71,10 @@ def faults(preset: Preset) -> Iterator[Fault]:
         yield from _of_augmentation(preset, stage.augment, ("stages", index, "augment"))
         if stage.optimizer is not None:
             yield from _of_optimizer(stage.optimizer, ("stages", index, "optimizer"))
-    yield from _of_resnet(preset)
+    yield from _of_frozen(preset)
+    yield from _of_weights(preset.model)
+    if isinstance(preset.model, Backbone):
+        yield from _of_backbone(preset.model, preset.data.image_size)
     if preset.train.cuda_graphs and preset.train.compile in {"reduce-overhead", "max-autotune"}:
         yield Fault(
             f'train.cuda_graphs does not go with train.compile = "{preset.train.compile}", which makes graphs of its '
@@ -99,9 +107,9 @@ def _of_stages(preset: Preset) -> Iterator[Fault]:
                 f'stages[{index}].name must differ from the others, not "{name}" again.', (("stages", index, "name"),)
             )
     for index, stage in enumerate(preset.stages):
-        if stage.frozen is not None and not isinstance(preset.model, Resnet18 | Resnet50):
+        if stage.frozen is not None and not isinstance(preset.model, Pretrained):
             yield Fault(
-                f'stages[{index}].frozen is for the networks "resnet18" and "resnet50"; take it out.',
+                f'stages[{index}].frozen is for the networks "resnet18", "resnet50" and "backbone"; take it out.',
                 (("stages", index, "frozen"), ("model", "network")),
             )
     if preset.stages and preset.stages[0].start_from == "best":
@@ -119,19 +127,47 @@ def _of_optimizer(optimizer: Optimizer, path: KeyPath) -> Iterator[Fault]:
         )
 
 
-def _of_resnet(preset: Preset) -> Iterator[Fault]:
-    model, views = preset.model, ("train", "feature_views")
+def _of_frozen(preset: Preset) -> Iterator[Fault]:
+    views = ("train", "feature_views")
     is_frozen = any(stage.frozen for stage in plan(preset))
     if preset.train.feature_views is not None and not is_frozen:
         yield Fault(
             "train.feature_views needs a network with model.frozen = true; take it out, or freeze the network.",
             (views, ("model", "frozen")),
         )
+
+
+def _of_weights(model: Model) -> Iterator[Fault]:
     if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in _PUBLISHED_WEIGHTS:
         yield Fault(
             f'model.weights = "{model.weights}" were trained with model.stem = "imagenet"; use that stem, '
             "or leave the weights out.",
             (("model", "weights"), ("model", "stem")),
+        )
+
+
+def _of_backbone(model: Backbone, image_size: int) -> Iterator[Fault]:
+    name = ("model", "name")
+    if model.source == "timm":
+        return  # its names are its own affair: another version has others
+    library = backbones.torchvision()
+    known = library.get(model.name)
+    if known is None:
+        hint = nearest(model.name, library) or "; `cifartui presets --backbones` lists them."
+        yield Fault(
+            f'model.name must be a classifier of torchvision, not "{model.name}"{hint}', (name, ("model", "source"))
+        )
+        return
+    names = ["default", *(each.name for each in known.weights)]
+    if model.weights is not None and _WEIGHTS_NAME.fullmatch(model.weights) and model.weights not in names:
+        yield Fault(
+            f'model.weights of {model.name} must be {choices(names)} or a file, not "{model.weights}".',
+            (("model", "weights"), name),
+        )
+    if image_size < known.min_size:
+        yield Fault(
+            f"data.image_size must be at least {known.min_size} for {model.name}, not {image_size}.",
+            (_IMAGE_SIZE, name),
         )
 
 
@@ -217,11 +253,6 @@ def _of_values(value: object, path: KeyPath) -> Iterator[Fault]:
 
 
 def _of_data(preset: Preset) -> Iterator[Fault]:
-    if preset.data.dataset == "class-folders" and not preset.data.path:
-        yield Fault(
-            'data.path is missing: with dataset = "class-folders" it names the folder of images.',
-            (("data", "dataset"), ("data", "path")),
-        )
     if isinstance(preset.model, BaseNet) and preset.data.image_size != BASENET_IMAGE_SIZE:
         yield Fault(
             f"data.image_size must be {BASENET_IMAGE_SIZE} for the network basenet, not {preset.data.image_size}.",

@@ -20,7 +20,7 @@ _MAX_FILE_BYTES = 262_144
 _CHOOSERS = {"model": "network", "optimizer": "name", "schedule": "name"}
 """The key of a table that decides which other keys the table may hold."""
 _PLAIN_WORDS = re.compile(r"[A-Za-z_~/.][\w ~/.+:@%()-]*")
-_FILE_NAME = re.compile(r"/|^~|\.(pt|pth)$")
+_FILE_NAME = re.compile(r"/|^~|\.(pt|pth|ckpt|bin|safetensors)$")
 """Pattern of a weights file, as opposed to torchvision's names for weights."""
 
 

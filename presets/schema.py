@@ -141,7 +141,7 @@ class Data(_Table, frozen=True, kw_only=True):
 
     dataset: Literal["cifar100", "shapes100", "class-folders", "cub200"]
     image_size: Pixels = 32
-    normalize: Literal["none", "unit", "half", "cifar100", "imagenet"] = "none"
+    normalize: Literal["none", "unit", "half", "cifar100", "imagenet", "clip"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
@@ -201,6 +201,25 @@ class Resnet50(_Resnet, frozen=True, kw_only=True, tag="resnet50", tag_field="ne
     """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
 
 
+class Backbone(_Table, frozen=True, kw_only=True, tag="backbone", tag_field="network"):
+    """A classifier of torchvision or timm by its name, with its last layer replaced by one for the data's classes.
+
+    Where the preset does not state `data.image_size` and `data.normalize`, they are those of the library's own
+    configuration (`presets.backbones`).
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]{1,100}\Z")]
+    """As the library has it: convnext_tiny, or of timm also with a tag, as in vit_tiny_patch16_224.augreg_in21k."""
+    source: Literal["torchvision", "timm"] = "torchvision"
+    """The library; timm is installed by: pip install 'cifartui[timm]'"""
+    weights: str | None = None
+    """"default" for those that the library publishes, a name of torchvision's, or a file; without it, random."""
+    frozen: bool = False
+    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
+    dropout: Decay = 0.0
+    """Share of the features dropped before the last layer, besides what the network drops by itself."""
+
+
 class Googlenet(_Table, frozen=True, kw_only=True, tag="googlenet", tag_field="network"):
     """GoogLeNet for small images: nine inception modules with BatchNorm behind a 3×3 stem."""
 
@@ -219,7 +238,9 @@ class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field
     """7×7 convolution of stride 2 and a maximum pool; or a 3×3 of stride 1, for small images."""
 
 
-Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Googlenet | ResnetV2
+Pretrained: TypeAlias = Resnet18 | Resnet50 | Backbone
+"""Networks that have published weights and can be frozen."""
+Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Backbone | Googlenet | ResnetV2
 
 
 # --- training --------------------------------------------------------------------------------------

@@ -1,30 +1,39 @@
 """Builder of a network from a preset's [model] table, with the sizes checked first. No data, no device.
 
-BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row
-as the report's tables print them; torchvision, which takes seconds to import, is imported only for its ResNets.
+BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row as the report's tables print them; torchvision, which
+takes seconds to import, is imported only for its ResNets and for backbones.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from engine.models.googlenet import GoogLeNet
 from engine.models.resnet9 import ResNet9
 from engine.models.resnet_v2 import resnet_v2
 from engine.models.vgg import vgg
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import Backbone, BaseNet, Googlenet, Model, Pretrained, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
 
 _BASENET_IMAGE_SIZE = 32
 
 
-def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def build(model: Model, num_classes: int, image_size: int, say: Callable[[str], object] = _say_nothing) -> nn.Module:
     """Return a new network that maps images to class scores.
 
     Args:
         model: The preset's [model] table.
         num_classes: Number of classes, at least 1.
         image_size: Side in pixels of the square images that the network will see.
+        say: told in a sentence how much of pretrained weights was loaded.
 
     Returns:
         A module from float images (N, 3, image_size, image_size) to logits (N, num_classes). Its parameters
@@ -42,8 +51,12 @@ def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
         case Resnet18() | Resnet50():
             from engine.models.resnet import resnet
 
-            network: nn.Module = resnet(model, num_classes)
+            network: nn.Module = resnet(model, num_classes, say)
             return network
+        case Backbone():
+            from engine.models.backbone import backbone
+
+            return backbone(model, num_classes, image_size, say)
         case Googlenet():
             return GoogLeNet(num_classes)
         case ResnetV2():
@@ -54,13 +67,26 @@ def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
 
 def build_on_meta(model: Model, num_classes: int, image_size: int) -> nn.Module:
     """Return the network of `build` on the meta device: shapes only, no memory, no pretrained weights read."""
-    with torch.device("meta"):
-        return build(without_weights(model), num_classes, image_size)
+    with torch.device("meta"), _ValuesOnCpu():
+        network = build(without_weights(model), num_classes, image_size)
+    return network.to("meta")
+
+
+class _ValuesOnCpu(TorchFunctionMode):
+    """Makes small tensors with given values on the CPU: RegNet and others read them back while they are built."""
+
+    _FACTORIES = frozenset({torch.arange, torch.linspace, torch.tensor})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._FACTORIES and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "cpu"}
+        return func(*args, **kwargs)
 
 
 def without_weights(model: Model) -> Model:
     """Return the table with random weights in place of pretrained ones, so that building it reads no file."""
-    return msgspec.structs.replace(model, weights=None) if isinstance(model, Resnet18 | Resnet50) else model
+    return msgspec.structs.replace(model, weights=None) if isinstance(model, Pretrained) else model
 
 
 def _basenet(num_classes: int, image_size: int) -> nn.Sequential:

@@ -14,6 +14,7 @@ from engine.models.build import build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.shared.step_memory import StepMemory
+from presets.backbones import network_name
 from presets.errors import CifartuiError
 from presets.schema import Preset
 
@@ -57,7 +58,7 @@ def describe(preset: Preset, num_classes: int) -> Description:
     network = build_on_meta(preset.model, num_classes, preset.data.image_size)
     memory = estimate(preset, num_classes, preset.train.precision)
     return Description(
-        network=str(preset.model.__struct_config__.tag),
+        network=network_name(preset.model),
         num_classes=num_classes,
         layers=layer_table(network, preset.data.image_size),
         num_parameters=num_parameters(network),

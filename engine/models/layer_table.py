@@ -5,6 +5,8 @@ All of it is computed on the meta device, by shapes alone: no image data, no mem
 """
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.journal.events import LayerRow
 from engine.models.resnet_v2 import StandardisedConv2d
 from engine.models.vgg import Add, Concat, Projection
+from presets.errors import CifartuiError
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
@@ -31,28 +34,41 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.AdaptiveMaxPool2d: "adaptive maximum pool",
     nn.Flatten: "flatten",
     nn.Linear: "linear",
+    nn.LayerNorm: "LN",
+    nn.MultiheadAttention: "attention",
 }
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
 
 def layer_table(network: nn.Module, image_size: int) -> tuple[LayerRow, ...]:
     """Return one row for every layer in the order in which one image passes them.
 
     A layer that is passed more than once has a row each time. Sizes are None for vectors, whose length is
-    in the channels. Sums that are no layer of their own (in the ResNets of torchvision) have no row.
+    in the channels. Sums that are no layer of their own (in the ResNets of torchvision) have no row. A module that
+    computes with parameters of its own, or with those of layers inside it (attention), has one for these.
 
     Args:
         network: A module from images (N, 3, image_size, image_size) to logits.
         image_size: Side in pixels.
     """
     rows: list[LayerRow] = []
+    counted: set[int] = set()
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        rows.append(_row(len(rows) + 1, module, inputs[0], output))
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        parameters = list(module.parameters())
+        is_leaf = not any(module.children())
+        if not is_leaf:
+            parameters = [each for each in parameters if id(each) not in counted]
+        counted.update(map(id, parameters))
+        given = _first_tensor(output)
+        if given is not None and (parameters if not is_leaf else not isinstance(module, nn.Identity)):
+            taken = _first_tensor(inputs)
+            number = sum(each.numel() for each in parameters)
+            rows.append(_row(len(rows) + 1, module, given if taken is None else taken, given, number))
 
     shadow = _on_meta(network)
     for module in shadow.modules():
-        if not any(module.children()) and not isinstance(module, nn.Identity):
-            module.register_forward_hook(note)
+        module.register_forward_hook(note)
     _forward(shadow, image_size)
     return tuple(rows)
 
@@ -78,32 +94,66 @@ def flops_per_image(network: nn.Module, image_size: int) -> int:
     return total
 
 
-def _row(number: int, module: nn.Module, taken: Tensor, given: Tensor) -> LayerRow:
+def _first_tensor(values: Any) -> Tensor | None:
+    if isinstance(values, Tensor):
+        return values
+    found = values if isinstance(values, tuple | list) else ()
+    return next((each for each in found if isinstance(each, Tensor)), None)
+
+
+def _row(number: int, module: nn.Module, taken: Tensor, given: Tensor, parameters: int) -> LayerRow:
     kernel = module.kernel_size if isinstance(module, nn.Conv2d | nn.MaxPool2d) else None
     return LayerRow(
         number=number,
         kind=_KINDS.get(type(module), type(module).__name__),
         kernel=kernel[0] if isinstance(kernel, tuple) else kernel,
-        in_size=_size(taken),
-        out_size=_size(given),
-        in_channels=taken.shape[1],
-        out_channels=given.shape[1],
-        num_parameters=num_parameters(module),
+        in_size=_size(taken, module),
+        out_size=_size(given, module),
+        in_channels=taken.shape[_channel_axis(taken, module)],
+        out_channels=given.shape[_channel_axis(given, module)],
+        num_parameters=parameters,
     )
 
 
-def _size(images_or_vectors: Tensor) -> int | None:
-    return images_or_vectors.shape[-1] if images_or_vectors.ndim == 4 else None
+def _channel_axis(tensor: Tensor, module: nn.Module) -> int:
+    """Return the axis of the channels: the last of vectors, of tokens [B, N, C] and behind layers that act on it."""
+    return -1 if tensor.ndim == 3 or isinstance(module, _CHANNELS_LAST) else min(1, tensor.ndim - 1)
+
+
+def _size(tensor: Tensor, module: nn.Module) -> int | None:
+    """Return the side of maps in pixels; None of vectors and tokens."""
+    if tensor.ndim != 4:
+        return None
+    return tensor.shape[2] if isinstance(module, _CHANNELS_LAST) else tensor.shape[-1]
 
 
 def _on_meta(network: nn.Module) -> nn.Module:
     """Return a copy in eval mode whose parameters and buffers have shapes but no storage."""
-    tensors: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in network.buffers()}
+    return with_tensors(network, lambda tensor: tensor.to("meta")).eval()
+
+
+def with_tensors(network: nn.Module, make: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Return a copy of the network with what `make` gives for each of its parameters and buffers."""
+    tensors: dict[int, Any] = {id(buffer): make(buffer) for buffer in network.buffers()}
     for parameter in network.parameters():
-        tensors[id(parameter)] = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
-    return copy.deepcopy(network, tensors).eval()
+        tensors[id(parameter)] = nn.Parameter(make(parameter), parameter.requires_grad)
+    return copy.deepcopy(network, tensors)
+
+
+@contextmanager
+def check_size(image_size: int) -> Iterator[None]:
+    """Raise a CifartuiError in place of what torch says of images that a network cannot take."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
+        raise CifartuiError(
+            f"The network cannot take images of {image_size}×{image_size} pixels ({reason}): set data.image_size to "
+            "the size that it was made for."
+        ) from error
 
 
 @torch.no_grad()
 def _forward(shadow: nn.Module, image_size: int) -> None:
-    shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
+    with check_size(image_size):
+        shadow(torch.empty(1, 3, image_size, image_size, device="meta"))

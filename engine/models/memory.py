@@ -20,7 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.models.build import build, without_weights
+from engine.models.build import build_on_meta
+from engine.models.layer_table import check_size, with_tensors
 from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -73,13 +74,15 @@ def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> StepM
         CifartuiError: the network cannot be built for these images, or not be trained at this batch size.
     """
     size, batch_size = preset.data.image_size, preset.train.batch_size
+    shapes = build_on_meta(preset.model, num_classes, size)
     with FakeTensorMode():
-        network = build(without_weights(preset.model), num_classes, size).train()
+        network = with_tensors(shapes, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)).train()
         parameters = _bytes(network.parameters()) + _bytes(network.buffers())
         trained = _bytes(parameter for parameter in network.parameters() if parameter.requires_grad)
         images = torch.empty(batch_size, 3, size, size)
         try:
-            activations, peak = _trace(network, images, precision)
+            with check_size(size):
+                activations, peak = _trace(network, images, precision)
         except ValueError as error:  # torch's BatchNorm, of one value
             raise CifartuiError(
                 f"The network cannot be trained on {batch_size} image of {size}×{size} pixels at once, of which one "

@@ -3,6 +3,7 @@
 Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -63,7 +64,7 @@ class SmallStemResNet(ResNet):  # type: ignore[misc,unused-ignore]  # torchvisio
         return logits
 
 
-def resnet(model: Resnet18 | Resnet50, num_classes: int) -> SmallStemResNet:
+def resnet(model: Resnet18 | Resnet50, num_classes: int, say: Callable[[str], object]) -> SmallStemResNet:
     """Return ResNet-18 or ResNet-50 with `num_classes` outputs and the weights that `model` names.
 
     Raises:
@@ -74,5 +75,5 @@ def resnet(model: Resnet18 | Resnet50, num_classes: int) -> SmallStemResNet:
     network = SmallStemResNet(block, num_blocks, num_classes, model.stem)
     network.freeze(model.frozen)
     if model.weights is not None:
-        load_weights(network, model.weights, ResNet50_Weights if is_50 else ResNet18_Weights)
+        say(load_weights(network, model.weights, ResNet50_Weights if is_50 else ResNet18_Weights))
     return network

@@ -1,62 +1,201 @@
-"""Pretrained ResNet weights by torchvision's name or by path: download, safe reading, checks.
+"""Pretrained weights by torchvision's or timm's name or by path: download, safe reading, checks.
 
 Files are opened as tensors only (`weights_only=True`), so that a file from a stranger can run no code.
 Importing this file imports torchvision.
 """
 
+import io
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pooch  # type: ignore[import-untyped,unused-ignore]
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from presets.errors import CifartuiError
 
 _HEAD = "fc."
+_COUNTER = "num_batches_tracked"
+_WRAPPERS = ("ema", "network", "state_dict_ema", "state_dict", "model_state_dict", "model")
+"""Under which checkpoints keep a state dict: cifartui's own, timm's, Lightning's, and what tutorials write."""
+_PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.", "network.")
+"""What DistributedDataParallel, Lightning, wrappers and torch.compile put before every key."""
+_DEPTH = 3
+_LEAST_SHARE = 0.5
+"""Of the tensors before the last layer that a file must fill; with fewer it is not a file of this network."""
+_MOST_MISSHAPEN = 0.1
+"""Of these tensors that may have another shape in the file: a ResNet-50's names are in a ResNet-18 too."""
+_OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+_OLD_MLP = re.compile(r"mlp\.linear_([12])\.")
+_TIMM_FILE = "model.safetensors"
+_MOST_BYTES_OF_NAMES = 64_000_000
+_LONGEST_GLOBAL = 200
+_LEGACY_PICKLES = 5
+"""Magic number, version, system, state dict, and the keys of its storages."""
 _KEYS_NAMED = 3
 _TIMEOUT_S = 30
 
 
-def load_weights(network: nn.Module, weights: str, published: type[WeightsEnum]) -> None:
-    """Fill a ResNet with stored weights; a last layer for another number of classes is left as it is.
+def load_weights(
+    network: nn.Module,
+    weights: str,
+    published: type[WeightsEnum] | None,
+    names: Mapping[str, str] | None = None,
+    known: str = "",
+) -> str:
+    """Fill a network with stored weights, as far as they fit; a last layer for other classes is left as it is.
 
     Args:
-        network: A network with torchvision's parameter names, its last layer called `fc`.
-        weights: A name of torchvision's (IMAGENET1K_V1, IMAGENET1K_V2), fetched where torch.hub's folder
-            does not hold its file yet, or the path of a state-dict file, or of a best.pt of cifartui.
-        published: torchvision's names for this network.
+        network: its last layer is called `fc`.
+        weights: "default" or a name of torchvision's (IMAGENET1K_V1), fetched where torch.hub's folder does not hold
+            its file yet; or the path of a state dict (as torch.save or safetensors writes it, bare or in a
+            checkpoint), or of a best.pt of cifartui.
+        published: torchvision's names for this network, if it has any.
+        names: the network's keys by the names that files have for them; without it they are the same.
+        known: how the network is called; without it as torchvision calls it.
+
+    Returns:
+        A sentence that says how much was loaded, and what was not.
 
     Raises:
         CifartuiError: The weights are unknown, out of reach, damaged, or of another network.
     """
     path = find_weights(weights, published)
-    known = published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
-    state = _read(path)
+    known = known or (published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-") if published else "it")
     expected = network.state_dict()
-    if any(key.startswith(_HEAD) and not _fits(key, state, expected) for key in state):
-        state = {key: value for key, value in state.items() if not key.startswith(_HEAD)}
-    misshapen = [key for key in state if key in expected and not _fits(key, state, expected)]
-    if misshapen:
-        raise CifartuiError(_mismatch(path, known, f"has other shapes for {_list(misshapen)}"))
-    outcome = network.load_state_dict(state, strict=False)
-    missing = [key for key in outcome.missing_keys if not key.startswith(_HEAD)]
-    if missing:
-        raise CifartuiError(_mismatch(path, known, f"lacks {_list(missing)}"))
-    if outcome.unexpected_keys:
+    places = {**{key: key for key in expected}, **(names or {})}
+    state = _renamed(_fitted(_bare(_read(path), path), places, expected), places)
+    fitting = {key: value for key, value in state.items() if _fits(key, state, expected)}
+    wanted = [key for key in expected if not key.endswith(_COUNTER)]
+    body = [key for key in wanted if not key.startswith(_HEAD)]
+    num_misshapen = sum(key in state and key not in fitting for key in body)
+    if sum(key in fitting for key in body) < _LEAST_SHARE * len(body) or num_misshapen > _MOST_MISSHAPEN * len(body):
         raise CifartuiError(
-            _mismatch(path, known, f"holds {_list(outcome.unexpected_keys)}, which the network does not have")
+            f"{path} does not fit {known}: of the network's {len(wanted)} tensors it has "
+            f"{sum(key in fitting for key in wanted)}{_differences(state, expected, wanted)}. "
+            f"Set model.weights to a file of {known}."
         )
+    network.load_state_dict(fitting, strict=False)
+    return _summary(path, state, fitting, expected, wanted)
 
 
-def find_weights(weights: str, published: type[WeightsEnum]) -> Path:
+def _summary(
+    path: Path, state: dict[str, Tensor], fitting: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str]
+) -> str:
+    """Return how many tensors came from a file, and which did not."""
+    text = (
+        f"Weights: {sum(key in fitting for key in wanted)} of the network's {len(wanted)} tensors are from {path.name}"
+    )
+    new_head = [key for key in wanted if key.startswith(_HEAD) and key not in fitting]
+    if new_head:
+        other = [state[key].shape[0] for key in new_head if key in state and state[key].ndim]
+        why = f", which has {other[0]} classes there," if other else ""
+        text += f"; the last layer{why} begins with random weights"
+    missing = [key for key in wanted if key not in fitting and key not in new_head]
+    if missing:
+        text += f"; {len(missing)} others begin with random weights ({_list(missing)})"
+    unused = [key for key in state if key not in expected]
+    if unused:
+        text += f"; {len(unused)} of the file's have no place in the network ({_list(unused)})"
+    return f"{text}."
+
+
+def _differences(state: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str]) -> str:
+    misshapen = [key for key in wanted if key in state and not _fits(key, state, expected)]
+    missing = [key for key in wanted if key not in state]
+    shapes = f"; other shapes have {_list(misshapen)}" if misshapen else ""
+    return shapes + (f"; it lacks {_list(missing)}" if missing else "")
+
+
+def _bare(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict in what a file holds, which may be a checkpoint around it."""
+    for _ in range(_DEPTH):
+        if not isinstance(content, dict):
+            break
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = (
+        {key: value for key, value in content.items() if _is_entry(key, value)} if isinstance(content, dict) else {}
+    )
+    if not tensors or len(tensors) < len(content):
+        raise CifartuiError(
+            f"{path} is not a state dict, which maps parameter names to tensors: "
+            "save it anew with torch.save(network.state_dict(), …)."
+        )
+    return tensors  # without torch's metadata, so that files from before `num_batches_tracked` load too
+
+
+def _fitted(state: dict[str, Tensor], names: Mapping[str, str], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict under those names with which most of it fits: without the prefixes of wrappers."""
+
+    def num_fitting(some: dict[str, Tensor]) -> int:
+        return sum(key in names and value.shape == expected[names[key]].shape for key, value in some.items())
+
+    variants = [state, {_modern(key): value for key, value in state.items()}]
+    best = max(variants, key=num_fitting)
+    for _ in range(_DEPTH):
+        bared = [{key.removeprefix(prefix): value for key, value in best.items()} for prefix in _PREFIXES]
+        bared += [{_modern(key): value for key, value in each.items()} for each in bared]
+        better = max(bared, key=num_fitting)
+        if num_fitting(better) <= num_fitting(best):
+            # two prefixes at once, of which the first alone makes nothing fit
+            twice = [{k.removeprefix(p): v for k, v in each.items()} for each in bared for p in _PREFIXES]
+            better = max(twice, key=num_fitting)
+            if num_fitting(better) <= num_fitting(best):
+                return best
+        best = better
+    return best
+
+
+def _modern(key: str) -> str:
+    """Return the name that torchvision now has for one from the files that it publishes (DenseNet, ViT)."""
+    return _OLD_DENSE.sub(r"\1\2", _OLD_MLP.sub(lambda found: f"mlp.{3 * int(found[1]) - 3}.", key))
+
+
+def _renamed(state: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    return {names.get(key, key): value for key, value in state.items()}
+
+
+def timm_weights(name: str) -> str:
+    """Return the file of the weights that timm publishes for a network, from its cache or downloaded.
+
+    Raises:
+        CifartuiError: there are none, or they could not be fetched.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download
+
+    config = timm.models.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config is not None else None
+    if not repository:
+        raise CifartuiError(f"timm publishes no weights for {name}: name a file in model.weights, or leave it out.")
+    try:
+        return str(hf_hub_download(repository, _TIMM_FILE, etag_timeout=_TIMEOUT_S))
+    except Exception as error:  # of the network, of the hub, of the disk: each has its own kinds
+        raise CifartuiError(
+            f"Could not fetch the weights of timm's {name} ({type(error).__name__}). Where there is a "
+            f"network, download https://huggingface.co/{repository}/resolve/main/{_TIMM_FILE} and set "
+            "model.weights to that file."
+        ) from error
+
+
+def find_weights(weights: str, published: type[WeightsEnum] | None) -> Path:
     """Return the file of a torchvision name or a path; download it if absent.
 
     Raises:
         CifartuiError: Neither a known name nor a file, or the download failed.
     """
-    if weights in published.__members__:
+    if published is not None and weights == "default":
+        weights = published.DEFAULT.name
+    if published is not None and weights in published.__members__:
         url = published[weights].url
         path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
         if not path.is_file():
@@ -64,9 +203,9 @@ def find_weights(weights: str, published: type[WeightsEnum]) -> Path:
         return path
     path = Path(weights).expanduser()
     if not path.is_file():
-        names = ", ".join(known.name for known in published)
+        names = f"one of {', '.join(known.name for known in published)}" if published else '"default"'
         raise CifartuiError(
-            f"There are no weights called {weights}: set model.weights to one of {names}, "
+            f"There are no weights called {weights}: set model.weights to {names}, "
             "or to the path of a state-dict file that exists."
         )
     return path
@@ -92,28 +231,53 @@ def download(url: str, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise CifartuiError(
             f"Could not fetch the pretrained weights ({type(error).__name__}: {error}). "
-            f"Where there is a network, download {url} and put the file {path.name} into {path.parent}."
+            f"Where there is a network, download {url} and put the file {path.name} into {path.parent}, or name it in "
+            "model.weights."
         ) from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> Any:
+    """Return what a file holds, tensors and plain values; those of a zip stay in the file until they are copied."""
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        is_zip = zipfile.is_zipfile(path)
+        _check_names(path, is_zip=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except PermissionError as error:
         raise CifartuiError(f"You may not read {path}: ask its owner, or copy it to a folder of yours.") from error
     except Exception as error:  # torch raises nearly anything on a damaged file
         raise CifartuiError(
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which are never loaded. "
-            "Delete it and fetch it again, or save it anew with torch.save(network.state_dict(), …)."
+            "Fetch it again, or save it anew with torch.save(network.state_dict(), …)."
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("network"), dict):
-        state = state["network"]  # a checkpoint of cifartui
-    if not isinstance(state, dict) or not all(_is_entry(key, value) for key, value in state.items()):
-        raise CifartuiError(
-            f"{path} is not a state dict, which maps parameter names to tensors: "
-            "save it anew with torch.save(network.state_dict(), …)."
-        )
-    return dict(state)  # without torch's metadata, so that files from before `num_batches_tracked` load too
+
+
+def _check_names(path: Path, *, is_zip: bool) -> None:
+    """Raise ValueError if a pickle names something so long that torch would take minutes to refuse it.
+
+    The bounds are those of checkpoints (`engine.training.checkpoint_files`); files from before torch 1.6 are no zip but
+    some pickles one after another, with the tensors behind them.
+    """
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.filename.endswith("data.pkl"):
+                    if member.file_size > _MOST_BYTES_OF_NAMES:
+                        raise ValueError("no state dict has so much besides its tensors")
+                    _check_pickle(io.BytesIO(archive.read(member)))
+        return
+    with path.open("rb") as file:
+        pickles = io.BytesIO(file.read(_MOST_BYTES_OF_NAMES))
+    for _ in range(_LEGACY_PICKLES):
+        _check_pickle(pickles)
+
+
+def _check_pickle(file: io.BytesIO) -> None:
+    for opcode, argument, _ in pickletools.genops(file):
+        is_long = opcode.name in {"GLOBAL", "INST"} and len(str(argument)) > _LONGEST_GLOBAL
+        if is_long or opcode.name == "STACK_GLOBAL":
+            raise ValueError("a name that torch does not use")
 
 
 def _is_entry(key: object, value: object) -> bool:
@@ -122,10 +286,6 @@ def _is_entry(key: object, value: object) -> bool:
 
 def _fits(key: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return key in expected and state[key].shape == expected[key].shape
-
-
-def _mismatch(path: Path, network: str, what: str) -> str:
-    return f"{path} does not fit {network}: it {what}. Set model.weights to a file of torchvision's {network}."
 
 
 def _list(keys: list[str]) -> str:

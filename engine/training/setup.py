@@ -14,13 +14,14 @@ from engine.data.augment import plain_transform
 from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
-from engine.journal.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
+from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.seeds import seed_at
+from presets.backbones import network_name
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Muon, Preset
@@ -78,7 +79,7 @@ def set_up(
         info: the run.
         device: where everything goes.
         precision: fp32, bf16 or fp16.
-        write: called with DataReady and ModelBuilt.
+        write: called with DataReady, ModelBuilt, and notices about pretrained weights.
         report: called with progress of the data; may raise to give up.
 
     Raises:
@@ -92,7 +93,8 @@ def set_up(
 
     started = time.monotonic()
     torch.manual_seed(seed_at(info.seed, "weights"))
-    network = build(preset.model, len(data.class_names), preset.data.image_size)
+    said: list[str] = []
+    network = build(preset.model, len(data.class_names), preset.data.image_size, said.append)
     write(
         ModelBuilt(
             network=_network_name(info),
@@ -104,6 +106,8 @@ def set_up(
             seconds=time.monotonic() - started,
         )
     )
+    for text in said:
+        write(Alerted(severity="notice", kind="weights", text=text))
     if device.type == "cpu":
         keep_freed_memory()  # only now: what reading the data took goes back to the system
     return Setup(
@@ -127,7 +131,7 @@ def _to(split: ImageSplit, device: torch.device) -> ImageSplit:
 
 
 def _network_name(info: RunInfo) -> str:
-    return str(info.preset.model.__struct_config__.tag)
+    return network_name(info.preset.model)
 
 
 def _data_ready(data: DataSet, seconds: float) -> DataReady:

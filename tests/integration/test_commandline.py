@@ -149,6 +149,18 @@ def test_absent_data_offline_is_said_with_what_to_do(cifartui: Call, runs_dir: P
     assert "cifartui train demo" in last
 
 
+def test_backbones_are_listed_with_parameters_and_published_accuracy(cifartui: Call) -> None:
+    found = json.loads(cifartui("presets", "--backbones", "convnext_tiny", "--json").stdout)
+    assert list(found["torchvision"]) == ["convnext_tiny"]
+    assert found["torchvision"]["convnext_tiny"]["num_parameters"] == 28_589_128
+    assert found["torchvision"]["convnext_tiny"]["weights"][0]["top1"] == 0.8252
+    assert "convnext_tiny" in found["timm"] or "pip install 'cifartui[timm]'" in found["note"]
+    line = next(
+        line for line in cifartui("presets", "--backbones", "regnet_y_800").stdout.splitlines() if "gnet_y_8" in line
+    )
+    assert line.split() == ["regnet_y_800mf", "6,432,512", "224", "px", "78.8", "%", "26.0", "MB"]
+
+
 def test_presets_data_and_doctor(cifartui: Call) -> None:
     names = [row["name"] for row in json.loads(cifartui("presets", "--json").stdout)]
     assert {"demo", "basenet", "vgg-custom", "vgg-custom-5", "resnet50-frozen", "resnet50-finetune"} <= set(names)

@@ -10,6 +10,7 @@ from msgspec import inspect
 
 from presets import catalog
 from presets.catalog import list_presets, load
+from presets.errors import CifartuiError
 from presets.schema import AdamW, Cosine, Plateau, Preset, Resize, Sgd, Vgg
 
 pytestmark = pytest.mark.usefixtures("users")
@@ -39,7 +40,16 @@ def test_shipped_presets_are_whole_and_in_order() -> None:
     listed = list_presets()
     assert [entry.problem for entry in listed] == [""] * len(listed)
     groups = [entry.preset.group for entry in listed if entry.preset is not None]
-    assert list(dict.fromkeys(groups)) == ["demo", "report", "ablation", "birds", "networks", "recipes", "transfer"]
+    assert list(dict.fromkeys(groups)) == [
+        "demo",
+        "report",
+        "ablation",
+        "birds",
+        "networks",
+        "photos",
+        "recipes",
+        "transfer",
+    ]
     assert names()[:5] == ["demo", "basenet", "vgg-custom", "vgg-custom-5", "ablation/step-00"]
     assert names().index("ablation/step-02") < names().index("ablation/step-10")
     for entry in listed:
@@ -271,3 +281,43 @@ def test_many_presets_are_loaded_as_each_alone_and_their_files_read_once(monkeyp
     assert [load_next(name, overrides) for name in names] == changed
     assert [load_next(name, ()) for name in names] == plain, "overrides leave no trace"
     assert len(paths) == len(set(paths))
+
+
+def test_a_backbones_library_says_the_input_that_a_preset_leaves_out(tmp_path: Path) -> None:
+    def data(*overrides: str) -> tuple[int, str]:
+        preset = load("photos/frozen", overrides)
+        return preset.data.image_size, preset.data.normalize
+
+    assert data() == (224, "imagenet")
+    assert data("model.name=efficientnet_v2_l") == (480, "half")
+    assert data("model.name=vit_b_16", "model.weights=IMAGENET1K_SWAG_E2E_V1") == (384, "imagenet")
+    assert data("model.name=tf_efficientnet_lite0", "model.source=timm") == (224, "half")
+    assert data("model.name=vit_base_patch16_clip_224.openai", "model.source=timm") == (224, "clip")
+    assert data("model.name=efficientnet_v2_l", "data.image_size=96") == (96, "half")
+    assert data("data.normalize=none", "data.image_size=64") == (64, "none")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.name=convnext_tinny"], 'not "convnext_tinny"; did you mean "convnext_tiny"?'),
+        (["model.name=nothing_like_it"], "`cifartui presets --backbones` lists them"),
+        (["model.name=alexnet", "data.image_size=32"], "data.image_size must be at least 63 for alexnet, not 32."),
+        (["model.weights=IMAGENET1K_V9"], 'must be "default" or "IMAGENET1K_V1" or a file, not "IMAGENET1K_V9"'),
+        (["model.source=timm", "model.name=not_of_timm"], "or set data.image_size and data.normalize."),
+        (["model.name=../x"], "model.name must be"),
+        (["model.source=keras"], 'model.source must be "timm" or "torchvision"'),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(CifartuiError) as caught:
+        load("photos/frozen", overrides)
+    assert words in str(caught.value)
+
+
+def test_a_network_that_the_table_does_not_know_is_taken_if_its_input_is_stated() -> None:
+    preset = load(
+        "photos/frozen",
+        ["model.source=timm", "model.name=of_tomorrow", "data.image_size=224", "data.normalize=half"],
+    )
+    assert preset.model.name == "of_tomorrow"  # type: ignore[union-attr]

@@ -56,7 +56,6 @@ OVERRIDES_REFUSED = [
     ("data.normalize=halve", 'did you mean "half"?'),
     ("data.validation=1.0", 'must be "every-tenth" or a number above 0 and below 1, not 1.0.'),
     ("data.image_size=4", 'model.pools has 3 times "max", which leaves nothing of 4 px; use at most 2'),
-    ("data.dataset=class-folders", "data.path is missing"),
     ("model.network=basenet", "data.image_size must be 32 for the network basenet, not 128."),
     ("model.network=resnet", 'did you mean "resnet9"?'),
     ("model.blocks=[[64, 64]]", "model.pools must have one entry for every entry of model.blocks, which has 1, not 4."),

@@ -8,7 +8,7 @@ import msgspec
 from engine.journal.events import LayerRow
 from engine.shared.data_locations import locate
 from engine.shared.step_memory import StepMemory
-from presets import catalog
+from presets import backbones, catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Data, Preset
@@ -23,11 +23,26 @@ from tui.data.network_facts import NetworkFacts
 @click.argument("name", metavar="[PRESET]", required=False)
 @click.option("--layers", is_flag=True, help="Print the network's layer table, FLOPs and memory estimate.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for train: data.image_size=64")
+@click.option(
+    "--backbones",
+    "word",
+    metavar="[WORD]",
+    is_flag=False,
+    flag_value="",
+    help='List the classifiers for model.network = "backbone", those with WORD in their names.',
+)
 @as_json_option
 @with_places
 @click.pass_context
-def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+def presets_(
+    ctx: click.Context, name: str | None, layers: bool, overrides: tuple[str, ...], word: str | None, as_json: bool
+) -> None:
     """List the presets, or print one in full."""
+    if word is not None:
+        if name is not None or layers or overrides:
+            raise CifartuiError("--backbones lists networks, not presets; leave the other arguments out.")
+        _list_backbones(word, as_json)
+        return
     if name is not None:
         preset = catalog.load(name, overrides)
         if layers:
@@ -60,6 +75,40 @@ def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tupl
             say(f"{group}:")
         text = entry.preset.summary if entry.preset is not None else f"cannot be read: {entry.problem}"
         say(f"  {entry.name:<{width}}  {text}")
+
+
+def _list_backbones(word: str, as_json: bool) -> None:
+    """Print torchvision's classifiers and, if timm is installed, its networks, each with its parameters."""
+    classifiers = {name: each for name, each in backbones.torchvision().items() if word.lower() in name}
+    others, why = _timm_networks(word)
+    if as_json:
+        say_json({"torchvision": classifiers, "timm": others, "note": why})
+        return
+    say(f"torchvision: {len(classifiers)} classifiers, with the ImageNet top-1 that it publishes")
+    for name, each in classifiers.items():
+        best = each.weights[0]
+        say(
+            f"  {name:<22}{fmt.count(each.num_parameters):>13}  {best.size:>4} px  {fmt.percent(best.top1, 1):>6}  "
+            f"{best.num_bytes / 1e6:>7,.1f} MB"
+        )
+    if why:
+        say(f"timm: {why}")
+        return
+    say(f'timm: {fmt.plural(len(others), "network")} (source = "timm")')
+    for name, number in others.items():
+        say(f"  {name}" if number is None else f"  {name:<46}{fmt.count(number):>13}")
+    if len(others) > 0 and not any(others.values()):
+        say("Their parameters are counted if WORD leaves at most 40 of them.")
+
+
+def _timm_networks(word: str) -> tuple[dict[str, int | None], str]:
+    """Return timm's networks, asked of a process that may import it, or why there are none."""
+    from tui.data.torch_process import ask
+
+    try:
+        return msgspec.json.decode(ask("engine.models.backbone", [word]), type=dict[str, int | None]), ""
+    except CifartuiError as error:
+        return {}, str(error)
 
 
 def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:

@@ -24,6 +24,7 @@ _NORMALIZE = {
     "half": "mean 0.5, std 0.5",
     "cifar100": "CIFAR-100's mean and std",
     "imagenet": "ImageNet's mean and std",
+    "clip": "CLIP's mean and std",
 }
 
 
@@ -85,6 +86,8 @@ def network(model: schema.Model) -> str:
             return f"ResNet-18{_resnet(model)}"
         case schema.Resnet50():
             return f"ResNet-50{_resnet(model)}"
+        case schema.Backbone():
+            return f"{model.source}'s {model.name}{_pretrained(model)}"
         case schema.Resnet9():
             return f"ResNet-9, {model.width} to {8 * model.width} channels"
         case schema.Googlenet():
@@ -97,9 +100,14 @@ _STEMS = {"imagenet": "", "small": ", stem for small images"}
 
 
 def _resnet(model: schema.Resnet18 | schema.Resnet50) -> str:
+    return f"{_STEMS[model.stem]}{_pretrained(model)}"
+
+
+def _pretrained(model: schema.Pretrained) -> str:
     start = f"weights {model.weights}" if model.weights else "random weights"
     trained = "only the last layer trained" if model.frozen else "all layers trained"
-    return f"{_STEMS[model.stem]}, {start}, {trained}"
+    dropout = f", dropout {model.dropout:g}" if isinstance(model, schema.Backbone) and model.dropout else ""
+    return f", {start}, {trained}{dropout}"
 
 
 def _vgg(model: schema.Vgg) -> str:

@@ -1,0 +1,224 @@
+"""Any classifier of torchvision or timm as a backbone with a new last layer.
+
+Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
+`python -m engine.models.backbone WORD` prints timm's networks with that word in their names, as JSON.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import torch
+import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.squeezenet import SqueezeNet
+
+from engine.models.weights import load_weights, timm_weights
+from presets.errors import CifartuiError
+from presets.schema import Backbone
+
+_MOST_COUNTED = 40
+"""Networks that are built to count their parameters; more would take minutes."""
+TIMM_ADVICE = "install it into this Python with: pip install 'cifartui[timm]'"
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer that drops a share `p` of its inputs while it trains."""
+
+    p = 0.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return [B, out_features] of `input` [B, in_features]."""
+        return super().forward(F.dropout(input, self.p, self.training))
+
+
+class PooledConv(nn.Conv2d):
+    """SqueezeNet's classifier: dropout, a 1×1 convolution, ReLU, and the mean of every class's map."""
+
+    p = 0.5
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return [B, out_channels] of `input` [B, in_channels, H, W]."""
+        maps = F.relu(super().forward(F.dropout(input, self.p, self.training)))
+        return maps.mean(dim=(2, 3))
+
+
+class BackboneNetwork(nn.Module):
+    """A library's network without its last layer, `body`, and that layer, `fc`, for other classes.
+
+    The state dict has the same keys whether the backbone is frozen or not.
+    """
+
+    is_frozen = False
+
+    def __init__(self, body: nn.Module, fc: nn.Module, head_name: str) -> None:
+        """Join the two; `head_name` is the prefix that the library gives to the parameters of `fc`."""
+        super().__init__()
+        self.body = body
+        self.fc = fc
+        self._head_name = head_name
+
+    def freeze(self, is_frozen: bool) -> None:
+        """Train the last layer, `fc`, only, or all of it again; see `engine.models.resnet.SmallStemResNet.freeze`."""
+        self.is_frozen = is_frozen
+        self.requires_grad_(not is_frozen)
+        self.fc.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "BackboneNetwork":
+        """Set the training mode, of `fc` only where the backbone is frozen."""
+        super().train(mode and not self.is_frozen)
+        self.training = mode
+        self.fc.train(mode)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the last layer, `fc`, is given for float images (N, 3, height, width)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            features: Tensor = self.body(images)
+            return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, num_classes) of float images (N, 3, height, width)."""
+        logits: Tensor = self.fc(self.features(images))
+        return logits
+
+    def library_names(self) -> dict[str, str]:
+        """Return the key of every entry of the state dict by the name that the library gives it."""
+        names = {}
+        for key in self.state_dict():
+            part, _, rest = key.partition(".")
+            names[rest if part == "body" else f"{self._head_name}.{rest}"] = key
+        return names
+
+
+def backbone(model: Backbone, num_classes: int, image_size: int, say: Callable[[str], object]) -> BackboneNetwork:
+    """Return the network of a [model] table; see `engine.models.build.build`.
+
+    Raises:
+        CifartuiError: there is no such network, it does not take images of this size, or its weights cannot be had.
+    """
+    try:
+        network = (_of_timm if model.source == "timm" else _of_torchvision)(model, num_classes, image_size)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise CifartuiError(
+            f"{model.source}'s {model.name} cannot be built for images of {image_size}×{image_size} pixels ({error}): "
+            "set model.name or data.image_size otherwise."
+        ) from error
+    network.freeze(model.frozen)
+    if model.weights is not None:
+        if model.source == "timm":
+            found = timm_weights(model.name) if model.weights == "default" else model.weights
+            said = load_weights(network, found, None, network.library_names(), model.name)
+        else:
+            published = torchvision.models.get_model_weights(model.name)
+            said = load_weights(network, model.weights, published, network.library_names(), model.name)
+        say(said)
+    return network
+
+
+def _of_torchvision(model: Backbone, num_classes: int, image_size: int) -> BackboneNetwork:
+    options: dict[str, Any] = {}
+    if model.name in {"inception_v3", "googlenet"}:  # their published weights are for inputs of another normalisation
+        options = {"aux_logits": False, "init_weights": False, "transform_input": model.weights is not None}
+    elif model.name.startswith("vit_"):
+        options = {"image_size": image_size}
+    elif model.name.startswith("maxvit_"):
+        options = {"input_size": (image_size, image_size)}
+    body: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=num_classes, **options)
+    if isinstance(body, SqueezeNet):
+        return BackboneNetwork(_Features(body), _pooled(body.classifier[1], model.dropout), "classifier.1")
+    name, last = [(name, each) for name, each in body.named_modules() if isinstance(each, nn.Linear)][-1]
+    parent, _, attribute = name.rpartition(".")
+    setattr(body.get_submodule(parent), attribute, nn.Identity())
+    return BackboneNetwork(body, _with_dropout(last, model.dropout), name)
+
+
+class _Features(nn.Module):
+    """The convolutions of a SqueezeNet, under the name that the library gives them."""
+
+    def __init__(self, network: SqueezeNet) -> None:
+        super().__init__()
+        self.features = network.features
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.features(images)
+        return maps
+
+
+def _pooled(convolution: nn.Conv2d, dropout: float) -> PooledConv:
+    layer = PooledConv(convolution.in_channels, convolution.out_channels, kernel_size=1)
+    layer.weight, layer.bias = convolution.weight, convolution.bias
+    layer.p = dropout or layer.p
+    return layer
+
+
+def _with_dropout(linear: nn.Linear, dropout: float) -> nn.Linear:
+    if not dropout:
+        return linear
+    layer = DropoutLinear(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    layer.weight, layer.bias = linear.weight, linear.bias
+    layer.p = dropout
+    return layer
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise CifartuiError(f'model.source = "timm" needs the library timm: {TIMM_ADVICE}') from error
+    return timm
+
+
+def timm_networks(word: str) -> dict[str, int | None]:
+    """Return timm's networks with `word` in their names, and their parameters; None of each if they are many.
+
+    Raises:
+        CifartuiError: timm is not installed.
+    """
+    from engine.models.build import build_on_meta
+    from engine.models.layer_table import num_parameters
+
+    names = [name for name in _timm().list_models() if word.lower() in name.lower()]
+    if len(names) > _MOST_COUNTED:
+        return dict.fromkeys(names)
+    found: dict[str, int | None] = {}
+    for name in names:
+        size = _timm().models.get_pretrained_cfg(name).input_size[1]
+        try:
+            found[name] = num_parameters(build_on_meta(Backbone(name=name, source="timm"), 1000, size))
+        except Exception:  # one network of timm's that needs another library hides the others from nobody
+            found[name] = None
+    return found
+
+
+def main() -> int:
+    """Print the networks whose names hold the first argument; return the exit code."""
+    try:
+        found = timm_networks(sys.argv[1] if len(sys.argv) > 1 else "")
+    except CifartuiError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sys.stdout.buffer.write(msgspec.json.encode(found))
+    return 0
+
+
+def _of_timm(model: Backbone, num_classes: int, image_size: int) -> BackboneNetwork:
+    timm = _timm()
+    if not timm.is_model(model.name):
+        raise CifartuiError(
+            f'timm {timm.__version__} has no network "{model.name}"; `cifartui presets --backbones` lists what it has.'
+        )
+    config = timm.models.get_pretrained_cfg(model.name)
+    options = {"img_size": image_size} if config.fixed_input_size and image_size != config.input_size[1] else {}
+    body = timm.create_model(model.name, pretrained=False, num_classes=0, **options)
+    num_features = getattr(body, "head_hidden_size", None) or body.num_features
+    fc = _with_dropout(nn.Linear(num_features, num_classes), model.dropout)
+    head = config.classifier
+    return BackboneNetwork(body, fc, head if isinstance(head, str) else head[0] if head else "head")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Classifiers of torchvision and timm by name: input size, normalisation, parameters, published accuracy. No torch.
+
+The table is presets/backbones.json, which `python -m docs.backbones` writes from the libraries themselves.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from presets.problems import Fault
+from presets.schema import Backbone, Model
+
+FILE = Path(__file__).with_name("backbones.json")
+
+
+class Input(Struct, frozen=True):
+    """The images that a network's weights were trained for: side in pixels, and a value of `data.normalize`."""
+
+    size: int
+    normalize: str
+
+
+class PublishedWeights(Struct, frozen=True, kw_only=True):
+    """Weights that torchvision publishes; `top1` is the ImageNet-1K accuracy that it states, a fraction."""
+
+    name: str
+    size: int
+    normalize: str
+    top1: float
+    num_bytes: int
+
+
+class Classifier(Struct, frozen=True, kw_only=True):
+    """A classifier of torchvision, for 1000 classes; the first of `weights` is its default."""
+
+    num_parameters: int
+    min_size: int
+    """Side in pixels of the smallest images that it takes."""
+    weights: tuple[PublishedWeights, ...]
+
+
+class _Table(Struct, frozen=True):
+    torchvision: dict[str, Classifier]
+    timm: dict[str, tuple[str, ...]]
+    """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default."""
+
+
+@functools.cache
+def _table() -> _Table:
+    return msgspec.json.decode(FILE.read_bytes(), type=_Table)
+
+
+def torchvision() -> dict[str, Classifier]:
+    """Return torchvision's classifiers by name."""
+    return _table().torchvision
+
+
+def input_of(source: str, name: str, weights: str | None) -> Input | None:
+    """Return the images that a library's configuration names for a network; None if it is not in the table.
+
+    Args:
+        source: torchvision or timm.
+        name: the network.
+        weights: a name of torchvision's, of which some have a size of their own; anything else counts as the default.
+    """
+    if source == "torchvision":
+        known = torchvision().get(name)
+        if known is None:
+            return None
+        chosen = next((each for each in known.weights if each.name == weights), known.weights[0])
+        return Input(chosen.size, chosen.normalize)
+    inputs = {each: kind for kind, names in _table().timm.items() for each in names}
+    kind = inputs.get(name) or inputs.get(name.partition(".")[0])
+    if kind is None:
+        return None
+    size, normalize = kind.split()
+    return Input(int(size), normalize)
+
+
+def fill_in(table: dict[str, Any]) -> Fault | None:
+    """Set `data.image_size` and `data.normalize` of a preset's table, if it leaves them to its backbone's library.
+
+    Returns:
+        What is wrong, if the preset leaves them out and the table of backbones does not know them.
+    """
+    model, data = table.get("model"), table.get("data")
+    if not isinstance(model, dict) or not isinstance(data, dict) or model.get("network") != "backbone":
+        return None
+    if {"image_size", "normalize"} <= data.keys():
+        return None
+    source, name = model.get("source", "torchvision"), model.get("name")
+    if source not in {"torchvision", "timm"} or not isinstance(name, str):
+        return None  # the schema says what is wrong with that
+    found = input_of(source, name, model.get("weights"))
+    if found is not None:
+        table["data"] = {"image_size": found.size, "normalize": found.normalize, **data}
+    elif source == "timm":
+        return Fault(
+            f'model.name: the input of timm\'s "{name[:100]}" is not known here; check the name with '
+            "`cifartui presets --backbones`, or set data.image_size and data.normalize.",
+            (("model", "name"),),
+        )
+    return None
+
+
+def network_name(model: Model) -> str:
+    """Return the name of a network: of a backbone its own."""
+    return model.name if isinstance(model, Backbone) else str(model.__struct_config__.tag)
