@@ -17,9 +17,10 @@ from engine.runs.resume import resume_run
 from engine.runs.state import fold, worked_s
 from engine.training import telemetry
 from presets.errors import CifartuiError
-from tests.faults.conftest import Hire, status
+from tests.faults.conftest import status
 from tests.ui.conftest import surroundings, until
 from tests.waiting import wait_for
+from tests.workers import Hire
 from tui.app import CifartuiApp
 from tui.page import page
 from tui.record import record

@@ -20,8 +20,9 @@ from engine.runs.resume import resume_run
 from engine.training import checkpoint
 from presets.errors import CifartuiError
 from presets.schema import Data
-from tests.faults.conftest import Hire, said, status
+from tests.faults.conftest import said, status
 from tests.waiting import wait_for
+from tests.workers import Hire
 from tui.record import record
 
 Make = Callable[..., RunFolder]

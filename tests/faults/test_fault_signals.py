@@ -14,10 +14,11 @@ from engine.runs.folder import RunFolder
 from engine.runs.journal import append_command
 from presets import schema
 from tests.cifar_files import published_files, write_archive
-from tests.faults.conftest import HOME, Hire, Worker, status
+from tests.faults.conftest import status
 from tests.faults.serving import Serve
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, wait_for
+from tests.workers import HOME, Hire, Worker
 
 Make, Open, Start = Callable[..., RunFolder], Callable[..., Terminal], Callable[..., RunFolder]
 PHASES = ["start", "download", "decode", "build", "train", "evaluate", "checkpoint", "paused"]
