@@ -21,8 +21,8 @@ settings.load_profile("patient")  # how quick a busy machine is with an example 
 _CALLERS_DATA = "PYTEST_CALLERS_DATA"
 """Holds CIFARTUI_DATA of whoever started the tests, for those marked real_data."""
 _FOR_TESTS = {"CIFARTUI_FUZZ_CASES"}
-_QUICK = ("unit", "ui")
-"""The folders in which a test is quick unless it is marked slow, takes a picture or needs real data."""
+_QUICK = ("unit",)
+"""The folders in which a test is quick unless it is marked slow or needs real data."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark slow tests by their folder and by what they ask for."""
     for item in items:
-        if item.path.parent.name not in _QUICK or {"snap_compare", "cifar100_dir"} & set(item.fixturenames):
+        if item.path.parent.name not in _QUICK or "cifar100_dir" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
 
 
