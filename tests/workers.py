@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.events import RunFinished
-from engine.runs.folder import RunFolder
+from engine.journal.events import RunFinished
+from engine.runs.run_dir import RunDir
 from tests.waiting import wait_for
 
 HOME = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ _PATIENCE_S = 20
 class Worker:
     """A forked worker, and its run."""
 
-    def __init__(self, run: RunFolder, pid: int) -> None:
+    def __init__(self, run: RunDir, pid: int) -> None:
         self.run = run
         self.pid = pid
 
@@ -45,7 +45,7 @@ class Worker:
         wait_for(lambda: self.run.read_state().steps, f"training; its log: {_log(self.run)}", _PATIENCE_S)
 
 
-def _log(run: RunFolder) -> str:
+def _log(run: RunDir) -> str:
     return run.log.read_text() if run.log.exists() else ""
 
 
@@ -71,7 +71,7 @@ def hire(nursery: subprocess.Popen[str]) -> Iterator[Hire]:
     pids = []
 
     def start_worker(
-        run: RunFolder, hold: str = "", *, resume: bool = False, url: str = "", md5: str = "", **environment: str
+        run: RunDir, hold: str = "", *, resume: bool = False, url: str = "", md5: str = "", **environment: str
     ) -> Worker:
         order = {"folder": str(run.path), "hold": hold, "resume": resume, "url": url, "md5": md5}
         assert nursery.stdin is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import torture
-from engine.runs import launch
+from engine.runs import start
 from tests.workers import Hire
 
 MOMENTS = [
@@ -20,7 +20,7 @@ MOMENTS = [
 
 @pytest.mark.torture
 def test_kills_do_not_show_in_the_result(tmp_path: Path, hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "start_worker", hire)  # make torture starts real ones
+    monkeypatch.setattr(start, "start_worker", hire)  # make torture starts real ones
     images = torture.write_images(tmp_path / "images")
     preset = torture.CASES["stages from the best"]
     whole = torture.finish(torture.start(tmp_path / "runs", images, preset))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.runs import folder
-from engine.runs.folder import RunFolder
+from engine.runs import run_dir
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from tests import processes
 from tests.terminal import Terminal
@@ -34,21 +34,21 @@ def runs_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def demo(runs_dir: Path) -> Callable[..., RunFolder]:
+def demo(runs_dir: Path) -> Callable[..., RunDir]:
     """Make a run of the demo, small, with further overrides, not started yet."""
 
-    def make(*overrides: str, seed: int = 0) -> RunFolder:
+    def make(*overrides: str, seed: int = 0) -> RunDir:
         preset = catalog.load("demo", [*SMALL, *overrides])
-        return folder.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
+        return run_dir.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
 
     return make
 
 
 @pytest.fixture
-def start(demo: Callable[..., RunFolder], hire: Hire) -> Callable[..., RunFolder]:
+def start(demo: Callable[..., RunDir], hire: Hire) -> Callable[..., RunDir]:
     """Make a run of the demo and give it a forked worker: training begins two seconds earlier than with a new one."""
 
-    def start_demo(*overrides: str, seed: int = 0) -> RunFolder:
+    def start_demo(*overrides: str, seed: int = 0) -> RunDir:
         run = demo(*overrides, seed=seed)
         hire(run)
         return run

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.folder import list_runs
+from engine.runs.run_dir import list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
 from tests.integration.conftest import run_cifartui
-from tui.commandline.evaluate import submission_text
+from tui.cli.evaluate import submission_text
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32")

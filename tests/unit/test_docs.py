@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import pytest
 
-from tui import keys
-from tui.commandline.group import cifartui
+from tui import keymap
+from tui.cli.main import cifartui
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [*(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"), *sorted(ROOT.glob("docs/*.md"))]
@@ -23,7 +23,7 @@ _PRESET = re.compile(rf"(?<![\w./-])((?:{_GROUPS})/[\w-]*\w)(?![\w*-])")
 def test_every_action_and_its_usual_keys_are_in_the_terminals_guide() -> None:
     guide = (ROOT / "docs" / "terminals.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", guide[guide.index("## Keys") : guide.index("## When a run ends")]))
-    assert named == set(keys.actions())
+    assert named == set(keymap.actions())
 
 
 def test_every_command_is_in_the_readme() -> None:
