@@ -1,18 +1,25 @@
-# make run · make test · make check · make fuzz · make pictures · make bench · make torture
+# make run · make test · make quick · make check · make fuzz · make pictures · make bench · make torture
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PYTEST = $(BIN)/python -m pytest --durations=10
+PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadgroup
 
-.PHONY: run test check fuzz pictures bench torture clean
+.PHONY: run test quick check fuzz pictures bench torture clean
 
 run: $(VENV)/installed
 	@$(BIN)/cifartui $(ARGS)
 
+# 5: nothing of what ARGS names is in this part
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -m alone $(ARGS) || [ $$? -eq 5 ]
+
+quick: $(VENV)/installed-dev
+	$(PYTEST) $(PARALLEL) -m "not (slow or alone)" $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from presets import catalog
 from tests import processes
+from tests.workers import hire, nursery  # noqa: F401
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how quick a busy machine is with an example says nothing about the code
@@ -20,17 +21,29 @@ settings.load_profile("patient")  # how quick a busy machine is with an example 
 _CALLERS_DATA = "PYTEST_CALLERS_DATA"
 """Holds CIFARTUI_DATA of whoever started the tests, for those marked real_data."""
 _FOR_TESTS = {"CIFARTUI_FUZZ_CASES"}
+_QUICK = ("unit",)
+"""The folders in which a test is quick unless it is marked slow or needs real data."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide the caller's data, configuration, runs and caches, before any test is collected; mark all children."""
     os.environ.setdefault(_CALLERS_DATA, os.environ.get("CIFARTUI_DATA", ""))
     for name in set(os.environ) - _FOR_TESTS:
-        if name.startswith(("CIFARTUI_", "XDG_")):
+        if name.startswith(("CIFARTUI_", "XDG_")) or name in {"COLUMNS", "LINES"}:  # a size that no terminal here has
             del os.environ[name]
     os.environ["HOME"] = home = tempfile.mkdtemp(prefix="cifartui-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        num_threads = max(1, (os.cpu_count() or 1) // num_workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))  # torch's, here and in what tests start
     processes.mark_children()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark slow tests by their folder and by what they ask for."""
+    for item in items:
+        if item.path.parent.name not in _QUICK or "cifar100_dir" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +70,10 @@ def _leaves_no_process(kept_processes: set[int], grace_s: float) -> Iterator[Non
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hang_ups_are_heard() -> None:
-    """Let the programs that tests start take SIGHUP as usual, also where the tests run under nohup."""
+def _signals_are_heard() -> None:
+    """Let the programs that tests start take SIGHUP and SIGINT as usual, also under nohup and in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Container
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -37,6 +38,16 @@ def end(before: Container[int]) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         time.sleep(0.02)  # as above
+
+
+def of_folder(folder: Path) -> list[int]:
+    """Return the ids of the processes whose arguments name a path in `folder`, such as the workers of its runs."""
+    inside = f"{folder}{os.sep}"
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(argument.startswith(inside) for argument in process.info["cmdline"] or ())
+    ]
 
 
 def describe(process: psutil.Process) -> str:

@@ -1,4 +1,4 @@
-"""A run that is killed, wherever, and resumed ends like the one left alone, to the bit. Real workers and SIGKILL."""
+"""A run that is killed, wherever, and resumed ends like the one left alone, to the bit. Forked workers and SIGKILL."""
 
 import random
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import torture
+from engine.runs import start
+from tests.workers import Hire
 
 MOMENTS = [
     "saved while paused",
@@ -17,7 +19,8 @@ MOMENTS = [
 
 
 @pytest.mark.torture
-def test_kills_do_not_show_in_the_result(tmp_path: Path) -> None:
+def test_kills_do_not_show_in_the_result(tmp_path: Path, hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "start_worker", hire)  # make torture starts real ones
     images = torture.write_images(tmp_path / "images")
     preset = torture.CASES["stages from the best"]
     whole = torture.finish(torture.start(tmp_path / "runs", images, preset))

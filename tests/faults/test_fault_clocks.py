@@ -17,9 +17,10 @@ from engine.runs.resume import resume_run
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.training import telemetry
 from presets.errors import CifartuiError
-from tests.faults.conftest import Hire, status
+from tests.faults.conftest import status
 from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
+from tests.workers import Hire
 from tui.app import CifartuiApp
 from tui.cli.run_page import run_page
 from tui.data.run_detail import detail_and_state

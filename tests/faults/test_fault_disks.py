@@ -22,8 +22,9 @@ from engine.runs.run_dir import RunDir, list_runs
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
-from tests.faults.conftest import Hire, said, status
+from tests.faults.conftest import said, status
 from tests.waiting import wait_for
+from tests.workers import Hire
 from tui.data.run_detail import run_detail
 
 Make = Callable[..., RunDir]

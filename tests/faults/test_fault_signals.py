@@ -15,10 +15,11 @@ from engine.runs import start
 from engine.runs.run_dir import RunDir
 from presets import schema
 from tests.cifar_files import published_files, write_archive
-from tests.faults.conftest import HOME, Hire, Worker, status
+from tests.faults.conftest import status
 from tests.faults.serving import Serve
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, wait_for
+from tests.workers import HOME, Hire, Worker
 
 Make, Open, Start = Callable[..., RunDir], Callable[..., Terminal], Callable[..., RunDir]
 PHASES = ["start", "download", "decode", "build", "train", "evaluate", "checkpoint", "paused"]

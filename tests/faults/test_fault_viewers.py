@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 from engine.runs.run_dir import RunDir
-from tests.faults.conftest import HOME, Hire
 from tests.ui.conftest import environment, until
 from tests.waiting import PATIENCE_S
+from tests.workers import HOME, Hire
 from tui.app import CifartuiApp
 from tui.data.run_list import RunLister
 from tui.screens.monitor import Monitor

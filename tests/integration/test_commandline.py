@@ -41,24 +41,6 @@ def test_train_in_json_prints_the_events(cifartui: Call, runs_dir: Path) -> None
     assert len(events) == len(run.events.read_text().splitlines())
 
 
-def test_what_runs_and_show_and_evaluate_say_agrees(cifartui: Call, runs_dir: Path) -> None:
-    assert cifartui("train", "demo", "--epochs", "1", "--output", "quiet", *SMALL).stdout == ""
-    (row,) = json.loads(cifartui("runs", "--json").stdout)
-    record = json.loads(cifartui("show", "latest", "--json").stdout)
-    shown = record["summary"]
-    assert row == shown
-    assert record["epochs"][0]["val_top1"] == shown["best_val_top1"]
-    assert record["num_steps"] == len(record["steps"]) > 0
-    assert {saved["kind"] for saved in record["checkpoints"] if saved["is_there"]} == {"best", "last"}
-    assert shown["status"] == "completed"
-    assert row["id"] in cifartui("runs").stdout
-    assert "completed" in cifartui("show", row["id"]).stdout
-    for split, key in (("val", "best_val_top1"), ("test", "test_top1")):
-        measured = json.loads(cifartui("evaluate", "latest", "--split", split, "--json", "--device", "cpu").stdout)
-        assert measured["top1"] == shown[key]
-    assert "top-1" in cifartui("evaluate", "latest", "--checkpoint", "last", "--device", "cpu").stdout
-
-
 def test_several_presets_run_one_after_another(cifartui: Call, runs_dir: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text('extends = "demo"\ntitle = "Another"\n')

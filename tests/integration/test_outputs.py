@@ -3,58 +3,82 @@
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.run_dir import list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
+from tests.integration.conftest import run_cifartui
 from tui.cli.evaluate import submission_text
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32")
+ON_ONE_RUN = pytest.mark.xdist_group("trained")
+"""Tests that only read the run that `trained` makes: one process runs them all."""
 
 
-@pytest.fixture
-def demo(cifartui: Call, runs_dir: Path) -> RunDir:
-    done = cifartui("train", "demo", "--epochs", "2", "--output", "quiet", "--device", "cpu", *SMALL)
-    assert done.returncode == 0, done.stderr
-    return list_runs(runs_dir)[0]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """The command line with the runs folder of a demo that has been trained for two epochs, for all that ask."""
+    call = partial(run_cifartui, tmp_path_factory.mktemp("trained"))
+    done = call("train", "demo", "--epochs", "2", "--output", "quiet", "--device", "cpu", *SMALL)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return call
 
 
-def test_evaluate_and_export(cifartui: Call, demo: RunDir, tmp_path: Path) -> None:
-    said = cifartui("evaluate", "latest", "--per-class", "--device", "cpu").stdout
+@ON_ONE_RUN
+def test_what_runs_and_show_and_evaluate_say_agrees(trained: Call) -> None:
+    (row,) = json.loads(trained("runs", "--json").stdout)
+    record = json.loads(trained("show", "latest", "--json").stdout)
+    shown = record["summary"]
+    assert row == shown
+    assert max(epoch["val_top1"] for epoch in record["epochs"]) == shown["best_val_top1"]
+    assert record["num_steps"] == len(record["steps"]) > 0
+    assert {saved["kind"] for saved in record["checkpoints"] if saved["is_there"]} == {"best", "last"}
+    assert shown["status"] == "completed"
+    assert row["id"] in trained("runs").stdout
+    assert "completed" in trained("show", row["id"]).stdout
+    for split, key in (("val", "best_val_top1"), ("test", "test_top1")):
+        measured = json.loads(trained("evaluate", "latest", "--split", split, "--json", "--device", "cpu").stdout)
+        assert measured["top1"] == shown[key]
+        assert sum(row["num_images"] for row in measured["classes"]) == measured["num_images"]
+        hits = sum(row["hits"] for row in measured["classes"])
+        assert measured["top1"] == pytest.approx(hits / measured["num_images"])
+    said = trained("evaluate", "latest", "--checkpoint", "last", "--per-class", "--device", "cpu").stdout
+    assert "top-1" in said
     assert "most often confused" in said
     assert "superclass" not in said  # shapes have none
-    measured = json.loads(cifartui("evaluate", "latest", "--json", "--device", "cpu").stdout)
-    assert sum(row["num_images"] for row in measured["classes"]) == measured["num_images"]
-    hits = sum(row["hits"] for row in measured["classes"])
-    assert measured["top1"] == pytest.approx(hits / measured["num_images"])
 
+
+@ON_ONE_RUN
+def test_curves_are_exported(trained: Call, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    assert cifartui("export", "latest", "--format", "csv", "--output", str(path)).returncode == 0
+    assert trained("export", "latest", "--format", "csv", "--output", str(path)).returncode == 0
     assert len(path.read_text().splitlines()) == 3
-    refused = cifartui("export", "latest", "--format", "csv", "--output", str(path))
+    refused = trained("export", "latest", "--format", "csv", "--output", str(path))
     assert (refused.returncode, "is there already" in refused.stderr) == (2, True)
-    assert cifartui("export", "latest", "--format", "csv", "--steps", "--force", "--output", str(path)).returncode == 0
+    assert trained("export", "latest", "--format", "csv", "--steps", "--force", "--output", str(path)).returncode == 0
     assert path.read_text().startswith("global_step,")
     picture = tmp_path / "out.svg"
-    assert cifartui("export", "latest", "--format", "svg", "--output", str(picture)).returncode == 0
+    assert trained("export", "latest", "--format", "svg", "--output", str(picture)).returncode == 0
     assert picture.read_text().startswith("<svg")
 
 
-def test_tensorboard_reads_what_is_exported(cifartui: Call, demo: RunDir, tmp_path: Path) -> None:
+@ON_ONE_RUN
+def test_tensorboard_reads_what_is_exported(trained: Call, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = tmp_path / "board"
-    result = cifartui("export", "latest", "--format", "tensorboard", "--output", str(folder))
+    result = trained("export", "latest", "--format", "tensorboard", "--output", str(folder))
     assert result.returncode == 0, result.stderr
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
-    state = demo.read_state()
+    record = json.loads(trained("show", "latest", "--json").stdout)
     val = events.Scalars("val/top1")
-    assert [event.step for event in val] == [point.global_step for point in state.epochs]
-    assert [event.value for event in val] == pytest.approx([point.val_top1 for point in state.epochs])
-    assert len(events.Scalars("train/loss")) == len(state.steps)
+    assert [event.step for event in val] == [point["global_step"] for point in record["epochs"]]
+    assert [event.value for event in val] == pytest.approx([point["val_top1"] for point in record["epochs"]])
+    assert len(events.Scalars("train/loss")) == len(record["steps"])
     assert {"lr", "val/loss", "train/top1"} <= set(events.Tags()["scalars"])
 
 

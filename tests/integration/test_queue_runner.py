@@ -220,6 +220,7 @@ def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path)
     assert str(Path(f"/proc/{pid}/fd/0").readlink()) == "/dev/null"
 
 
+@pytest.mark.alone
 def test_it_looks_cheaply(start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     for seed in range(20):

@@ -143,6 +143,7 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
     assert any("1 device after 2 devices" in alert.text for alert in run.read_state().alerts)
 
 
+@pytest.mark.alone
 def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start: Start) -> None:
     run = start(LONG, devices=2)
     trains(run, epochs=1)
@@ -171,6 +172,7 @@ def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start:
     assert run.worker_lives() is False
 
 
+@pytest.mark.alone
 def test_a_rank_that_hangs_ends_the_run_by_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFARTUI_RANK_TIMEOUT", "2")
     run = start(LONG, devices=2)

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.runs.run_dir import RunDir, list_runs
 from tests.terminal import Terminal
 from tests.waiting import wait_for
@@ -49,6 +51,7 @@ def test_a_terminal_that_closes_leaves_the_worker_training(terminals: Any, runs_
     assert run.worker_lives()
 
 
+@pytest.mark.alone
 def test_a_killed_worker_shows_as_lost_within_five_seconds_and_resumes(terminals: Any, runs_dir: Path) -> None:
     terminal, run = start_from_home(terminals, runs_dir)
     wait_for(run.last.exists, "a checkpoint")

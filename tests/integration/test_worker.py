@@ -1,3 +1,5 @@
+"""A worker from its start to its end: real processes where that matters, forked ones elsewhere."""
+
 import os
 import signal
 from collections.abc import Callable
@@ -14,9 +16,22 @@ from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
+from tests.workers import Hire
 
 LONG = "train.epochs=1000"
 Start = Callable[..., RunDir]
+
+
+@pytest.fixture
+def start_process(demo: Start) -> Start:
+    """Make a run of the demo and start its worker as the program does."""
+
+    def start_demo(*overrides: str) -> RunDir:
+        run = demo(*overrides)
+        launch.start_worker(run)
+        return run
+
+    return start_demo
 
 
 def finished(run: RunDir) -> RunFinished:
@@ -30,8 +45,8 @@ def trains(run: RunDir, epochs: int = 0) -> None:
     wait_for(lambda: len(run.read_state().epochs) >= epochs and run.read_state().steps, "training")
 
 
-def test_a_run_trains_to_its_end_and_tests_its_best_weights(start: Start) -> None:
-    run = start("train.epochs=2")
+def test_a_run_trains_to_its_end_and_tests_its_best_weights(start_process: Start) -> None:
+    run = start_process("train.epochs=2")
     end = finished(run)
     state = run.read_state()
     assert end.outcome == "completed", end.reason
@@ -88,8 +103,8 @@ def test_pause_continue_checkpoint_and_abort(start: Start) -> None:
     assert run.last.exists()
 
 
-def test_a_terminal_that_closes_does_nothing_and_sigterm_stops(start: Start) -> None:
-    run = start(LONG)
+def test_a_terminal_that_closes_does_nothing_and_sigterm_stops(start_process: Start) -> None:
+    run = start_process(LONG)
     trains(run)
     mark = run.read_mark()
     assert mark is not None
@@ -104,12 +119,9 @@ def test_a_terminal_that_closes_does_nothing_and_sigterm_stops(start: Start) -> 
     assert run.best.exists()
 
 
-def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start: Start) -> None:
+def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start_process: Start) -> None:
     plan = ("train.epochs=3", "schedule.name=plateau", "schedule.patience=0")
-    whole = start(*plan)
-    finished(whole)
-
-    run = start(*plan)
+    whole, run = start_process(*plan), start_process(*plan)
     wait_for(run.last.exists, "a checkpoint")
     mark = run.read_mark()
     assert mark is not None
@@ -117,6 +129,7 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start:
     wait_for(lambda: run.worker_lives() is False, "the death of the worker")
     launch.start_worker(run, resume=True)
     end = finished(run)
+    finished(whole)
 
     assert end.outcome == "completed", end.reason
     for name in ("last.pt", "best.pt"):
@@ -127,8 +140,8 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start:
     assert metrics == [(p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in whole.read_state().epochs]
 
 
-def test_a_stopped_run_resumes_within_its_epoch(start: Start) -> None:
-    plan = ("train.epochs=2", "data.train_limit=6400")
+def test_a_stopped_run_resumes_within_its_epoch(start: Start, hire: Hire) -> None:
+    plan = ("train.epochs=2", "data.train_limit=3200")
     whole = start(*plan)
     finished(whole)
 
@@ -136,18 +149,18 @@ def test_a_stopped_run_resumes_within_its_epoch(start: Start) -> None:
     trains(run)
     append_command(run.commands, commands.Stop())
     assert finished(run).outcome == "stopped"
-    launch.start_worker(run, resume=True)
+    hire(run, resume=True)
     assert finished(run).outcome == "completed"
     ours, theirs = checkpoint_files.load(run.last), checkpoint_files.load(whole.last)
     assert ours["progress"]["epoch_sums"] == theirs["progress"]["epoch_sums"]
     assert all(torch.equal(ours["network"][key], theirs["network"][key]) for key in theirs["network"])
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(start: Start) -> None:
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(start: Start, hire: Hire) -> None:
     run = start("train.epochs=3")
     finished(run)
     run.last.write_bytes(run.last.read_bytes()[:1000])
-    launch.start_worker(run, resume=True)
+    hire(run, resume=True)
     assert finished(run).outcome == "completed"
     assert any(alert.kind == "damaged-checkpoint" for alert in run.read_state().alerts)
 

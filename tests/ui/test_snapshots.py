@@ -205,3 +205,16 @@ def _without_checkpoints(events: Path) -> bytes:
     if not events.exists():
         return b""
     return b"".join(line for line in events.read_bytes().splitlines(True) if b"CheckpointSaved" not in line)
+
+
+@pytest.mark.slow
+def test_every_picture_is_of_a_test(request: pytest.FixtureRequest) -> None:
+    """Syrupy fails for a picture that no test takes any more, but not in the processes of pytest-xdist."""
+    here = Path(__file__).parent
+    items = [item for item in request.session.items if item.path.parent == here]
+    asked = request.config.option.keyword or any("::" in argument for argument in request.config.args)
+    if asked or {item.path for item in items} != set(here.glob("test_*.py")):
+        pytest.skip("not all of tests/ui is run")
+    taken = {f"{item.path.stem}/{item.name}.svg" for item in items}
+    kept = {str(path.relative_to(here / "__snapshots__")) for path in here.glob("__snapshots__/*/*")}
+    assert kept <= taken, "pictures of no test: delete them"

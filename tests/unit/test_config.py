@@ -69,10 +69,10 @@ def test_what_it_may_not_say_is_named(file: Path, text: str, said: str) -> None:
 def test_reading_it_takes_no_time_and_no_textual(file: Path) -> None:
     file.write_text('theme = "light"\n')
     read_config()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(10):
         read_config()
-    assert (time.perf_counter() - started) / 10 < 0.005
+    assert (time.process_time() - started) / 10 < 0.005
     script = "import sys, tui.config; tui.config.read_config(); print('textual' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"

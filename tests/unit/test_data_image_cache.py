@@ -146,6 +146,7 @@ def test_a_full_disk_is_said_before_anything_is_decoded(
     assert not [path for path in cache_folder().rglob("*") if path.is_file() and path.name != "lock"]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
     script = (
         "import sys\n"

@@ -51,6 +51,7 @@ def test_progress_is_reported_ten_times_a_second_at_most(monkeypatch: pytest.Mon
     assert [events[0].done, events[-1].done] == [0, 1000]
 
 
+@pytest.mark.slow
 def test_shapes_are_the_same_in_every_run(shapes: DataSet) -> None:
     events: list[DataProgressed] = []
     limited = load(Data(dataset="shapes100", train_limit=50), None, 2, events.append)

@@ -44,6 +44,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(cifartui, ["presets", *arguments])
 
 
+@pytest.mark.slow
 def test_a_process_answers_in_order_and_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     questions = [

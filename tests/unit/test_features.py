@@ -17,6 +17,8 @@ from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 CROPPED = (schema.Resize(size=40), schema.CenterCrop())
 FLIPPED = (schema.HorizontalFlip(), schema.RandomCrop(padding=8))
 

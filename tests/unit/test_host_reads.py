@@ -19,6 +19,8 @@ from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
 EVERYTHING = (
     schema.Resize(size=40), schema.RandomCrop(padding=4, fill="reflect"), schema.RandomResizedCrop(),

@@ -28,6 +28,8 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from tests.tiny_trainer import CPU, PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 VGG = schema.Vgg(blocks=((8,), (16,)), pools=("max", "avg"))
 
 

@@ -64,6 +64,7 @@ def allocated_at_most(asked: schema.Preset) -> int:
     return held + max(totals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

@@ -19,6 +19,8 @@ from presets import schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import CPU, PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 BATCH_NORM = schema.Vgg(blocks=((4,),), pools=("avg",), head=(8,), head_batch_norm=True)
 
 

@@ -143,6 +143,7 @@ def test_parts_that_do_not_fit_are_refused_with_a_sentence(model: Model, image_s
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_basenet_and_vgg_do_not_wait_for_torchvision() -> None:
     script = (
         "import sys\n"

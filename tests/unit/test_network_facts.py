@@ -51,6 +51,7 @@ def test_the_shipped_file_holds_every_shipped_preset_and_no_other() -> None:
     assert network_facts.shipped().keys() == SHIPPED.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", SHIPPED, ids=[listed.name for listed in SHIPPED.values()])
 def test_what_is_shipped_is_what_is_computed(key: str) -> None:
     """Where this fails: python -m docs.facts. Memory follows torch's ways of doing things, so nearly is enough."""

@@ -19,6 +19,8 @@ from presets import schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 NAN = float("nan")
 
 

@@ -38,6 +38,7 @@ def test_a_command_that_fails_says_so(capfd: pytest.CaptureFixture[str]) -> None
     assert "exit code 3" in said
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pid = tmp_path / "pid"
     sleeper = f'{sys.executable} -c \'import os, time; open("{pid}", "w").write(str(os.getpid())); time.sleep(600)\''

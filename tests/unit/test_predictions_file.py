@@ -67,11 +67,11 @@ def test_hidden_labels_have_no_scores() -> None:
 def test_ten_thousand_images_are_quick() -> None:
     names = tuple(name for group in CIFAR100.values() for name in group)
     many = made(tuple(row % 100 for row in range(10_000)), tuple(row * 7 % 100 for row in range(10_000)), names)
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(by_class(many)) == 100
     assert len(by_group(many, CIFAR100)) == 20
     confusions(many)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_predictions_are_stored_whole_and_read_back(tmp_path: Path) -> None:

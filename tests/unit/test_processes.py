@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests import processes
 
@@ -67,6 +68,7 @@ def test_what_ends_by_itself_is_not_left_running() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_tests_that_leave_processes_fail_and_callers_things_are_hidden(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     data = tmp_path / "data"

@@ -15,6 +15,8 @@ from engine.training.reports import ReportInterval
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 
 def interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: int, kill_at: int, preset: schema.Preset = PRESET

@@ -18,6 +18,8 @@ from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 STEPS_PER_EPOCH = 10
 STAGES = (
     schema.Stage(name="crop", epochs=2, augment=(schema.RandomCrop(padding=4),)),

@@ -21,6 +21,8 @@ from presets import schema
 from tests.tiny_trainer import PRESET, make
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow  # trains
+
 VGG = msgspec.structs.replace(PRESET, model=schema.Vgg(blocks=((4,),), pools=("avg",)))
 SCHEDULES = (
     schema.Constant(), schema.Step(every=1, factor=0.5), schema.Plateau(patience=0), schema.Cosine(warmup_epochs=1),

@@ -18,6 +18,8 @@ from presets import schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import CPU, PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 
 class Tape:
     """Records on the CPU as CUDA does: a recording does nothing, a replay does it, into the same tensors."""

@@ -13,6 +13,8 @@ from engine.training.progress import num_batches
 from presets import schema
 from tests.tiny_trainer import CPU, PRESET, make
 
+pytestmark = pytest.mark.slow  # trains
+
 
 def test_the_journal_of_a_run(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)

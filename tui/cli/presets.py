@@ -103,10 +103,10 @@ def _list_backbones(word: str, as_json: bool) -> None:
 
 def _timm_networks(word: str) -> tuple[dict[str, int | None], str]:
     """Return timm's networks, asked of a process that may import it, or why there are none."""
-    from tui.data.torch_process import ask
+    from tui.data.torch_process import run_module
 
     try:
-        return msgspec.json.decode(ask("engine.models.backbone", [word]), type=dict[str, int | None]), ""
+        return msgspec.json.decode(run_module("engine.models.backbone", [word]), type=dict[str, int | None]), ""
     except CifartuiError as error:
         return {}, str(error)
 

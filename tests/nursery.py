@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PLACES = {
-    "start": ("engine.runs.run_dir", "RunFolder.read_info", 1),
+    "start": ("engine.runs.run_dir", "RunDir.read_info", 1),
     "download": ("engine.data.download", "_Bar.update", 1),
     "decode": ("engine.data.image_cache", "_read_image", 3),
     "build": ("engine.training.setup", "build", 1),
