@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from engine.runs.events import StageStarted
 from engine.runs.folder import RunFolder
 from engine.runs.journal import read_events
 
@@ -90,7 +91,7 @@ def _train(preset: Path, runs_dir: Path) -> RunFolder:
 
 def _seconds(run: RunFolder) -> float:
     events = read_events(run.events)
-    began = next(event.time for event in events if type(event).__name__ == "StageStarted")
+    began = next(event.time for event in events if isinstance(event, StageStarted))
     return events[-1].time - began
 
 

@@ -4,11 +4,11 @@ A member that has no instance here fails every test that imports this module, wi
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from engine.runs import commands
+from engine.runs import commands, events
 from presets import schema
 
 _T = TypeVar("_T")
@@ -115,3 +115,57 @@ COMMANDS: tuple[commands.AnyCommand, ...] = of_union(
         commands.Abort(),
     ),
 )
+
+EVENTS: tuple[events.AnyEvent, ...] = of_union(
+    events.AnyEvent,
+    (
+        events.RunStarted(
+            pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={}
+        ),
+        *(
+            events.DataProgressed(phase=phase, done=1, total=2, unit="B", what="CIFAR-100")
+            for phase in get_args(get_type_hints(events.DataProgressed)["phase"])
+        ),
+        events.DataReady(
+            dataset="CIFAR-100", source="x", generated=False, num_train=100, num_val=10, num_test=10, num_classes=100,
+            image_size=32,
+        ),
+        events.ModelBuilt(network="vgg", layers=(), num_parameters=3, num_trainable=3),
+        events.StageStarted(stage=0, num_stages=1, name="train", first_epoch=1, epochs=4, steps_per_epoch=10),
+        events.StageStarted(stage=0, num_stages=2, name="first", first_epoch=1, epochs=4, steps_per_epoch=10),
+        events.StepsTrained(
+            epoch=1, step=5, global_step=5, num_steps=5, num_images=50, loss=1.0, top1=0.5, lr=0.1, images_per_s=100.0
+        ),
+        events.Validated(epoch=1, step=5, global_step=5, loss=1.0, top1=0.4, seconds=1.0),
+        events.EvaluationProgressed(split="val", done=5, total=10),
+        events.EvaluationProgressed(split="test", done=5, total=10),
+        events.EpochCompleted(
+            epoch=1, global_step=10, train_loss=1.0, train_top1=0.5, val_loss=1.0, val_top1=0.4, lr=0.1, seconds=2.0,
+            is_best=True,
+        ),
+        events.CheckpointSaved(
+            kind="last", path="checkpoints/last.pt", epoch=1, global_step=10, num_bytes=1000, seconds=0.1
+        ),
+        events.DeviceSampled(
+            host=events.HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1), worker_s=1.0
+        ),
+        *(
+            events.CommandApplied(
+                command_id=f"{number}-{accepted}", command=type(asked).__name__, accepted=accepted, effect="done",
+                epoch=1, global_step=5,
+            )
+            for number, asked in enumerate(COMMANDS)
+            for accepted in (True, False)
+        ),
+        *(
+            events.Alerted(severity=severity, kind="x", text="The disk is full.", advice="Delete something.")
+            for severity in get_args(get_type_hints(events.Alerted)["severity"])
+        ),
+        events.Paused(global_step=5),
+        events.Continued(global_step=5),
+        *(
+            events.RunFinished(outcome=outcome, reason="why", epoch=1, global_step=10)
+            for outcome in get_args(events.Outcome)
+        ),
+    ),
+)  # fmt: skip

@@ -1,7 +1,6 @@
 """What is said of a run in single lines: of an event that stays, and of how it stands now. Knows no terminals."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from rich.cells import cell_len
 
@@ -12,15 +11,6 @@ from tui import format as fmt
 from tui import words
 from tui.characters import one_line
 
-_TOLD: TypeAlias = (
-    events.RunStarted
-    | events.DataReady
-    | events.ModelBuilt
-    | events.Validated
-    | events.CommandApplied
-    | events.Alerted
-    | events.RunFinished
-)
 _GAP = "  "
 _LEAST_BAR, _MOST_BAR = 8, 24
 
@@ -31,8 +21,7 @@ def describe(event: events.AnyEvent, state: RunState) -> str:
         return _GAP.join(epoch_fields(event, state)).rstrip()
     if isinstance(event, events.StageStarted) and event.num_stages == 1:
         return ""
-    told = isinstance(event, _TOLD | events.StageStarted)
-    return one_line(words.event(event)[0]) if told else ""
+    return one_line(words.event(event)[0]) if event.logged else ""
 
 
 def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:

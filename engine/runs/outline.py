@@ -6,6 +6,7 @@ of each before a rarer event matters to a summary; the others are told by how th
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from engine.runs.events import AnyEvent
 from engine.runs.folder import RunFolder
@@ -13,7 +14,7 @@ from engine.runs.journal import LineReader
 from engine.runs.series import StepSeries
 from engine.runs.state import RunState, fold
 
-_FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
+_FREQUENT = {kind.__struct_config__.tag.encode() for kind in get_args(AnyEvent) if kind.frequent}
 _NAME_STARTS = len('{"type":"')
 
 
