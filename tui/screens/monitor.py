@@ -20,7 +20,7 @@ from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.history import History
 from tui.palette import MUTED, TONES
 from tui.range_test import NO_WEIGHTS
-from tui.screens.steering import OF_WEIGHTS, Steering
+from tui.screens.steering import Steering, asked_by
 from tui.widgets.alerts import Alerts
 from tui.widgets.command_strip import CommandStrip
 from tui.widgets.devices import memory_panel
@@ -39,7 +39,6 @@ from tui.widgets.too_small import TooSmall
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
 _X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
-_OF_A_RUN_AT_REST = {"resume", "resume_changed"}
 _TICK_S = 0.5
 """While an answer is awaited, how long it has been is told so often."""
 _LOG_AT_OPENING = 100
@@ -191,15 +190,17 @@ class Monitor(Steering):
     @property
     def idle_actions(self) -> frozenset[str]:
         """What would come to nothing now: not offered, and answered with the reason."""
+        keys = [(each.action, asked_by(each)) for each in Binding.make_bindings(Steering.BINDINGS)]
+        of_a_run_at_rest = {action for action, command in keys if command is None}
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
         if self.is_range_test:
-            idle |= _OF_A_RUN_AT_REST | OF_WEIGHTS | {"smoothing", "x_axis"}
+            useless = {action for action, command in keys if command is not None and not command.in_range_test}
+            idle |= of_a_run_at_rest | useless | {"smoothing", "x_axis"}
         if self.is_live:
-            return frozenset(idle | _OF_A_RUN_AT_REST)
-        asking = {each.action for each in Binding.make_bindings(Steering.BINDINGS)}
-        return frozenset(idle | asking - _OF_A_RUN_AT_REST)
+            return frozenset(idle | of_a_run_at_rest)
+        return frozenset(idle | {action for action, command in keys if command is not None})
 
     def _log_news(self) -> None:
         unlogged, self._unlogged = self._unlogged, []

@@ -9,6 +9,7 @@ from engine.runs import journal
 from engine.runs.commands import (
     Abort,
     AnyCommand,
+    Command,
     Continue,
     NextStage,
     Pause,
@@ -31,8 +32,16 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
 
-OF_WEIGHTS = {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}
-"""What a range test has no use for: it keeps no weights, and moves its learning rate itself."""
+ASKED: dict[str, type[Command]] = {
+    "stop": Stop, "next_stage": NextStage, "pause": Pause, "checkpoint": SaveCheckpoint, "validate": Validate,
+    "scale_lr": ScaleLearningRate, "abort": Abort,
+}  # fmt: skip
+"""The command that an action of `Steering` asks of the worker (Continue too, where that has paused); none of others."""
+
+
+def asked_by(binding: Binding) -> type[Command] | None:
+    """Return the command that a key of `Steering` asks of the worker; None of a key for a run without one."""
+    return ASKED.get(binding.action.partition("(")[0])
 
 
 class Steering(Screen[None]):
