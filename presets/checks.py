@@ -13,9 +13,11 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.problems import Fault, KeyPath, dotted
 from presets.schema import (
+    FREEZABLE,
     Augmentation,
     BaseNet,
     CenterCrop,
+    FreezableModel,
     Gamma,
     Optimizer,
     Preset,
@@ -23,8 +25,6 @@ from presets.schema import (
     RandomResizedCrop,
     RangeTest,
     Resize,
-    Resnet18,
-    Resnet50,
     Sgd,
     Vgg,
 )
@@ -98,10 +98,11 @@ def _of_stages(preset: Preset) -> Iterator[Fault]:
             yield Fault(
                 f'stages[{index}].name must differ from the others, not "{name}" again.', (("stages", index, "name"),)
             )
+    freezable = '" and "'.join(FREEZABLE)
     for index, stage in enumerate(preset.stages):
-        if stage.frozen is not None and not isinstance(preset.model, Resnet18 | Resnet50):
+        if stage.frozen is not None and not isinstance(preset.model, FreezableModel):
             yield Fault(
-                f'stages[{index}].frozen is for the networks "resnet18" and "resnet50"; take it out.',
+                f'stages[{index}].frozen is for the networks "{freezable}"; take it out.',
                 (("stages", index, "frozen"), ("model", "network")),
             )
     if preset.stages and preset.stages[0].start_from == "best":
@@ -127,7 +128,7 @@ def _of_resnet(preset: Preset) -> Iterator[Fault]:
             "train.feature_views needs a network with model.frozen = true; take it out, or freeze the network.",
             (views, ("model", "frozen")),
         )
-    if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in _PUBLISHED_WEIGHTS:
+    if isinstance(model, FreezableModel) and model.stem == "small" and model.weights in _PUBLISHED_WEIGHTS:
         yield Fault(
             f'model.weights = "{model.weights}" were trained with model.stem = "imagenet"; use that stem, '
             "or leave the weights out.",

@@ -4,7 +4,7 @@ Knows nothing of files, of inheritance (`presets.catalog`) or of how anything is
 Fractions (accuracy, momentum, dropout) are in [0, 1]; sizes are pixels; schedules count epochs.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
@@ -182,8 +182,8 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
     """Weights of convolutions and linear layers as torch draws them, or normal after He et al. 2015 (fan out)."""
 
 
-class _Resnet(_Table, frozen=True, kw_only=True):
-    """What the two ResNets have in common."""
+class FreezableModel(_Table, frozen=True, kw_only=True):
+    """A network with published weights whose last layer can be trained alone; its module has `fc` and `freeze`."""
 
     stem: Literal["imagenet", "small"] = "imagenet"
     """7×7 convolution of stride 2 and a maximum pool, as published; or a 3×3 of stride 1, for small images."""
@@ -193,11 +193,11 @@ class _Resnet(_Table, frozen=True, kw_only=True):
     """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
 
 
-class Resnet18(_Resnet, frozen=True, kw_only=True, tag="resnet18", tag_field="network"):
+class Resnet18(FreezableModel, frozen=True, kw_only=True, tag="resnet18", tag_field="network"):
     """torchvision's ResNet-18 with its last layer replaced by one for this data set's classes."""
 
 
-class Resnet50(_Resnet, frozen=True, kw_only=True, tag="resnet50", tag_field="network"):
+class Resnet50(FreezableModel, frozen=True, kw_only=True, tag="resnet50", tag_field="network"):
     """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
 
 
@@ -220,6 +220,10 @@ class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field
 
 
 Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Googlenet | ResnetV2
+FREEZABLE: tuple[str, ...] = tuple(
+    kind.__struct_config__.tag for kind in get_args(Model) if issubclass(kind, FreezableModel)
+)
+"""Values of `model.network`."""
 
 
 # --- training --------------------------------------------------------------------------------------

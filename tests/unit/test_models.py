@@ -13,8 +13,25 @@ from engine.models.build import build, sketch
 from engine.models.googlenet import STAGES
 from engine.models.resnet_v2 import StandardisedConv2d
 from engine.models.table import layer_table, num_parameters, num_trainable
+from engine.training.inputs import Freezable
+from presets.checks import faults
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import (
+    BaseNet,
+    Data,
+    FreezableModel,
+    Googlenet,
+    Model,
+    Preset,
+    Resnet9,
+    Resnet18,
+    Resnet50,
+    ResnetV2,
+    Sgd,
+    Stage,
+    Train,
+    Vgg,
+)
 from tests import every
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
@@ -281,3 +298,16 @@ def test_a_frozen_backbone_can_be_trained_again() -> None:
     network.eval()
     network.freeze(True)  # type: ignore[operator]
     assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
+def test_networks_that_can_be_frozen_are_those_whose_table_says_so(model: Model) -> None:
+    assert isinstance(sketch(model, 100, 32), Freezable) == isinstance(model, FreezableModel)
+    stage = Stage(name="a", epochs=1, frozen=True)
+    preset = Preset(
+        title="Test", data=Data(dataset="cifar100"), model=model, train=Train(batch_size=8), optimizer=Sgd(lr=0.1),
+        stages=(stage,),
+    )  # fmt: skip
+    found = [fault.text for fault in faults(preset)]
+    sentence = 'stages[0].frozen is for the networks "resnet18" and "resnet50"; take it out.'
+    assert found == ([] if isinstance(model, FreezableModel) else [sentence])
