@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from engine.runs import commands, events
+from engine.journal import commands, events
 from presets import schema
 
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ the host wait for the device: no value is read back and no shape depends on one.
 
 Random numbers come from `torch.rand` and `torch.randint` alone, with the images as the first dimension of the size:
 `torch.rand(len(images), ..., device=...)`. With several devices each draws for the whole batch and transforms its own
-rows, because `engine.training.distributed.sharing.DrawnForAll` replaces these two functions and no others. Images
+rows, because `engine.training.distributed.sharding.GlobalBatchDraws` replaces these two functions and no others. Images
 augmented by `randn`, `bernoulli`, `randperm`, `Tensor.uniform_` … would differ with the number of devices, without an
 error; tests/unit/test_sharing.py fails for such an operation.
 """
@@ -30,7 +30,7 @@ from engine.data.geometry import (
     resized_crop,
     rotate,
 )
-from engine.data.trivial import trivial_augment
+from engine.data.trivial_augment import trivial_augment
 from presets.schema import (
     Augmentation,
     CenterCrop,

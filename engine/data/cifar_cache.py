@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.cache import cache_folder
+from engine.data.image_cache import cache_folder
 
 _VERSION = 1
 

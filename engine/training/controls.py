@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from engine.runs import commands
-from engine.runs.events import CommandApplied, Continued, Paused
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, command_reader
+from engine.journal import commands
+from engine.journal.events import CommandApplied, Continued, Paused
+from engine.journal.jsonl import EventWriter, command_reader
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
@@ -29,14 +29,14 @@ class Stopped(Exception):
     """The user wants the run to end early, with its best weights tested; nothing is left to finish before that."""
 
 
-class Hurried(Exception):
+class SecondSignal(Exception):
     """A second signal: the run is to end now, without validation and test; its checkpoint is written."""
 
 
 class Controls:
     """Wishes received so far; `stop_after` and `next_stage` are what the loop has to look at."""
 
-    def __init__(self, folder: RunFolder, journal: EventWriter, *, commands_from: int = 0) -> None:
+    def __init__(self, folder: RunDir, journal: EventWriter, *, commands_from: int = 0) -> None:
         self.stop_after: Literal["batch", "epoch"] | None = None
         self.stop_reason = ""
         self.next_stage = False
@@ -83,7 +83,7 @@ class Controls:
 
         Raises:
             Aborted: the user asked for it.
-            Hurried: a signal came while the run was ending.
+            SecondSignal: a signal came while the run was ending.
         """
         now = time.monotonic()
         if now < self._next_look and self._signal is None:
@@ -102,7 +102,7 @@ class Controls:
         if self._signal is not None:
             name, self._signal = self._signal, None
             if self.stop_after == "batch":
-                raise Hurried(f"{name} was received while the run was ending")
+                raise SecondSignal(f"{name} was received while the run was ending")
             self._stop("batch", f"{name} was received")
         self._waiting.extend(self._arrived())
         while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from textual.binding import Binding
 
-from engine.runs.commands import AnyCommand, Command, Continue
-from engine.runs.events import AnyEvent
-from engine.runs.folder import RunFolder
-from tui.commandline.group import cifartui
+from engine.journal.commands import AnyCommand, Command, Continue
+from engine.journal.events import AnyEvent
+from engine.runs.run_dir import RunDir
+from tui.cli.main import cifartui
 from tui.screens.steering import ASKED, Steering, asked_by
 
 CONTEXT = click.Context(cifartui)
@@ -29,12 +29,12 @@ def test_every_line_of_the_command_line_can_be_loaded(name: str) -> None:
 def test_every_command_has_a_line_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[type] = []
 
-    def ask(_run: RunFolder, command: AnyCommand) -> Iterator[AnyEvent | None]:
+    def ask(_run: RunDir, command: AnyCommand) -> Iterator[AnyEvent | None]:
         asked.append(type(command))
         return iter(())
 
-    monkeypatch.setattr("tui.commandline.steering._ask", ask)
-    monkeypatch.setattr("tui.commandline.steering.find_run", lambda _runs_dir, name: RunFolder(tmp_path / name))
+    monkeypatch.setattr("tui.cli.control._ask", ask)
+    monkeypatch.setattr("tui.cli.control.find_run", lambda _runs_dir, name: RunDir(tmp_path / name))
     for name in ("stop", "next", "pause", "continue", "save", "validate", "abort"):
         assert CliRunner().invoke(cifartui, [name, "run"]).exit_code == 0
     assert CliRunner().invoke(cifartui, ["lr", "run", "0.5"]).exit_code == 0

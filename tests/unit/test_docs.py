@@ -7,11 +7,11 @@ from typing import get_args
 import click
 import pytest
 
-from engine.runs.commands import AnyCommand
-from engine.runs.events import AnyEvent
+from engine.journal.commands import AnyCommand
+from engine.journal.events import AnyEvent
 from presets import schema
-from tui import keys
-from tui.commandline.group import cifartui
+from tui import keymap
+from tui.cli.main import cifartui
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_action_and_its_usual_keys_are_in_the_terminals_guide() -> None:
     guide = (ROOT / "docs" / "terminals.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", guide[guide.index("## Keys") : guide.index("## When a run ends")]))
-    assert named == set(keys.actions())
+    assert named == set(keymap.actions())
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -14,8 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.training.curriculum import of_epoch
-from engine.training.pace import Pace
+from engine.training.input_pipeline import of_epoch
+from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from tests import every
@@ -59,7 +59,7 @@ class Waits(TorchDispatchMode):
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
     stage = trainer._plan[0]
-    inputs = trainer._feed.train(stage, 0, lambda _event: None)
+    inputs = trainer._pipeline.train(stage, 0, lambda _event: None)
     inputs = of_epoch(inputs, trainer._setup.info.preset, stage, 1, 0)
     order = torch.arange(len(inputs.split), device=inputs.split.images.device)
     trainer._train_batch(inputs, order[:8])  # brings constants to the device, once
@@ -76,7 +76,7 @@ def take_steps(trainer: Trainer, num_steps: int) -> None:
 def test_two_hundred_steps_read_nothing_back(
     preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 200)
 
 
@@ -84,7 +84,7 @@ def test_two_hundred_steps_read_nothing_back(
 def test_nothing_that_a_step_is_made_of_reads_anything_back(
     preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 10)
 
 
@@ -98,7 +98,7 @@ def pretended_cuda() -> Iterator[torch.device]:
         for target, stand_in in (
             ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
             ("engine.training.step.reseed", lambda _device, _seed: None),
-            ("engine.training.descent.Descent.add_gradients", lambda _self, _loss: None),
+            ("engine.training.optimizers.StageOptimizer.add_gradients", lambda _self, _loss: None),
             ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
         ):
             stack.enter_context(mock.patch(target, stand_in))

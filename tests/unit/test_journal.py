@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
-from engine.runs.journal import EventWriter, append_command, command_reader, event_reader, read_events
+from engine.journal import commands, events
+from engine.journal.jsonl import EventWriter, append_command, command_reader, event_reader, read_events
 from tests import every
 
 
@@ -28,7 +28,7 @@ def test_every_event_comes_back_and_those_that_people_act_on_are_synced(
     path: Path, monkeypatch: pytest.MonkeyPatch, event: events.AnyEvent
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("engine.runs.journal.os.fsync", synced.append)
+    monkeypatch.setattr("engine.journal.jsonl.os.fsync", synced.append)
     assert [EventWriter(path).write(event)] == read_events(path)
     assert bool(synced) == event.sync
     assert event.sync == isinstance(

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.augment import train_transform
 from engine.data.sets import ImageSplit
-from engine.training.distributed.sharing import DrawnForAll, share_of
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from engine.training.distributed.trainer import SharedMeter, SharedStepper
-from engine.training.inputs import Inputs, _any_view
+from engine.training.input_pipeline import SplitInputs, _any_view
 from presets import schema
 from tests import every
 from tests.tiny_trainer import CPU, PRESET, make
@@ -27,7 +27,7 @@ BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
 
 @given(total=st.integers(1, 300), num_ranks=st.integers(1, 16))
 def test_shares_are_the_batch_in_order_and_differ_by_one_image(total: int, num_ranks: int) -> None:
-    shares = [share_of(total, rank, num_ranks) for rank in range(num_ranks)]
+    shares = [shard_of(total, rank, num_ranks) for rank in range(num_ranks)]
     rows = torch.arange(total)
     own = [share.of(rows)[: share.num_own] for share in shares]
     assert torch.equal(torch.cat(own), rows)
@@ -44,7 +44,7 @@ def test_averaged_gradients_are_those_of_the_whole_batch(total: int, num_ranks: 
     whole = torch.autograd.grad(criterion(network(images), labels), list(network.parameters()))
     sums = [torch.zeros_like(gradient) for gradient in whole]
     for rank in range(num_ranks):
-        share = share_of(total, rank, num_ranks)
+        share = shard_of(total, rank, num_ranks)
         loss = share.mean_loss(criterion, network(share.of(images)), share.of(labels))
         for summed, gradient in zip(
             sums, torch.autograd.grad(loss * share.weight(num_ranks), list(network.parameters())), strict=True
@@ -62,15 +62,15 @@ def test_every_image_is_augmented_as_in_one_process(operation: schema.Augmentati
     torch.manual_seed(7)
     whole = transform(images)
     for rank in range(num_ranks):
-        share = share_of(total, rank, num_ranks)
+        share = shard_of(total, rank, num_ranks)
         torch.manual_seed(7)
-        with DrawnForAll(share):
+        with GlobalBatchDraws(share):
             seen = transform(share.of(images))
         torch.testing.assert_close(seen[: share.num_own], whole[share.start : share.stop])
 
 
 def test_a_draw_of_another_size_is_left_alone() -> None:
-    with DrawnForAll(share_of(8, 1, 2)):
+    with GlobalBatchDraws(shard_of(8, 1, 2)):
         assert torch.rand(5).shape == (5,)
         assert torch.rand(4, 2).shape == (4, 2)
         assert torch.randint(3, (4,)).shape == (4,)
@@ -95,7 +95,7 @@ class Draws(TorchDispatchMode):
 
 
 def draws_of_other_kinds(transform: Callable[[Tensor], Any], images: Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the draws that `DrawnForAll` would not make for the whole batch."""
+    """Return the draws that `GlobalBatchDraws` would not make for the whole batch."""
     with Draws() as draws:
         transform(images)
     return [
@@ -107,7 +107,7 @@ def draws_of_other_kinds(transform: Callable[[Tensor], Any], images: Tensor) -> 
 
 IMAGES = torch.randint(256, (7, 3, 32, 32), dtype=torch.uint8)
 ROWS = torch.arange(7)
-MIRRORING = Inputs(nn.Identity(), ImageSplit(IMAGES, ROWS), lambda images: images, mirror_epoch=1)
+MIRRORING = SplitInputs(nn.Identity(), ImageSplit(IMAGES, ROWS), lambda images: images, mirror_epoch=1)
 
 
 @pytest.mark.parametrize("operation", every.AUGMENTATIONS, ids=str)
@@ -154,7 +154,7 @@ def test_an_operation_that_draws_otherwise_is_found(offender: Callable[[Tensor],
 def test_mixing_draws_for_each_rank_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    class Watched(DrawnForAll):
+    class Watched(GlobalBatchDraws):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             seen.append(func)
             return super().__torch_function__(func, types, args, kwargs)
@@ -163,8 +163,8 @@ def test_mixing_draws_for_each_rank_alone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(SharedStepper, "_with_averaged_gradients", lambda _self, network: network)
     ranks: Any = SimpleNamespace(place=SimpleNamespace(rank=0, num_ranks=2, is_first=True))
     trainer, _ = make(tmp_path, replace(PRESET, mix=every.MIXES[-1]))
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)._replace(mix=every.MIXES[-1])
-    stepper = SharedStepper(ranks, trainer._setup, trainer._journal, trainer.stopwatch, None)
-    stepper.step(inputs, torch.arange(8), 0, trainer._learner.descent, SharedMeter(ranks, CPU))
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)._replace(mix=every.MIXES[-1])
+    stepper = SharedStepper(ranks, trainer._setup, trainer._journal, trainer.step_timer, None)
+    stepper.step(inputs, torch.arange(8), 0, trainer._train_state.stage_optimizer, SharedMeter(ranks, CPU))
     assert torch.randint in seen  # crops were drawn for all
     assert torch.randperm not in seen

@@ -6,12 +6,12 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from engine.runs.events import DataProgressed
-from engine.runs.folder import Status
-from engine.runs.state import FINISHED
-from presets import layers, schema
-from tui import summary, words
-from tui.widgets import describe
+from engine.journal.events import DataProgressed
+from engine.journal.state import FINISHED
+from engine.runs.run_dir import Status
+from presets import config_layers, schema
+from tui.data import summary
+from tui.text import preset_text, run_text
 
 
 def values(table: type, field: str) -> tuple[Any, ...]:
@@ -21,13 +21,13 @@ def values(table: type, field: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("entries", "wanted"),
     [
-        (words._TONES, get_args(Status)),
+        (run_text._TONES, get_args(Status)),
         ([*summary._AT_WORK, *FINISHED, "stalled", "lost"], get_args(Status)),
-        (words._PHASES, values(DataProgressed, "phase")),
-        (describe._DATASETS, values(schema.Data, "dataset")),
-        (describe._NORMALIZE, values(schema.Data, "normalize")),
-        (describe._STEMS, values(schema.FreezableModel, "stem")),
-        (describe._STEMS, values(schema.ResnetV2, "stem")),
+        (run_text._PHASES, values(DataProgressed, "phase")),
+        (preset_text._DATASETS, values(schema.Data, "dataset")),
+        (preset_text._NORMALIZE, values(schema.Data, "normalize")),
+        (preset_text._STEMS, values(schema.FreezableModel, "stem")),
+        (preset_text._STEMS, values(schema.ResnetV2, "stem")),
     ],
 )
 def test_every_value_has_its_entry(entries: Collection[str], wanted: tuple[str, ...]) -> None:
@@ -36,7 +36,7 @@ def test_every_value_has_its_entry(entries: Collection[str], wanted: tuple[str, 
 
 @pytest.mark.parametrize("status", get_args(Status))
 def test_a_worker_obeys_in_every_status_but_those_without_one(status: Status) -> None:
-    assert words.is_live(status) == (status not in {*FINISHED, "lost"})
+    assert run_text.is_live(status) == (status not in {*FINISHED, "lost"})
 
 
 def test_the_choosing_keys_are_those_of_the_schema() -> None:
@@ -45,4 +45,4 @@ def test_the_choosing_keys_are_those_of_the_schema() -> None:
         for kind in get_args(hint):
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag_field:
                 found.setdefault(name, set()).add(kind.__struct_config__.tag_field)
-    assert {name: {field} for name, field in layers._CHOOSERS.items()} == found
+    assert {name: {field} for name, field in config_layers._CHOOSERS.items()} == found

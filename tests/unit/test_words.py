@@ -2,25 +2,26 @@
 
 import pytest
 
-from engine.runs.events import AnyEvent, StageStarted, StepTiming
-from engine.runs.state import RunState, fold
+from engine.journal.events import AnyEvent, StageStarted, StepTiming
+from engine.journal.state import RunState, fold
 from tests import every
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
-from tui import lines, words
+from tui.cli import follow
+from tui.text import run_text
 
 
 @pytest.mark.parametrize(
     ("status", "said"), [("training", "1 min 05 s"), ("paused", ""), ("stalled", ""), ("lost", ""), ("completed", "")]
 )
 def test_time_left_is_said_only_while_it_gets_less(status: str, said: str) -> None:
-    assert words.time_left(status, 65.0) == said  # type: ignore[arg-type]
-    assert not words.time_left(status, None)  # type: ignore[arg-type]
+    assert run_text.time_left(status, 65.0) == said  # type: ignore[arg-type]
+    assert not run_text.time_left(status, None)  # type: ignore[arg-type]
 
 
 def test_a_step_is_split_in_one_vocabulary() -> None:
-    split = words.step_split(StepTiming(data_s=0.001, compute_s=0.008, report_s=0.001))
+    split = run_text.step_split(StepTiming(data_s=0.001, compute_s=0.008, report_s=0.001))
     assert split == "10.0 ms: data 10 %, network 80 %, rest 10 %"
-    assert words.step_split(StepTiming(data_s=0.0, compute_s=0.0, report_s=0.0)) == "n/a"
+    assert run_text.step_split(StepTiming(data_s=0.0, compute_s=0.0, report_s=0.0)) == "n/a"
 
 
 def test_the_share_done_counts_whole_epochs_and_batches() -> None:
@@ -33,9 +34,9 @@ def test_the_share_done_counts_whole_epochs_and_batches() -> None:
 
 @pytest.mark.parametrize("event", every.EVENTS, ids=lambda event: type(event).__name__)
 def test_every_event_that_people_read_has_a_sentence(event: AnyEvent) -> None:
-    said = words.event(event)[0]
+    said = run_text.event(event)[0]
     assert bool(said) != event.frequent
     assert type(event).__name__ not in said
-    line = lines.describe(event, RunState())
+    line = follow.describe(event, RunState())
     is_the_only_stage = isinstance(event, StageStarted) and event.num_stages == 1
     assert bool(line) == (event.logged and not is_the_only_stage)
