@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from engine.journal.events import StageStarted
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunDir
 
@@ -90,7 +91,7 @@ def _train(preset: Path, runs_dir: Path) -> RunDir:
 
 def _seconds(run: RunDir) -> float:
     events = read_events(run.events)
-    began = next(event.time for event in events if type(event).__name__ == "StageStarted")
+    began = next(event.time for event in events if isinstance(event, StageStarted))
     return events[-1].time - began
 
 

@@ -43,23 +43,19 @@ from engine.runs import start as launch
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from presets import schema
+from tests import every
 
 PATIENCE_S = 120.0
 KILLS_A_RUN = 4
 _NUM_TRAIN, _NUM_TEST = 720, 160
 _STEPS_PER_EPOCH = 21  # of 648 images, the others being the validation set
 
-_EVERY_AUGMENTATION: tuple[schema.Augmentation, ...] = (
-    schema.Resize(scale=1.25), schema.RandomCrop(size=36, padding=2), schema.RandomResizedCrop(),
-    schema.HorizontalFlip(), schema.VerticalFlip(), schema.Rotation(degrees=10.0),
-    schema.ColorJitter(brightness=0.2, contrast=0.2), schema.Gamma(), schema.Grayscale(p=0.2), schema.CenterCrop(),
-)  # fmt: skip
 _CROP = (schema.RandomCrop(padding=4),)
 _BASENET = schema.Preset(
     title="Torture",
     data=schema.Data(dataset="cifar100", normalize="half"),
     model=schema.BaseNet(),
-    train=schema.Train(epochs=8, batch_size=32, augment=_EVERY_AUGMENTATION),
+    train=schema.Train(epochs=8, batch_size=32, augment=every.AUGMENTATIONS),
     optimizer=schema.Sgd(lr=0.02, momentum=0.9),
     schedule=schema.Plateau(patience=0),
 )
@@ -74,7 +70,7 @@ _STAGES = replace(
     train=schema.Train(batch_size=32),
     stages=(
         schema.Stage(name="crop", epochs=3, augment=_CROP, schedule=schema.Plateau(patience=0)),
-        schema.Stage(name="all", epochs=3, augment=_EVERY_AUGMENTATION, start_from="best"),
+        schema.Stage(name="all", epochs=3, augment=every.AUGMENTATIONS, start_from="best"),
         schema.Stage(name="plain", epochs=2, start_from="best", lr=0.001, schedule=schema.Cosine(warmup_epochs=0.5)),
     ),
 )

@@ -14,15 +14,16 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.problems import Fault, KeyPath, choices, dotted, nearest
 from presets.schema import (
+    FREEZABLE,
     Augmentation,
     Backbone,
     BaseNet,
     CenterCrop,
+    FreezableModel,
     Gamma,
     Model,
     Optimizer,
     Preset,
-    Pretrained,
     RandomCrop,
     RandomResizedCrop,
     RangeTest,
@@ -106,10 +107,11 @@ def _of_stages(preset: Preset) -> Iterator[Fault]:
             yield Fault(
                 f'stages[{index}].name must differ from the others, not "{name}" again.', (("stages", index, "name"),)
             )
+    freezable = '" and "'.join(FREEZABLE)
     for index, stage in enumerate(preset.stages):
-        if stage.frozen is not None and not isinstance(preset.model, Pretrained):
+        if stage.frozen is not None and not isinstance(preset.model, FreezableModel):
             yield Fault(
-                f'stages[{index}].frozen is for the networks "resnet18", "resnet50" and "backbone"; take it out.',
+                f'stages[{index}].frozen is for the networks "{freezable}"; take it out.',
                 (("stages", index, "frozen"), ("model", "network")),
             )
     if preset.stages and preset.stages[0].start_from == "best":

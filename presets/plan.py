@@ -6,7 +6,7 @@ Everything that counts epochs uses it, never `train.epochs`.
 from msgspec import Struct
 from msgspec.structs import replace
 
-from presets.schema import Augmentation, CenterCrop, Optimizer, Preset, Pretrained, Resize, Schedule, Stage
+from presets.schema import Augmentation, CenterCrop, FreezableModel, Optimizer, Preset, Resize, Schedule, Stage
 
 
 class PlannedStage(Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ def total_epochs(preset: Preset) -> int:
 
 def _planned(stage: Stage, preset: Preset) -> PlannedStage:
     optimizer = stage.optimizer or preset.optimizer
-    preset_frozen = isinstance(preset.model, Pretrained) and preset.model.frozen
+    preset_frozen = isinstance(preset.model, FreezableModel) and preset.model.frozen
     return PlannedStage(
         name=stage.name,
         epochs=max(1, round(stage.epochs * preset.train.epochs_scale)),

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from presets.checks import check
 from presets.plan import plan
-from presets.schema import AdamW, Model, Muon, Optimizer, Preset, Pretrained, RangeTest, Report
+from presets.schema import AdamW, FreezableModel, Model, Muon, Optimizer, Preset, RangeTest, Report
 
 _LONGEST_TITLE = 80
 _SUFFIX = ", range test"
@@ -105,4 +105,4 @@ def rate_at(table: RangeTest, last_lr: float, step: float) -> float:
 
 
 def _as_in_stage(model: Model, *, is_frozen: bool) -> Model:
-    return replace(model, frozen=is_frozen) if isinstance(model, Pretrained) else model
+    return replace(model, frozen=is_frozen) if isinstance(model, FreezableModel) else model

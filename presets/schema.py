@@ -4,7 +4,7 @@
 Fractions (accuracy, momentum, dropout) are in [0, 1]; sizes are pixels; schedules count epochs.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
@@ -182,15 +182,21 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
     """Weights of convolutions and linear layers as torch draws them, or normal after He et al. 2015 (fan out)."""
 
 
-class _Resnet(_Table, frozen=True, kw_only=True):
+class FreezableModel(_Table, frozen=True, kw_only=True):
+    """A network with published weights whose last layer can be trained alone; its module has `fc` and `freeze`."""
+
+    weights: str | None = None
+    frozen: bool = False
+    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
+
+
+class _Resnet(FreezableModel, frozen=True, kw_only=True):
     """Keys that the two ResNets have in common."""
 
     stem: Literal["imagenet", "small"] = "imagenet"
     """7×7 convolution of stride 2 and a maximum pool, as published; or a 3×3 of stride 1, for small images."""
     weights: str | None = None
     """A torchvision name such as IMAGENET1K_V2, or a path to a state-dict file; without it, random."""
-    frozen: bool = False
-    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
 
 
 class Resnet18(_Resnet, frozen=True, kw_only=True, tag="resnet18", tag_field="network"):
@@ -201,7 +207,7 @@ class Resnet50(_Resnet, frozen=True, kw_only=True, tag="resnet50", tag_field="ne
     """torchvision's ResNet-50 with its last layer replaced by one for this data set's classes."""
 
 
-class Backbone(_Table, frozen=True, kw_only=True, tag="backbone", tag_field="network"):
+class Backbone(FreezableModel, frozen=True, kw_only=True, tag="backbone", tag_field="network"):
     """A classifier of torchvision or timm by its name, with its last layer replaced by one for the data's classes.
 
     Where the preset does not state `data.image_size` and `data.normalize`, they are those of the library's own
@@ -214,8 +220,6 @@ class Backbone(_Table, frozen=True, kw_only=True, tag="backbone", tag_field="net
     """The library; timm is installed by: pip install 'cifartui[timm]'"""
     weights: str | None = None
     """"default" for those that the library publishes, a name of torchvision's, or a file; without it, random."""
-    frozen: bool = False
-    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
     dropout: Decay = 0.0
     """Share of the features dropped before the last layer, besides what the network drops by itself."""
 
@@ -238,9 +242,11 @@ class ResnetV2(_Table, frozen=True, kw_only=True, tag="resnetv2-50x1", tag_field
     """7×7 convolution of stride 2 and a maximum pool; or a 3×3 of stride 1, for small images."""
 
 
-Pretrained: TypeAlias = Resnet18 | Resnet50 | Backbone
-"""Networks that have published weights and can be frozen."""
 Model: TypeAlias = BaseNet | Vgg | Resnet9 | Resnet18 | Resnet50 | Backbone | Googlenet | ResnetV2
+FREEZABLE: tuple[str, ...] = tuple(
+    kind.__struct_config__.tag for kind in get_args(Model) if issubclass(kind, FreezableModel)
+)
+"""Values of `model.network`."""
 
 
 # --- training --------------------------------------------------------------------------------------

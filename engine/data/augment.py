@@ -1,8 +1,13 @@
 """Augmentation and normalisation of whole batches, on the device that holds them. No host reads.
 
-Every image draws its own parameters, from torch's default generator of its device, by torch.rand and torch.randint
-only, with the images in the first dimension: with several devices, each draws for the whole batch. No value is read
-back from the device, and no shape depends on one.
+Every image draws its own parameters, from torch's default generator of its device. Nothing here makes
+the host wait for the device: no value is read back and no shape depends on one.
+
+Random numbers come from `torch.rand` and `torch.randint` alone, with the images as the first dimension of the size:
+`torch.rand(len(images), ..., device=...)`. With several devices each draws for the whole batch and transforms its own
+rows, because `engine.training.distributed.sharding.GlobalBatchDraws` replaces these two functions and no others. Images
+augmented by `randn`, `bernoulli`, `randperm`, `Tensor.uniform_` … would differ with the number of devices, without an
+error; tests/unit/test_sharing.py fails for such an operation.
 """
 
 import math

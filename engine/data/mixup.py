@@ -1,11 +1,11 @@
 """Mixup and CutMix: every image of a batch with a part of another, and the labels to match.
 
 Sources: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018; Yun et al., "CutMix", 2019. Here every image
-draws its own share and its own box.
+draws its own share and its own box. With several devices each mixes the images of its own part of the batch, with its
+own random numbers, so the rule of `engine.data.augment` about how they are drawn does not hold here.
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
 from torch import Tensor
 
 from presets.schema import Mix
@@ -42,7 +42,7 @@ def mix_batch(images: Tensor, labels: Tensor, mix: Mix, num_classes: int) -> tup
         weight = torch.where(is_cut.view(-1, 1, 1, 1), outside, weight)
     others = images.index_select(0, partner)
     mixed_images = torch.lerp(others, images, weight.to(images.dtype))
-    one_hot = F.one_hot(labels, num_classes).float()
+    one_hot = (labels[:, None] == torch.arange(num_classes, device=device)).float()  # F.one_hot reads labels back
     return mixed_images, torch.lerp(one_hot.index_select(0, partner), one_hot, own[:, None])
 
 

@@ -97,7 +97,7 @@ def _blend(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
 def _smooth(images: Tensor) -> Tensor:
     """Blur images with the 3×3 kernel of Pillow's SMOOTH, but for the pixels at the edge."""
     kernel = images.new_ones(3, 3)
-    kernel[1, 1] = 5
+    kernel[1, 1].fill_(5)  # assigned by index, the 5 would be copied to the device for every batch
     kernel = (kernel / 13).expand(3, 1, 3, 3)
     if min(images.shape[2:]) < 3:
         return images

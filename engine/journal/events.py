@@ -5,7 +5,7 @@ Epochs are counted from 1 through the whole run; `global_step` is the number of 
 accuracies are fractions; times are seconds; memory is bytes. A reading that could not be had is None.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -20,6 +20,13 @@ Moment: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e11)]
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """One fact. The journal stamps `seq` (1, 2, 3 … within a run) and `time` (Unix seconds) as it writes."""
+
+    sync: ClassVar[bool] = False
+    """Written to the disk (fsync) before training goes on, because people act on it."""
+    frequent: ClassVar[bool] = False
+    """One of very many, of which the latest says enough: kept neither in `RunState.log` nor in an outline."""
+    logged: ClassVar[bool] = True
+    """A line of the logs on the screen and in plain output; `tui.text.run_text.event` has its sentence."""
 
     seq: Count = 0
     time: Moment = 0.0
@@ -57,6 +64,9 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
     """The data set is being fetched or read. `total` is 0 if unknown."""
+
+    frequent: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
 
     phase: Literal["download", "verify", "unpack", "decode", "generate", "features"]
     done: Count
@@ -136,6 +146,9 @@ class StepTiming(Struct, frozen=True, kw_only=True, gc=False):
 class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
     """Means over the batches since the event before (at most ten such events a second)."""
 
+    frequent: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
+
     epoch: Epoch
     step: Count
     """Batches trained in this epoch."""
@@ -165,6 +178,9 @@ class Validated(Event, frozen=True, kw_only=True, tag=True):
 class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
     """Images of a split evaluated so far (at most ten such events a second)."""
 
+    frequent: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
+
     split: Literal["val", "test"]
     done: Count
     total: Count
@@ -172,6 +188,8 @@ class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
 
 class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     """An epoch was trained and validated. After a stop within an epoch, `partial` is true."""
+
+    sync: ClassVar[bool] = True
 
     epoch: Epoch
     stage: Epoch = 0
@@ -189,6 +207,9 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
 
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     """A checkpoint is complete on disk."""
+
+    sync: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
 
     kind: Literal["last", "best", "stage-best"]
     path: str
@@ -239,6 +260,9 @@ class TorchMemory(Struct, frozen=True, kw_only=True):
 class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
     """Telemetry, every two seconds while the worker runs: also the worker's heartbeat."""
 
+    frequent: ClassVar[bool] = True
+    logged: ClassVar[bool] = False
+
     host: HostSample
     gpus: tuple[GpuSample, ...] = ()
     gpus_missing: str = ""
@@ -250,6 +274,8 @@ class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
 
 class CommandApplied(Event, frozen=True, kw_only=True, tag=True):
     """A command was obeyed, or refused (`accepted` false), at the step given."""
+
+    sync: ClassVar[bool] = True
 
     command_id: str
     command: str
@@ -273,17 +299,23 @@ class Alerted(Event, frozen=True, kw_only=True, tag=True):
 class Paused(Event, frozen=True, kw_only=True, tag=True):
     """Training was interrupted by the user."""
 
+    logged: ClassVar[bool] = False  # CommandApplied has said so
+
     global_step: Count
 
 
 class Continued(Event, frozen=True, kw_only=True, tag=True):
     """Training goes on after a pause."""
 
+    logged: ClassVar[bool] = False  # CommandApplied has said so
+
     global_step: Count
 
 
 class RunFinished(Event, frozen=True, kw_only=True, tag=True):
     """The last event of a run, unless it is resumed."""
+
+    sync: ClassVar[bool] = True
 
     outcome: Outcome
     reason: str

@@ -24,7 +24,6 @@ from presets.safe_text import visible
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 _CHUNK_BYTES = 1 << 20
-_SYNCED = {"EpochCompleted", "CheckpointSaved", "CommandApplied", "RunFinished"}
 
 
 def append_command(path: Path, command: AnyCommand) -> None:
@@ -79,7 +78,7 @@ class EventWriter:
             self._append(_encoded(stamped) + b"\n")
             self._seq += 1
         try:
-            if type(event).__name__ in _SYNCED:
+            if event.sync:
                 os.fsync(self._fd)
         except OSError as error:
             raise files.unwritable(self._path, error) from error

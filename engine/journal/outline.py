@@ -6,13 +6,14 @@ of each before a rarer event matters to a summary; the others are recognised by 
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
 
-_FREQUENT = {b"StepsTrained", b"DeviceSampled", b"EvaluationProgressed", b"DataProgressed"}
+_FREQUENT = {kind.__struct_config__.tag.encode() for kind in get_args(AnyEvent) if kind.frequent}
 _NAME_STARTS = len('{"type":"')
 
 

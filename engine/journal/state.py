@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
 
+from engine.journal.commands import Continue, Stop, kind_of
 from engine.journal.events import (
     Alerted,
     AnyEvent,
@@ -40,7 +41,6 @@ Phase: TypeAlias = Literal[
 ]  # fmt: skip
 FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "failed"})
 _RATE_WINDOW = 20
-_MARKED = {"Stop", "NextStage", "Pause", "Continue", "ScaleLearningRate"}
 _SAMPLES_KEPT = 3600
 _BETWEEN_BEATS_S = 4.0
 """Twice what lies between two samples: a clock that was set, or a frozen worker, adds no more than this."""
@@ -108,7 +108,7 @@ class RunState(Struct):
     """Acknowledged commands by id."""
     alerts: list[Alerted] = field(default_factory=list)
     log: list[AnyEvent] = field(default_factory=list)
-    """The events a person would want to read, oldest first (no steps, samples or progress)."""
+    """The events that are not frequent, oldest first."""
     last_time: float | None = None
     """Unix time of the newest event of any kind."""
     rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
@@ -126,9 +126,12 @@ class RunState(Struct):
     def is_stopping(self) -> bool:
         """True if this worker accepted a stop that was not taken back."""
         since = self.started.time if self.started else 0.0
-        stops = [told for told in self.commands.values() if told.accepted and told.command in {"Stop", "Continue"}]
-        last = stops[-1] if stops and not self.is_finished else None
-        return last is not None and last.command == "Stop" and last.time >= since
+        obeyed = [(kind_of(told.command), told.time) for told in self.commands.values() if told.accepted]
+        stops = [(kind, time) for kind, time in obeyed if kind in {Stop, Continue}]
+        if not stops or self.is_finished:
+            return False
+        kind, time = stops[-1]
+        return kind is Stop and time >= since
 
     @property
     def total_epochs(self) -> int:
@@ -184,6 +187,8 @@ def apply(state: RunState, event: AnyEvent) -> None:
     else:
         state.last_time = event.time
         _REACTIONS[type(event)](state, event)
+        if not event.frequent:
+            state.log.append(event)
 
 
 def _on_started(state: RunState, event: RunStarted) -> None:
@@ -200,7 +205,6 @@ def _on_started(state: RunState, event: RunStarted) -> None:
     done = max(series[-1].epoch if series else 0.0 for series in (state.epochs, state.steps))
     state.epoch = math.ceil(done)
     state.step = round((done - state.epoch + 1) * state.stage.steps_per_epoch) if state.stage and done else 0
-    state.log.append(event)
 
 
 def _on_data_progressed(state: RunState, event: DataProgressed) -> None:
@@ -209,19 +213,16 @@ def _on_data_progressed(state: RunState, event: DataProgressed) -> None:
 
 def _on_data_ready(state: RunState, event: DataReady) -> None:
     state.phase, state.data, state.data_progress = "model", event, None
-    state.log.append(event)
 
 
 def _on_model_built(state: RunState, event: ModelBuilt) -> None:
     state.phase, state.model = "model", event
-    state.log.append(event)
 
 
 def _on_stage_started(state: RunState, event: StageStarted) -> None:
     state.phase, state.stage = "training", event
     state.stages = [*(stage for stage in state.stages if stage.stage < event.stage), event]
     state.epoch, state.step = max(state.epoch, event.first_epoch), 0
-    state.log.append(event)
 
 
 def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
@@ -241,7 +242,6 @@ def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
 def _on_validated(state: RunState, event: Validated) -> None:
     state.phase, state.evaluation = "training", None
     state.validations.append(event)
-    state.log.append(event)
 
 
 def _on_evaluation_progressed(state: RunState, event: EvaluationProgressed) -> None:
@@ -263,7 +263,6 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
         state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
     state.epochs.append(point)
     state.best = _best_of(state.epochs)
-    state.log.append(event)
 
 
 def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
@@ -273,7 +272,6 @@ def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
 
 def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
     state.checkpoints[event.kind] = event
-    state.log.append(event)
 
 
 def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
@@ -287,31 +285,27 @@ def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
 
 def _on_command_applied(state: RunState, event: CommandApplied) -> None:
     state.commands[event.command_id] = event
-    if event.accepted and event.command in _MARKED:
+    kind = kind_of(event.command)
+    if event.accepted and kind is not None and kind.marks_curve:
         state.marks.append(event)
-    state.log.append(event)
 
 
 def _on_alerted(state: RunState, event: Alerted) -> None:
     state.alerts.append(event)
-    state.log.append(event)
 
 
-def _on_paused(state: RunState, event: Paused) -> None:
+def _on_paused(state: RunState, _event: Paused) -> None:
     state.phase = "paused"
-    state.log.append(event)
 
 
-def _on_continued(state: RunState, event: Continued) -> None:
+def _on_continued(state: RunState, _event: Continued) -> None:
     state.phase = "training"
-    state.log.append(event)
 
 
 def _on_finished(state: RunState, event: RunFinished) -> None:
     state.phase, state.finished, state.evaluation = event.outcome, event, None
     if state.worker_s is not None:
         state.worker_s = max(state.worker_s, event.seconds)
-    state.log.append(event)
 
 
 _REACTIONS: dict[type, Callable[[RunState, Any], None]] = {

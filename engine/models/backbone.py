@@ -1,14 +1,11 @@
 """Any classifier of torchvision or timm as a backbone with a new last layer.
 
 Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
-`python -m engine.models.backbone WORD` prints timm's networks with that word in their names, as JSON.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
 import torchvision
@@ -19,8 +16,6 @@ from engine.models.weights import load_weights, timm_weights
 from presets.errors import CifartuiError
 from presets.schema import Backbone
 
-_MOST_COUNTED = 40
-"""Networks that are built to count their parameters; more would take minutes."""
 TIMM_ADVICE = "install it into this Python with: pip install 'cifartui[timm]'"
 
 
@@ -164,7 +159,8 @@ def _with_dropout(linear: nn.Linear, dropout: float) -> nn.Linear:
     return layer
 
 
-def _timm() -> Any:
+def timm_library() -> Any:
+    """Return the module timm; raise CifartuiError if it is not installed."""
     try:
         import timm
     except ImportError as error:
@@ -172,41 +168,8 @@ def _timm() -> Any:
     return timm
 
 
-def timm_networks(word: str) -> dict[str, int | None]:
-    """Return timm's networks with `word` in their names, and their parameters; None of each if they are many.
-
-    Raises:
-        CifartuiError: timm is not installed.
-    """
-    from engine.models.build import build_on_meta
-    from engine.models.layer_table import num_parameters
-
-    names = [name for name in _timm().list_models() if word.lower() in name.lower()]
-    if len(names) > _MOST_COUNTED:
-        return dict.fromkeys(names)
-    found: dict[str, int | None] = {}
-    for name in names:
-        size = _timm().models.get_pretrained_cfg(name).input_size[1]
-        try:
-            found[name] = num_parameters(build_on_meta(Backbone(name=name, source="timm"), 1000, size))
-        except Exception:  # one network of timm's that needs another library hides the others from nobody
-            found[name] = None
-    return found
-
-
-def main() -> int:
-    """Print the networks whose names hold the first argument; return the exit code."""
-    try:
-        found = timm_networks(sys.argv[1] if len(sys.argv) > 1 else "")
-    except CifartuiError as error:
-        print(error, file=sys.stderr)
-        return 2
-    sys.stdout.buffer.write(msgspec.json.encode(found))
-    return 0
-
-
 def _of_timm(model: Backbone, num_classes: int, image_size: int) -> BackboneNetwork:
-    timm = _timm()
+    timm = timm_library()
     if not timm.is_model(model.name):
         raise CifartuiError(
             f'timm {timm.__version__} has no network "{model.name}"; `cifartui presets --backbones` lists what it has.'
@@ -218,7 +181,3 @@ def _of_timm(model: Backbone, num_classes: int, image_size: int) -> BackboneNetw
     fc = _with_dropout(nn.Linear(num_features, num_classes), model.dropout)
     head = config.classifier
     return BackboneNetwork(body, fc, head if isinstance(head, str) else head[0] if head else "head")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,18 @@ from engine.models.resnet9 import ResNet9
 from engine.models.resnet_v2 import resnet_v2
 from engine.models.vgg import vgg
 from presets.errors import CifartuiError
-from presets.schema import Backbone, BaseNet, Googlenet, Model, Pretrained, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import (
+    Backbone,
+    BaseNet,
+    FreezableModel,
+    Googlenet,
+    Model,
+    Resnet9,
+    Resnet18,
+    Resnet50,
+    ResnetV2,
+    Vgg,
+)
 
 _BASENET_IMAGE_SIZE = 32
 
@@ -86,7 +97,7 @@ class _ValuesOnCpu(TorchFunctionMode):
 
 def without_weights(model: Model) -> Model:
     """Return the table with random weights in place of pretrained ones, so that building it reads no file."""
-    return msgspec.structs.replace(model, weights=None) if isinstance(model, Pretrained) else model
+    return msgspec.structs.replace(model, weights=None) if isinstance(model, FreezableModel) else model
 
 
 def _basenet(num_classes: int, image_size: int) -> nn.Sequential:

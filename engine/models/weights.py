@@ -25,7 +25,7 @@ _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("ema", "network", "state_dict_ema", "state_dict", "model_state_dict", "model")
 """Under which checkpoints keep a state dict: cifartui's own, timm's, Lightning's, and what tutorials write."""
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.", "network.")
-"""What DistributedDataParallel, Lightning, wrappers and torch.compile put before every key."""
+"""Prefixes that DistributedDataParallel, Lightning, wrappers and torch.compile put before every key."""
 _DEPTH = 3
 _LEAST_SHARE = 0.5
 """Of the tensors before the last layer that a file must fill; with fewer it is not a file of this network."""

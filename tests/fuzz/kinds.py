@@ -30,6 +30,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.safe_text import visible_in_a_row
+from tests import every
 from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
@@ -209,9 +210,8 @@ def run_files(seed: int, place: Path) -> bool:
 def command_files(seed: int, place: Path) -> bool:
     """commands.jsonl with faults; what is left of it is commands."""
     chance = random.Random(seed)
-    wishes = [commands.Stop(), commands.ScaleLearningRate(factor=0.5), commands.Pause(), commands.Validate()]
     path = place / "commands.jsonl"
-    path.write_bytes(mutations.of_lines(b"".join(msgspec.json.encode(wish) + b"\n" for wish in wishes), chance))
+    path.write_bytes(mutations.of_lines(b"".join(msgspec.json.encode(wish) + b"\n" for wish in every.COMMANDS), chance))
     reader: Any = command_reader(path)
     assert all(isinstance(each, commands.Command) for each in reader.read())
     return reader.num_skipped == 0

@@ -14,7 +14,7 @@ from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from presets.catalog import list_presets
 from presets.plan import plan
-from presets.schema import BaseNet, Data, Preset, Pretrained, Stage, Vgg
+from presets.schema import BaseNet, Data, FreezableModel, Preset, Stage, Vgg
 from tests.bird_files import NAMES, save
 
 BATCH_SIZE = 4
@@ -38,7 +38,7 @@ def small(preset: Preset, images: Path) -> Preset:
         normalize=preset.data.normalize, evaluate=_fitting(preset.data.evaluate),
     )  # fmt: skip
     model = preset.model
-    if isinstance(model, Pretrained):
+    if isinstance(model, FreezableModel):
         model = msgspec.structs.replace(model, weights=None)
     train = msgspec.structs.replace(
         preset.train, batch_size=BATCH_SIZE, epochs_scale=0.0001, augment=_fitting(preset.train.augment)

@@ -1,5 +1,4 @@
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -11,35 +10,8 @@ from torchvision.transforms import functional as reference
 from engine.data import geometry
 from engine.data.augment import plain_transform, train_transform
 from presets.errors import CifartuiError
-from presets.schema import (
-    Augmentation,
-    CenterCrop,
-    ColorJitter,
-    Data,
-    Gamma,
-    Grayscale,
-    HorizontalFlip,
-    RandomCrop,
-    RandomResizedCrop,
-    Resize,
-    Rotation,
-    VerticalFlip,
-)
-
-ALL: tuple[Augmentation, ...] = (
-    HorizontalFlip(),
-    RandomCrop(padding=4),
-    Resize(scale=1.25),
-    RandomCrop(padding=2, fill="reflect"),
-    VerticalFlip(),
-    Rotation(degrees=20),
-    Rotation(degrees=180, interpolation="bilinear"),
-    ColorJitter(brightness=0.2, contrast=0.2),
-    Gamma(),
-    Grayscale(p=0.5),
-    RandomResizedCrop(size=30),
-    CenterCrop(size=24),
-)
+from presets.schema import Augmentation, CenterCrop, Data, HorizontalFlip, RandomCrop, Resize
+from tests import every
 
 
 def data(**values: Any) -> Data:
@@ -110,23 +82,24 @@ def test_enlarged_images_keep_their_range() -> None:
     assert resized.max() <= 255
 
 
-@pytest.mark.parametrize(
-    ("normalize", "mean", "std"),
-    [
-        ("none", [0, 0, 0], [1, 1, 1]),
-        ("unit", [0, 0, 0], [1, 1, 1]),
-        ("half", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-        ("cifar100", [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
-        ("imagenet", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ],
-)
-def test_normalisation_is_that_of_torchvision(normalize: str, mean: Sequence[float], std: Sequence[float]) -> None:
+MEAN_STD = {
+    "none": ([0, 0, 0], [1, 1, 1]),
+    "unit": ([0, 0, 0], [1, 1, 1]),
+    "half": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
+
+
+@pytest.mark.parametrize("normalize", get_args(get_type_hints(Data)["normalize"]))
+def test_normalisation_is_that_of_torchvision(normalize: str) -> None:
+    mean, std = MEAN_STD[normalize]
     images = batch()
-    expected = reference.normalize(images.float() / 255, list(mean), list(std))
+    expected = reference.normalize(images.float() / 255, mean, std)
     torch.testing.assert_close(plain_transform(data(normalize=normalize))(images), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("operations", [(), ALL, (Resize(size=16),), (HorizontalFlip(),)])
+@pytest.mark.parametrize("operations", [(), every.AUGMENTATIONS, (Resize(size=16),), (HorizontalFlip(),)])
 def test_the_result_has_the_promised_form(operations: tuple[Augmentation, ...]) -> None:
     images = batch()
     before = images.clone()
@@ -185,7 +158,7 @@ def test_flips_have_their_probability(p: float) -> None:
 
 
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another() -> None:
-    transform, images = train_transform(ALL, data()), batch()
+    transform, images = train_transform(every.AUGMENTATIONS, data()), batch()
 
     def with_seed(seed: int) -> Tensor:
         torch.manual_seed(seed)
@@ -225,7 +198,7 @@ class NoReadBack(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def test_nothing_is_read_back() -> None:
-    transform, images = train_transform(ALL, data(normalize="cifar100")), batch()
+    transform, images = train_transform(every.AUGMENTATIONS, data(normalize="cifar100")), batch()
     with NoReadBack() as watched:
         transform(images)
     assert {"aten::index.Tensor", "aten::index_select", "aten::_upsample_bilinear2d_aa"} <= watched.names
@@ -235,7 +208,7 @@ def test_nothing_is_read_back() -> None:
 
 def test_it_runs_on_another_device_without_values() -> None:
     with FakeTensorMode(), NoReadBack():
-        transform = train_transform(ALL, data(normalize="cifar100", image_size=40))
+        transform = train_transform(every.AUGMENTATIONS, data(normalize="cifar100", image_size=40))
         result = transform(torch.empty(8, 3, 32, 32, dtype=torch.uint8, device="cuda"))
     assert (result.shape, result.dtype, result.device.type) == ((8, 3, 40, 40), torch.float32, "cuda")
     assert result.is_contiguous(memory_format=torch.channels_last)

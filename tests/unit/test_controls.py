@@ -10,6 +10,7 @@ from engine.journal import commands, events
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.runs.run_dir import RunDir
 from engine.training.controls import Aborted, Controls, SecondSignal
+from tests import every
 
 
 @pytest.fixture
@@ -32,6 +33,21 @@ def answers(run: RunDir) -> list[events.CommandApplied]:
 def ask(run: RunDir, command: commands.AnyCommand) -> str:
     append_command(run.commands, command)
     return command.id
+
+
+@pytest.mark.parametrize("command", every.COMMANDS, ids=str)
+def test_every_command_is_answered_and_those_without_a_use_in_a_range_test_refused(
+    run: RunDir, controls: Controls, command: commands.AnyCommand
+) -> None:
+    controls.stages_left = 0  # as in a range test, which has no weights to offer either
+    try:
+        controls._obey(command)
+    except Aborted:
+        assert isinstance(command, commands.Abort)
+    (answer,) = answers(run)
+    assert answer.effect != "not offered by this worker"
+    needs_another_state = isinstance(command, commands.NextStage | commands.Continue)
+    assert answer.accepted == (command.in_range_test and not needs_another_state)
 
 
 def test_a_stop_is_acknowledged_at_its_step(run: RunDir, controls: Controls) -> None:

@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
+from engine.journal.commands import AnyCommand
+from engine.journal.events import AnyEvent
+from presets import schema
 from tui import keymap
 from tui.cli.main import cifartui
 
@@ -69,3 +73,16 @@ def test_what_is_not_there_is_found(wrong: str) -> None:
 
 def test_the_architecture_is_read_in_one_go() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("kind", [*get_args(AnyEvent), *get_args(AnyCommand)])
+def test_every_event_and_every_command_of_a_run_is_in_the_guide_to_its_directory(kind: type) -> None:
+    guide = (ROOT / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    assert re.search(rf"\b{kind.__name__}\b", guide)
+
+
+@pytest.mark.parametrize("union", [schema.Augmentation, schema.Model, schema.Optimizer, schema.Schedule])
+def test_everything_that_a_preset_can_choose_is_in_the_presets_guide(union: object) -> None:
+    guide = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
+    absent = [tag for tag in (kind.__struct_config__.tag for kind in get_args(union)) if tag not in guide]
+    assert absent == []

@@ -14,20 +14,29 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from engine.training.input_pipeline import of_epoch
 from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
+from tests import every
 from tests.tiny_trainer import PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
 
+NETWORK = schema.Vgg(blocks=((4,), (6,)), pools=("max", "avg"), head=(8,), dropout=0.2)
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
-EVERYTHING = (
-    schema.Resize(size=40), schema.RandomCrop(padding=4, fill="reflect"), schema.RandomResizedCrop(),
-    schema.HorizontalFlip(), schema.VerticalFlip(), schema.Rotation(degrees=10),
-    schema.ColorJitter(brightness=0.2, contrast=0.2), schema.Gamma(), schema.Grayscale(p=0.5),
-)  # fmt: skip
-AUGMENTED = replace(PRESET, train=replace(PRESET.train, augment=EVERYTHING))
+TWENTY_EPOCHS = replace(PRESET, train=replace(PRESET.train, epochs=20))  # a one-cycle ends with its last epoch
+AUGMENTED = replace(TWENTY_EPOCHS, train=replace(TWENTY_EPOCHS.train, augment=every.AUGMENTATIONS))
+MIRRORED = replace(AUGMENTED, model=NETWORK, train=replace(AUGMENTED.train, alternating_flip=True))
+PRESETS = {
+    "plain": TWENTY_EPOCHS,
+    "every augmentation": AUGMENTED,
+    **{f"{mix}": replace(MIRRORED, mix=mix) for mix in every.MIXES},
+    **{type(table).__name__: replace(TWENTY_EPOCHS, optimizer=table) for table in every.OPTIMIZERS},
+    **{type(table).__name__: replace(TWENTY_EPOCHS, schedule=table) for table in every.SCHEDULES},
+}
+AVERAGED = replace(MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9))
+"""Not among the others: a network of fake tensors cannot be copied."""
 
 
 class Waits(TorchDispatchMode):
@@ -51,7 +60,9 @@ class Waits(TorchDispatchMode):
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
-    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
+    stage = trainer._plan[0]
+    inputs = trainer._pipeline.train(stage, 0, lambda _event: None)
+    inputs = of_epoch(inputs, trainer._setup.info.preset, stage, 1, 0)
     order = torch.arange(len(inputs.split), device=inputs.split.images.device)
     trainer._train_batch(inputs, order[:8])  # brings constants to the device, once
     with Waits() as waits:
@@ -63,12 +74,20 @@ def take_steps(trainer: Trainer, num_steps: int) -> None:
     assert waits.copies == []
 
 
-@pytest.mark.parametrize("preset", [PRESET, AUGMENTED], ids=["plain", "everything"])
+@pytest.mark.parametrize("preset", [PRESETS["plain"], AVERAGED], ids=["plain", "everything"])
 def test_two_hundred_steps_read_nothing_back(
     preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 200)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_nothing_that_a_step_is_made_of_reads_anything_back(
+    preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
+    take_steps(make(tmp_path, preset, num_train=160)[0], 10)
 
 
 @contextmanager
@@ -89,9 +108,10 @@ def pretended_cuda() -> Iterator[torch.device]:
         yield torch.device("cuda", 0)
 
 
-def test_on_cuda_nothing_is_copied_to_or_from_the_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_on_cuda_nothing_is_copied_to_or_from_the_host(preset: schema.Preset, tmp_path: Path) -> None:
     with pretended_cuda() as cuda:
-        trainer, _ = make(tmp_path, AUGMENTED, num_train=160, device=cuda)
+        trainer, _ = make(tmp_path, preset, num_train=160, device=cuda)
         assert {parameter.device for parameter in trainer._setup.network.parameters()} == {cuda}
         take_steps(trainer, 20)
 

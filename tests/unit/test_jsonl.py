@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.journal import commands, events
 from engine.journal.jsonl import EventWriter, append_command, command_reader, event_reader, read_events
+from tests import every
 
 
 @pytest.fixture
@@ -20,6 +21,30 @@ def test_events_come_back_numbered_stamped_and_equal(path: Path) -> None:
     assert read_events(path) == written
     assert [event.seq for event in written] == [1, 2]
     assert all(event.time > 0 for event in written)
+
+
+@pytest.mark.parametrize("event", every.EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_comes_back_and_those_that_people_act_on_are_synced(
+    path: Path, monkeypatch: pytest.MonkeyPatch, event: events.AnyEvent
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("engine.journal.jsonl.os.fsync", synced.append)
+    assert [EventWriter(path).write(event)] == read_events(path)
+    assert bool(synced) == event.sync
+    assert event.sync == isinstance(
+        event, events.EpochCompleted | events.CheckpointSaved | events.CommandApplied | events.RunFinished
+    )
+
+
+@pytest.mark.parametrize("command", every.COMMANDS, ids=lambda command: type(command).__name__)
+def test_every_command_comes_back_and_its_class_is_found_by_its_type(
+    tmp_path: Path, command: commands.AnyCommand
+) -> None:
+    path = tmp_path / "commands.jsonl"
+    append_command(path, command)
+    assert [msgspec.structs.replace(each, time=0.0) for each in command_reader(path).read()] == [command]
+    assert commands.kind_of(msgspec.json.decode(path.read_bytes())["type"]) is type(command)
+    assert commands.kind_of("FromTheFuture") is None
 
 
 def test_the_journal_is_private(path: Path) -> None:

@@ -8,6 +8,7 @@ from engine.journal.events import LayerRow
 from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters
 from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
+from tests import every
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
@@ -87,7 +88,7 @@ def test_basenet_parameters_row_by_row() -> None:
 
 @pytest.mark.parametrize(
     ("model", "image_size"),
-    [(VGG_CUSTOM, 128), (Resnet50(), 224), (Resnet50(frozen=True), 64), (Googlenet(), 32), (ResnetV2(), 32)],
+    [(VGG_CUSTOM, 128), (Resnet50(), 224), (Resnet50(frozen=True), 64), *((model, 32) for model in every.NETWORKS)],
 )
 def test_rows_add_up_to_the_whole_network(model: Model, image_size: int) -> None:
     network = build_on_meta(model, 200, image_size)

@@ -14,6 +14,7 @@ from engine.models.memory import estimate
 from engine.shared.step_memory import StepMemory
 from engine.training.optimizers import build_optimizer
 from presets import schema
+from tests import every
 
 VGG = schema.Vgg(
     blocks=((64, 64), (128, 128), (256, 256), (512, 512)), pools=("max", "max", "max", "avg"), head=(4096,)
@@ -72,10 +73,11 @@ def allocated_at_most(asked: schema.Preset) -> int:
         preset(VGG),
         preset(schema.Resnet18(stem="small"), batch_size=8),
         preset(schema.Resnet50(frozen=True), image_size=64, batch_size=32),
-        preset(schema.Googlenet(), batch_size=4),
         preset(schema.ResnetV2(), image_size=64, batch_size=4, optimizer=schema.AdamW()),
+        *(preset(model) for model in every.NETWORKS),
+        *(preset(VGG, optimizer=optimizer) for optimizer in every.OPTIMIZERS),
     ],
-    ids=lambda asked: type(asked.model).__name__,
+    ids=lambda asked: f"{type(asked.model).__name__}-{type(asked.optimizer).__name__}",
 )
 def test_the_estimate_is_within_a_fifth_of_what_a_step_takes(asked: schema.Preset) -> None:
     share = estimate(asked, 100).total / allocated_at_most(asked)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from engine.data.mixup import mix_batch
 from presets.schema import Mix
+from tests import every
 
 NUM = 256
 
@@ -20,7 +21,7 @@ def mixed(mix: Mix) -> tuple[Tensor, Tensor]:
     return mix_batch(constant_images(), torch.arange(NUM), mix, NUM)
 
 
-@pytest.mark.parametrize("mix", [Mix(mixup=1.0), Mix(cutmix=1.0), Mix(mixup=0.2, cutmix=1.0, p=0.7)])
+@pytest.mark.parametrize("mix", every.MIXES)
 def test_targets_have_the_shares_of_the_pixels(mix: Mix) -> None:
     images, targets = mixed(mix)
     assert torch.allclose(targets.sum(1), torch.ones(NUM))

@@ -13,8 +13,26 @@ from engine.models.build import build, build_on_meta
 from engine.models.googlenet import STAGES
 from engine.models.layer_table import layer_table, num_parameters, num_trainable
 from engine.models.resnet_v2 import StandardisedConv2d
+from engine.training.input_pipeline import Freezable
+from presets.checks import faults
 from presets.errors import CifartuiError
-from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
+from presets.schema import (
+    BaseNet,
+    Data,
+    FreezableModel,
+    Googlenet,
+    Model,
+    Preset,
+    Resnet9,
+    Resnet18,
+    Resnet50,
+    ResnetV2,
+    Sgd,
+    Stage,
+    Train,
+    Vgg,
+)
+from tests import every
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
@@ -50,7 +68,6 @@ def test_parameter_counts(model: Model, num_classes: int, image_size: int, expec
 @pytest.mark.parametrize(
     ("model", "image_size"),
     [
-        (BaseNet(), 32),
         (VGG_CUSTOM, 8),
         (VGG_CUSTOM, 128),
         (VGG_CUSTOM_5, 97),
@@ -58,17 +75,15 @@ def test_parameter_counts(model: Model, num_classes: int, image_size: int, expec
         (VGG_19, 64),
         (Vgg(blocks=((4,),), pools=("none",)), 9),
         (Vgg(blocks=((4,),), pools=("avg",)), 1),
-        (Resnet50(), 32),
         (Resnet50(frozen=True), 224),
         (Resnet18(), 32),
         (Resnet18(stem="small", frozen=True), 32),
-        (Googlenet(), 32),
         (Googlenet(), 17),
         (ResnetV2(), 64),
-        (ResnetV2(stem="small"), 32),
         (MIX, 9),
         (CONCAT_MIX, 9),
         (Vgg(blocks=((4,), (4,)), pools=("none", "none"), shortcuts="concat"), 5),
+        *((model, 32) for model in every.NETWORKS),
     ],
 )
 def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_size: int) -> None:
@@ -76,13 +91,7 @@ def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_siz
     assert network(torch.empty(2, 3, image_size, image_size, device="meta")).shape == (2, 7)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        BaseNet(), VGG_CUSTOM, VGG_CUSTOM_5, Resnet50(), Resnet50(frozen=True), Resnet18(stem="small"), Googlenet(),
-        ResnetV2(), MIX, CONCAT_MIX, Vgg(blocks=((4,),), pools=("max",), head=(8,), head_batch_norm=True, dropout=0.2),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("model", [*every.NETWORKS, VGG_CUSTOM, VGG_CUSTOM_5, ResnetV2(), MIX])
 def test_forward_on_a_pretended_gpu(model: Model) -> None:
     with FakeTensorMode(), torch.device("cuda"):
         network = build(model, 100, 32)
@@ -259,11 +268,11 @@ def test_standardised_filters_do_not_depend_on_the_scale_or_offset_of_their_weig
 
 
 def test_a_step_of_every_network_survives_in_channels_last() -> None:
-    for model in (MIX, CONCAT_MIX):  # a strided 1×1 convolution on three channels corrupts memory on some CPUs
-        network = build(model, 5, 16).to(memory_format=torch.channels_last)
-        images = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    for model in (MIX, *every.NETWORKS):  # a strided 1×1 convolution on three channels corrupts memory on some CPUs
+        network = build(model, 5, 32).to(memory_format=torch.channels_last)
+        images = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
         torch.autograd.backward(network(images).sum())
-        assert all(parameter.grad is not None for parameter in network.parameters())
+        assert all(each.grad is not None for each in network.parameters() if each.requires_grad)
 
 
 def test_resnet9_has_its_eight_convolutions_and_takes_any_size() -> None:
@@ -290,3 +299,16 @@ def test_a_frozen_backbone_can_be_trained_again() -> None:
     network.eval()
     network.freeze(True)  # type: ignore[operator]
     assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
+def test_networks_that_can_be_frozen_are_those_whose_table_says_so(model: Model) -> None:
+    assert isinstance(build_on_meta(model, 100, 32), Freezable) == isinstance(model, FreezableModel)
+    stage = Stage(name="a", epochs=1, frozen=True)
+    preset = Preset(
+        title="Test", data=Data(dataset="cifar100"), model=model, train=Train(batch_size=8), optimizer=Sgd(lr=0.1),
+        stages=(stage,),
+    )  # fmt: skip
+    found = [fault.text for fault in faults(preset)]
+    sentence = 'stages[0].frozen is for the networks "resnet18" and "resnet50"; take it out.'
+    assert found == ([] if isinstance(model, FreezableModel) else [sentence])

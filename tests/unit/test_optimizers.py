@@ -4,6 +4,7 @@ from torch import nn
 
 from engine.training.optimizers import Schedule, build_optimizer
 from presets import schema
+from tests import every
 
 CPU = torch.device("cpu")
 EPOCHS, STEPS = 6, 5
@@ -53,11 +54,7 @@ def test_one_cycle_peaks_at_the_optimizers_rate() -> None:
     assert used[-1] < 1e-3
 
 
-@pytest.mark.parametrize(
-    "table",
-    [schema.Constant(), schema.Step(every=2), schema.Plateau(patience=0), schema.Cosine(), schema.OneCycle()],
-    ids=lambda table: type(table).__name__,
-)
+@pytest.mark.parametrize("table", every.SCHEDULES, ids=lambda table: type(table).__name__)
 def test_a_schedule_goes_on_where_its_state_was_saved(table: schema.Schedule) -> None:
     whole = rates(table)
     optimizer = build_optimizer(schema.Sgd(lr=0.1, momentum=0.9), [nn.Parameter(torch.zeros(1))], CPU)

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from engine.journal.events import AnyEvent
+from engine.journal.jsonl import EventWriter
 from engine.journal.outline import outline_reader, read_outline
+from tests import every
 from tests.ui.sample_run import NOW, SampleRun
 from tui.data.summary import summary_of
 
@@ -39,3 +43,11 @@ def test_few_of_many_steps_are_decoded(tmp_path: Path) -> None:
     assert names.count("StepsTrained") == 1
     assert names.count("DeviceSampled") == 1
     assert len(msgspec.json.encode(names)) < 300
+
+
+@pytest.mark.parametrize("event", every.EVENTS, ids=lambda event: type(event).__name__)
+def test_of_frequent_events_the_last_is_read_and_of_the_others_all(tmp_path: Path, event: AnyEvent) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    written = [writer.write(event) for _ in range(3)]
+    assert outline_reader(path).read() == (written[-1:] if event.frequent else written)

@@ -1,6 +1,7 @@
 """What a resumed worker tells: every step once, and an epoch's sums wherever it was saved."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from engine.training import checkpoint_files
 from engine.training.controls import Aborted
 from engine.training.reports import ReportInterval
 from presets import schema
+from tests import every
 from tests.tiny_trainer import PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
@@ -94,14 +96,23 @@ def test_a_checkpoint_asked_for_in_a_pause_leaves_the_run_paused(tmp_path: Path)
     assert len(state.steps) == 1
 
 
-@pytest.mark.parametrize("save_at", [3, 16])
+RECIPES = [*({"optimizer": each} for each in every.OPTIMIZERS), *({"mix": each} for each in every.MIXES)]
+
+
+@pytest.mark.parametrize(("recipe", "save_at"), [*((recipe, 3) for recipe in RECIPES), ({}, 16)], ids=str)
 def test_a_recipe_goes_on_in_mid_epoch_as_if_nothing_had_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any], save_at: int
 ) -> None:
-    train = replace(PRESET.train, ema_decay=0.9, alternating_flip=True, image_sizes=((0.5, 24),))
+    train = replace(
+        PRESET.train,
+        augment=every.AUGMENTATIONS,
+        ema_decay=0.9,
+        alternating_flip=True,
+        image_sizes=((0.5, 24),),
+    )
     vgg = schema.Vgg(blocks=((4,),), pools=("avg",), head=(8,), dropout=0.3)
-    mix = schema.Mix(mixup=0.3, cutmix=1.0, p=0.8)
-    preset = replace(PRESET, model=vgg, train=train, mix=mix, optimizer=schema.Muon(), schedule=schema.OneCycle())
+    mixing = {"mix": schema.Mix(mixup=0.3, cutmix=1.0, p=0.8), "optimizer": schema.Muon(), **recipe}
+    preset = replace(PRESET, model=vgg, train=train, schedule=schema.OneCycle(), **mixing)
     whole, whole_folder = make(tmp_path / "whole", preset)
     whole.run()
     with monkeypatch.context() as patched:

@@ -2,9 +2,11 @@
 
 import pytest
 
-from engine.journal.events import StepTiming
+from engine.journal.events import AnyEvent, StageStarted, StepTiming
 from engine.journal.state import RunState, fold
+from tests import every
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
+from tui.cli import follow
 from tui.text import run_text
 
 
@@ -28,3 +30,13 @@ def test_the_share_done_counts_whole_epochs_and_batches() -> None:
     assert state.share_done == 0.0
     fold([steps(1, 10), epoch(1, 0.3), steps(2, 5)], state)
     assert state.share_done == pytest.approx(1.5 / state.total_epochs)
+
+
+@pytest.mark.parametrize("event", every.EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_that_people_read_has_a_sentence(event: AnyEvent) -> None:
+    said = run_text.event(event)[0]
+    assert bool(said) != event.frequent
+    assert type(event).__name__ not in said
+    line = follow.describe(event, RunState())
+    is_the_only_stage = isinstance(event, StageStarted) and event.num_stages == 1
+    assert bool(line) == (event.logged and not is_the_only_stage)

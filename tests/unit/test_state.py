@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.journal import events
+from engine.journal import commands, events
 from engine.journal.eta import time_left
 from engine.journal.events import AnyEvent
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import STALLED_AFTER_S, status_of
+from tests import every
 
 STARTED = events.RunStarted(
     pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={}, time=100.0
@@ -41,6 +42,31 @@ def epoch(
         epoch=number, global_step=(number - 1) * 10 + (partial_at or 10), train_loss=1.0, train_top1=0.5, val_loss=1.0,
         val_top1=val_top1, lr=0.1, seconds=seconds, is_best=False, partial=partial_at is not None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("event", every.EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_is_taken_in_and_kept_in_the_log_unless_it_is_frequent(event: AnyEvent) -> None:
+    state = fold([event])
+    assert state.last_time == event.time
+    assert state.log == ([] if event.frequent else [event])
+    assert not (event.frequent and event.logged)
+
+
+@pytest.mark.parametrize("command", every.COMMANDS, ids=str)
+def test_commands_that_change_how_training_goes_on_mark_the_curve(command: commands.AnyCommand) -> None:
+    obeyed = [each for each in every.EVENTS if isinstance(each, events.CommandApplied)]
+    obeyed = [each for each in obeyed if each.command == type(command).__name__]
+    assert {each.accepted for each in obeyed} == {True, False}
+    marks = fold(obeyed).marks
+    keeps_on = isinstance(command, commands.SaveCheckpoint | commands.Validate | commands.Abort)
+    assert marks == ([] if keeps_on else [each for each in obeyed if each.accepted])
+
+
+def test_a_command_of_a_newer_version_marks_nothing() -> None:
+    (applied,) = [each for each in every.EVENTS if isinstance(each, events.CommandApplied)][:1]
+    state = fold([msgspec.structs.replace(applied, command="FromTheFuture")])
+    assert state.marks == []
+    assert not state.is_stopping
 
 
 def test_a_run_that_trains() -> None:

@@ -18,16 +18,18 @@ from engine.training import checkpoint_files
 from engine.training.controls import Aborted
 from engine.training.trainer import Trainer
 from presets import schema
+from tests import every
 from tests.tiny_trainer import PRESET, make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow  # trains
 
 VGG = msgspec.structs.replace(PRESET, model=schema.Vgg(blocks=((4,),), pools=("avg",)))
-SCHEDULES = (
-    schema.Constant(), schema.Step(every=1, factor=0.5), schema.Plateau(patience=0), schema.Cosine(warmup_epochs=1),
-    schema.OneCycle(),
-)  # fmt: skip
+SPANNING = tuple(
+    each for each in every.TRAINING_SCHEDULES if isinstance(each, schema.Cosine | schema.Linear | schema.OneCycle)
+)
+"""Schedules whose rates go by the length of the whole stage."""
+OTHERS = tuple(each for each in every.TRAINING_SCHEDULES if each not in SPANNING)
 
 
 def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
@@ -168,7 +170,7 @@ def test_a_second_validation_and_one_at_the_end_of_an_epoch_are_refused_in_words
     assert len(told(folder, events.CommandApplied)) == 4  # none is left without an answer
 
 
-@pytest.mark.parametrize("table", SCHEDULES, ids=lambda table: type(table).__name__)
+@pytest.mark.parametrize("table", every.TRAINING_SCHEDULES, ids=lambda table: type(table).__name__)
 def test_a_scaled_rate_stays_scaled_and_an_interruption_does_not_show(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: schema.Schedule
 ) -> None:
@@ -220,7 +222,7 @@ def resumed(tmp_path: Path, preset: schema.Preset) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("table", SCHEDULES[:3], ids=lambda table: type(table).__name__)
+@pytest.mark.parametrize("table", OTHERS, ids=lambda table: type(table).__name__)
 def test_a_completed_run_trained_on_is_the_longer_run_to_the_bit(tmp_path: Path, table: schema.Schedule) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     whole, _ = make(tmp_path / "whole", longer(preset, 3))
@@ -231,7 +233,7 @@ def test_a_completed_run_trained_on_is_the_longer_run_to_the_bit(tmp_path: Path,
     assert are_equal(weights(second), weights(whole))
 
 
-@pytest.mark.parametrize("table", [schema.Cosine(), schema.OneCycle()], ids=lambda table: type(table).__name__)
+@pytest.mark.parametrize("table", SPANNING, ids=lambda table: type(table).__name__)
 def test_a_schedule_that_spans_the_run_goes_by_the_new_total(tmp_path: Path, table: schema.Schedule) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     _, whole = make(tmp_path / "whole", longer(preset, 4))

@@ -16,6 +16,7 @@ from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
+from tests import every
 from tests.tiny_trainer import CPU, PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
@@ -103,7 +104,7 @@ def test_a_recorded_step_trains_as_a_plain_one(tmp_path: Path) -> None:
     assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 4  # and the batch of 5 as it comes
 
 
-@pytest.mark.parametrize("optimizer", [schema.Sgd(lr=0.01, momentum=0.9), schema.AdamW(lr=0.01)])
+@pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)
 def test_a_recording_takes_its_rate_from_a_tensor_that_follows_the_schedule(
     optimizer: schema.Optimizer, tmp_path: Path
 ) -> None:
@@ -160,7 +161,7 @@ def test_graphs_have_no_effect_on_the_cpu_and_that_is_said(tmp_path: Path) -> No
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("optimizer", [schema.Sgd(lr=0.01, momentum=0.9), schema.AdamW(lr=0.01)])
+@pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)
 def test_a_graph_trains_as_plain_steps_do(optimizer: schema.Optimizer, tmp_path: Path) -> None:
     preset = replace(PRESET, optimizer=optimizer, schedule=schema.OneCycle())
     graphs = replace(preset, train=replace(preset.train, cuda_graphs=True))

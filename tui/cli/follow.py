@@ -247,15 +247,6 @@ def _printer(output: Output, wake: threading.Event) -> _Printer:
     return printers[output]()
 
 
-_PRINTED: TypeAlias = (
-    events.RunStarted
-    | events.DataReady
-    | events.ModelBuilt
-    | events.Validated
-    | events.CommandApplied
-    | events.Alerted
-    | events.RunFinished
-)
 _GAP = "  "
 _LEAST_BAR, _MOST_BAR = 8, 24
 
@@ -266,8 +257,7 @@ def describe(event: events.AnyEvent, state: RunState) -> str:
         return _GAP.join(epoch_fields(event, state)).rstrip()
     if isinstance(event, events.StageStarted) and event.num_stages == 1:
         return ""
-    is_printed = isinstance(event, _PRINTED | events.StageStarted)
-    return one_line(run_text.event(event)[0]) if is_printed else ""
+    return one_line(run_text.event(event)[0]) if event.logged else ""
 
 
 def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:

@@ -29,11 +29,8 @@ class _Group(click.Group):
             return None
         from importlib import import_module
 
-        name = {"continue": "continue_", "presets": "presets_", "next": "next_", "lr-find": "lr_find"}.get(
-            cmd_name, cmd_name
-        )
-        command: click.Command = getattr(import_module(f"tui.cli.{module}"), name)
-        return command
+        held = vars(import_module(f"tui.cli.{module}")).values()
+        return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
 
 
 def _modules() -> dict[str, str]:

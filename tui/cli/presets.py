@@ -106,7 +106,7 @@ def _timm_networks(word: str) -> tuple[dict[str, int | None], str]:
     from tui.data.torch_process import run_module
 
     try:
-        return msgspec.json.decode(run_module("engine.models.backbone", [word]), type=dict[str, int | None]), ""
+        return msgspec.json.decode(run_module("engine.models.timm_networks", [word]), type=dict[str, int | None]), ""
     except CifartuiError as error:
         return {}, str(error)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
+from engine.journal.commands import Command, Continue, NextStage, Pause, Stop, kind_of
 from engine.journal.events import CommandApplied, StageStarted
 from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
@@ -28,7 +29,8 @@ _RARE = 0.02
 """The share of the training curve's range, at either end, that the y axis need not hold."""
 _LEAST_PERCENT = 1.0
 """The accuracy axis goes at least so far: an untrained network is not shown in millionths."""
-_MARKS = {"Stop": "stop", "NextStage": "next", "Pause": "pause", "Continue": "go on"}
+_MARKS: dict[type[Command] | None, str] = {Stop: "stop", NextStage: "next", Pause: "pause", Continue: "go on"}
+"""Of the others, a mark says what they did."""
 
 
 @dataclass(frozen=True)
@@ -279,4 +281,4 @@ def _marks(state: RunState, place: _Placing, *, is_large: bool) -> list[Mark]:
 
 
 def _mark_text(applied: CommandApplied) -> str:
-    return _MARKS.get(applied.command) or applied.effect
+    return _MARKS.get(kind_of(applied.command), applied.effect)

@@ -18,6 +18,7 @@ from engine.journal import jsonl
 from engine.journal.commands import (
     Abort,
     AnyCommand,
+    Command,
     Continue,
     NextStage,
     Pause,
@@ -50,9 +51,11 @@ if TYPE_CHECKING:
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
 _X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
-_OF_A_RUN_AT_REST = {"resume", "resume_changed"}
-_OF_WEIGHTS = {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}
-"""Not offered for a range test: it keeps no weights, and changes its learning rate itself."""
+ASKED: dict[str, type[Command]] = {
+    "stop": Stop, "next_stage": NextStage, "pause": Pause, "checkpoint": SaveCheckpoint, "validate": Validate,
+    "scale_lr": ScaleLearningRate, "abort": Abort,
+}  # fmt: skip
+"""Command that an action of the Monitor sends to the worker (Continue too, if it is paused)."""
 _TICK_S = 0.5
 """Interval of the clock beside a command without an answer."""
 _LOG_AT_OPENING = 100
@@ -80,6 +83,11 @@ _OF_THE_RUN: list[BindingType] = [
             tooltip="resume with changes: more epochs, another lr"),
 ]  # fmt: skip
 """Keys that send the run a command, or resume it."""
+
+
+def asked_by(binding: Binding) -> type[Command] | None:
+    """Return the command that a key of the Monitor sends to the worker; None for a key of a run without one."""
+    return ASKED.get(binding.action.partition("(")[0])
 
 
 class Monitor(Screen[None]):
@@ -227,15 +235,17 @@ class Monitor(Screen[None]):
     @property
     def idle_actions(self) -> frozenset[str]:
         """Actions without effect now: not offered, and answered with the reason."""
+        keys = [(each.action, asked_by(each)) for each in Binding.make_bindings(_OF_THE_RUN)]
+        of_a_run_at_rest = {action for action, command in keys if command is None}
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
         if self.is_range_test:
-            idle |= _OF_A_RUN_AT_REST | _OF_WEIGHTS | {"smoothing", "x_axis"}
+            useless = {action for action, command in keys if command is not None and not command.in_range_test}
+            idle |= of_a_run_at_rest | useless | {"smoothing", "x_axis"}
         if self.is_live:
-            return frozenset(idle | _OF_A_RUN_AT_REST)
-        commands = {each.action for each in Binding.make_bindings(_OF_THE_RUN)}
-        return frozenset(idle | commands - _OF_A_RUN_AT_REST)
+            return frozenset(idle | of_a_run_at_rest)
+        return frozenset(idle | {action for action, command in keys if command is not None})
 
     @property
     def has_stages(self) -> bool:

@@ -103,7 +103,7 @@ def _resnet(model: schema.Resnet18 | schema.Resnet50) -> str:
     return f"{_STEMS[model.stem]}{_pretrained(model)}"
 
 
-def _pretrained(model: schema.Pretrained) -> str:
+def _pretrained(model: schema.FreezableModel) -> str:
     start = f"weights {model.weights}" if model.weights else "random weights"
     trained = "only the last layer trained" if model.frozen else "all layers trained"
     dropout = f", dropout {model.dropout:g}" if isinstance(model, schema.Backbone) and model.dropout else ""

@@ -127,7 +127,7 @@ def times(started: ev.RunStarted) -> str:
 
 
 def event(event: ev.AnyEvent) -> tuple[str, Tone]:
-    """Return an event of the log as a sentence, and how it is to be taken."""
+    """Return an event as a sentence, empty for a frequent one, and how it is to be taken."""
     match event:
         case ev.RunStarted():
             verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
@@ -159,11 +159,15 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
             return f"{event.effect or event.command}{verb}, at step {fmt.count(event.global_step)}", (
                 "busy" if event.accepted else "warn"
             )
+        case ev.StepsTrained() | ev.DeviceSampled() | ev.EvaluationProgressed() | ev.DataProgressed():
+            return "", "calm"
         case _:
             return _rarer_event(event)
 
 
-def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
+def _rarer_event(
+    event: ev.Alerted | ev.Validated | ev.Paused | ev.Continued | ev.RunFinished,
+) -> tuple[str, Tone]:
     match event:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
@@ -181,5 +185,3 @@ def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
             is_told = event.outcome != "completed" or event.best_val_top1 is None
             why = f" ({event.reason})" if event.reason and is_told else ""
             return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
-        case _:
-            return type(event).__name__, "calm"

@@ -14,15 +14,6 @@ from tui.theme import MUTED, TONES
 
 _LINES_KEPT = 1000
 _ROWS_WRAPPED_ANEW = 200
-_NOT_LOGGED = (
-    ev.StepsTrained,
-    ev.DeviceSampled,
-    ev.EvaluationProgressed,
-    ev.DataProgressed,
-    ev.CheckpointSaved,
-    ev.Paused,  # CommandApplied is shown
-    ev.Continued,
-)
 
 
 class LogPane(RichLog):
@@ -37,9 +28,9 @@ class LogPane(RichLog):
         self._wrapped_for = 0
 
     def add(self, events: Iterable[ev.AnyEvent]) -> None:
-        """Append those of `events` that a person would want to read."""
+        """Append those of `events` that are logged."""
         for event in events:
-            if isinstance(event, _NOT_LOGGED):
+            if not event.logged:
                 continue
             sentence, tone = run_text.event(event)
             self.sentences.append(sentence)
