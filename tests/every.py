@@ -71,6 +71,7 @@ NETWORKS: tuple[schema.Model, ...] = of_union(
         schema.Resnet18(stem="small"),
         schema.Resnet50(),
         schema.Resnet50(frozen=True),
+        schema.Backbone(name="mobilenet_v3_small"),
         schema.Googlenet(),
         schema.ResnetV2(stem="small"),
     ),
@@ -104,15 +105,15 @@ MIXES: tuple[schema.Mix, ...] = of_fields(
 COMMANDS: tuple[commands.AnyCommand, ...] = of_union(
     commands.AnyCommand,
     (
-        commands.Stop(after="epoch"),
-        commands.Stop(),
-        commands.NextStage(),
-        commands.Pause(),
-        commands.Continue(),
-        commands.SaveCheckpoint(),
-        commands.Validate(),
-        commands.ScaleLearningRate(factor=0.5),
-        commands.Abort(),
+        commands.Stop(id="1", after="epoch"),
+        commands.Stop(id="2"),
+        commands.NextStage(id="3"),
+        commands.Pause(id="4"),
+        commands.Continue(id="5"),
+        commands.SaveCheckpoint(id="6"),
+        commands.Validate(id="7"),
+        commands.ScaleLearningRate(id="8", factor=0.5),
+        commands.Abort(id="9"),
     ),
 )
 

@@ -1,16 +1,12 @@
 """A batch divided over ranks: nobody's image is lost, and the gradients and images are those of one process."""
 
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from engine.training.distributed.trainer import SharedMeter, SharedStepper
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,7 +16,6 @@ from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from engine.training.input_pipeline import SplitInputs, _any_view
 from presets import schema
 from tests import every
-from tests.tiny_trainer import CPU, PRESET, make
 
 BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
 
@@ -149,22 +144,3 @@ def test_an_operation_that_draws_otherwise_is_found(offender: Callable[[Tensor],
         return images + torch.rand(len(images)).view(-1, 1, 1, 1)
 
     assert draws_of_other_kinds(operation, IMAGES)
-
-
-def test_mixing_draws_for_each_rank_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-
-    class Watched(GlobalBatchDraws):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return super().__torch_function__(func, types, args, kwargs)
-
-    monkeypatch.setattr("engine.training.distributed.trainer.DrawnForAll", Watched)
-    monkeypatch.setattr(SharedStepper, "_with_averaged_gradients", lambda _self, network: network)
-    ranks: Any = SimpleNamespace(place=SimpleNamespace(rank=0, num_ranks=2, is_first=True))
-    trainer, _ = make(tmp_path, replace(PRESET, mix=every.MIXES[-1]))
-    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)._replace(mix=every.MIXES[-1])
-    stepper = SharedStepper(ranks, trainer._setup, trainer._journal, trainer.step_timer, None)
-    stepper.step(inputs, torch.arange(8), 0, trainer._train_state.stage_optimizer, SharedMeter(ranks, CPU))
-    assert torch.randint in seen  # crops were drawn for all
-    assert torch.randperm not in seen

@@ -26,7 +26,7 @@ def values(table: type, field: str) -> tuple[Any, ...]:
         (run_text._PHASES, values(DataProgressed, "phase")),
         (preset_text._DATASETS, values(schema.Data, "dataset")),
         (preset_text._NORMALIZE, values(schema.Data, "normalize")),
-        (preset_text._STEMS, values(schema.FreezableModel, "stem")),
+        (preset_text._STEMS, values(schema.Resnet18, "stem")),
         (preset_text._STEMS, values(schema.ResnetV2, "stem")),
     ],
 )
