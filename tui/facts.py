@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from engine.runs import private
 from engine.runs.events import Layer
 from engine.step_memory import StepMemory
 from presets.errors import CifartuiError
@@ -135,7 +136,7 @@ def known(preset: Preset, data_dir: str | None, shipped_facts: Mapping[str, Fact
     if found is not None:
         return found
     try:
-        return msgspec.json.decode(_cache_file(key).read_bytes(), type=Facts)
+        return msgspec.json.decode(private.read(_cache_file(key)), type=Facts)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None  # never computed, or damaged: computed (again)
 

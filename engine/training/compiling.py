@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.data.cache import cache_folder
+from engine.data.cache import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 
 
@@ -20,7 +20,10 @@ class Compiled(nn.Module):
     def __init__(self, network: nn.Module, mode: str, batch_size: int) -> None:
         """Prepare; `mode` is torch.compile's: default, reduce-overhead or max-autotune."""
         super().__init__()
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            folder = cache_folder() / "inductor"
+            make_cache_folder(folder)  # what torch finds there it runs
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         self.network = network
         self._compiled: Any = torch.compile(network, mode=mode, dynamic=False)
         self._batch_size = batch_size
