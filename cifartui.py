@@ -47,10 +47,10 @@ def main() -> None:
         sys.exit(2)
     if len(sys.argv) == 1:
         gc.disable()  # until the first screen is there (`tui.app`): looking over all that is imported takes 50 ms
-        from tui.dashboard import open_as_configured
+        from tui.main import open_as_configured
 
         sys.exit(open_as_configured())
-    from tui.commandline import cifartui
+    from tui.cli.main import cifartui
 
     cifartui(prog_name="cifartui")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from benchmarks.long_run import write_long_run
 from benchmarks.terminal import Terminal
-from engine.locate import locate
-from engine.runs.events import EpochCompleted, StepsTrained
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
+from engine.journal.events import EpochCompleted, StepsTrained
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir, list_runs
+from engine.shared.data_locations import locate
 from presets.schema import Data
 
 _CIFARTUI = [sys.executable, "-m", "cifartui"]
@@ -168,13 +168,13 @@ def _watch(terminal: Terminal, seconds: float) -> tuple[float, float, int]:
     return num_bytes / passed, cpu, process.memory_info().rss
 
 
-def _images_per_s(run: RunFolder, seconds: float) -> float:
+def _images_per_s(run: RunDir, seconds: float) -> float:
     began = time.time()
     time.sleep(seconds)
     return _rate_between(run, began, time.time())
 
 
-def _rate_between(run: RunFolder, began: float, ended: float) -> float:
+def _rate_between(run: RunDir, began: float, ended: float) -> float:
     """Return images a second of training proper, from the journal: validation and checkpoints left out."""
     events = [event for event in read_events(run.events) if isinstance(event, StepsTrained | EpochCompleted)]
     num_images, passed = 0, 0.0
@@ -190,7 +190,7 @@ def _rate_between(run: RunFolder, began: float, ended: float) -> float:
 
 
 @contextmanager
-def _training(data_dir: str | None) -> Iterator[RunFolder]:
+def _training(data_dir: str | None) -> Iterator[RunDir]:
     """A run that trains until the end of the block."""
     has_cifar = locate(Data(dataset="cifar100"), data_dir).kind != "absent"
     with tempfile.TemporaryDirectory() as runs_dir:
@@ -210,7 +210,7 @@ def _training(data_dir: str | None) -> Iterator[RunFolder]:
                 time.sleep(0.1)
 
 
-def _attached(run: RunFolder, columns: int, rows: int) -> Terminal:
+def _attached(run: RunDir, columns: int, rows: int) -> Terminal:
     return Terminal([*_CIFARTUI, "attach", run.id, "--runs-dir", str(run.path.parent)], columns, rows)
 
 

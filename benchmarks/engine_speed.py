@@ -25,10 +25,10 @@ import torch
 
 from benchmarks.accuracy import processor
 from benchmarks.loops import NETWORKS
-from engine.runs.commands import Abort
-from engine.runs.events import AnyEvent, RunFinished, RunStarted, StepsTrained
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, event_reader
+from engine.journal.commands import Abort
+from engine.journal.events import AnyEvent, RunFinished, RunStarted, StepsTrained
+from engine.journal.jsonl import append_command, event_reader
+from engine.runs.run_dir import RunDir
 
 
 class Asked(NamedTuple):
@@ -60,7 +60,7 @@ class Engine:
                     append_command(run.commands, Abort())
                     process.wait()
 
-    def _measure(self, run: RunFolder, process: "subprocess.Popen[bytes]") -> float:
+    def _measure(self, run: RunDir, process: "subprocess.Popen[bytes]") -> float:
         reader, began, num_images, seconds = event_reader(run.events), 0.0, 0, 0.0
         while seconds < self._asked.seconds:
             if process.poll() is not None:
@@ -82,11 +82,11 @@ class Engine:
         return event.time if isinstance(event, StepsTrained) and not began else began
 
 
-def _wait_for_run(runs_dir: Path, process: "subprocess.Popen[bytes]") -> RunFolder:
+def _wait_for_run(runs_dir: Path, process: "subprocess.Popen[bytes]") -> RunDir:
     while process.poll() is None:
         for path in runs_dir.iterdir():
             if (path / "events.jsonl").exists():
-                return RunFolder(path)
+                return RunDir(path)
         time.sleep(0.02)
     raise SystemExit("cifartui train did not start a run")
 

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir
 
 _PRESET = """
 title = "Frozen backbone"
@@ -82,13 +82,13 @@ def _write_images(folder: Path, num_train: int, size: int) -> None:
             Image.fromarray(random.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(path)
 
 
-def _train(preset: Path, runs_dir: Path) -> RunFolder:
+def _train(preset: Path, runs_dir: Path) -> RunDir:
     command = [sys.executable, "-m", "cifartui", "--runs-dir", str(runs_dir), "train", str(preset)]
     subprocess.run([*command, "--device", "cpu", "--output", "quiet"], check=True)
-    return RunFolder(next(runs_dir.iterdir()))
+    return RunDir(next(runs_dir.iterdir()))
 
 
-def _seconds(run: RunFolder) -> float:
+def _seconds(run: RunDir) -> float:
     events = read_events(run.events)
     began = next(event.time for event in events if type(event).__name__ == "StageStarted")
     return events[-1].time - began

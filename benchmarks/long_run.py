@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs import events as ev
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter
+from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir, RunInfo
 from presets import catalog
 
 _STEPS_PER_EPOCH = 1407
@@ -22,10 +22,10 @@ _EPOCH_S = 60.0
 
 def write_long_run(
     runs_dir: Path, name: str, *, epochs: int, num_reports: int, is_finished: bool, planned: int = 700
-) -> RunFolder:
+) -> RunDir:
     """Write a run of basenet that was trained for `epochs` and reported `num_reports` times; return its folder."""
     began = time.time() - epochs * _EPOCH_S
-    run = RunFolder(runs_dir / f"20260101T000000-{name}-0000")
+    run = RunDir(runs_dir / f"20260101T000000-{name}-0000")
     run.checkpoints.mkdir(parents=True)
     info = RunInfo(
         id=run.id, preset_name="basenet", preset=catalog.load("basenet"), seed=0, device="cpu", created=began,
@@ -94,7 +94,7 @@ def _loss(epochs: float) -> float:
     return 0.6 + 4 * math.exp(-epochs / 90)
 
 
-def _go_on(run: RunFolder) -> None:
+def _go_on(run: RunDir) -> None:
     """Write as a worker does, a minute an epoch, for ever."""
     state = run.read_state()
     journal = EventWriter(run.events)
@@ -109,7 +109,7 @@ if __name__ == "__main__":
     import fcntl
     import os
 
-    folder = RunFolder(Path(sys.argv[1]))
+    folder = RunDir(Path(sys.argv[1]))
     held = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)  # as a living worker does
     fcntl.flock(held, fcntl.LOCK_EX)
     _go_on(folder)

@@ -25,8 +25,8 @@ import numpy as np
 from msgspec.structs import replace
 from torch import Tensor
 
-from engine.runs import commands, folder, launch
-from engine.runs.events import (
+from engine.journal import commands
+from engine.journal.events import (
     AnyEvent,
     CheckpointSaved,
     CommandApplied,
@@ -37,9 +37,11 @@ from engine.runs.events import (
     StageStarted,
     StepsTrained,
 )
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, event_reader, read_events
-from engine.training import checkpoint
+from engine.journal.jsonl import append_command, event_reader, read_events
+from engine.runs import run_dir
+from engine.runs import start as launch
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from presets import schema
 
 PATIENCE_S = 120.0
@@ -95,7 +97,7 @@ CASES = {
 # --- moments ---------------------------------------------------------------------------------------
 
 
-def _news(run: RunFolder, since: int) -> Iterator[AnyEvent]:
+def _news(run: RunDir, since: int) -> Iterator[AnyEvent]:
     """Yield what happens after byte `since` of the journal, as it happens, until the worker is gone."""
     reader, deadline = event_reader(run.events), time.monotonic() + PATIENCE_S
     reader.skip_to(since)
@@ -115,10 +117,10 @@ def _is_last_step(event: AnyEvent) -> bool:
 
 def _nth(
     is_it: Callable[[AnyEvent], bool], at_most: int, delay_s: float = 0.0
-) -> Callable[[RunFolder, int, random.Random], bool]:
+) -> Callable[[RunDir, int, random.Random], bool]:
     """Return a wait for one of the next `at_most` such events and a random delay; False where the run ends before."""
 
-    def wait(run: RunFolder, since: int, draw: random.Random) -> bool:
+    def wait(run: RunDir, since: int, draw: random.Random) -> bool:
         left = draw.randint(1, at_most)
         for event in _news(run, since):
             left -= is_it(event)
@@ -134,7 +136,7 @@ def _is(*kinds: type[AnyEvent]) -> Callable[[AnyEvent], bool]:
     return lambda event: isinstance(event, kinds)
 
 
-def _in_a_write(run: RunFolder, since: int, draw: random.Random) -> bool:
+def _in_a_write(run: RunDir, since: int, draw: random.Random) -> bool:
     names = [str(run.checkpoints / f".{name}.pt.writing") for name in ("last", "best", "stage-best")]
     if not _nth(_is(StepsTrained), at_most=3)(run, since, draw):
         return False
@@ -144,10 +146,10 @@ def _in_a_write(run: RunFolder, since: int, draw: random.Random) -> bool:
     return True
 
 
-def _asked(command: commands.AnyCommand, delay_s: float = 0.0) -> Callable[[RunFolder, int, random.Random], bool]:
+def _asked(command: commands.AnyCommand, delay_s: float = 0.0) -> Callable[[RunDir, int, random.Random], bool]:
     """Return a wait for the answer to a command given at some step, and a random delay."""
 
-    def wait(run: RunFolder, since: int, draw: random.Random) -> bool:
+    def wait(run: RunDir, since: int, draw: random.Random) -> bool:
         if not _nth(_is(StepsTrained), at_most=4)(run, since, draw):
             return False
         since = run.events.stat().st_size
@@ -157,7 +159,7 @@ def _asked(command: commands.AnyCommand, delay_s: float = 0.0) -> Callable[[RunF
     return wait
 
 
-def _saved_while_paused(run: RunFolder, since: int, draw: random.Random) -> bool:
+def _saved_while_paused(run: RunDir, since: int, draw: random.Random) -> bool:
     if not _asked(commands.Pause())(run, since, draw):
         return False
     since = run.events.stat().st_size
@@ -165,7 +167,7 @@ def _saved_while_paused(run: RunFolder, since: int, draw: random.Random) -> bool
     return _nth(_is(CommandApplied), at_most=1)(run, since, draw)
 
 
-MOMENTS: dict[str, Callable[[RunFolder, int, random.Random], bool]] = {
+MOMENTS: dict[str, Callable[[RunDir, int, random.Random], bool]] = {
     "in training": _nth(_is(StepsTrained), at_most=5, delay_s=0.2),
     "in an evaluation": _nth(_is_last_step, at_most=2, delay_s=0.01),
     "an epoch told, not saved": _nth(_is(EpochCompleted), at_most=2),
@@ -206,9 +208,9 @@ def digest(value: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def result(run: RunFolder) -> dict[str, str]:
+def result(run: RunDir) -> dict[str, str]:
     """Return what a run came to, as hashes; times are left out."""
-    last, best, state = checkpoint.load(run.last), checkpoint.load(run.best), run.read_state()
+    last, best, state = checkpoint_files.load(run.last), checkpoint_files.load(run.best), run.read_state()
     place = {key: value for key, value in last["progress"].items() if not key.endswith("_seconds")}
     end = state.finished
     assert end is not None
@@ -266,15 +268,15 @@ def write_images(where: Path) -> Path:
     return where
 
 
-def start(runs_dir: Path, images: Path, preset: schema.Preset) -> RunFolder:
+def start(runs_dir: Path, images: Path, preset: schema.Preset) -> RunDir:
     """Start a run of a case."""
     preset = replace(preset, data=replace(preset.data, path=str(images)))
-    run = folder.create(runs_dir, "torture", preset=preset, seed=1, device="cpu")
+    run = run_dir.create(runs_dir, "torture", preset=preset, seed=1, device="cpu")
     launch.start_worker(run)
     return run
 
 
-def finish(run: RunFolder) -> dict[str, str]:
+def finish(run: RunDir) -> dict[str, str]:
     """Wait for the end of a run, and return its result."""
     for _event in _news(run, 0):
         pass
@@ -284,7 +286,7 @@ def finish(run: RunFolder) -> dict[str, str]:
     return result(run)
 
 
-def kill_and_resume(run: RunFolder, moment: str, draw: random.Random, since: int) -> tuple[Kill, int] | None:
+def kill_and_resume(run: RunDir, moment: str, draw: random.Random, since: int) -> tuple[Kill, int] | None:
     """Kill the worker at a moment after byte `since` of its journal, and start the next one.
 
     Returns:

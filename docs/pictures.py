@@ -18,12 +18,12 @@ from pathlib import Path
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
-from engine.locate import Location, locate
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.state import RunState
+from engine.journal.state import RunState
+from engine.runs.run_dir import RunDir, list_runs
+from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp
-from tui.surroundings import Surroundings
+from tui.data.environment import Environment
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 _WIDE, _USUAL, _WITH_SCORES, _LOW = (160, 45), (120, 36), (152, 36), (120, 28)
@@ -72,7 +72,7 @@ class _Studio:
             self.cifartui("ablation", "0-4", "--epochs-scale", str(ablation_scale), "--output", "quiet")
             await self.draw_ablation()
 
-    async def draw_live(self, run: RunFolder) -> None:
+    async def draw_live(self, run: RunDir) -> None:
         """Monitor, Runs and Home while the run trains, then the Monitor once it is stopped."""
         async with self.app(run).run_test(size=_WIDE) as pilot:
             await _until(pilot, run, lambda state: len(state.epochs) >= _HALVED_AFTER)
@@ -93,7 +93,7 @@ class _Studio:
             await _press(pilot)
             _take(pilot, "monitor-stopped")
 
-    async def draw_predictions(self, run: RunFolder) -> None:
+    async def draw_predictions(self, run: RunDir) -> None:
         """The test images as the run's best weights see them."""
         async with self.app(run).run_test(size=_WITH_SCORES) as pilot:
             await _press(pilot)
@@ -114,8 +114,8 @@ class _Studio:
             await _press(pilot, "t")
             _take(pilot, "ablation")
 
-    def app(self, run: RunFolder | None = None) -> CifartuiApp:
-        return CifartuiApp(self.runs_dir, self.data_dir, run, Surroundings(locate=_locate))
+    def app(self, run: RunDir | None = None) -> CifartuiApp:
+        return CifartuiApp(self.runs_dir, self.data_dir, run, Environment(locate=_locate))
 
     def cifartui(self, *arguments: str) -> None:
         print("cifartui", *arguments, flush=True)
@@ -132,7 +132,7 @@ def _locate(data: Data, data_dir: str | None) -> Location:
     )
 
 
-async def _until(pilot: Pilot[None], run: RunFolder, condition: Callable[[RunState], object]) -> None:
+async def _until(pilot: Pilot[None], run: RunDir, condition: Callable[[RunState], object]) -> None:
     while not condition(state := run.read_state()):
         if state.finished is not None:
             raise SystemExit(f"{run.path}: {state.finished.outcome}, {state.finished.reason}")

@@ -15,8 +15,8 @@ import platformdirs
 from msgspec import Struct
 
 from presets.checks import check, faults
+from presets.config_layers import ConfigLayer, blame, extended_name, lay, override_layers, read_table
 from presets.errors import CifartuiError
-from presets.layers import Layer, blame, extended_name, lay, override_layers, read_table
 from presets.problems import explain, nearest, printable
 from presets.schema import Preset
 
@@ -118,7 +118,7 @@ def amend(preset: Preset, overrides: Sequence[str]) -> Preset:
     Raises:
         CifartuiError: whatever is wrong with it, in one sentence.
     """
-    return _checked([Layer(label="The preset", table=msgspec.to_builtins(preset)), *override_layers(overrides)])
+    return _checked([ConfigLayer(label="The preset", table=msgspec.to_builtins(preset)), *override_layers(overrides)])
 
 
 def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
@@ -131,7 +131,7 @@ def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
         raise CifartuiError(f"{label} cannot be read; check its name and the folder you are in.") from None
 
 
-def _checked(layers: Sequence[Layer]) -> Preset:
+def _checked(layers: Sequence[ConfigLayer]) -> Preset:
     table = lay(layers)
     try:
         preset = msgspec.convert(table, Preset)
@@ -143,11 +143,11 @@ def _checked(layers: Sequence[Layer]) -> Preset:
     return preset
 
 
-def _chain(path: Path, library: _Library) -> list[Layer]:
+def _chain(path: Path, library: _Library) -> list[ConfigLayer]:
     """Return the file at `path` and all that it extends as layers, the most basic first."""
     ours, shipped, files = library.ours, library.shipped, library.files
     is_shipped = library.real(path) in ours
-    layers: list[Layer] = []
+    layers: list[ConfigLayer] = []
     seen: list[str] = []
     current: Path | None = path
     while current is not None:
@@ -161,7 +161,7 @@ def _chain(path: Path, library: _Library) -> list[Layer]:
         name = extended_name(table, label)
         if real in ours and not is_shipped:
             table.pop("group", None)  # a user's variation of a shipped preset is one of "yours"
-        layers.insert(0, Layer(label=label, table=table))
+        layers.insert(0, ConfigLayer(label=label, table=table))
         current = None if name is None else _extended(name, current, shipped if real in ours else files, library)
     return layers
 

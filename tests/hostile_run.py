@@ -5,8 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs import commands, predictions, queue
-from engine.runs import events as ev
+from engine.journal import commands
+from engine.journal import events as ev
+from engine.queue import queue_file
+from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from presets import schema
 from tests.ui.sample_run import SampleRun, preset
@@ -57,7 +59,7 @@ def hostile_run(runs_dir: Path, text: str = ATTACK, long: str = LONG, name: str 
         ),
         ev.ModelBuilt(
             network=text, num_parameters=9, num_trainable=9,
-            layers=(ev.Layer(number=1, kind=text, in_channels=1, out_channels=1),),
+            layers=(ev.LayerRow(number=1, kind=text, in_channels=1, out_channels=1),),
         ),
         ev.StageStarted(
             stage=0, num_stages=2, name=text, first_epoch=1, epochs=9, steps_per_epoch=1407, total_epochs=18
@@ -99,7 +101,7 @@ def hostile_folder(runs_dir: Path, text: str = ATTACK) -> None:
     odd = runs_dir / os.fsdecode(b"20260101T000000-\xff\x9b31m-" + MARK.encode())
     odd.mkdir()
     (odd / "run.json").write_text("{}")
-    entry = queue.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text)
+    entry = queue_file.Entry(id="0" * 12, preset_name=text, overrides=(text,), data_dir=text)
     (runs_dir / "queue.json").write_bytes(msgspec.json.encode([entry]))
     (runs_dir / "queue.log").write_text(f"{text}\n")
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit
+from engine.journal.jsonl import EventWriter
 from engine.models.build import build
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter
+from engine.runs.run_dir import RunDir, RunInfo
 from engine.training.controls import Controls
 from engine.training.device import autocast
 from engine.training.setup import Setup
@@ -40,9 +40,9 @@ def random_images(num_images: int, seed: int, device: torch.device = CPU) -> Ima
 
 def make(
     tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, device: torch.device = CPU, **data: Any
-) -> tuple[Trainer, RunFolder]:
+) -> tuple[Trainer, RunDir]:
     """Return a trainer of `preset` on random images, and its run's folder, which may hold a run to resume."""
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.checkpoints.mkdir(exist_ok=True)
     info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())

@@ -19,18 +19,17 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
-from presets.characters import visible
+from engine.runs.run_dir import RunDir
+from presets.safe_text import visible
 from tui import format as fmt
-from tui.look import Look, PlotStyle
-from tui.palette import theme
+from tui.data.environment import Environment
+from tui.display import Display, PlotStyle
 from tui.screens.home import Home
-from tui.surroundings import Surroundings
-from tui.visible import Visible
-from tui.wire import WireDriver
+from tui.terminal.driver import ControlCharFilter, DiffDriver
+from tui.theme import theme
 
 if TYPE_CHECKING:
-    from tui.history import History
+    from tui.data.follower import History
 
 _TOLD_ONCE_WITHIN_S = 60.0
 _MOST_THREADS = 32
@@ -61,9 +60,9 @@ class CifartuiApp(App[None]):
         self,
         runs_dir: Path,
         data_dir: str | None = None,
-        attach: RunFolder | None = None,
-        surroundings: Surroundings | None = None,
-        look: Look | None = None,
+        attach: RunDir | None = None,
+        environment: Environment | None = None,
+        display: Display | None = None,
         ahead: "Callable[[], History | None] | None" = None,
     ) -> None:
         """Show the runs of `runs_dir`.
@@ -72,20 +71,20 @@ class CifartuiApp(App[None]):
             runs_dir: where runs are kept; need not exist yet.
             data_dir: searched first for data sets, and handed to the runs started here.
             attach: open the Monitor on this run, with Home beneath it.
-            surroundings: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
+            environment: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
             ahead: waits for the history of `attach`, where somebody else reads it already.
-            look: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
+            display: colours, signs and keys; those of a modern terminal if absent, whatever the environment says.
         """
-        super().__init__(driver_class=WireDriver)
-        self.look = look or Look()
-        self._take_theme(theme(self.look.theme))
-        self.console = _console(self.console, self.look)
-        self._painters = [Visible(), *_painters(self.look)]
-        if self.look.low_bandwidth:
+        super().__init__(driver_class=DiffDriver)
+        self.display_settings = display or Display()
+        self._take_theme(theme(self.display_settings.theme))
+        self.console = _console(self.console, self.display_settings)
+        self._painters = [ControlCharFilter(), *_painters(self.display_settings)]
+        if self.display_settings.low_bandwidth:
             self.animation_level = "none"
-        self.set_keymap(self.look.keys)
+        self.set_keymap(self.display_settings.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
-        self.surroundings = surroundings or Surroundings()
+        self.environment = environment or Environment()
         self._first_run, self._ahead = attach, ahead
         self._told_endings: dict[str, float] = {}
 
@@ -103,31 +102,31 @@ class CifartuiApp(App[None]):
     @property
     def plot_style(self) -> PlotStyle:
         """What curves are drawn with."""
-        return self.look.plots
+        return self.display_settings.plots
 
     @property
     def has_colors(self) -> bool:
         """Whether colours are sent; without them, curves have to differ in their signs."""
-        return self.look.colors != "none"
+        return self.display_settings.colors != "none"
 
     @property
     def paint_every_s(self) -> float:
         """How often a screen that shows a live run may paint."""
-        return 2.0 if self.look.low_bandwidth else 1.0
+        return 2.0 if self.display_settings.low_bandwidth else 1.0
 
     @property
     def plots_every_s(self) -> float:
         """How often curves may be drawn anew."""
-        return 5.0 if self.look.low_bandwidth else 1.0
+        return 5.0 if self.display_settings.low_bandwidth else 1.0
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Keep the cursor of a field from blinking over a slow line."""
-        if self.look.low_bandwidth and isinstance(event.widget, Input):
+        if self.display_settings.low_bandwidth and isinstance(event.widget, Input):
             event.widget.cursor_blink = False
 
     def key_of(self, binding_id: str, usual: str) -> str:
         """Return the key that an action has: the configured one, or else `usual`."""
-        return self.look.keys.get(binding_id, usual).replace(",", " ")
+        return self.display_settings.keys.get(binding_id, usual).replace(",", " ")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Paint as the look asks. Textual's own answer to NO_COLOR sends greys; the look has decided on colours."""
@@ -171,7 +170,7 @@ class CifartuiApp(App[None]):
         """Whether a run is the first thing to be shown."""
         return self._first_run is not None
 
-    def open_monitor(self, run: RunFolder, ahead: "Callable[[], History | None] | None" = None) -> None:
+    def open_monitor(self, run: RunDir, ahead: "Callable[[], History | None] | None" = None) -> None:
         """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open."""
         from tui.screens.monitor import Monitor
 
@@ -184,7 +183,7 @@ class CifartuiApp(App[None]):
         from tui.screens.queue import QueueScreen
 
         if not isinstance(self.screen, QueueScreen):
-            self.push_screen(QueueScreen(self.runs_dir, self.surroundings, self.look.notify))
+            self.push_screen(QueueScreen(self.runs_dir, self.environment, self.display_settings.notify))
 
     def open_runs(self) -> None:
         """Show the table of all runs."""
@@ -203,7 +202,7 @@ class CifartuiApp(App[None]):
                 yield SystemCommand(said[0].upper() + said[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
-            folder = RunFolder(Path(run.path))
+            folder = RunDir(Path(run.path))
             title = _as_it_is(f"Attach to run {fmt.short_id(run.id)}")
             yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
         yield SystemCommand("Help", "key ?", self.action_help)
@@ -214,8 +213,8 @@ class CifartuiApp(App[None]):
 
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""
-        if isinstance(self._driver, WireDriver):
-            self._driver.forget()
+        if isinstance(self._driver, DiffDriver):
+            self._driver.invalidate()
 
     def action_redraw(self) -> None:
         """Paint the screen anew, whatever another program may have written over it."""
@@ -224,7 +223,7 @@ class CifartuiApp(App[None]):
 
     def action_help(self) -> None:
         """Open the page of keys."""
-        from tui.screens.panels import Help
+        from tui.screens.dialogs import Help
 
         if not isinstance(self.screen, Help):
             self.push_screen(Help())
@@ -247,11 +246,11 @@ class CifartuiApp(App[None]):
             detail: why, or how good it is; may be empty.
             run_id: of the run, which is not told twice, and not on the screen that shows it anyway.
         """
-        now = self.surroundings.now()
+        now = self.environment.now()
         if now - self._told_endings.get(run_id, -math.inf) < _TOLD_ONCE_WITHIN_S:
             return
         self._told_endings[run_id] = now
-        if self.look.bell:
+        if self.display_settings.bell:
             self.bell()
         text = f"{status}: {detail}" if detail else status
         viewed = getattr(self.screen, "run_folder", None)
@@ -259,10 +258,10 @@ class CifartuiApp(App[None]):
             self.notify(text, title=title)
         if self.is_headless or self._driver is None:
             return
-        from tui.notify import sequences
+        from tui.terminal.sequences import sequences
 
         if self.plot_style == "ascii":
-            from tui.glyphs import ascii_table, to_ascii
+            from tui.terminal.fallback import ascii_table, to_ascii
 
             title, text = to_ascii(title, ascii_table()), to_ascii(text, ascii_table())
         self._driver.write(sequences(os.environ, title, text))
@@ -283,9 +282,11 @@ def _as_it_is(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _console(before: Console, look: Look) -> Console:
+def _console(before: Console, display: Display) -> Console:
     """Return Textual's console, sending as many colours as the look asks for."""
-    system: Literal["truecolor", "256", "standard"] = look.colors if look.colors in {"truecolor", "256"} else "standard"
+    system: Literal["truecolor", "256", "standard"] = (
+        display.colors if display.colors in {"truecolor", "256"} else "standard"
+    )
     if before.color_system == system:
         return before
     return Console(
@@ -294,18 +295,18 @@ def _console(before: Console, look: Look) -> Console:
     )  # fmt: skip
 
 
-def _painters(look: Look) -> list[LineFilter]:
-    """Return what turns painted rows into what `look` asks for: nothing, and nothing imported, for most people."""
-    if look.is_as_drawn:
+def _painters(display: Display) -> list[LineFilter]:
+    """Return what turns painted rows into what `display` asks for: nothing, and nothing imported, for most people."""
+    if display.is_as_drawn:
         return []
-    from tui.repaint import repaint
+    from tui.terminal.fallback import repaint
 
-    painter = repaint(look)
+    painter = repaint(display)
     return [painter] if painter is not None else []
 
 
 def _collect_garbage() -> None:
     """Collect what becomes garbage from now on; all that is there now stays as long as the program."""
-    if not gc.isenabled():  # switched off by `tui.dashboard`
+    if not gc.isenabled():  # switched off by `tui.main`
         gc.freeze()
         gc.enable()

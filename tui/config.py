@@ -7,10 +7,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
+from presets.config_layers import read_table
 from presets.errors import CifartuiError
-from presets.layers import read_table
 from presets.problems import explain, printable, shown
-from tui.look import Theme
+from tui.display import Theme
 
 _VARIABLE = "CIFARTUI_CONFIG"
 

@@ -8,12 +8,12 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from engine.runs.folder import RunFolder
-from engine.runs.state import RunState
+from engine.journal.state import RunState
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui import format as fmt
-from tui.range_test import Verdict, verdict
+from tui.data.range_test import Verdict, verdict
 from tui.widgets.axes import Axis, ValueAxis, round_step
 
 _EPOCH_FIELDS = (
@@ -29,7 +29,7 @@ _NUM_ROWS = 11
 _Points: TypeAlias = list[tuple[float, float]]
 
 
-def curves_text(run: RunFolder, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
+def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
     """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
     preset = run.read_info().preset
     test = verdict(preset, state)

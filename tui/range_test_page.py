@@ -5,9 +5,9 @@ import textwrap
 
 from rich.text import Text
 
-from tui.palette import TRAIN, TRAIN_RANGE, VAL
-from tui.range_test import Verdict, in_words, loss_range
+from tui.data.range_test import Verdict, in_words, loss_range
 from tui.sketch import Curve, Sketch, draw
+from tui.theme import TRAIN, TRAIN_RANGE, VAL
 from tui.widgets.axes import ValueAxis, lr_axis
 
 _PLOT_ROWS = 14

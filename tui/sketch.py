@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from tui.look import PlotStyle
+from tui.display import PlotStyle
 from tui.widgets.axes import Axis
 from tui.widgets.raster import DOTS, Canvas
 

@@ -7,8 +7,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from engine.data.cache import cache_folder, make_cache_folder
-from engine.data.progress import Progress, Report
+from engine.data.image_cache import cache_folder, make_cache_folder
+from engine.data.progress import LoadProgress, Report
 from presets.errors import CifartuiError
 
 _WANTED = re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt")
@@ -49,7 +49,7 @@ def unpack_cub_2010(folder: Path, report: Report) -> Path:
 
 
 def _unpack(archive: Path, folder: Path, report: Report) -> None:
-    progress = Progress(report, "unpack", "B", archive.name, archive.stat().st_size)
+    progress = LoadProgress(report, "unpack", "B", archive.name, archive.stat().st_size)
     with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as tar:
         for member in tar:
             name = member.name.removeprefix("./")

@@ -24,7 +24,7 @@ from engine.data.geometry import (
     resized_crop,
     rotate,
 )
-from engine.data.trivial import trivial_augment
+from engine.data.trivial_augment import trivial_augment
 from presets.schema import (
     Augmentation,
     CenterCrop,

@@ -1,6 +1,6 @@
 """CIFAR-100 in its published "python version", and in the course's packaging of it: files to tensors.
 
-Knows the layout of both; knows nothing of where they are (`engine.locate`) or of downloading.
+Knows the layout of both; knows nothing of where they are (`engine.shared.data_locations`) or of downloading.
 """
 
 import gzip
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from engine.data.cifar_cache import Content, Rows, kept
-from engine.data.pickles import load_pickle
-from engine.data.progress import Progress, Report
+from engine.data.progress import LoadProgress, Report
+from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet, ImageSplit, split_rows
-from engine.locate import COURSE_SUFFIX, MEMBER_MD5, Location
+from engine.shared.data_locations import COURSE_SUFFIX, MEMBER_MD5, Location
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -100,7 +100,7 @@ def _read_archive(path: Path, report: Report) -> dict[str, _Member]:
     members: dict[str, _Member] = {}
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
-            progress = Progress(report, "unpack", "B", path.name, path.stat().st_size)
+            progress = LoadProgress(report, "unpack", "B", path.name, path.stat().st_size)
             with tarfile.open(fileobj=unzipped, mode="r|", bufsize=_CHUNK_BYTES) as archive:
                 for entry in archive:
                     role = _role(entry.name)
@@ -121,7 +121,7 @@ def _read_folder(path: Path, report: Report) -> dict[str, _Member]:
     members: dict[str, _Member] = {}
     try:
         sizes = [file.stat().st_size for file in files]
-        progress = Progress(report, "verify", "B", str(path), sum(sizes))
+        progress = LoadProgress(report, "verify", "B", str(path), sum(sizes))
         for file, size in zip(files, sizes, strict=True):
             with file.open("rb") as stream:
                 members[_role(file.name)] = _read_member(stream, file.name, size, progress.advance)

@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.cache import cache_folder
-from engine.runs import private
+from engine import files
+from engine.data.image_cache import cache_folder
 
 _VERSION = 1
 
@@ -65,7 +65,7 @@ def kept(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
     except OSError:  # the reader knows better what to say of files that are not there
         return read()
     with suppress(OSError, ValueError, EOFError, msgspec.MsgspecError):
-        private.check_ours(folder.lstat(), folder)
+        files.check_ours(folder.lstat(), folder)
         return _load(folder)
     content = read()
     with suppress(OSError):
@@ -88,7 +88,7 @@ def _load(folder: Path) -> Content:
     Raises:
         OSError, ValueError, EOFError, msgspec.MsgspecError: it is not there, or not whole.
     """
-    about = msgspec.json.decode(private.read(folder / "about.json"), type=_About)
+    about = msgspec.json.decode(files.read(folder / "about.json"), type=_About)
     train, test = _rows(folder, "train"), _rows(folder, "test")
     for rows in (train, test):
         if rows.images.ndim != 2 or rows.images.dtype != np.uint8 or rows.labels.shape != rows.images.shape[:1]:
@@ -132,6 +132,6 @@ def _remove_outdated(folder: Path, sources: list[str]) -> None:
     """Remove what was kept of the same files as they once were."""
     for other in folder.parent.iterdir():
         with suppress(OSError, msgspec.MsgspecError):
-            about = msgspec.json.decode(private.read(other / "about.json"), type=_About)
+            about = msgspec.json.decode(files.read(other / "about.json"), type=_About)
             if other != folder and about.sources == sources:
                 shutil.rmtree(other)

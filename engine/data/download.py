@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pooch
 
-from engine.data.progress import Progress, Report
-from engine.locate import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders
+from engine.data.progress import LoadProgress, Report
+from engine.shared.data_locations import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders
 from presets.errors import CifartuiError
 
 _TIMEOUT_S = (5.0, 30.0)
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 16
 class _Bar:
     """What pooch moves instead of a tqdm bar."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: LoadProgress) -> None:
         self._progress = progress
         self.total = 0
 
@@ -57,7 +57,7 @@ def fetch(url: str, md5: str, path: Path, report: Report) -> Path:
     Raises:
         CifartuiError: unreachable, broken off, of another md5, or not writable; nothing is left behind.
     """
-    progress = Progress(report, "download", "B", url)
+    progress = LoadProgress(report, "download", "B", url)
     downloader = pooch.HTTPDownloader(progressbar=_Bar(progress), chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_S)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

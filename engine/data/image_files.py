@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 
 from engine.data.archives import unpack_cub_2010
-from engine.data.cache import ImageCache
+from engine.data.image_cache import ImageCache
 from engine.data.listings import Listing, list_class_folders, list_cub_2010, list_cub_2011
 from engine.data.progress import Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
-from engine.locate import Location
+from engine.shared.data_locations import Location
 from presets.errors import CifartuiError
 from presets.schema import Data
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from engine.runs import private
+from engine import files
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of those that are read: pixels only, by decoders within the process."""
@@ -27,7 +27,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         OSError: it is no regular file (nobody is made to wait for a pipe), cannot be read, or is no image.
         ValueError: it has more pixels than memory is taken for.
     """
-    with os.fdopen(private.open_to_read(path), "rb") as file, Image.open(file, formats=_formats()) as image:
+    with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=_formats()) as image:
         if image.width * image.height > _MOST_PIXELS:  # a small file may unpack to many gigabytes
             raise ValueError(f"{image.width} × {image.height} pixels")
         yield image

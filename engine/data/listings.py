@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from presets.characters import visible_in_a_row
 from presets.errors import CifartuiError
+from presets.safe_text import visible_in_a_row
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 

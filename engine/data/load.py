@@ -6,7 +6,7 @@ from engine.data.image_files import load_image_files
 from engine.data.progress import Report
 from engine.data.sets import DataSet
 from engine.data.shapes import make_shapes100
-from engine.locate import locate
+from engine.shared.data_locations import locate
 from presets.errors import CifartuiError
 from presets.schema import Data
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 
 Report: TypeAlias = Callable[[DataProgressed], None]
 """Takes an event. It may raise, to end the preparation early; nothing half-written may then be left."""
@@ -12,7 +12,7 @@ Report: TypeAlias = Callable[[DataProgressed], None]
 _INTERVAL_S = 0.1
 
 
-class Progress:
+class LoadProgress:
     """One phase of one preparation, reported at its start, while it goes on, and at its end."""
 
     def __init__(

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from engine.data.progress import Progress, Report
+from engine.data.progress import LoadProgress, Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from presets.schema import Data
 
@@ -50,7 +50,7 @@ def make_shapes100(data: Data, seed: int, report: Report) -> DataSet:
     """
     generator = torch.Generator().manual_seed(SEED)
     num_per_shape = len(_PAIRS) * _PER_CLASS
-    progress = Progress(report, "generate", "images", "shapes100", len(SHAPES) * num_per_shape)
+    progress = LoadProgress(report, "generate", "images", "shapes100", len(SHAPES) * num_per_shape)
     drawn = []
     for shape in SHAPES:
         drawn.append(_draw(shape, generator))

@@ -52,7 +52,7 @@ def build(model: Model, num_classes: int, image_size: int) -> nn.Module:
             return ResNet9(num_classes, model.width)
 
 
-def sketch(model: Model, num_classes: int, image_size: int) -> nn.Module:
+def build_on_meta(model: Model, num_classes: int, image_size: int) -> nn.Module:
     """Return the network of `build` on the meta device: shapes only, no memory, no pretrained weights read."""
     with torch.device("meta"):
         return build(without_weights(model), num_classes, image_size)

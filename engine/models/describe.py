@@ -9,11 +9,11 @@ import sys
 import msgspec
 from msgspec import Struct
 
-from engine.models.build import sketch
+from engine.journal.events import LayerRow
+from engine.models.build import build_on_meta
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
-from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
-from engine.runs.events import Layer
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.schema import Preset
 
@@ -32,7 +32,7 @@ class Description(Struct, frozen=True, kw_only=True):
 
     network: str
     num_classes: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
     num_parameters: int
     num_trainable: int
     flops_per_image: int
@@ -54,7 +54,7 @@ def describe(preset: Preset, num_classes: int) -> Description:
     Raises:
         CifartuiError: the network cannot be built for these images, or not be trained on them.
     """
-    network = sketch(preset.model, num_classes, preset.data.image_size)
+    network = build_on_meta(preset.model, num_classes, preset.data.image_size)
     memory = estimate(preset, num_classes, preset.train.precision)
     return Description(
         network=str(preset.model.__struct_config__.tag),

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from engine.models.build import build, without_weights
-from engine.step_memory import StepMemory
+from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import AdamW, Optimizer, Preset

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from engine.runs.series import StepSeries
+from engine.journal.series import StepSeries
 from presets.range_test import rate_at, table_of
 from presets.schema import Preset
 

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 
-from engine.runs.events import RunFinished
-from engine.runs.folder import RunFolder, RunInfo
+from engine.journal.events import RunFinished
+from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared import child_process
 
 _PATIENCE_S = 30.0
 
 
-def notify(folder: RunFolder, info: RunInfo, finished: RunFinished, command: str) -> None:
+def notify(folder: RunDir, info: RunInfo, finished: RunFinished, command: str) -> None:
     """Start `command`, if that is one, and leave it alone; its output goes where this process's goes.
 
     It is not taken from `info`, which only records it: a run directory may come from somebody else.

@@ -1,20 +1,18 @@
-"""What a run's weights say of every image of a split: the file that the Predictions screen and others read.
-
-Two files in the run's `predictions/` folder: `<split>.json` (this Struct) and `<split>.pixels`, the images
-as raw bytes, uint8 [N, image_size, image_size, 3], row by row as in the Struct. Written by
-`engine.training.evaluation`; knows no torch.
-"""
+"""Predictions of a run's weights for every image of a split, their file, and the scores they add up to. No torch."""
 
 import mmap
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.runs import private
-from engine.runs.folder import DAMAGED, RunFolder, write_atomically
+from engine import files
+from engine.files import DAMAGED
+from engine.runs.run_dir import RunDir, write_atomically
 from presets.errors import CifartuiError
 from presets.problems import printable
 
@@ -42,25 +40,25 @@ class Predictions(Struct, frozen=True, kw_only=True):
     """Softmax probability of the predicted class."""
 
 
-def paths(run: RunFolder, split: Split) -> tuple[Path, Path]:
+def paths(run: RunDir, split: Split) -> tuple[Path, Path]:
     """Return where the predictions of a split and their pixels lie, written or not."""
     folder = run.path / "predictions"
     return folder / f"{split}.json", folder / f"{split}.pixels"
 
 
-def write(run: RunFolder, found: Predictions, pixels: bytes) -> None:
+def write(run: RunDir, found: Predictions, pixels: bytes) -> None:
     """Store predictions and their images, whole or not at all: the images first.
 
     Raises:
         OSError: the run's folder cannot be written.
     """
     text, images = paths(run, found.split)
-    private.make_folders(text.parent)
+    files.make_folders(text.parent)
     for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
         write_atomically(path, content)
 
 
-def read(run: RunFolder, split: Split) -> Predictions | None:
+def read(run: RunDir, split: Split) -> Predictions | None:
     """Return the stored predictions of a split, or None where there are none yet.
 
     Raises:
@@ -68,7 +66,7 @@ def read(run: RunFolder, split: Split) -> Predictions | None:
     """
     path, _ = paths(run, split)
     try:
-        found = msgspec.json.decode(private.read(path), type=Predictions)
+        found = msgspec.json.decode(files.read(path), type=Predictions)
     except FileNotFoundError:
         return None
     except (OSError, *DAMAGED) as error:
@@ -85,7 +83,7 @@ def _damaged(path: Path, why: str) -> CifartuiError:
     return CifartuiError(f"{printable(str(path))} cannot be read ({why}); delete it, and it will be made again.")
 
 
-def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
+def open_pixels(run: RunDir, found: Predictions) -> mmap.mmap:
     """Return the images of predictions just read, row by row; the caller closes it.
 
     Raises:
@@ -93,7 +91,7 @@ def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
     """
     _, path = paths(run, found.split)
     try:
-        with os.fdopen(private.open_to_read(path), "rb") as file:
+        with os.fdopen(files.open_to_read(path), "rb") as file:
             pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise CifartuiError(f"{path} cannot be read ({error}); measure the weights again.") from error
@@ -101,3 +99,90 @@ def open_pixels(run: RunFolder, found: Predictions) -> mmap.mmap:
         pixels.close()
         raise CifartuiError(f"{path} does not hold the images of these predictions; measure the weights again.")
     return pixels
+
+
+Wanted: TypeAlias = Literal["wrong", "right", "all"]
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """How many of the images of a class, or of a group of classes, are predicted right."""
+
+    name: str
+    num_images: int
+    hits: int
+    group_hits: int | None = None
+    """Of a group: images predicted as any class of the group."""
+
+    @property
+    def top1(self) -> float:
+        """The fraction predicted right."""
+        return self.hits / self.num_images
+
+
+class Confusion(Struct, frozen=True, kw_only=True):
+    """Images of one class that are taken for another."""
+
+    true: str
+    predicted: str
+    num_images: int
+
+
+def by_class(found: Predictions) -> list[Score]:
+    """Return the classes that have images, the worst first; none where the labels are hidden."""
+    total, hits = Counter(found.true or ()), Counter(true for true, predicted in _pairs(found) if true == predicted)
+    scores = [
+        Score(name=found.class_names[index], num_images=count, hits=hits[index]) for index, count in total.items()
+    ]
+    return sorted(scores, key=lambda score: (score.top1, score.name))
+
+
+def by_group(found: Predictions, groups: Mapping[str, tuple[str, ...]]) -> list[Score]:
+    """Return the groups of classes, the worst first; none where the labels are hidden or other classes are meant."""
+    group_of = {name: group for group, names in groups.items() for name in names}
+    if found.true is None or not set(found.class_names) <= group_of.keys():
+        return []
+    total: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    group_hits: Counter[str] = Counter()
+    for true, predicted in _pairs(found):
+        group = group_of[found.class_names[true]]
+        total[group] += 1
+        hits[group] += true == predicted
+        group_hits[group] += group == group_of[found.class_names[predicted]]
+    scores = [
+        Score(name=group, num_images=count, hits=hits[group], group_hits=group_hits[group])
+        for group, count in total.items()
+    ]
+    return sorted(scores, key=lambda score: (score.top1, score.name))
+
+
+def confusions(found: Predictions, most: int = 10) -> list[Confusion]:
+    """Return the most frequent mistakes, at most so many."""
+    wrong = Counter((true, predicted) for true, predicted in _pairs(found) if true != predicted)
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return [
+        Confusion(true=found.class_names[true], predicted=found.class_names[predicted], num_images=count)
+        for (true, predicted), count in ranked
+    ]
+
+
+def matching(found: Predictions, wanted: Wanted, part_of_class: str = "") -> list[int]:
+    """Return the rows of the images that are wanted, the most confident first.
+
+    With `part_of_class`, only images whose true or predicted class has that in its name, in whatever case. Where the
+    labels are hidden nothing is right or wrong, so all are wanted.
+    """
+
+    def is_wanted(row: int) -> bool:
+        names, predicted = found.class_names[found.predicted[row]], found.predicted[row]
+        if found.true is not None:
+            if wanted != "all" and (found.true[row] == predicted) != (wanted == "right"):
+                return False
+            names += "\n" + found.class_names[found.true[row]]
+        return part_of_class.lower() in names.lower()
+
+    return sorted(filter(is_wanted, range(len(found.predicted))), key=lambda row: -found.confidence[row])
+
+
+def _pairs(found: Predictions) -> list[tuple[int, int]]:
+    return [] if found.true is None else list(zip(found.true, found.predicted, strict=True))

@@ -1,7 +1,7 @@
 """Going on with a run that has no worker: as it was, or with some of its numbers changed.
 
 Knows what may change in a run and what that comes to; nothing of how training goes on from there
-(`engine.training.descent`). run.json never changes: amended.json beside it says what holds now, and the
+(`engine.training.optimizers`). run.json never changes: amended.json beside it says what holds now, and the
 RunStarted events say what each resume changed.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from engine.runs import launch
-from engine.runs.device_name import check_devices
-from engine.runs.folder import STALLED_AFTER_S, RunFolder
-from engine.runs.state import RunState
+from engine.journal.state import RunState
+from engine.runs import start
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir
+from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -29,7 +29,7 @@ _EPOCHS = "train.epochs"
 _MOST_EPOCHS = 100_000
 
 
-def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
+def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
     """Start a worker that goes on from the run's last checkpoint.
 
     Args:
@@ -42,10 +42,10 @@ def resume_run(folder: RunFolder, changes: Sequence[str] = (), notify: str = "",
     Raises:
         CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
     """
-    launch.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
+    start.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
 
 
-def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
+def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
     """Write down what changes, and return it; called while nobody else can work in the run."""
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
@@ -80,7 +80,7 @@ def _prepare(folder: RunFolder, changes: Sequence[str], devices: int | None) -> 
     return said
 
 
-def heard_elsewhere(folder: RunFolder, state: RunState) -> float | None:
+def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
     """Return how many seconds ago a worker on another host spoke, whose lock need not be seen here; None if silent."""
     if folder.worker_lives() is not None or state.is_finished:
         return None
@@ -89,7 +89,7 @@ def heard_elsewhere(folder: RunFolder, state: RunState) -> float | None:
     return ago_s if ago_s <= STALLED_AFTER_S else None
 
 
-def _check_silent(folder: RunFolder, state: RunState) -> None:
+def _check_silent(folder: RunDir, state: RunState) -> None:
     ago_s = heard_elsewhere(folder, state)
     if ago_s is None:
         return

@@ -1,17 +1,26 @@
-"""Starting a run: its directory, then its worker. Used by the dashboard, the command line and the queue's runner."""
+"""Starting a run: make its directory, take its lock, start its worker. No torch.
 
+Used by the dashboard, the command line and the queue's runner.
+"""
+
+import fcntl
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine.runs import folder as runs
-from engine.runs import launch
-from engine.runs.device_name import check_devices
-from engine.runs.folder import RunFolder
-from engine.runs.order import USUAL, Order
+from engine import files
+from engine.runs import run_dir as runs
+from engine.runs.run_dir import RunDir, sign_lock
+from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.shared import child_process
+from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError
@@ -22,49 +31,49 @@ from presets.schema import RANGE_TEST_STEPS, Preset
 def start_run(
     runs_dir: Path,
     name: str,
-    order: Order = USUAL,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
     argv: Sequence[str] | None = None,
     run_name: str = "",
     start: bool = True,
-) -> RunFolder:
+) -> RunDir:
     """Make the run directory of a preset and start its worker, which outlives this process.
 
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        order: overrides, seed, devices and the rest.
+        options: overrides, seed, devices and the rest.
         argv: the command that asked for the run, for the record; without it this process's.
-        run_name: in the place of the preset and random digits in its id (`engine.runs.named`).
+        run_name: in the place of the preset and random digits in its id (`engine.runs.named_runs`).
         start: without it the directory is all; somebody else starts the worker.
 
     Raises:
         CifartuiError: the preset or an override is not valid, so many devices cannot be, or the folder cannot be
             written.
     """
-    check_devices(order.device, order.devices)
-    preset = catalog.load(name, order.overrides)
+    check_devices(options.device, options.devices)
+    preset = catalog.load(name, options.overrides)
     if table_of(preset) is not None:
-        _check_one_device(order)
-    return _start(runs_dir, recorded_name(name), preset, order, argv, run_name, start=start)
+        _check_one_device(options)
+    return _start(runs_dir, recorded_name(name), preset, options, argv, run_name, start=start)
 
 
 def start_range_test(
     runs_dir: Path,
     name: str,
-    order: Order = USUAL,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
     first_lr: float | None = None,
     last_lr: float | None = None,
     steps: int = RANGE_TEST_STEPS,
     argv: Sequence[str] | None = None,
-) -> RunFolder:
+) -> RunDir:
     """Start the range test of a preset as a run of its own; see `start_run`.
 
     Args:
         runs_dir: made where absent.
         name: of the preset.
-        order: its overrides are of the preset, before it is made a test.
+        options: its overrides are of the preset, before it is made a test.
         first_lr: where the rate begins; None for what suits the optimizer.
         last_lr: where it ends; likewise.
         steps: batches.
@@ -74,8 +83,8 @@ def start_range_test(
         CifartuiError: as `start_run`; more than one device; the rates are not two positive numbers, the smaller one
             first.
     """
-    _check_one_device(order)
-    preset = catalog.load(name, order.overrides)
+    _check_one_device(options)
+    preset = catalog.load(name, options.overrides)
     usual = default_range(tested_optimizer(preset))
     first = usual[0] if first_lr is None else first_lr
     last = usual[1] if last_lr is None else last_lr
@@ -85,42 +94,42 @@ def start_range_test(
             f"not from {first:g} to {last:g}; give others with --from and --to."
         )
     test = range_test(preset, first, last, steps)
-    return _start(runs_dir, range_test_name(recorded_name(name)), test, order, argv)
+    return _start(runs_dir, range_test_name(recorded_name(name)), test, options, argv)
 
 
-def _check_one_device(order: Order) -> None:
-    if order.devices > 1:
+def _check_one_device(options: RunOptions) -> None:
+    if options.devices > 1:
         raise CifartuiError("A range test takes one device; leave --devices out.")
-    check_devices(order.device, 1)
+    check_devices(options.device, 1)
 
 
 def _start(
     runs_dir: Path,
     recorded: str,
     preset: Preset,
-    order: Order,
+    options: RunOptions,
     argv: Sequence[str] | None,
     run_name: str = "",
     *,
     start: bool = True,
-) -> RunFolder:
+) -> RunDir:
     """Make the run directory of a loaded preset, recorded under that name, and start its worker."""
     run = runs.create(
         runs_dir,
         recorded,
         run_name,
         preset=_with_absolute_paths(preset),
-        overrides=order.overrides,
-        seed=order.seed,
-        device=order.device,
-        devices=order.devices,
-        data_dir=order.data_dir or data_from_environment(),
+        overrides=options.overrides,
+        seed=options.seed,
+        device=options.device,
+        devices=options.devices,
+        data_dir=options.data_dir or data_from_environment(),
         argv=tuple(sys.argv if argv is None else argv),
         versions={},
-        notify=order.notify,
+        notify=options.notify,
     )
     if start:
-        launch.start_worker(run, notify=order.notify)
+        start_worker(run, notify=options.notify)
     return run
 
 
@@ -141,3 +150,103 @@ def data_from_environment() -> str | None:
     """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
     named = os.environ.get("CIFARTUI_DATA")
     return str(Path(named).expanduser().absolute()) if named else None
+
+
+_LOCK_PATIENCE_S = 0.5
+NOTIFY = "CIFARTUI_NOTIFY"
+"""The variable in which a worker is told what to run when the run has ended."""
+_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
+
+
+def start_worker(
+    folder: RunDir, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None, notify: str = ""
+) -> int:
+    """Start the worker of a run in a session of its own and return its process id.
+
+    The launcher takes the run's lock and hands it down, so that from the first moment nobody else can
+    start a second worker here, and a worker that dies at once is seen to be dead.
+
+    Args:
+        folder: the run.
+        resume: go on from its last checkpoint, if it has one.
+        prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
+        notify: a shell command for when the run has ended. It comes from whoever starts the worker, never from the
+            run directory, which may have been written by somebody else.
+
+    Raises:
+        CifartuiError: a worker already holds the run, or none can be started.
+    """
+    try:
+        lock_fd = take_lock(folder)
+        try:
+            return _start_process(folder, lock_fd, prepare() if prepare else (), notify, resume=resume)
+        finally:
+            os.close(lock_fd)
+    except OSError as error:
+        raise CifartuiError(
+            f"Run {folder.id} cannot be given a worker ({error.strerror}: {error.filename}); is the run yours, "
+            "and is there room on its disk?"
+        ) from error
+
+
+def _start_process(folder: RunDir, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
+    commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
+    files.keep_room(folder.reserve)
+    arguments = [str(folder.path.absolute()), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
+    arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
+    program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
+    log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)  # what is started inherits this
+    try:
+        process = child_process.start(
+            f"engine.training.{program}",
+            arguments,
+            environment={**os.environ, NOTIFY: notify},  # no argument: it may hold a token, and arguments are public
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=(lock_fd,),
+            start_new_session=True,
+        )
+        sign_lock(lock_fd, process.pid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(log_fd)
+    return process.pid
+
+
+def take_lock(folder: RunDir) -> int:
+    """Return a file descriptor that holds the run's lock for as long as it is open, here or where it is inherited.
+
+    Raises:
+        CifartuiError: a worker already holds the run, or it belongs to another user.
+    """
+    folder.check_ours()
+    fd = files.open_file(folder.lock, os.O_RDWR)
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    try:
+        while not _locks(fd):  # a worker has it, or a viewer who is just looking whether there is one
+            if time.monotonic() > deadline:
+                raise CifartuiError(f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}")
+            time.sleep(0.02)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _locks(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def hurry_worker(folder: RunDir) -> None:
+    """Send SIGTERM to the worker of a run, if it has one on this host: one that is stopping already ends at once."""
+    mark = folder.read_mark()
+    if mark is not None and folder.worker_lives():
+        with suppress(ProcessLookupError):
+            os.kill(mark.pid, signal.SIGTERM)

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from engine.runs import commands, private
-from engine.runs.events import Alerted, CommandApplied, Continued, Paused
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, command_reader
+from engine import files
+from engine.journal import commands
+from engine.journal.events import Alerted, CommandApplied, Continued, Paused
+from engine.journal.jsonl import EventWriter, command_reader
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
@@ -29,14 +30,14 @@ class Stopped(Exception):
     """The user wants the run to end early, with its best weights tested; nothing is left to finish before that."""
 
 
-class Hurried(Exception):
+class SecondSignal(Exception):
     """A second signal: the run is to end now, without validation and test; its checkpoint is written."""
 
 
 class Controls:
     """Wishes received so far; `stop_after` and `next_stage` are what the loop has to look at."""
 
-    def __init__(self, folder: RunFolder, journal: EventWriter, *, commands_from: int = 0) -> None:
+    def __init__(self, folder: RunDir, journal: EventWriter, *, commands_from: int = 0) -> None:
         self.stop_after: Literal["batch", "epoch"] | None = None
         self.stop_reason = ""
         self.next_stage = False
@@ -84,7 +85,7 @@ class Controls:
 
         Raises:
             Aborted: the user asked for it.
-            Hurried: a signal came while the run was ending.
+            SecondSignal: a signal came while the run was ending.
         """
         now = time.monotonic()
         if now < self._next_look and self._signal is None:
@@ -103,7 +104,7 @@ class Controls:
         if self._signal is not None:
             name, self._signal = self._signal, None
             if self.stop_after == "batch":
-                raise Hurried(f"{name} was received while the run was ending")
+                raise SecondSignal(f"{name} was received while the run was ending")
             self._stop("batch", f"{name} was received")
         self._waiting.extend(self._arrived())
         while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
@@ -120,13 +121,13 @@ class Controls:
             return self._commands.read()
         except FileNotFoundError:
             raise CifartuiError(self._folder.why_gone()) from None
-        except private.NotOursError as error:
+        except files.NotOursError as error:
             self._tell_of_owner(error)
             return []
         except OSError:  # a shared disk that is away for a while
             return []
 
-    def _tell_of_owner(self, error: private.NotOursError) -> None:
+    def _tell_of_owner(self, error: files.NotOursError) -> None:
         """Journal once that commands.jsonl is another user's."""
         if self._has_told_of_owner:
             return

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from engine.devices import DeviceReader
-from engine.gpu_choice import emptiest, visible_gpus
-from engine.runs.events import TorchMemory
+from engine.journal.events import TorchMemory
+from engine.shared.gpus import emptiest, visible_gpus
+from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -31,7 +31,7 @@ def choose_device(asked: str, taken: Callable[[], Collection[str]] = frozenset) 
 
     Args:
         asked: one of these.
-        taken: called where there is a choice; returns what `engine.gpu_choice.emptiest` is to pass over.
+        taken: called where there is a choice; returns what `engine.shared.gpus.emptiest` is to pass over.
 
     Raises:
         CifartuiError: the device asked for is not there, or the name is none.

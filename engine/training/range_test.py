@@ -10,21 +10,19 @@ from msgspec.structs import replace
 from torch import Tensor
 from torch.amp import GradScaler
 
-from engine.runs.events import DataProgressed, RunFinished
-from engine.runs.journal import EventWriter
+from engine.journal.events import DataProgressed, RunFinished
+from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
-from engine.training.curriculum import of_epoch
-from engine.training.descent import Descent
-from engine.training.inputs import Feed, Freezable
+from engine.training.input_pipeline import Freezable, InputPipeline, of_epoch
 from engine.training.metrics import Meter, Sums
-from engine.training.pace import Pace
+from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
-from engine.training.randomness import permutation
-from engine.training.reporting import stage_started, steps_trained
+from engine.training.reports import ReportInterval, stage_started, steps_trained
+from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import StepTimer
 from presets.plan import plan
 from presets.range_test import rate_at
 from presets.schema import RangeTest
@@ -49,10 +47,12 @@ class RangeTestRun:
         if isinstance(setup.network, Freezable):
             setup.network.freeze(self._stage.frozen)
         scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
-        self._descent = Descent(self._stage, setup.network.parameters(), setup.device, scaler, table.steps)
-        self._feed = Feed(setup, setup.network, journal.write)
-        self.stopwatch = Stopwatch(setup.device)
-        self._stepper = Stepper(setup, journal, self.stopwatch, None)
+        self._stage_optimizer = StageOptimizer(
+            self._stage, setup.network.parameters(), setup.device, scaler, table.steps
+        )
+        self._pipeline = InputPipeline(setup, setup.network, journal.write)
+        self.step_timer = StepTimer(setup.device)
+        self._stepper = Stepper(setup, journal, self.step_timer, None)
         self._stepper.begin_stage()
         self._progress = Progress()
         self._losses: list[float] = []
@@ -89,19 +89,19 @@ class RangeTestRun:
         """
         setup, progress, controls = self._setup, self._progress, self._controls
         self._journal.write(stage_started(progress, [self._stage], self._table.steps, None))
-        inputs = self._feed.train(self._stage, 0, self._on_features)
+        inputs = self._pipeline.train(self._stage, 0, self._on_features)
         setup.network.train()
-        self._meter, self._pace = Meter(setup.device), Pace(Sums(0.0, 0, 0), 0)
+        self._meter, self._interval = Meter(setup.device), ReportInterval(Sums(0.0, 0, 0), 0)
         for number, rows in enumerate(self._batches()):
             if still_s := controls.poll():
-                self._pace.skip(still_s)
-                self.stopwatch.skip(still_s)
+                self._interval.skip(still_s)
+                self.step_timer.skip(still_s)
             if controls.stop_after == "batch":
                 self._report(self._meter.read())
                 raise Stopped
             epoch = number // self._steps_per_pass
             seen = of_epoch(inputs, setup.info.preset, self._stage, epoch + 1, 0)
-            self._stepper.step(seen, rows, number, self._descent, self._meter)
+            self._stepper.step(seen, rows, number, self._stage_optimizer, self._meter)
             progress.step = progress.global_step = controls.global_step = number + 1
             if progress.step % self._report_every == 0:
                 self._meter.request()
@@ -132,7 +132,7 @@ class RangeTestRun:
         if sums is None or self._end:
             return
         step = sums.num_images // self._batch_size
-        window = self._pace.take(sums, step)
+        window = self._interval.take(sums, step)
         if window is None:
             return
         loss = window.sums.mean_loss()
@@ -140,7 +140,7 @@ class RangeTestRun:
             self._end = f"the loss was no longer a number at lr {self._lr_behind(step):.3g}"
             return
         lr = rate_at(self._table, self._last_lr, step - (window.num_steps + 1) / 2)
-        self._journal.write(steps_trained(self._progress, window, step, lr, self.stopwatch.take()))
+        self._journal.write(steps_trained(self._progress, window, step, lr, self.step_timer.take()))
         self._losses.append(loss)
         if has_diverged(self._losses):
             self._end = f"the loss had risen to {loss:.3g} at lr {self._lr_behind(step):.3g}"

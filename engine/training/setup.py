@@ -1,27 +1,29 @@
-"""Everything a run trains with, made from its preset: device, resident data, network, transforms, loss.
+"""Setup of a run from its preset: device, resident data, network, transforms, loss, torch.compile, speed options."""
 
-Used by the training worker and by `engine.training.evaluation`, so that both see the same thing.
-"""
-
+import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.data.augment import plain_transform
+from engine.data.image_cache import cache_folder, make_cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
-from engine.models.build import build, sketch
+from engine.journal.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
+from engine.models.build import build, build_on_meta
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
-from engine.models.table import flops_per_image, layer_table, num_parameters, num_trainable
-from engine.runs.events import AnyEvent, DataProgressed, DataReady, ModelBuilt
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
-from engine.training.randomness import seed_at
-from presets.schema import Preset
+from engine.training.seeds import seed_at
+from presets.errors import CifartuiError
+from presets.plan import plan
+from presets.schema import Muon, Preset
 
 _EVAL_BATCH_FACTOR = 4
 """Without saved activations several training batches fit at once."""
@@ -59,7 +61,7 @@ def choose_hardware(info: RunInfo, taken: Callable[[], Collection[str]] = frozen
 
 def _flops(preset: Preset) -> int:
     """Return those of one image's forward pass, but for the last layer, whose classes are not known yet."""
-    return flops_per_image(sketch(preset.model, 1, preset.data.image_size), preset.data.image_size)
+    return flops_per_image(build_on_meta(preset.model, 1, preset.data.image_size), preset.data.image_size)
 
 
 def set_up(
@@ -142,3 +144,86 @@ def _data_ready(data: DataSet, seconds: float) -> DataReady:
         notices=data.notices,
         seconds=seconds,
     )
+
+
+class Compiled(nn.Module):
+    """A network as torch.compile makes it for batches of one size; others go through it as it is.
+
+    The parameters are the same ones. The first call compiles, which takes from seconds to minutes; what comes of it is
+    kept in the cache folder, where the next run finds it.
+    """
+
+    def __init__(self, network: nn.Module, mode: str, batch_size: int) -> None:
+        """Prepare; `mode` is torch.compile's: default, reduce-overhead or max-autotune."""
+        super().__init__()
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            folder = cache_folder() / "inductor"
+            make_cache_folder(folder)  # what torch finds there it runs
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+        self.network = network
+        self._compiled: Any = torch.compile(network, mode=mode, dynamic=False)
+        self._batch_size = batch_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [B, C] of images [B, 3, H, W].
+
+        Raises:
+            CifartuiError: the network cannot be compiled here.
+        """
+        if len(images) != self._batch_size:
+            logits: Tensor = self.network(images)
+            return logits
+        try:
+            logits = self._compiled(images)
+        except Exception as error:
+            raise _explained(error) from error
+        return logits
+
+
+def _explained(error: Exception) -> Exception:
+    """Return what the user is told: a sentence where it is the compiler that failed, else the error itself."""
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return error
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    return CifartuiError(
+        f"The network could not be compiled ({text}); torch.compile needs a C++ compiler, and on a GPU Triton. "
+        'Train with train.compile = "off".'
+    )
+
+
+def unsupported_speedups(setup: Setup) -> dict[str, str]:
+    """Return a sentence for every option of the preset that has no effect in this run, by its key."""
+    train = setup.info.preset.train
+    whys = {}
+    if train.compile != "off":
+        if setup.device.type not in {"cuda", "cpu"}:
+            whys["train.compile"] = "it is for CUDA and for CPUs"
+        elif all(stage.frozen for stage in plan(setup.info.preset)):
+            whys["train.compile"] = "behind a frozen backbone there is little to compile"
+        elif setup.num_ranks > 1:
+            whys["train.compile"] = "it is for one device"
+    if train.cuda_graphs:
+        if setup.device.type != "cuda":
+            whys["train.cuda_graphs"] = "only CUDA has graphs"
+        elif setup.num_ranks > 1:
+            whys["train.cuda_graphs"] = "they are for one device"
+        elif setup.precision == "fp16":
+            whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
+        elif setup.data.train.images.device != setup.device:
+            whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
+        elif train.image_sizes or train.alternating_flip or setup.info.preset.mix.is_on:
+            whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
+        elif any(isinstance(stage.optimizer, Muon) for stage in plan(setup.info.preset)):
+            whys["train.cuda_graphs"] = "muon has two learning rates, and a graph is given one"
+    return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
+
+
+def compile_mode(setup: Setup) -> str | None:
+    """Return the mode of torch.compile to train in, if any."""
+    mode = setup.info.preset.train.compile
+    return None if mode == "off" or "train.compile" in unsupported_speedups(setup) else mode
+
+
+def records_steps(setup: Setup) -> bool:
+    """Return whether steps are recorded as CUDA graphs."""
+    return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unsupported_speedups(setup)

@@ -1,33 +1,121 @@
-"""One optimizer step on one batch: images, augmentation, forward, backward, weights, sums. Knows no epochs."""
+"""One optimizer step on one batch, run eagerly or replayed from a CUDA graph.
+
+Images, augmentation, forward, backward, weights, sums; no epochs.
+"""
 
 from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from engine.runs.journal import EventWriter
-from engine.training.descent import Descent
+from engine.data.mixup import mix_batch
+from engine.journal.jsonl import EventWriter
 from engine.training.ema import Ema
-from engine.training.graphs import RecordedStep, Taken
-from engine.training.inputs import Inputs
+from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
-from engine.training.mixing import mix_batch
-from engine.training.options import records_steps
-from engine.training.out_of_memory import AtOnce, parts, smallest_part
-from engine.training.randomness import reseed, seed_at
-from engine.training.setup import Setup
-from engine.training.stopwatch import Stopwatch
+from engine.training.microbatch import MicroBatch, parts, smallest_part
+from engine.training.optimizers import StageOptimizer
+from engine.training.seeds import reseed, seed_at
+from engine.training.setup import Setup, records_steps
+from engine.training.step_timer import StepTimer
+
+Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""What a step leaves to be added up, on the device: mean loss, logits [B, C], labels int64 [B]."""
+
+_NUM_WARM_UPS = 3
+"""Steps before the recording: they make the optimizer's state, and let cuDNN choose its algorithms."""
+
+
+class Recorder(Protocol):
+    """How work is recorded and replayed: by CUDA, or by a stand-in in tests."""
+
+    def warm_up(self, work: Callable[[], Taken]) -> Taken:
+        """Do the work, where it will be recorded."""
+
+    def record(self, work: Callable[[], Taken]) -> Taken:
+        """Record the work without doing it, and return where a replay leaves its results."""
+
+    def replay(self) -> None:
+        """Do the recorded work."""
+
+
+class CudaRecorder:
+    """Records with torch.cuda.CUDAGraph, on a stream of its own as torch asks for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._graph: Any = torch.cuda.CUDAGraph()
+
+    def warm_up(self, work: Callable[[], Taken]) -> Taken:
+        """See `Recorder`."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            taken = work()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return taken
+
+    def record(self, work: Callable[[], Taken]) -> Taken:
+        """See `Recorder`."""
+        # thread_local: the telemetry and saving threads may speak to CUDA meanwhile
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            return work()
+
+    def replay(self) -> None:
+        """See `Recorder`."""
+        self._graph.replay()
+
+
+class RecordedStep:
+    """The steps of one stage: the first few as they come, then a recording of one."""
+
+    def __init__(self, batch_size: int, device: torch.device, recorder: Recorder | None = None) -> None:
+        self._rows = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self._lr = torch.zeros((), device=device)
+        self._recorder = recorder or CudaRecorder(device)
+        self._warm_ups_left = _NUM_WARM_UPS
+        self._taken: Taken | None = None
+
+    def take(
+        self,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        plain: Callable[[], Taken],
+        compute: Callable[[Tensor], Taken],
+    ) -> Taken:
+        """Move the weights.
+
+        Args:
+            rows: of the batch, int64 [B] on the device.
+            stage_optimizer: what the stage moves its weights with.
+            plain: takes the step at `rows` operation by operation.
+            compute: the same, for rows that it is given, without a look at what the device has computed.
+        """
+        if len(rows) != len(self._rows):
+            return plain()
+        if self._warm_ups_left:
+            self._warm_ups_left -= 1
+            return self._recorder.warm_up(plain)
+        self._rows.copy_(rows)
+        if self._taken is None:
+            with stage_optimizer.rate_in(self._lr):
+                self._taken = self._recorder.record(lambda: compute(self._rows))
+        self._lr.fill_(stage_optimizer.lr)
+        self._recorder.replay()
+        return self._taken
 
 
 class Stepper:
     """Takes steps, with as many images at once as memory has room for. Nothing in a step waits for the device."""
 
-    def __init__(self, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
+    def __init__(self, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None) -> None:
         self._setup = setup
         self._ema = ema
-        self._stopwatch = stopwatch
+        self._step_timer = step_timer
         self._batch_size = setup.info.preset.train.batch_size
-        self.at_once = AtOnce(self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network))
+        self.at_once = MicroBatch(
+            self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network)
+        )
         self._recorded: RecordedStep | None = None
 
     def begin_stage(self) -> None:
@@ -35,12 +123,18 @@ class Stepper:
         is_wanted = records_steps(self._setup)
         self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
 
-    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+    def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
         inputs.expect(rows)
 
     def step(
-        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+        self,
+        inputs: SplitInputs,
+        rows: Tensor,
+        global_step: int,
+        stage_optimizer: StageOptimizer,
+        meter: Meter,
+        budget_spent: float = 0.0,
     ) -> None:
         """Train on the images at `rows` (int64 [B], where the images are), and add what they came to to `meter`.
 
@@ -48,53 +142,63 @@ class Stepper:
             inputs: of the stage.
             rows: of the batch.
             global_step: how many steps were taken before; decides everything that is drawn.
-            descent: moves the weights.
+            stage_optimizer: moves the weights.
             meter: of the epoch.
             budget_spent: share of the time that training may take, where that is limited.
 
         Raises:
             CifartuiError: memory runs out even with the smallest part of a batch.
         """
-        self._stopwatch.step_begins()
+        self._step_timer.step_begins()
         seed = seed_at(self._setup.info.seed, "step", global_step)
         if self._recorded is None:
-            taken = self._take(inputs, rows, seed, descent)
+            taken = self._take(inputs, rows, seed, stage_optimizer)
         else:
             reseed(self._setup.device, seed)
-            self._stopwatch.has_data()  # a recording cannot be looked into
+            self._step_timer.has_data()  # a recording cannot be looked into
             taken = self._recorded.take(
                 rows,
-                descent,
-                plain=lambda: self._take(inputs, rows, seed, descent),
-                compute=lambda kept: self._compute(inputs, kept, descent, self.at_once.num_images, _nothing),
+                stage_optimizer,
+                plain=lambda: self._take(inputs, rows, seed, stage_optimizer),
+                compute=lambda kept: self._compute(inputs, kept, stage_optimizer, self.at_once.num_images, _nothing),
             )
-        descent.advance(budget_spent)
+        stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
         meter.add(*taken)
-        self._stopwatch.step_ends()
+        self._step_timer.step_ends()
 
-    def _take(self, inputs: Inputs, rows: Tensor, seed: int, descent: Descent) -> Taken:
+    def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
         """Move the weights, with fewer images at once where memory runs out."""
 
         def attempt(num_images: int) -> Taken:
             reseed(self._setup.device, seed)
-            return self._add_gradients(inputs, rows, descent, num_images, self._stopwatch.has_data)
+            return self._add_gradients(inputs, rows, stage_optimizer, num_images, self._step_timer.has_data)
 
-        taken = self.at_once.run(attempt, len(rows), undo=descent.forget_gradients)
-        descent.step()
+        taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
+        stage_optimizer.step()
         return taken
 
     def _compute(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self,
+        inputs: SplitInputs,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        num_images: int,
+        has_data: Callable[[], None],
     ) -> Taken:
         """Do all that the device does in a step."""
-        taken = self._add_gradients(inputs, rows, descent, num_images, has_data)
-        descent.step()
+        taken = self._add_gradients(inputs, rows, stage_optimizer, num_images, has_data)
+        stage_optimizer.step()
         return taken
 
     def _add_gradients(
-        self, inputs: Inputs, rows: Tensor, descent: Descent, num_images: int, has_data: Callable[[], None]
+        self,
+        inputs: SplitInputs,
+        rows: Tensor,
+        stage_optimizer: StageOptimizer,
+        num_images: int,
+        has_data: Callable[[], None],
     ) -> Taken:
         """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss, logits and labels.
 
@@ -114,7 +218,7 @@ class Stepper:
                 loss = setup.criterion(output, theirs)
             if share < 1:
                 loss = loss * share
-            descent.add_gradients(loss)
+            stage_optimizer.add_gradients(loss)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from engine.devices import DeviceReader, HostReader
-from engine.runs.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
-from engine.runs.journal import EventWriter
-from engine.training.watch import MachineWatch
+from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
+from engine.journal.jsonl import EventWriter
+from engine.shared.sampling import DeviceReader, HostReader
+from engine.training.alerts import MachineWatch
 from presets.errors import CifartuiError
 
 INTERVAL_S = 2.0

@@ -14,26 +14,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from engine.runs.events import AnyEvent, DataProgressed, RunFinished
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
-from engine.training import limits
+from engine.journal.events import AnyEvent, DataProgressed, RunFinished
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
+from engine.training import progress as limits
+from engine.training.alerts import LearningWatch
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.curriculum import of_epoch
-from engine.training.divergence import NotANumber, all_finite, explain
-from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
-from engine.training.learner import Learner
+from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
-from engine.training.pace import Pace
+from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.progress import Progress
-from engine.training.randomness import permutation
-from engine.training.reporting import epoch_completed, run_finished, stage_started, steps_trained
-from engine.training.saving import Best, Checkpoints
+from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
-from engine.training.watch import LearningWatch
+from engine.training.step_timer import StepTimer
+from engine.training.train_state import TrainState
+from engine.training.validation import Validator
 from presets.errors import CifartuiError
 from presets.plan import plan
 
@@ -44,7 +42,7 @@ class Trainer:
     def __init__(
         self,
         setup: Setup,
-        folder: RunFolder,
+        folder: RunDir,
         journal: EventWriter,
         controls: Controls,
         watch: LearningWatch | None = None,
@@ -56,12 +54,12 @@ class Trainer:
         self._watch = watch or LearningWatch()
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
-        self._learner = Learner(setup, plan(setup.info.preset))
-        self._plan, self._steps_per_epoch = self._learner.plan, self._learner.steps_per_epoch
-        self._feed = Feed(setup, self._learner.evaluated, journal.write)
-        self.stopwatch = Stopwatch(setup.device)
+        self._train_state = TrainState(setup, plan(setup.info.preset))
+        self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
+        self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
+        self.step_timer = StepTimer(setup.device)
         self._checkpoints = self._new_checkpoints()
-        self._held_out = self._new_held_out()
+        self._validator = self._new_held_out()
         self._stepper = self._new_stepper()
         self._saved_step = -1
         """The step that was handed over last to be saved."""
@@ -73,15 +71,15 @@ class Trainer:
     @property
     def progress(self) -> Progress:
         """Where training is."""
-        return self._learner.progress
+        return self._train_state.progress
 
     def _open_epoch(self) -> None:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
         self._meter = self._new_meter(progress.epoch_sums)
-        self._pace = Pace(progress.epoch_sums, progress.step)
+        self._interval = ReportInterval(progress.epoch_sums, progress.step)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
-        self.stopwatch.rest()
+        self.step_timer.rest()
 
     @property
     def _epoch_seconds(self) -> float:
@@ -101,7 +99,7 @@ class Trainer:
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        self._learner.restore(state, self._checkpoints.stage_of)
+        self._train_state.restore(state, self._checkpoints.stage_of)
         progress = self.progress
         self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
@@ -115,13 +113,13 @@ class Trainer:
         What was trained is reported before, so that the journal of a resumed run has every step once.
 
         Raises:
-            NotANumber: the loss is none; nothing is written.
+            NonFiniteError: the loss is none; nothing is written.
         """
         progress = self.progress
         progress.epoch_sums, progress.epoch_seconds = self._meter.read(), self._epoch_seconds
         progress.at_once = self._stepper.at_once.num_images
         self._report(progress.epoch_sums)
-        self._checkpoints.save(self._learner.state_dict(), progress, best)
+        self._checkpoints.save(self._train_state.state_dict(), progress, best)
         self._saved_step = progress.global_step
 
     # --- the run -----------------------------------------------------------------------------------
@@ -142,9 +140,11 @@ class Trainer:
                     while self.progress.stage < len(self._plan):
                         self._train_stage()
                 return self._finish()
-        except NotANumber as error:
+        except NonFiniteError as error:
             info, stage = self._setup.info, self.progress.stage
-            alert = explain(error, info, self._plan, stage, self._learner.descent, self._checkpoints.last_step)
+            alert = explain(
+                error, info, self._plan, stage, self._train_state.stage_optimizer, self._checkpoints.last_step
+            )
             self._journal.write(alert)
             raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
@@ -160,7 +160,7 @@ class Trainer:
         self._controls.busy_with = "the images of this stage are being prepared"
         left = limits.seconds_left(self._train, progress, self._epoch_seconds)
         self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
-        inputs = self._feed.train(stage, progress.stage, self._report_until_stopped)
+        inputs = self._pipeline.train(stage, progress.stage, self._report_until_stopped)
         while progress.epoch < progress.stage_first_epoch + stage.epochs and not self._controls.next_stage:
             self._raise_if_stopped()
             self._early = self._why_stage_ends()
@@ -187,11 +187,11 @@ class Trainer:
             progress.next_epoch()
         if self._plan[progress.stage].from_best:
             self._checkpoints.load_best("stage-best", self._setup.network)
-            if self._learner.ema is not None:
-                self._learner.ema.restart()
+            if self._train_state.ema is not None:
+                self._train_state.ema.restart()
         progress.stage_first_epoch = progress.epoch
         progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
-        self._learner.enter_stage(progress.stage)
+        self._train_state.enter_stage(progress.stage)
         self._stepper.begin_stage()
         self._open_epoch()
         self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
@@ -200,17 +200,17 @@ class Trainer:
         self._controls.epoch = self.progress.epoch
         self._open_epoch()
 
-    def _train_epoch(self, inputs: Inputs) -> None:
+    def _train_epoch(self, inputs: SplitInputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
         progress = self.progress
         order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()
-        self._controls.validate = lambda: self._held_out.validate_between_batches(progress)
+        self._controls.validate = lambda: self._validator.validate_between_batches(progress)
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
-                self._pace.skip(still_s)
-                self.stopwatch.skip(still_s)
+                self._interval.skip(still_s)
+                self.step_timer.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
             start = progress.step * self._batch_size
@@ -220,7 +220,7 @@ class Trainer:
             progress.step += 1
             progress.global_step += 1
             self._controls.global_step = progress.global_step
-            self._checkpoints.make_room(self._learner.state_dict)
+            self._checkpoints.make_room(self._train_state.state_dict)
             if self._report_is_due():
                 self._meter.request()
             self._report(self._meter.arrived())
@@ -235,43 +235,45 @@ class Trainer:
     def _new_checkpoints(self) -> Checkpoints:
         return Checkpoints(self._folder, self._journal, self._setup.data.class_names, self._setup.device)
 
-    def _new_held_out(self) -> HeldOut:
-        return HeldOut(self._setup, self._feed, self._journal, self._controls)
+    def _new_held_out(self) -> Validator:
+        return Validator(self._setup, self._pipeline, self._journal, self._controls)
 
     def _new_stepper(self) -> Stepper:
-        return Stepper(self._setup, self._journal, self.stopwatch, self._learner.ema)
+        return Stepper(self._setup, self._journal, self.step_timer, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return Meter(self._setup.device, start=start)
 
     def _report_is_due(self) -> bool:
-        return self._pace.is_due()
+        return self._interval.is_due()
 
     def _why_stage_ends(self) -> str:
         return limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
 
     # --- a batch -----------------------------------------------------------------------------------
 
-    def _train_batch(self, inputs: Inputs, rows: Tensor) -> None:
+    def _train_batch(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
         self._stepper.step(
-            inputs, rows, self.progress.global_step, self._learner.descent, self._meter, self._budget_spent
+            inputs, rows, self.progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent
         )
 
     def _report(self, sums: Sums | None) -> None:
         """Journal what was trained up to `sums`, which on a GPU may be some steps behind.
 
         Raises:
-            NotANumber: the loss is none.
+            NonFiniteError: the loss is none.
         """
         step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
-        window = None if sums is None else self._pace.take(sums, step)
+        window = None if sums is None else self._interval.take(sums, step)
         if window is None:
             return
-        self._tell(steps_trained(self.progress, window, step, self._learner.descent.lr, self.stopwatch.take()))
+        self._tell(
+            steps_trained(self.progress, window, step, self._train_state.stage_optimizer.lr, self.step_timer.take())
+        )
         if not window.sums.is_finite():
             where = f"{window.steps(step)} of epoch {self.progress.epoch}"
-            raise NotANumber(f"The training loss is no longer a number ({where})")
+            raise NonFiniteError(f"The training loss is no longer a number ({where})")
 
     def _tell(self, event: AnyEvent) -> None:
         """Journal an event that the watch goes by, and what it says of it."""
@@ -284,10 +286,10 @@ class Trainer:
         progress = self.progress
         if progress.step == 0:
             return
-        train, lr = self._meter.read(), self._learner.descent.lr
+        train, lr = self._meter.read(), self._train_state.stage_optimizer.lr
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
-            raise NotANumber(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
+            raise NonFiniteError(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         val_top1 = val.top1()
         is_best, is_stage_best = progress.note_best(val_top1)
         best: list[Best] = ["best"] if is_best else []
@@ -298,16 +300,16 @@ class Trainer:
         self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
         progress.epoch_seconds = seconds
         if not partial:
-            self._learner.descent.epoch_done(val_top1)
+            self._train_state.stage_optimizer.epoch_done(val_top1)
             progress.next_epoch()
             self._open_epoch()
         self._save_last(*best)
 
-    def _evaluate(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        return self._held_out.measure(split, look)
+    def _evaluate(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
+        return self._validator.measure(split, poll)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
-        self._held_out.report_features(event)
+        self._validator.report_features(event)
         self._raise_if_stopped()
 
     def _save_where_stopped(self) -> None:
@@ -323,11 +325,11 @@ class Trainer:
         return "checkpoints/last.pt is written"
 
     def _scale_lr_on_command(self, factor: float) -> str:
-        before = self._learner.descent.lr
-        self._learner.descent.scale_lr(factor)
+        before = self._train_state.stage_optimizer.lr
+        self._train_state.stage_optimizer.scale_lr(factor)
         self._save_on_command()  # a resumed worker must not go on at the old rate, or forget it in part
         where = " until this stage ends" if self._controls.stages_left else ""
-        return f"lr {before:.4g} → {self._learner.descent.lr:.4g}{where}"
+        return f"lr {before:.4g} → {self._train_state.stage_optimizer.lr:.4g}{where}"
 
     # --- the end -----------------------------------------------------------------------------------
 
@@ -337,6 +339,6 @@ class Trainer:
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._learner.evaluated):
+        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._train_state.evaluated):
             test = self._evaluate("test")
         return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)

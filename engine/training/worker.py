@@ -1,4 +1,4 @@
-"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.launch`.
+"""The worker process: `python -m engine.training.worker RUN_FOLDER`, started by `engine.runs.start`.
 
 Owns the run's journal from start to end and turns whatever happens into a last event. Imports torch
 only after it has begun to speak and to listen.
@@ -16,15 +16,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine.runs import disk
-from engine.runs.events import Alerted, DataProgressed, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter, event_reader
-from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices, others_of, taken_devices
-from engine.training.controls import Aborted, Controls, Hurried
+from engine import files
+from engine.journal.events import Alerted, DataProgressed, RunFinished, RunStarted
+from engine.journal.jsonl import EventWriter, event_reader
+from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.runs.run_dir import RunDir, RunInfo
+from engine.runs.start import NOTIFY
+from engine.training.alerts import LearningWatch
+from engine.training.controls import Aborted, Controls, SecondSignal
 from engine.training.telemetry import Telemetry
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 
@@ -47,11 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(arguments.lock_fd, False)
     command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
-    folder = RunFolder(arguments.folder)
+    folder = RunDir(arguments.folder)
     try:
         journal = EventWriter(folder.events)
     except OSError as error:
-        return _give_up(disk.unwritable(folder.events, error))
+        return _give_up(files.unwritable(folder.events, error))
     controls = Controls(folder, journal, commands_from=arguments.commands_from)
     controls.listen_to_signals()
     with Telemetry(journal, os.getpid(), folder.path) as telemetry:
@@ -72,7 +72,7 @@ def _give_up(error: CifartuiError) -> int:
 
 
 def _outcome(
-    folder: RunFolder,
+    folder: RunDir,
     journal: EventWriter,
     controls: Controls,
     telemetry: Telemetry,
@@ -88,8 +88,10 @@ def _outcome(
         return ended(controls, "stopped", f"{controls.stop_reason}, before training began")
     except Aborted:
         return ended(controls, "aborted", "aborted by command; the checkpoints written before stay")
-    except Hurried as hurried:
-        return ended(controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested")
+    except SecondSignal as second_signal:
+        return ended(
+            controls, "stopped", f"{second_signal}; what is in last.pt stays, nothing more was validated or tested"
+        )
     except CifartuiError as error:
         reason = str(error)
     except Exception as error:
@@ -99,7 +101,7 @@ def _outcome(
 
 
 def _train(
-    folder: RunFolder,
+    folder: RunDir,
     info: RunInfo,
     journal: EventWriter,
     controls: Controls,
@@ -111,7 +113,8 @@ def _train(
     began = time.monotonic()
     import torch
 
-    from engine.training import checkpoint, options
+    from engine.training import checkpoint_files
+    from engine.training import setup as options
     from engine.training.device import device_name, torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import choose_hardware, set_up
@@ -122,7 +125,7 @@ def _train(
         controls.then = ""  # also for a stop that comes before training
     watch = LearningWatch()
     look_back(folder, watch, resume=resume)
-    state, fallback = checkpoint.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
+    state, fallback = checkpoint_files.load_last(folder.checkpoints) if resume and has_checkpoint(folder) else ({}, "")
     device, precision = choose_hardware(info, lambda: taken_devices(others_of(folder)))
     mark_devices(folder, [str(device)])
     started = journal.write(
@@ -155,27 +158,27 @@ def _train(
     setup = set_up(info, device, precision, write=journal.write, report=report)
     for notice in setup.data.notices:
         journal.write(Alerted(severity="notice", kind="data", text=notice))
-    for notice in options.unused(setup).values():
+    for notice in options.unsupported_speedups(setup).values():
         journal.write(Alerted(severity="notice", kind="option", text=notice))
     if test is not None:
         range_test = RangeTestRun(setup, test, journal, controls)
-        telemetry.steps = range_test.stopwatch
+        telemetry.steps = range_test.step_timer
         return range_test.run()
     trainer = Trainer(setup, folder, journal, controls, watch)
-    telemetry.steps = trainer.stopwatch
+    telemetry.steps = trainer.step_timer
     if state:
         trainer.restore(state)
     return trainer.run()
 
 
-def look_back(folder: RunFolder, watch: LearningWatch, *, resume: bool) -> None:
+def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
     """Show `watch` what an earlier worker saw, and said."""
     for batch in event_reader(folder.events).batches() if resume else ():
         for event in batch:
             watch.see(event)
 
 
-def has_checkpoint(folder: RunFolder) -> bool:
+def has_checkpoint(folder: RunDir) -> bool:
     """Return whether there is anything to resume from."""
     return any(folder.checkpoints.glob("last*.pt"))
 
@@ -197,17 +200,17 @@ def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:
     )
 
 
-def last_word(folder: RunFolder, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
+def last_word(folder: RunDir, journal: EventWriter, finished: RunFinished, seconds: float) -> None:
     """Write a run's last event, with for how long its worker has lived.
 
     Raises:
         CifartuiError: not even the room that was kept for it is enough.
     """
-    disk.free_room(folder.reserve)
+    files.free_room(folder.reserve)
     journal.write(replace(finished, seconds=seconds))
 
 
-def notify_of(folder: RunFolder, finished: RunFinished, command: str) -> None:
+def notify_of(folder: RunDir, finished: RunFinished, command: str) -> None:
     """Run the command that waits for the run's end; what becomes of it changes nothing."""
     from engine.runs.notify import notify
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import private
+from engine import files
 from tests.integration.conftest import cifartui, runs_dir, start  # noqa: F401
 
 ANOTHER = 4711
@@ -17,7 +17,7 @@ ANOTHER = 4711
 def disown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Give a file to another user. Who is not root cannot, so its status then says so in this process alone."""
     given: set[tuple[int, int]] = set()
-    check = private.check_ours
+    check = files.check_ours
 
     def pretend(about: os.stat_result, path: Path) -> None:
         if (about.st_dev, about.st_ino) in given:
@@ -33,5 +33,5 @@ def disown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
             about = path.lstat()
             given.add((about.st_dev, about.st_ino))
 
-    monkeypatch.setattr(private, "check_ours", pretend)
+    monkeypatch.setattr(files, "check_ours", pretend)
     return give

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from engine.data import cache, cifar_cache
-from engine.data.cache import make_cache_folder
+from engine.data import cifar_cache, image_cache
+from engine.data.image_cache import make_cache_folder
 from engine.data.image_formats import FORMATS, open_image
 from engine.data.load import load
 from engine.data.sets import DataSet
@@ -104,7 +104,7 @@ def test_what_is_no_regular_file_is_left_out_and_nobody_waits_for_it(tmp_path: P
 def test_a_cache_of_another_user_is_not_used(tmp_path: Path, disown: Callable[[Path], None]) -> None:
     root = write_class_folders(tmp_path)
     load_from(root)
-    (folder,) = (cache.cache_folder() / "images").iterdir()
+    (folder,) = (image_cache.cache_folder() / "images").iterdir()
     disown(folder)
     with pytest.raises(CifartuiError, match=r"cannot be used for a cache \(it belongs to user .*CIFARTUI_CACHE"):
         load_from(root)
@@ -135,7 +135,7 @@ def test_cifars_cache_of_another_user_is_read_anew(tmp_path: Path, disown: Calla
     cifar_cache.kept([source], read)
     cifar_cache.kept([source], read)
     assert len(calls) == 1
-    (folder,) = (cache.cache_folder() / "cifar100").iterdir()
+    (folder,) = (image_cache.cache_folder() / "cifar100").iterdir()
     disown(folder)
     cifar_cache.kept([source], read)
     assert len(calls) == 2

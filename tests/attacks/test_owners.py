@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, folder, launch, private, queue, queue_process, queue_runner, turns
-from engine.runs.events import Alerted
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, append_command, read_events
-from engine.runs.order import Order
+from engine import files
+from engine.journal import commands
+from engine.journal.events import Alerted
+from engine.journal.jsonl import EventWriter, append_command, read_events
+from engine.queue import allocation, queue_file, runner, runner_process
+from engine.runs import run_dir, start
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
 from engine.training.controls import Controls
 from presets import catalog
 from presets.errors import CifartuiError
@@ -25,15 +28,15 @@ ENTRY = {"id": "0123456789ab", "preset_name": "demo", "overrides": SMALL, "devic
 
 
 @pytest.fixture
-def run(runs_dir: Path) -> RunFolder:
-    return folder.create(runs_dir, "demo", preset=catalog.load("demo", SMALL), seed=0, device="cpu")
+def run(runs_dir: Path) -> RunDir:
+    return run_dir.create(runs_dir, "demo", preset=catalog.load("demo", SMALL), seed=0, device="cpu")
 
 
 @pytest.fixture
-def held(run: RunFolder) -> Iterator[RunFolder]:
+def held(run: RunDir) -> Iterator[RunDir]:
     """A run whose lock this process holds, on the processor."""
-    fd = launch.take_lock(run)
-    folder.sign_lock(fd, os.getpid(), ("cpu",))
+    fd = start.take_lock(run)
+    run_dir.sign_lock(fd, os.getpid(), ("cpu",))
     yield run
     os.close(fd)
 
@@ -41,12 +44,12 @@ def held(run: RunFolder) -> Iterator[RunFolder]:
 def test_a_command_in_the_queue_is_passed_over_and_that_of_the_runners_starter_is_run(
     runs_dir: Path, tmp_path: Path
 ) -> None:
-    private.make_folders(runs_dir)
+    files.make_folders(runs_dir)
     evil, mine = tmp_path / "evil", tmp_path / "mine"
     (runs_dir / "queue.json").write_text(json.dumps([{**ENTRY, "notify": f"touch {evil}"}]))
-    (entry,) = queue.entries(runs_dir)
+    (entry,) = queue_file.entries(runs_dir)
     assert not hasattr(entry, "notify")
-    queue.start_runner(runs_dir, f"echo $CIFARTUI_OUTCOME > {mine}.part; mv {mine}.part {mine}")
+    queue_file.start_runner(runs_dir, f"echo $CIFARTUI_OUTCOME > {mine}.part; mv {mine}.part {mine}")
     wait_for(mine.exists, "the command of whoever started the runner")
     assert mine.read_text() == "completed\n"
     assert not evil.exists()
@@ -54,26 +57,26 @@ def test_a_command_in_the_queue_is_passed_over_and_that_of_the_runners_starter_i
 
 def test_no_command_is_kept_in_the_queue(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(queue, "start_runner", lambda _runs_dir, notify: started.append(notify))
-    (entry,) = queue.add(runs_dir, ["demo"], Order(notify="secret"))
+    monkeypatch.setattr(queue_file, "start_runner", lambda _runs_dir, notify: started.append(notify))
+    (entry,) = queue_file.add(runs_dir, ["demo"], RunOptions(notify="secret"))
     assert b"secret" not in (runs_dir / "queue.json").read_bytes()
-    assert queue.remove(runs_dir, entry.id)
-    queue.put_back(runs_dir, entry, 0, "mine")
+    assert queue_file.remove(runs_dir, entry.id)
+    queue_file.put_back(runs_dir, entry, 0, "mine")
     assert started == ["secret", "mine"]
 
 
 def test_a_queue_of_another_user_is_not_obeyed(
     runs_dir: Path, disown: Disown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    private.make_folders(runs_dir)
+    files.make_folders(runs_dir)
     content = json.dumps([ENTRY])
     (runs_dir / "queue.json").write_text(content)
     disown(runs_dir / "queue.json")
     for ask in (
-        lambda: queue.entries(runs_dir),
-        lambda: queue.add(runs_dir, ["demo"]),
-        lambda: queue.remove(runs_dir, ENTRY["id"]),
-        lambda: queue.clear(runs_dir),
+        lambda: queue_file.entries(runs_dir),
+        lambda: queue_file.add(runs_dir, ["demo"]),
+        lambda: queue_file.remove(runs_dir, ENTRY["id"]),
+        lambda: queue_file.clear(runs_dir),
     ):
         with pytest.raises(CifartuiError, match=rf"queue\.json is not obeyed: it belongs to user {ANOTHER}, not to"):
             ask()
@@ -83,17 +86,17 @@ def test_a_queue_of_another_user_is_not_obeyed(
         """Ends the runner when it would wait to try again."""
 
         def is_set(self) -> bool:
-            return bool(queue_process.last_logged(runs_dir))
+            return bool(runner_process.last_logged(runs_dir))
 
         def wait(self, _seconds: float) -> None:
-            assert "stands still" in queue_process.last_logged(runs_dir)
+            assert "stands still" in runner_process.last_logged(runs_dir)
 
-    queue_runner._Runner(runs_dir, -1, Stop(), "").work()  # type: ignore[arg-type]
-    assert "queue.json is not obeyed" in queue_process.last_logged(runs_dir)
-    assert folder.list_runs(runs_dir) == []
+    runner._Runner(runs_dir, -1, Stop(), "").work()  # type: ignore[arg-type]
+    assert "queue.json is not obeyed" in runner_process.last_logged(runs_dir)
+    assert run_dir.list_runs(runs_dir) == []
 
 
-def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunFolder, disown: Disown) -> None:
+def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunDir, disown: Disown) -> None:
     journal = EventWriter(run.events)
     controls = Controls(run, journal)
     append_command(run.commands, commands.Stop())
@@ -120,7 +123,7 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunF
     ],
 )  # fmt: skip
 def test_no_worker_is_started_where_a_file_that_steers_it_is_another_users(
-    run: RunFolder, disown: Disown, name: str
+    run: RunDir, disown: Disown, name: str
 ) -> None:
     path = run.path / name
     if not path.exists():
@@ -129,40 +132,40 @@ def test_no_worker_is_started_where_a_file_that_steers_it_is_another_users(
     disown(path)
     assert not run.is_ours()
     with pytest.raises(CifartuiError, match=f"is another user's .it belongs to user {ANOTHER}, not to you"):
-        launch.start_worker(run, resume=True)
+        start.start_worker(run, resume=True)
     assert not run.log.exists()
 
 
-def test_a_link_of_another_user_is_told_by_its_own_owner(run: RunFolder, disown: Disown, tmp_path: Path) -> None:
+def test_a_link_of_another_user_is_told_by_its_own_owner(run: RunDir, disown: Disown, tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"")
     run.events.symlink_to(tmp_path / "mine")
     disown(run.events)
     assert not run.is_ours()
 
 
-def test_what_another_users_run_says_that_it_holds_is_not_believed(held: RunFolder, disown: Disown) -> None:
-    assert turns.held_devices([held], ()) == {"cpu": held}
-    assert turns.taken_devices([held]) == {"cpu"}
+def test_what_another_users_run_says_that_it_holds_is_not_believed(held: RunDir, disown: Disown) -> None:
+    assert allocation.held_devices([held], ()) == {"cpu": held}
+    assert allocation.taken_devices([held]) == {"cpu"}
     disown(held.lock)
-    assert turns.held_devices([held], ()) == {}
-    assert turns.taken_devices([held]) == frozenset()
+    assert allocation.held_devices([held], ()) == {}
+    assert allocation.taken_devices([held]) == frozenset()
     assert held.worker_lives()  # as it is shown
 
 
-def test_another_users_run_does_not_pass_for_one_of_the_queue(runs_dir: Path, run: RunFolder, disown: Disown) -> None:
-    entry = queue.Entry(id="0" * 12, preset_name="demo")
-    marked = folder.create(
+def test_another_users_run_does_not_pass_for_one_of_the_queue(runs_dir: Path, run: RunDir, disown: Disown) -> None:
+    entry = queue_file.Entry(id="0" * 12, preset_name="demo")
+    marked = run_dir.create(
         runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu", argv=(f"queue:{entry.id}",)
     )
-    assert [made.id for made in queue_runner._made_for(runs_dir, [entry]).values()] == [marked.id]
+    assert [made.id for made in runner._made_for(runs_dir, [entry]).values()] == [marked.id]
     disown(marked.path / "run.json")
-    assert queue_runner._made_for(runs_dir, [entry]) == {}
+    assert runner._made_for(runs_dir, [entry]) == {}
 
 
 def test_show_says_whose_a_run_is(
-    run: RunFolder, disown: Disown, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: RunDir, disown: Disown, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tui.commandline.group import cifartui as command_line
+    from tui.cli.main import cifartui as command_line
 
     disown(run.path / "run.json")
     monkeypatch.setattr(sys, "argv", ["cifartui", "--runs-dir", str(run.path.parent), "show", "latest"])
@@ -180,19 +183,19 @@ def test_roots_files_and_those_of_file_systems_that_know_one_user_are_ours(
     path.write_bytes(b"[]")
     about = list(path.stat())[:10]
     monkeypatch.setattr(os, "geteuid", lambda: ANOTHER)
-    private.check_ours(path.stat(), path)  # a file of ours gets the same owner here, whoever that is
-    monkeypatch.setattr(private, "_owner_of_new_files", lambda _folder, _device: None)
+    files.check_ours(path.stat(), path)  # a file of ours gets the same owner here, whoever that is
+    monkeypatch.setattr(files, "_owner_of_new_files", lambda _folder, _device: None)
     about[4] = ANOTHER + 1
-    with pytest.raises(private.NotOursError):
-        private.check_ours(os.stat_result(about), path)
+    with pytest.raises(files.NotOursError):
+        files.check_ours(os.stat_result(about), path)
     for owner in (0, ANOTHER):
         about[4] = owner
-        private.check_ours(os.stat_result(about), path)
+        files.check_ours(os.stat_result(about), path)
 
 
 def test_the_owner_of_new_files_is_that_of_the_same_file_system(tmp_path: Path) -> None:
     device = tmp_path.stat().st_dev
-    assert private._owner_of_new_files(str(tmp_path), device) == os.geteuid()
-    assert private._owner_of_new_files(str(tmp_path), device + 1) is None
-    assert private._owner_of_new_files(str(tmp_path / "absent"), device) is None
+    assert files._owner_of_new_files(str(tmp_path), device) == os.geteuid()
+    assert files._owner_of_new_files(str(tmp_path), device + 1) is None
+    assert files._owner_of_new_files(str(tmp_path / "absent"), device) is None
     assert list(tmp_path.iterdir()) == []

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.runs import folder, launch, queue
-from engine.runs.events import RunFinished
-from engine.runs.folder import RunFolder
-from engine.runs.order import Order
+from engine.journal.events import RunFinished
+from engine.queue import queue_file
+from engine.runs import run_dir, start
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
 from engine.shared import child_process, run_module
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S, wait_for
-from tui import facts, history, torch_process
-from tui.commandline import doctor
-from tui.commandline.benchmark import benchmark
+from tui.cli import doctor
+from tui.cli.doctor import benchmark
+from tui.data import follower, network_facts, torch_process
 
 HOME = Path(engine.__file__).parents[1]
 OURS = ("cifartui", "engine", "presets", "tui")
@@ -59,14 +60,14 @@ def mark(tmp_path: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def run(mark: Path, runs_dir: Path) -> RunFolder:
+def run(mark: Path, runs_dir: Path) -> RunDir:
     """A run that is not started yet, with modules planted in it."""
-    run = folder.create(runs_dir, "demo", preset=catalog.load("demo", SMALL), seed=0, device="cpu")
+    run = run_dir.create(runs_dir, "demo", preset=catalog.load("demo", SMALL), seed=0, device="cpu")
     plant(run.path, mark)
     return run
 
 
-def ended(run: RunFolder) -> RunFinished:
+def ended(run: RunDir) -> RunFinished:
     def finished() -> RunFinished | None:
         return None if run.worker_lives() else run.read_state().finished
 
@@ -74,54 +75,52 @@ def ended(run: RunFolder) -> RunFinished:
     return found
 
 
-def test_a_worker_its_notify_command_and_an_evaluation(run: RunFolder, tmp_path: Path) -> None:
+def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Path) -> None:
     told = tmp_path / "told"
-    launch.start_worker(
-        run, notify=f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}'
-    )
+    start.start_worker(run, notify=f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}')
     assert ended(run).outcome == "completed"
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"
-    assert b'"top1"' in torch_process.ask("engine.training.evaluation", [str(run.path), "--split", "val"])
+    assert b'"top1"' in torch_process.ask("engine.training.evaluate_checkpoint", [str(run.path), "--split", "val"])
     assert "Traceback" not in run.log.read_text()
 
 
 def test_an_agent_and_its_ranks(mark: Path, runs_dir: Path) -> None:
     preset = catalog.load("demo", SMALL)
-    run = folder.create(runs_dir, "demo", preset=preset, seed=0, device="cpu", devices=2)
+    run = run_dir.create(runs_dir, "demo", preset=preset, seed=0, device="cpu", devices=2)
     plant(run.path, mark)
-    launch.start_worker(run)
+    start.start_worker(run)
     assert ended(run).outcome == "completed"
 
 
 def test_a_range_test(mark: Path, runs_dir: Path) -> None:
     preset = catalog.load("demo", (*SMALL, "schedule.name=range-test", "schedule.first_lr=0.001", "schedule.steps=20"))
-    run = folder.create(runs_dir, "demo", preset=preset, seed=0, device="cpu")
+    run = run_dir.create(runs_dir, "demo", preset=preset, seed=0, device="cpu")
     plant(run.path, mark)
-    launch.start_worker(run)
+    start.start_worker(run)
     assert ended(run).outcome == "completed"
 
 
 def test_the_queues_runner_and_its_run(mark: Path, runs_dir: Path) -> None:
-    queue.add(runs_dir, ["demo"], Order(overrides=SMALL, device="cpu"))
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
-    (run,) = folder.list_runs(runs_dir)
+    queue_file.add(runs_dir, ["demo"], RunOptions(overrides=SMALL, device="cpu"))
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
+    (run,) = run_dir.list_runs(runs_dir)
     assert ended(run).outcome == "completed"
 
 
 @pytest.mark.usefixtures("mark")
 def test_what_is_asked_of_a_process_with_torch() -> None:
-    (found,) = facts.ask_many([(catalog.load("demo"), 100)])
-    assert isinstance(found, facts.Facts)
+    (found,) = network_facts.ask_many([(catalog.load("demo"), 100)])
+    assert isinstance(found, network_facts.NetworkFacts)
     assert doctor._torch(num_gpus=0).verdict == "ok"
     with pytest.raises(CifartuiError, match="cuda:77 cannot be used"):
         benchmark("cuda:77", as_json=True)
 
 
-def test_the_fork_that_reads_a_long_history(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fork_that_reads_a_long_history(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     run.events.write_bytes(b"{}\n")
-    monkeypatch.setattr(history, "_WORTH_A_HELPER_BYTES", 1)
-    wait = history.read_ahead(run)
+    monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
+    wait = follower.read_ahead(run)
     assert wait is not None
     assert wait() is not None
 
@@ -222,7 +221,7 @@ def test_processes_are_started_in_one_file() -> None:
     "module",
     [
         "engine.training.worker", "engine.training.distributed.agent", "engine.training.distributed.rank",
-        "engine.runs.queue_runner",
+        "engine.queue.runner",
     ],
 )  # fmt: skip
 def test_modules_that_living_processes_call_can_be_called_as_before(module: str) -> None:

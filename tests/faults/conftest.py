@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import folder
-from engine.runs.events import RunFinished
-from engine.runs.folder import RunFolder, Status, status_of
+from engine.journal.events import RunFinished
+from engine.runs import run_dir
+from engine.runs.run_dir import RunDir, Status, status_of
 from presets import schema
 from tests.bird_files import write_class_folders
 from tests.faults.serving import serve  # noqa: F401
 from tests.integration.conftest import cifartui, runs_dir, start, terminals  # noqa: F401
 from tests.waiting import wait_for
-from tui.summary import summarise
+from tui.data.summary import summarise
 
 HOME = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ HOME = Path(__file__).parents[2]
 class Worker:
     """A worker forked in the nursery, and its run."""
 
-    def __init__(self, run: RunFolder, pid: int) -> None:
+    def __init__(self, run: RunDir, pid: int) -> None:
         self.run = run
         self.pid = pid
 
@@ -51,11 +51,11 @@ class Worker:
         wait_for(lambda: self.run.read_state().steps, f"training; its log: {_log(self.run)}", patience_s=20)
 
 
-def _log(run: RunFolder) -> str:
+def _log(run: RunDir) -> str:
     return run.log.read_text() if run.log.exists() else ""
 
 
-def status(run: RunFolder, later_s: float = 0.0) -> Status:
+def status(run: RunDir, later_s: float = 0.0) -> Status:
     """Return what every list says of a run, `later_s` seconds from now."""
     return status_of(run.read_state(), run.worker_lives(), time.time() + later_s)
 
@@ -80,7 +80,7 @@ def hire(_nursery: subprocess.Popen[str]) -> Iterator[Hire]:
     pids = []
 
     def start_worker(
-        run: RunFolder, hold: str = "", *, resume: bool = False, url: str = "", md5: str = "", **environment: str
+        run: RunDir, hold: str = "", *, resume: bool = False, url: str = "", md5: str = "", **environment: str
     ) -> Worker:
         order = {"folder": str(run.path), "hold": hold, "resume": resume, "url": url, "md5": md5}
         assert _nursery.stdin is not None
@@ -107,10 +107,10 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny(runs_dir: Path, birds: Path) -> Callable[..., RunFolder]:  # noqa: F811
+def tiny(runs_dir: Path, birds: Path) -> Callable[..., RunDir]:  # noqa: F811
     """Make a run of seven batches an epoch, not started yet."""
 
-    def make(epochs: int = 3, *, data: schema.Data | None = None, data_dir: Path | None = None) -> RunFolder:
+    def make(epochs: int = 3, *, data: schema.Data | None = None, data_dir: Path | None = None) -> RunDir:
         preset = schema.Preset(
             title="Tiny",
             data=data or schema.Data(dataset="class-folders", path=str(birds), image_size=8, normalize="half"),
@@ -118,13 +118,13 @@ def tiny(runs_dir: Path, birds: Path) -> Callable[..., RunFolder]:  # noqa: F811
             train=schema.Train(epochs=epochs, batch_size=4, precision="fp32"),
             optimizer=schema.Sgd(lr=0.01, momentum=0.9),
         )
-        return folder.create(
+        return run_dir.create(
             runs_dir, "tiny", preset=preset, seed=0, device="cpu", data_dir=str(data_dir) if data_dir else None
         )
 
     return make
 
 
-def said(run: RunFolder) -> str:
+def said(run: RunDir) -> str:
     """Return the reason that lists and `show` give of a run."""
     return summarise(run).reason

@@ -1,6 +1,6 @@
 """A process that has imported torch, and forks a worker for every line it is sent: seconds become milliseconds.
 
-A forked worker is what `engine.runs.launch` starts: a session of its own, the run's lock, the run's worker.log.
+A forked worker is what `engine.runs.start` starts: a session of its own, the run's lock, the run's worker.log.
 It can be held at a place: there it makes the file `held` in its folder and waits until that file is gone.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 PLACES = {
-    "start": ("engine.runs.folder", "RunFolder.read_info", 1),
+    "start": ("engine.runs.run_dir", "RunFolder.read_info", 1),
     "download": ("engine.data.download", "_Bar.update", 1),
-    "decode": ("engine.data.cache", "_read_image", 3),
+    "decode": ("engine.data.image_cache", "_read_image", 3),
     "build": ("engine.training.setup", "build", 1),
     "train": ("engine.training.trainer", "Trainer._train_batch", 10),
-    "evaluate": ("engine.training.held_out", "evaluate", 2),
+    "evaluate": ("engine.training.validation", "evaluate", 2),
     "checkpoint": ("torch", "save", 3),
 }
 """Where a worker can be held: a module, what is called in it, and at which call."""
@@ -52,14 +52,14 @@ def hold(place: str, folder: Path) -> None:
 def work(order: dict[str, Any]) -> int:
     """Be the worker of a run."""
     from engine.data import download
-    from engine.runs import launch
-    from engine.runs.folder import RunFolder, sign_lock
+    from engine.runs import start
+    from engine.runs.run_dir import RunDir, sign_lock
     from engine.training import worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, launch._HELD_BACK)
+    signal.pthread_sigmask(signal.SIG_BLOCK, start._HELD_BACK)
     os.setsid()
-    run = RunFolder(Path(order["folder"]))
+    run = RunDir(Path(order["folder"]))
     lock_fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sign_lock(lock_fd, os.getpid())

@@ -9,24 +9,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import commands
-from engine.runs.events import DeviceSampled, HostSample, RunFinished, RunStarted
-from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
-from engine.runs.journal import EventWriter, append_command, read_events
+from engine.journal import commands
+from engine.journal.events import DeviceSampled, HostSample, RunFinished, RunStarted
+from engine.journal.jsonl import EventWriter, append_command, read_events
+from engine.journal.state import fold, worked_s
 from engine.runs.resume import resume_run
-from engine.runs.state import fold, worked_s
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.training import telemetry
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire, status
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
-from tui.page import page
-from tui.record import record
+from tui.cli.run_page import run_page
+from tui.data.run_detail import run_detail
+from tui.data.summary import summarise
 from tui.screens.monitor import Monitor
-from tui.summary import summarise
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 DAY_S = 86_400.0
 HOST = HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1)
 START = RunStarted(
@@ -78,12 +78,12 @@ def test_a_frozen_worker_is_stalled_since_then_and_trains_again_when_it_is_woken
     wait_for(lambda: _is_stopped(worker.pid), "the stop")
     later = time.time() + STALLED_AFTER_S + 1
     assert status(run, STALLED_AFTER_S + 1) == "stalled"
-    frozen = record(run, later)
+    frozen = run_detail(run, later)
     assert frozen.summary.status == "stalled"
     assert frozen.last_event_time is not None
     since = time.strftime("%H:%M:%S", time.localtime(frozen.last_event_time))
     assert f"stalled since {since}: the worker lives, and says nothing" in " ".join(
-        " ".join(row.plain for row in page(frozen, 160)).split()
+        " ".join(row.plain for row in run_page(frozen, 160)).split()
     )
     worker.kill(signal.SIGCONT)
     step = run.read_state().global_step
@@ -100,10 +100,10 @@ async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_
     worker = hire(run)
     worker.trains()
     ahead_s = 0.0
-    world = surroundings(
+    world = environment(
         now=lambda: time.time() - DAY_S, steady=lambda: time.monotonic() + ahead_s
     )  # the viewer's clock is a day behind the worker's
-    app = CifartuiApp(run.path.parent, attach=run, surroundings=world)
+    app = CifartuiApp(run.path.parent, attach=run, environment=world)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
         screen = app.screen

@@ -14,10 +14,10 @@ import torch
 
 from engine.data import download
 from engine.data.load import load
-from engine.data.pickles import load_pickle
+from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet
-from engine.runs.events import DataProgressed
-from engine.training import checkpoint
+from engine.journal.events import DataProgressed
+from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders
@@ -149,13 +149,13 @@ def test_images_that_are_none_are_left_out_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "other bytes", "another thing"])
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.save({"network": {"w": torch.zeros(1000)}}, path)
+    checkpoint_files.save({"network": {"w": torch.zeros(1000)}}, path)
     content = path.read_bytes()
     path.write_bytes(
         {"cut": content[: len(content) // 2], "other bytes": bytes(100), "another thing": b"hello"}[damage]
     )
     with pytest.raises(CifartuiError, match=r"The checkpoint .*last\.pt is damaged or not one of cifartui's"):
-        checkpoint.load(path)
+        checkpoint_files.load(path)
 
 
 class Evil:
@@ -166,6 +166,6 @@ class Evil:
 def test_a_hostile_checkpoint_and_a_hostile_pickle_run_nothing(tmp_path: Path) -> None:
     torch.save({"network": Evil()}, tmp_path / "last.pt")
     with pytest.raises(CifartuiError, match="was not loaded"):
-        checkpoint.load(tmp_path / "last.pt")
+        checkpoint_files.load(tmp_path / "last.pt")
     with pytest.raises(CifartuiError, match=r"asks Python to run builtins\.exec.*was not loaded"):
         load_pickle(pickle.dumps({b"data": Evil()}, protocol=4), "the file train")

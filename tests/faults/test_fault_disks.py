@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import files
 from engine.data.load import load
-from engine.runs import commands, disk, folder, launch
-from engine.runs.events import DeviceSampled, HostSample, RunFinished
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import EventWriter, append_command, command_reader, read_events
+from engine.journal import commands
+from engine.journal.events import DeviceSampled, HostSample, RunFinished
+from engine.journal.jsonl import EventWriter, append_command, command_reader, read_events
+from engine.runs import run_dir, start
 from engine.runs.resume import resume_run
-from engine.training import checkpoint
+from engine.runs.run_dir import RunDir, list_runs
+from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.faults.conftest import Hire, said, status
 from tests.waiting import wait_for
-from tui.record import record
+from tui.data.run_detail import run_detail
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 BEAT = DeviceSampled(host=HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1))
 
 
@@ -67,8 +69,8 @@ def fill(place: Path) -> Path:
 
 def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, tiny: Make, hire: Hire) -> None:
     preset = tiny().read_info().preset
-    run = folder.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
-    disk.keep_room(run.reserve)
+    run = run_dir.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
+    files.keep_room(run.reserve)
     worker = hire(run, "train")
     worker.is_held()
     filler = fill(small_disk)
@@ -84,7 +86,7 @@ def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, ti
         resume_run(run)
     assert status(run) == "failed"
     filler.unlink()
-    disk.keep_room(run.reserve)
+    files.keep_room(run.reserve)
     again = hire(run, resume=True).ends()
     assert again is not None
     assert again.outcome == "completed", again.reason
@@ -95,7 +97,7 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(t
     worker = hire(run, "evaluate")  # of the second epoch
     worker.is_held()
     wait_for(lambda: "last" in run.read_state().checkpoints, "the checkpoint of the first epoch")
-    before = checkpoint.load(run.last)
+    before = checkpoint_files.load(run.last)
     with room(run.last.stat().st_size - 1000, worker.pid):
         worker.go_on()
         end = worker.ends()
@@ -104,7 +106,8 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(t
     assert end.reason.startswith("A checkpoint cannot be written to ")
     assert end.reason.endswith(f"/checkpoints: File too large; mend that, then go on with: cifartui resume {run.id}")
     assert all(
-        torch.equal(weights, before["network"][name]) for name, weights in checkpoint.load(run.last)["network"].items()
+        torch.equal(weights, before["network"][name])
+        for name, weights in checkpoint_files.load(run.last)["network"].items()
     )
     assert not list(run.checkpoints.glob(".*"))
     again = hire(run, resume=True).ends()
@@ -183,7 +186,7 @@ def test_a_run_folder_that_cannot_be_written_starts_no_worker(tiny: Make) -> Non
     with pytest.raises(
         CifartuiError, match=rf"Run {run.id} cannot be given a worker \(Is a directory: .*worker\.log\)"
     ):
-        launch.start_worker(run)
+        start.start_worker(run)
     assert status(run) == "lost"
 
 
@@ -203,7 +206,7 @@ def test_a_run_that_is_moved_says_so_where_it_is_now(tiny: Make, hire: Hire, tmp
     worker.trains()
     run.path.rename(tmp_path / "elsewhere")
     wait_for(lambda: not _is_there(worker.pid), "its end", patience_s=20)
-    end = RunFolder(tmp_path / "elsewhere").read_state().finished
+    end = RunDir(tmp_path / "elsewhere").read_state().finished
     assert end is not None
     assert (end.outcome, end.reason) == ("failed", f"{run.path} was deleted or moved, so training has ended.")
 
@@ -227,7 +230,7 @@ def test_show_and_lists_take_a_journal_with_damage_in_the_middle_and_at_the_end(
     state = run.read_state()
     assert state.epochs == whole.epochs
     assert status(run) == "completed"
-    assert record(run, 0.0).epochs == whole.epochs
+    assert run_detail(run, 0.0).epochs == whole.epochs
     again = EventWriter(run.events)
     again.write(BEAT)
     assert read_events(run.events)[-1].seq == len(lines) + 1

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import launch
-from engine.runs.folder import RunFolder
+from engine.runs import start
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tests.faults.conftest import Hire
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 MOST_S = 5.0
 """For a thousand runs, start of Python included, which took 0.2 to 0.7 s on two busy cores: seven times that."""
 
@@ -56,4 +56,4 @@ def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, hire: Hire) -> 
     run = tiny(epochs=50_000)
     hire(run).trains()
     with pytest.raises(CifartuiError, match=rf"Run {run.id} already has a worker; watch it with: cifartui attach"):
-        launch.start_worker(run, resume=True)
+        start.start_worker(run, resume=True)

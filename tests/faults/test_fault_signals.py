@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, launch
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command
+from engine.journal import commands
+from engine.journal.jsonl import append_command
+from engine.runs import start
+from engine.runs.run_dir import RunDir
 from presets import schema
 from tests.cifar_files import published_files, write_archive
 from tests.faults.conftest import HOME, Hire, Worker, status
@@ -19,7 +20,7 @@ from tests.faults.serving import Serve
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, wait_for
 
-Make, Open, Start = Callable[..., RunFolder], Callable[..., Terminal], Callable[..., RunFolder]
+Make, Open, Start = Callable[..., RunDir], Callable[..., Terminal], Callable[..., RunDir]
 PHASES = ["start", "download", "decode", "build", "train", "evaluate", "checkpoint", "paused"]
 PREPARING = {"start", "download", "decode"}
 
@@ -104,7 +105,7 @@ def test_a_killed_worker_is_lost_and_its_run_resumes_in_every_phase(in_phase: Ca
 
 def test_a_stop_that_comes_before_the_worker_listens_is_not_lost(tiny: Make) -> None:
     run = tiny()
-    os.kill(launch.start_worker(run), signal.SIGTERM)
+    os.kill(start.start_worker(run), signal.SIGTERM)
     wait_for(lambda: not run.worker_lives(), "the end")
     end = run.read_state().finished
     assert end is not None, run.log.read_text()
@@ -112,7 +113,7 @@ def test_a_stop_that_comes_before_the_worker_listens_is_not_lost(tiny: Make) -> 
 
 
 def test_a_foreground_train_that_is_killed_leaves_its_worker_training(tiny: Make, runs_dir: Path, birds: Path) -> None:
-    from engine.runs.folder import list_runs
+    from engine.runs.run_dir import list_runs
 
     table = f"""
         title = "Tiny"
@@ -131,7 +132,7 @@ def test_a_foreground_train_that_is_killed_leaves_its_worker_training(tiny: Make
         [sys.executable, "-c", closed, *command], cwd=HOME, env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)}
     )
     try:
-        run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run")
+        run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run")
         wait_for(lambda: run.worker_lives() and run.read_state().steps, "training")
         process.kill()
         process.wait(PATIENCE_S)

@@ -5,21 +5,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunDir
 from tests.faults.conftest import HOME, Hire
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.waiting import PATIENCE_S
 from tui.app import CifartuiApp
-from tui.run_list import RunLister
+from tui.data.run_list import RunLister
 from tui.screens.monitor import Monitor
 
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunDir]
 
 
 async def test_a_dashboard_says_that_its_run_was_deleted(tiny: Make) -> None:
     run = tiny()
     run.events.touch()
-    app = CifartuiApp(run.path.parent, attach=run, surroundings=surroundings())
+    app = CifartuiApp(run.path.parent, attach=run, environment=environment())
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.info, "the run")
         screen = app.screen
@@ -39,8 +39,8 @@ def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, hire: Hire) -> No
     script = f"""
 import sys
 from pathlib import Path
-from engine.runs.folder import RunFolder
-from tui.plain import follow
+from engine.runs.run_dir import RunFolder
+from tui.cli.follow import follow
 print("following", flush=True)
 sys.exit(follow(RunFolder(Path({str(run.path)!r})), "quiet"))
 """

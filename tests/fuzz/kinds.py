@@ -21,22 +21,24 @@ from unittest import mock
 import msgspec
 import numpy as np
 
-from engine.runs import commands, folder, housekeeping, named, predictions, queue, queue_process, scores
-from engine.runs.folder import RunFolder
-from engine.runs.journal import command_reader, event_reader
+from engine.journal import commands
+from engine.journal.jsonl import command_reader, event_reader
+from engine.queue import queue_file, runner_process
+from engine.runs import delete, named_runs, predictions, run_dir
+from engine.runs.run_dir import RunDir
 from presets import catalog
-from presets.characters import visible_in_a_row
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.safe_text import visible_in_a_row
 from tests.cifar_files import pickled, rows
 from tests.fuzz import mutations
 from tests.ui.sample_run import NOW, staged
-from tui import queued
+from tui.cli.follow import describe
+from tui.cli.run_page import run_page
 from tui.config import read_config
-from tui.lines import describe
-from tui.page import page
-from tui.record import MOST_STEPS, record
-from tui.summary import summarise
+from tui.data.run_detail import MOST_STEPS, run_detail
+from tui.data.summary import summarise
+from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]
 _SHIPPED = Path(catalog.__file__).parent
@@ -109,7 +111,7 @@ def overrides(seed: int, place: Path) -> bool:
     try:
         asked = tuple(override(chance) for _ in range(chance.randint(1, 3)))
         found = catalog.load(chance.choice(("demo", "basenet", "vgg-custom")), asked)
-        run = folder.create(place / "runs", "demo", preset=found, overrides=asked, seed=0, device="cpu")
+        run = run_dir.create(place / "runs", "demo", preset=found, overrides=asked, seed=0, device="cpu")
     except CifartuiError as error:
         return refused(error)
     assert plan(found)
@@ -137,15 +139,15 @@ def _thinned(chance: random.Random) -> bytes:
     return b"".join(line for line in lines if b"StepsTrained" not in line[:30] or chance.random() < 0.1)
 
 
-def _run(place: Path, events: bytes, info: bytes) -> RunFolder:
-    run = RunFolder(place / "20260101T000000-mine-0000")
+def _run(place: Path, events: bytes, info: bytes) -> RunDir:
+    run = RunDir(place / "20260101T000000-mine-0000")
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     run.events.write_bytes(events)
     (run.path / "run.json").write_bytes(info)
     return run
 
 
-def _looked_at(run: RunFolder) -> bool:
+def _looked_at(run: RunDir) -> bool:
     """Do with a run what the list, the Monitor, `show` and `train` do."""
     try:
         summary = summarise(run)
@@ -153,9 +155,9 @@ def _looked_at(run: RunFolder) -> bool:
         state = run.read_state()
         for event in state.log:
             assert "\n" not in describe(event, state)
-        shown = record(run, NOW, MOST_STEPS)
+        shown = run_detail(run, NOW, MOST_STEPS)
         msgspec.json.encode(shown)
-        assert page(shown, 100)
+        assert run_page(shown, 100)
     except CifartuiError as error:
         return refused(error)
     reader = event_reader(run.events)
@@ -196,7 +198,7 @@ def run_files(seed: int, place: Path) -> bool:
         if chance.random() < 0.5:
             read = predictions.read(run, "val")
             assert read is not None
-            scores.by_class(read), scores.confusions(read), scores.by_group(read, {"g": ("a", "b")})
+            predictions.by_class(read), predictions.confusions(read), predictions.by_group(read, {"g": ("a", "b")})
             predictions.open_pixels(run, read).close()
             return True
         return _looked_at(run)
@@ -223,11 +225,11 @@ def queues(seed: int, place: Path) -> bool:
     (place / "queue.json").write_bytes(mutations.of_bytes(content, chance) if chance.random() < 0.5 else content)
     (place / "queue.log").write_bytes(mutations.of_bytes(b"2026-01-01 00:00:00 took demo out\n", chance))
     (place / "queue-runner.lock").write_bytes(mutations.of_bytes(b'{"pid":1,"host":"x"}', chance))
-    assert visible_in_a_row(queue_process.last_logged(place)) == queue_process.last_logged(place)
-    queue_process.runner_mark(place)
+    assert visible_in_a_row(runner_process.last_logged(place)) == runner_process.last_logged(place)
+    runner_process.runner_mark(place)
     try:
-        for each in queue.entries(place):
-            assert visible_in_a_row(queued.described(each)) == queued.described(each)
+        for each in queue_file.entries(place):
+            assert visible_in_a_row(queue_text.described(each)) == queue_text.described(each)
     except CifartuiError as error:
         return refused(error)
     return True
@@ -246,7 +248,7 @@ notify = "true"
 
 def configurations(seed: int, place: Path) -> bool:
     """config.toml with faults, its keys checked against the screens."""
-    from tui.keys import check_keys
+    from tui.keymap import check_keys
 
     chance = random.Random(seed)
     path = place / "config.toml"
@@ -280,13 +282,13 @@ def run_names(seed: int, place: Path) -> bool:
     (runs_dir / "link").symlink_to(victim.path)
     found = False
     for ask in (
-        lambda: folder.find_run(runs_dir, name),
-        lambda: named.check_name(name),
-        lambda: named.find_named(runs_dir, name),
-        lambda: housekeeping.delete_run(runs_dir, name),
+        lambda: run_dir.find_run(runs_dir, name),
+        lambda: named_runs.check_name(name),
+        lambda: named_runs.find_named(runs_dir, name),
+        lambda: delete.delete_run(runs_dir, name),
     ):  # fmt: skip
         try:
-            found = isinstance(ask(), RunFolder | int) or found
+            found = isinstance(ask(), RunDir | int) or found
         except CifartuiError as error:
             refused(error)
     assert (victim.path / "run.json").exists()
@@ -343,14 +345,14 @@ def _laughs(chance: random.Random) -> bytes:
 
 def checkpoints(seed: int, place: Path) -> bool:
     """A checkpoint with faults, or one that asks for code to be run."""
-    from engine.training import checkpoint
+    from engine.training import checkpoint_files
 
     chance = random.Random(seed)
     path, target = place / "last.pt", place / "made-by-an-attack"
     old = _checkpoint()
     path.write_bytes(_repacked(old, chance, target) if chance.random() < 0.6 else mutations.of_bytes(old, chance))
     try:
-        found = checkpoint.load(path)
+        found = checkpoint_files.load(path)
     except CifartuiError as error:
         return refused(error)
     finally:
@@ -366,7 +368,7 @@ def _pickle() -> bytes:
 
 def cifar_pickles(seed: int, place: Path) -> bool:
     """A pickle of CIFAR's with faults, or one that asks for code to be run."""
-    from engine.data.pickles import load_pickle
+    from engine.data.safe_pickle import load_pickle
 
     chance = random.Random(seed)
     target = place / "made-by-an-attack"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runs import folder, named
+from engine.runs import named_runs, run_dir
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.fuzz.kinds import KINDS, refused
@@ -36,8 +36,8 @@ def test_any_text_behind_set(overrides: list[str]) -> None:
 @given(st.text(st.characters(codec=None), max_size=300))
 def test_any_text_as_the_name_of_a_run_or_preset(name: str) -> None:
     for ask in (
-        lambda: folder.find_run(Path("/nonexistent"), name),
-        lambda: named.check_name(name),
+        lambda: run_dir.find_run(Path("/nonexistent"), name),
+        lambda: named_runs.check_name(name),
         lambda: catalog.load(name),
     ):
         try:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from engine.runs import folder, launch
-from engine.runs.folder import RunFolder
+from engine.runs import run_dir
+from engine.runs import start as launch
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
@@ -24,19 +25,19 @@ def runs_dir(tmp_path: Path) -> Iterator[Path]:
     """A runs folder whose workers are ended with the test."""
     path = tmp_path / "runs"
     yield path
-    for run in folder.list_runs(path):
+    for run in run_dir.list_runs(path):
         mark = run.read_mark()
         if mark is not None and run.worker_lives():
             os.kill(mark.pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def start(runs_dir: Path) -> Callable[..., RunFolder]:
+def start(runs_dir: Path) -> Callable[..., RunDir]:
     """Start the demo, small, with further overrides."""
 
-    def start_demo(*overrides: str, seed: int = 0) -> RunFolder:
+    def start_demo(*overrides: str, seed: int = 0) -> RunDir:
         preset = catalog.load("demo", [*SMALL, *overrides])
-        run = folder.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
+        run = run_dir.create(runs_dir, "demo", preset=preset, overrides=overrides, seed=seed, device="cpu")
         launch.start_worker(run)
         return run
 

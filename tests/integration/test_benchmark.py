@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine.device_speed import Limit, Speed, ceiling
+from engine.shared.benchmark_lines import Limit, Speed, ceiling
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
-from tui.commandline.benchmark import benchmark
+from tui.cli.doctor import benchmark
 
 SPEED = Speed(preset="demo", image_size=32, batch_size=64, precision="bf16", images_per_s=900.0, flops_per_image=2_000)
 MATMULS = [
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_it_cleanly_and_takes_the_measuring_along() -> None:
 
 
 def test_the_real_thing_on_a_cpu() -> None:
-    command = [sys.executable, "-m", "engine.training.bench", "--device", "cpu", "--seconds", "0.05"]
+    command = [sys.executable, "-m", "engine.training.benchmark", "--device", "cpu", "--seconds", "0.05"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=5 * PATIENCE_S, cwd=Path("/"))
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     speeds = [line for line in lines if line["type"] == "Speed"]

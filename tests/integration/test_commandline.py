@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]
@@ -85,7 +85,7 @@ def test_a_detached_run_is_steered_and_resumed(cifartui: Call, runs_dir: Path) -
     assert "aborting" in cifartui("abort", "latest").stdout
 
 
-def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunFolder, str]:
+def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunDir, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "cifartui", "train", "demo", "--epochs", "500", *SMALL],
         env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)},
@@ -93,7 +93,7 @@ def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunFolder, str]
         stderr=subprocess.PIPE,
         text=True,
     )
-    run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "the run folder")
+    run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "the run folder")
     wait_for(lambda: run.read_state().steps, "training")
     for _ in range(times):
         process.send_signal(signal.SIGINT)
@@ -183,8 +183,8 @@ def test_a_foreign_engine_on_pythonpath_is_named(cifartui: Call, tmp_path: Path)
 
 def test_the_command_line_never_imports_torch() -> None:
     code = (
-        "import sys, pkgutil, importlib, cifartui, tui.commandline as package\n"
-        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'tui.commandline.')]\n"
+        "import sys, pkgutil, importlib, cifartui, tui.cli as package\n"
+        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'tui.cli.')]\n"
         "for name in names: importlib.import_module(name)\n"
         "sys.exit('torch' in sys.modules or len(names) < 10)"
     )

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import torch
 
-from engine.runs.events import StageStarted
-from engine.runs.folder import RunFolder, RunInfo
-from engine.runs.journal import EventWriter, read_events
+from engine.journal.events import StageStarted
+from engine.journal.jsonl import EventWriter, read_events
+from engine.runs.run_dir import RunDir, RunInfo
 from engine.training.controls import Controls
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
@@ -61,7 +61,7 @@ def test_two_batches(name: str, images: Path, tmp_path: Path) -> None:
     shipped = next(entry.preset for entry in list_presets() if entry.name == name)
     assert shipped is not None
     preset = small(shipped, images)
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     folder.checkpoints.mkdir()
     info = RunInfo(id="r", preset_name=name, preset=preset, seed=0, device="cpu", created=0.0, host="here")
     journal = EventWriter(folder.events)

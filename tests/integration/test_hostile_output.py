@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from engine.runs import commands
-from engine.runs.journal import append_command
+from engine.journal import commands
+from engine.journal.jsonl import append_command
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_run, write_hostile_preset
 from tests.terminal import Terminal
 from tests.waiting import wait_for
-from tui.commandline import cifartui
-from tui.commandline.say import say_json
-from tui.plain import Output, follow
+from tui.cli.follow import Output, follow
+from tui.cli.main import cifartui
+from tui.cli.output import say_json
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HARMLESS = f"{MARK} a title like any other"

@@ -7,16 +7,16 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs import events as ev
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
+from engine.journal import events as ev
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir, list_runs
 from tests.waiting import wait_for
 
 Call = Callable[..., CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=1000", "--set", "train.batch_size=16", "--device", "cpu")
 
 
-def the_run(runs_dir: Path) -> RunFolder:
+def the_run(runs_dir: Path) -> RunDir:
     (run,) = list_runs(runs_dir)
     return run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import folder as runs
-from engine.runs.journal import read_events
+from engine.journal.jsonl import read_events
+from engine.runs import run_dir as runs
 from presets import catalog
 
 LIMIT_MB = 450

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
-from tui.commandline.evaluate import submission_text
+from tui.cli.evaluate import submission_text
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32")
 
 
 @pytest.fixture
-def demo(cifartui: Call, runs_dir: Path) -> RunFolder:
+def demo(cifartui: Call, runs_dir: Path) -> RunDir:
     done = cifartui("train", "demo", "--epochs", "2", "--output", "quiet", "--device", "cpu", *SMALL)
     assert done.returncode == 0, done.stderr
     return list_runs(runs_dir)[0]
 
 
-def test_evaluate_and_export(cifartui: Call, demo: RunFolder, tmp_path: Path) -> None:
+def test_evaluate_and_export(cifartui: Call, demo: RunDir, tmp_path: Path) -> None:
     said = cifartui("evaluate", "latest", "--per-class", "--device", "cpu").stdout
     assert "most often confused" in said
     assert "superclass" not in said  # shapes have none
@@ -43,7 +43,7 @@ def test_evaluate_and_export(cifartui: Call, demo: RunFolder, tmp_path: Path) ->
     assert picture.read_text().startswith("<svg")
 
 
-def test_tensorboard_reads_what_is_exported(cifartui: Call, demo: RunFolder, tmp_path: Path) -> None:
+def test_tensorboard_reads_what_is_exported(cifartui: Call, demo: RunDir, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = tmp_path / "board"
     result = cifartui("export", "latest", "--format", "tensorboard", "--output", str(folder))

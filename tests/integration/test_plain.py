@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.terminal import Terminal
 from tests.ui.sample_run import training as training_run
 from tests.waiting import PATIENCE_S, wait_for
@@ -31,12 +31,12 @@ def follower(runs_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def only_run(runs_dir: Path) -> RunFolder:
-    run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
+def only_run(runs_dir: Path) -> RunDir:
+    run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
     return run
 
 
-def trains_on(run: RunFolder) -> None:
+def trains_on(run: RunDir) -> None:
     step = run.read_state().global_step
     wait_for(lambda: run.read_state().global_step > step, "training without a follower")
     assert run.worker_lives()

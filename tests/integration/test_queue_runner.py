@@ -12,9 +12,11 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from engine.runs import folder, launch, queue, queue_process
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.order import Order
+from engine.queue import queue_file, runner_process
+from engine.runs import run_dir
+from engine.runs import start as launch
+from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.run_options import RunOptions
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -29,19 +31,19 @@ LONG = (*SMALL, "train.epochs=500")
 def _no_runner_stays(runs_dir: Path) -> Iterator[None]:
     """End the runner before the workers: it would start the next one."""
     yield
-    if queue.runner_lives(runs_dir):
+    if queue_file.runner_lives(runs_dir):
         kill_runner(runs_dir)
 
 
 def kill_runner(runs_dir: Path, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(runner_pid(runs_dir), number)
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
 def runner_pid(runs_dir: Path) -> int:
     def signed() -> int:
-        mark = queue_process.runner_mark(runs_dir)
-        return mark.pid if mark is not None and queue.runner_lives(runs_dir) and _is_runner(mark.pid) else 0
+        mark = runner_process.runner_mark(runs_dir)
+        return mark.pid if mark is not None and queue_file.runner_lives(runs_dir) and _is_runner(mark.pid) else 0
 
     pid: int = wait_for(signed, "the runner's process")
     return pid
@@ -55,13 +57,13 @@ def _is_runner(pid: int) -> bool:
         return False
 
 
-def pid_of(run: RunFolder) -> int:
+def pid_of(run: RunDir) -> int:
     mark = run.read_mark()
     assert mark is not None
     return mark.pid
 
 
-def is_over(run: RunFolder) -> bool:
+def is_over(run: RunDir) -> bool:
     return run.worker_lives() is False and run.read_state().is_finished
 
 
@@ -70,15 +72,15 @@ def seeds(runs_dir: Path) -> list[int]:
     return [run.read_info().seed for run in reversed(list_runs(runs_dir))]
 
 
-def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue.Entry:
+def add(runs_dir: Path, seed: int, changes: tuple[str, ...] = SHORT, device: str = "cpu") -> queue_file.Entry:
     """Add the demo; the seed tells it from others."""
-    (entry,) = queue.add(runs_dir, ["demo"], Order(overrides=changes, seed=seed, device=device))
+    (entry,) = queue_file.add(runs_dir, ["demo"], RunOptions(overrides=changes, seed=seed, device=device))
     return entry
 
 
 def all_over(runs_dir: Path, num_runs: int) -> bool:
     runs = list_runs(runs_dir)
-    return len(runs) == num_runs and not queue.entries(runs_dir) and all(is_over(run) for run in runs)
+    return len(runs) == num_runs and not queue_file.entries(runs_dir) and all(is_over(run) for run in runs)
 
 
 def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path) -> None:
@@ -86,7 +88,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     add(runs_dir, 2)
     third = add(runs_dir, 3)
     wait_for(lambda: len(list_runs(runs_dir)) == 1, "the first run")
-    assert queue.remove(runs_dir, third.id)
+    assert queue_file.remove(runs_dir, third.id)
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
     assert seeds(runs_dir) == [1, 2]
     second, first = (run.read_state() for run in list_runs(runs_dir))
@@ -94,25 +96,25 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     assert first.last_time is not None
     assert second.first_started_time is not None
     assert second.first_started_time >= first.last_time
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
     assert (runs_dir / "queue.log").read_text().count("started demo as ") == 2
 
 
 def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
-    start: Callable[..., RunFolder], runs_dir: Path
+    start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
     by_hand = start("train.epochs=500")
     add(runs_dir, 1)
     add(runs_dir, 2, device="cuda:63")
     wait_for(lambda: 2 in seeds(runs_dir), "the run on the other device")
-    wait_for(lambda: [entry.seed for entry in queue.entries(runs_dir)] == [1], "its entry's end")
+    wait_for(lambda: [entry.seed for entry in queue_file.entries(runs_dir)] == [1], "its entry's end")
     assert 1 not in seeds(runs_dir)
     os.kill(pid_of(by_hand), signal.SIGKILL)
     wait_for(lambda: 1 in seeds(runs_dir), "the run that waited")
 
 
 def test_a_gpu_is_given_away_when_nobody_uses_it(
-    start: Callable[..., RunFolder], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., RunDir], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two GPUs for the runner, none for torch: so the first run that may choose comes to the processor."""
     library = compile_stub(tmp_path)
@@ -122,7 +124,7 @@ def test_a_gpu_is_given_away_when_nobody_uses_it(
     by_hand = start("train.epochs=500")
     wait_for(lambda: getattr(by_hand.read_mark(), "holds", ()) == ("cpu",), "what it has chosen")
     lock_fd = os.open(by_hand.lock, os.O_RDWR)
-    folder.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
+    run_dir.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
     os.close(lock_fd)
     add(runs_dir, 1, device="auto")
     add(runs_dir, 2, device="auto")
@@ -146,7 +148,7 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     mine.write_text('extends = "demo"\n')
     failing = (*SHORT, "data.dataset=class-folders", f"data.path={tmp_path / 'nothing'}")
     add(runs_dir, 1, failing)
-    queue.add(runs_dir, [str(mine)], Order(overrides=SHORT, device="cpu"))
+    queue_file.add(runs_dir, [str(mine)], RunOptions(overrides=SHORT, device="cpu"))
     add(runs_dir, 2)
     mine.unlink()
     wait_for(lambda: all_over(runs_dir, 2), "both runs", 2 * PATIENCE_S)
@@ -160,10 +162,10 @@ def test_a_killed_runner_loses_and_doubles_nothing(runs_dir: Path) -> None:
         add(runs_dir, seed)
     for num_started in (1, 2):
         wait_for(lambda n=num_started: len(list_runs(runs_dir)) >= n, "the next run")
-        if queue.runner_lives(runs_dir):
+        if queue_file.runner_lives(runs_dir):
             kill_runner(runs_dir)
-        queue.start_runner(runs_dir)
-        queue.start_runner(runs_dir)  # a second one does nothing
+        queue_file.start_runner(runs_dir)
+        queue_file.start_runner(runs_dir)  # a second one does nothing
     wait_for(lambda: all_over(runs_dir, 3), "all runs", 3 * PATIENCE_S)
     assert seeds(runs_dir) == [0, 1, 2]
     assert all(run.read_state().phase == "completed" for run in list_runs(runs_dir))
@@ -174,36 +176,36 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, has_worker: bool
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(queue, "start_runner", lambda _runs_dir, _notify: None)
+        patched.setattr(queue_file, "start_runner", lambda _runs_dir, _notify: None)
         entry = add(runs_dir, 1, LONG)
     preset = catalog.load("demo", LONG)
-    run = folder.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
+    run = run_dir.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
     if has_worker:
         launch.start_worker(run)
         wait_for(run.events.exists, "its first event")
-    queue.start_runner(runs_dir)
-    wait_for(lambda: not queue.entries(runs_dir), "the entry's end")
+    queue_file.start_runner(runs_dir)
+    wait_for(lambda: not queue_file.entries(runs_dir), "the entry's end")
     wait_for(lambda: run.read_state().started, "its worker")
     assert [each.id for each in list_runs(runs_dir)] == [run.id]
 
 
 def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
-    start: Callable[..., RunFolder], runs_dir: Path
+    start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
     run = start("train.epochs=500")
     added = [add(runs_dir, seed) for seed in (1, 2)]
     pid = runner_pid(runs_dir)
     os.kill(pid, signal.SIGHUP)
     wait_for(lambda: run.read_state().steps, "training")
-    assert queue.runner_lives(runs_dir)
+    assert queue_file.runner_lives(runs_dir)
     kill_runner(runs_dir, signal.SIGTERM)
-    assert list(queue.entries(runs_dir)) == added
+    assert list(queue_file.entries(runs_dir)) == added
     assert run.worker_lives()
 
 
 def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.order import Order; "
+        "import os, sys; from pathlib import Path; from engine.runs import queue; from engine.runs.run_options import Order; "
         f"queue.add(Path({str(runs_dir)!r}), ['demo'], Order(overrides={LONG!r}, device='cpu')); print(os.getsid(0))"
     )
     done = subprocess.run(
@@ -216,7 +218,7 @@ def test_it_outlives_the_process_and_the_session_that_started_it(runs_dir: Path)
     assert str(Path(f"/proc/{pid}/fd/0").readlink()) == "/dev/null"
 
 
-def test_it_looks_cheaply(start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_it_looks_cheaply(start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     for seed in range(20):
         add(runs_dir, seed)
@@ -232,7 +234,7 @@ def test_it_looks_cheaply(start: Callable[..., RunFolder], runs_dir: Path) -> No
     assert cpu_s() - before <= 0.02 * (time.monotonic() - began)  # the clock ticks in hundredths of a second
 
 
-def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_the_command_line(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     assert "The queue is empty" in cifartui("queue").stdout
     assert json.loads(cifartui("queue", "--json").stdout) == {"runner_lives": False, "entries": []}
     run = start("train.epochs=500")
@@ -253,18 +255,18 @@ def test_the_command_line(cifartui: Call, start: Callable[..., RunFolder], runs_
     kill_runner(runs_dir)
     assert "cifartui queue start" in cifartui("queue").stdout
     assert cifartui("queue", "start").returncode == 0
-    assert queue.runner_lives(runs_dir)
+    assert queue_file.runner_lives(runs_dir)
     assert "2" in cifartui("queue", "clear").stdout
-    wait_for(lambda: not queue.runner_lives(runs_dir), "the runner's end")
+    wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
-def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunFolder], runs_dir: Path) -> None:
+def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     trained = cifartui("train", "demo", "basenet", "--detach", "--epochs", "2", "--device", "cpu")
     steps = cifartui("ablation", "0-1", "--detach", "--device", "cpu")
     assert (trained.returncode, steps.returncode) == (0, 0), trained.stderr + steps.stderr
     assert "cifartui queue" in trained.stdout
-    names = [entry.preset_name for entry in queue.entries(runs_dir)]
+    names = [entry.preset_name for entry in queue_file.entries(runs_dir)]
     assert names == ["demo", "basenet", "ablation/step-00", "ablation/step-01"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.ui.sample_run import NOW, SampleRun
 from tests.waiting import PATIENCE_S
 
@@ -18,7 +18,7 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def two(runs_dir: Path) -> list[RunFolder]:
+def two(runs_dir: Path) -> list[RunDir]:
     """Two completed runs that differ in their seed; the older one takes more room."""
     folders = []
     for number, name in enumerate(("basenet-a1b2", "basenet-c3d4")):
@@ -29,7 +29,7 @@ def two(runs_dir: Path) -> list[RunFolder]:
     return folders
 
 
-def test_runs_are_filtered_and_sorted(cifartui: Call, two: list[RunFolder]) -> None:
+def test_runs_are_filtered_and_sorted(cifartui: Call, two: list[RunDir]) -> None:
     lines = cifartui("runs").stdout.splitlines()
     assert lines[0].split() == ["RUN", "STATE", "EPOCH", "BEST", "VAL", "TEST", "DURATION", "SIZE", "STARTED"]
     assert two[1].id in lines[1]
@@ -40,7 +40,7 @@ def test_runs_are_filtered_and_sorted(cifartui: Call, two: list[RunFolder]) -> N
     assert "None of 2 runs matches: nothing" in cifartui("runs", "--filter", "nothing").stdout
 
 
-def test_compare_tells_differences(cifartui: Call, two: list[RunFolder]) -> None:
+def test_compare_tells_differences(cifartui: Call, two: list[RunDir]) -> None:
     said = cifartui("compare", "a1b2", "c3d4", "--diff").stdout
     assert "These 2 runs differ in nothing but seed." in said
     assert said.splitlines()[-1].split() == ["seed", "0", "1"]
@@ -49,7 +49,7 @@ def test_compare_tells_differences(cifartui: Call, two: list[RunFolder]) -> None
     assert len(found["runs"]) == len(json.loads(cifartui("compare", "a1b2", "c3d4", "--json").stdout)) == 2
 
 
-def test_delete_needs_a_yes(cifartui: Call, two: list[RunFolder], runs_dir: Path) -> None:
+def test_delete_needs_a_yes(cifartui: Call, two: list[RunDir], runs_dir: Path) -> None:
     refused = cifartui("delete", "a1b2")
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert len(list_runs(runs_dir)) == 2
@@ -60,7 +60,7 @@ def test_delete_needs_a_yes(cifartui: Call, two: list[RunFolder], runs_dir: Path
 
 
 def test_nothing_is_deleted_where_one_of_the_runs_has_a_worker(
-    cifartui: Call, two: list[RunFolder], runs_dir: Path
+    cifartui: Call, two: list[RunDir], runs_dir: Path
 ) -> None:
     with SampleRun(runs_dir, "live-e5f6").live().begin():
         refused = cifartui("delete", "a1b2", "e5f6", "--yes")
@@ -70,7 +70,7 @@ def test_nothing_is_deleted_where_one_of_the_runs_has_a_worker(
 
 @pytest.mark.parametrize(("answer", "num_left", "exit_code"), [("n", 2, 1), ("y", 0, 0)])
 def test_delete_asks_on_a_terminal(
-    two: list[RunFolder], runs_dir: Path, answer: str, num_left: int, exit_code: int
+    two: list[RunDir], runs_dir: Path, answer: str, num_left: int, exit_code: int
 ) -> None:
     child = pexpect.spawn(
         sys.executable,

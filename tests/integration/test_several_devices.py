@@ -14,12 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.runs import commands, folder, launch
-from engine.runs.events import CommandApplied, RunFinished, RunStarted
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
+from engine.journal import commands
+from engine.journal.events import CommandApplied, RunFinished, RunStarted
+from engine.journal.jsonl import append_command, read_events
+from engine.runs import run_dir
+from engine.runs import start as launch
 from engine.runs.resume import resume_run
-from engine.training import checkpoint
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from presets import catalog
 from tests.waiting import wait_for
 
@@ -38,7 +40,7 @@ epochs = 2
 start_from = "best"
 """
 LONG = "train.epochs=100000"
-Start = Callable[..., RunFolder]
+Start = Callable[..., RunDir]
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Start a small BaseNet on so many devices."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunFolder:
+    def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunDir:
         preset = catalog.load(name, [*PLAN, *overrides])
-        run = folder.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
+        run = run_dir.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
         if launched:
             launch.start_worker(run)
         return run
@@ -56,14 +58,14 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     return start_small
 
 
-def finished(run: RunFolder) -> RunFinished:
+def finished(run: RunDir) -> RunFinished:
     def ended() -> RunFinished | None:
         return None if run.worker_lives() else run.read_state().finished
 
     return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
 
 
-def trains(run: RunFolder, epochs: int = 0) -> None:
+def trains(run: RunDir, epochs: int = 0) -> None:
     def trained() -> bool:
         state = run.read_state()
         assert state.finished is None, state.finished
@@ -72,19 +74,19 @@ def trains(run: RunFolder, epochs: int = 0) -> None:
     wait_for(trained, "training")
 
 
-def ask(run: RunFolder, command: commands.AnyCommand) -> CommandApplied:
+def ask(run: RunDir, command: commands.AnyCommand) -> CommandApplied:
     append_command(run.commands, command)
     answer: CommandApplied = wait_for(lambda: run.read_state().commands.get(command.id), f"the answer to {command}")
     return answer
 
 
-def ranks_of(run: RunFolder) -> list[int]:
+def ranks_of(run: RunDir) -> list[int]:
     started = run.read_state().started
     assert started is not None
     return [each.pid for each in started.ranks]
 
 
-def curve(run: RunFolder) -> list[list[float]]:
+def curve(run: RunDir) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
@@ -103,8 +105,8 @@ def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Sta
     assert (end.best_epoch, end.test_top1) == (expected.best_epoch, expected.test_top1)
     told = read_events(together.events)
     assert [event.seq for event in told] == list(range(1, len(told) + 1))
-    for key, weights in checkpoint.load(alone.last)["network"].items():
-        torch.testing.assert_close(checkpoint.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
+    for key, weights in checkpoint_files.load(alone.last)["network"].items():
+        torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 
 
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
@@ -117,7 +119,7 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
         validated = ask(run, commands.Validate())
         saved = ask(run, commands.SaveCheckpoint())
         assert saved.global_step == paused.global_step
-        assert checkpoint.load(run.last)["progress"]["global_step"] == saved.global_step
+        assert checkpoint_files.load(run.last)["progress"]["global_step"] == saved.global_step
         ask(run, commands.Continue())
     (done,) = wait_for(lambda: run.read_state().validations, "the validation")
     assert done.global_step == validated.global_step
@@ -153,7 +155,7 @@ def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start:
     assert end.outcome == "failed"
     assert f"Rank 1 on {socket.gethostname()} (pid {pid}) died of signal 9" in end.reason
     assert not any(psutil.pid_exists(each) for each in ranks_of(run))
-    step = checkpoint.load(run.last)["progress"]["global_step"]
+    step = checkpoint_files.load(run.last)["progress"]["global_step"]
 
     resume_run(run)
     wait_for(lambda: run.read_state().global_step > step and not run.read_state().is_finished, "training")
@@ -214,7 +216,7 @@ def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> N
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
-    run = folder.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
+    run = run_dir.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
     launch.start_worker(run)
     assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
 
@@ -232,7 +234,7 @@ def test_prepare_makes_the_directory_and_prints_it(
 ) -> None:
     prepared = cifartui("train", "demo", "--prepare", "--set", "train.epochs=3")
     assert prepared.returncode == 0, prepared.stderr
-    run = RunFolder(Path(prepared.stdout.strip()))
+    run = RunDir(Path(prepared.stdout.strip()))
     assert run.read_info().preset.train.epochs == 3
     assert run.read_mark() is None
     assert not run.events.exists()
@@ -249,7 +251,7 @@ def torchrun() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
         port = free.getsockname()[1]
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_node(run: RunFolder, **environment: str) -> "subprocess.Popen[bytes]":
+    def start_node(run: RunDir, **environment: str) -> "subprocess.Popen[bytes]":
         with run.log.open("ab") as log:
             process = subprocess.Popen(
                 [

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
-from engine.runs.folder import RunFolder, list_runs
-from engine.runs.journal import read_events
+from engine.journal import events as ev
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir, list_runs
 from tests.waiting import PATIENCE_S, wait_for
 
 NOTICE_S = 30.0
@@ -29,8 +29,8 @@ def train(runs_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def only_run(runs_dir: Path) -> RunFolder:
-    run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
+def only_run(runs_dir: Path) -> RunDir:
+    run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
     return run
 
 

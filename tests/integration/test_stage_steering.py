@@ -4,10 +4,11 @@ import os
 import signal
 from pathlib import Path
 
-from engine.runs import commands, folder, launch
-from engine.runs.events import RunFinished, StageStarted
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
+from engine.journal import commands
+from engine.journal.events import RunFinished, StageStarted
+from engine.journal.jsonl import append_command, read_events
+from engine.runs import run_dir, start
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from tests.waiting import wait_for
 
@@ -26,11 +27,11 @@ start_from = "best"
 """
 
 
-def started(run: RunFolder) -> list[str]:
+def started(run: RunDir) -> list[str]:
     return [event.name for event in read_events(run.events) if isinstance(event, StageStarted)]
 
 
-def ended(run: RunFolder) -> RunFinished | None:
+def ended(run: RunDir) -> RunFinished | None:
     return None if run.worker_lives() else run.read_state().finished
 
 
@@ -38,8 +39,8 @@ def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(PLAN)
     preset = catalog.load(str(path), ["data.train_limit=1280"])
-    run = folder.create(runs_dir, "plan", preset=preset, overrides=(), seed=0, device="cpu")
-    launch.start_worker(run)
+    run = run_dir.create(runs_dir, "plan", preset=preset, overrides=(), seed=0, device="cpu")
+    start.start_worker(run)
     wait_for(lambda: run.read_state().epochs, "the first epoch")
     wish = commands.NextStage()
     append_command(run.commands, wish)
@@ -50,7 +51,7 @@ def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     assert mark is not None
     os.kill(mark.pid, signal.SIGKILL)
     wait_for(lambda: run.worker_lives() is False, "the worker's end")
-    launch.start_worker(run, resume=True)
+    start.start_worker(run, resume=True)
     end = wait_for(lambda: ended(run), "the end of the run")
     assert end.outcome == "completed", end.reason
     state = run.read_state()

@@ -4,17 +4,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from engine.runs.folder import RunFolder, list_runs
+from engine.runs.run_dir import RunDir, list_runs
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 
 
-def only_run(runs_dir: Path) -> RunFolder:
-    run: RunFolder = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
+def only_run(runs_dir: Path) -> RunDir:
+    run: RunDir = wait_for(lambda: next(iter(list_runs(runs_dir)), None), "a run folder")
     return run
 
 
-def start_from_home(terminals: Any, runs_dir: Path) -> tuple[Terminal, RunFolder]:
+def start_from_home(terminals: Any, runs_dir: Path) -> tuple[Terminal, RunDir]:
     terminal = terminals()
     terminal.shows("demo")
     terminal.press("\r")

@@ -3,24 +3,24 @@
 import random
 from collections.abc import Callable
 
-from engine.runs import commands
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command
+from engine.journal import commands
+from engine.journal.jsonl import append_command
+from engine.runs.run_dir import RunDir
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 
-Open, Start = Callable[..., Terminal], Callable[..., RunFolder]
+Open, Start = Callable[..., Terminal], Callable[..., RunDir]
 LONG = "train.epochs=500"
 TALL = (45, 160)
 
 
-def training(start: Start) -> RunFolder:
+def training(start: Start) -> RunDir:
     run = start(LONG)
     wait_for(lambda: run.read_state().steps, "training")
     return run
 
 
-def asked(run: RunFolder, command: commands.AnyCommand) -> None:
+def asked(run: RunDir, command: commands.AnyCommand) -> None:
     append_command(run.commands, command)
     wait_for(lambda: command.id in run.read_state().commands, f"an answer to {command}")
 

@@ -6,26 +6,27 @@ from itertools import pairwise
 import pytest
 import torch
 
-from engine.runs import commands, launch
-from engine.runs.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
-from engine.training import checkpoint
+from engine.journal import commands
+from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
+from engine.journal.jsonl import append_command, read_events
+from engine.runs import start as launch
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
 
 LONG = "train.epochs=1000"
-Start = Callable[..., RunFolder]
+Start = Callable[..., RunDir]
 
 
-def finished(run: RunFolder) -> RunFinished:
+def finished(run: RunDir) -> RunFinished:
     def ended() -> RunFinished | None:
         return None if run.worker_lives() else run.read_state().finished
 
     return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
 
 
-def trains(run: RunFolder, epochs: int = 0) -> None:
+def trains(run: RunDir, epochs: int = 0) -> None:
     wait_for(lambda: len(run.read_state().epochs) >= epochs and run.read_state().steps, "training")
 
 
@@ -79,7 +80,7 @@ def test_pause_continue_checkpoint_and_abort(start: Start) -> None:
     append_command(run.commands, save)
     saved: CommandApplied = wait_for(lambda: run.read_state().commands.get(save.id), "the checkpoint")
     assert saved.accepted
-    assert checkpoint.load(run.last)["progress"]["global_step"] == saved.global_step
+    assert checkpoint_files.load(run.last)["progress"]["global_step"] == saved.global_step
     append_command(run.commands, commands.Continue())
     wait_for(lambda: run.read_state().global_step > saved.global_step, "training after the pause")
     append_command(run.commands, commands.Abort())
@@ -119,7 +120,7 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start:
 
     assert end.outcome == "completed", end.reason
     for name in ("last.pt", "best.pt"):
-        ours, theirs = checkpoint.load(run.checkpoints / name), checkpoint.load(whole.checkpoints / name)
+        ours, theirs = checkpoint_files.load(run.checkpoints / name), checkpoint_files.load(whole.checkpoints / name)
         for key, weights in theirs["network"].items():
             assert torch.equal(ours["network"][key], weights), key
     metrics = [(p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in run.read_state().epochs]
@@ -137,7 +138,7 @@ def test_a_stopped_run_resumes_within_its_epoch(start: Start) -> None:
     assert finished(run).outcome == "stopped"
     launch.start_worker(run, resume=True)
     assert finished(run).outcome == "completed"
-    ours, theirs = checkpoint.load(run.last), checkpoint.load(whole.last)
+    ours, theirs = checkpoint_files.load(run.last), checkpoint_files.load(whole.last)
     assert ours["progress"]["epoch_sums"] == theirs["progress"]["epoch_sums"]
     assert all(torch.equal(ours["network"][key], theirs["network"][key]) for key in theirs["network"])
 

@@ -10,16 +10,16 @@ from msgspec.structs import replace
 from textual.css.query import NoMatches
 from textual.pilot import Pilot
 
-from engine.locate import Location
-from engine.runs.events import GpuSample
-from engine.step_memory import StepMemory
+from engine.journal.events import GpuSample
+from engine.shared.data_locations import Location
+from engine.shared.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
 from tests.ui.sample_run import HOST, NOW, preset
-from tui.facts import Facts, LayerRow
-from tui.look import Look
-from tui.surroundings import GpuReadings, Queued, Surroundings
+from tui.data.environment import Environment, GpuReadings, Queued
+from tui.data.network_facts import LayerFacts, NetworkFacts
+from tui.display import Display
 
 NO_GPU = GpuReadings((), "no NVIDIA driver on this machine", 8, 12_000_000_000)
 ONE_GPU = GpuReadings(
@@ -33,9 +33,9 @@ ONE_GPU = GpuReadings(
     64,
     200_000_000_000,
 )  # fmt: skip
-FACTS = Facts(
+FACTS = NetworkFacts(
     network="vgg", num_classes=100, num_parameters=28_022, num_trainable=28_022, flops_per_image=1_235_600,
-    layers=(LayerRow("conv", 5, 32, 28, 3, 6, 456), LayerRow("linear", None, None, None, 84, 100, 8500)) * 15,
+    layers=(LayerFacts("conv", 5, 32, 28, 3, 6, 456), LayerFacts("linear", None, None, None, 84, 100, 8500)) * 15,
     memory=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=2_000_000_000, working=0),
     memory_half=StepMemory(parameters=1, gradients=1, optimizer_state=1, activations=1_000_000_000, working=0),
 )  # fmt: skip
@@ -83,31 +83,31 @@ def locate(data: Data, data_dir: str | None) -> Location:
     )
 
 
-def known_facts(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+def known_facts(presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
     """Everything is known; memory goes with the batch size."""
     return [facts_for(preset) for preset in presets]
 
 
-def facts_for(preset: Preset) -> Facts:
+def facts_for(preset: Preset) -> NetworkFacts:
     """The same network for all, its memory for the preset's batch size (32 for `FACTS`)."""
     activations = FACTS.memory.activations * preset.train.batch_size // 32
     memory = replace(FACTS.memory, activations=activations)
     return replace(FACTS, memory=memory, memory_half=replace(memory, activations=activations // 2))
 
 
-def surroundings(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Surroundings:
+def environment(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: NOW, **ways: Any) -> Environment:
     """A machine of our own, with an empty queue; `ways` are other ways to ask."""
     defaults: dict[str, Any] = {
         "now": now, "host": HOST, "presets": presets, "loader": lambda: load, "locate": locate, "visible_gpus": None,
         "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
     }  # fmt: skip
-    return Surroundings(**{**defaults, **ways})
+    return Environment(**{**defaults, **ways})
 
 
 @pytest.fixture(params=["truecolor", "16"])
-def look(request: pytest.FixtureRequest) -> Look:
+def display(request: pytest.FixtureRequest) -> Display:
     """Many colours, and few: every picture is taken in both."""
-    return Look(colors=request.param)
+    return Display(colors=request.param)
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:

@@ -13,9 +13,9 @@ from unittest import mock
 import msgspec
 from typing_extensions import Self
 
-from engine.runs import events as ev
-from engine.runs import journal
-from engine.runs.folder import RunFolder, RunInfo, WorkerMark
+from engine.journal import events as ev
+from engine.journal import jsonl
+from engine.runs.run_dir import RunDir, RunInfo, WorkerMark
 from presets import schema
 from presets.plan import plan
 
@@ -45,7 +45,7 @@ class SampleRun:
     """A run directory and the pretended worker in it. `now` moves only as told."""
 
     def __init__(self, runs_dir: Path, name: str = "basenet-a3f2", *, start: float = NOW - 600, **info: object) -> None:
-        self.folder = RunFolder(runs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start))}-{name}")
+        self.folder = RunDir(runs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start))}-{name}")
         self.folder.checkpoints.mkdir(parents=True)
         fields = {"preset_name": "basenet", "preset": preset(), "seed": 0, "device": "auto", **info}
         record = RunInfo(id=self.folder.id, created=start, host=HOST, **fields)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ class SampleRun:
         self.info = record
         self.now = start
         self.global_step = 0
-        self._writer = journal.EventWriter(self.folder.events)
+        self._writer = jsonl.EventWriter(self.folder.events)
         self._lock_fd: int | None = None
         self._random = random.Random(7)
 
@@ -80,7 +80,7 @@ class SampleRun:
     def write(self, event: ev.AnyEvent, after_s: float = 0.0) -> None:
         """Write an event `after_s` seconds after the one before."""
         self.now += after_s
-        with mock.patch("engine.runs.journal.time.time", return_value=self.now):
+        with mock.patch("engine.journal.jsonl.time.time", return_value=self.now):
             self._writer.write(event)
 
     def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763", changes: tuple[str, ...] = ()) -> Self:

@@ -9,19 +9,19 @@ from rich.text import Text
 from textual.pilot import Pilot
 
 from presets.catalog import list_presets, load
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, preset
 from tui.app import CifartuiApp
+from tui.data.environment import Environment
 from tui.screens.ablation import AblationScreen
 from tui.screens.monitor import Monitor
-from tui.screens.start_panel import StartPanel
-from tui.surroundings import Surroundings
+from tui.screens.start_dialog import StartPanel
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
 
 
-def with_shipped_presets() -> Surroundings:
-    return dataclasses.replace(surroundings(), presets=list_presets, loader=lambda: load)
+def with_shipped_presets() -> Environment:
+    return dataclasses.replace(environment(), presets=list_presets, loader=lambda: load)
 
 
 def step_run(runs_dir: Path, number: int) -> SampleRun:
@@ -50,10 +50,10 @@ async def opened(pilot: Pilot[Any]) -> AblationScreen:
 
 
 async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        assert "Enter starts the highlighted step" in screen.query_one("#footnote", Quiet).text.plain
+        assert "Enter starts the highlighted step" in screen.query_one("#footnote", ChangedStatic).text.plain
         assert all("not run" in line for line in lines(app))
         assert any("58→62" in line and "images resized to 64 px" in line for line in lines(app))
         await pilot.press("j", "enter")
@@ -64,7 +64,7 @@ async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path
 
 
 async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     with step_run(runs_dir, 0).train_epoch(1).finish(), step_run(runs_dir, 1).live() as running:
         async with app.run_test(size=(120, 40)) as pilot:
             screen = await opened(pilot)
@@ -74,7 +74,7 @@ async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
             screen.look_again()
             await until(pilot, lambda: "1/15" in lines(app)[1], "the second step's progress")
             assert "+0.0" in lines(app)[1]
-            assert "2 of 18 steps" in screen.query_one("#top", Quiet).text.plain
+            assert "2 of 18 steps" in screen.query_one("#top", ChangedStatic).text.plain
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the run")
             await pilot.press("escape")
@@ -83,7 +83,7 @@ async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 45)])
 async def test_rows_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> None:
-    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     with step_run(runs_dir, 0).live().train_epoch(1):
         async with app.run_test(size=size) as pilot:
             await opened(pilot)
@@ -92,7 +92,7 @@ async def test_rows_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> Non
 
 
 async def test_escape_goes_home(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=with_shipped_presets())
+    app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
         await pilot.press("escape")

@@ -9,16 +9,16 @@ import pytest
 from rich.console import Console
 from textual.widgets import Static
 
-from engine.runs.folder import RunFolder
-from engine.runs.order import Order
-from tests.ui.conftest import ONE_GPU, surroundings, until
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
+from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.quiet import Quiet
 
 
 def said(app: CifartuiApp, selector: str) -> str:
@@ -31,9 +31,9 @@ def said(app: CifartuiApp, selector: str) -> str:
 
 
 async def test_the_first_visit_explains_itself(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
-        gpus = app.screen.query_one("#gpus", Quiet)
+        gpus = app.screen.query_one("#gpus", ChangedStatic)
         await until(pilot, lambda: "No NVIDIA GPU" in gpus.text.plain, "the GPUs")
         assert gpus.text.plain.endswith("no NVIDIA driver on this machine. Training will use the CPU (8 cores).")
         await until(pilot, lambda: "generated at start" in said(app, "#description"), "where the data is")
@@ -41,7 +41,7 @@ async def test_the_first_visit_explains_itself(runs_dir: Path) -> None:
 
 
 async def test_moving_describes_the_preset_and_its_data(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("j", "down")
         assert "val 77.0 %, test 78.2 %" in said(app, "#description")
@@ -50,13 +50,13 @@ async def test_moving_describes_the_preset_and_its_data(runs_dir: Path) -> None:
         assert "optimizer.lr must be greater than 0" in said(app, "#description")
         await pilot.press("enter")
         assert isinstance(app.screen, Home)
-        gpus = app.screen.query_one("#gpus", Quiet)
+        gpus = app.screen.query_one("#gpus", ChangedStatic)
         await until(pilot, lambda: "36.3 / 42.9 GB" in gpus.text.plain, "the GPU")
         assert "97 %" in gpus.text.plain
 
 
 async def test_filter_narrows_and_escape_brings_all_back(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         presets = app.screen.query_one(PresetList)
 
@@ -75,20 +75,20 @@ async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pyt
     started: list[Any] = []
     with training(runs_dir, epochs_done=1) as run:
 
-        def start(*arguments: Any) -> RunFolder:
+        def start(*arguments: Any) -> RunDir:
             started.append(arguments)
             return run.folder
 
-        app = CifartuiApp(runs_dir, data_dir="/data", surroundings=surroundings(start=start))
+        app = CifartuiApp(runs_dir, data_dir="/data", environment=environment(start=start))
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("enter", "enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order(data_dir="/data"))]
+    assert started == [(runs_dir, "demo", RunOptions(data_dir="/data"))]
 
 
 async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=2):
-        app = CifartuiApp(runs_dir, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, environment=environment())
         async with app.run_test(size=(80, 24)) as pilot:
             runs = app.screen.query_one(RunList)
             await until(pilot, lambda: runs.option_count == 1, "the run")
@@ -102,7 +102,7 @@ async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:
 
 async def test_the_palette_offers_actions_and_runs(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
         async with app.run_test(size=(80, 24)) as pilot:
             home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
             await until(pilot, lambda: home.runs, "the list of runs")
@@ -116,7 +116,7 @@ async def test_the_palette_offers_actions_and_runs(runs_dir: Path) -> None:
 
 
 async def test_help_opens_and_closes(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
         assert isinstance(app.screen, Help)
@@ -126,7 +126,7 @@ async def test_help_opens_and_closes(runs_dir: Path) -> None:
 
 def test_the_dashboard_does_without_torch() -> None:
     code = (
-        "import sys, tui.app, engine.runs.start, tui.screens.monitor, tui.screens.home, engine.locate, engine.devices\n"
+        "import sys, tui.app, engine.runs.start, tui.screens.monitor, tui.screens.home, engine.shared.data_locations, engine.shared.sampling\n"
         "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'torchvision', 'numpy'}])\n"
         "print('plotext' in sys.modules)"
     )

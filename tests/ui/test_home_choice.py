@@ -9,20 +9,20 @@ import pytest
 from msgspec.structs import replace
 from textual.containers import VerticalScroll
 
-from engine.locate import Location
-from engine.runs.folder import RunFolder
-from engine.runs.order import Order
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
+from engine.shared.data_locations import Location
 from presets.schema import Data, Preset
-from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, locate, surroundings, until
+from tests.ui.conftest import FACTS, NO_GPU, ONE_GPU, environment, locate, until
 from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_home import said
 from tests.waiting import wait_for
 from tui.app import CifartuiApp
-from tui.facts import Facts
+from tui.data.environment import GpuReadings, Queued
+from tui.data.network_facts import NetworkFacts
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
-from tui.surroundings import GpuReadings, Queued
 from tui.widgets.lists import PresetList
 
 
@@ -38,7 +38,7 @@ def in_sight(app: CifartuiApp, selector: str) -> bool:
 
 
 async def test_size_and_memory_are_told(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "28,022 parameters, 0.00124 GFLOP an image" in said(app, "#description"), "size")
         await until(pilot, lambda: "needs about 1.7 GB; 6.6 GB are free on GPU 0" in said(app, "#description"), "room")
@@ -46,7 +46,7 @@ async def test_size_and_memory_are_told(runs_dir: Path) -> None:
 
 async def test_the_gpu_of_a_run_is_not_foreseen_for_the_next_one(runs_dir: Path) -> None:
     gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(2))
-    app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
+    app = CifartuiApp(runs_dir, environment=environment(replace(ONE_GPU, gpus=gpus)))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "43 GB are free on GPU 0" in said(app, "#description"), "the first GPU")
         with SampleRun(runs_dir, device="cuda:0").live().begin():
@@ -56,7 +56,7 @@ async def test_the_gpu_of_a_run_is_not_foreseen_for_the_next_one(runs_dir: Path)
 async def test_too_little_memory_is_a_warning_with_what_to_do(runs_dir: Path) -> None:
     (gpu,) = ONE_GPU.gpus
     full = GpuReadings((replace(gpu, memory_used_bytes=42_000_000_000),), "", 64)
-    app = CifartuiApp(runs_dir, surroundings=surroundings(full))
+    app = CifartuiApp(runs_dir, environment=environment(full))
     warning = "needs about 1.7 GB, 0.9 GB are free on GPU 0: lower train.batch_size"
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: warning in said(app, "#description"), "the warning")
@@ -64,8 +64,8 @@ async def test_too_little_memory_is_a_warning_with_what_to_do(runs_dir: Path) ->
 
 async def test_a_frozen_network_says_how_little_is_trained(runs_dir: Path) -> None:
     frozen = replace(FACTS, num_trainable=8500)
-    ways = surroundings(known_facts=lambda presets, data_dir: [frozen for _ in presets])
-    app = CifartuiApp(runs_dir, surroundings=ways)
+    ways = environment(known_facts=lambda presets, data_dir: [frozen for _ in presets])
+    app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "28,022 parameters (8,500 trained)" in said(app, "#description"), "size")
 
@@ -73,15 +73,17 @@ async def test_a_frozen_network_says_how_little_is_trained(runs_dir: Path) -> No
 class Computer:
     """Knows the facts of no preset, and computes them when told."""
 
-    def __init__(self, answer: Facts | str = FACTS) -> None:
+    def __init__(self, answer: NetworkFacts | str = FACTS) -> None:
         self.answer, self.go = answer, threading.Event()
         self.asked: list[str] = []
         self.withdrawn: list[str] = []
 
-    def known(self, presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+    def known(self, presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
         return [None for _ in presets]
 
-    def compute(self, presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(
+        self, presets: Sequence[Preset], data_dir: str | None, stop: threading.Event
+    ) -> list[NetworkFacts | str]:
         (preset,) = presets
         self.asked.append(preset.title)
         while not (self.go.is_set() or stop.wait(0.01)):
@@ -92,7 +94,7 @@ class Computer:
 
     def app(self, runs_dir: Path) -> CifartuiApp:
         return CifartuiApp(
-            runs_dir, surroundings=surroundings(known_facts=self.known, compute_facts=self.compute)
+            runs_dir, environment=environment(known_facts=self.known, compute_facts=self.compute)
         )  # fmt: skip
 
 
@@ -133,7 +135,7 @@ async def test_why_a_network_cannot_be_built_is_said(runs_dir: Path) -> None:
 async def test_earlier_runs_of_the_preset_are_told(runs_dir: Path) -> None:
     with SampleRun(runs_dir, preset_name="demo").begin().prepare() as run:
         run.train_epoch(1, seconds=9.0).finish()
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "trained once here: 9.0 s an epoch" in said(app, "#description"), "the earlier run")
         await pilot.press("j")
@@ -151,7 +153,7 @@ async def test_a_reading_that_says_the_same_paints_nothing(runs_dir: Path, monke
 
         return read
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(gpu_reader=reader))
+    app = CifartuiApp(runs_dir, environment=environment(gpu_reader=reader))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "GPU 0" in said(app, "#description"), "the memory")
         before = app.screen.query_one("#description").content  # type: ignore[attr-defined]
@@ -161,7 +163,7 @@ async def test_a_reading_that_says_the_same_paints_nothing(runs_dir: Path, monke
 
 
 async def test_what_is_out_of_sight_is_counted_and_paged_to(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("j")
         pane = app.screen.query_one("#right", VerticalScroll)
@@ -177,7 +179,7 @@ async def test_what_is_out_of_sight_is_counted_and_paged_to(runs_dir: Path) -> N
 
 
 async def test_layers_take_the_place_of_the_description(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         assert not in_sight(app, "#layers")
         await pilot.press("l")
@@ -192,7 +194,7 @@ async def test_layers_take_the_place_of_the_description(runs_dir: Path) -> None:
 
 
 async def test_layers_stand_beside_the_description_where_there_is_room(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(160, 45)) as pilot:
         await until(pilot, lambda: "30 layers" in said(app, "#layers-heading"), "the layers")
         assert in_sight(app, "#right")
@@ -202,7 +204,7 @@ async def test_layers_stand_beside_the_description_where_there_is_room(runs_dir:
 
 
 async def test_a_broken_preset_has_no_layers(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(160, 45)) as pilot:
         await pilot.press("G")
         await until(pilot, lambda: "cannot be used" in said(app, "#layers-table"), "why")
@@ -212,7 +214,7 @@ async def test_a_broken_preset_has_no_layers(runs_dir: Path) -> None:
 
 
 async def test_the_filter_counts_what_it_finds(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("slash")
         assert said(app, "#matches").strip() == "4 of 4"
@@ -232,7 +234,7 @@ async def test_the_filter_counts_what_it_finds(runs_dir: Path) -> None:
 
 
 async def test_marks_are_shown_counted_and_taken_away(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         presets = app.screen.query_one(PresetList)
 
@@ -259,7 +261,7 @@ async def test_marks_are_shown_counted_and_taken_away(runs_dir: Path) -> None:
 
 
 async def test_what_cannot_be_used_cannot_be_marked(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("G", "space")
         assert app.screen.query_one(PresetList).marked == []
@@ -278,14 +280,14 @@ async def test_what_cannot_be_used_cannot_be_marked(runs_dir: Path) -> None:
     ],
 )
 async def test_a_queue_that_is_not_empty_has_a_row(runs_dir: Path, queued: Queued, expected: str) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(queued=lambda runs_dir: queued))
+    app = CifartuiApp(runs_dir, environment=environment(queued=lambda runs_dir: queued))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: said(app, "#queue-row").strip() == expected, "the row")
         assert in_sight(app, "#queue-row")
 
 
 async def test_an_empty_queue_takes_no_row(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "No NVIDIA GPU" in said(app, "#gpus"), "the reading")
         assert not in_sight(app, "#queue-row")
@@ -293,7 +295,7 @@ async def test_an_empty_queue_takes_no_row(runs_dir: Path) -> None:
 
 async def test_q_and_r_ask_the_app(runs_dir: Path) -> None:
     asked: list[str] = []
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     app.open_queue = lambda: asked.append("queue")  # type: ignore[attr-defined,method-assign,unused-ignore]
     app.open_runs = lambda: asked.append("runs")  # type: ignore[attr-defined,method-assign,unused-ignore]
     async with app.run_test(size=(80, 24)) as pilot:
@@ -318,20 +320,20 @@ async def test_who_lacks_data_or_gpu_is_led_to_demo(
     started: list[Any] = []
     with training(runs_dir.parent / "elsewhere", epochs_done=1) as run:
 
-        def start(*arguments: Any) -> RunFolder:
+        def start(*arguments: Any) -> RunDir:
             started.append(arguments)
             return run.folder
 
-        app = CifartuiApp(runs_dir, surroundings=surroundings(gpus, locate=where, start=start))
+        app = CifartuiApp(runs_dir, environment=environment(gpus, locate=where, start=start))
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: f"No runs yet, {lacking}. New here? Press d" in said(app, "#no-runs"), "demo")
             await pilot.press("j", "d", "d")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert started == [(runs_dir, "demo", Order())]
+    assert started == [(runs_dir, "demo", RunOptions())]
 
 
 async def test_who_has_both_is_told_of_enter(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU, locate=found_locate))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU, locate=found_locate))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "No runs yet. Press Enter" in said(app, "#no-runs"), "what to do")
 
@@ -340,7 +342,7 @@ async def test_who_has_both_is_told_of_enter(runs_dir: Path) -> None:
 
 
 async def test_help_shows_the_keys_as_they_are_bound(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         app.set_keymap({"home.ablation": "f2", "list.mark": "m"})
         await pilot.press("question_mark")

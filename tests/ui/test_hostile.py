@@ -13,16 +13,16 @@ from rich.text import Text
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
-from engine.locate import Location
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
+from engine.shared.data_locations import Location
 from presets.catalog import Listed
 from presets.schema import Data, Preset
 from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_preset, hostile_run
-from tests.ui.conftest import FACTS, surroundings, until
+from tests.ui.conftest import FACTS, environment, until
 from tests.ui.test_look import on_screen
 from tui.app import CifartuiApp
-from tui.look import Look
-from tui.surroundings import GpuReadings, Queued
+from tui.data.environment import GpuReadings, Queued
+from tui.display import Display
 
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 GPUS = GpuReadings((GpuSample(index=0, name=ATTACK, missing={"power": ATTACK}),), "", 8, 10**10)
@@ -47,17 +47,17 @@ def hostile_surroundings() -> Any:
     def facts(presets: Sequence[Preset], data_dir: str | None) -> list[Any]:
         return [replace(FACTS, network=ATTACK) for _ in presets]
 
-    return surroundings(
+    return environment(
         GPUS, presets=lambda: listed, loader=lambda: lambda name, overrides: hostile_preset(), locate=located,
         host=ATTACK, visible_gpus=ATTACK, known_facts=facts, queued=lambda runs_dir: Queued((ATTACK,), False),
     )  # fmt: skip
 
 
-def hostile_app(runs_dir: Path, look: Look, *, attached: bool) -> CifartuiApp:
+def hostile_app(runs_dir: Path, display: Display, *, attached: bool) -> CifartuiApp:
     hostile_folder(runs_dir)
     run = hostile_run(runs_dir).finish("failed", LONG)
     return CifartuiApp(
-        runs_dir, attach=run.folder if attached else None, surroundings=hostile_surroundings(), look=look
+        runs_dir, attach=run.folder if attached else None, environment=hostile_surroundings(), display=display
     )
 
 
@@ -67,7 +67,7 @@ async def shown(pilot: Pilot[Any], text: str = MARK) -> str:
     return sent(pilot.app)  # type: ignore[arg-type]
 
 
-ASCII = Look(plots="ascii", colors="16")
+ASCII = Display(plots="ascii", colors="16")
 FROM_HOME: dict[str, tuple[str, ...]] = {
     "home": (), "another preset": ("down",), "layers": ("l",), "marks": ("space",), "start": ("enter",),
     "queue": ("Q",), "taken out": ("Q", "d"), "runs": ("r",), "curves": ("r", "space", "down", "space", "v"),
@@ -81,10 +81,10 @@ FROM_THE_MONITOR: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize(
-    ("attached", "keys", "look"),
+    ("attached", "keys", "display"),
     [
-        *(pytest.param(False, keys, Look(), id=f"home-{name}") for name, keys in FROM_HOME.items()),
-        *(pytest.param(True, keys, Look(), id=f"run-{name}") for name, keys in FROM_THE_MONITOR.items()),
+        *(pytest.param(False, keys, Display(), id=f"home-{name}") for name, keys in FROM_HOME.items()),
+        *(pytest.param(True, keys, Display(), id=f"run-{name}") for name, keys in FROM_THE_MONITOR.items()),
         *(
             pytest.param(True, keys, ASCII, id=f"ascii-{name}")
             for name, keys in FROM_THE_MONITOR.items()
@@ -93,10 +93,10 @@ FROM_THE_MONITOR: dict[str, tuple[str, ...]] = {
     ],
 )
 async def test_no_screen_obeys_what_files_say(
-    runs_dir: Path, look: Look, attached: bool, keys: tuple[str, ...]
+    runs_dir: Path, display: Display, attached: bool, keys: tuple[str, ...]
 ) -> None:
     left: list[object] = []
-    app = hostile_app(runs_dir, look, attached=attached)
+    app = hostile_app(runs_dir, display, attached=attached)
     app.exit = lambda *asked, **more: left.append(asked)  # type: ignore[method-assign]
     async with app.run_test(size=(150, 50)) as pilot:
         await shown(pilot)
@@ -109,7 +109,7 @@ async def test_no_screen_obeys_what_files_say(
 
 
 async def test_markup_is_there_to_be_read(runs_dir: Path) -> None:
-    app = hostile_app(runs_dir, Look(), attached=False)
+    app = hostile_app(runs_dir, Display(), attached=False)
     async with app.run_test(size=(200, 60)) as pilot:
         seen = await shown(pilot, "stage 1")
         assert "[red]r[/][@click=app.quit]" in seen
@@ -119,7 +119,7 @@ async def test_markup_is_there_to_be_read(runs_dir: Path) -> None:
 
 async def test_the_palette_shows_titles_as_they_are(runs_dir: Path) -> None:
     hostile_run(runs_dir, "[@click=app.quit]q[/] [red", long="x").finish("failed", "x")
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: getattr(app.screen, "runs", ()), "the run")
         await pilot.press("ctrl+p", *"bad")
@@ -128,7 +128,7 @@ async def test_the_palette_shows_titles_as_they_are(runs_dir: Path) -> None:
 
 
 async def test_a_row_keeps_its_width_and_what_stands_beside_it(runs_dir: Path) -> None:
-    app = hostile_app(runs_dir, Look(), attached=True)
+    app = hostile_app(runs_dir, Display(), attached=True)
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
         assert {strip.cell_length for strip in app.screen._compositor.render_strips()} == {120}
@@ -137,7 +137,7 @@ async def test_a_row_keeps_its_width_and_what_stands_beside_it(runs_dir: Path) -
 
 async def test_the_farewell_is_plain_text(runs_dir: Path) -> None:
     run = hostile_run(runs_dir, name="[red]x\x1b[2J").live()
-    app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(now=time.time))
+    app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(now=time.time))
     said: list[object] = []
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -150,7 +150,7 @@ async def test_the_farewell_is_plain_text(runs_dir: Path) -> None:
 
 
 def test_a_copied_path_pastes_no_command(runs_dir: Path) -> None:
-    from tui import clipboard
+    from tui.terminal import sequences
 
     copied: list[str] = []
 
@@ -158,5 +158,5 @@ def test_a_copied_path_pastes_no_command(runs_dir: Path) -> None:
         _driver = None
         copy_to_clipboard: Callable[[str], None] = staticmethod(copied.append)
 
-    clipboard.copy(_App(), "/runs/x\ncurl evil\udcff")  # type: ignore[arg-type]
+    sequences.copy(_App(), "/runs/x\ncurl evil\udcff")  # type: ignore[arg-type]
     assert copied == ["/runs/x␊curl evil\ufffd"]

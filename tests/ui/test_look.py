@@ -11,26 +11,26 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from engine.runs.commands import Stop
-from engine.runs.journal import LineReader, command_reader
-from tests.ui.conftest import ONE_GPU, surroundings, until
+from engine.journal.commands import Stop
+from engine.journal.jsonl import LineReader, command_reader
+from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import SampleRun, training
 from tests.ui.test_predictions import store
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Display
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import Help
 from tui.screens.predictions import PredictionsScreen
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 
 
-def app_with(look: Look, runs_dir: Path, run: SampleRun | None = None) -> CifartuiApp:
-    return CifartuiApp(runs_dir, attach=run.folder if run else None, surroundings=surroundings(ONE_GPU), look=look)
+def app_with(display: Display, runs_dir: Path, run: SampleRun | None = None) -> CifartuiApp:
+    return CifartuiApp(runs_dir, attach=run.folder if run else None, environment=environment(ONE_GPU), display=display)
 
 
 async def drawn(pilot: Pilot[Any]) -> None:
@@ -45,9 +45,9 @@ def on_screen(app: CifartuiApp) -> str:
 
 
 async def test_a_rebound_key_acts_and_shows_and_the_usual_one_does_neither(runs_dir: Path) -> None:
-    look = Look(keys={"monitor.stop": "ctrl+s", "app.help": "f1"})
+    display = Display(keys={"monitor.stop": "ctrl+s", "app.help": "f1"})
     with training(runs_dir) as run:
-        app = app_with(look, runs_dir, run)
+        app = app_with(display, runs_dir, run)
         async with app.run_test(size=(120, 40)) as pilot:
             await drawn(pilot)
             reader: LineReader[Any] = command_reader(run.folder.commands)
@@ -68,7 +68,7 @@ async def test_a_rebound_key_acts_and_shows_and_the_usual_one_does_neither(runs_
 
 async def test_the_light_theme_is_light_everywhere(runs_dir: Path) -> None:
     with training(runs_dir) as run:
-        app = app_with(Look(theme="light"), runs_dir, run)
+        app = app_with(Display(theme="light"), runs_dir, run)
         async with app.run_test(size=(120, 40)) as pilot:
             await drawn(pilot)
             for strip in app.screen._compositor.render_strips():
@@ -101,7 +101,7 @@ async def test_in_ascii_nothing_else_is_painted(runs_dir: Path, size: tuple[int,
             run.train_epoch(epoch)
         run.finish()
         store(run)
-        app = app_with(Look(plots="ascii", colors="16"), runs_dir, run)
+        app = app_with(Display(plots="ascii", colors="16"), runs_dir, run)
         async with app.run_test(size=size) as pilot:
             await drawn(pilot)
             for key, opened in OPENED:
@@ -115,7 +115,7 @@ async def test_in_ascii_nothing_else_is_painted(runs_dir: Path, size: tuple[int,
 
 async def test_without_colours_none_is_painted(runs_dir: Path) -> None:
     with training(runs_dir) as run:
-        app = app_with(Look(colors="none"), runs_dir, run)
+        app = app_with(Display(colors="none"), runs_dir, run)
         async with app.run_test(size=(120, 40)) as pilot:
             await drawn(pilot)
             codes = {code for seq in re.findall(r"\x1b\[([\d;]*)m", on_screen(app)) for code in seq.split(";")}
@@ -123,7 +123,7 @@ async def test_without_colours_none_is_painted(runs_dir: Path) -> None:
 
 
 async def test_a_slow_line_is_painted_less_often(runs_dir: Path) -> None:
-    app = app_with(Look(low_bandwidth=True), runs_dir)
+    app = app_with(Display(low_bandwidth=True), runs_dir)
     async with app.run_test() as pilot:
         assert (app.paint_every_s, app.plots_every_s) == (2.0, 5.0)
         assert app.animation_level == "none"
@@ -131,13 +131,13 @@ async def test_a_slow_line_is_painted_less_often(runs_dir: Path) -> None:
         await until(pilot, lambda: isinstance(app.focused, Input), "the filter")
         assert isinstance(app.focused, Input)
         assert not app.focused.cursor_blink
-    usual = app_with(Look(), runs_dir)
+    usual = app_with(Display(), runs_dir)
     assert (usual.paint_every_s, usual.plots_every_s) == (1.0, 1.0)
 
 
 async def test_a_run_on_home_that_ends_is_told_once(runs_dir: Path) -> None:
     with training(runs_dir) as run:
-        app = app_with(Look(), runs_dir)
+        app = app_with(Display(), runs_dir)
         async with app.run_test(size=(120, 40)) as pilot:
             rung: list[None] = []
             app.bell = lambda: rung.append(None)  # type: ignore[method-assign]
@@ -154,7 +154,7 @@ async def test_a_run_on_home_that_ends_is_told_once(runs_dir: Path) -> None:
 
 
 async def test_the_bell_can_be_silenced(runs_dir: Path) -> None:
-    app = app_with(Look(bell=False), runs_dir)
+    app = app_with(Display(bell=False), runs_dir)
     async with app.run_test():
         rung: list[None] = []
         app.bell = lambda: rung.append(None)  # type: ignore[method-assign]
@@ -164,7 +164,7 @@ async def test_the_bell_can_be_silenced(runs_dir: Path) -> None:
 
 async def test_a_notification_reaches_an_ascii_terminal_whole(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "foot")
-    app = app_with(Look(plots="ascii"), runs_dir)
+    app = app_with(Display(plots="ascii"), runs_dir)
     async with app.run_test():
         sent: list[str] = []
         assert app._driver is not None
@@ -176,19 +176,19 @@ async def test_a_notification_reaches_an_ascii_terminal_whole(runs_dir: Path, mo
 
 
 @pytest.mark.parametrize(
-    "look",
-    [Look(colors="16"), Look(colors="none")],
+    "display",
+    [Display(colors="16"), Display(colors="none")],
     ids=["16", "none"],
 )
-def test_home(snap_compare: Callable[..., bool], runs_dir: Path, look: Look) -> None:
+def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Display) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
-        await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
+        await until(pilot, lambda: "97 %" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
 
     several_runs(runs_dir)
     with training(runs_dir):
-        assert snap_compare(app_with(look, runs_dir), terminal_size=(80, 24), run_before=ready)
+        assert snap_compare(app_with(display, runs_dir), terminal_size=(80, 24), run_before=ready)

@@ -4,27 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
-from engine.runs import journal
-from engine.runs.commands import Continue, NextStage, Pause, Stop
-from tests.ui.conftest import surroundings, until
+from engine.journal import events as ev
+from engine.journal import jsonl
+from engine.journal.commands import Continue, NextStage, Pause, Stop
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tui.app import CifartuiApp
-from tui.run_list import RunsListed
+from tui.data.run_list import RunsListed
+from tui.screens.dialogs import ConfirmAbort
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.panels import ConfirmAbort
-from tui.widgets.command_strip import CommandStrip
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.log_pane import LogPane
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, Preparation, RunHeader
 from tui.widgets.plot import Plot
-from tui.widgets.preparation import Preparation
-from tui.widgets.quiet import Quiet
-from tui.widgets.run_header import RunHeader
 
 
 def app_on(run: SampleRun) -> CifartuiApp:
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment())
 
 
 def monitor(app: CifartuiApp) -> Monitor:
@@ -41,7 +38,7 @@ def strip(app: CifartuiApp) -> str:
 
 
 def notice(app: CifartuiApp) -> str:
-    shown = app.screen.query_one(Notice)
+    shown = app.screen.query_one(OutcomeNotice)
     return shown.text.plain if shown.display else ""
 
 
@@ -63,8 +60,8 @@ async def test_a_key_is_pending_at_once_and_applied_when_the_worker_says_so(runs
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("s")
             assert "stop after this batch: asked 0.0 s ago" in strip(app)
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             assert isinstance(command, Stop)
             assert command.after == "batch"
             run.write(
@@ -84,8 +81,8 @@ async def test_a_refused_command_is_shown_as_refused(runs_dir: Path) -> None:
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("c")
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             run.write(
                 ev.CommandApplied(
                     command_id=command.id, command="SaveCheckpoint", accepted=False, effect="the disk is full",
@@ -101,8 +98,8 @@ async def test_p_pauses_then_continues_without_waiting_for_the_answer(runs_dir: 
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: monitor(app).is_live, "the run")
             await pilot.press("p", "p")
-            await until(pilot, lambda: len(journal.command_reader(run.folder.commands).read()) == 2, "both commands")
-    kinds = [type(command) for command in journal.command_reader(run.folder.commands).read()]
+            await until(pilot, lambda: len(jsonl.command_reader(run.folder.commands).read()) == 2, "both commands")
+    kinds = [type(command) for command in jsonl.command_reader(run.folder.commands).read()]
     assert sorted(kinds, key=str) == [Continue, Pause]
 
 
@@ -200,7 +197,7 @@ async def test_memory_says_plainly_that_there_is_no_gpu(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
         app = app_on(run)
         async with app.run_test(size=(80, 24)) as pilot:
-            row = app.screen.query_one("#memory-rows", Quiet)
+            row = app.screen.query_one("#memory-rows", ChangedStatic)
             await until(pilot, lambda: "no NVIDIA GPU: host memory" in row.text.plain, "the words")
             assert "worker 1.3 GB" in row.text.plain
 
@@ -283,8 +280,8 @@ async def test_stages_are_named_marked_and_ended_by_a_key(runs_dir: Path) -> Non
             assert any("┊" in row for row in drawn)
             await pilot.press("n")
             assert "next stage: asked" in strip(app)
-            await until(pilot, lambda: journal.command_reader(run.folder.commands).read(), "the command")
-            [command] = journal.command_reader(run.folder.commands).read()
+            await until(pilot, lambda: jsonl.command_reader(run.folder.commands).read(), "the command")
+            [command] = jsonl.command_reader(run.folder.commands).read()
             assert isinstance(command, NextStage)
             run.write(
                 ev.CommandApplied(

@@ -8,20 +8,19 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Input
 
-from engine.runs import events as ev
-from engine.runs import journal
-from engine.runs.commands import AnyCommand, ScaleLearningRate, Validate
+from engine.journal import events as ev
+from engine.journal import jsonl
+from engine.journal.commands import AnyCommand, ScaleLearningRate, Validate
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
-from tui.screens.resume_panel import ResumePanel
-from tui.widgets.alerts import Alerts
+from tui.screens.dialogs import ResumePanel
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import Alerts, OutcomeNotice
 from tui.widgets.plot import Chart, Plot
-from tui.widgets.quiet import Quiet
 
 
 def chart(app: CifartuiApp, name: str = "loss") -> Chart:
@@ -35,7 +34,7 @@ def head(app: CifartuiApp, name: str = "loss") -> str:
 
 
 def commands(run: SampleRun) -> list[AnyCommand]:
-    return journal.command_reader(run.folder.commands).read()
+    return jsonl.command_reader(run.folder.commands).read()
 
 
 async def test_smoothing_goes_round_and_says_so(runs_dir: Path) -> None:
@@ -208,7 +207,7 @@ async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatc
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             panel = app.screen
             assert isinstance(panel, ResumePanel)
-            assert "to 20 epochs in all" in panel.query_one("#verdict", Quiet).text.plain
+            assert "to 20 epochs in all" in panel.query_one("#verdict", ChangedStatic).text.plain
             panel.query_one(Input).value = "train.epochs=+5 data.image_size=64"
             await until(pilot, lambda: panel.problem, "the refusal")
             assert "data.image_size cannot change" in panel.problem
@@ -235,7 +234,7 @@ async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
         app = app_on(run)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "failed" in header(app), "the run")
-            assert f"Press r to resume with {change}." in app.screen.query_one(Notice).text.plain
+            assert f"Press r to resume with {change}." in app.screen.query_one(OutcomeNotice).text.plain
             await pilot.press("r")
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             assert app.screen.query_one(Input).value == change

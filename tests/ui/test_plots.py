@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
-from engine.runs import journal
+from engine.journal import events as ev
+from engine.journal import jsonl
 from tests.ui.conftest import until
 from tests.ui.sample_run import NOW, SampleRun, preset, training
 from tests.ui.test_monitor import app_on, monitor
@@ -89,7 +89,7 @@ async def test_non_finite_losses_do_not_stop_the_plots(runs_dir: Path) -> None:
 
 async def test_a_long_history_is_drawn_quickly(runs_dir: Path) -> None:
     with SampleRun(runs_dir, preset=preset(epochs=400)).live().begin().prepare() as run:
-        one = journal.event_reader(run.folder.events).read()[-1]
+        one = jsonl.event_reader(run.folder.events).read()[-1]
         assert isinstance(one, ev.StageStarted)
         lines = [
             b'{"type":"StepsTrained","epoch":%d,"step":%d,"global_step":%d,"num_steps":1,"num_images":32,"loss":%.3f,'

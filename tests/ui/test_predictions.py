@@ -11,16 +11,16 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
-from engine.runs.folder import RunFolder
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun
-from tui import torch_process
 from tui.app import CifartuiApp
+from tui.data import torch_process
 from tui.screens.predictions import PredictionsScreen
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, resize
-from tui.widgets.quiet import Quiet
 
 NAMES = ("cat", "dog", "oak")
 SIDE = 4
@@ -48,7 +48,7 @@ def run(runs_dir: Path) -> Iterator[SampleRun]:
 
 
 def app_on(run: SampleRun) -> CifartuiApp:
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings())
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment())
 
 
 async def opened(pilot: Pilot[Any]) -> PredictionsScreen:
@@ -61,7 +61,7 @@ async def opened(pilot: Pilot[Any]) -> PredictionsScreen:
 
 
 def sorting(screen: PredictionsScreen) -> str:
-    return screen.query_one("#sorting", Quiet).text.plain
+    return screen.query_one("#sorting", ChangedStatic).text.plain
 
 
 def said(widget: Static) -> str:
@@ -146,7 +146,7 @@ async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monke
         assert "still trains" not in said(making)
         await pilot.press("enter")
         await until(pilot, lambda: screen.found is not None, "the predictions")
-    assert asked == [["engine.training.evaluation", str(run.folder.path), "--split", "test"]]
+    assert asked == [["engine.training.evaluate_checkpoint", str(run.folder.path), "--split", "test"]]
 
 
 async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ async def test_enter_may_come_before_the_first_look_is_over(run: SampleRun, monk
     may_read, may_end = threading.Event(), threading.Event()
     read, has_read = predictions.read, threading.Event()
 
-    def late(run_folder: RunFolder, split: Literal["test"]) -> Predictions | None:
+    def late(run_folder: RunDir, split: Literal["test"]) -> Predictions | None:
         assert may_read.wait(20)
         found = read(run_folder, split)
         has_read.set()
@@ -225,7 +225,7 @@ async def test_predictions_of_older_weights_say_so(run: SampleRun) -> None:
     app = app_on(run)
     async with app.run_test(size=(120, 30)) as pilot:
         screen = await opened(pilot)
-        top = screen.query_one("#top", Quiet)
+        top = screen.query_one("#top", ChangedStatic)
         await until(pilot, lambda: "better weights now: Enter measures" in top.text.plain, "that they are old")
 
 

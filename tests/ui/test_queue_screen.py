@@ -12,46 +12,46 @@ from msgspec.structs import replace
 from rich.text import Text
 from textual.pilot import Pilot
 
-from engine.runs import queue, queue_process
-from engine.runs.folder import WorkerMark
-from engine.runs.order import Order
-from tests.ui.conftest import ONE_GPU, surroundings, until
+from engine.queue import queue_file, runner_process
+from engine.runs.run_dir import WorkerMark
+from engine.runs.run_options import RunOptions
+from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
 
 
 @pytest.fixture(autouse=True)
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Start no runner; remember where one was asked for."""
     asked: list[Path] = []
-    monkeypatch.setattr(queue, "start_runner", lambda runs_dir, notify="": asked.append(runs_dir))
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify="": asked.append(runs_dir))
     return asked
 
 
 @contextmanager
 def runner(runs_dir: Path) -> Iterator[None]:
     """A runner that does nothing."""
-    lock_fd = queue_process.claim_runner(runs_dir)
+    lock_fd = runner_process.claim_runner(runs_dir)
     assert lock_fd is not None
     os.pwrite(lock_fd, msgspec.json.encode(WorkerMark(pid=4711, host=HOST)), 0)
     yield
     os.close(lock_fd)
 
 
-def fill(runs_dir: Path) -> tuple[queue.Entry, ...]:
+def fill(runs_dir: Path) -> tuple[queue_file.Entry, ...]:
     return (
-        *queue.add(runs_dir, ["demo", "basenet"], Order(overrides=("train.epochs=3",), seed=7)),
-        *queue.add(runs_dir, ["vgg-custom"], Order(device="cuda:1")),
-        *queue.add(
+        *queue_file.add(runs_dir, ["demo", "basenet"], RunOptions(overrides=("train.epochs=3",), seed=7)),
+        *queue_file.add(runs_dir, ["vgg-custom"], RunOptions(device="cuda:1")),
+        *queue_file.add(
             runs_dir,
             ["ablation/step-05-dropout-head"],
-            Order(overrides=("train.batch_size=32", "optimizer.lr=0.001")),
+            RunOptions(overrides=("train.batch_size=32", "optimizer.lr=0.001")),
         ),
     )
 
@@ -66,15 +66,15 @@ def names(app: CifartuiApp) -> list[str]:
 
 
 def said(app: CifartuiApp, selector: str = "#footnote") -> str:
-    return app.screen.query_one(selector, Quiet).text.plain
+    return app.screen.query_one(selector, ChangedStatic).text.plain
 
 
 def in_file(runs_dir: Path) -> list[str]:
-    return [entry.preset_name for entry in queue.entries(runs_dir)]
+    return [entry.preset_name for entry in queue_file.entries(runs_dir)]
 
 
-def an_app(runs_dir: Path, look: Look | None = None) -> CifartuiApp:
-    return CifartuiApp(runs_dir, surroundings=surroundings(), look=look)
+def an_app(runs_dir: Path, display: Display | None = None) -> CifartuiApp:
+    return CifartuiApp(runs_dir, environment=environment(), display=display)
 
 
 async def opened(pilot: Pilot[Any], num_entries: int) -> QueueScreen:
@@ -119,10 +119,10 @@ async def test_entries_are_listed_with_what_they_wait_for(runs_dir: Path) -> Non
 
 
 async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs_dir: Path) -> None:
-    queue.add(runs_dir, ["demo", "basenet"])
-    queue.add(runs_dir, ["vgg-custom"], Order(device="cuda:1"))
+    queue_file.add(runs_dir, ["demo", "basenet"])
+    queue_file.add(runs_dir, ["vgg-custom"], RunOptions(device="cuda:1"))
     gpus = tuple(replace(ONE_GPU.gpus[0], index=index, memory_used_bytes=0) for index in range(3))
-    app = CifartuiApp(runs_dir, surroundings=surroundings(replace(ONE_GPU, gpus=gpus)))
+    app = CifartuiApp(runs_dir, environment=environment(replace(ONE_GPU, gpus=gpus)))
     told = (SampleRun(runs_dir, f"told-{index}", start=NOW - index, device=f"cuda:{index}") for index in range(2))
     first, second = (run.live().begin() for run in told)
     with first, second:
@@ -130,7 +130,7 @@ async def test_on_several_gpus_what_is_left_to_choose_waits_for_any_of_them(runs
             screen = await opened(pilot, 3)
             assert [line.split("  ")[-1] for line in lines(app)] == ["next", "after 1", "after 2"]
             with SampleRun(runs_dir, "third", start=NOW, device="cuda:2").live().begin():
-                screen._desk.show(True)
+                screen._queue_editor.show(True)
                 await until(pilot, lambda: lines(app)[0].endswith("waits for a GPU"), "what is held now")
                 await pilot.press("enter")
                 await until(pilot, lambda: isinstance(app.screen, Monitor), "one of the runs that it waits for")
@@ -174,10 +174,10 @@ async def test_an_entry_that_was_started_meanwhile_is_said(runs_dir: Path) -> No
     app = an_app(runs_dir)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, 4)
-        queue.remove(runs_dir, first.id)  # as the runner does
+        queue_file.remove(runs_dir, first.id)  # as the runner does
         await pilot.press("d")
         await until(pilot, lambda: "was started or taken out just before" in said(app), "what became of it")
-        assert len(queue.entries(runs_dir)) == 3
+        assert len(queue_file.entries(runs_dir)) == 3
 
 
 async def test_it_does_not_wait_for_somebody_who_edits(runs_dir: Path) -> None:
@@ -185,10 +185,10 @@ async def test_it_does_not_wait_for_somebody_who_edits(runs_dir: Path) -> None:
     app = an_app(runs_dir)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, 4)
-        with queue.editing(runs_dir):
+        with queue_file.editing(runs_dir):
             await pilot.press("d", "J")
             assert names(app)[:2] == ["vgg-custom", "basenet"]
-            assert len(queue.entries(runs_dir)) == 4
+            assert len(queue_file.entries(runs_dir)) == 4
         await until(pilot, lambda: in_file(runs_dir)[:2] == ["vgg-custom", "basenet"], "the edits")
 
 
@@ -196,9 +196,9 @@ async def test_edits_by_others_are_seen(runs_dir: Path) -> None:
     app = an_app(runs_dir)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, 0)
-        queue.add(runs_dir, ["demo"])
+        queue_file.add(runs_dir, ["demo"])
         await until(pilot, lambda: names(app) == ["demo"], "the new entry")
-        queue.clear(runs_dir)
+        queue_file.clear(runs_dir)
         await until(pilot, lambda: "Nothing waits" in said(app, "#nothing"), "the empty queue")
 
 
@@ -246,7 +246,7 @@ async def test_a_damaged_file_is_said(runs_dir: Path) -> None:
 
 async def test_what_is_in_the_file_cannot_draw(runs_dir: Path) -> None:
     runs_dir.mkdir()
-    hostile = queue.Entry(id="0" * 12, preset_name="[red]a\x1b[2Jb\n", overrides=("x=\x07", "[/b]"))
+    hostile = queue_file.Entry(id="0" * 12, preset_name="[red]a\x1b[2Jb\n", overrides=("x=\x07", "[/b]"))
     (runs_dir / "queue.json").write_bytes(msgspec.json.encode([hostile]))
     (runs_dir / "queue.log").write_text("[bold]gone\x1b[31m\n")
     app = an_app(runs_dir)
@@ -281,7 +281,7 @@ async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> No
     long_name = "ablation-step-05-dropout-head-a3f2"
     fill(runs_dir)
     changes = ("train.epochs=3", "optimizer.lr=0.0123456789", "train.batch_size=64")
-    queue.add(runs_dir, ["demo"], Order(overrides=changes))
+    queue_file.add(runs_dir, ["demo"], RunOptions(overrides=changes))
     app = an_app(runs_dir)
     with SampleRun(runs_dir, long_name, start=NOW - 5).live().begin().prepare():
         async with app.run_test(size=size) as pilot:
@@ -292,17 +292,17 @@ async def test_lines_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("size", SIZES)
 def test_picture_of_it_empty(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await opened(pilot, 0)
 
-    assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)
+    assert snap_compare(an_app(runs_dir, display), terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_picture_of_it_filled(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         app = pilot.app
@@ -321,4 +321,4 @@ def test_picture_of_it_filled(
     )
     demo.live().begin().prepare()
     with training(runs_dir), runner(runs_dir), demo:
-        assert snap_compare(an_app(runs_dir, look), terminal_size=size, run_before=ready)
+        assert snap_compare(an_app(runs_dir, display), terminal_size=size, run_before=ready)

@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.runs import events as ev
+from engine.journal import events as ev
 from presets import schema
 from presets.range_test import range_test, rate_at, table_of
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, preset
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Display
 from tui.screens.monitor import Monitor
-from tui.widgets.command_strip import CommandStrip
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, RunHeader
 from tui.widgets.plot import Chart, Plot
-from tui.widgets.run_header import RunHeader
 
 STEPS = 300
 TEST = range_test(preset(), 1e-5, 10.0, STEPS)
@@ -59,8 +57,8 @@ def ended(runs_dir: Path) -> SampleRun:
     return run
 
 
-def on(run: SampleRun, look: Look = Look()) -> CifartuiApp:  # noqa: B008 (frozen)
-    return CifartuiApp(run.folder.path.parent, attach=run.folder, surroundings=surroundings(), look=look)
+def on(run: SampleRun, display: Display = Display()) -> CifartuiApp:  # noqa: B008 (frozen)
+    return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment(), display=display)
 
 
 def shown(app: CifartuiApp, kind: type) -> str:
@@ -86,10 +84,10 @@ SIZES = [(80, 24), (160, 45)]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_range_test_that_is_over(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     with ended(runs_dir) as run:
-        assert snap_compare(on(run, look), terminal_size=size, run_before=drawn)
+        assert snap_compare(on(run, display), terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -110,7 +108,7 @@ async def test_the_curve_and_the_suggestion_are_there(runs_dir: Path, size: tupl
             rows = "\n".join("".join(cell for cell, _ in row) for row in plot._cells)
             assert all(label in rows for label in ("1e-5 ", " 0.001 ", " 0.1 ", "10 lr"))
             assert mark.label in rows
-            told = " ".join(shown(app, Notice).split())
+            told = " ".join(shown(app, OutcomeNotice).split())
     assert "Completed: the loss had risen to 18.4 at lr 1.6." in told
     assert "Suggested learning rate: 0.01" in told
     assert "and stopped falling" in told
@@ -143,7 +141,7 @@ async def test_keys_that_want_weights_are_not_offered_and_resume_says_why(runs_d
             assert "that of a range test stays as it is" in shown(app, CommandStrip)
             await pilot.press("x")
             assert "of a range test it is the learning rate" in shown(app, CommandStrip)
-            assert "resume" not in shown(app, Notice)
+            assert "resume" not in shown(app, OutcomeNotice)
 
 
 async def test_zoom_knows_one_curve_and_reads_the_rate_off_it(runs_dir: Path) -> None:
@@ -188,7 +186,7 @@ async def test_f_on_home_starts_the_test_of_the_highlighted_preset(runs_dir: Pat
             asked.append(name)
             return run.folder
 
-        app = CifartuiApp(runs_dir, surroundings=surroundings(find_lr=find_lr))
+        app = CifartuiApp(runs_dir, environment=environment(find_lr=find_lr))
         async with app.run_test(size=(100, 30)) as pilot:
             await pilot.press("j", "f")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")

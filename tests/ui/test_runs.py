@@ -9,19 +9,19 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunDir
 from presets import schema
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, preset
-from tui import run_actions
 from tui.app import CifartuiApp
-from tui.run_list import Damaged
+from tui.data.run_list import Damaged
+from tui.screens import run_actions
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.run_panels import ConfirmDelete, DifferencePanel, ExportPanel
+from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import RunHeading, RunTable
 
 DAMAGED = "20260101T000000-broken-dead"
@@ -29,7 +29,7 @@ DAMAGED = "20260101T000000-broken-dead"
 
 def made(
     runs_dir: Path, name: str, age_s: float, epochs: int, outcome: str = "completed", num_bytes: int = 0, **info: object
-) -> RunFolder:
+) -> RunDir:
     """Return a run that ended as said."""
     with SampleRun(runs_dir, name, start=NOW - age_s, **info).begin().prepare() as run:
         for epoch in range(1, epochs + 1):
@@ -81,7 +81,7 @@ def names(screen: RunsScreen) -> list[str]:
 
 
 def told(screen: RunsScreen, selector: str = "#told") -> str:
-    return screen.query_one(selector, Quiet).text.plain
+    return screen.query_one(selector, ChangedStatic).text.plain
 
 
 def painted(screen: RunsScreen) -> list[str]:
@@ -90,7 +90,7 @@ def painted(screen: RunsScreen) -> list[str]:
 
 
 async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 0)
         await until(pilot, lambda: "No runs in" in told(screen, "#no-rows"), "the explanation")
@@ -113,7 +113,7 @@ async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
 )
 async def test_columns_that_fit(runs_dir: Path, size: tuple[int, int], headings: list[str]) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=size) as pilot:
         screen = await opened(pilot, 7)
         heading = screen.query_one(RunHeading)
@@ -131,7 +131,7 @@ async def test_columns_that_fit(runs_dir: Path, size: tuple[int, int], headings:
 
 async def test_filter_order_and_their_words(runs_dir: Path) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, 7)
         assert names(screen)[0] == "basenet-11aa"
@@ -159,7 +159,7 @@ async def test_filter_order_and_their_words(runs_dir: Path) -> None:
 
 async def test_the_cursor_stays_on_its_run_and_enter_opens_it(runs_dir: Path) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         table = screen.query_one(RunTable)
@@ -181,7 +181,7 @@ async def test_the_cursor_stays_on_its_run_and_enter_opens_it(runs_dir: Path) ->
 
 async def test_screens_beneath_are_silent(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         home = next(each for each in app.screen_stack if isinstance(each, Home))
@@ -199,7 +199,7 @@ async def test_marked_runs_are_drawn_over_each_other(runs_dir: Path) -> None:
     several(runs_dir)
     for number in range(4):
         made(runs_dir, f"basenet-99a{number}", 8_000 - number, 3)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(160, 45)) as pilot:
         screen = await opened(pilot, 11)
         plot = screen.query_one("#over-top1", Plot)
@@ -223,7 +223,7 @@ async def test_marked_runs_are_drawn_over_each_other(runs_dir: Path) -> None:
 async def test_reports_that_differ_are_not_drawn(runs_dir: Path) -> None:
     made(runs_dir, "basenet-11aa", 9_000, 3)
     made(runs_dir, "other-22bb", 9_500, 3, preset=preset("Other", report=schema.Report(val_top1=0.5)))
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 2)
         plot = screen.query_one("#over-top1", Plot)
@@ -235,7 +235,7 @@ async def test_reports_that_differ_are_not_drawn(runs_dir: Path) -> None:
 
 async def test_in_what_marked_runs_differ(runs_dir: Path) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         await pilot.press("space", "equals_sign")
@@ -253,7 +253,7 @@ async def test_in_what_marked_runs_differ(runs_dir: Path) -> None:
 
 async def test_delete_asks_and_removes(runs_dir: Path) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         await pilot.press("space", "space", "D")
@@ -283,7 +283,7 @@ async def test_what_came_of_a_deletion_is_told_after_leaving(runs_dir: Path, mon
     go_on = threading.Event()
     delete = run_actions.delete
     monkeypatch.setattr(run_actions, "delete", lambda *asked: (go_on.wait(20), delete(*asked))[1])
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, 1)
         await pilot.press("D")
@@ -297,7 +297,7 @@ async def test_what_came_of_a_deletion_is_told_after_leaving(runs_dir: Path, mon
 
 async def test_a_run_with_a_worker_is_neither_deleted_nor_resumed(runs_dir: Path) -> None:
     with SampleRun(runs_dir, "basenet-11aa", start=NOW - 50).live().begin().prepare().train_epoch(1) as run:
-        app = CifartuiApp(runs_dir, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, environment=environment())
         async with app.run_test(size=(80, 24)) as pilot:
             screen = await opened(pilot, 1)
             await pilot.press("R")
@@ -311,9 +311,9 @@ async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.Monkey
     several(runs_dir)
     started: list[Any] = []
     monkeypatch.setattr(
-        "engine.runs.launch.start_worker", lambda run, *, resume, prepare, notify: started.append((run.id[16:], resume))
+        "engine.runs.start.start_worker", lambda run, *, resume, prepare, notify: started.append((run.id[16:], resume))
     )
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         await pilot.press("R")
@@ -326,7 +326,7 @@ async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.Monkey
 async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path: Path) -> None:
     several(runs_dir)
     path = tmp_path / "curves.svg"
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 7)
         await pilot.press("x")
@@ -353,7 +353,7 @@ async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path:
 async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made(runs_dir, "basenet-11aa", 9_000, 1)
     monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, 1)
         assert app._driver is not None
@@ -369,7 +369,7 @@ async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.
 
 async def test_only_rows_that_changed_are_painted(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several(runs_dir)
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, 7)
         table = screen.query_one(RunTable)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import training
 from tests.ui.test_runs import opened, several, told
 from tui.app import CifartuiApp
-from tui.look import Look
-from tui.screens.run_panels import ConfirmDelete, DifferencePanel
+from tui.display import Display
+from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel
 from tui.widgets.plot import Plot
 
 Size = tuple[int, int]
@@ -23,13 +23,13 @@ RUNS = Path("runs")
 
 @pytest.fixture
 def snap(
-    snap_compare: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Look
+    snap_compare: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, display: Display
 ) -> Callable[..., bool]:
     """Compare a picture of the app on seven runs and one that trains."""
     monkeypatch.chdir(tmp_path)
 
     def take(size: Size, ready: Callable[[Pilot[Any]], Any], *, empty: bool = False) -> bool:
-        app = CifartuiApp(RUNS, surroundings=surroundings(), look=look)
+        app = CifartuiApp(RUNS, environment=environment(), display=display)
         if empty:
             return snap_compare(app, terminal_size=size, run_before=ready)
         several(RUNS)

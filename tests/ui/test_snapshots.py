@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.runs import events as ev
-from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
+from engine.journal import events as ev
+from tests.ui.conftest import NO_GPU, ONE_GPU, environment, until
 from tests.ui.sample_run import NOW, SampleRun, staged, training
 from tests.ui.test_ablation import lines as table_lines
 from tests.ui.test_ablation import opened as opened_table
@@ -17,11 +17,11 @@ from tests.ui.test_home import said
 from tests.ui.test_predictions import opened as opened_images
 from tests.ui.test_predictions import store
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
-from tui.widgets.quiet import Quiet
 
 SIZES = [(80, 24), (120, 40), (160, 45)]
 
@@ -41,31 +41,31 @@ def several_runs(runs_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_home(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
         await until(pilot, lambda: len(home.runs) == 5, "the runs")
-        await until(pilot, lambda: "97 %" in home.query_one("#gpus", Quiet).text.plain, "the GPU")
+        await until(pilot, lambda: "97 %" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")
         await until(pilot, lambda: "free on GPU 0" in said(pilot.app, "#description"), "the memory")
 
     several_runs(runs_dir)
     with training(runs_dir):
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+        app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path, look: Look) -> None:
+def test_home_empty(snap_compare: Callable[..., bool], runs_dir: Path, display: Display) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
-        await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", Quiet).text.plain, "the GPUs")
+        await until(pilot, lambda: "No NVIDIA GPU" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPUs")
         await until(pilot, lambda: "generated at start" in said(pilot.app, "#description"), "where the data is")
         await until(pilot, lambda: "free in this machine" in said(pilot.app, "#description"), "the memory")
         await until(pilot, lambda: "no CIFAR-100 found and no GPU" in said(pilot.app, "#no-runs"), "the way in")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(NO_GPU), display=display)
     assert snap_compare(app, terminal_size=(80, 24), run_before=ready)
 
 
@@ -82,24 +82,24 @@ async def drawn(pilot: Pilot[Any]) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("gpu", [False, True])
 def test_monitor(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int], gpu: bool
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int], gpu: bool
 ) -> None:
     with training(runs_dir, gpu=gpu) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), display=display)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_monitor_of_stages(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     with staged(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), display=display)
         assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         screen = await opened_table(pilot)
         await until(pilot, lambda: screen.rows[3].run, "the runs")
@@ -108,12 +108,14 @@ def test_ablation(snap_compare: Callable[..., bool], runs_dir: Path, look: Look,
     for number in (0, 1, 2):
         step_run(runs_dir, number).train_epoch(number + 1, seconds=1).finish(test_top1=0.25).__exit__(None, None, None)
     with step_run(runs_dir, 3).live().train_epoch(1, seconds=2):
-        app = CifartuiApp(runs_dir, surroundings=with_shipped_presets(), look=look)
+        app = CifartuiApp(runs_dir, environment=with_shipped_presets(), display=display)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_predictions(
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         screen = await opened_images(pilot)
         await until(pilot, lambda: screen.found is not None, "the predictions")
@@ -124,7 +126,7 @@ def test_predictions(snap_compare: Callable[..., bool], runs_dir: Path, look: Lo
             run.train_epoch(epoch)
         run.finish()
         store(run)
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), display=display)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
@@ -181,7 +183,7 @@ STATES = {_starting: 2.0, _running: 105.5, _paused: 64.5, _failed: 150.0, _finis
 def test_monitor_in_its_states(
     snap_compare: Callable[..., bool],
     runs_dir: Path,
-    look: Look,
+    display: Display,
     size: tuple[int, int],
     write: Callable[[SampleRun], None],
 ) -> None:
@@ -195,7 +197,7 @@ def test_monitor_in_its_states(
     with SampleRun(runs_dir, start=NOW - STATES[write]) as run:
         write(run)
         run.folder.events.write_bytes(_without_checkpoints(run.folder.events))  # their path names a temporary folder
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings(), look=look)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment(), display=display)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 

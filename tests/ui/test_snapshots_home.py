@@ -8,16 +8,16 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.ui.conftest import NO_GPU, ONE_GPU, surroundings, until
+from tests.ui.conftest import NO_GPU, ONE_GPU, environment, until
 from tests.ui.sample_run import training
 from tests.ui.test_home import said
 from tests.ui.test_snapshots import several_runs
 from tui.app import CifartuiApp
-from tui.look import Look
+from tui.data.environment import Queued
+from tui.display import Display
+from tui.screens.dialogs import Help
 from tui.screens.home import Home
-from tui.screens.panels import Help
-from tui.screens.start_panel import StartPanel
-from tui.surroundings import Queued
+from tui.screens.start_dialog import StartPanel
 
 pytestmark = pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 45)])
 
@@ -29,16 +29,20 @@ async def settled(pilot: Pilot[Any], *expected: tuple[str, str]) -> None:
     await until(pilot, lambda: "GPUs …" not in said(pilot.app, "#gpus"), "the GPUs")
 
 
-def test_first_visit(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_first_visit(
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#no-runs", "no CIFAR-100 found and no GPU"), ("#description", "generated at start"))
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(NO_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(NO_GPU), display=display), terminal_size=size, run_before=ready
     )
 
 
-def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_marks_and_queue(
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
@@ -49,11 +53,11 @@ def test_marks_and_queue(snap_compare: Callable[..., bool], runs_dir: Path, look
     several_runs(runs_dir)
     with training(runs_dir):
         queued = Queued(("ablation/step-03", "ablation/step-04"))
-        app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU, queued=lambda runs_dir: queued), look=look)
+        app = CifartuiApp(runs_dir, environment=environment(ONE_GPU, queued=lambda runs_dir: queued), display=display)
         assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#description", "generated at start"))
         if size[0] < 150:
@@ -62,11 +66,13 @@ def test_layers(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, s
         await until(pilot, lambda: "more row" in said(pilot.app, "#more"), "how much is out of sight")
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display), terminal_size=size, run_before=ready
     )
 
 
-def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_start_panel(
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
+) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await pilot.press("j")
         await settled(pilot, ("#description", "downloaded at start"))
@@ -78,13 +84,13 @@ def test_start_panel(snap_compare: Callable[..., bool], runs_dir: Path, look: Lo
         await until(pilot, lambda: set(panel.checked.errors) == {"batch", "device"}, "the errors")
         panel.query_one("#batch").focus()
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display)
     app.animation_level = "none"
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
 def test_start_panel_with_a_warning(
-    snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]
+    snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]
 ) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await pilot.press("j")
@@ -95,11 +101,11 @@ def test_start_panel_with_a_warning(
         pilot.app.screen.query_one("#batch", Input).value = "512"
         await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
 
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look)
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display)
     assert snap_compare(app, terminal_size=size, run_before=ready)
 
 
-def test_help(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, size: tuple[int, int]) -> None:
+def test_help(snap_compare: Callable[..., bool], runs_dir: Path, display: Display, size: tuple[int, int]) -> None:
     async def ready(pilot: Pilot[Any]) -> None:
         await settled(pilot, ("#no-runs", "no CIFAR-100 found"), ("#description", "generated at start"))
         await pilot.press("question_mark")
@@ -107,5 +113,5 @@ def test_help(snap_compare: Callable[..., bool], runs_dir: Path, look: Look, siz
         await pilot.pause()
 
     assert snap_compare(
-        CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU), look=look), terminal_size=size, run_before=ready
+        CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display), terminal_size=size, run_before=ready
     )

@@ -8,14 +8,14 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from engine.runs.order import Order
+from engine.runs.run_options import RunOptions
 from presets.schema import Preset
-from tests.ui.conftest import ONE_GPU, facts_for, surroundings, until
+from tests.ui.conftest import ONE_GPU, environment, facts_for, until
 from tests.ui.test_home import said
 from tui.app import CifartuiApp
-from tui.facts import Facts
+from tui.data.network_facts import NetworkFacts
 from tui.screens.home import Home
-from tui.screens.start_panel import StartPanel
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.lists import PresetList
 
 
@@ -38,7 +38,7 @@ def type_into(panel: StartPanel, **fields: str) -> None:
 
 
 async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         assert {field.id: field.value for field in panel.query(Input)} == {
@@ -57,7 +57,7 @@ async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> No
 
 async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
     started: list[Any] = []
-    app = CifartuiApp(runs_dir, surroundings=surroundings(start=lambda *arguments: started.append(arguments)))
+    app = CifartuiApp(runs_dir, environment=environment(start=lambda *arguments: started.append(arguments)))
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         await pilot.press("x", "tab", "y")
@@ -78,26 +78,26 @@ async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
 
 
 async def test_enter_starts_with_what_was_typed(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
-    orders: list[Order | None] = []
+    app = CifartuiApp(runs_dir, environment=environment())
+    orders: list[RunOptions | None] = []
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(StartPanel(["basenet"], lambda: None), orders.append)
-        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.order, "the panel")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
         assert isinstance(app.screen, StartPanel)
         type_into(app.screen, epochs="2", seed="5", device="cpu", changes="train.batch_size=8")
         await pilot.press("enter")
         await until(pilot, lambda: orders, "the order")
-    assert orders == [Order(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
+    assert orders == [RunOptions(overrides=("train.epochs=2", "train.batch_size=8"), seed=5, device="cpu")]
 
 
 async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, devices="2", device="cuda:1")
         await until(pilot, lambda: "cuda:1 is one device, and 2 are asked for" in error(app, "devices"), "the error")
         type_into(panel, device="cuda", batch="64")
-        await until(pilot, lambda: panel.checked.order == Order(
+        await until(pilot, lambda: panel.checked.options == RunOptions(
             overrides=("train.batch_size=64",), device="cuda", devices=2
         ), "the order")  # fmt: skip
         await until(pilot, lambda: "needs about 1.7 GB" in said(app, "#room"), "what 32 images need")
@@ -106,7 +106,7 @@ async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -
 
 
 async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, epochs="[red]", device="[/]")
@@ -116,7 +116,7 @@ async def test_markup_in_what_is_typed_is_shown_as_it_is(runs_dir: Path) -> None
 
 
 async def test_memory_follows_what_is_typed(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings(ONE_GPU))
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "36.3" in said(app, "#gpus"), "the GPU")
         panel = await opened(pilot, "j")
@@ -136,17 +136,17 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
     may_answer = threading.Event()
     withdrawn: list[bool] = []
 
-    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[NetworkFacts | str]:
         while not (may_answer.wait(0.01) or stop.is_set()):
             pass
         withdrawn.append(stop.is_set())
         return [facts_for(preset) for preset in presets]
 
-    def known(presets: Sequence[Preset], data_dir: str | None) -> list[Facts | None]:
+    def known(presets: Sequence[Preset], data_dir: str | None) -> list[NetworkFacts | None]:
         return [facts_for(preset) if preset.train.batch_size == 32 else None for preset in presets]
 
-    ways = surroundings(ONE_GPU, known_facts=known, compute_facts=compute)
-    app = CifartuiApp(runs_dir, surroundings=ways)
+    ways = environment(ONE_GPU, known_facts=known, compute_facts=compute)
+    app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, batch="64")
@@ -162,11 +162,11 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
 
 
 async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
-    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[Facts | str]:
+    def compute(presets: Sequence[Preset], data_dir: str | None, stop: threading.Event) -> list[NetworkFacts | str]:
         return ["The network cannot be trained on 1 image at once."]
 
-    ways = surroundings(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)
-    app = CifartuiApp(runs_dir, surroundings=ways)
+    ways = environment(known_facts=lambda presets, data_dir: [None for _ in presets], compute_facts=compute)
+    app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
         await until(pilot, lambda: "cannot be trained on 1 image" in said(app, "#room"), "why")
@@ -174,8 +174,8 @@ async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
 
 async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -> None:
     queued: list[Any] = []
-    ways = surroundings(enqueue=lambda *arguments: queued.append(arguments))
-    app = CifartuiApp(runs_dir, data_dir="/data", surroundings=ways)
+    ways = environment(enqueue=lambda *arguments: queued.append(arguments))
+    app = CifartuiApp(runs_dir, data_dir="/data", environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j", "space", "j", "space")
         assert "Queue 2 presets: basenet, vgg-custom" in said(app, "#what")
@@ -186,12 +186,12 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
         await until(pilot, lambda: queued, "the queue")
         await until(pilot, lambda: not app.screen.query_one("#marks").display, "the marks to go")
         assert isinstance(app.screen, Home)
-    order = Order(overrides=("train.epochs=2",), seed=3, data_dir="/data")
-    assert queued == [(runs_dir, ["basenet", "vgg-custom"], order)]
+    options = RunOptions(overrides=("train.epochs=2",), seed=3, data_dir="/data")
+    assert queued == [(runs_dir, ["basenet", "vgg-custom"], options)]
 
 
 async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:
-    app = CifartuiApp(runs_dir, surroundings=surroundings())
+    app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
         presets = app.screen.query_one(PresetList)
         presets.action_select()

@@ -4,7 +4,7 @@ import pytest
 from textual import events
 from textual.app import App, ComposeResult
 
-from tui.widgets.text_field import TextField
+from tui.widgets.basic import TextField
 
 
 class OneField(App[None]):

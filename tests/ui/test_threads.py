@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import journal
-from engine.runs.folder import RunFolder
-from engine.runs.order import Order
+from engine.journal import jsonl
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
-from tests.ui.conftest import surroundings, until
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import training
 from tui.app import CifartuiApp
 from tui.screens.home import Home
@@ -23,13 +23,13 @@ async def test_a_stop_is_written_on_the_smallest_machine(runs_dir: Path) -> None
     small = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(small)
     with training(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
         async with app.run_test() as pilot:
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.is_live, "the run")
             await pilot.press("s")
             await until(
                 pilot,
-                lambda: run.folder.commands.exists() and journal.command_reader(run.folder.commands).read(),
+                lambda: run.folder.commands.exists() and jsonl.command_reader(run.folder.commands).read(),
                 "the wish to stop",
             )
     small.shutdown(wait=False)
@@ -44,9 +44,9 @@ async def test_what_became_of_a_key_is_told_where_its_screen_was_left(
         assert goes_on.wait(20)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal, "_append", append)
+    monkeypatch.setattr(jsonl, "_append", append)
     with training(runs_dir) as run:
-        app = CifartuiApp(runs_dir, attach=run.folder, surroundings=surroundings())
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
         async with app.run_test() as pilot:
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.is_live, "the run")
             await pilot.press("s", "escape")
@@ -61,19 +61,19 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
     asked: list[str] = []
     with training(runs_dir) as run:
 
-        def start(runs_dir: Path, name: str, order: Order) -> RunFolder:
+        def start(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
             asked.append(name)
             assert goes_on.wait(20)
             if problem:
                 raise CifartuiError(problem)
             return run.folder
 
-        app = CifartuiApp(runs_dir, surroundings=surroundings(start=start))
+        app = CifartuiApp(runs_dir, environment=environment(start=start))
         async with app.run_test() as pilot:
             home = app.screen
             assert isinstance(home, Home)
-            home.start("demo", Order())
-            home.start("demo", Order())
+            home.start("demo", RunOptions())
+            home.start("demo", RunOptions())
             goes_on.set()
             await until(pilot, lambda: not home._is_starting, "the answer")
             assert asked == ["demo"]

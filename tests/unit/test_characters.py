@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 
-from presets.characters import visible, visible_in_a_row, visible_json
-from tui.visible import Visible
+from presets.safe_text import visible, visible_in_a_row, visible_json
+from tui.terminal.driver import ControlCharFilter
 
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xD800, 0xDCFF, 0xDFFF]
 
@@ -43,6 +43,6 @@ def test_json_says_the_same_and_is_safe(text: str) -> None:
 def test_a_row_is_as_wide_as_before(texts: list[str]) -> None:
     row = [Segment(text) for text in texts]
     width = Segment.get_line_length(row)
-    shown = "".join(segment.text for segment in Visible().apply(row, Color(0, 0, 0)))
+    shown = "".join(segment.text for segment in ControlCharFilter().apply(row, Color(0, 0, 0)))
     assert cell_len(shown) == width
     assert visible_in_a_row(shown) == shown

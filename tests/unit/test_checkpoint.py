@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training import checkpoint
+from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 
 
@@ -16,8 +16,8 @@ class Evil:
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    size = checkpoint.save({"network": {"w": torch.arange(3.0)}, "progress": {"epoch": 2}}, path)
-    content = checkpoint.load(path)
+    size = checkpoint_files.save({"network": {"w": torch.arange(3.0)}, "progress": {"epoch": 2}}, path)
+    content = checkpoint_files.load(path)
     assert torch.equal(content["network"]["w"], torch.arange(3.0))
     assert content["progress"] == {"epoch": 2}
     assert size == path.stat().st_size
@@ -27,18 +27,18 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 def test_the_one_before_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.save({"n": 1}, path, keep_previous=True)
-    checkpoint.save({"n": 2}, path, keep_previous=True)
-    assert checkpoint.load(path) == {"n": 2}
-    assert checkpoint.load(tmp_path / "last.prev.pt") == {"n": 1}
+    checkpoint_files.save({"n": 1}, path, keep_previous=True)
+    checkpoint_files.save({"n": 2}, path, keep_previous=True)
+    assert checkpoint_files.load(path) == {"n": 2}
+    assert checkpoint_files.load(tmp_path / "last.prev.pt") == {"n": 1}
 
 
 def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.save({"n": 1}, path)
+    checkpoint_files.save({"n": 1}, path)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
-        checkpoint.save({"n": lambda: None}, path)
-    assert checkpoint.load(path) == {"n": 1}
+        checkpoint_files.save({"n": lambda: None}, path)
+    assert checkpoint_files.load(path) == {"n": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut", pickle.dumps([1])])
@@ -46,7 +46,7 @@ def test_damage_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
     with pytest.raises(CifartuiError, match=r"last\.pt"):
-        checkpoint.load(path)
+        checkpoint_files.load(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -55,22 +55,22 @@ def test_a_hostile_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "last.pt"
     torch.save({"network": Evil()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CifartuiError):
-        checkpoint.load(path)
+        checkpoint_files.load(path)
     assert not (tmp_path / "executed").exists()
 
 
 def test_fallback_to_the_one_before_is_said(tmp_path: Path) -> None:
-    checkpoint.save({"n": 1}, tmp_path / "last.pt", keep_previous=True)
-    checkpoint.save({"n": 2}, tmp_path / "last.pt", keep_previous=True)
+    checkpoint_files.save({"n": 1}, tmp_path / "last.pt", keep_previous=True)
+    checkpoint_files.save({"n": 2}, tmp_path / "last.pt", keep_previous=True)
     (tmp_path / "last.pt").write_bytes(b"cut")
-    content, said = checkpoint.load_last(tmp_path)
+    content, said = checkpoint_files.load_last(tmp_path)
     assert content == {"n": 1}
     assert "last.prev.pt" in said
 
 
 def test_no_checkpoint_at_all_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="no checkpoint"):
-        checkpoint.load_last(tmp_path)
+        checkpoint_files.load_last(tmp_path)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
@@ -79,11 +79,11 @@ def test_a_kill_between_the_renames_leaves_one_to_go_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: int, is_damaged: bool
 ) -> None:
     last = tmp_path / "last.pt"
-    checkpoint.save({"n": 1}, last, keep_previous=True)
-    checkpoint.save({"n": 2}, last, keep_previous=True)
+    checkpoint_files.save({"n": 1}, last, keep_previous=True)
+    checkpoint_files.save({"n": 2}, last, keep_previous=True)
     if is_damaged:  # as an earlier worker found it, who went on from the one before
         last.write_bytes(b"cut")
-        assert checkpoint.load_last(tmp_path)[0] == {"n": 1}
+        assert checkpoint_files.load_last(tmp_path)[0] == {"n": 1}
     rename, num_renames = Path.replace, 0
 
     def replace(path: Path, target: Path) -> Path:
@@ -96,11 +96,11 @@ def test_a_kill_between_the_renames_leaves_one_to_go_on_from(
     monkeypatch.setattr(Path, "replace", replace)
     if killed_before < 2 - is_damaged:
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save({"n": 3}, last, keep_previous=True)
+            checkpoint_files.save({"n": 3}, last, keep_previous=True)
     else:
-        checkpoint.save({"n": 3}, last, keep_previous=True)
+        checkpoint_files.save({"n": 3}, last, keep_previous=True)
     monkeypatch.undo()
-    content, _said = checkpoint.load_last(tmp_path)
+    content, _said = checkpoint_files.load_last(tmp_path)
     assert content["n"] == (3 if num_renames == 2 - is_damaged else 1 if is_damaged else 2)
 
 
@@ -112,4 +112,4 @@ def test_a_name_of_great_length_is_refused_before_torch_looks_at_it(
         archive.writestr("archive/data.pkl", b"\x80\x02cos\n" + b"x(" * 15_000 + b"\n.")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
     with pytest.raises(CifartuiError, match="damaged or not one of cifartui's"):
-        checkpoint.load(tmp_path / "last.pt")
+        checkpoint_files.load(tmp_path / "last.pt")

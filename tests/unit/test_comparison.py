@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from presets.catalog import list_presets
-from tui.comparison import Row, ablation_presets, compare, compare_runs, newest_by_preset, points, table
-from tui.summary import Summary
+from tui.data.compare import Row, ablation_presets, compare, compare_runs, comparison_table, newest_by_preset, points
+from tui.data.summary import Summary
 
 LISTED = list_presets()
 
@@ -51,7 +51,7 @@ def test_a_run_that_is_not_whole_is_marked_with_those_compared_with_it() -> None
         run("ablation/step-09", 0.3, status="stopped"),
     )  # fmt: skip
     assert (found["0"].is_partial, found["1"].is_partial, found["9"].is_partial) == (True, True, True)
-    text = "\n".join(table(list(found.values())))
+    text = "\n".join(comparison_table(list(found.values())))
     assert "+6.0*" in text
     assert "stopped, 3/15" in text
     assert "not trained to its end" in text
@@ -76,7 +76,7 @@ def test_two_runs_of_one_preset_keep_their_own_rows() -> None:
 
 
 def test_rows_are_aligned_and_can_be_json() -> None:
-    lines = table(list(rows(run("ablation/step-00", 0.255)).values()))
+    lines = comparison_table(list(rows(run("ablation/step-00", 0.255)).values()))
     heading, first = lines[0], lines[1]
     assert first.index("25.5 %") + len("25.5 %") == heading.index("VAL") + len("VAL")
     assert msgspec.json.encode(list(rows().values()))

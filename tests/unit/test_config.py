@@ -9,7 +9,7 @@ import pytest
 
 from presets.errors import CifartuiError
 from tui.config import Config, read_config
-from tui.keys import actions, check_keys
+from tui.keymap import actions, check_keys
 
 
 @pytest.fixture

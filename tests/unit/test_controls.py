@@ -6,35 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, append_command, read_events
-from engine.training.controls import Aborted, Controls, Hurried
+from engine.journal import commands, events
+from engine.journal.jsonl import EventWriter, append_command, read_events
+from engine.runs.run_dir import RunDir
+from engine.training.controls import Aborted, Controls, SecondSignal
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path)
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path)
 
 
 @pytest.fixture
-def controls(run: RunFolder) -> Iterator[Controls]:
+def controls(run: RunDir) -> Iterator[Controls]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield Controls(run, EventWriter(run.events))
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def answers(run: RunFolder) -> list[events.CommandApplied]:
+def answers(run: RunDir) -> list[events.CommandApplied]:
     return [event for event in read_events(run.events) if isinstance(event, events.CommandApplied)]
 
 
-def ask(run: RunFolder, command: commands.AnyCommand) -> str:
+def ask(run: RunDir, command: commands.AnyCommand) -> str:
     append_command(run.commands, command)
     return command.id
 
 
-def test_a_stop_is_acknowledged_at_its_step(run: RunFolder, controls: Controls) -> None:
+def test_a_stop_is_acknowledged_at_its_step(run: RunDir, controls: Controls) -> None:
     controls.epoch, controls.global_step = 3, 421
     command_id = ask(run, commands.Stop(after="epoch"))
     controls.poll()
@@ -44,14 +44,14 @@ def test_a_stop_is_acknowledged_at_its_step(run: RunFolder, controls: Controls) 
     assert (answer.epoch, answer.global_step) == (3, 421)
 
 
-def test_a_stop_after_this_epoch_can_be_taken_back(run: RunFolder, controls: Controls) -> None:
+def test_a_stop_after_this_epoch_can_be_taken_back(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Stop(after="epoch"))
     ask(run, commands.Continue())
     controls.poll()
     assert controls.stop_after is None
 
 
-def test_a_pause_stands_still_until_continue(run: RunFolder, controls: Controls) -> None:
+def test_a_pause_stands_still_until_continue(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Pause())
     polling = threading.Thread(target=controls.poll)
     polling.start()
@@ -66,14 +66,14 @@ def test_a_pause_stands_still_until_continue(run: RunFolder, controls: Controls)
 
 
 @pytest.mark.parametrize("after", ["batch", "epoch"])
-def test_a_stop_ends_a_pause(run: RunFolder, controls: Controls, after: str) -> None:
+def test_a_stop_ends_a_pause(run: RunDir, controls: Controls, after: str) -> None:
     ask(run, commands.Pause())
     ask(run, commands.Stop(after="epoch" if after == "epoch" else "batch"))
     assert controls.poll() < 5
     assert controls.stop_after == after
 
 
-def test_a_pause_after_a_wish_to_stop_after_the_epoch_still_pauses(run: RunFolder, controls: Controls) -> None:
+def test_a_pause_after_a_wish_to_stop_after_the_epoch_still_pauses(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Stop(after="epoch"))
     ask(run, commands.Pause())
     polling = threading.Thread(target=controls.poll)
@@ -86,14 +86,14 @@ def test_a_pause_after_a_wish_to_stop_after_the_epoch_still_pauses(run: RunFolde
     assert controls.stop_after == "epoch"
 
 
-def test_abort_is_acknowledged_and_raised(run: RunFolder, controls: Controls) -> None:
+def test_abort_is_acknowledged_and_raised(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Abort())
     with pytest.raises(Aborted):
         controls.poll()
     assert answers(run)[0].command == "Abort"
 
 
-def test_what_cannot_be_done_is_refused_in_words(run: RunFolder, controls: Controls) -> None:
+def test_what_cannot_be_done_is_refused_in_words(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Continue())
     ask(run, commands.SaveCheckpoint())
     controls.poll()
@@ -101,14 +101,14 @@ def test_what_cannot_be_done_is_refused_in_words(run: RunFolder, controls: Contr
     assert all(answer.effect for answer in answers(run))
 
 
-def test_save_checkpoint_says_what_it_did(run: RunFolder, controls: Controls) -> None:
+def test_save_checkpoint_says_what_it_did(run: RunDir, controls: Controls) -> None:
     controls.save_checkpoint = lambda: "written"
     ask(run, commands.SaveCheckpoint())
     controls.poll()
     assert answers(run)[0].effect == "written"
 
 
-def test_commands_from_before_a_resume_are_not_obeyed(run: RunFolder) -> None:
+def test_commands_from_before_a_resume_are_not_obeyed(run: RunDir) -> None:
     ask(run, commands.Stop())
     controls = Controls(run, EventWriter(run.events), commands_from=run.commands.stat().st_size)
     controls.poll()
@@ -131,7 +131,7 @@ def test_sighup_means_nothing(controls: Controls) -> None:
     assert controls.stop_after is None
 
 
-def test_polling_does_not_read_the_file_at_every_step(run: RunFolder, controls: Controls) -> None:
+def test_polling_does_not_read_the_file_at_every_step(run: RunDir, controls: Controls) -> None:
     controls.poll()
     ask(run, commands.Stop())
     controls.poll()
@@ -139,7 +139,7 @@ def test_polling_does_not_read_the_file_at_every_step(run: RunFolder, controls: 
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 100.5])
-def test_a_factor_beyond_reason_is_refused(run: RunFolder, controls: Controls, factor: float) -> None:
+def test_a_factor_beyond_reason_is_refused(run: RunDir, controls: Controls, factor: float) -> None:
     controls.scale_lr = lambda _factor: pytest.fail("it was obeyed")
     ask(run, commands.ScaleLearningRate(factor=factor))
     controls.poll()
@@ -148,7 +148,7 @@ def test_a_factor_beyond_reason_is_refused(run: RunFolder, controls: Controls, f
     assert "above 0 and at most 100" in answer.effect
 
 
-def test_before_training_there_is_nothing_to_validate_or_to_scale(run: RunFolder, controls: Controls) -> None:
+def test_before_training_there_is_nothing_to_validate_or_to_scale(run: RunDir, controls: Controls) -> None:
     for wish in (commands.Validate(), commands.ScaleLearningRate(factor=2.0), commands.SaveCheckpoint()):
         ask(run, wish)
     controls.poll()
@@ -156,19 +156,19 @@ def test_before_training_there_is_nothing_to_validate_or_to_scale(run: RunFolder
     assert all("training has not begun yet" in answer.effect for answer in answers(run))
 
 
-def test_a_validation_counts_as_standing_still(run: RunFolder, controls: Controls) -> None:
+def test_a_validation_counts_as_standing_still(run: RunDir, controls: Controls) -> None:
     controls.validate = lambda: None
     ask(run, commands.Validate())
     assert controls.poll() > 0
     assert controls.poll() == 0
 
 
-def test_a_signal_while_the_run_ends_ends_it_at_once(run: RunFolder, controls: Controls) -> None:
+def test_a_signal_while_the_run_ends_ends_it_at_once(run: RunDir, controls: Controls) -> None:
     controls.listen_to_signals()
     os.kill(os.getpid(), signal.SIGTERM)
     controls.poll()
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Hurried, match="SIGTERM was received while"):
+    with pytest.raises(SecondSignal, match="SIGTERM was received while"):
         controls.poll()
     controls.poll()  # said once
 

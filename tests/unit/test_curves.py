@@ -5,8 +5,8 @@ import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from engine.runs import events as ev
-from engine.runs.state import RunState
+from engine.journal import events as ev
+from engine.journal.state import RunState
 from presets.schema import Report
 from tests.ui.sample_run import training
 from tui import curves

@@ -7,15 +7,17 @@ import msgspec
 import pytest
 
 from engine.data.listings import list_class_folders
-from engine.runs import events, folder, housekeeping, predictions, queue_process
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, command_reader, event_reader, read_events
+from engine.journal import events
+from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
+from engine.queue import runner_process
+from engine.runs import delete, predictions, run_dir
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
-from tui.page import page
-from tui.record import MOST_STEPS, record
+from tui.cli.run_page import run_page
+from tui.data.run_detail import MOST_STEPS, run_detail
 
 DEEP = b"[" * 30_000
 NOT_UTF8 = b'{"pid":1,"host":"\xfa"}'
@@ -25,15 +27,15 @@ NOT_UTF8 = b'{"pid":1,"host":"\xfa"}'
 def test_a_lock_that_says_nothing_sensible_is_nobodys(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "worker.lock").write_bytes(content)
     (tmp_path / "queue-runner.lock").write_bytes(content)
-    assert RunFolder(tmp_path).read_mark() is None
-    assert queue_process.runner_mark(tmp_path) is None
+    assert RunDir(tmp_path).read_mark() is None
+    assert runner_process.runner_mark(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", [DEEP, b"\xfa", b'{"preset":{"sum\\u0000mary":1}}', b'{"' + b"x" * 5000 + b'":1}'])
 def test_a_damaged_run_file_is_told_in_a_short_plain_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CifartuiError, match=r"run\.json cannot be read") as told:
-        RunFolder(tmp_path).read_info()
+        RunDir(tmp_path).read_info()
     assert str(told.value).isprintable()
     assert len(str(told.value)) < 600
 
@@ -61,7 +63,7 @@ def test_numbers_that_no_run_has_are_a_damaged_line(tmp_path: Path, change: dict
     reader = event_reader(run.folder.events)
     assert len(reader.read()) == len(lines) - 1
     assert reader.num_skipped == 1
-    assert page(record(run.folder, NOW, MOST_STEPS), 100)
+    assert run_page(run_detail(run.folder, NOW, MOST_STEPS), 100)
 
 
 def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:
@@ -71,8 +73,8 @@ def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 300, "\udcff", "a\x1b[2J"])
 def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, name: str) -> None:
-    folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
-    for ask in (folder.find_run, housekeeping.check_deletable):
+    run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    for ask in (run_dir.find_run, delete.check_deletable):
         with pytest.raises(CifartuiError) as told:
             ask(tmp_path, name)
         assert str(told.value).isprintable()
@@ -81,7 +83,7 @@ def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, nam
 
 def test_a_value_that_is_not_utf8_leaves_no_half_a_run(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="not UTF-8"):
-        folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu", overrides=("\udcff",))
+        run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu", overrides=("\udcff",))
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +93,7 @@ def test_predictions_of_classes_that_are_not_are_damaged(tmp_path: Path, change:
         run="x", split="val", checkpoint="best", epoch=1, global_step=1, class_names=("a", "b"), image_size=1,
         true=(0, 1), predicted=(1, 1), confidence=(0.5, 0.25),
     )  # fmt: skip
-    run = RunFolder(tmp_path)
+    run = RunDir(tmp_path)
     predictions.write(run, found, bytes(6))
     assert predictions.read(run, "val") == found
     text, _ = predictions.paths(run, "val")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.data.cache import cache_folder
+from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
-from engine.locate import locate
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
+from engine.shared.data_locations import locate
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import NAMES, write_2010, write_2010_archives, write_2011, write_class_folders

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.data import cache
-from engine.data.cache import cache_folder
+from engine.data import image_cache
+from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders
@@ -29,13 +29,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files decoded, as they are."""
     names: list[str] = []
-    read = cache._read_image
+    read = image_cache._read_image
 
     def noted(path: Path, size: int) -> object:
         names.append(path.name)
         return read(path, size)
 
-    monkeypatch.setattr(cache, "_read_image", noted)
+    monkeypatch.setattr(image_cache, "_read_image", noted)
     return names
 
 
@@ -53,7 +53,7 @@ def test_a_second_start_decodes_nothing(root: Path, decoded: list[str]) -> None:
 
 
 def test_an_interruption_is_resumed(root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_CHUNK", 8)
+    monkeypatch.setattr(image_cache, "_CHUNK", 8)
 
     def stop(event: DataProgressed) -> None:
         if event.done >= 20:

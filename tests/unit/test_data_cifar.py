@@ -11,7 +11,7 @@ import torch
 import engine.data.cifar
 from engine.data.cifar import CLASS_NAMES
 from engine.data.load import load
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.cifar_files import course_rows, pickled, published_files, rows, write_archive, write_folder

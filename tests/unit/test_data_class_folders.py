@@ -8,7 +8,7 @@ from PIL import Image
 
 from engine.data.load import load
 from engine.data.sets import DataSet
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 

@@ -10,7 +10,7 @@ import pytest
 import engine.data.download
 from engine.data.download import fetch
 from engine.data.load import load
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.cifar_files import published_files, write_archive

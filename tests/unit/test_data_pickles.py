@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.pickles import load_pickle
+from engine.data.safe_pickle import load_pickle
 from presets.errors import CifartuiError
 from tests.cifar_files import pickled, rows
 
@@ -106,6 +106,6 @@ def test_what_is_no_dictionary_is_refused() -> None:
 @pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p9999999999\n"])
 def test_a_few_bytes_cannot_take_all_the_memory(put: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python would make a list of 2³¹ places for an object that is given that number."""
-    monkeypatch.setattr("engine.data.pickles._Unpickler", lambda *_, **__: pytest.fail("it was begun"))
+    monkeypatch.setattr("engine.data.safe_pickle._Unpickler", lambda *_, **__: pytest.fail("it was begun"))
     with pytest.raises(CifartuiError, match="damaged"):
         load_pickle(b"\x80\x02}" + put + b".", "train")

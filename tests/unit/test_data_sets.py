@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from engine.data.load import load
-from engine.data.progress import Progress
+from engine.data.progress import LoadProgress
 from engine.data.sets import DataSet, split_rows
 from engine.data.shapes import CLASS_NAMES
-from engine.runs.events import DataProgressed
+from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -42,7 +42,7 @@ def test_progress_is_reported_ten_times_a_second_at_most(monkeypatch: pytest.Mon
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     events: list[DataProgressed] = []
-    progress = Progress(events.append, "decode", "images", "birds", 1000)
+    progress = LoadProgress(events.append, "decode", "images", "birds", 1000)
     for _ in range(1000):
         now += 0.001
         progress.advance(1)

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from engine.models.describe import Answer, Question, answer, describe
 from presets import catalog, schema
-from tui.commandline.group import cifartui
-from tui.torch_process import ask
+from tui.cli.main import cifartui
+from tui.data.torch_process import ask
 
 
 def asked(name: str, model: schema.Model, image_size: int = 32, batch_size: int = 16) -> Question:
@@ -32,7 +32,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         questions = msgspec.json.decode(stdin, type=list[Question])
         return msgspec.json.encode([answer(question) for question in questions])
 
-    monkeypatch.setattr("tui.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.data.torch_process.ask", answer_here)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     for variable in ("CIFARTUI_DATA", "CIFARTUI_CACHE"):

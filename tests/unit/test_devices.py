@@ -1,4 +1,4 @@
-"""engine.devices against the real pynvml, which loads a library of pretended GPUs compiled from nvml_stub.c.
+"""engine.shared.sampling against the real pynvml, which loads a library of pretended GPUs compiled from nvml_stub.c.
 
 Each scenario runs in a process of its own, because pynvml keeps the library that it loaded first.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from engine.devices import HostReader
+from engine.shared.sampling import HostReader
 from tests.nvml_stub import compile_stub
 
 GB = 10**9
@@ -174,10 +174,10 @@ def test_an_older_drivers_process_list_is_read(tmp_path: Path) -> None:
 def test_telemetry_never_imports_torch_and_the_module_loads_no_reader_before_it_is_used() -> None:
     code = """
 import sys
-import engine.devices
+import engine.shared.sampling
 print(sorted({"pynvml", "psutil", "torch", "textual"} & sys.modules.keys()))
-engine.devices.DeviceReader().sample()
-engine.devices.HostReader().sample()
+engine.shared.sampling.DeviceReader().sample()
+engine.shared.sampling.HostReader().sample()
 print(sorted({"pynvml", "psutil", "torch", "textual"} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

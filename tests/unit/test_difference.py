@@ -5,17 +5,17 @@ import json
 import msgspec
 import pytest
 
-from engine.runs.events import RunStarted
-from engine.runs.folder import RunInfo
+from engine.journal.events import RunStarted
+from engine.runs.run_dir import RunInfo
 from presets import catalog
-from tui.clipboard import copying
-from tui.difference import Difference, Side, differences, sentence, table
-from tui.terminal import through_tmux
+from tui.data.compare import Difference, RunSide, difference_table, differences, sentence
+from tui.terminal.capabilities import through_tmux
+from tui.terminal.sequences import copying
 
 
 def side(
     name: str = "vgg-custom", *overrides: str, seed: int = 0, device: str = "cpu", torch: str = "2.4", **more: object
-) -> Side:
+) -> RunSide:
     info = RunInfo(
         id=f"x-{name}", preset_name=name, preset=catalog.load(name, overrides), overrides=overrides, seed=seed,
         device="auto", created=0.0, host="h",
@@ -24,10 +24,10 @@ def side(
         pid=1, host="h", device=device, device_name=device, num_threads=1, versions={"torch": torch},
         precision="fp32", **more,  # type: ignore[arg-type]
     )  # fmt: skip
-    return Side(info, started)
+    return RunSide(info, started)
 
 
-def named(*sides: Side) -> dict[str, tuple[str | None, ...]]:
+def named(*sides: RunSide) -> dict[str, tuple[str | None, ...]]:
     return {each.field: each.values for each in differences(sides)}
 
 
@@ -73,12 +73,12 @@ def test_stages_are_compared_one_by_one() -> None:
 
 def test_a_run_that_never_began_is_compared_by_what_was_asked() -> None:
     begun = side()
-    assert named(begun, Side(begun.info, None))["device"] == ("cpu", "auto")
+    assert named(begun, RunSide(begun.info, None))["device"] == ("cpu", "auto")
 
 
 def test_the_table_is_aligned_wraps_and_shows_no_control_characters() -> None:
     found = [Difference("model.blocks", ("a " * 40, "x\x1b[2Jy")), Difference("seed", ("0", None))]
-    lines = table(found, ["one", "two"], most=20)
+    lines = difference_table(found, ["one", "two"], most=20)
     assert lines[0].index("two") == lines[1].index("x")
     assert lines[-1].split() == ["seed", "0", "–"]
     assert "\x1b" not in "".join(lines)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-from engine.runs import commands, events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
-from engine.training import checkpoint
-from engine.training.pace import Pace
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -39,13 +39,13 @@ def break_weights(trainer: Trainer) -> None:
         next(iter(trainer._setup.network.parameters())).fill_(NAN)
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
-def saved_weights_are_numbers(folder: RunFolder) -> bool:
+def saved_weights_are_numbers(folder: RunDir) -> bool:
     files = [path for path in folder.checkpoints.iterdir() if path.suffix == ".pt"]
-    contents = [checkpoint.load(path)["network"] for path in files]
+    contents = [checkpoint_files.load(path)["network"] for path in files]
     return all(bool(torch.isfinite(tensor).all()) for content in contents for tensor in content.values())
 
 
@@ -53,7 +53,7 @@ def test_it_ends_the_run_with_the_command_that_goes_on_at_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: True)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: True)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError) as raised:
         trainer.run()
@@ -62,13 +62,13 @@ def test_it_ends_the_run_with_the_command_that_goes_on_at_half_the_rate(
     assert "cifartui resume r --set optimizer.lr=0.005" in str(raised.value)
     (alert,) = told(folder, events.Alerted)
     assert (alert.kind, alert.severity, alert.changes) == ("non-finite-loss", "error", ("optimizer.lr=0.005",))
-    assert checkpoint.load(folder.last)["progress"]["global_step"] == 10
+    assert checkpoint_files.load(folder.last)["progress"]["global_step"] == 10
     assert saved_weights_are_numbers(folder)
 
 
 def test_steps_that_were_reported_together_are_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     after_step(trainer, monkeypatch, 3, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=r"between the steps 1 and 10 of epoch 1\); nothing was saved before"):
         trainer.run()
@@ -78,7 +78,7 @@ def test_a_checkpoint_asked_for_is_not_written_and_not_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, folder = make(tmp_path)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     monkeypatch.setattr("engine.training.controls._POLL_INTERVAL_S", 0.0)
 
     def ask() -> None:
@@ -90,7 +90,7 @@ def test_a_checkpoint_asked_for_is_not_written_and_not_said_to_be(
     with pytest.raises(CifartuiError, match=r"weights are no longer numbers \(after step 12\)"):
         trainer.run()
     assert told(folder, events.CommandApplied) == []
-    assert checkpoint.load(folder.last)["progress"]["global_step"] == 10
+    assert checkpoint_files.load(folder.last)["progress"]["global_step"] == 10
     assert not (folder.checkpoints / "last.prev.pt").exists()
     assert saved_weights_are_numbers(folder)
 
@@ -115,16 +115,16 @@ def test_the_rate_named_goes_on_at_half_of_what_held(
 ) -> None:
     preset = msgspec.structs.replace(PRESET, schedule=table)
     trainer, folder = make(tmp_path, preset)
-    trainer._learner.descent.scale_lr(0.5)
+    trainer._train_state.stage_optimizer.scale_lr(0.5)
     after_step(trainer, monkeypatch, 13, lambda: break_weights(trainer))
     with pytest.raises(CifartuiError, match=f"--set optimizer.lr={named}"):
         trainer.run()
     slower = msgspec.structs.replace(preset, optimizer=schema.Sgd(lr=named, momentum=0.9))
     held, _ = make(tmp_path, preset)
-    held.restore(checkpoint.load(folder.last))
+    held.restore(checkpoint_files.load(folder.last))
     second, _ = make(tmp_path, slower)
-    second.restore(checkpoint.load(folder.last))
-    assert second._learner.descent.lr == pytest.approx(held._learner.descent.lr / 2)
+    second.restore(checkpoint_files.load(folder.last))
+    assert second._train_state.stage_optimizer.lr == pytest.approx(held._train_state.stage_optimizer.lr / 2)
 
 
 def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,11 +139,11 @@ def test_a_stage_with_its_own_rate_is_told_otherwise(tmp_path: Path, monkeypatch
 
 def test_steps_that_a_gradient_scaler_leaves_out_are_no_failure(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)
-    trainer._learner._scaler = GradScaler("cpu", init_scale=1024.0)
-    trainer._learner.enter_stage(0)
+    trainer._train_state._scaler = GradScaler("cpu", init_scale=1024.0)
+    trainer._train_state.enter_stage(0)
     parameter = next(iter(trainer._setup.network.parameters()))
     parameter.register_hook(lambda gradient: gradient * (math.inf if trainer.progress.global_step < 3 else 1))
     assert trainer.run().outcome == "completed"
-    assert trainer._learner._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
+    assert trainer._train_state._scaler.get_scale() == 128.0  # three steps left out, each of which halved it
     assert told(folder, events.Alerted) == []
     assert saved_weights_are_numbers(folder)

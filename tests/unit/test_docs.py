@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from tui import keys
-from tui.commandline.group import cifartui
+from tui import keymap
+from tui.cli.main import cifartui
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_action_and_its_usual_keys_are_in_the_terminals_guide() -> None:
     guide = (ROOT / "docs" / "terminals.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", guide[guide.index("## Keys") : guide.index("## When a run ends")]))
-    assert named == set(keys.actions())
+    assert named == set(keymap.actions())
 
 
 def test_every_command_is_in_the_readme() -> None:

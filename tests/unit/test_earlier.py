@@ -6,8 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.ui.sample_run import HOST, SampleRun
-from tui.earlier import earlier
-from tui.summary import Summary, summarise
+from tui.data.summary import Summary, earlier, summarise
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from engine.runs import events
-from engine.runs.events import AnyEvent
-from engine.runs.state import RunState, fold
+from engine.journal import events
+from engine.journal.events import AnyEvent
+from engine.journal.state import RunState, fold
 
 STEPS, VAL_IMAGES = 100, 20
 

@@ -10,13 +10,13 @@ from engine.models.describe import Question, answer, describe
 from presets import catalog, schema
 from presets.errors import CifartuiError
 from presets.schema import Preset
-from tui import facts
-from tui.torch_process import ask
+from tui.data import network_facts
+from tui.data.torch_process import ask
 
 SHIPPED = {
-    facts.key_of(listed.preset, facts.num_classes(listed.preset, None)[0]): listed
+    network_facts.key_of(listed.preset, network_facts.num_classes(listed.preset, None)[0]): listed
     for listed in catalog.list_presets()
-    if listed.preset is not None and listed.path.is_relative_to(facts.SHIPPED.parent)
+    if listed.preset is not None and listed.path.is_relative_to(network_facts.SHIPPED.parent)
 }
 
 
@@ -41,20 +41,20 @@ def questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Question]
         asked.extend(new)
         return msgspec.json.encode([answer(question) for question in new])
 
-    monkeypatch.setattr("tui.torch_process.ask", answer_here)
+    monkeypatch.setattr("tui.data.torch_process.ask", answer_here)
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path / "cache"))
     return asked
 
 
 def test_the_shipped_file_holds_every_shipped_preset_and_no_other() -> None:
     """Where this fails: python -m docs.facts."""
-    assert facts.shipped().keys() == SHIPPED.keys()
+    assert network_facts.shipped().keys() == SHIPPED.keys()
 
 
 @pytest.mark.parametrize("key", SHIPPED, ids=[listed.name for listed in SHIPPED.values()])
 def test_what_is_shipped_is_what_is_computed(key: str) -> None:
     """Where this fails: python -m docs.facts. Memory follows torch's ways of doing things, so nearly is enough."""
-    preset, found = SHIPPED[key].preset, facts.shipped()[key]
+    preset, found = SHIPPED[key].preset, network_facts.shipped()[key]
     assert preset is not None
     real = describe(preset, found.num_classes)
     assert found.layer_table() == real.layers
@@ -66,36 +66,36 @@ def test_what_is_shipped_is_what_is_computed(key: str) -> None:
 def test_every_shipped_preset_is_known_without_asking(questions: list[Question]) -> None:
     for listed in SHIPPED.values():
         assert listed.preset is not None
-        assert facts.known(listed.preset, None) is not None, listed.name
+        assert network_facts.known(listed.preset, None) is not None, listed.name
     assert not questions
 
 
 def test_an_answer_is_asked_for_once(questions: list[Question]) -> None:
     preset = mine()
-    assert facts.known(preset, None) is None
-    found = facts.compute(preset, None)
+    assert network_facts.known(preset, None) is None
+    found = network_facts.compute(preset, None)
     assert found.num_parameters == 3 * 9 * 8 + 8 + 16 + 8 * 100 + 100
     assert found.memory_half.total < found.memory.total
-    assert facts.known(preset, None) == found
+    assert network_facts.known(preset, None) == found
     assert len(questions) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"network": 3}'])
 def test_a_damaged_answer_is_ignored_and_written_anew(questions: list[Question], content: bytes) -> None:
-    found = facts.compute(mine(), None)
-    (file,) = facts.cache_folder().iterdir()
+    found = network_facts.compute(mine(), None)
+    (file,) = network_facts.cache_folder().iterdir()
     file.write_bytes(content)
-    assert facts.known(mine(), None) is None
-    assert facts.compute(mine(), None) == found
-    assert facts.known(mine(), None) == found
-    assert [path.name for path in facts.cache_folder().iterdir()] == [file.name]
+    assert network_facts.known(mine(), None) is None
+    assert network_facts.compute(mine(), None) == found
+    assert network_facts.known(mine(), None) == found
+    assert [path.name for path in network_facts.cache_folder().iterdir()] == [file.name]
 
 
 def test_a_damaged_shipped_file_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "SHIPPED", tmp_path / "facts.json")
-    assert facts.shipped() == {}
-    facts.SHIPPED.write_text('{"a": {}}')
-    assert facts.shipped() == {}
+    monkeypatch.setattr(network_facts, "SHIPPED", tmp_path / "facts.json")
+    assert network_facts.shipped() == {}
+    network_facts.SHIPPED.write_text('{"a": {}}')
+    assert network_facts.shipped() == {}
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
@@ -103,11 +103,11 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path / "file"))
-    assert facts.compute(mine(), None).num_parameters
+    assert network_facts.compute(mine(), None).num_parameters
 
 
 def test_the_key_follows_what_counts_and_nothing_else() -> None:
-    key = facts.key_of(mine(), 100)
+    key = network_facts.key_of(mine(), 100)
     same = [
         mine(title="other", summary="else"),
         mine(optimizer=schema.Sgd(lr=0.5, momentum=0.1, weight_decay=0.1)),
@@ -120,33 +120,35 @@ def test_the_key_follows_what_counts_and_nothing_else() -> None:
         mine(optimizer=schema.AdamW()),
         mine(model=schema.Vgg(blocks=((9,),), pools=("avg",))),
     ]
-    assert {facts.key_of(preset, 100) for preset in same} == {key}
-    assert len({key, facts.key_of(mine(), 200), *(facts.key_of(preset, 100) for preset in others)}) == 7
+    assert {network_facts.key_of(preset, 100) for preset in same} == {key}
+    assert len({key, network_facts.key_of(mine(), 200), *(network_facts.key_of(preset, 100) for preset in others)}) == 7
 
 
 def test_weights_do_not_change_what_a_network_is() -> None:
-    keys = {facts.key_of(mine(model=schema.Resnet18(weights=weights)), 100) for weights in (None, "IMAGENET1K_V1")}
+    keys = {
+        network_facts.key_of(mine(model=schema.Resnet18(weights=weights)), 100) for weights in (None, "IMAGENET1K_V1")
+    }
     assert len(keys) == 1
 
 
 def test_why_there_is_no_answer_is_said(questions: list[Question]) -> None:
     with pytest.raises(CifartuiError, match="32×32"):
-        facts.compute(mine(model=schema.BaseNet(), data=schema.Data(dataset="cifar100", image_size=64)), None)
-    assert not facts.cache_folder().exists()
+        network_facts.compute(mine(model=schema.BaseNet(), data=schema.Data(dataset="cifar100", image_size=64)), None)
+    assert not network_facts.cache_folder().exists()
 
 
 def test_class_folders_are_counted(questions: list[Question], tmp_path: Path) -> None:
     folder = tmp_path / "animals"
     preset = mine(data=schema.Data(dataset="class-folders", path=str(folder)))
-    assert facts.num_classes(preset, None) == (100, True)
+    assert network_facts.num_classes(preset, None) == (100, True)
     for name in ("ant", "bee"):
         (folder / "train" / name).mkdir(parents=True)
-    assert facts.num_classes(preset, None) == (2, False)
-    assert facts.compute(preset, None).layers[-1].out_channels == 2
+    assert network_facts.num_classes(preset, None) == (2, False)
+    assert network_facts.compute(preset, None).layers[-1].out_channels == 2
 
 
 def test_precision_decides_which_memory_counts() -> None:
-    found = facts.shipped()[next(key for key, listed in SHIPPED.items() if listed.name == "vgg-custom")]
+    found = network_facts.shipped()[next(key for key, listed in SHIPPED.items() if listed.name == "vgg-custom")]
     assert found.step_memory("auto", on_gpu=True) == found.step_memory("fp16", on_gpu=False) == found.memory_half
     assert found.step_memory("auto", on_gpu=False) == found.step_memory("fp32", on_gpu=True) == found.memory
     assert found.memory_half.total < 0.7 * found.memory.total

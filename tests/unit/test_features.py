@@ -6,10 +6,10 @@ import msgspec
 import pytest
 import torch
 
-from engine.runs import events
-from engine.runs.journal import read_events
+from engine.journal import events
+from engine.journal.jsonl import read_events
 from engine.training.controls import Stopped
-from engine.training.inputs import Feed
+from engine.training.input_pipeline import InputPipeline
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
@@ -43,7 +43,7 @@ def test_cached_features_train_the_same_head(
     assert sum(passed) == 80 + 16 + 16  # every split once, however many epochs
 
     uncached, _folder = make(tmp_path / "uncached", frozen(augment))
-    monkeypatch.setattr(uncached._feed, "_is_frozen", False)
+    monkeypatch.setattr(uncached._pipeline, "_is_frozen", False)
     expected = uncached.run()
     ours, theirs = cached._setup.network.state_dict(), uncached._setup.network.state_dict()
     for name in ours:
@@ -68,12 +68,12 @@ def test_augmented_input_goes_through_the_backbone_every_time(tmp_path: Path, mo
 
 def test_views_are_augmented_one_by_one_and_drawn_anew_every_step(tmp_path: Path) -> None:
     trainer, _folder = make(tmp_path, frozen(FLIPPED, views=3))
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     features = inputs.split.images
     assert features.shape == (80, 3, 512)
     assert not any(torch.allclose(features[:, one], features[:, other]) for one, other in [(0, 1), (0, 2), (1, 2)])
-    feed = Feed(trainer._setup, trainer._setup.network, trainer._journal.write)
-    again = feed.train(trainer._plan[0], 0, lambda _event: None)
+    pipeline = InputPipeline(trainer._setup, trainer._setup.network, trainer._journal.write)
+    again = pipeline.train(trainer._plan[0], 0, lambda _event: None)
     assert torch.equal(again.split.images, features)
     torch.manual_seed(0)
     drawn = inputs.transform(features)
@@ -85,7 +85,7 @@ def test_views_are_augmented_one_by_one_and_drawn_anew_every_step(tmp_path: Path
 
 def test_features_are_computed_in_parts_where_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = make(tmp_path / "whole", frozen(FLIPPED, views=2))
-    expected = whole._feed.train(whole._plan[0], 0, lambda _event: None).split.images
+    expected = whole._pipeline.train(whole._plan[0], 0, lambda _event: None).split.images
     trainer, folder = make(tmp_path / "parts", frozen(FLIPPED, views=2))
     network = trainer._setup.network
     features = network.features
@@ -96,7 +96,7 @@ def test_features_are_computed_in_parts_where_memory_runs_out(tmp_path: Path, mo
         return features(images)
 
     monkeypatch.setattr(network, "features", limited)
-    found = trainer._feed.train(trainer._plan[0], 0, lambda _event: None).split.images
+    found = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None).split.images
     assert torch.allclose(found, expected, atol=1e-4)  # the same views: a batch is augmented as a whole
     told = [event for event in read_events(folder.events) if isinstance(event, events.Alerted)]
     assert [alert.text.count("in computing features: from here on") for alert in told] == [1, 1, 1]
@@ -128,6 +128,6 @@ def test_a_stop_ends_the_computing_of_training_features(tmp_path: Path, monkeypa
 
 def test_an_unfrozen_network_is_fed_images(tmp_path: Path) -> None:
     trainer, _folder = make(tmp_path)
-    inputs = trainer._feed.held_out("val", lambda _event: None)
+    inputs = trainer._pipeline.held_out("val", lambda _event: None)
     assert inputs.network is trainer._setup.network
     assert inputs.split.images.dtype == torch.uint8

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runs import events as ev
-from engine.runs.events import AnyEvent
-from engine.runs.state import RunState, fold
+from engine.journal import events as ev
+from engine.journal.events import AnyEvent
+from engine.journal.state import RunState, fold
 
 _HOST = ev.HostSample(memory_used_bytes=1, memory_total_bytes=2, process_rss_bytes=1)
 

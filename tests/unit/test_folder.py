@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.runs import folder
-from engine.runs.folder import RunFolder, WorkerMark
+from engine.runs import run_dir
+from engine.runs.run_dir import RunDir, WorkerMark
 from presets import schema
 from presets.errors import CifartuiError
 
@@ -22,8 +22,8 @@ PRESET = schema.Preset(
 )
 
 
-def create(runs_dir: Path, name: str = "basenet", **changes: Any) -> RunFolder:
-    return folder.create(runs_dir, name, preset=PRESET, seed=0, device="auto", **changes)
+def create(runs_dir: Path, name: str = "basenet", **changes: Any) -> RunDir:
+    return run_dir.create(runs_dir, name, preset=PRESET, seed=0, device="auto", **changes)
 
 
 def test_run_json_comes_back(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path: Path) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(folder.list_runs(tmp_path)) == 20
+    assert len(run_dir.list_runs(tmp_path)) == 20
 
 
 def test_a_runs_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_a_runs_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_find_by_id_prefix_part_and_latest(tmp_path: Path) -> None:
     first, second = create(tmp_path, "alpha"), create(tmp_path, "beta")
-    assert folder.find_run(tmp_path, first.id).path == first.path
-    assert folder.find_run(tmp_path, "beta").path == second.path
-    assert folder.find_run(tmp_path, second.id[-4:]).path == second.path
-    assert folder.find_run(tmp_path, "latest").path == max(first.path, second.path)
+    assert run_dir.find_run(tmp_path, first.id).path == first.path
+    assert run_dir.find_run(tmp_path, "beta").path == second.path
+    assert run_dir.find_run(tmp_path, second.id[-4:]).path == second.path
+    assert run_dir.find_run(tmp_path, "latest").path == max(first.path, second.path)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_names_that_find_no_one_run(tmp_path: Path, name: str, said: str) -> Non
     create(tmp_path, "alpha")
     create(tmp_path, "beta")
     with pytest.raises(CifartuiError, match=said):
-        folder.find_run(tmp_path, name)
+        run_dir.find_run(tmp_path, name)
 
 
 def test_a_damaged_run_json_is_said(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ def test_a_worker_on_another_host_cannot_be_seen(tmp_path: Path) -> None:
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(IsADirectoryError):
-        folder.write_atomically(tmp_path / "there", b"content")
+        run_dir.write_atomically(tmp_path / "there", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from textual.message import Message
 
-from engine.runs.journal import LineReader
-from engine.runs.state import fold
+from engine.journal.jsonl import LineReader
+from engine.journal.state import fold
 from tests.ui.sample_run import training
-from tui import follow
-from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
+from tui.data import follower
+from tui.data.follower import RunOpened, RunProgressed, RunUnreadable, follow_run
 
 
 def gone() -> OSError:
@@ -38,7 +38,7 @@ def test_a_disk_that_is_away_costs_a_round_and_no_event(tmp_path: Path, monkeypa
             stop.set()
         yield from read(reader)
 
-    monkeypatch.setattr(follow, "POLL_S", 0.01)
+    monkeypatch.setattr(follower, "POLL_S", 0.01)
     with training(tmp_path, epochs_done=2) as run:
         monkeypatch.setattr(LineReader, "batches", batches)
         follow_run(run.folder, posted.append, stop)
@@ -58,7 +58,7 @@ def test_a_history_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pyte
         raise gone()
 
     posted: list[Message] = []
-    monkeypatch.setattr(follow, "read", fail)
+    monkeypatch.setattr(follower, "read", fail)
     with training(tmp_path, epochs_done=1) as run:
         follow_run(run.folder, posted.append, threading.Event())
     (told,) = posted

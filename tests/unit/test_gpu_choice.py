@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
-from engine.devices import DeviceReader
-from engine.gpu_choice import emptiest, free_bytes, visible_gpus
-from engine.runs.events import GpuSample
+from engine.journal.events import GpuSample
+from engine.shared.gpus import emptiest, free_bytes, visible_gpus
+from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
 
 GB = 10**9

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tui import graphics
+from tui.terminal import capabilities
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,13 @@ from tui import graphics
     ],
 )
 def test_the_environment_decides(environment: dict[str, str], expected: str | None) -> None:
-    assert graphics.protocol(environment) == expected
+    assert capabilities.protocol(environment) == expected
 
 
 def test_where_characters_have_no_known_size_half_blocks_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFARTUI_IMAGES", "kitty")
-    monkeypatch.setattr(graphics, "_cell_size", lambda: None)
-    assert graphics.image_widget() is None
+    monkeypatch.setattr(capabilities, "_cell_size", lambda: None)
+    assert capabilities.image_widget() is None
 
 
 def test_the_dashboard_loads_no_image_library_before_it_is_needed() -> None:

@@ -6,32 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.events import StepsTrained
+from engine.journal.events import StepsTrained
 from tests.ui.sample_run import SampleRun, training
 from tests.waiting import wait_for
-from tui import history
+from tui.data import follower
 
 
 def test_a_short_history_needs_no_helper(tmp_path: Path) -> None:
     with training(tmp_path, epochs_done=1) as run:
-        assert history.read_ahead(run.folder) is None
+        assert follower.read_ahead(run.folder) is None
     with SampleRun(tmp_path, "empty-0000") as run:
         run.folder.events.unlink()
-        assert history.read_ahead(run.folder) is None
+        assert follower.read_ahead(run.folder) is None
 
 
 def test_a_helper_finds_what_reading_here_finds_and_where_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "_WORTH_A_HELPER_BYTES", 1)
+    monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
     with training(tmp_path, gpu=True, epochs_done=3) as run:
-        wait = history.read_ahead(run.folder)
+        wait = follower.read_ahead(run.folder)
         assert wait is not None
         found = wait()
         assert found is not None
-        here, _ = history.read(run.folder)
+        here, _ = follower.read(run.folder)
         assert found[0] == here
-        state, reader = history.go_on_from(run.folder, found)
+        state, reader = follower.go_on_from(run.folder, found)
         assert state.epoch == 4
         assert reader.read() == []
         run.train_epoch(4)
@@ -39,10 +39,10 @@ def test_a_helper_finds_what_reading_here_finds_and_where_to_go_on(
 
 
 def test_a_helper_that_fails_leaves_the_reading_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_WORTH_A_HELPER_BYTES", 1)
-    monkeypatch.setattr(history, "read", lambda run: os._exit(3))
+    monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
+    monkeypatch.setattr(follower, "read", lambda run: os._exit(3))
     with training(tmp_path, epochs_done=1) as run:
-        wait = history.read_ahead(run.folder)
+        wait = follower.read_ahead(run.folder)
         assert wait is not None
         assert wait() is None
 
@@ -63,12 +63,12 @@ def test_a_helper_ends_where_nobody_reads_any_more(tmp_path: Path, monkeypatch: 
     class Journal:
         offset = 0
 
-    monkeypatch.setattr(history, "_WORTH_A_HELPER_BYTES", 1)
-    monkeypatch.setattr(history.os, "pipe", pipe)
-    monkeypatch.setattr(history.os, "fork", forked)
-    monkeypatch.setattr(history, "read", lambda run: (bytes(10_000_000), Journal()))  # more than a pipe holds
+    monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
+    monkeypatch.setattr(follower.os, "pipe", pipe)
+    monkeypatch.setattr(follower.os, "fork", forked)
+    monkeypatch.setattr(follower, "read", lambda run: (bytes(10_000_000), Journal()))  # more than a pipe holds
     with training(tmp_path, epochs_done=1) as run:
-        assert history.read_ahead(run.folder) is not None
+        assert follower.read_ahead(run.folder) is not None
     readable, helper = made
     os.close(readable)
     try:

@@ -9,8 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
-from engine.training.host_images import HostImages
-from engine.training.inputs import Inputs
+from engine.training.input_pipeline import HostImages, SplitInputs
 
 NUM_BYTES = 10 * 3 * 32 * 32
 CPU = torch.device("cpu")
@@ -29,7 +28,7 @@ def test_batches_arrive_where_the_labels_are() -> None:
     meta = torch.device("meta")  # stands for a device that is not the host's memory
     images = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
     split = ImageSplit(images, torch.zeros(10, dtype=torch.int64, device=meta))
-    inputs = Inputs(torch.nn.Flatten(), split, lambda batch: batch, host=HostImages(images, meta))
+    inputs = SplitInputs(torch.nn.Flatten(), split, lambda batch: batch, host=HostImages(images, meta))
     batch, labels = inputs.take(torch.arange(4))
     assert (batch.device.type, labels.device.type) == ("meta", "meta")
     assert (batch.shape, labels.shape) == ((4, 3, 32, 32), (4,))

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.training.pace import Pace
+from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make
@@ -49,7 +49,7 @@ class Waits(TorchDispatchMode):
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     order = torch.arange(len(inputs.split), device=inputs.split.images.device)
     trainer._train_batch(inputs, order[:8])  # brings constants to the device, once
     with Waits() as waits:
@@ -65,7 +65,7 @@ def take_steps(trainer: Trainer, num_steps: int) -> None:
 def test_two_hundred_steps_read_nothing_back(
     preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "is_due", lambda _self: False)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 200)
 
 
@@ -79,7 +79,7 @@ def pretended_cuda() -> Iterator[torch.device]:
         for target, stand_in in (
             ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
             ("engine.training.step.reseed", lambda _device, _seed: None),
-            ("engine.training.descent.Descent.add_gradients", lambda _self, _loss: None),
+            ("engine.training.optimizers.StageOptimizer.add_gradients", lambda _self, _loss: None),
             ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
         ):
             stack.enter_context(mock.patch(target, stand_in))

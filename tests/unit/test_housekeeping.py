@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import folder, housekeeping
-from engine.runs.folder import RunFolder, WorkerMark, list_runs
-from engine.runs.housekeeping import check_deletable, delete_run, size_bytes
+from engine.runs import delete, run_dir
+from engine.runs.delete import check_deletable, delete_run, size_bytes
+from engine.runs.run_dir import RunDir, WorkerMark, list_runs
 from presets.errors import CifartuiError
 from tests.unit.test_folder import create
 
@@ -75,7 +75,7 @@ def test_a_damaged_run_can_be_deleted(tmp_path: Path) -> None:
     assert list_runs(tmp_path) == []
 
 
-def hold(run: RunFolder, host: str) -> int:
+def hold(run: RunDir, host: str) -> int:
     fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     os.write(fd, msgspec.json.encode(WorkerMark(pid=1, host=host)))
@@ -94,7 +94,7 @@ def test_a_run_with_a_worker_is_refused(tmp_path: Path) -> None:
 def test_a_worker_that_starts_at_the_last_moment_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create(tmp_path)
     fd = hold(run, socket.gethostname())
-    monkeypatch.setattr(housekeeping, "check_deletable", lambda _runs_dir, _run_id: run)
+    monkeypatch.setattr(delete, "check_deletable", lambda _runs_dir, _run_id: run)
     with pytest.raises(CifartuiError, match="just given a worker"):
         delete_run(tmp_path, run.id)
     assert run.path.exists()
@@ -120,12 +120,12 @@ def test_a_deletion_cut_short_is_never_listed_and_ends_with_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(housekeeping, "_remove", killed)
+        patch.setattr(delete, "_remove", killed)
         with pytest.raises(KeyboardInterrupt):
             delete_run(tmp_path, run.id)
     assert [each.id for each in list_runs(tmp_path)] == [next_run.id]
     assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(CifartuiError, match="No run is called"):
-        folder.find_run(tmp_path, run.id)
+        run_dir.find_run(tmp_path, run.id)
     delete_run(tmp_path, next_run.id)
     assert list(tmp_path.iterdir()) == []

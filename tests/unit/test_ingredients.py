@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.sets import ImageSplit
-from engine.runs import events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
-from engine.runs.state import fold
-from engine.training import checkpoint, limits
-from engine.training.curriculum import image_size, of_epoch
-from engine.training.evaluate import evaluate
-from engine.training.inputs import Inputs
+from engine.journal import events
+from engine.journal.jsonl import read_events
+from engine.journal.state import fold
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training import progress as limits
+from engine.training.input_pipeline import SplitInputs, image_size, of_epoch
 from engine.training.metrics import Sums
-from engine.training.optim import Schedule, build_optimizer
-from engine.training.out_of_memory import AtOnce
+from engine.training.microbatch import MicroBatch
+from engine.training.optimizers import Schedule, build_optimizer
 from engine.training.progress import Progress
 from engine.training.trainer import Trainer
+from engine.training.validation import evaluate
 from presets import schema
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -36,7 +36,7 @@ def preset(*, model: schema.Model | None = None, mix: schema.Mix | None = None, 
     )
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -54,25 +54,25 @@ def are_equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
 def test_the_average_is_what_is_evaluated_kept_and_tested(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path, preset(ema_decay=0.9, epochs=1))
     trainer.run()
-    last, best = checkpoint.load(folder.last), checkpoint.load(folder.best)
+    last, best = checkpoint_files.load(folder.last), checkpoint_files.load(folder.best)
     assert not are_equal(last["network"], last["ema"])
     assert are_equal(best["network"], last["ema"])
-    assert are_equal(weights(trainer._learner.evaluated), best["network"])
+    assert are_equal(weights(trainer._train_state.evaluated), best["network"])
 
 
 def test_an_interruption_does_not_show_in_the_average(tmp_path: Path) -> None:
-    def run(name: str, epochs: int) -> tuple[Trainer, RunFolder]:
+    def run(name: str, epochs: int) -> tuple[Trainer, RunDir]:
         (tmp_path / name).mkdir(exist_ok=True)
         trainer, folder = make(tmp_path / name, preset(ema_decay=0.9, epochs=epochs, alternating_flip=True))
         if folder.last.exists():
-            trainer.restore(checkpoint.load(folder.last))
+            trainer.restore(checkpoint_files.load(folder.last))
         trainer.run()
         return trainer, folder
 
     _, through = run("through", 2)
     run("parted", 1)
     _, parted = run("parted", 2)
-    first, second = checkpoint.load(through.last), checkpoint.load(parted.last)
+    first, second = checkpoint_files.load(through.last), checkpoint_files.load(parted.last)
     assert are_equal(first["network"], second["network"])
     assert are_equal(first["ema"], second["ema"])
 
@@ -104,7 +104,7 @@ def test_an_image_is_mirrored_in_every_other_epoch() -> None:
     rows = torch.arange(400)
     mirrored = []
     for epoch in (1, 2, 3):
-        inputs = of_epoch(Inputs(nn.Identity(), split, lambda images: images), flipping, stage, epoch, epoch - 1)
+        inputs = of_epoch(SplitInputs(nn.Identity(), split, lambda images: images), flipping, stage, epoch, epoch - 1)
         mirrored.append(inputs.take(rows)[0][:, 0, 0, 3] == 255)
     assert 0.4 < mirrored[0].float().mean() < 0.6
     assert torch.equal(mirrored[0], ~mirrored[1])
@@ -113,7 +113,7 @@ def test_an_image_is_mirrored_in_every_other_epoch() -> None:
 
 def test_images_are_mixed_until_the_last_epochs(tmp_path: Path) -> None:
     mixing = preset(epochs=4, mix=schema.Mix(mixup=1.0, off_epochs=1))
-    inputs = Inputs(nn.Identity(), ImageSplit(torch.zeros(1), torch.zeros(1)), lambda images: images)
+    inputs = SplitInputs(nn.Identity(), ImageSplit(torch.zeros(1), torch.zeros(1)), lambda images: images)
     stage = plan(mixing)[0]
     assert [of_epoch(inputs, mixing, stage, epoch + 1, epoch).mix is not None for epoch in range(4)] == [
         True, True, True, False,
@@ -150,7 +150,7 @@ def test_flip_averaged_logits_do_not_depend_on_the_side() -> None:
         seen: list[Tensor] = []
         evaluate(
             network, ImageSplit(of, labels), lambda some: some.float(), nn.CrossEntropyLoss(),
-            at_once=AtOnce(8, CPU, lambda _alert: None), autocast=torch.no_grad, progress=lambda _done: None,
+            at_once=MicroBatch(8, CPU, lambda _alert: None), autocast=torch.no_grad, progress=lambda _done: None,
             look=seen.append, flip_average=flip_average,
         )  # fmt: skip
         return torch.cat(seen)
@@ -206,8 +206,8 @@ def test_a_checkpoint_of_other_groups_is_resumed_without_their_momentum(tmp_path
     trainer.run()
     after = msgspec.structs.replace(before.optimizer, weight_decay_on="weights", lr=0.005)
     trainer, _ = make(tmp_path, msgspec.structs.replace(before, optimizer=after))
-    trainer.restore(checkpoint.load(folder.last))
-    assert [group["lr"] for group in trainer._learner.descent.optimizer.param_groups] == [0.005, 0.005]
+    trainer.restore(checkpoint_files.load(folder.last))
+    assert [group["lr"] for group in trainer._train_state.stage_optimizer.optimizer.param_groups] == [0.005, 0.005]
 
 
 # --- ends before the last epoch ----------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_training_ends_with_its_time_and_its_schedule_too(tmp_path: Path, monkey
     rates: list[float] = []
 
     def stepping(*given: Any) -> None:
-        rates.append(trainer._learner.descent.lr)
+        rates.append(trainer._train_state.stage_optimizer.lr)
         step(*given)
         clock.now += 2.0  # so that 30 of 100 steps fit
 

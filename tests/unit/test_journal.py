@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
-from engine.runs.journal import EventWriter, append_command, command_reader, event_reader, read_events
+from engine.journal import commands, events
+from engine.journal.jsonl import EventWriter, append_command, command_reader, event_reader, read_events
 
 
 @pytest.fixture

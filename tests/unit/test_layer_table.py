@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from engine.models.build import build, sketch
-from engine.models.table import flops_per_image, layer_table, num_parameters
-from engine.runs.events import Layer
+from engine.journal.events import LayerRow
+from engine.models.build import build, build_on_meta
+from engine.models.layer_table import flops_per_image, layer_table, num_parameters
 from presets.schema import BaseNet, Googlenet, Model, Resnet18, Resnet50, ResnetV2, Vgg
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
@@ -65,7 +65,7 @@ BASENET_ROWS: list[Row] = [
 ]
 
 
-def rows_of(layers: tuple[Layer, ...]) -> list[Row]:
+def rows_of(layers: tuple[LayerRow, ...]) -> list[Row]:
     return [
         (layer.number, layer.kind, layer.kernel, layer.in_size, layer.out_size, layer.in_channels, layer.out_channels)
         for layer in layers
@@ -73,15 +73,15 @@ def rows_of(layers: tuple[Layer, ...]) -> list[Row]:
 
 
 def test_vgg_custom_is_the_reports_table() -> None:
-    assert rows_of(layer_table(sketch(VGG_CUSTOM, 100, 128), 128)) == VGG_CUSTOM_ROWS
+    assert rows_of(layer_table(build_on_meta(VGG_CUSTOM, 100, 128), 128)) == VGG_CUSTOM_ROWS
 
 
 def test_basenet_is_the_reports_table() -> None:
-    assert rows_of(layer_table(sketch(BaseNet(), 100, 32), 32)) == BASENET_ROWS
+    assert rows_of(layer_table(build_on_meta(BaseNet(), 100, 32), 32)) == BASENET_ROWS
 
 
 def test_basenet_parameters_row_by_row() -> None:
-    layers = layer_table(sketch(BaseNet(), 100, 32), 32)
+    layers = layer_table(build_on_meta(BaseNet(), 100, 32), 32)
     assert [layer.num_parameters for layer in layers] == [456, 0, 0, 2416, 0, 0, 0, 20_050, 0, 5100]
 
 
@@ -90,7 +90,7 @@ def test_basenet_parameters_row_by_row() -> None:
     [(VGG_CUSTOM, 128), (Resnet50(), 224), (Resnet50(frozen=True), 64), (Googlenet(), 32), (ResnetV2(), 32)],
 )
 def test_rows_add_up_to_the_whole_network(model: Model, image_size: int) -> None:
-    network = sketch(model, 200, image_size)
+    network = build_on_meta(model, 200, image_size)
     layers = layer_table(network, image_size)
     assert sum(layer.num_parameters for layer in layers) == num_parameters(network)
     assert [layer.number for layer in layers] == list(range(1, len(layers) + 1))
@@ -98,7 +98,7 @@ def test_rows_add_up_to_the_whole_network(model: Model, image_size: int) -> None
 
 def test_shortcuts_and_what_joins_them_have_rows() -> None:
     mix = Vgg(blocks=((4,), (6,)), pools=("max", "avg"), shortcuts="concat")
-    rows = rows_of(layer_table(sketch(mix, 3, 8), 8))
+    rows = rows_of(layer_table(build_on_meta(mix, 3, 8), 8))
     assert rows[3:6] == [
         (4, "maxpool", 2, 8, 4, 4, 4),
         (5, "conv", 1, 8, 4, 3, 4),  # of the maximum pool's stride
@@ -122,13 +122,13 @@ def test_shortcuts_and_what_joins_them_have_rows() -> None:
     ],
 )
 def test_every_network_is_told_in_the_reports_words(model: Model, num_convolutions: int, kinds: set[str]) -> None:
-    found = [layer.kind for layer in layer_table(sketch(model, 100, 32), 32)]
+    found = [layer.kind for layer in layer_table(build_on_meta(model, 100, 32), 32)]
     assert found.count("conv") == num_convolutions
     assert set(found) - {"adaptive average pool", "flatten", "linear"} == kinds
 
 
 def test_resnet50_rows_are_in_the_order_of_the_forward_pass() -> None:
-    layers = layer_table(sketch(Resnet50(), 200, 224), 224)
+    layers = layer_table(build_on_meta(Resnet50(), 200, 224), 224)
     assert [layer.kind for layer in layers[:5]] == ["conv", "BN", "ReLU", "maxpool", "conv"]
     assert (layers[0].kernel, layers[0].in_size, layers[0].out_size) == (7, 224, 112)
     assert sum(layer.kind == "conv" for layer in layers) == 53
@@ -147,13 +147,13 @@ def test_resnet50_rows_are_in_the_order_of_the_forward_pass() -> None:
     ],
 )
 def test_flops_of_one_image(model: Model, num_classes: int, image_size: int, expected: int) -> None:
-    assert flops_per_image(sketch(model, num_classes, image_size), image_size) == expected
+    assert flops_per_image(build_on_meta(model, num_classes, image_size), image_size) == expected
 
 
 def test_the_network_is_left_untouched() -> None:
     network = build(TINY, 3, 8).train()
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    on_meta = sketch(TINY, 3, 8)
+    on_meta = build_on_meta(TINY, 3, 8)
     assert layer_table(network, 8) == layer_table(on_meta, 8)
     assert flops_per_image(network, 8) == flops_per_image(on_meta, 8)
     assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
@@ -163,7 +163,7 @@ def test_the_network_is_left_untouched() -> None:
 
 def test_a_network_larger_than_memory_is_described_at_once() -> None:
     huge = Vgg(blocks=((512,),), pools=("none",), head=(65_536,))
-    network = sketch(huge, 100, 128)
+    network = build_on_meta(huge, 100, 128)
     assert num_parameters(network) > 500_000_000_000
     assert rows_of(layer_table(network, 128))[3] == (4, "flatten", None, 128, None, 512, 512 * 128 * 128)
     assert flops_per_image(network, 128) > 10**12

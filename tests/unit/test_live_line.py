@@ -9,12 +9,12 @@ import pyte
 import pytest
 from rich.cells import cell_len
 
-from engine.runs import events
-from engine.runs.state import RunState, fold
+from engine.journal import events
+from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
-from tui import lines
-from tui.characters import ascii_only, in_ascii, one_line
-from tui.live_line import LiveLine, can_draw
+from tui.cli import follow
+from tui.cli.live_line import LiveLine
+from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 
 
 class Screen(io.StringIO):
@@ -31,7 +31,7 @@ class Screen(io.StringIO):
 
     def write(self, text: str) -> int:
         self.writes.append(text)
-        self._stream.feed(text.replace("\n", "\r\n"))
+        self._stream.pipeline(text.replace("\n", "\r\n"))
         return len(text)
 
     def rows(self) -> list[str]:
@@ -48,11 +48,11 @@ def state() -> RunState:
 
 
 def test_a_line_that_does_not_fit_loses_whole_fields_from_its_end(state: RunState) -> None:
-    said = lines.live(state, "training", 102.0, 1000, ascii_only=False).partition(" %  ")[2]
+    said = follow.live(state, "training", 102.0, 1000, ascii_only=False).partition(" %  ")[2]
     for field in ("epoch 2/4", "batch  5/10", "5 s left", "best val 30.0 %", "100 images/s"):
         assert field in said
     for columns in range(1, 120):
-        line = lines.live(state, "training", 102.0, columns, ascii_only=False)
+        line = follow.live(state, "training", 102.0, columns, ascii_only=False)
         assert cell_len(line) <= columns
         shown = line.partition(" %  ")[2]
         assert said.startswith(shown)
@@ -60,24 +60,24 @@ def test_a_line_that_does_not_fit_loses_whole_fields_from_its_end(state: RunStat
 
 
 def test_wide_characters_count_twice() -> None:
-    assert lines.fitted(["図形", "百"], 7) == "図形"
-    assert lines.fitted(["図形", "百"], 8) == "図形  百"
+    assert follow.fitted(["図形", "百"], 7) == "図形"
+    assert follow.fitted(["図形", "百"], 8) == "図形  百"
 
 
 def test_without_unicode_a_line_is_ascii(state: RunState) -> None:
-    assert lines.live(state, "training", 102.0, 100, ascii_only=True).isascii()
+    assert follow.live(state, "training", 102.0, 100, ascii_only=True).isascii()
     assert in_ascii("64×64 – report… 5 °C") == "64x64 - report. 5  C"
 
 
 @pytest.mark.parametrize("status", ["starting", "data", "model", "training", "validating", "paused", "stalled"])
 def test_every_status_is_said_also_before_there_is_anything_to_say(status: str) -> None:
     for told in (RunState(), fold([STARTED]), fold([STARTED, DATA, STAGE])):
-        assert lines.live(told, status, 200.0, 79, ascii_only=False)  # type: ignore[arg-type]
+        assert follow.live(told, status, 200.0, 79, ascii_only=False)  # type: ignore[arg-type]
 
 
 def test_what_a_terminal_would_obey_is_taken_out_of_events() -> None:
     alert = events.Alerted(severity="error", kind="x", text="a\x1b[2Jb\nc")
-    line = lines.describe(alert, RunState())
+    line = follow.describe(alert, RunState())
     assert line == "a [2Jb c"
     assert one_line("\x9b31m\r") == " 31m "
 
@@ -144,7 +144,7 @@ def test_a_job_that_is_stopped_gives_the_cursor_back_first(monkeypatch: pytest.M
     def stop(_pid: int, number: int) -> None:
         stopped.append((number, signal.getsignal(number), os.read(terminal, 1000)))
 
-    monkeypatch.setattr("tui.live_line.os.kill", stop)
+    monkeypatch.setattr("tui.cli.live_line.os.kill", stop)
     with os.fdopen(stream, "w") as file, LiveLine(file, lambda: None) as line:
         line.show(drawing("something"))
         os.read(terminal, 1000)

@@ -5,7 +5,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from engine.locate import CIFAR100_MD5, CIFAR100_URL, Kind, locate, search_folders
+from engine.shared.data_locations import CIFAR100_MD5, CIFAR100_URL, Kind, locate, search_folders
 from presets.schema import Data
 
 CIFAR = Data(dataset="cifar100")
@@ -109,6 +109,8 @@ def test_a_folder_that_may_not_be_entered_is_no_error(tmp_path: Path, monkeypatc
 
 
 def test_it_imports_nothing_heavy() -> None:
-    code = "import sys, engine.locate; print(sorted({'torch', 'numpy', 'pooch', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, engine.shared.data_locations; print(sorted({'torch', 'numpy', 'pooch', 'PIL'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -11,8 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from engine.models.build import build
 from engine.models.memory import estimate
-from engine.step_memory import StepMemory
-from engine.training.optim import build_optimizer
+from engine.shared.step_memory import StepMemory
+from engine.training.optimizers import build_optimizer
 from presets import schema
 
 VGG = schema.Vgg(

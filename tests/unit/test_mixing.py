@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.training.mixing import mix_batch
+from engine.data.mixup import mix_batch
 from presets.schema import Mix
 
 NUM = 256

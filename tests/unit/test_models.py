@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.models.build import build, sketch
+from engine.models.build import build, build_on_meta
 from engine.models.googlenet import STAGES
+from engine.models.layer_table import layer_table, num_parameters, num_trainable
 from engine.models.resnet_v2 import StandardisedConv2d
-from engine.models.table import layer_table, num_parameters, num_trainable
 from presets.errors import CifartuiError
 from presets.schema import BaseNet, Googlenet, Model, Resnet9, Resnet18, Resnet50, ResnetV2, Vgg
 
@@ -44,7 +44,7 @@ TINY = Vgg(blocks=((4,), (6,)), pools=("max", "max"), head=(8,))
     ],
 )
 def test_parameter_counts(model: Model, num_classes: int, image_size: int, expected: int) -> None:
-    assert num_parameters(sketch(model, num_classes, image_size)) == expected
+    assert num_parameters(build_on_meta(model, num_classes, image_size)) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_parameter_counts(model: Model, num_classes: int, image_size: int, expec
     ],
 )
 def test_scores_have_a_row_an_image_and_a_column_a_class(model: Model, image_size: int) -> None:
-    network = sketch(model, 7, image_size)
+    network = build_on_meta(model, 7, image_size)
     assert network(torch.empty(2, 3, image_size, image_size, device="meta")).shape == (2, 7)
 
 
@@ -101,7 +101,7 @@ def test_basenet_and_vgg_are_flat() -> None:
 def test_vgg_19_has_the_convolutions_of_torchvisions() -> None:
     from torchvision.models import vgg19_bn
 
-    ours = sketch(VGG_19, 100, 32)
+    ours = build_on_meta(VGG_19, 100, 32)
     with torch.device("meta"):
         theirs = vgg19_bn(num_classes=100).features
     wanted = [(key, tensor.shape) for key, tensor in theirs.state_dict().items()]
@@ -110,7 +110,7 @@ def test_vgg_19_has_the_convolutions_of_torchvisions() -> None:
 
 @pytest.mark.parametrize("image_size", [8, 9, 11])
 def test_without_a_final_average_the_head_sees_every_remaining_pixel(image_size: int) -> None:
-    network = sketch(TINY, 3, image_size)
+    network = build_on_meta(TINY, 3, image_size)
     linear = next(layer for layer in network if isinstance(layer, nn.Linear))  # type: ignore[attr-defined]
     assert linear.in_features == 6 * 2 * 2
 
@@ -147,7 +147,7 @@ def test_basenet_and_vgg_do_not_wait_for_torchvision() -> None:
     script = (
         "import sys\n"
         "from engine.models.build import build\n"
-        "from engine.models.table import layer_table\n"
+        "from engine.models.layer_table import layer_table\n"
         "from presets.schema import BaseNet, Vgg\n"
         "layer_table(build(BaseNet(), 10, 32), 32)\n"
         "build(Vgg(blocks=((4,),), pools=('avg',)), 10, 32)\n"
@@ -193,7 +193,7 @@ def test_frozen_backbone_stays_in_eval_mode(frozen: nn.Module) -> None:
 
 
 def test_frozen_computes_what_the_whole_network_computes(frozen: nn.Module) -> None:
-    whole = sketch(Resnet50(), 5, 32).to_empty(device="cpu").eval()
+    whole = build_on_meta(Resnet50(), 5, 32).to_empty(device="cpu").eval()
     whole.load_state_dict(frozen.state_dict())
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(9))
     assert torch.equal(frozen.eval()(images), whole(images))
@@ -215,7 +215,7 @@ def test_googlenet_has_the_parameters_of_its_table() -> None:
         total += convolution(five_reduce, five, 3) + convolution(five, five, 3) + convolution(channels, pool, 1)
         channels = one + three + five + pool
     assert channels == 1024
-    assert num_parameters(sketch(Googlenet(), 100, 32)) == total + 1024 * 100 + 100
+    assert num_parameters(build_on_meta(Googlenet(), 100, 32)) == total + 1024 * 100 + 100
 
 
 def test_he_initialisation_keeps_the_variance_of_relu_networks() -> None:
@@ -266,7 +266,7 @@ def test_a_step_of_every_network_survives_in_channels_last() -> None:
 
 
 def test_resnet9_has_its_eight_convolutions_and_takes_any_size() -> None:
-    network = sketch(Resnet9(width=8), 10, 32)
+    network = build_on_meta(Resnet9(width=8), 10, 32)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert [module.out_channels for module in convolutions] == [8, 16, 16, 16, 32, 64, 64, 64]
     kinds = [layer.kind for layer in layer_table(network, 32)]
@@ -277,7 +277,7 @@ def test_resnet9_has_its_eight_convolutions_and_takes_any_size() -> None:
 
 def test_convolutions_have_biases_unless_they_are_not_wanted() -> None:
     for bias in (True, False):
-        network = sketch(Vgg(blocks=((4,),), pools=("avg",), conv_bias=bias), 3, 8)
+        network = build_on_meta(Vgg(blocks=((4,),), pools=("avg",), conv_bias=bias), 3, 8)
         assert [module.bias is not None for module in network.modules() if isinstance(module, nn.Conv2d)] == [bias]
 
 

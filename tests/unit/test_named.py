@@ -6,14 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import events as ev
-from engine.runs import named, resume
-from engine.runs.folder import STALLED_AFTER_S, RunFolder, WorkerMark, status_of
-from engine.runs.order import Order
+from engine.journal import events as ev
+from engine.runs import named_runs, resume
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
 
-AS_STARTED = Order(overrides=("a=1",))
+AS_STARTED = RunOptions(overrides=("a=1",))
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def run(tmp_path: Path) -> SampleRun:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
 
-    def start(folder: RunFolder, *, resume: bool, prepare: object, notify: str) -> None:
+    def start(folder: RunDir, *, resume: bool, prepare: object, notify: str) -> None:
         prepare()  # type: ignore[operator]
         ids.append(folder.id)
 
-    monkeypatch.setattr("engine.runs.launch.start_worker", start)
+    monkeypatch.setattr("engine.runs.start.start_worker", start)
     return ids
 
 
@@ -82,11 +82,11 @@ def test_a_worker_elsewhere_that_never_spoke_is_waited_for_no_longer(
 
 
 def test_a_name_finds_its_run_and_no_part_of_one(run: SampleRun, tmp_path: Path) -> None:
-    found = named.find_named(tmp_path, "job-5")
+    found = named_runs.find_named(tmp_path, "job-5")
     assert found is not None
     assert found.id == run.folder.id
-    assert named.find_named(tmp_path, "job") is None
-    assert named.find_named(tmp_path, "5") is None
+    assert named_runs.find_named(tmp_path, "job") is None
+    assert named_runs.find_named(tmp_path, "5") is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_named_run_is_not_gone_on_with_as_something_else(
     run: SampleRun, started: list[str], preset_name: str, overrides: tuple[str, ...], seed: int
 ) -> None:
     with pytest.raises(CifartuiError, match="choose another name"):
-        named.go_on(run.folder, preset_name, Order(overrides=overrides, seed=seed))
+        named_runs.go_on(run.folder, preset_name, RunOptions(overrides=overrides, seed=seed))
     assert not started
 
 
@@ -109,19 +109,19 @@ def test_a_worker_of_another_node_is_waited_for(
         waited.append(seconds)
         silent_for(monkeypatch, STALLED_AFTER_S + 1)
 
-    monkeypatch.setattr("engine.runs.named.time.sleep", sleep)
-    assert named.go_on(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
+    monkeypatch.setattr("engine.runs.named_runs.time.sleep", sleep)
+    assert named_runs.go_on(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
     assert started == [run.folder.id]
     assert len(waited) == 1
 
 
 def test_a_completed_run_is_left_alone(run: SampleRun, started: list[str]) -> None:
     run.finish("completed")
-    assert named.go_on(run.folder, "basenet", AS_STARTED) == named.COMPLETED
+    assert named_runs.go_on(run.folder, "basenet", AS_STARTED) == named_runs.COMPLETED
     assert not started
 
 
 @pytest.mark.parametrize("name", ["", "latest", "../x", "a/b", "-x", ".x", "x\n", "x" * 81, "ä", "a b", "\x1b[2J"])
 def test_names_that_cannot_be(name: str) -> None:
     with pytest.raises(CifartuiError, match="cannot be the name of a run"):
-        named.check_name(name)
+        named_runs.check_name(name)

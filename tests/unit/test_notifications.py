@@ -3,8 +3,8 @@
 import pytest
 
 from tests.ui.sample_run import NOW
-from tui.notify import newly_ended, sequences
-from tui.summary import Summary
+from tui.data.summary import Summary
+from tui.terminal.sequences import newly_ended, sequences
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events, folder
+from engine.journal import events
+from engine.runs import run_dir
 from engine.runs.notify import notify, run
 from presets import catalog
 from tests.waiting import wait_for
@@ -16,7 +17,7 @@ def test_the_command_is_told_of_the_run(tmp_path: Path) -> None:
     told = tmp_path / "told"
     names = ["RUN", "RUN_ID", "OUTCOME", "TITLE", "BEST_VAL", "TEST"]
     values = "".join(f"$CIFARTUI_{name}|" for name in names)
-    one = folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    one = run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     notify(one, one.read_info(), FINISHED, f'echo "{values}" > {told}.part && mv {told}.part {told}')
     wait_for(told.exists, "the command")
     assert told.read_text().strip() == f"{one.path}|{one.id}|stopped|Demo|0.5000||"
@@ -24,7 +25,7 @@ def test_the_command_is_told_of_the_run(tmp_path: Path) -> None:
 
 def test_without_a_command_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", lambda *_args, **_named: pytest.fail("a process was started"))
-    one = folder.create(
+    one = run_dir.create(
         tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu", notify="what it says itself"
     )
     notify(one, one.read_info(), FINISHED, "")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.training.optim import Schedule, build_optimizer
+from engine.training.optimizers import Schedule, build_optimizer
 from presets import schema
 
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine.runs.device_name import is_device_name
-from engine.runs.order import Order
+from engine.runs.run_options import RunOptions
+from engine.shared.device_names import is_device_name
 from presets import catalog
-from tui.order import Checked, Field, check, fields_of
+from tui.data.start_form import Checked, Field, check, fields_of
 
 
 def asked(names: Sequence[str], **typed: str) -> Checked:
@@ -30,7 +30,7 @@ def test_fields_hold_what_the_preset_has() -> None:
 def test_stages_are_scaled_as_a_whole() -> None:
     assert by_id("ablation/step-15")["epochs"].key == "train.epochs_scale"
     checked = asked(["ablation/step-15"], epochs="0.1")
-    assert checked.order == Order(overrides=("train.epochs_scale=0.1",))
+    assert checked.options == RunOptions(overrides=("train.epochs_scale=0.1",))
 
 
 def test_several_presets_show_what_they_have_in_common() -> None:
@@ -39,13 +39,13 @@ def test_several_presets_show_what_they_have_in_common() -> None:
     assert "differ" in fields["epochs"].hint
     assert fields["device"].initial == "auto"
     checked = asked(["basenet", "vgg-custom"], epochs="2")
-    assert checked.order == Order(overrides=("train.epochs=2",))
+    assert checked.options == RunOptions(overrides=("train.epochs=2",))
     assert [preset.train.epochs for preset in checked.presets] == [2, 2]
 
 
 @pytest.mark.parametrize("text", ["30", "", "  ", " 30 "])
 def test_what_is_not_changed_is_no_override(text: str) -> None:
-    assert asked(["vgg-custom"], epochs=text).order == Order()
+    assert asked(["vgg-custom"], epochs=text).options == RunOptions()
 
 
 def test_everything_typed_is_in_the_order() -> None:
@@ -57,7 +57,7 @@ def test_everything_typed_is_in_the_order() -> None:
         device="cuda:1",
         changes="optimizer.momentum=0.8 train.batch_size=8",
     )
-    assert checked.order == Order(
+    assert checked.options == RunOptions(
         overrides=("train.epochs=3", "optimizer.lr=1e-3", "optimizer.momentum=0.8", "train.batch_size=8"),
         seed=7,
         device="cuda:1",
@@ -67,7 +67,7 @@ def test_everything_typed_is_in_the_order() -> None:
 
 def test_every_wrong_field_says_what_is_wrong_in_the_words_of_the_schema() -> None:
     checked = asked(["vgg-custom"], epochs="x", lr="0", size="3", seed="-1", device="tpu", changes="a=1")
-    assert checked.order is None
+    assert checked.options is None
     assert checked.errors["epochs"] == 'train.epochs must be a whole number from 1 to 100,000, not "x".'
     assert checked.errors["lr"] == "optimizer.lr must be a number above 0, not 0."
     assert "data.image_size" in checked.errors["size"]
@@ -93,7 +93,7 @@ def test_devices_that_cannot_be_are_named(device: str, devices: str, said: str) 
 
 
 def test_several_devices_are_in_the_order() -> None:
-    assert asked(["vgg-custom"], device="cuda", devices="4").order == Order(device="cuda", devices=4)
+    assert asked(["vgg-custom"], device="cuda", devices="4").options == RunOptions(device="cuda", devices=4)
 
 
 def test_what_is_wrong_only_together_is_said_under_the_changes() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.runs import events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import read_events
-from engine.training import checkpoint
-from engine.training.out_of_memory import AtOnce, parts
+from engine.journal import events
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training.microbatch import MicroBatch, parts
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -40,11 +40,11 @@ def room_for(
     return seen
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
-def alerts(folder: RunFolder) -> list[events.Alerted]:
+def alerts(folder: RunDir) -> list[events.Alerted]:
     return [alert for alert in told(folder, events.Alerted) if alert.kind == "out-of-memory"]
 
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_begins_with_the_size_that_fitted(tmp_path: Path, monkeypa
     first.run()
     more = msgspec.structs.replace(PRESET, train=msgspec.structs.replace(PRESET.train, epochs=3))
     second, _ = make(tmp_path, more)
-    second.restore(checkpoint.load(folder.last))
+    second.restore(checkpoint_files.load(folder.last))
     seen = room_for(second, monkeypatch, 5)
     second.run()
     assert set(seen) == {4}
@@ -92,11 +92,11 @@ def test_an_interruption_does_not_show_with_parts_and_dropout(tmp_path: Path, mo
         trainer, folder = make(where, msgspec.structs.replace(PRESET, model=model))
         room_for(trainer, monkeypatch, 5)
         if interrupted:
-            trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
+            trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
             trainer._save_last()
             trainer._checkpoints.drain()
             trainer, _ = make(where, msgspec.structs.replace(PRESET, model=model))
-            trainer.restore(checkpoint.load(folder.last))
+            trainer.restore(checkpoint_files.load(folder.last))
             room_for(trainer, monkeypatch, 5)
         trainer.run()
         results.append(weights(trainer))
@@ -150,7 +150,7 @@ def test_the_tensors_of_a_failed_attempt_are_gone_before_the_next() -> None:
             raise torch.OutOfMemoryError
         return num_images
 
-    assert AtOnce(4, CPU, lambda _alert: None).run(attempt, 4) == 1
+    assert MicroBatch(4, CPU, lambda _alert: None).run(attempt, 4) == 1
     assert len(left) == 3
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.runs.outline import outline_reader, read_outline
+from engine.journal.outline import outline_reader, read_outline
 from tests.ui.sample_run import NOW, SampleRun
-from tui.summary import summary_of
+from tui.data.summary import summary_of
 
 
 def test_an_outline_summarises_as_the_whole_journal_does(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from tui import palette
-from tui.look import Look
-from tui.palette import LIGHT, SIXTEEN
-from tui.repaint import shown_colors, triplet
+from tui import theme as palette
+from tui.display import Display
+from tui.terminal.fallback import shown_colors, triplet
+from tui.theme import LIGHT, SIXTEEN
 
 GROUNDS = (palette.BACKGROUND, palette.SURFACE)
 TEXTS = (palette.TEXT, palette.TRAIN, palette.VAL, palette.REFERENCE, palette.GOOD, palette.WARN, palette.BAD)
@@ -79,7 +79,7 @@ def test_what_is_light_already_stays_light() -> None:
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("colors", ["16", "256"])
 def test_meanings_stay_apart_with_few_colours(theme: str, colors: str) -> None:
-    shown = shown_colors(Look(theme=theme, colors=colors))  # type: ignore[arg-type]
+    shown = shown_colors(Display(theme=theme, colors=colors))  # type: ignore[arg-type]
     numbers = {color: shown[triplet(color)].number for color in (*LIGHT,)}
     meanings = [numbers[color] for color in (*TEXTS, palette.MUTED)]
     assert len(set(meanings)) == len(meanings)
@@ -89,7 +89,7 @@ def test_meanings_stay_apart_with_few_colours(theme: str, colors: str) -> None:
 
 
 def test_the_darkest_colours_stay_grey_with_256() -> None:
-    shown = shown_colors(Look(colors="256"))
+    shown = shown_colors(Display(colors="256"))
     for color in (palette.BACKGROUND, palette.SURFACE, palette.RAISED, palette.CURSOR, palette.FAINT):
         number = shown[triplet(color)].number
         assert number is not None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs.events import DeviceSampled, HostSample
-from engine.runs.state import RunState, fold
+from engine.journal.events import DeviceSampled, HostSample
+from engine.journal.state import RunState, fold
 from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
 from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.trace import Column, Columns, Trace, smoothed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.runs.folder import RunInfo
+from engine.runs.run_dir import RunInfo
 from engine.training import device
 from engine.training.device import choose_precision
 from engine.training.setup import choose_hardware

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import commands, disk, folder, housekeeping, launch, predictions, private, queue, queue_process
-from engine.runs import events as ev
-from engine.runs.journal import EventWriter, append_command
+from engine import files
+from engine.journal import commands
+from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter, append_command
+from engine.queue import queue_file, runner_process
+from engine.runs import delete, predictions, run_dir, start
 from engine.runs.predictions import Predictions
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
-from tui import facts
-from tui.run_list import RunLister
+from tui.data import network_facts
+from tui.data.run_list import RunLister
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277, 0o777], ids=oct)
@@ -36,26 +39,26 @@ def modes(below: Path) -> dict[str, int]:
     }
 
 
-def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> folder.RunFolder:
+def fill(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> run_dir.RunDir:
     """Write every file that this process can write into a runs folder."""
-    monkeypatch.setattr(queue, "start_runner", lambda runs_dir, notify: None)
-    run = folder.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify: None)
+    run = run_dir.create(runs_dir, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     writer = EventWriter(run.events)
     writer.write(ev.Paused(global_step=1))
     writer.close()
     append_command(run.commands, commands.Stop())
-    os.close(launch.take_lock(run))
+    os.close(start.take_lock(run))
     run.write_amended(run.read_info())
-    disk.keep_room(run.reserve)
-    os.close(private.open_file(run.log, os.O_WRONLY))
+    files.keep_room(run.reserve)
+    os.close(files.open_file(run.log, os.O_WRONLY))
     found = Predictions(
         run=run.id, split="val", checkpoint="best", epoch=1, global_step=1, class_names=("a",), image_size=1,
         true=(0,), predicted=(0,), confidence=(1.0,),
     )  # fmt: skip
     predictions.write(run, found, bytes(3))
-    queue.add(runs_dir, ["demo"])
-    queue_process.log(runs_dir, "said")
-    lock_fd = queue_process.claim_runner(runs_dir)
+    queue_file.add(runs_dir, ["demo"])
+    runner_process.log(runs_dir, "said")
+    lock_fd = runner_process.claim_runner(runs_dir)
     assert lock_fd is not None
     os.close(lock_fd)
     return run
@@ -70,8 +73,8 @@ def test_runs_are_their_owners_alone(tmp_path: Path, umask: int, monkeypatch: py
 
 
 def test_so_is_the_cache_of_facts(tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "_cache_file", lambda key: tmp_path / "cache/facts" / key)
-    facts._keep("key", next(iter(facts.shipped().values())))
+    monkeypatch.setattr(network_facts, "_cache_file", lambda key: tmp_path / "cache/facts" / key)
+    network_facts._keep("key", next(iter(network_facts.shipped().values())))
     assert modes(tmp_path / "cache") == {".": 0o700, "facts": 0o700, "facts/key": 0o600}
 
 
@@ -79,31 +82,31 @@ def test_what_is_there_keeps_the_mode_that_somebody_gave_it(tmp_path: Path) -> N
     shared = tmp_path / "events.jsonl"
     shared.write_bytes(b"")
     shared.chmod(0o640)
-    os.close(private.open_file(shared, os.O_RDWR))
+    os.close(files.open_file(shared, os.O_RDWR))
     assert stat.S_IMODE(shared.stat().st_mode) == 0o640
     tmp_path.chmod(0o750)
-    private.make_folders(tmp_path)
+    files.make_folders(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
 
 
 def test_a_file_where_a_folder_should_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CifartuiError, match="choose another folder with --runs-dir"):
-        folder.create(tmp_path / "file/runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+        run_dir.create(tmp_path / "file/runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "commands.jsonl", "worker.log", "worker.lock"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / name).symlink_to(victim)
     ways: dict[str, Callable[[], object]] = {
         "events.jsonl": lambda: EventWriter(run.events),
         "commands.jsonl": lambda: append_command(run.commands, commands.Stop()),
     }
     with pytest.raises((OSError, CifartuiError), match="symbolic links"):
-        ways.get(name, lambda: launch.start_worker(run))()
+        ways.get(name, lambda: start.start_worker(run))()
     assert victim.read_text() == "mine"
 
 
@@ -114,7 +117,7 @@ def test_a_command_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) 
 
 def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
     """Return a runs folder and a run outside of it, to which a link in it leads."""
-    run = folder.create(tmp_path / "other", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "other", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     (runs_dir / run.id).symlink_to(run.path)
@@ -124,7 +127,7 @@ def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_link_to_a_run_is_not_deleted_through(tmp_path: Path) -> None:
     runs_dir, run = elsewhere(tmp_path)
     with pytest.raises(CifartuiError, match="is a link"):
-        housekeeping.delete_run(runs_dir, run.name)
+        delete.delete_run(runs_dir, run.name)
     assert (run / "run.json").exists()
 
 
@@ -132,10 +135,10 @@ def test_links_within_a_run_are_removed_and_not_followed(tmp_path: Path) -> None
     keep = tmp_path / "keep"
     keep.mkdir()
     (keep / "file").write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / "folder").symlink_to(keep)
     (run.checkpoints / "last.pt").symlink_to(keep / "file")
-    housekeeping.delete_run(tmp_path / "runs", run.id)
+    delete.delete_run(tmp_path / "runs", run.id)
     assert not run.path.exists()
     assert (keep / "file").read_text() == "mine"
 
@@ -143,16 +146,16 @@ def test_links_within_a_run_are_removed_and_not_followed(tmp_path: Path) -> None
 def test_a_lock_that_is_a_link_is_not_written_by_a_deletion(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    run = folder.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path / "runs", "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     run.lock.symlink_to(victim)
     with pytest.raises(CifartuiError, match="cannot be deleted"):
-        housekeeping.delete_run(tmp_path / "runs", run.id)
+        delete.delete_run(tmp_path / "runs", run.id)
     assert victim.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["run.json", "amended.json", "events.jsonl", "commands.jsonl", "worker.log"])
 def test_nobody_waits_for_a_pipe_in_a_files_place(tmp_path: Path, name: str) -> None:
-    run = folder.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
     (run.path / name).unlink(missing_ok=True)
     os.mkfifo(run.path / name)
     (run.path / "worker.lock").unlink(missing_ok=True)

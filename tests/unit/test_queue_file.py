@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.runs import queue, queue_process
-from engine.runs.folder import sign_lock
-from engine.runs.order import Order
-from engine.runs.queue import Entry
+from engine.queue import queue_file, runner_process
+from engine.queue.queue_file import Entry
+from engine.runs.run_dir import sign_lock
+from engine.runs.run_options import RunOptions
 from presets import catalog
 from presets.errors import CifartuiError
 
@@ -22,35 +22,35 @@ from presets.errors import CifartuiError
 def runners(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Start none; remember who would have been started where."""
     started: list[Path] = []
-    monkeypatch.setattr(queue, "start_runner", lambda runs_dir, notify="": started.append(runs_dir))
+    monkeypatch.setattr(queue_file, "start_runner", lambda runs_dir, notify="": started.append(runs_dir))
     monkeypatch.delenv("CIFARTUI_DATA", raising=False)
     return started
 
 
 def names(runs_dir: Path) -> list[str]:
-    return [entry.preset_name for entry in queue.entries(runs_dir)]
+    return [entry.preset_name for entry in queue_file.entries(runs_dir)]
 
 
 def three(runs_dir: Path) -> tuple[Entry, ...]:
-    return queue.add(runs_dir, ["demo", "basenet", "vgg-custom"])
+    return queue_file.add(runs_dir, ["demo", "basenet", "vgg-custom"])
 
 
 def test_there_is_none_until_something_is_added(tmp_path: Path, runners: list[Path]) -> None:
     runs_dir = tmp_path / "runs"
-    assert queue.entries(runs_dir) == ()
-    assert not queue.remove(runs_dir, "0" * 12)
-    assert queue.clear(runs_dir) == 0
-    assert not queue.runner_lives(runs_dir)
+    assert queue_file.entries(runs_dir) == ()
+    assert not queue_file.remove(runs_dir, "0" * 12)
+    assert queue_file.clear(runs_dir) == 0
+    assert not queue_file.runner_lives(runs_dir)
     assert not runs_dir.exists()
     assert runners == []
 
 
 def test_what_is_added_comes_back_in_order(tmp_path: Path, runners: list[Path]) -> None:
     runs_dir = tmp_path / "runs"
-    order = Order(overrides=("train.epochs=2",), seed=3, device="cuda:1")
-    added = queue.add(runs_dir, ["demo", "basenet"], order)
-    added += queue.add(runs_dir, ["demo"])
-    assert queue.entries(runs_dir) == added
+    options = RunOptions(overrides=("train.epochs=2",), seed=3, device="cuda:1")
+    added = queue_file.add(runs_dir, ["demo", "basenet"], options)
+    added += queue_file.add(runs_dir, ["demo"])
+    assert queue_file.entries(runs_dir) == added
     assert names(runs_dir) == ["demo", "basenet", "demo"]
     first = added[0]
     assert (first.overrides, first.seed, first.device) == (("train.epochs=2",), 3, "cuda:1")
@@ -72,7 +72,7 @@ def test_nothing_is_added_where_one_is_not_valid(
     tmp_path: Path, runners: list[Path], presets: list[str], changes: Any, said: str
 ) -> None:
     with pytest.raises(CifartuiError, match=said) as refused:
-        queue.add(tmp_path / "runs", presets, Order(**changes))
+        queue_file.add(tmp_path / "runs", presets, RunOptions(**changes))
     assert str(refused.value).isprintable()
     assert not (tmp_path / "runs").exists()
     assert runners == []
@@ -86,8 +86,8 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFARTUI_DATA", "my images")
     changes = ("data.dataset=class-folders", "data.path=my images")
-    (by_override,) = queue.add(tmp_path / "runs", ["demo"], Order(overrides=changes))
-    (by_file,) = queue.add(tmp_path / "runs", ["mine.toml"], Order(data_dir="my images/train"))
+    (by_override,) = queue_file.add(tmp_path / "runs", ["demo"], RunOptions(overrides=changes))
+    (by_file,) = queue_file.add(tmp_path / "runs", ["mine.toml"], RunOptions(data_dir="my images/train"))
     monkeypatch.chdir("/")
     assert by_file.preset_name == str(tmp_path / "mine.toml")
     for entry in (by_override, by_file):
@@ -98,7 +98,7 @@ def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_weights_file_is_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (entry,) = queue.add(tmp_path / "runs", ["resnet50-frozen"], Order(overrides=("model.weights=mine.pt",)))
+    (entry,) = queue_file.add(tmp_path / "runs", ["resnet50-frozen"], RunOptions(overrides=("model.weights=mine.pt",)))
     monkeypatch.chdir("/")
     preset = catalog.load(entry.preset_name, entry.overrides)
     assert getattr(preset.model, "weights", None) == str(tmp_path / "mine.pt")
@@ -106,26 +106,26 @@ def test_a_weights_file_is_kept_from_the_root(tmp_path: Path, monkeypatch: pytes
 
 def test_entries_are_moved_as_far_as_it_goes(tmp_path: Path) -> None:
     first, _, last = three(tmp_path)
-    assert queue.move(tmp_path, last.id, -1)
+    assert queue_file.move(tmp_path, last.id, -1)
     assert names(tmp_path) == ["demo", "vgg-custom", "basenet"]
-    assert queue.move(tmp_path, last.id, -5)
+    assert queue_file.move(tmp_path, last.id, -5)
     assert names(tmp_path) == ["vgg-custom", "demo", "basenet"]
-    assert not queue.move(tmp_path, last.id, -1)
-    assert queue.move(tmp_path, first.id, 9)
+    assert not queue_file.move(tmp_path, last.id, -1)
+    assert queue_file.move(tmp_path, first.id, 9)
     assert names(tmp_path) == ["vgg-custom", "basenet", "demo"]
-    assert not queue.move(tmp_path, "0" * 12, 1)
+    assert not queue_file.move(tmp_path, "0" * 12, 1)
 
 
 def test_entries_are_taken_out_and_put_back(tmp_path: Path) -> None:
     _, second, _ = three(tmp_path)
-    assert queue.remove(tmp_path, second.id)
-    assert not queue.remove(tmp_path, second.id)
+    assert queue_file.remove(tmp_path, second.id)
+    assert not queue_file.remove(tmp_path, second.id)
     assert names(tmp_path) == ["demo", "vgg-custom"]
-    assert queue.put_back(tmp_path, second, 1)
-    assert not queue.put_back(tmp_path, second, 0)
+    assert queue_file.put_back(tmp_path, second, 1)
+    assert not queue_file.put_back(tmp_path, second, 0)
     assert names(tmp_path) == ["demo", "basenet", "vgg-custom"]
-    assert queue.clear(tmp_path) == 3
-    assert queue.entries(tmp_path) == ()
+    assert queue_file.clear(tmp_path) == 3
+    assert queue_file.entries(tmp_path) == ()
 
 
 ENTRY = {"id": "0123456789ab", "preset_name": "demo"}
@@ -145,10 +145,10 @@ def test_a_damaged_file_is_said_and_left_as_it_is(tmp_path: Path, content: str) 
     file = tmp_path / "queue.json"
     file.write_bytes(content.encode("latin-1"))
     for act in (
-        lambda: queue.entries(tmp_path),
-        lambda: queue.add(tmp_path, ["demo"]),
-        lambda: queue.remove(tmp_path, "0123456789ab"),
-        lambda: queue.clear(tmp_path),
+        lambda: queue_file.entries(tmp_path),
+        lambda: queue_file.add(tmp_path, ["demo"]),
+        lambda: queue_file.remove(tmp_path, "0123456789ab"),
+        lambda: queue_file.clear(tmp_path),
     ):
         with pytest.raises(CifartuiError, match=r"queue\.json is damaged") as refused:
             act()
@@ -158,28 +158,28 @@ def test_a_damaged_file_is_said_and_left_as_it_is(tmp_path: Path, content: str) 
 
 def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "queue.json").write_text(json.dumps([{**ENTRY, "later": [1]}]))
-    assert queue.entries(tmp_path) == (Entry(id="0123456789ab", preset_name="demo"),)
+    assert queue_file.entries(tmp_path) == (Entry(id="0123456789ab", preset_name="demo"),)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CifartuiError, match="--runs-dir"):
-        queue.add(tmp_path / "file" / "runs", ["demo"])
+        queue_file.add(tmp_path / "file" / "runs", ["demo"])
 
 
 def test_an_edit_waits_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_ = three(tmp_path)
-    monkeypatch.setattr(queue, "_EDIT_PATIENCE_S", 0.05)
-    with queue.editing(tmp_path), pytest.raises(CifartuiError, match="try again"):
-        queue.remove(tmp_path, first.id)
-    assert queue.remove(tmp_path, first.id)
+    monkeypatch.setattr(queue_file, "_EDIT_PATIENCE_S", 0.05)
+    with queue_file.editing(tmp_path), pytest.raises(CifartuiError, match="try again"):
+        queue_file.remove(tmp_path, first.id)
+    assert queue_file.remove(tmp_path, first.id)
 
 
 EDITOR = """
 import sys
 from pathlib import Path
 from engine.runs import queue
-from engine.runs.order import Order
+from engine.runs.run_options import Order
 queue.start_runner = lambda runs_dir, notify: None
 runs_dir, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
@@ -210,7 +210,7 @@ def test_processes_that_edit_at_once_lose_nothing(tmp_path: Path) -> None:
     for editor in editors:
         editor.communicate("go\n", timeout=60)
         assert editor.returncode == 0
-    found = queue.entries(tmp_path)
+    found = queue_file.entries(tmp_path)
     for name in ("/one", "/two", "/three"):
         epochs = {entry.overrides[0] for entry in found if entry.data_dir == name}
         assert epochs == {f"train.epochs={number + 1}" for number in range(0, 40, 2)}
@@ -219,35 +219,35 @@ def test_processes_that_edit_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_the_runner_is_known_by_its_lock(tmp_path: Path) -> None:
-    lock_fd = queue_process.claim_runner(tmp_path)
+    lock_fd = runner_process.claim_runner(tmp_path)
     assert lock_fd is not None
     sign_lock(lock_fd, os.getpid())
-    assert queue.runner_lives(tmp_path)
-    assert queue_process.claim_runner(tmp_path) is None
-    mark = queue_process.runner_mark(tmp_path)
+    assert queue_file.runner_lives(tmp_path)
+    assert runner_process.claim_runner(tmp_path) is None
+    mark = runner_process.runner_mark(tmp_path)
     assert mark is not None
     assert mark.pid == os.getpid()
     os.close(lock_fd)
-    assert not queue.runner_lives(tmp_path)
+    assert not queue_file.runner_lives(tmp_path)
 
 
 def test_somebody_who_only_looks_keeps_no_runner_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looking = os.open(tmp_path / "queue-runner.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr(queue_process.time, "sleep", lambda _seconds: os.close(looking))
-    lock_fd = queue_process.claim_runner(tmp_path)
+    monkeypatch.setattr(runner_process.time, "sleep", lambda _seconds: os.close(looking))
+    lock_fd = runner_process.claim_runner(tmp_path)
     assert lock_fd is not None
     os.close(lock_fd)
 
 
 def test_the_log_is_one_printable_line_each(tmp_path: Path) -> None:
-    assert queue_process.last_logged(tmp_path) == ""
-    queue_process.log(tmp_path, "took a\nb\x1b[2J out")
-    assert queue_process.last_logged(tmp_path).endswith(r"took a\nb\x1b[2J out")
+    assert runner_process.last_logged(tmp_path) == ""
+    runner_process.log(tmp_path, "took a\nb\x1b[2J out")
+    assert runner_process.last_logged(tmp_path).endswith(r"took a\nb\x1b[2J out")
     (tmp_path / "queue.log").write_bytes(b"\xff\x1b[2Jx" * 10_000)
-    assert queue_process.last_logged(tmp_path).isprintable()
+    assert runner_process.last_logged(tmp_path).isprintable()
 
 
 def test_the_queue_does_without_torch() -> None:
-    code = "import sys, engine.runs.queue, engine.runs.queue_runner; sys.exit('torch' in sys.modules)"
+    code = "import sys, engine.queue.queue_file, engine.queue.runner; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.training.optim import Schedule, build_optimizer
+from engine.training.optimizers import Schedule, build_optimizer
 from presets import catalog, schema
 from presets.checks import check
 from presets.errors import CifartuiError

@@ -4,25 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs import events as ev
-from engine.runs import folder
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
+from engine.journal import events as ev
+from engine.journal.jsonl import EventWriter
+from engine.runs import run_dir
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunDir
 from engine.runs.start import recorded_name
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.range_test import range_test, range_test_name
 from tui.curves import curves_text
-from tui.range_test import how_to_train
+from tui.data.range_test import how_to_train
 
 STEPS = 60
 
 
-def made(tmp_path: Path, name: str, *overrides: str) -> RunFolder:
+def made(tmp_path: Path, name: str, *overrides: str) -> RunDir:
     """The folder of a range test of the preset `name`, which nobody has begun."""
     preset = range_test(catalog.load(name, overrides), 1e-4, 1.0, STEPS)
-    return folder.create(
+    return run_dir.create(
         tmp_path, range_test_name(recorded_name(name)), preset=preset, seed=0, device="cpu", overrides=overrides
     )
 
@@ -83,7 +83,7 @@ def test_its_curve_is_exported_as_csv_and_not_as_a_picture_by_epochs(tmp_path: P
 def test_no_run_is_resumed_as_or_from_a_range_test(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="run it anew: cifartui lr-find basenet"):
         resume_run(made(tmp_path, "basenet"))
-    run = folder.create(tmp_path, "basenet", preset=catalog.load("basenet"), seed=0, device="cpu")
+    run = run_dir.create(tmp_path, "basenet", preset=catalog.load("basenet"), seed=0, device="cpu")
     with pytest.raises(CifartuiError, match="cannot become a range test"):
         resume_run(run, ['schedule={name="range-test", first_lr=1e-5}'])
     assert not run.amended.exists()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.look import PlotStyle
+from tui.display import PlotStyle
 from tui.widgets.raster import DOTS, Canvas
 
 

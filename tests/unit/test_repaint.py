@@ -8,14 +8,13 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.glyphs import ascii_table, to_ascii
-from tui.look import Look
-from tui.palette import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
-from tui.repaint import repaint
+from tui.display import Display
+from tui.terminal.fallback import ascii_table, repaint, to_ascii
+from tui.theme import BACKGROUND, CURSOR, FAINT, GOOD, MUTED, TRAIN, VAL
 
 
-def painted(look: Look, text: str, color: str | None = None, ground: str | None = None) -> Segment:
-    filter_ = repaint(look)
+def painted(display: Display, text: str, color: str | None = None, ground: str | None = None) -> Segment:
+    filter_ = repaint(display)
     assert filter_ is not None
     return filter_.apply([Segment(text, Style(color=color, bgcolor=ground))], Color(0, 0, 0))[0]
 
@@ -51,12 +50,12 @@ def test_what_has_no_width_cuts_nothing_off() -> None:
 
 
 def test_dark_truecolor_unicode_costs_nothing() -> None:
-    assert repaint(Look()) is None
-    assert repaint(Look(plots="blocks", low_bandwidth=True)) is None
+    assert repaint(Display()) is None
+    assert repaint(Display(plots="blocks", low_bandwidth=True)) is None
 
 
 def test_the_light_theme_is_painted_in_light_colours() -> None:
-    style = painted(Look(theme="light"), "x", VAL, BACKGROUND).style
+    style = painted(Display(theme="light"), "x", VAL, BACKGROUND).style
     assert style is not None
     assert style.color is not None
     assert style.color.name == "#9c5200"
@@ -65,7 +64,7 @@ def test_the_light_theme_is_painted_in_light_colours() -> None:
 
 
 def test_sixteen_colours_are_sent_by_number() -> None:
-    style = painted(Look(colors="16"), "x", MUTED, BACKGROUND).style
+    style = painted(Display(colors="16"), "x", MUTED, BACKGROUND).style
     assert style is not None
     assert style.color is not None
     assert style.bgcolor is not None
@@ -73,34 +72,34 @@ def test_sixteen_colours_are_sent_by_number() -> None:
 
 
 def test_a_mixed_colour_does_not_vanish_into_its_background() -> None:
-    style = painted(Look(colors="16"), "placeholder", "#555a60", "#222834").style
+    style = painted(Display(colors="16"), "placeholder", "#555a60", "#222834").style
     assert style is not None
     assert style.color is not None
     assert style.color.number == 7
 
 
 def test_without_colours_weight_and_reverse_tell() -> None:
-    look = Look(colors="none")
+    display = Display(colors="none")
     for color, ground, attribute in ((VAL, None, "bold"), (MUTED, None, "dim"), (TRAIN, CURSOR, "reverse")):
-        style = painted(look, "x", color, ground).style
+        style = painted(display, "x", color, ground).style
         assert style is not None
         assert getattr(style, attribute)
         assert style.color is not None
         assert style.color.is_default
-    assert painted(look, "━━", GOOD).text == "━━"
-    assert painted(look, "━━", FAINT).text == "──"
-    assert painted(Look(colors="none", plots="ascii"), "━━", FAINT).text == "--"
+    assert painted(display, "━━", GOOD).text == "━━"
+    assert painted(display, "━━", FAINT).text == "──"
+    assert painted(Display(colors="none", plots="ascii"), "━━", FAINT).text == "--"
 
 
 def test_pixels_become_shades_where_there_are_no_half_blocks() -> None:
-    assert painted(Look(colors="none"), "▀", "#ffffff", "#ffffff").text == "█"
-    assert painted(Look(colors="none"), "▀", "#000000", "#000000").text == " "
-    assert painted(Look(plots="ascii"), "▀▀", "#ffffff", "#ffffff").text == "@@"
-    assert painted(Look(colors="16"), "▀", "#123456", "#654321").text == "▀"
+    assert painted(Display(colors="none"), "▀", "#ffffff", "#ffffff").text == "█"
+    assert painted(Display(colors="none"), "▀", "#000000", "#000000").text == " "
+    assert painted(Display(plots="ascii"), "▀▀", "#ffffff", "#ffffff").text == "@@"
+    assert painted(Display(colors="16"), "▀", "#123456", "#654321").text == "▀"
 
 
 def test_clicks_survive() -> None:
-    filter_ = repaint(Look(colors="none"))
+    filter_ = repaint(Display(colors="none"))
     assert filter_ is not None
     style = Style(color=TRAIN, meta={"@click": "app.help"})
     shown = filter_.apply([Segment("?", style)], Color(0, 0, 0))[0].style

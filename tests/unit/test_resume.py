@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.runs import events, folder
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
+from engine.journal import events
+from engine.journal.jsonl import EventWriter
+from engine.runs import run_dir
 from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunDir
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -34,9 +35,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def make(
     tmp_path: Path, *overrides: str, trained: int = 0, outcome: events.Outcome = "completed", stage: int = 0
-) -> RunFolder:
+) -> RunDir:
     preset = catalog.load("basenet", overrides)
-    run = folder.create(tmp_path, "basenet", preset=preset, seed=0, device="cpu", overrides=overrides)
+    run = run_dir.create(tmp_path, "basenet", preset=preset, seed=0, device="cpu", overrides=overrides)
     journal = EventWriter(run.events)
     planned = plan(preset)
     journal.write(

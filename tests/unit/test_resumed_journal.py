@@ -6,12 +6,12 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from engine.runs import commands, events
-from engine.runs.journal import append_command, read_events
-from engine.runs.state import fold
-from engine.training import checkpoint
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
+from engine.journal.state import fold
+from engine.training import checkpoint_files
 from engine.training.controls import Aborted
-from engine.training.pace import Pace
+from engine.training.reports import ReportInterval
 from presets import schema
 from tests.tiny_trainer import PRESET, make
 
@@ -23,7 +23,7 @@ def interrupted(
     trainer, folder = make(tmp_path, preset)
     train_batch = trainer._train_batch
     monkeypatch.setattr("engine.training.controls._POLL_INTERVAL_S", 0.0)
-    monkeypatch.setattr(Pace, "is_due", lambda _self: trainer.progress.global_step % 4 == 0)
+    monkeypatch.setattr(ReportInterval, "is_due", lambda _self: trainer.progress.global_step % 4 == 0)
 
     def batch(*args: object) -> None:
         if trainer.progress.global_step == kill_at:
@@ -41,7 +41,7 @@ def test_every_image_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     interrupted(tmp_path, monkeypatch, save_at=6, kill_at=9)
     second, folder = make(tmp_path)
     second._controls._commands.skip_to(folder.commands.stat().st_size)
-    second.restore(checkpoint.load(folder.last))
+    second.restore(checkpoint_files.load(folder.last))
     assert second.progress.global_step == 6
     second._journal.write(
         events.RunStarted(
@@ -69,11 +69,11 @@ def test_a_checkpoint_before_the_first_batch_of_a_resume_keeps_the_sums(
 ) -> None:
     interrupted(tmp_path, monkeypatch, save_at=6, kill_at=9)
     second, folder = make(tmp_path)
-    before = checkpoint.load(folder.last)
+    before = checkpoint_files.load(folder.last)
     second.restore(before)
     assert (second._controls.epoch, second._controls.global_step) == (1, 6)
     second._save_on_command()  # as while features are computed
-    after = checkpoint.load(folder.last)
+    after = checkpoint_files.load(folder.last)
     assert after["progress"]["epoch_sums"] == before["progress"]["epoch_sums"]
     assert after["progress"]["epoch_sums"][2] == 48
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_before_the_first_batch_of_a_resume_keeps_the_sums(
 def test_a_checkpoint_asked_for_in_a_pause_leaves_the_run_paused(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path)
     trainer._controls.save_checkpoint = trainer._save_on_command
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     trainer._train_batch(inputs, torch.arange(8))
     trainer.progress.step = trainer.progress.global_step = trainer._controls.global_step = 1
     trainer._controls._obey(commands.Pause())
@@ -106,10 +106,10 @@ def test_a_recipe_goes_on_in_mid_epoch_as_if_nothing_had_been(
         interrupted(tmp_path / "cut", patched, save_at=save_at, kill_at=save_at + 2, preset=preset)
     second, folder = make(tmp_path / "cut", preset)
     second._controls._commands.skip_to(folder.commands.stat().st_size)
-    second.restore(checkpoint.load(folder.last))
+    second.restore(checkpoint_files.load(folder.last))
     assert second.progress.global_step == save_at
     second.run()
-    ours, theirs = checkpoint.load(folder.last), checkpoint.load(whole_folder.last)
+    ours, theirs = checkpoint_files.load(folder.last), checkpoint_files.load(whole_folder.last)
     for part in ("network", "ema"):
         assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
     assert ours["progress"]["epoch_sums"] == theirs["progress"]["epoch_sums"]

@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from engine.runs.events import GpuSample
-from tui import room
-from tui.room import Room, room_for, verdict
-from tui.surroundings import GpuReadings
+from engine.journal.events import GpuSample
+from tui.data import memory_fit
+from tui.data.environment import GpuReadings
+from tui.data.memory_fit import FreeMemory, free_memory, verdict
 
 GB = 10**9
 
@@ -23,36 +23,36 @@ NONE = GpuReadings((), "no driver", 8, 12 * GB)
 @pytest.mark.parametrize(
     ("device", "readings", "visible", "expected"),
     [
-        ("auto", TWO, None, Room(1, 70 * GB)),
-        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), None, Room(0, 23 * GB)),
-        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), "1", Room(1, 70 * GB)),
-        ("cuda", TWO, None, Room(0, 23 * GB)),
-        ("cuda:1", TWO, None, Room(1, 70 * GB)),
+        ("auto", TWO, None, FreeMemory(1, 70 * GB)),
+        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), None, FreeMemory(0, 23 * GB)),
+        ("auto", replace(TWO, taken=frozenset({"cuda:1"})), "1", FreeMemory(1, 70 * GB)),
+        ("cuda", TWO, None, FreeMemory(0, 23 * GB)),
+        ("cuda:1", TWO, None, FreeMemory(1, 70 * GB)),
         ("cuda:2", TWO, None, None),
-        ("auto", TWO, "1", Room(1, 70 * GB)),
-        ("auto", TWO, "0", Room(0, 23 * GB)),
-        ("cuda:1", TWO, "1,0", Room(0, 23 * GB)),
+        ("auto", TWO, "1", FreeMemory(1, 70 * GB)),
+        ("auto", TWO, "0", FreeMemory(0, 23 * GB)),
+        ("cuda:1", TWO, "1,0", FreeMemory(0, 23 * GB)),
         ("cuda", TWO, "7", None),
-        ("auto", TWO, "", Room(None, 100 * GB)),
+        ("auto", TWO, "", FreeMemory(None, 100 * GB)),
         ("auto", TWO, "GPU-8a3f", None),
-        ("cpu", TWO, None, Room(None, 100 * GB)),
-        ("auto", NONE, None, Room(None, 12 * GB)),
-        ("mps", NONE, None, Room(None, 12 * GB)),
+        ("cpu", TWO, None, FreeMemory(None, 100 * GB)),
+        ("auto", NONE, None, FreeMemory(None, 12 * GB)),
+        ("mps", NONE, None, FreeMemory(None, 12 * GB)),
         ("auto", GpuReadings((gpu(0, None),), "", 8), None, None),
         ("auto", None, None, None),
     ],
 )
 def test_the_device_that_a_run_would_get(
-    device: str, readings: GpuReadings | None, visible: str | None, expected: Room | None
+    device: str, readings: GpuReadings | None, visible: str | None, expected: FreeMemory | None
 ) -> None:
-    assert room_for(device, readings, visible) == expected
+    assert free_memory(device, readings, visible) == expected
 
 
 def test_a_run_on_the_cpu_of_a_gpu_machine_is_no_gpu_run() -> None:
-    assert room.is_on_gpu("auto", TWO, None)
-    assert not room.is_on_gpu("cpu", TWO, None)
-    assert not room.is_on_gpu("auto", TWO, "")
-    assert not room.is_on_gpu("auto", NONE, None)
+    assert memory_fit.is_on_gpu("auto", TWO, None)
+    assert not memory_fit.is_on_gpu("cpu", TWO, None)
+    assert not memory_fit.is_on_gpu("auto", TWO, "")
+    assert not memory_fit.is_on_gpu("auto", NONE, None)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_run_on_the_cpu_of_a_gpu_machine_is_no_gpu_run() -> None:
     ],
 )
 def test_the_sentence_says_what_to_do_before_memory_runs_out(needed_gb: float, tone: str, said: str) -> None:
-    assert verdict(int(needed_gb * GB), Room(0, 23 * GB)) == (said, tone)
+    assert verdict(int(needed_gb * GB), FreeMemory(0, 23 * GB)) == (said, tone)
 
 
 def test_where_nothing_is_known_nothing_is_claimed() -> None:

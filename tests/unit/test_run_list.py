@@ -7,20 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs.folder import RunFolder
-from engine.runs.journal import LineReader
+from engine.journal.jsonl import LineReader
+from engine.runs.run_dir import RunDir
 from tests.ui.sample_run import NOW, SampleRun
-from tui.run_list import RunLister
-from tui.run_order import matches, ordered
+from tui.data.run_list import RunLister
+from tui.data.summary import matches, ordered
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often run.json and journals were read."""
     counted: Counter[str] = Counter()
-    read_info, batches = RunFolder.read_info, LineReader.batches
+    read_info, batches = RunDir.read_info, LineReader.batches
 
-    def counting_info(self: RunFolder) -> object:
+    def counting_info(self: RunDir) -> object:
         counted["run.json"] += 1
         return read_info(self)
 
@@ -28,7 +28,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counted["journal"] += 1
         return batches(self)
 
-    monkeypatch.setattr(RunFolder, "read_info", counting_info)
+    monkeypatch.setattr(RunDir, "read_info", counting_info)
     monkeypatch.setattr(LineReader, "batches", counting_read)
     return counted
 

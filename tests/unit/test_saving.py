@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine.runs.events import CheckpointSaved
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, read_events
-from engine.training import checkpoint
+from engine.journal.events import CheckpointSaved
+from engine.journal.jsonl import EventWriter, read_events
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.progress import Progress
-from engine.training.saving import Best, Checkpoints
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
 
@@ -28,7 +28,7 @@ class Disk:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.free = threading.Semaphore(0)
-        self.save = checkpoint.save
+        self.save = checkpoint_files.save
         self.error: OSError | None = None
 
     def __call__(self, content: dict[str, Any], path: Path, **options: Any) -> int:
@@ -42,18 +42,18 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     slow = Disk()
-    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(checkpoint_files, "save", slow)
     return slow
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
+def folder(tmp_path: Path) -> RunDir:
     (tmp_path / "checkpoints").mkdir()
-    return RunFolder(tmp_path)
+    return RunDir(tmp_path)
 
 
 @pytest.fixture
-def checkpoints(folder: RunFolder) -> Checkpoints:
+def checkpoints(folder: RunDir) -> Checkpoints:
     return Checkpoints(folder, EventWriter(folder.events), ("a", "b"), torch.device("cpu"))
 
 
@@ -68,18 +68,18 @@ def save(checkpoints: Checkpoints) -> Callable[..., None]:
     return save_value
 
 
-def saved(folder: RunFolder) -> list[tuple[str, int]]:
+def saved(folder: RunDir) -> list[tuple[str, int]]:
     events = [event for event in read_events(folder.events) if isinstance(event, CheckpointSaved)]
     assert all((folder.path / event.path).stat().st_size > 0 for event in events)
     return [(event.kind, event.global_step) for event in events]
 
 
-def value_in(folder: RunFolder, name: str) -> float:
-    return float(checkpoint.load(folder.checkpoints / f"{name}.pt")["network"]["w"][0])
+def value_in(folder: RunDir, name: str) -> float:
+    return float(checkpoint_files.load(folder.checkpoints / f"{name}.pt")["network"]["w"][0])
 
 
 def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk
 ) -> None:
     weights, rates = torch.ones(2), [0.1]
     with checkpoints:
@@ -89,13 +89,13 @@ def test_training_goes_on_and_what_it_does_is_not_in_the_checkpoint(
         assert saved(folder) == []  # not before it is there
         disk.free.release()
     assert saved(folder) == [("last", 0)]
-    content = checkpoint.load(folder.last)
+    content = checkpoint_files.load(folder.last)
     assert torch.equal(content["network"]["w"], torch.ones(2))
     assert content["schedule"] == {"rates": [0.1]}
 
 
 def test_a_newer_one_takes_the_place_of_what_waits(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(1)
@@ -108,7 +108,7 @@ def test_a_newer_one_takes_the_place_of_what_waits(
 
 
 def test_best_weights_that_wait_are_written_before_a_later_last(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(1)
@@ -119,12 +119,12 @@ def test_best_weights_that_wait_are_written_before_a_later_last(
         disk.free.release(9)
     assert saved(folder) == [("last", 1), ("best", 2), ("stage-best", 3), ("last", 4)]
     assert [value_in(folder, name) for name in ("best", "stage-best", "last")] == [2, 3, 4]
-    best = checkpoint.load(folder.best)
+    best = checkpoint_files.load(folder.best)
     assert (best["epoch"], best["val_top1"], best["class_names"]) == (2, 0.1, ["a", "b"])
 
 
 def test_a_full_disk_comes_out_as_a_sentence_and_nothing_follows_it(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     save(1, "best")
     disk.error = OSError(errno.ENOSPC, "No space left on device")
@@ -148,7 +148,7 @@ def test_a_failure_at_the_very_end_is_not_lost(checkpoints: Checkpoints, disk: D
 
 
 def test_what_was_handed_over_is_written_though_the_loop_fails(
-    folder: RunFolder, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, disk: Disk, save: Callable[..., None]
 ) -> None:
     disk.free.release(9)
     save(1, "best")
@@ -168,7 +168,7 @@ def test_the_best_weights_are_waited_for(checkpoints: Checkpoints, disk: Disk, s
 
 
 def test_a_checkpoint_between_two_epochs_is_told_as_of_the_first(
-    folder: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+    folder: RunDir, checkpoints: Checkpoints, save: Callable[..., None]
 ) -> None:
     with checkpoints:
         save(3, "best")

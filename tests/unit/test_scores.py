@@ -10,10 +10,9 @@ import msgspec
 import pytest
 
 from engine.runs import predictions
-from engine.runs.folder import RunFolder
-from engine.runs.predictions import Predictions
-from engine.runs.scores import Confusion, by_class, by_group, confusions, matching
-from engine.superclasses import CIFAR100
+from engine.runs.predictions import Confusion, Predictions, by_class, by_group, confusions, matching
+from engine.runs.run_dir import RunDir
+from engine.shared.cifar100_superclasses import CIFAR100
 from presets.errors import CifartuiError
 
 GROUPS = {"pets": ("cat", "dog"), "plants": ("oak",)}
@@ -76,7 +75,7 @@ def test_ten_thousand_images_are_quick() -> None:
 
 
 def test_predictions_are_stored_whole_and_read_back(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
+    run = RunDir(tmp_path)
     assert predictions.read(run, "test") is None
     predictions.write(run, FOUND, b"123")
     assert predictions.read(run, "test") == FOUND

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.data.augment import train_transform
-from engine.training.distributed.sharing import DrawnForAll, share_of
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from presets import schema
 
 BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
@@ -15,7 +15,7 @@ BATCHES = [(8, 2), (9, 2), (3, 2), (1, 2), (2, 4), (11, 4), (5, 3)]
 
 @given(total=st.integers(1, 300), num_ranks=st.integers(1, 16))
 def test_shares_are_the_batch_in_order_and_differ_by_one_image(total: int, num_ranks: int) -> None:
-    shares = [share_of(total, rank, num_ranks) for rank in range(num_ranks)]
+    shares = [shard_of(total, rank, num_ranks) for rank in range(num_ranks)]
     rows = torch.arange(total)
     own = [share.of(rows)[: share.num_own] for share in shares]
     assert torch.equal(torch.cat(own), rows)
@@ -32,7 +32,7 @@ def test_averaged_gradients_are_those_of_the_whole_batch(total: int, num_ranks: 
     whole = torch.autograd.grad(criterion(network(images), labels), list(network.parameters()))
     sums = [torch.zeros_like(gradient) for gradient in whole]
     for rank in range(num_ranks):
-        share = share_of(total, rank, num_ranks)
+        share = shard_of(total, rank, num_ranks)
         loss = share.mean_loss(criterion, network(share.of(images)), share.of(labels))
         for summed, gradient in zip(
             sums, torch.autograd.grad(loss * share.weight(num_ranks), list(network.parameters())), strict=True
@@ -65,15 +65,15 @@ def test_every_image_is_augmented_as_in_one_process(operation: schema.Augmentati
     torch.manual_seed(7)
     whole = transform(images)
     for rank in range(num_ranks):
-        share = share_of(total, rank, num_ranks)
+        share = shard_of(total, rank, num_ranks)
         torch.manual_seed(7)
-        with DrawnForAll(share):
+        with GlobalBatchDraws(share):
             seen = transform(share.of(images))
         torch.testing.assert_close(seen[: share.num_own], whole[share.start : share.stop])
 
 
 def test_a_draw_of_another_size_is_left_alone() -> None:
-    with DrawnForAll(share_of(8, 1, 2)):
+    with GlobalBatchDraws(shard_of(8, 1, 2)):
         assert torch.rand(5).shape == (5,)
         assert torch.rand(4, 2).shape == (4, 2)
         assert torch.randint(3, (4,)).shape == (4,)

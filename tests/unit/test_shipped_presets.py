@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.models.build import sketch
-from engine.models.table import num_parameters
+from engine.models.build import build_on_meta
+from engine.models.layer_table import num_parameters
 from presets.catalog import list_presets, load
 from presets.errors import CifartuiError
 from presets.plan import plan, total_epochs
@@ -100,7 +100,7 @@ def test_step_15_trains_seven_stages_on_the_five_block_network() -> None:
     assert not stages[-1].is_augmented
     assert all(stage.is_augmented for stage in stages[:-1])
     assert preset.train.batch_size == 64
-    assert num_parameters(sketch(preset.model, 100, 128)) == 11_921_828
+    assert num_parameters(build_on_meta(preset.model, 100, 128)) == 11_921_828
     assert preset.model == load("vgg-custom-5").model
     assert preset.report.test_top1 == 0.782
 

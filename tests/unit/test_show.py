@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import commands, events
-from engine.runs.journal import append_command
-from engine.runs.series import StepPoint
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command
+from engine.journal.series import StepPoint
 from tests.ui.sample_run import NOW, SampleRun, staged, training
-from tui.characters import in_ascii
-from tui.page import page
-from tui.record import record, thinned
+from tui.cli.run_page import run_page
+from tui.data.run_detail import run_detail, thinned
 from tui.sketch import Curve, Sketch, draw
+from tui.terminal.streams import in_ascii
 from tui.widgets.axes import Axis
 
 
 def printed(run: SampleRun, width: int = 80, *, coloured: bool = False) -> list[str]:
-    rows = page(record(run.folder, NOW), width, coloured=coloured)
+    rows = run_page(run_detail(run.folder, NOW), width, coloured=coloured)
     return [row.plain for row in rows]
 
 
@@ -112,8 +112,8 @@ def test_text_from_elsewhere_cannot_command_the_terminal(tmp_path: Path) -> None
 
 def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
     with training(tmp_path) as run:
-        whole = json.loads(msgspec.json.encode(record(run.folder, NOW, None)))
-        short = json.loads(msgspec.json.encode(record(run.folder, NOW, 50)))
+        whole = json.loads(msgspec.json.encode(run_detail(run.folder, NOW, None)))
+        short = json.loads(msgspec.json.encode(run_detail(run.folder, NOW, 50)))
     assert len(whole["steps"]) == whole["num_steps"] == short["num_steps"] == 340
     assert len(short["steps"]) <= 50
     for key in ("loss", "top1"):
@@ -125,10 +125,10 @@ def test_json_holds_every_epoch_and_few_steps(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    from tui.record import Record
+    from tui.data.run_detail import RunDetail
 
     text = (Path(__file__).parents[2] / "docs/show.md").read_text()
-    assert [name for name in Record.__struct_fields__ if f"`{name}`" not in text] == []
+    assert [name for name in RunDetail.__struct_fields__ if f"`{name}`" not in text] == []
 
 
 @given(st.lists(st.tuples(st.floats(allow_nan=True), st.floats(0, 1)), max_size=300), st.integers(10, 100))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training.snapshot import Camera
+from engine.training.checkpoint_staging import StagingBuffers
 
 CPU = torch.device("cpu")
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 def test_a_copy_keeps_memory_format_and_plain_values_and_shares_nothing() -> None:
     weights = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     content = {"network": {"w": weights}, "groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0]}], "none": None}
-    taken = Camera(CPU).take(content)
+    taken = StagingBuffers(CPU).take(content)
     taken.wait()
     copied = taken.content["network"]["w"]
     assert torch.equal(copied, weights)
@@ -24,7 +24,7 @@ def test_a_copy_keeps_memory_format_and_plain_values_and_shares_nothing() -> Non
 
 def test_a_copy_made_in_an_evaluation_can_be_saved_elsewhere(tmp_path: Path) -> None:
     with torch.inference_mode():
-        taken = Camera(CPU).take({"w": torch.nn.Parameter(torch.ones(2))})
+        taken = StagingBuffers(CPU).take({"w": torch.nn.Parameter(torch.ones(2))})
     torch.save(taken.content, tmp_path / "w.pt")
     assert torch.load(tmp_path / "w.pt", weights_only=True)["w"].tolist() == [1.0, 1.0]
 
@@ -36,7 +36,7 @@ def test_a_copy_from_cuda_is_of_the_moment_though_training_goes_on() -> None:
     weights = torch.zeros(4_000_000, device=device)
     for _ in range(50):
         weights.add_(1.0)
-    taken = Camera(device).take({"w": weights})
+    taken = StagingBuffers(device).take({"w": weights})
     for _ in range(50):
         weights.add_(1.0)
     taken.wait()
@@ -45,12 +45,12 @@ def test_a_copy_from_cuda_is_of_the_moment_though_training_goes_on() -> None:
 
 
 def test_memory_is_used_again_once_a_snapshot_is_gone_and_not_before() -> None:
-    camera, weights = Camera(CPU), torch.ones(8)
-    first = camera.take({"w": weights})
-    second = camera.take({"w": weights + 1})
+    staging, weights = StagingBuffers(CPU), torch.ones(8)
+    first = staging.take({"w": weights})
+    second = staging.take({"w": weights + 1})
     assert first.content["w"].tolist() == [1.0] * 8
     place = first.content["w"].data_ptr()
     del first
-    third = camera.take({"w": weights + 2})
+    third = staging.take({"w": weights + 2})
     assert third.content["w"].data_ptr() == place
     assert second.content["w"].tolist() == [2.0] * 8

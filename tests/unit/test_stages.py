@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.runs import commands, events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
-from engine.runs.state import fold
-from engine.training import checkpoint
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
+from engine.journal.state import fold
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from engine.training.controls import Aborted, Controls
 from engine.training.metrics import Sums
 from engine.training.trainer import Trainer
@@ -31,7 +31,7 @@ def staged(*stages: schema.Stage) -> schema.Preset:
     return msgspec.structs.replace(PRESET, train=train, stages=stages or STAGES)
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[events.Event]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[events.Event]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -85,7 +85,7 @@ def test_a_stage_begins_with_the_best_weights_of_the_one_before_it(
     trainer.run()
     assert are_equal(begun[2], validated[0])  # the best of stage 1 is its first epoch, not its last
     assert are_equal(begun[3], validated[2])  # of stage 2, not of the run
-    best = checkpoint.load(trainer._folder.best)
+    best = checkpoint_files.load(trainer._folder.best)
     assert best["epoch"] == 1
     assert are_equal(best["network"], validated[0])
 
@@ -110,11 +110,11 @@ def test_every_stage_has_its_own_learning_rate_and_schedule(tmp_path: Path) -> N
 
 def test_a_stage_begins_without_momentum(tmp_path: Path) -> None:
     trainer, _folder = make(tmp_path, staged())
-    before = trainer._learner.descent.optimizer
+    before = trainer._train_state.stage_optimizer.optimizer
     trainer.run()
     assert before.state  # that of the first stage was used
-    trainer._learner.enter_stage(1)
-    assert not trainer._learner.descent.optimizer.state
+    trainer._train_state.enter_stage(1)
+    assert not trainer._train_state.stage_optimizer.optimizer.state
 
 
 def test_next_stage_cuts_a_stage_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_next_stage_cuts_a_stage_short(tmp_path: Path, monkeypatch: pytest.Monke
     assert finished.global_step == 4 + 3 * STEPS_PER_EPOCH
 
 
-def answer(folder: RunFolder, controls: Controls, command: commands.AnyCommand) -> events.CommandApplied:
+def answer(folder: RunDir, controls: Controls, command: commands.AnyCommand) -> events.CommandApplied:
     append_command(folder.commands, command)
     controls._look()
     return told(folder, events.CommandApplied)[-1]  # type: ignore[return-value]
@@ -191,7 +191,7 @@ def test_an_interruption_does_not_show_in_the_result(
         first.run()
     second, _ = make(tmp_path / "cut", staged())
     if folder.last.exists():
-        second.restore(checkpoint.load(folder.last))
+        second.restore(checkpoint_files.load(folder.last))
     second.run()
     assert are_equal(weights(second), weights(whole))
     assert second.progress.stage == 3

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs import events
-from engine.runs.events import AnyEvent
-from engine.runs.folder import STALLED_AFTER_S, status_of
-from engine.runs.state import RunState, fold
+from engine.journal import events
+from engine.journal.events import AnyEvent
+from engine.journal.state import RunState, fold
+from engine.runs.run_dir import STALLED_AFTER_S, status_of
 
 STARTED = events.RunStarted(
     pid=1, host="h", device="cpu", device_name="CPU", precision="fp32", num_threads=2, versions={}, time=100.0

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.runs import commands, events
-from engine.runs.folder import RunFolder
-from engine.runs.journal import append_command, read_events
-from engine.runs.state import fold
-from engine.training import checkpoint
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command, read_events
+from engine.journal.state import fold
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from engine.training.controls import Aborted
 from engine.training.trainer import Trainer
 from presets import schema
@@ -28,7 +28,7 @@ SCHEDULES = (
 )  # fmt: skip
 
 
-def told(folder: RunFolder, kind: type[events.Event]) -> list[Any]:
+def told(folder: RunDir, kind: type[events.Event]) -> list[Any]:
     return [event for event in read_events(folder.events) if isinstance(event, kind)]
 
 
@@ -77,7 +77,7 @@ def test_a_validation_tells_what_it_found_and_changes_nothing(tmp_path: Path, mo
     assert 0 < first.loss < 20
     assert [e.accepted for e in told(folder, events.CommandApplied)] == [True, True]
     assert len(fold(read_events(folder.events)).validations) == 2
-    ours, theirs = (told(f, events.EpochCompleted) for f in (folder, RunFolder(tmp_path / "whole")))
+    ours, theirs = (told(f, events.EpochCompleted) for f in (folder, RunDir(tmp_path / "whole")))
     assert [(e.train_loss, e.val_loss) for e in ours] == [(e.train_loss, e.val_loss) for e in theirs]
 
 
@@ -86,14 +86,14 @@ def test_a_validation_measures_what_the_epochs_validation_would(
 ) -> None:
     trainer, folder = make(tmp_path, VGG)
     asking(trainer, monkeypatch, {4: [commands.Validate()], 5: [commands.Stop()]})
-    validate = trainer._held_out.validate_between_batches
+    validate = trainer._validator.validate_between_batches
     expected = []
 
     def measured(progress: Any) -> None:
         expected.append(trainer._evaluate("val"))
         validate(progress)
 
-    monkeypatch.setattr(trainer._held_out, "validate_between_batches", measured)
+    monkeypatch.setattr(trainer._validator, "validate_between_batches", measured)
     trainer.run()
     (asked,) = told(folder, events.Validated)
     assert (asked.loss, asked.top1) == (expected[0].mean_loss(), expected[0].top1())
@@ -104,16 +104,16 @@ def test_the_seconds_of_a_validation_are_not_the_epochs(tmp_path: Path, monkeypa
     asking(trainer, monkeypatch, {4: [commands.Validate()]})
     clock = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: clock)
-    evaluate = trainer._held_out.measure
+    evaluate = trainer._validator.measure
 
     def slow(*args: Any) -> Any:
         nonlocal clock
         clock += 0.0 if told(folder, events.Validated) else 50.0  # the one that was asked for comes first
         return evaluate(*args)
 
-    monkeypatch.setattr(trainer._held_out, "measure", slow)
+    monkeypatch.setattr(trainer._validator, "measure", slow)
     trainer._begin_epoch()
-    trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
+    trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
     trainer._complete_epoch()
     (asked,) = told(folder, events.Validated)
     assert asked.seconds == 50.0
@@ -188,7 +188,7 @@ def test_a_scaled_rate_stays_scaled_and_an_interruption_does_not_show(
         first.run()
     second, _ = make(tmp_path / "cut", preset)
     second._controls._commands.skip_to(folder.commands.stat().st_size)
-    second.restore(checkpoint.load(folder.last))  # the wish itself has saved it
+    second.restore(checkpoint_files.load(folder.last))  # the wish itself has saved it
     assert second.progress.global_step == 5
     second.run()
     assert are_equal(weights(second), weights(whole))
@@ -214,7 +214,7 @@ def longer(preset: schema.Preset, epochs: int, **changes: Any) -> schema.Preset:
 
 def resumed(tmp_path: Path, preset: schema.Preset) -> Trainer:
     trainer, folder = make(tmp_path, preset)
-    trainer.restore(checkpoint.load(folder.last))
+    trainer.restore(checkpoint_files.load(folder.last))
     return trainer
 
 
@@ -259,8 +259,8 @@ def test_a_changed_table_holds_from_here_on(
     preset = msgspec.structs.replace(PRESET, schedule=before)
     make(tmp_path, preset)[0].run()
     second = resumed(tmp_path, longer(preset, 3, **changes))
-    assert second._learner.descent.lr == pytest.approx(lr)
-    momentum = second._learner.descent.optimizer.param_groups[0].get("momentum")
+    assert second._train_state.stage_optimizer.lr == pytest.approx(lr)
+    momentum = second._train_state.stage_optimizer.optimizer.param_groups[0].get("momentum")
     asked = changes.get("optimizer", PRESET.optimizer)
     assert momentum == getattr(asked, "momentum", None)  # not what one-cycle made of it
     assert second.run().outcome == "completed"
@@ -270,9 +270,9 @@ def test_momentum_stays_where_only_numbers_change(tmp_path: Path) -> None:
     first, _ = make(tmp_path, PRESET)
     first.run()
     second = resumed(tmp_path, longer(PRESET, 3, optimizer=schema.Sgd(lr=0.2, momentum=0.9, weight_decay=0.1)))
-    ours, theirs = (each._learner.descent.optimizer.state_dict()["state"] for each in (second, first))
+    ours, theirs = (each._train_state.stage_optimizer.optimizer.state_dict()["state"] for each in (second, first))
     assert torch.equal(ours[0]["momentum_buffer"], theirs[0]["momentum_buffer"])
-    assert second._learner.descent.optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert second._train_state.stage_optimizer.optimizer.param_groups[0]["weight_decay"] == 0.1
 
 
 def test_a_plateau_keeps_its_rate_and_its_patience_unless_the_rate_is_stated(
@@ -280,26 +280,28 @@ def test_a_plateau_keeps_its_rate_and_its_patience_unless_the_rate_is_stated(
 ) -> None:
     preset = longer(PRESET, 3, schedule=schema.Plateau(patience=1, factor=0.1))
     first, _ = make(tmp_path, preset)
-    first._learner.descent.epoch_done(0.9)
+    first._train_state.stage_optimizer.epoch_done(0.9)
     for _ in range(3):  # one beyond patience, and one more
-        first._learner.descent.epoch_done(0.1)
+        first._train_state.stage_optimizer.epoch_done(0.1)
     first._save_last()
     first._checkpoints.drain()
-    assert first._learner.descent.lr == pytest.approx(0.001)
+    assert first._train_state.stage_optimizer.lr == pytest.approx(0.001)
     decay = schema.Sgd(lr=0.01, momentum=0.9, weight_decay=0.1)
     kept = resumed(tmp_path, msgspec.structs.replace(preset, optimizer=decay))
-    assert kept._learner.descent.lr == pytest.approx(0.001)
-    kept._learner.descent.epoch_done(0.1)
-    assert kept._learner.descent.lr == pytest.approx(0.0001)
+    assert kept._train_state.stage_optimizer.lr == pytest.approx(0.001)
+    kept._train_state.stage_optimizer.epoch_done(0.1)
+    assert kept._train_state.stage_optimizer.lr == pytest.approx(0.0001)
     stated = resumed(tmp_path, msgspec.structs.replace(preset, optimizer=schema.Sgd(lr=0.05, momentum=0.9)))
-    stated._learner.descent.epoch_done(0.1)
-    assert stated._learner.descent.lr == pytest.approx(0.05)
-    stated._learner.descent.epoch_done(0.1)
-    assert stated._learner.descent.lr == pytest.approx(0.005)
+    stated._train_state.stage_optimizer.epoch_done(0.1)
+    assert stated._train_state.stage_optimizer.lr == pytest.approx(0.05)
+    stated._train_state.stage_optimizer.epoch_done(0.1)
+    assert stated._train_state.stage_optimizer.lr == pytest.approx(0.005)
 
 
 def test_a_scaled_rate_outlives_a_changed_schedule_but_not_a_stated_rate(tmp_path: Path) -> None:
     first, _ = make(tmp_path, PRESET)
     first._scale_lr_on_command(0.5)
-    assert resumed(tmp_path, longer(PRESET, 2, schedule=schema.Cosine()))._learner.descent.lr == pytest.approx(0.005)
-    assert resumed(tmp_path, longer(PRESET, 2, optimizer=schema.Sgd(lr=0.2)))._learner.descent.lr == 0.2
+    assert resumed(
+        tmp_path, longer(PRESET, 2, schedule=schema.Cosine())
+    )._train_state.stage_optimizer.lr == pytest.approx(0.005)
+    assert resumed(tmp_path, longer(PRESET, 2, optimizer=schema.Sgd(lr=0.2)))._train_state.stage_optimizer.lr == 0.2

@@ -11,8 +11,8 @@ import torch
 from msgspec.structs import replace
 
 from engine.training.device import autocast
-from engine.training.graphs import RecordedStep
-from engine.training.options import unused
+from engine.training.setup import unsupported_speedups
+from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -47,7 +47,7 @@ class Rate(Tape):
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
-        self._groups = trainer._learner.descent.optimizer.param_groups
+        self._groups = trainer._train_state.stage_optimizer.optimizer.param_groups
         self.recorded: Any = None
 
     def record(self, work: Callable[[], Any]) -> Any:
@@ -65,7 +65,7 @@ def record_with(trainer: Trainer, tape: Tape) -> None:
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
     """Train batches of the given sizes and return their mean losses."""
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     losses, first, rows = [], 0, torch.arange(len(inputs.split), device=inputs.split.images.device)
     for size in batches:
         before = trainer._meter.read()
@@ -79,7 +79,7 @@ def train(trainer: Trainer, batches: list[int]) -> list[float]:
 def test_images_are_augmented_in_full_precision_and_the_network_is_not(tmp_path: Path) -> None:
     trainer = make(tmp_path)[0]
     trainer._stepper._setup = dataclasses.replace(trainer._setup, autocast=autocast(CPU, "bf16"))
-    inputs = trainer._feed.train(trainer._plan[0], 0, lambda _event: None)
+    inputs = trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
     told: list[object] = []
 
     def transform(images: torch.Tensor) -> torch.Tensor:
@@ -106,18 +106,18 @@ def test_a_recording_takes_its_rate_from_a_tensor_that_follows_the_schedule(
     optimizer: schema.Optimizer, tmp_path: Path
 ) -> None:
     trainer, _ = make(tmp_path, replace(PRESET, optimizer=optimizer))
-    groups = [dict(group) for group in trainer._learner.descent.optimizer.param_groups]
+    groups = [dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups]
     tape = Rate(trainer)
     record_with(trainer, tape)
     train(trainer, [8] * 4)
     assert isinstance(tape.recorded, torch.Tensor)
     assert float(tape.recorded) == pytest.approx(0.01)
-    trainer._learner.descent.scale_lr(0.5)
+    trainer._train_state.stage_optimizer.scale_lr(0.5)
     train(trainer, [8])
     assert float(tape.recorded) == pytest.approx(0.005)
-    trainer._learner.descent.scale_lr(2)
+    trainer._train_state.stage_optimizer.scale_lr(2)
     assert [
-        dict(group) for group in trainer._learner.descent.optimizer.param_groups
+        dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups
     ] == groups  # nothing of it is saved
 
 
@@ -149,11 +149,11 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
 
 def test_graphs_have_no_effect_on_the_cpu_and_that_is_said(tmp_path: Path) -> None:
     trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, cuda_graphs=True)))
-    assert unused(trainer._setup) == {
+    assert unsupported_speedups(trainer._setup) == {
         "train.cuda_graphs": "train.cuda_graphs has no effect here: only CUDA has graphs."
     }
     assert trainer._stepper._recorded is None
-    assert unused(make(tmp_path / "plain")[0]._setup) == {}
+    assert unsupported_speedups(make(tmp_path / "plain")[0]._setup) == {}
 
 
 @pytest.mark.gpu

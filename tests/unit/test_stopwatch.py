@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
-from engine.training import stopwatch
-from engine.training.stopwatch import Stopwatch
+from engine.training import step_timer
+from engine.training.step_timer import StepTimer
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def step(watch: Stopwatch, clock: list[float], data_s: float, compute_s: float) -> None:
+def step(watch: StepTimer, clock: list[float], data_s: float, compute_s: float) -> None:
     watch.step_begins()
     clock[0] += data_s
     watch.has_data()
@@ -24,7 +24,7 @@ def step(watch: Stopwatch, clock: list[float], data_s: float, compute_s: float) 
 
 
 def test_a_step_is_split_in_its_parts(clock: list[float]) -> None:
-    watch = Stopwatch(torch.device("cpu"))
+    watch = StepTimer(torch.device("cpu"))
     step(watch, clock, 1, 3)
     assert watch.take() is not None
     for _ in range(2):
@@ -37,16 +37,16 @@ def test_a_step_is_split_in_its_parts(clock: list[float]) -> None:
 
 
 def test_a_timing_comes_now_and_then(clock: list[float]) -> None:
-    watch = Stopwatch(torch.device("cpu"))
+    watch = StepTimer(torch.device("cpu"))
     taken = []
     for _ in range(100):
         step(watch, clock, 0.01, 0.09)
         taken.append(watch.take())
-    assert sum(timing is not None for timing in taken) == pytest.approx(10 / stopwatch._EVERY_S, abs=1)
+    assert sum(timing is not None for timing in taken) == pytest.approx(10 / step_timer._EVERY_S, abs=1)
 
 
 def test_what_is_no_training_does_not_count(clock: list[float]) -> None:
-    watch = Stopwatch(torch.device("cpu"))
+    watch = StepTimer(torch.device("cpu"))
     step(watch, clock, 1, 1)
     clock[0] += 60  # paused
     watch.skip(60)
@@ -60,7 +60,7 @@ def test_what_is_no_training_does_not_count(clock: list[float]) -> None:
 
 
 def test_how_long_a_step_has_been_under_way(clock: list[float]) -> None:
-    watch = Stopwatch(torch.device("cpu"))
+    watch = StepTimer(torch.device("cpu"))
     assert watch.running_s() is None
     watch.step_begins()
     clock[0] += 7
@@ -71,7 +71,7 @@ def test_how_long_a_step_has_been_under_way(clock: list[float]) -> None:
 
 
 def test_where_it_cannot_be_had_there_is_none(clock: list[float]) -> None:
-    watch = Stopwatch(torch.device("meta"))
+    watch = StepTimer(torch.device("meta"))
     step(watch, clock, 1, 100)
     assert watch.take() is None
 
@@ -79,8 +79,8 @@ def test_where_it_cannot_be_had_there_is_none(clock: list[float]) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_a_step_is_timed_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopwatch, "_EVERY_S", 0.0)
-    watch = Stopwatch(torch.device("cuda"))
+    monkeypatch.setattr(step_timer, "_EVERY_S", 0.0)
+    watch = StepTimer(torch.device("cuda"))
     matrix = torch.randn(2048, 2048, device="cuda")
     watch.step_begins()
     watch.has_data()

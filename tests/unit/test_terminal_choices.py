@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from tui.characters import ascii_only
-from tui.terminal import color_depth, has_screen, plot_style
+from tui.terminal.capabilities import color_depth, has_screen, plot_style
+from tui.terminal.streams import ascii_only
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine.runs import events
-from engine.runs.journal import read_events
+from engine.journal import events
+from engine.journal.jsonl import read_events
 from engine.training.progress import num_batches
 from presets import schema
 from tests.tiny_trainer import CPU, PRESET, make
@@ -43,7 +43,7 @@ def test_every_image_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.M
     seen: list[int] = []
     monkeypatch.setattr(trainer, "_train_batch", lambda _inputs, rows: seen.extend(rows.tolist()))
     trainer._begin_epoch()
-    trainer._train_epoch(trainer._feed.train(trainer._plan[0], 0, lambda _event: None))
+    trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
     assert len(seen) == len(set(seen)) == 80  # the 81st would be a batch of one, which BatchNorm cannot use
 
 

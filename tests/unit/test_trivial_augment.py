@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from engine.data import trivial
+from engine.data import trivial_augment
 from engine.data.augment import train_transform
 from presets.schema import Cutout, Data, TrivialAugment
 from tests.unit.test_augment_operations import batch
@@ -18,8 +18,8 @@ STRENGTHS = [0.0, 0.1, 0.5, 1.0]
 
 def ours(name: str, images: Tensor, strength: float, sign: float = 1.0) -> Tensor:
     size = len(images)
-    operation = torch.full((size,), trivial.OPERATIONS.index(name))
-    return trivial.apply(images, operation, torch.full((size,), strength), torch.full((size,), sign))
+    operation = torch.full((size,), trivial_augment.OPERATIONS.index(name))
+    return trivial_augment.apply(images, operation, torch.full((size,), strength), torch.full((size,), sign))
 
 
 def theirs(name: str, images: Tensor, strength: float, sign: float = 1.0) -> Any:
@@ -56,7 +56,7 @@ def theirs(name: str, images: Tensor, strength: float, sign: float = 1.0) -> Any
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("strength", STRENGTHS)
-@pytest.mark.parametrize("name", trivial.OPERATIONS)
+@pytest.mark.parametrize("name", trivial_augment.OPERATIONS)
 def test_each_operation_is_that_of_torchvision(name: str, strength: float, sign: float) -> None:
     images = batch(6)
     difference = (ours(name, images, strength, sign).round() - theirs(name, images, strength, sign).float()).abs()
@@ -67,7 +67,7 @@ def test_each_operation_is_that_of_torchvision(name: str, strength: float, sign:
 def test_every_image_draws_its_own_operation() -> None:
     image = batch(1).expand(400, -1, -1, -1)
     torch.manual_seed(0)
-    changed = trivial.trivial_augment(image)
+    changed = trivial_augment.trivial_augment(image)
     different = {bytes(each.round().byte().numpy()) for each in changed}
     assert len(different) > 150
     assert changed.min() >= 0
@@ -81,7 +81,7 @@ def test_no_operation_reads_a_value_back() -> None:
 
     with FakeTensorMode():
         images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
-        assert trivial.trivial_augment(images).shape == images.shape  # a fake tensor has no value to read
+        assert trivial_augment.trivial_augment(images).shape == images.shape  # a fake tensor has no value to read
 
 
 def test_cutout_fills_a_square_with_what_the_network_sees_as_zero() -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.devices import DeviceReader
-from engine.gpu_choice import on_machine
-from engine.runs import folder as runs
-from engine.runs import launch
-from engine.runs.events import GpuSample
-from engine.runs.folder import RunFolder
-from engine.runs.order import Order
-from engine.runs.turns import held_devices, mark_devices, others_of, taken_devices, turns
+from engine.journal.events import GpuSample
+from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
+from engine.runs import run_dir as runs
+from engine.runs import start
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
+from engine.shared.gpus import on_machine
+from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
 from presets import catalog
 
@@ -35,19 +35,22 @@ class Machine:
     def __init__(self, runs_dir: Path, stack: ExitStack) -> None:
         self.runs_dir, self._stack = runs_dir, stack
 
-    def run(self, device: str = "auto", *chosen: str, devices: int = 1) -> RunFolder:
+    def run(self, device: str = "auto", *chosen: str, devices: int = 1) -> RunDir:
         """Have a run live that was asked to train on `device`, and has chosen `chosen` if that is not empty."""
         preset = catalog.load("demo")
         info = {"overrides": (), "seed": 0, "argv": (), "versions": {}, "data_dir": None}
         run = runs.create(self.runs_dir, "demo", preset=preset, device=device, devices=devices, **info)
-        lock_fd = launch.take_lock(run)
+        lock_fd = start.take_lock(run)
         self._stack.callback(os.close, lock_fd)
         runs.sign_lock(lock_fd, os.getpid(), chosen)
         return run
 
     def states(self, *asked: str | tuple[str, int], gpus: list[GpuSample] | None) -> list[str]:
         """The turns of entries that ask for these devices, in words."""
-        entries = [Order(device=one) if isinstance(one, str) else Order(device=one[0], devices=one[1]) for one in asked]
+        entries = [
+            RunOptions(device=one) if isinstance(one, str) else RunOptions(device=one[0], devices=one[1])
+            for one in asked
+        ]
         held = held_devices(runs.list_runs(self.runs_dir), gpus)
         found = turns(entries, held, gpus)
         return [f"after {turn.after}" if turn.after else f"{len(turn.waits_for)} runs" for turn in found]

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.runs import events
-from engine.runs.events import Alerted, AnyEvent
-from engine.training.watch import (
+from engine.journal import events
+from engine.journal.events import Alerted, AnyEvent
+from engine.training.alerts import (
     DISK_FREE_BYTES,
     PLATEAU_EPOCHS,
     SPIKE_EARLIEST,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from engine.models.build import build, sketch
+from engine.models.build import build, build_on_meta
 from engine.models.weights import download, find_weights, load_weights
 from presets.errors import CifartuiError
 from presets.schema import Resnet18, Resnet50
@@ -31,7 +31,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def network_of(num_classes: int) -> nn.Module:
     """A ResNet-50 without the second that drawing its weights takes."""
-    network = sketch(Resnet50(), num_classes, 32).to_empty(device="cpu")
+    network = build_on_meta(Resnet50(), num_classes, 32).to_empty(device="cpu")
     for tensor in network.state_dict().values():
         tensor.fill_(7)
     return network
@@ -39,7 +39,7 @@ def network_of(num_classes: int) -> nn.Module:
 
 def state_of(num_classes: int, fill: float = 0.25) -> dict[str, Tensor]:
     """A ResNet-50 state dict in which every tensor repeats one stored number, so that its file is small."""
-    shapes = sketch(Resnet50(), num_classes, 32).state_dict()
+    shapes = build_on_meta(Resnet50(), num_classes, 32).state_dict()
     return {key: torch.tensor(fill).to(tensor.dtype).expand(tensor.shape) for key, tensor in shapes.items()}
 
 

@@ -2,24 +2,24 @@
 
 import pytest
 
-from engine.runs.events import StepTiming
-from engine.runs.state import RunState, fold
+from engine.journal.events import StepTiming
+from engine.journal.state import RunState, fold
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
-from tui import words
+from tui.text import run_text
 
 
 @pytest.mark.parametrize(
     ("status", "said"), [("training", "1 min 05 s"), ("paused", ""), ("stalled", ""), ("lost", ""), ("completed", "")]
 )
 def test_time_left_is_said_only_while_it_gets_less(status: str, said: str) -> None:
-    assert words.time_left(status, 65.0) == said  # type: ignore[arg-type]
-    assert not words.time_left(status, None)  # type: ignore[arg-type]
+    assert run_text.time_left(status, 65.0) == said  # type: ignore[arg-type]
+    assert not run_text.time_left(status, None)  # type: ignore[arg-type]
 
 
 def test_a_step_is_split_in_one_vocabulary() -> None:
-    split = words.step_split(StepTiming(data_s=0.001, compute_s=0.008, report_s=0.001))
+    split = run_text.step_split(StepTiming(data_s=0.001, compute_s=0.008, report_s=0.001))
     assert split == "10.0 ms: data 10 %, network 80 %, rest 10 %"
-    assert words.step_split(StepTiming(data_s=0.0, compute_s=0.0, report_s=0.0)) == "n/a"
+    assert run_text.step_split(StepTiming(data_s=0.0, compute_s=0.0, report_s=0.0)) == "n/a"
 
 
 def test_the_share_done_counts_whole_epochs_and_batches() -> None:

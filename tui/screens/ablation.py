@@ -10,17 +10,16 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunDir
 from tui import format as fmt
-from tui import words
-from tui.comparison import Row, ablation_presets, compare, newest_by_preset, points
-from tui.palette import MUTED, REFERENCE, TEXT, TONES, VAL
-from tui.run_list import RunLister, RunsListed
-from tui.screens.listing import Listing
+from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
+from tui.data.run_list import RunLister, RunsListed
+from tui.screens.run_listing import Listing
+from tui.text import run_text
+from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
@@ -47,16 +46,16 @@ class AblationScreen(Listing[str | None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="columns")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="columns")
             yield _Steps(id="steps", compact=True)
-            yield Quiet(id="footnote")
+            yield ChangedStatic(id="footnote")
             yield KeyBar()
 
     def on_mount(self) -> None:
         """Look for runs in a thread."""
         self.query_one(_Steps).focus()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, _RUN_IDS))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now, _RUN_IDS))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Fill the table."""
@@ -68,21 +67,21 @@ class AblationScreen(Listing[str | None]):
         self.call_after_refresh(self._show)
 
     def _show(self) -> None:
-        width = max(40, self.query_one("#top", Quiet).content_size.width)
+        width = max(40, self.query_one("#top", ChangedStatic).content_size.width)
         done = sum(row.measured is not None for row in self.rows)
         title = Text.assemble(
             ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
         )
-        self.query_one("#top", Quiet).tell(title)
-        self.query_one("#columns", Quiet).tell(_heading(width))
-        self.query_one("#footnote", Quiet).tell(_footnote(self.rows))
+        self.query_one("#top", ChangedStatic).tell(title)
+        self.query_one("#columns", ChangedStatic).tell(_heading(width))
+        self.query_one("#footnote", ChangedStatic).tell(_footnote(self.rows))
         self.query_one(_Steps).show(self.rows, width)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Open the step's run, or offer to start it."""
         row = next(row for row in self.rows if row.preset_name == event.option.id)
         if row.run:
-            self.app.open_monitor(RunFolder(self.app.runs_dir / row.run))
+            self.app.open_monitor(RunDir(self.app.runs_dir / row.run))
         else:
             self.dismiss(row.preset_name)
 
@@ -136,7 +135,7 @@ def _line(row: Row, width: int) -> Text:
 def _state(row: Row, width: int) -> tuple[str, str]:
     if not row.run:
         return "  not run", MUTED
-    color = TONES[words.tone(row.status)]  # type: ignore[arg-type]
+    color = TONES[run_text.tone(row.status)]  # type: ignore[arg-type]
     if row.status == "completed":
         return "  completed", color
     return f"  {row.status if width >= _WIDE else row.status[:5]} {row.epoch}/{row.epochs}", color

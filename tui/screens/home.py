@@ -14,29 +14,28 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import OptionList
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui import format as fmt
-from tui.knowledge import DataLocated, FactsFound, Knowledge
-from tui.palette import MUTED, TEXT, TONES
+from tui.data.environment import GpuReadings, Queued
+from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
 from tui.screens.starting import Starting
-from tui.surroundings import GpuReadings, Queued
-from tui.widgets import describe, home_rows
-from tui.widgets.chooser import Chooser
-from tui.widgets.devices import gpus_now
-from tui.widgets.fields import left_and_right
+from tui.text import preset_text
+from tui.text.device_text import gpus_now
+from tui.text.layout import left_and_right
+from tui.theme import MUTED, TEXT, TONES
+from tui.widgets import preset_browser
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.preset_pane import PresetPane
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
+from tui.widgets.preset_browser import PresetChooser, PresetPane
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
-    from tui.facts import Facts
-    from tui.run_list import RunsListed
-    from tui.summary import Summary
+    from tui.data.network_facts import NetworkFacts
+    from tui.data.run_list import RunsListed
+    from tui.data.summary import Summary
 
 _LOOK_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
@@ -86,20 +85,20 @@ class Home(Starting):
         self._queued = Queued()
         self._described: tuple[object, ...] = ()
         self._is_asleep = False
-        self._known = Knowledge(self.app.surroundings, self.app.data_dir)
+        self._known = PresetInfo(self.app.environment, self.app.data_dir)
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
+            yield ChangedStatic(id="top")
             with Horizontal(id="choice"):
-                yield Chooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
+                yield PresetChooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
                 yield PresetPane(id="about")
-            yield Quiet(id="queue-row")
-            yield Quiet(id="gpus")
+            yield ChangedStatic(id="queue-row")
+            yield ChangedStatic(id="gpus")
             with Vertical(id="recent"):
-                yield Quiet(id="no-runs")
+                yield ChangedStatic(id="no-runs")
                 yield RunList(id="runs", compact=True)
             yield KeyBar()
 
@@ -108,16 +107,16 @@ class Home(Starting):
         self.query_one("#queue-row").display = False
         self.query_one("#gpus").border_title = "GPUs now"
         self.query_one("#recent").border_title = "recent runs"
-        listed = self.app.surroundings.presets()
+        listed = self.app.environment.presets()
         self._presets = {each.name: each for each in listed}
-        self.query_one(Chooser).show(listed)
+        self.query_one(PresetChooser).show(listed)
         self._show_widths()
         self._describe_again()
         self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._look_around)
 
     def _look_around(self) -> None:
         self._list_runs()
-        self._watch_machine(self.app.surroundings.gpu_reader)
+        self._watch_machine(self.app.environment.gpu_reader)
         self._learn()
 
     def on_unmount(self) -> None:
@@ -151,9 +150,9 @@ class Home(Starting):
         self.call_after_refresh(self._show_widths)
 
     def _show_widths(self) -> None:
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         name = Text.assemble(("cifartui", f"bold {TEXT}"), ("   train image classifiers from a terminal", MUTED))
-        host = Text.assemble(("on ", MUTED), (self.app.surroundings.host, TEXT))
+        host = Text.assemble(("on ", MUTED), (self.app.environment.host, TEXT))
         top.tell(left_and_right(name, host, max(40, top.content_size.width)))
         self.query_one(PresetPane).show_layers()
         self._show_machine()
@@ -172,7 +171,7 @@ class Home(Starting):
             self._describe(name)
         elif self._described:
             self._described = ()
-            self.query_one(PresetPane).show("", describe.nothing(), None)
+            self.query_one(PresetPane).show("", preset_text.nothing(), None)
 
     def on_input_changed(self) -> None:
         """Describe what the filter, which the list has followed already, left under the cursor."""
@@ -182,7 +181,7 @@ class Home(Starting):
         listed, pane = self._presets[name], self.query_one(PresetPane)
         if listed.preset is None:
             self._described = ()
-            pane.show(name, describe.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
+            pane.show(name, preset_text.problem(name, str(listed.path), listed.problem), "This preset cannot be used.")
             return
         status, found = self._known.data_status.get(name), self._known.facts.get(name)
         if status is None:
@@ -195,21 +194,21 @@ class Home(Starting):
             return  # a new reading that says the same is no reason to paint
         self._described = (name, status, found, memory, told)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, describe.description(listed.preset, where, describe.size(found), memory, told), found)
+        pane.show(name, preset_text.description(listed.preset, where, preset_text.size(found), memory, told), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:
             return ""
-        from tui.earlier import earlier
+        from tui.data.summary import earlier
 
-        return earlier(self.runs, name, self.app.surroundings.host)
+        return earlier(self.runs, name, self.app.environment.host)
 
-    def _memory(self, preset: Preset, found: "Facts | str | None") -> Text:
+    def _memory(self, preset: Preset, found: "NetworkFacts | str | None") -> Text:
         if found is None or isinstance(found, str):
             return Text("")
-        from tui import room
+        from tui.data import memory_fit
 
-        said, tone = room.fits(preset, found, "auto", self._readings, self.app.surroundings.visible_gpus)
+        said, tone = memory_fit.fits(preset, found, "auto", self._readings, self.app.environment.visible_gpus)
         return Text(said, TONES[tone])
 
     @work(thread=True, exclusive=True, group="locate")
@@ -248,15 +247,15 @@ class Home(Starting):
 
     def action_filter(self) -> None:
         """Open the filter."""
-        self.query_one(Chooser).open_filter()
+        self.query_one(PresetChooser).open_filter()
 
     def action_leave_filter(self) -> None:
         """Go from the filter to what it found."""
-        self.query_one(Chooser).leave_filter()
+        self.query_one(PresetChooser).leave_filter()
 
     def action_back(self) -> None:
         """Undo what changed the view last: the filter, the layers, the marks."""
-        if self.query_one(Chooser).close_filter():
+        if self.query_one(PresetChooser).close_filter():
             return
         if self.has_class("-layers"):
             self.action_layers()
@@ -267,8 +266,8 @@ class Home(Starting):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        from tui.notify import newly_ended
-        from tui.run_list import RunLister, keep_listing
+        from tui.data.run_list import RunLister, keep_listing
+        from tui.terminal.sequences import newly_ended
 
         def listed(message: "RunsListed") -> None:
             for run in newly_ended(self.runs, message.runs):
@@ -276,7 +275,7 @@ class Home(Starting):
             self.runs, self._num_runs = message.runs, message.num_all
             self._post(message)
 
-        lister = RunLister(self.app.runs_dir, self.app.surroundings.now)
+        lister = RunLister(self.app.runs_dir, self.app.environment.now)
         keep_listing(lister, listed, self._wake, self._stop, _LOOK_EVERY_S)
 
     def on_runs_listed(self) -> None:
@@ -285,13 +284,13 @@ class Home(Starting):
         self._describe_again()
 
     def _show_runs(self) -> None:
-        listing, empty = self.query_one(RunList), self.query_one("#no-runs", Quiet)
+        listing, empty = self.query_one(RunList), self.query_one("#no-runs", ChangedStatic)
         listing.display, empty.display = bool(self.runs), not self.runs
         if self.runs:
-            listing.show(self.runs, self.app.surroundings.now())
+            listing.show(self.runs, self.app.environment.now())
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
-            empty.tell(home_rows.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
+            empty.tell(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
         more = (self._num_runs or 0) - len(self.runs)
         pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
         if pane.border_title != title:  # setting it paints the pane
@@ -299,13 +298,13 @@ class Home(Starting):
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
-        from tui import words
+        from tui.text import run_text
 
-        live = next((run for run in self.runs if words.is_live(run.status)), None)
+        live = next((run for run in self.runs if run_text.is_live(run.status)), None)
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
-        self.app.open_monitor(RunFolder(Path(live.path)))
+        self.app.open_monitor(RunDir(Path(live.path)))
 
     def action_runs(self) -> None:
         """Show all runs."""
@@ -329,15 +328,15 @@ class Home(Starting):
 
     @work(thread=True)
     def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
-        read, runs_dir, surroundings = make_reader(), self.app.runs_dir, self.app.surroundings
+        read, runs_dir, environment = make_reader(), self.app.runs_dir, self.app.environment
         while True:
             self._look_again.clear()
             if self._stop.is_set():  # after the clearing, which may have undone the call to end
                 return
             readings = read()
             if len(readings.gpus) > 1:
-                readings = replace(readings, taken=surroundings.taken(runs_dir))
-            self._readings, self._queued = readings, surroundings.queued(runs_dir)
+                readings = replace(readings, taken=environment.taken(runs_dir))
+            self._readings, self._queued = readings, environment.queued(runs_dir)
             self._post(MachineRead())
             self._look_again.wait(_LOOK_EVERY_S)
 
@@ -348,9 +347,9 @@ class Home(Starting):
         self._describe_again()
 
     def _show_machine(self) -> None:
-        pane, queue = self.query_one("#gpus", Quiet), self.query_one("#queue-row", Quiet)
+        pane, queue = self.query_one("#gpus", ChangedStatic), self.query_one("#queue-row", ChangedStatic)
         pane.tell(gpus_now(self._readings, max(40, pane.content_size.width), _GPU_ROWS))
-        said = home_rows.queue(self._queued)
+        said = preset_browser.queue(self._queued)
         queue.display = bool(said)
         queue.tell(said)
 
@@ -361,7 +360,7 @@ class Home(Starting):
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
-            self.app.open_monitor(RunFolder(self.app.runs_dir / event.option.id))
+            self.app.open_monitor(RunDir(self.app.runs_dir / event.option.id))
             return
         marked = self.query_one(PresetList).marked
         if marked:
@@ -388,10 +387,10 @@ class Home(Starting):
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        from engine.runs.order import Order
+        from engine.runs.run_options import RunOptions
 
         if _DEMO in self._presets:
-            self.start(_DEMO, Order())
+            self.start(_DEMO, RunOptions())
         else:
             self.notify("There is no preset called demo here.", severity="warning")
 

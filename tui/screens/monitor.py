@@ -12,29 +12,23 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from engine.runs import events as ev
-from engine.runs.folder import RunFolder, Status, status_of
-from engine.runs.state import RunState, fold
-from tui import words
-from tui.follow import RunOpened, RunProgressed, RunUnreadable, follow_run
-from tui.history import History
-from tui.palette import MUTED, TONES
-from tui.range_test import NO_WEIGHTS
+from engine.journal import events as ev
+from engine.journal.state import RunState, fold
+from engine.runs.run_dir import RunDir, Status, status_of
+from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
+from tui.data.range_test import NO_WEIGHTS
 from tui.screens.steering import OF_WEIGHTS, Steering
-from tui.widgets.alerts import Alerts
-from tui.widgets.command_strip import CommandStrip
-from tui.widgets.devices import memory_panel
+from tui.text import run_text
+from tui.text.device_text import memory_panel
+from tui.theme import MUTED, TONES
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.lr_chart import LrChart
 from tui.widgets.memory_chart import MemoryChart
 from tui.widgets.metric_chart import MetricChart, View, XUnit
-from tui.widgets.notice import Notice
+from tui.widgets.monitor_panes import Alerts, CommandStrip, OutcomeNotice, Preparation, RunHeader, RunView
 from tui.widgets.plot import Plot
-from tui.widgets.preparation import Preparation
-from tui.widgets.quiet import Quiet
-from tui.widgets.run_header import RunHeader, RunView
-from tui.widgets.too_small import TooSmall
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
@@ -72,8 +66,8 @@ class Monitor(Steering):
         Binding("escape", "back", "Home", show=False, id="monitor.back", tooltip="back"),
     ]  # fmt: skip
 
-    def __init__(self, run: RunFolder, ahead: Callable[[], History | None] | None = None) -> None:
-        """Watch `run`, whose history `ahead` may wait for (`tui.history.read_ahead`)."""
+    def __init__(self, run: RunDir, ahead: Callable[[], History | None] | None = None) -> None:
+        """Watch `run`, whose history `ahead` may wait for (`tui.data.follower.read_ahead`)."""
         super().__init__()
         self.run_folder = run
         self._ahead = ahead
@@ -96,7 +90,7 @@ class Monitor(Steering):
         yield TooSmall()
         with Vertical(id="body"):
             yield RunHeader(id="header")
-            yield Notice(id="notice")
+            yield OutcomeNotice(id="notice")
             with Vertical(id="stage"):
                 yield Preparation(id="preparation")
                 with Horizontal(id="plots"):
@@ -105,7 +99,7 @@ class Monitor(Steering):
             yield Alerts(id="alerts")
             with Horizontal(id="below"):
                 with Vertical(id="memory-pane"):
-                    yield Quiet(id="memory-rows")
+                    yield ChangedStatic(id="memory-rows")
                     yield Plot(id="memory", grain=grain)
                 yield LogPane()
             yield CommandStrip()
@@ -160,12 +154,12 @@ class Monitor(Steering):
         """Fold what is new; the plots follow at the next paint, the answer to a key at once."""
         was_live = self.is_live
         if event.events or event.lives != self._lives:
-            self._heard_at = self.app.surroundings.steady()
+            self._heard_at = self.app.environment.steady()
         self._lives, self._log_tail = event.lives, event.log_tail
         self.info = event.info or self.info
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
-            detail = words.result(self.state)
+            detail = run_text.result(self.state)
             self.app.run_ended(self.info.preset.title, self.status, detail, self.info.id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
@@ -180,13 +174,13 @@ class Monitor(Steering):
     @property
     def status(self) -> Status:  # type: ignore[override]
         """The run's status now."""
-        heard_s = None if self._heard_at is None else self.app.surroundings.steady() - self._heard_at
+        heard_s = None if self._heard_at is None else self.app.environment.steady() - self._heard_at
         return status_of(self.state, self._lives, self.now(), heard_s)
 
     @property
     def is_live(self) -> bool:  # type: ignore[override]
         """Whether the run is known and a worker is there to obey."""
-        return self.info is not None and words.is_live(self.status)
+        return self.info is not None and run_text.is_live(self.status)
 
     @property
     def idle_actions(self) -> frozenset[str]:
@@ -218,7 +212,7 @@ class Monitor(Steering):
             self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
-        self.query_one(Notice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
+        self.query_one(OutcomeNotice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
@@ -240,7 +234,9 @@ class Monitor(Steering):
             return
         is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
         max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
-        self.query_one("#memory-rows", Quiet).tell(memory_panel(self.state, max(30, pane.content_size.width), max_rows))
+        self.query_one("#memory-rows", ChangedStatic).tell(
+            memory_panel(self.state, max(30, pane.content_size.width), max_rows)
+        )
 
     def paint_plots(self) -> dict[str, list[int]]:
         """Draw the plots that are in view; return which rows of each changed."""

@@ -1,4 +1,4 @@
-"""Test images as a run's best weights see them: true and predicted class, the most confident mistakes first."""
+"""Predictions screen: images with their true and predicted class, and a column of the most frequent mistakes."""
 
 import mmap
 import threading
@@ -14,22 +14,20 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from engine.runs import predictions, scores
-from engine.runs.folder import RunFolder, RunInfo
+from engine.runs import predictions
 from engine.runs.predictions import Predictions
+from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.graphics import image_widget
-from tui.palette import MUTED, TEXT, TONES
+from tui.terminal.capabilities import image_widget
+from tui.theme import MUTED, TEXT, TONES
+from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.mistakes import mistakes
-from tui.widgets.quiet import Quiet
-from tui.widgets.text_field import TextField
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
+
 
 _SPLIT: Literal["test"] = "test"
 _TICK_S = 0.5
@@ -85,12 +83,12 @@ class PredictionsScreen(Screen[None]):
     AUTO_FOCUS = ""  # the field for a class would take the keys
     app: "CifartuiApp"
 
-    def __init__(self, run: RunFolder, info: RunInfo, best_step: int, is_live: bool) -> None:
+    def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool) -> None:
         """Show the test images of `run`, whose best weights are of `best_step`; `is_live` says it still trains."""
         super().__init__()
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
-        self.wanted: scores.Wanted = "wrong"
+        self.wanted: predictions.Wanted = "wrong"
         self.class_wanted = ""
         self.rows: list[int] = []
         self._page_start = 0
@@ -103,8 +101,8 @@ class PredictionsScreen(Screen[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="sorting")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="sorting")
             yield TextField(
                 placeholder="class, or a part of its name; Enter shows it, Esc all", id="class", compact=True
             )
@@ -118,7 +116,7 @@ class PredictionsScreen(Screen[None]):
         widget = image_widget() if self.app.has_colors and self.app.plot_style != "ascii" else None
         if widget is None:
             return Gallery(id="images")
-        from tui.widgets.photos import Photos
+        from tui.widgets.photo_gallery import Photos
 
         return Photos(widget, id="images")
 
@@ -145,13 +143,13 @@ class PredictionsScreen(Screen[None]):
 
     def _tell(self, *, is_measured: bool, data_dir: str | None = None) -> None:
         """Measure if asked to, then read what is stored. Runs in a thread, maybe longer than the screen is there."""
-        from tui.torch_process import ask
+        from tui.data.torch_process import ask
 
         arguments = [str(self._run.path.absolute()), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
-                ask("engine.training.evaluation", arguments, stop=self._left)
+                ask("engine.training.evaluate_checkpoint", arguments, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
@@ -184,7 +182,7 @@ class PredictionsScreen(Screen[None]):
     def action_make(self) -> None:
         """Measure the best weights, in a process of its own."""
         if self._started_at is None and (self.found is None or self.is_outdated):
-            self._started_at = self.app.surroundings.now()
+            self._started_at = self.app.environment.now()
             self._problem = ""
             self._show()
             self._measure(self.app.data_dir)
@@ -201,10 +199,10 @@ class PredictionsScreen(Screen[None]):
 
     def _sort(self) -> None:
         assert self.found is not None, "sorted only once read"
-        self.rows = scores.matching(self.found, self.wanted, self.class_wanted)
+        self.rows = predictions.matching(self.found, self.wanted, self.class_wanted)
         self._page_start = 0
 
-    def action_want(self, wanted: scores.Wanted) -> None:
+    def action_want(self, wanted: predictions.Wanted) -> None:
         """Show wrong, right or all images."""
         self.wanted = wanted
         self._sort()
@@ -258,8 +256,8 @@ class PredictionsScreen(Screen[None]):
 
     def _show(self) -> None:
         self.refresh_bindings()
-        self.query_one("#top", Quiet).tell(self._title())
-        self.query_one("#sorting", Quiet).tell(self._sorting())
+        self.query_one("#top", ChangedStatic).tell(self._title())
+        self.query_one("#sorting", ChangedStatic).tell(self._sorting())
         making, gallery = self.query_one("#making", Static), self.query_one("#gallery")
         gallery.display = self.found is not None
         making.display = self.found is None
@@ -287,7 +285,7 @@ class PredictionsScreen(Screen[None]):
         return title
 
     def _elapsed(self) -> str:
-        return fmt.duration(self.app.surroundings.now() - (self._started_at or 0.0))
+        return fmt.duration(self.app.environment.now() - (self._started_at or 0.0))
 
     def _sorting(self) -> Text:
         if self.found is None:
@@ -331,3 +329,23 @@ class PredictionsScreen(Screen[None]):
 def _close(pixels: mmap.mmap | None) -> None:
     if pixels is not None:
         pixels.close()
+
+
+_ROWS = 12
+_NAME_WIDTH = 26
+
+
+def mistakes(found: Predictions) -> Text:
+    """Return both lists; empty where the labels are hidden."""
+    said = Text()
+    classes = predictions.by_class(found)[:_ROWS]
+    if classes:
+        said.append("worst classes\n", MUTED)
+    for score in classes:
+        said.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
+    confusions = predictions.confusions(found, _ROWS)
+    if confusions:
+        said.append("\nmost often confused\n", MUTED)
+    for confusion in confusions:
+        said.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return said

@@ -1,30 +1,33 @@
-"""The queue: what is training now, what is trained next, and whether somebody is there to start it."""
+"""Queue screen: the run that trains, the entries that wait, and the process that starts them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
 
-from engine.runs.folder import RunFolder
-from engine.runs.queue import Entry
-from engine.runs.turns import Turn, turns
-from tui import queued, words
-from tui.palette import MUTED, TEXT, TONES, TRAIN
-from tui.queue_desk import QueueDesk, QueueEdited, QueueRead
-from tui.run_list import RunLister, RunsListed
-from tui.screens.listing import Listing
-from tui.summary import Summary
-from tui.surroundings import Surroundings
-from tui.widgets.fields import left_and_right
+from engine.queue.allocation import QueuePosition, turns
+from engine.queue.queue_file import Entry
+from engine.runs.run_dir import RunDir
+from tui import format as fmt
+from tui.data.environment import Environment
+from tui.data.queue_editor import QueueEdited, QueueEditor, QueueRead
+from tui.data.run_list import RunLister, RunsListed
+from tui.data.summary import Summary
+from tui.screens.run_listing import Listing
+from tui.text import queue_text, run_text
+from tui.text.layout import in_a_row, labelled, left_and_right
+from tui.theme import MUTED, TEXT, TONES, TRAIN
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.queue_list import EntryList, heading, live_lines, widths_of
-from tui.widgets.quiet import Quiet
-from tui.widgets.too_small import TooSmall
+from tui.widgets.lists import Pickable
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
@@ -52,10 +55,10 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path, surroundings: Surroundings, notify: str) -> None:
+    def __init__(self, runs_dir: Path, environment: Environment, notify: str) -> None:
         """Show the queue of `runs_dir`, which need not exist; `notify` is the user's command for a runner."""
         super().__init__()
-        self._desk = QueueDesk(runs_dir, self.post, surroundings, notify)
+        self._queue_editor = QueueEditor(runs_dir, self.post, environment, notify)
         self._live: tuple[Summary, ...] = ()
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
@@ -65,13 +68,13 @@ class QueueScreen(Listing[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
-            yield Quiet(id="now")
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="now")
             with Vertical(id="waiting"):
-                yield Quiet(id="nothing")
-                yield Quiet(id="columns")
+                yield ChangedStatic(id="nothing")
+                yield ChangedStatic(id="columns")
                 yield EntryList(id="entries", compact=True)
-            yield Quiet(id="footnote")
+            yield ChangedStatic(id="footnote")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -80,30 +83,30 @@ class QueueScreen(Listing[None]):
         self.query_one("#waiting").border_title = "waiting"
         self.query_one(EntryList).focus()
         self._keep_desk()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now))
         self._show()
 
     def on_unmount(self) -> None:
         """Let the queue's thread end; an edit that was asked for is still made."""
-        self._desk.close()
+        self._queue_editor.close()
 
     def on_screen_resume(self) -> None:
         """Look at the queue again at once."""
-        self._desk.show(True)
+        self._queue_editor.show(True)
 
     def on_screen_suspend(self) -> None:
         """Leave the queue alone while another screen is above."""
-        self._desk.show(False)
+        self._queue_editor.show(False)
 
     @work(thread=True)
     def _keep_desk(self) -> None:
-        self._desk.work()
+        self._queue_editor.work()
 
     # --- what is heard -----------------------------------------------------------------------------
 
     def on_queue_read(self, event: QueueRead) -> None:
         """Show the queue, unless it was read before the last edit: then another reading is on its way."""
-        if event.num_edits == self._desk.num_asked:
+        if event.num_edits == self._queue_editor.num_asked:
             self.read = event
             self._show()
 
@@ -114,7 +117,7 @@ class QueueScreen(Listing[None]):
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show what is training."""
-        self._live = tuple(run for run in event.runs if words.is_live(run.status))
+        self._live = tuple(run for run in event.runs if run_text.is_live(run.status))
         self._show()
 
     def on_resize(self) -> None:
@@ -128,31 +131,31 @@ class QueueScreen(Listing[None]):
         return self.read.entries if self.read is not None else ()
 
     @property
-    def _turns(self) -> list[Turn]:
+    def _turns(self) -> list[QueuePosition]:
         return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
 
     def _show(self) -> None:
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
         top.tell(_title(self.read, width))
-        self.query_one("#now", Quiet).tell(live_lines(self._live, self.app.surroundings.now(), width))
-        rows = queued.rows_of(self._entries, self._turns)
+        self.query_one("#now", ChangedStatic).tell(live_lines(self._live, self.app.environment.now(), width))
+        rows = queue_text.rows_of(self._entries, self._turns)
         listing, columns, nothing = self.query_one(EntryList), self.query_one("#columns"), self.query_one("#nothing")
         listing.display = columns.display = bool(rows)
         nothing.display = not rows
         if rows:
             widths = widths_of(rows, width)
-            self.query_one("#columns", Quiet).tell(heading(widths))
+            self.query_one("#columns", ChangedStatic).tell(heading(widths))
             listing.show(rows, widths)
         else:
-            self.query_one("#nothing", Quiet).tell(_nothing(self.read))
+            self.query_one("#nothing", ChangedStatic).tell(_nothing(self.read))
         self._show_footnote()
         self.refresh_bindings()
 
     def _show_footnote(self) -> None:
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
-        footnote = self.query_one("#footnote", Quiet)
+        footnote = self.query_one("#footnote", ChangedStatic)
         said = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
         footnote.display = bool(said)
         footnote.tell(said)
@@ -166,7 +169,7 @@ class QueueScreen(Listing[None]):
         if action in {"remove", "move"}:
             return bool(self._entries)
         if action == "put_back":
-            return bool(self._desk.removed)
+            return bool(self._queue_editor.removed)
         if action == "attach":
             return bool(self._live)
         if action == "start_runner":
@@ -184,14 +187,14 @@ class QueueScreen(Listing[None]):
         """Take the entry under the cursor out; the one after it is under the cursor then."""
         index = self._chosen()
         if index is not None:
-            self._desk.remove(self._entries[index], index)
+            self._queue_editor.remove(self._entries[index], index)
             self._show_entries([*self._entries[:index], *self._entries[index + 1 :]])
 
     def action_move(self, places: int) -> None:
         """Move the entry under the cursor, and the cursor with it."""
         index = self._chosen()
         if index is not None and 0 <= index + places < len(self._entries):
-            self._desk.move(self._entries[index], places)
+            self._queue_editor.move(self._entries[index], places)
             wanted = list(self._entries)
             wanted.insert(index + places, wanted.pop(index))
             self._show_entries(wanted)
@@ -204,17 +207,17 @@ class QueueScreen(Listing[None]):
 
     def action_put_back(self) -> None:
         """Put back what was taken out last."""
-        self._desk.put_back()
+        self._queue_editor.put_back()
 
     def action_start_runner(self) -> None:
         """Start the runner."""
-        self._desk.start_runner()
+        self._queue_editor.start_runner()
 
     def action_attach(self) -> None:
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
         index = self._chosen()
         runs = self._turns[index].waits_for if index is not None else ()
-        runs = runs or tuple(RunFolder(self.app.runs_dir / run.id) for run in self._live)
+        runs = runs or tuple(RunDir(self.app.runs_dir / run.id) for run in self._live)
         if runs:
             self.app.open_monitor(runs[0])
 
@@ -229,9 +232,9 @@ def _title(read: QueueRead | None, width: int) -> Text:
     left = Text.assemble(("Queue", f"bold {TEXT}"), (f"   {said}", MUTED))
     right = Text()
     if read is not None and read.lives:
-        right = Text(queued.runner(read.lives, read.mark), TONES["good"])
+        right = Text(queue_text.runner(read.lives, read.mark), TONES["good"])
     elif num_waiting:
-        right = Text(queued.runner(False, None), TONES["bad"])
+        right = Text(queue_text.runner(False, None), TONES["bad"])
     return left_and_right(left, right, width)
 
 
@@ -257,11 +260,101 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
     """Return what there is to know: of the entry under the cursor where its line is cut, the last edit, the runner."""
     lines = []
     if cut is not None:
-        lines.append(Text(queued.described(cut), TEXT))
+        lines.append(Text(queue_text.described(cut), TEXT))
     if edited is not None:
         lines.append(Text(edited.said, TEXT if edited.is_done else TONES["warn"]))
     if read is not None and read.entries and not read.lives:
-        lines.append(Text(f"{queued.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
+        lines.append(Text(f"{queue_text.NO_RUNNER} Press {start_key} to start one.", TONES["bad"]))
     if read is not None and read.last_logged:
         lines.append(Text(f"queue.log: {read.last_logged}", MUTED))
     return Text("\n").join(lines)
+
+
+_MOST_LIVE_SHOWN = 4
+_GAP = "  "
+
+
+class EntryList(Pickable, inherit_bindings=False):
+    """A line an entry. Enter is left to the screen: an entry has nothing to open yet."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        binding
+        for binding in (*OptionList.BINDINGS, *Pickable.BINDINGS)
+        if isinstance(binding, Binding) and binding.key != "enter"
+    ]
+
+    _cut: frozenset[str] = frozenset()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the line under the cursor does not show all that is to be known."""
+        return self.chosen() in self._cut
+
+    def show(self, rows: Sequence[queue_text.Row], widths: Sequence[int]) -> None:
+        """List `rows` in columns of these widths; the cursor stays on its entry, or where that one was."""
+        lines = [_line(row, widths) for row in rows]
+        self._cut = frozenset(row.id for row in rows if _is_cut(row, widths))
+        shown = [(option.id, option.prompt.markup) for option in self.options if isinstance(option.prompt, Text)]
+        if [(row.id, line.markup) for row, line in zip(rows, lines, strict=True)] == shown:
+            return
+        before = self.highlighted or 0
+        is_gone = self.chosen() not in {row.id for row in rows}
+        self.fill([Option(line, id=row.id) for line, row in zip(lines, rows, strict=True)])
+        if is_gone:
+            self.highlighted = min(before, len(rows) - 1)
+
+
+def widths_of(rows: Sequence[queue_text.Row], width: int) -> tuple[int, int, int, int, int]:
+    """Return the widths of number, preset, changes, device and state; the changes are cut first."""
+    number = max(2, len(str(len(rows))))
+    device = min(8, max(6, *(len(row.device) for row in rows)))
+    state = min(width // 3, max(5, *(len(row.state) for row in rows)))
+    room = width - number - device - state - 4 * len(_GAP)
+    name = min(room * 5 // 8, max(6, *(len(queue_text.name(row)) for row in rows)))
+    changes = min(room - name, max(8, *(len(queue_text.changes(row)) for row in rows)))
+    return number, name, changes, device, state
+
+
+def heading(widths: Sequence[int]) -> Text:
+    """Return the names of the columns."""
+    number, name, changes, device, _ = widths
+    cells = (f"{'':>{number}}", f"{'preset':<{name}}", f"{'changes':<{changes}}", f"{'device':<{device}}", "state")
+    return Text(_GAP.join(cells), MUTED, no_wrap=True)
+
+
+def _line(row: queue_text.Row, widths: Sequence[int]) -> Text:
+    number, name, changes, device, state = widths
+    is_next = row.state == "next"
+    return Text.assemble(
+        (f"{row.number:>{number}}{_GAP}", MUTED),
+        (fmt.column(queue_text.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
+        (fmt.column(queue_text.changes(row) or "as it is", changes) + _GAP, TEXT if queue_text.changes(row) else MUTED),
+        (fmt.column(row.device, device) + _GAP, MUTED),
+        (fmt.column(row.state, state).rstrip(), TRAIN if is_next else MUTED),
+        no_wrap=True,
+    )
+
+
+def _is_cut(row: queue_text.Row, widths: Sequence[int]) -> bool:
+    return cell_len(queue_text.name(row)) > widths[1] or cell_len(queue_text.changes(row)) > widths[2]
+
+
+def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:
+    """Return a line for each of the newest living runs; `now` is Unix seconds."""
+    if not live:
+        return Text("Nothing is training.", MUTED)
+    lines = [_live_line(run, now, width) for run in live[:_MOST_LIVE_SHOWN]]
+    if len(live) > _MOST_LIVE_SHOWN:
+        lines.append(Text(f"and {len(live) - _MOST_LIVE_SHOWN} more", MUTED))
+    return Text("\n").join(lines)
+
+
+def _live_line(run: Summary, now: float, width: int) -> Text:
+    fields = [
+        Text.assemble((f"{run.status:<11}", TONES[run_text.tone(run.status)]), (fmt.short_id(run.id), TEXT)),
+        labelled("epoch", f"{run.epoch}/{run.epochs}"),
+        labelled("best val", fmt.percent(run.best_val_top1)),
+        labelled("started", fmt.ago(max(0.0, now - run.created)), MUTED),
+        labelled("on", run.device, MUTED),
+    ]
+    return in_a_row(fields, width)

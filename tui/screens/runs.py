@@ -12,28 +12,25 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
-from engine.runs.folder import RunFolder
+from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
-from tui import words
-from tui.act import Answer, act
-from tui.palette import MUTED, TONES, Tone
-from tui.run_list import Damaged, RunLister, RunsListed
-from tui.run_order import SORT_KEYS, has_words, matches, ordered
-from tui.screens.listing import Listing
-from tui.summary import Summary
-from tui.widgets import runs_said
+from tui.data.run_list import Damaged, RunLister, RunsListed
+from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
+from tui.screens.background import Answer, run_in_background
+from tui.screens.run_listing import Listing
+from tui.text import run_text
+from tui.theme import MUTED, TONES, Tone
+from tui.widgets import run_table
+from tui.widgets.basic import ChangedStatic, TextField, TooSmall
+from tui.widgets.curve_overlay import COLORS, OverlaidRun, Overlay
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.overlay import COLORS, Drawn, Overlay
-from tui.widgets.quiet import Quiet
 from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
-from tui.widgets.text_field import TextField
-from tui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
-    from tui.difference import Difference
-    from tui.screens.run_panels import Export
+    from tui.data.compare import Difference
+    from tui.screens.run_dialogs import Export
 
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are put away."""
@@ -91,7 +88,7 @@ class RunsScreen(Listing[None]):
         """Lay the screen out."""
         yield TooSmall()
         with Vertical(id="body"):
-            yield Quiet(id="top")
+            yield ChangedStatic(id="top")
             yield TextField(
                 placeholder="words of the id, preset, title, state or changes", id="run-filter", compact=True
             )
@@ -99,16 +96,16 @@ class RunsScreen(Listing[None]):
                 with Vertical(id="listing"):
                     yield RunHeading(id="run-heading")
                     yield RunTable()
-                    yield Quiet(id="no-rows")
+                    yield ChangedStatic(id="no-rows")
                 yield Overlay(grain=self.app.plot_style)
-            yield Quiet(id="told")
+            yield ChangedStatic(id="told")
             yield KeyBar()
 
     def on_mount(self) -> None:
         """Look for runs in a thread."""
         self.query_one("#run-filter").display = False
         self.query_one(RunTable).focus()
-        self.list_runs(RunLister(self.app.runs_dir, self.app.surroundings.now, limit=None))
+        self.list_runs(RunLister(self.app.runs_dir, self.app.environment.now, limit=None))
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show the runs found so far."""
@@ -143,16 +140,16 @@ class RunsScreen(Listing[None]):
     def _show(self) -> None:
         if not self.is_mounted:
             return
-        table, empty = self.query_one(RunTable), self.query_one("#no-rows", Quiet)
+        table, empty = self.query_one(RunTable), self.query_one("#no-rows", ChangedStatic)
         rows = self.rows
-        top = self.query_one("#top", Quiet)
+        top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        top.tell(runs_said.heading(self.listed, self.order, len(rows), len(self.marked), width))
+        top.tell(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
-            empty.tell(runs_said.nothing(self.listed, self.app.runs_dir))
-        table.show(rows, self.app.surroundings.now(), self.order, self._marks())
+            empty.tell(run_table.nothing(self.listed, self.app.runs_dir))
+        table.show(rows, self.app.environment.now(), self.order, self._marks())
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
         self._show_told()
@@ -167,7 +164,7 @@ class RunsScreen(Listing[None]):
             return
         ids = self._chosen_ids()
         drawn = [
-            Drawn(run_id, printable(name), str(number), color, self.listed.curves[run_id])
+            OverlaidRun(run_id, printable(name), str(number), color, self.listed.curves[run_id])
             for number, (run_id, name, color) in enumerate(zip(ids, fmt.short_ids(ids), COLORS, strict=False), start=1)
             if run_id in self.listed.curves
         ]
@@ -182,7 +179,7 @@ class RunsScreen(Listing[None]):
             told = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
             told = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
-        self.query_one("#told", Quiet).tell(told)
+        self.query_one("#told", ChangedStatic).tell(told)
 
     def _say(self, text: str, tone: Tone) -> None:
         if self not in self.app.screen_stack:  # left meanwhile: what came of it is still told
@@ -202,7 +199,7 @@ class RunsScreen(Listing[None]):
             self._say(f"{label}: {why}", "bad")
             self.look_again()
 
-        act(self.app, action, answered, failed)
+        run_in_background(self.app, action, answered, failed)
 
     def _act_and_say(self, label: str, action: Callable[[], str]) -> None:
         self._act(label, action, lambda said: self._say(f"{label}: {said}", "good"))
@@ -292,7 +289,7 @@ class RunsScreen(Listing[None]):
 
     def action_difference(self) -> None:
         """Show in what the marked runs differ."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         whole = [run_id for run_id in self.marked if run_id in self.listed.curves]
         if len(whole) < 2:
@@ -303,7 +300,7 @@ class RunsScreen(Listing[None]):
         self._act("diff", compare, lambda found: self._show_differences(found, fmt.short_ids(whole)))
 
     def _show_differences(self, found: "list[Difference]", names: list[str]) -> None:
-        from tui.screens.run_panels import DifferencePanel
+        from tui.screens.run_dialogs import DifferencePanel
 
         if self.app.screen is not self:  # left meanwhile
             return
@@ -324,11 +321,11 @@ class RunsScreen(Listing[None]):
     def action_open(self) -> None:
         """Open the Monitor."""
         if (run := self._whole_run("opened")) is not None:
-            self.app.open_monitor(RunFolder(self.app.runs_dir / run.id))
+            self.app.open_monitor(RunDir(self.app.runs_dir / run.id))
 
     def action_copy_path(self) -> None:
         """Copy the folder's path, and show it."""
-        from tui.clipboard import copy
+        from tui.terminal.sequences import copy
 
         chosen = self.query_one(RunTable).chosen
         if chosen is None:
@@ -340,12 +337,12 @@ class RunsScreen(Listing[None]):
 
     def action_resume(self) -> None:
         """Start a worker that goes on from the last checkpoint."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         if (run := self._whole_run("resumed")) is None:
             return
         name = fmt.short_id(run.id)
-        if words.is_live(run.status):
+        if run_text.is_live(run.status):
             self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
         elif is_range_test_name(run.preset_name):
             self._say(f"{name} is a range test, which keeps no weights: run it anew instead.", "warn")
@@ -354,15 +351,16 @@ class RunsScreen(Listing[None]):
         else:
             self._say(f"resume {name}: starting a worker …", "busy")
             self._act_and_say(
-                f"resume {name}", partial(run_actions.resume, self.app.runs_dir, run.id, self.app.look.notify)
+                f"resume {name}",
+                partial(run_actions.resume, self.app.runs_dir, run.id, self.app.display_settings.notify),
             )
 
     # --- export ----------------------------------------------------------------------------------
 
     def action_export(self) -> None:
         """Ask what to write of the run's curves, and where."""
-        from tui import run_actions
-        from tui.screens.run_panels import ExportPanel
+        from tui.screens import run_actions
+        from tui.screens.run_dialogs import ExportPanel
 
         if (run := self._whole_run("exported")) is None:
             return
@@ -379,7 +377,7 @@ class RunsScreen(Listing[None]):
 
     def action_delete(self) -> None:
         """Ask whether to delete the marked runs, or else the one under the cursor."""
-        from tui import run_actions
+        from tui.screens import run_actions
 
         ids = self._chosen_ids()
         if not ids:
@@ -389,8 +387,8 @@ class RunsScreen(Listing[None]):
         self._act("delete", partial(run_actions.weigh, self.app.runs_dir, ids), self._ask_to_delete)
 
     def _ask_to_delete(self, weighed: tuple[dict[str, int], list[str]]) -> None:
-        from tui import run_actions
-        from tui.screens.run_panels import ConfirmDelete
+        from tui.screens import run_actions
+        from tui.screens.run_dialogs import ConfirmDelete
 
         sizes, refused = weighed
         if self.app.screen is not self:  # left meanwhile: nothing is asked over another screen

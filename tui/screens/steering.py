@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.runs import journal
-from engine.runs.commands import (
+from engine.journal import jsonl
+from engine.journal.commands import (
     Abort,
     AnyCommand,
     Continue,
@@ -17,13 +17,13 @@ from engine.runs.commands import (
     Stop,
     Validate,
 )
-from engine.runs.folder import RunFolder, RunInfo, Status
-from engine.runs.state import RunState
-from tui import words
-from tui.act import act
-from tui.palette import Tone
-from tui.range_test import NO_WEIGHTS, is_range_test
-from tui.widgets.command_strip import CommandStrip
+from engine.journal.state import RunState
+from engine.runs.run_dir import RunDir, RunInfo, Status
+from tui.data.range_test import NO_WEIGHTS, is_range_test
+from tui.screens.background import run_in_background
+from tui.text import run_text
+from tui.theme import Tone
+from tui.widgets.monitor_panes import CommandStrip
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
@@ -56,7 +56,7 @@ class Steering(Screen[None]):
                 tooltip="resume with changes: more epochs, another lr"),
     ]  # fmt: skip
     app: "CifartuiApp"
-    run_folder: RunFolder
+    run_folder: RunDir
     info: RunInfo | None
     state: RunState
     status: Status
@@ -97,7 +97,7 @@ class Steering(Screen[None]):
 
     def action_abort(self) -> None:
         """Ask whether to abort, then ask the run."""
-        from tui.screens.panels import ConfirmAbort
+        from tui.screens.dialogs import ConfirmAbort
 
         def answered(sure: bool | None) -> None:
             if sure:
@@ -108,14 +108,14 @@ class Steering(Screen[None]):
 
     def action_resume(self) -> None:
         """Start a worker that goes on from the last checkpoint; ask first where that alone would lead nowhere."""
-        if self.status == "completed" or words.remedy(self.state):
+        if self.status == "completed" or run_text.remedy(self.state):
             self.action_resume_changed()
         elif not self._cannot_resume():
             self._start_again([])
 
     def action_resume_changed(self) -> None:
         """Ask what is to change, then go on from the last checkpoint."""
-        from tui.screens.resume_panel import ResumePanel
+        from tui.screens.dialogs import ResumePanel
 
         def answered(changes: list[str] | None) -> None:
             if changes is not None:
@@ -150,7 +150,7 @@ class Steering(Screen[None]):
 
     def now(self) -> float:
         """Return Unix seconds."""
-        return self.app.surroundings.now()
+        return self.app.environment.now()
 
     def _can_obey(self, label: str) -> bool:
         if self.is_live:
@@ -158,13 +158,13 @@ class Steering(Screen[None]):
         if self.info is None:
             why = "the run is still being read; try again in a moment."
         elif self.is_range_test:
-            why = f"this range test is over ({words.status(self.status, self.state)}); Esc goes Home."
+            why = f"this range test is over ({run_text.status(self.status, self.state)}); Esc goes Home."
         elif self.status == "completed":
             more = self.app.key_of("monitor.resume_changed", "R")
             why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."
         else:
             again = self.app.key_of("monitor.resume", "r")
-            why = f"this run has no worker ({words.status(self.status, self.state)}); {again} resumes it."
+            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again} resumes it."
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
         return False
 
@@ -184,7 +184,7 @@ class Steering(Screen[None]):
             else:
                 self.app.notify(why, title=run.id, severity="error")
 
-        act(self.app, lambda: journal.append_command(run.commands, command), lambda _: None, failed)
+        run_in_background(self.app, lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
 
     def _resume(self, changes: list[str]) -> None:
         from engine.runs.resume import resume_run
@@ -196,9 +196,9 @@ class Steering(Screen[None]):
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
                 self.app.notify(text, title=run.id, severity=severity)
 
-        run, notify = self.run_folder, self.app.look.notify
+        run, notify = self.run_folder, self.app.display_settings.notify
         told = "resume: a worker was started; PyTorch takes a few seconds to load"
-        act(
+        run_in_background(
             self.app,
             lambda: resume_run(run, changes, notify),
             lambda _: say(told, "good"),

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import format as fmt
-from tui.palette import MUTED
+from tui.theme import MUTED
 
 _GAP = 2
 _CAPTION_ROWS = 2

@@ -9,14 +9,14 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.events import Click
 
-from tui.palette import MUTED, TRAIN
-from tui.widgets.quiet import Quiet
+from tui.theme import MUTED, TRAIN
+from tui.widgets.basic import ChangedStatic
 
 _ALWAYS = ("help", "leave")
 _GAP = 2
 
 
-class KeyBar(Quiet):
+class KeyBar(ChangedStatic):
     """Follows the bindings of its screen, but for those that it says are `idle_actions` now. A key can be clicked."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; padding: 0 1; }"

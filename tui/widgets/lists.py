@@ -10,11 +10,11 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
-from tui.palette import MUTED, TEXT, TONES, TRAIN
+from tui.theme import MUTED, TEXT, TONES, TRAIN
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
-    from tui.summary import Summary
+    from tui.data.summary import Summary
 
 _BROKEN = "cannot be used"
 
@@ -150,10 +150,10 @@ class RunList(Pickable):
 
 
 def _run_line(run: "Summary", now: float, name_width: int) -> Text:
-    from tui import words
+    from tui.text import run_text
 
     return Text.assemble(
-        (f"{run.status:<11}", TONES[words.tone(run.status)]),
+        (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
         (fmt.column(fmt.short_id(run.id), name_width, keep_end=True), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),

@@ -8,9 +8,9 @@ from rich.text import Text
 from textual.events import Resize
 from textual.widgets import RichLog
 
-from engine.runs import events as ev
-from tui import words
-from tui.palette import MUTED, TONES
+from engine.journal import events as ev
+from tui.text import run_text
+from tui.theme import MUTED, TONES
 
 _LINES_KEPT = 1000
 _ROWS_WRAPPED_ANEW = 200
@@ -41,12 +41,12 @@ class LogPane(RichLog):
         for event in events:
             if isinstance(event, _NOT_LOGGED):
                 continue
-            sentence, tone = words.event(event)
+            sentence, tone = run_text.event(event)
             self.sentences.append(sentence)
             row = Table.grid(padding=(0, 2, 0, 0), expand=True)
             row.add_column(no_wrap=True)
             row.add_column(ratio=1)  # a long sentence goes on below itself, not below the time
-            row.add_row(Text(words.clock(event.time), MUTED), Text(sentence, TONES[tone]))
+            row.add_row(Text(run_text.clock(event.time), MUTED), Text(sentence, TONES[tone]))
             self._kept.append(row)
             self.write(row, expand=True)  # beyond what COLUMNS says
 

@@ -2,10 +2,10 @@
 
 import math
 
-from engine.runs.state import RunState
+from engine.journal.state import RunState
 from presets.schema import Preset
-from tui.palette import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
-from tui.range_test import Verdict, loss_range, verdict
+from tui.data.range_test import Verdict, loss_range, verdict
+from tui.theme import MUTED, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.widgets.axes import Axis, ValueAxis, log_axis, lr_axis
 from tui.widgets.metric_chart import View
 from tui.widgets.plot import Chart, Line, Mark, Plot

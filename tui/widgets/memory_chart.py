@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from engine.runs.events import DeviceSampled
-from engine.runs.state import RunState
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, VAL
+from engine.journal.events import DeviceSampled
+from engine.journal.state import RunState
+from tui.text.device_text import run_gpu
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, VAL
 from tui.widgets.axes import ValueAxis, minute_axis
-from tui.widgets.devices import run_gpu
 from tui.widgets.plot import Chart, Line, Plot, Reference
 from tui.widgets.trace import Trace
 

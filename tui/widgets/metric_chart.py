@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from engine.runs.events import CommandApplied, StageStarted
-from engine.runs.state import EpochPoint, RunState
+from engine.journal.events import CommandApplied, StageStarted
+from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
-from tui.palette import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
+from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 from tui.widgets.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, step_axis
 from tui.widgets.plot import Band, Chart, Line, Mark, Plot, Reference
 from tui.widgets.trace import Column, Columns, Trace, smoothed

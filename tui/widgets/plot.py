@@ -19,8 +19,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.look import PlotStyle
-from tui.palette import MUTED, TEXT
+from tui.display import PlotStyle
+from tui.theme import MUTED, TEXT
 from tui.widgets.axes import Axis
 from tui.widgets.raster import DOTS, Canvas
 from tui.widgets.trace import Column

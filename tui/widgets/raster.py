@@ -6,7 +6,7 @@ Braille has 2 × 4 dots in a character, quadrant blocks 2 × 2, ASCII one. Knows
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tui.look import PlotStyle
+from tui.display import PlotStyle
 
 DOTS: dict[PlotStyle, tuple[int, int]] = {"braille": (2, 4), "blocks": (2, 2), "ascii": (1, 1)}
 """Dots in a character, across and down."""

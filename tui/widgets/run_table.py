@@ -1,10 +1,8 @@
-"""A table of runs that draws only the rows in view, so that a thousand cost no more than ten.
-
-Knows summaries and which columns there is room for; no files.
-"""
+"""Table of runs that draws only the rows in view, and the lines above and in place of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from rich.cells import cell_len, set_cell_size
@@ -18,12 +16,12 @@ from textual.strip import Strip
 
 from presets.problems import printable
 from tui import format as fmt
-from tui import words
-from tui.palette import MUTED, TEXT, TONES, VAL
-from tui.run_list import Damaged
-from tui.run_order import SortKey
-from tui.summary import Summary
-from tui.widgets.quiet import Quiet
+from tui.data.run_list import Damaged, RunsListed
+from tui.data.summary import SortKey, Summary
+from tui.text import run_text
+from tui.text.layout import left_and_right
+from tui.theme import MUTED, TEXT, TONES, VAL
+from tui.widgets.basic import ChangedStatic
 
 Row: TypeAlias = Summary | Damaged
 
@@ -73,7 +71,7 @@ _MARK_WIDTH = 2
 _LEAST_NAME, _MOST_NAME = 14, 40
 _PRESET = _Column("preset", 17, lambda run, _: run.preset_name, _muted, is_right=False, dropped=6)
 _COLUMNS = (
-    _Column("state", 10, lambda run, _: run.status, lambda run: TONES[words.tone(run.status)], is_right=False),
+    _Column("state", 10, lambda run, _: run.status, lambda run: TONES[run_text.tone(run.status)], is_right=False),
     _Column("epoch", 7, lambda run, _: f"{run.epoch}/{run.epochs}", _muted, dropped=2),
     _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), _of_val, "val"),
     _Column("test", 7, lambda run, _: fmt.percent(run.test_top1), _plain, "test", dropped=1),
@@ -123,7 +121,7 @@ class SortChosen(Message):
         super().__init__()
 
 
-class RunHeading(Quiet):
+class RunHeading(ChangedStatic):
     """The columns' names; the one sorted by carries an arrow."""
 
     layout_now: _Layout | None = None
@@ -277,3 +275,47 @@ class RunTable(ScrollView, can_focus=True):
 
     def _keep_in_view(self) -> None:
         self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+
+
+_ORDERS: dict[SortKey, tuple[str, str, str]] = {
+    "started": ("start", "newest first", "oldest first"),
+    "val": ("best val", "highest first", "lowest first"),
+    "test": ("test", "highest first", "lowest first"),
+    "duration": ("duration", "longest first", "shortest first"),
+    "size": ("size on disk", "largest first", "smallest first"),
+}
+
+
+def heading(listed: RunsListed, order: Order, num_rows: int, num_marked: int, width: int) -> Text:
+    """Return how many runs are shown, in what order, how many are marked, and what all take on disk."""
+    name, falling, rising = _ORDERS[order.key]
+    left = Text.assemble(
+        ("Runs", f"bold {TEXT}"), (f"   {_shown(listed, num_rows)}", TEXT),
+        (f"   by {name}, {rising if order.rising else falling}", MUTED),
+    )  # fmt: skip
+    if num_marked:
+        left.append(f"   {num_marked} marked", VAL)
+    num_bytes = sum(run.num_bytes or 0 for run in listed.runs) + sum(run.num_bytes for run in listed.damaged)
+    return left_and_right(left, Text(f"{fmt.memory(num_bytes)} on disk" if num_bytes else "", MUTED), width)
+
+
+def _shown(listed: RunsListed, num_rows: int) -> str:
+    num_all = fmt.count(listed.num_all)
+    if listed.num_unread:
+        return (
+            f"reading … {fmt.count(listed.num_all - listed.num_unread)} of {num_all}" if listed.num_all else "reading …"
+        )
+    return num_all if num_rows == listed.num_all else f"{fmt.count(num_rows)} of {num_all}"
+
+
+def nothing(listed: RunsListed, runs_dir: Path) -> Text:
+    """Return why there is no row, and what to do."""
+    if listed.num_unread:
+        return Text("reading the runs …", MUTED)
+    if listed.num_all:
+        return Text("No run has all these words. Esc takes the filter away.", MUTED)
+    return Text(
+        f"No runs in {runs_dir} yet.\n\nEsc goes back to Home, where Enter starts the highlighted preset; "
+        "demo needs no data.\nRuns kept elsewhere are shown with: cifartui --runs-dir DIR",
+        MUTED,
+    )

@@ -1,6 +1,6 @@
 """The process that starts the ranks of a run on this machine, through torchrun's own agent, and outlives them.
 
-`engine.runs.launch` starts it where a run has several devices. It holds the run's lock, hands signals on, and has
+`engine.runs.start` starts it where a run has several devices. It holds the run's lock, hands signals on, and has
 the last word in the journal where rank 0 could not: which rank died, and of what. Trains nothing.
 """
 
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from engine.gpu_choice import gpu_name
-from engine.runs.device_name import check_devices
-from engine.runs.events import RunFinished
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter, event_reader
-from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices
+from engine.journal.events import RunFinished
+from engine.journal.jsonl import EventWriter, event_reader
+from engine.queue.allocation import mark_devices
+from engine.runs.run_dir import RunDir
+from engine.runs.start import NOTIFY
 from engine.shared import child_process
+from engine.shared.device_names import check_devices
+from engine.shared.gpus import gpu_name
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from presets.errors import CifartuiError
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
     os.umask(0o077)
     os.set_inheritable(arguments.lock_fd, False)
-    began, folder = time.monotonic(), RunFolder(arguments.folder)
+    began, folder = time.monotonic(), RunDir(arguments.folder)
     num_bytes_before = folder.events.stat().st_size if folder.events.exists() else 0
     reason = _train_together(folder, for_ranks)
     finished = _last_word(folder, num_bytes_before)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if finished.outcome == "failed" else 0
 
 
-def _train_together(folder: RunFolder, arguments: Sequence[str]) -> str:
+def _train_together(folder: RunDir, arguments: Sequence[str]) -> str:
     """Start the ranks and wait until none lives; return why, in a sentence, if one of them failed.
 
     Signals are blocked here, for torchrun's agent would end the ranks at once, and in what is started here, so that
@@ -79,7 +79,7 @@ def _train_together(folder: RunFolder, arguments: Sequence[str]) -> str:
     return ""
 
 
-def _launch(folder: RunFolder, arguments: Sequence[str], logs: str) -> None:
+def _launch(folder: RunDir, arguments: Sequence[str], logs: str) -> None:
     """Do as `torchrun --standalone` does.
 
     Raises:
@@ -147,14 +147,14 @@ def _reason(failures: "Sequence[ProcessFailure]") -> str:
     return f"{who} ended with exit code {to_blame.exitcode}; worker.log may say why"
 
 
-def _last_word(folder: RunFolder, offset: int) -> RunFinished | None:
+def _last_word(folder: RunDir, offset: int) -> RunFinished | None:
     """Return the event with which the ranks ended the run; None where they did not come to that."""
     reader = event_reader(folder.events)
     reader.skip_to(offset)
     return next((event for event in reversed(reader.read()) if isinstance(event, RunFinished)), None)
 
 
-def _say(folder: RunFolder, reason: str, began: float) -> RunFinished:
+def _say(folder: RunDir, reason: str, began: float) -> RunFinished:
     """End the run in the journal, now that nobody else writes there."""
     state = folder.read_state()
     finished = RunFinished(

@@ -12,13 +12,13 @@ import time
 
 import msgspec
 
-from engine.runs import commands
-from engine.runs.events import AnyEvent
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
+from engine.journal import commands
+from engine.journal.events import AnyEvent
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
 from engine.training.controls import Controls
-from engine.training.distributed.group import Place, Ranks
-from engine.training.distributed.peers import Peers
+from engine.training.distributed.heartbeat import Heartbeat
+from engine.training.distributed.process_group import ProcessGroup, RankInfo
 
 _INTERVAL_S = 0.05
 _MOST_POLLS = 256
@@ -45,11 +45,11 @@ class SilentJournal(EventWriter):
 class SharedControls(Controls):
     """Controls that are the same in every rank, once they are `shared`; rank 0's alone before that."""
 
-    def __init__(self, folder: RunFolder, journal: EventWriter, place: Place, *, commands_from: int = 0) -> None:
+    def __init__(self, folder: RunDir, journal: EventWriter, place: RankInfo, *, commands_from: int = 0) -> None:
         super().__init__(folder, journal, commands_from=commands_from)
         self._place = place
-        self._ranks: Ranks | None = None
-        self._peers: Peers | None = None
+        self._ranks: ProcessGroup | None = None
+        self._heartbeat: Heartbeat | None = None
         self._received: signal.Signals | None = None
         self._signalled_at = -math.inf
         self._found: list[commands.AnyCommand] = []
@@ -61,9 +61,9 @@ class SharedControls(Controls):
         self.was_round = False
         """Whether the last poll was a round between the ranks."""
 
-    def share(self, ranks: Ranks, peers: Peers) -> None:
+    def share(self, ranks: ProcessGroup, heartbeat: Heartbeat) -> None:
         """Obey from now on what rank 0 finds, together with the others."""
-        self._ranks, self._peers = ranks, peers
+        self._ranks, self._heartbeat = ranks, heartbeat
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._ranks is None:
@@ -87,8 +87,8 @@ class SharedControls(Controls):
 
     def poll_alone(self) -> None:
         """Look, where the ranks are not in step, for what need not wait for that: raise Aborted where it was asked."""
-        if self._peers is not None:
-            self._peers.looked()
+        if self._heartbeat is not None:
+            self._heartbeat.looked()
         if not self._place.is_first:
             return
         self._found += super()._arrived()
@@ -97,8 +97,8 @@ class SharedControls(Controls):
                 self._obey(command)
 
     def _look(self) -> None:
-        ranks, peers = self._ranks, self._peers
-        if ranks is None or peers is None:
+        ranks, heartbeat = self._ranks, self._heartbeat
+        if ranks is None or heartbeat is None:
             super()._look()
             return
         found, num_polls = b"", 0
@@ -109,7 +109,7 @@ class SharedControls(Controls):
         received, self._received = self._received, None
         is_another = self._place.is_first and time.monotonic() - self._signalled_at > _ONE_SIGNAL_S
         number, counts, num_bytes, self._num_polls = ranks.agree([received or 0, is_another, len(found), num_polls])
-        peers.looked()
+        heartbeat.looked()
         self._polls_left = self._num_polls
         if number and counts:
             self._signal, self._signalled_at = signal.Signals(number).name, time.monotonic()

@@ -22,24 +22,25 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.runs import launch
-from engine.runs.device_name import check_devices
-from engine.runs.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
-from engine.runs.folder import RunFolder, RunInfo, sign_lock
-from engine.runs.journal import EventWriter
-from engine.runs.launch import NOTIFY
-from engine.runs.turns import mark_devices
-from engine.training import checkpoint, options, worker
-from engine.training.controls import Aborted, Hurried
+from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
+from engine.journal.jsonl import EventWriter
+from engine.queue.allocation import mark_devices
+from engine.runs import start
+from engine.runs.run_dir import RunDir, RunInfo, sign_lock
+from engine.runs.start import NOTIFY
+from engine.shared.device_names import check_devices
+from engine.training import checkpoint_files, worker
+from engine.training import setup as options
+from engine.training.alerts import LearningWatch
+from engine.training.controls import Aborted, SecondSignal
 from engine.training.device import device_name, torch_memory
 from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
-from engine.training.distributed.group import Place, Ranks, place_from_environment
-from engine.training.distributed.peers import Lost, Peers, capital
+from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
+from engine.training.distributed.process_group import ProcessGroup, RankInfo, place_from_environment
 from engine.training.distributed.trainer import RankTrainer
 from engine.training.setup import Setup, choose_hardware, set_up
 from engine.training.telemetry import Telemetry
-from engine.training.watch import LearningWatch
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 
@@ -51,7 +52,7 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 class LeftAlone(Exception):
     """Another rank is lost."""
 
-    def __init__(self, lost: Lost) -> None:
+    def __init__(self, lost: RankLost) -> None:
         super().__init__(lost.sentence)
         self.lost = lost
 
@@ -69,14 +70,14 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     try:
         place = place_from_environment()
-        folder = RunFolder(arguments.folder.absolute())
+        folder = RunDir(arguments.folder.absolute())
         info = folder.read_info()
         if table_of(info.preset) is not None:
             raise CifartuiError("A range test takes one process; start it with: cifartui lr-find")
         if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
             arguments.commands_from = _size(folder.commands) if arguments.resume and folder.events.exists() else 0
         if place.is_first and not arguments.has_agent:
-            sign_lock(launch.take_lock(folder), os.getpid())  # held until this process ends
+            sign_lock(start.take_lock(folder), os.getpid())  # held until this process ends
     except (CifartuiError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -96,7 +97,7 @@ def _die_with_parent() -> None:
 class _Rank:
     """The life of this process."""
 
-    def __init__(self, folder: RunFolder, info: RunInfo, place: Place, arguments: argparse.Namespace) -> None:
+    def __init__(self, folder: RunDir, info: RunInfo, place: RankInfo, arguments: argparse.Namespace) -> None:
         self._began = time.monotonic()
         self._folder = folder
         self._info = info
@@ -104,7 +105,7 @@ class _Rank:
         self._arguments = arguments
         self._journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         self._controls = SharedControls(folder, self._journal, place, commands_from=arguments.commands_from)
-        self._peers: Peers | None = None
+        self._heartbeat: Heartbeat | None = None
         self._command = os.environ.pop(NOTIFY, "")
 
     def run(self) -> int:
@@ -122,8 +123,8 @@ class _Rank:
                 return self._end_alone(alone.lost)
         self._last_word(finished)
         self._journal.close()
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         if self._place.is_first:
             worker.notify_of(self._folder, finished, self._command)
         return 1 if finished.outcome == "failed" else 0
@@ -144,9 +145,11 @@ class _Rank:
             return worker.ended(self._controls, "stopped", f"{self._controls.stop_reason}, before training began")
         except Aborted:
             return worker.ended(self._controls, "aborted", "aborted by command; the checkpoints written before stay")
-        except Hurried as hurried:
+        except SecondSignal as second_signal:
             return worker.ended(
-                self._controls, "stopped", f"{hurried}; what is in last.pt stays, nothing more was validated or tested"
+                self._controls,
+                "stopped",
+                f"{second_signal}; what is in last.pt stays, nothing more was validated or tested",
             )
         except CifartuiError as error:
             if not self._place.is_first and (lost := self._lost_within(_PATIENCE_S)) is not None:
@@ -160,15 +163,15 @@ class _Rank:
             reason = worker.explain(error)
         if not self._place.is_first:
             reason = f"{capital(self._place)} failed: {reason}"
-            if self._peers is not None:
-                self._peers.fail(reason)
-            raise LeftAlone(Lost(reason, self._place, "failed"))
+            if self._heartbeat is not None:
+                self._heartbeat.fail(reason)
+            raise LeftAlone(RankLost(reason, self._place, "failed"))
         return worker.ended(self._controls, "failed", reason)
 
-    def _lost_within(self, patience_s: float) -> Lost | None:
-        return self._peers.lost(patience_s) if self._peers is not None else None
+    def _lost_within(self, patience_s: float) -> RankLost | None:
+        return self._heartbeat.lost(patience_s) if self._heartbeat is not None else None
 
-    def _end_alone(self, lost: Lost) -> int:
+    def _end_alone(self, lost: RankLost) -> int:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
         print(f"{self._place} ends: {lost.sentence}", file=sys.stderr, flush=True)
         if not self._place.is_first or (lost.how == "gone" and self._arguments.has_agent):
@@ -176,12 +179,12 @@ class _Rank:
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
         self._last_word(finished)
-        if self._peers is not None:
-            self._peers.leave()
+        if self._heartbeat is not None:
+            self._heartbeat.leave()
         worker.notify_of(self._folder, finished, self._command)
         return 1
 
-    def _on_lost(self, lost: Lost) -> None:
+    def _on_lost(self, lost: RankLost) -> None:
         """End the process from the thread that found a rank lost: the loop waits for it, and would for ever."""
         try:
             code = self._end_alone(lost)
@@ -198,16 +201,18 @@ class _Rank:
         resume, info = self._arguments.resume, self._info
         info = replace(info, device=_device_of(info.device, place))
         device, precision = choose_hardware(info)
-        ranks = Ranks(place, device)
-        self._peers = peers = Peers(place, self._on_lost)
-        places = peers.meet(lambda: ranks.agree([0]))
+        ranks = ProcessGroup(place, device)
+        self._heartbeat = heartbeat = Heartbeat(place, self._on_lost)
+        places = heartbeat.meet(lambda: ranks.agree([0]))
         if place.is_first and not self._arguments.has_agent:
             mark_devices(folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node))
 
         watch = LearningWatch()
         worker.look_back(folder, watch, resume=resume)
         (is_there,) = ranks.ask_first(resume and worker.has_checkpoint(folder))
-        state, fallback = ranks.in_turn(lambda: checkpoint.load_last(folder.checkpoints)) if is_there else ({}, "")
+        state, fallback = (
+            ranks.in_turn(lambda: checkpoint_files.load_last(folder.checkpoints)) if is_there else ({}, "")
+        )
         started = journal.write(
             RunStarted(
                 pid=os.getpid(),
@@ -243,22 +248,22 @@ class _Rank:
         for notice in setup.data.notices:
             journal.write(Alerted(severity="notice", kind="data", text=notice))
         setup = _with_sync_batch_norm(replaced(setup, num_ranks=place.num_ranks))
-        for notice in options.unused(setup).values():
+        for notice in options.unsupported_speedups(setup).values():
             journal.write(Alerted(severity="notice", kind="option", text=notice))
-        controls.share(ranks, peers)
+        controls.share(ranks, heartbeat)
         trainer = RankTrainer(setup, folder, journal, controls, watch, ranks)
         if telemetry is not None:
-            telemetry.steps = trainer.stopwatch
+            telemetry.steps = trainer.step_timer
         if state:
             trainer.restore(state)
         finished = trainer.run()
-        peers.rest()
+        heartbeat.rest()
         ranks.agree([0])
         ranks.close()
         return finished
 
 
-def _device_of(asked: str, place: Place) -> str:
+def _device_of(asked: str, place: RankInfo) -> str:
     """Return the device of a rank: the GPU of its number on its machine, or the processor.
 
     Raises:
@@ -272,7 +277,7 @@ def _device_of(asked: str, place: Place) -> str:
     return f"cuda:{place.local_rank}"
 
 
-def _named(device: torch.device, place: Place) -> str:
+def _named(device: torch.device, place: RankInfo) -> str:
     return f"cuda:{place.local_rank}" if device.type == "cuda" else device.type
 
 

@@ -11,29 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.data.mixup import mix_batch
 from engine.data.sets import ImageSplit
-from engine.runs.events import DataProgressed, EvaluationProgressed
-from engine.runs.folder import RunFolder
-from engine.runs.journal import EventWriter
-from engine.training.descent import Descent
+from engine.journal.events import DataProgressed, EvaluationProgressed
+from engine.journal.jsonl import EventWriter
+from engine.runs.run_dir import RunDir
+from engine.training.alerts import LearningWatch
+from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.distributed.controls import SharedControls
-from engine.training.distributed.group import Ranks
-from engine.training.distributed.sharing import DrawnForAll, share_of
+from engine.training.distributed.process_group import ProcessGroup
+from engine.training.distributed.sharding import GlobalBatchDraws, shard_of
 from engine.training.ema import Ema
-from engine.training.evaluate import evaluate
-from engine.training.held_out import HeldOut
-from engine.training.inputs import Feed, Inputs
+from engine.training.input_pipeline import InputPipeline, SplitInputs
 from engine.training.metrics import Meter, Sums
-from engine.training.mixing import mix_batch
-from engine.training.pace import Pace
+from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
-from engine.training.randomness import reseed, seed_at
-from engine.training.saving import Best, Checkpoints
+from engine.training.reports import ReportInterval
+from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup
 from engine.training.step import Stepper
-from engine.training.stopwatch import Stopwatch
+from engine.training.step_timer import StepTimer
 from engine.training.trainer import Trainer
-from engine.training.watch import LearningWatch
+from engine.training.validation import Validator, evaluate
 
 _PARTS = 10**9
 """In which a share is told, as a whole number."""
@@ -42,7 +41,7 @@ _PARTS = 10**9
 class SharedMeter(Meter):
     """Sums of what this rank saw; `request` and `read` give those of all, and are called by all."""
 
-    def __init__(self, ranks: Ranks, device: torch.device, start: Sums | None = None) -> None:
+    def __init__(self, ranks: ProcessGroup, device: torch.device, start: Sums | None = None) -> None:
         start = start or Sums(0.0, 0, 0)
         super().__init__(device, start if ranks.place.is_first else Sums(0.0, 0, start.num_images))
         self._ranks = ranks
@@ -74,7 +73,7 @@ class SharedMeter(Meter):
 class SharedCheckpoints(Checkpoints):
     """Written by rank 0; what is read from them, all have from it."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, folder: RunFolder, journal: EventWriter) -> None:
+    def __init__(self, ranks: ProcessGroup, setup: Setup, folder: RunDir, journal: EventWriter) -> None:
         super().__init__(folder, journal, setup.data.class_names, setup.device)
         self._ranks = ranks
         self.is_due = False
@@ -108,43 +107,45 @@ class SharedCheckpoints(Checkpoints):
         return found
 
 
-class SharedHeldOut(HeldOut):
+class SharedHeldOut(Validator):
     """Measures the network on held-out images, every rank on its part of them."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, feed: Feed, journal: EventWriter, controls: SharedControls) -> None:
-        super().__init__(setup, feed, journal, controls)
+    def __init__(
+        self, ranks: ProcessGroup, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: SharedControls
+    ) -> None:
+        super().__init__(setup, pipeline, journal, controls)
         self._ranks = ranks
         self._shared_controls = controls
 
-    def measure(self, split: Literal["val", "test"], look: Callable[[], None] | None = None) -> Sums:
-        """Return the sums over the whole split, in every rank; see `HeldOut.measure`.
+    def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
+        """Return the sums over the whole split, in every rank; see `Validator.measure`.
 
         All ranks go through equally many rounds, and poll after each, however few images are left for one.
         """
         place, size = self._ranks.place, self._setup.eval_batch_size
-        inputs = self._feed.held_out(split, self.report_features)
+        inputs = self._pipeline.held_out(split, self.report_features)
         self._ranks.take_from_first(list(inputs.network.buffers()))  # BatchNorm's statistics of rank 0 are the run's
         num_images = len(inputs.split)
-        share = share_of(num_images, place.rank, place.num_ranks)
+        share = shard_of(num_images, place.rank, place.num_ranks)
         sums = torch.zeros(3, dtype=torch.float64)
-        next_event = time.monotonic() + Pace.SHORTEST_S
+        next_event = time.monotonic() + ReportInterval.SHORTEST_S
         self._shared_controls.poll_at_once()
         for start in range(0, -(-num_images // place.num_ranks), size):
             rows = slice(share.start + start, min(share.start + start + size, share.stop))
             if rows.start < rows.stop:
                 sums += torch.tensor(self._sums(inputs, rows), dtype=torch.float64)
             self._shared_controls.poll()
-            if look is not None:
-                look()
+            if poll is not None:
+                poll()
             if time.monotonic() >= next_event:
-                next_event = time.monotonic() + Pace.SHORTEST_S
+                next_event = time.monotonic() + ReportInterval.SHORTEST_S
                 done = min((start + size) * place.num_ranks, num_images)
                 self._journal.write(EvaluationProgressed(split=split, done=done, total=num_images))
         self._shared_controls.poll_at_once()
         loss, hits, seen = self._ranks.add_up(sums).tolist()
         return Sums(loss, int(hits), int(seen))
 
-    def _sums(self, inputs: Inputs, rows: slice) -> Sums:
+    def _sums(self, inputs: SplitInputs, rows: slice) -> Sums:
         return evaluate(
             inputs.network,
             ImageSplit(inputs.split.images[rows], inputs.split.labels[rows]),
@@ -165,45 +166,53 @@ class SharedHeldOut(HeldOut):
 class SharedStepper(Stepper):
     """Takes a step on this rank's part of every batch. Where memory runs out, the run ends."""
 
-    def __init__(self, ranks: Ranks, setup: Setup, journal: EventWriter, stopwatch: Stopwatch, ema: Ema | None) -> None:
-        super().__init__(setup, journal, stopwatch, ema)
+    def __init__(
+        self, ranks: ProcessGroup, setup: Setup, journal: EventWriter, step_timer: StepTimer, ema: Ema | None
+    ) -> None:
+        super().__init__(setup, journal, step_timer, ema)
         self._place = ranks.place
         self._averaged: DistributedDataParallel | None = None
 
-    def expect(self, inputs: Inputs, rows: Tensor) -> None:
+    def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say it of this rank's part; see `Stepper.expect`."""
-        inputs.expect(share_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
+        inputs.expect(shard_of(len(rows), self._place.rank, self._place.num_ranks).of(rows))
 
     def step(
-        self, inputs: Inputs, rows: Tensor, global_step: int, descent: Descent, meter: Meter, budget_spent: float = 0.0
+        self,
+        inputs: SplitInputs,
+        rows: Tensor,
+        global_step: int,
+        stage_optimizer: StageOptimizer,
+        meter: Meter,
+        budget_spent: float = 0.0,
     ) -> None:
         """Train on this rank's part of the images at `rows`, which are the same in every rank; see `Stepper.step`."""
         setup, place = self._setup, self._place
-        share = share_of(len(rows), place.rank, place.num_ranks)
+        share = shard_of(len(rows), place.rank, place.num_ranks)
         seed = seed_at(setup.info.seed, "step", global_step)
         network = self._with_averaged_gradients(inputs.network)
-        self._stopwatch.step_begins()
+        self._step_timer.step_begins()
         reseed(setup.device, seed)
         images, labels = inputs.take(share.of(rows))
-        with DrawnForAll(share):
+        with GlobalBatchDraws(share):
             images = inputs.transform(images)
         if not place.is_first:
             reseed(setup.device, seed_at(seed, "rank", place.rank))  # mixing and dropout are others in every rank
         targets = labels
         if inputs.mix is not None:  # with others of this part
             images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
-        self._stopwatch.has_data()
+        self._step_timer.has_data()
         with setup.autocast():
             logits = network(images)
             loss = share.mean_loss(setup.criterion, logits, targets)
-        descent.add_gradients(loss * share.weight(place.num_ranks))
-        descent.step()
-        descent.advance(budget_spent)
+        stage_optimizer.add_gradients(loss * share.weight(place.num_ranks))
+        stage_optimizer.step()
+        stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
         assert isinstance(meter, SharedMeter)
         meter.add_share(loss, logits[: share.num_own], labels[: share.num_own], share.total)
-        self._stopwatch.step_ends()
+        self._step_timer.step_ends()
 
     def _with_averaged_gradients(self, network: nn.Module) -> DistributedDataParallel:
         if self._averaged is None or self._averaged.module is not network:
@@ -222,11 +231,11 @@ class RankTrainer(Trainer):
     def __init__(
         self,
         setup: Setup,
-        folder: RunFolder,
+        folder: RunDir,
         journal: EventWriter,
         controls: SharedControls,
         watch: LearningWatch,
-        ranks: Ranks,
+        ranks: ProcessGroup,
     ) -> None:
         self._ranks = ranks
         self._shared_budget_spent = 0.0
@@ -237,11 +246,11 @@ class RankTrainer(Trainer):
         self._shared_checkpoints = SharedCheckpoints(self._ranks, self._setup, self._folder, self._journal)
         return self._shared_checkpoints
 
-    def _new_held_out(self) -> HeldOut:
-        return SharedHeldOut(self._ranks, self._setup, self._feed, self._journal, self._shared_controls)
+    def _new_held_out(self) -> Validator:
+        return SharedHeldOut(self._ranks, self._setup, self._pipeline, self._journal, self._shared_controls)
 
     def _new_stepper(self) -> Stepper:
-        return SharedStepper(self._ranks, self._setup, self._journal, self.stopwatch, self._learner.ema)
+        return SharedStepper(self._ranks, self._setup, self._journal, self.step_timer, self._train_state.ema)
 
     def _new_meter(self, start: Sums) -> Meter:
         return SharedMeter(self._ranks, self._setup.device, start)
@@ -251,7 +260,7 @@ class RankTrainer(Trainer):
         if not self._shared_controls.was_round:
             return False
         report, save, spent = self._ranks.agree(
-            [self._pace.is_due(), self._shared_checkpoints.grew_old(), round(super()._budget_spent * _PARTS)]
+            [self._interval.is_due(), self._shared_checkpoints.grew_old(), round(super()._budget_spent * _PARTS)]
             if self._ranks.place.is_first
             else [0, 0, 0]
         )

@@ -1,0 +1,207 @@
+"""Files of the run directory: private modes, no symlinks, atomic writes, full-disk errors. No torch.
+
+New files and folders belong to their owner alone, whatever the umask.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine import files as private
+from presets.errors import CifartuiError
+
+if TYPE_CHECKING:
+    pass
+
+DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a damaged file raises."""
+
+
+_FOLDER, _FILE = 0o700, 0o600
+_NOT_WAITED_FOR = os.O_NONBLOCK | os.O_NOCTTY
+"""A pipe is not waited for, and a terminal does not become that of a worker, which has none."""
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder, 0700; raise FileExistsError where its name is taken."""
+    path.mkdir(mode=_FOLDER)
+    path.chmod(_FOLDER)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing, each of them 0700.
+
+    Raises:
+        OSError: one of them cannot be made, or is something else than a folder.
+    """
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        try:
+            new_folder(folder)
+        except FileExistsError:  # somebody else makes the same
+            path = folder
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def open_to_read(path: Path) -> int:
+    """Open a file that may be anybody's, and return its descriptor.
+
+    Raises:
+        OSError: it cannot be read. A pipe or a device in its place is no file, and nobody is made to wait for it.
+    """
+    fd = os.open(path, os.O_RDONLY | _NOT_WAITED_FOR)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+
+
+class NotOursError(PermissionError):
+    """A file belongs to another user, and is not obeyed; `strerror` is a clause that says whose it is."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(errno.EACCES, f"it belongs to {owner}, not to you", str(path))
+
+
+def check_ours(about: os.stat_result, path: Path) -> None:
+    """Raise NotOursError if a file belongs to another user than this process's and root.
+
+    Some file systems give every file to one user, whoever makes it (NFS that squashes users or root, CIFS, sshfs). So
+    a file whose owner is the one that a file of ours would get in its folder is taken for ours.
+
+    Args:
+        about: the file's status.
+        path: where it is.
+    """
+    owner = about.st_uid
+    if owner in (os.geteuid(), 0) or owner == _owner_of_new_files(str(path.parent), about.st_dev):
+        return
+    raise NotOursError(path, _user_name(owner))
+
+
+@lru_cache(maxsize=64)
+def _owner_of_new_files(folder: str, device: int) -> int | None:
+    """Return the user that a file of ours gets in a folder of the file system `device`; None if none can be made."""
+    from tempfile import TemporaryFile
+
+    try:
+        with TemporaryFile(dir=folder) as file:
+            about = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return about.st_uid if about.st_dev == device else None
+
+
+def _user_name(number: int) -> str:
+    from pwd import getpwuid
+
+    try:
+        return f"{getpwuid(number).pw_name} (user {number})"
+    except KeyError:
+        return f"user {number}"
+
+
+def read_ours(path: Path) -> bytes:
+    """Return what is in a file; raise NotOursError if it belongs to another user. See `open_to_read`."""
+    with os.fdopen(open_to_read(path), "rb") as file:
+        check_ours(os.fstat(file.fileno()), path)
+        return file.read()
+
+
+def read(path: Path, last: int | None = None) -> bytes:
+    """Return what is in a file, or the last so many bytes of it; see `open_to_read`."""
+    with os.fdopen(open_to_read(path), "rb") as file:
+        if last is not None:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - last))
+        return file.read()
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file, made 0600 where it is not there, and return its descriptor.
+
+    Raises:
+        OSError: it cannot be opened, or `path` is a link, or a pipe that nobody reads.
+    """
+    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | _NOT_WAITED_FOR, _FILE)
+    try:
+        mode = os.fstat(fd).st_mode
+        if mode & _FILE != _FILE:
+            os.fchmod(fd, mode & 0o777 | _FILE)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""No space, no quota, or larger than this process may write."""
+_RESERVE_BYTES = 1 << 16
+
+
+def os_error_in(error: BaseException | None) -> OSError | None:
+    """Return the OSError that an error is or came of: torch wraps what its file raises in a RuntimeError."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def unwritable(path: Path, error: OSError) -> CifartuiError:
+    """Return what is to be said where a file of a run cannot be written."""
+    if error.errno in _FULL:
+        return CifartuiError(
+            f"The disk is full ({error.strerror}): {path} could not be written. What was written before is kept; "
+            "make room there, then resume the run."
+        )
+    return CifartuiError(
+        f"{path} could not be written ({error.strerror or error}). What was written before is kept; "
+        "resume the run once that folder can be written to."
+    )
+
+
+def keep_room(reserve: Path) -> None:
+    """Take a little of the disk, to be given back for a run's last word.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    fd = open_file(reserve, os.O_WRONLY)
+    try:
+        os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+    except OSError as error:
+        if error.errno in _FULL:
+            reserve.unlink(missing_ok=True)
+            raise
+    finally:  # a file system that cannot keep room only loses the last word on a full disk
+        os.close(fd)
+
+
+def free_room(reserve: Path) -> None:
+    """Give the room back."""
+    with suppress(OSError):
+        reserve.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether some process holds the flock on `path`."""
+    try:
+        fd = private.open_to_read(path)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

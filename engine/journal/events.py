@@ -1,0 +1,317 @@
+"""Everything that can happen to a run, as typed facts in the past tense: one a line in events.jsonl.
+
+Knows nothing of files (`engine.journal.jsonl`) or of how facts add up (`engine.journal.state`).
+Epochs are counted from 1 through the whole run; `global_step` is the number of batches trained so far;
+accuracies are fractions; times are seconds; memory is bytes. A reading that could not be had is None.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+Outcome: TypeAlias = Literal["completed", "stopped", "aborted", "failed"]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Epoch: TypeAlias = Annotated[int, Meta(ge=0, le=10_000_000)]
+Number: TypeAlias = Annotated[float, Meta(ge=-1e39, le=1e39)]
+"""As large as fp32 goes. A line with anything larger is damaged, and would overflow what draws it."""
+Moment: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e11)]
+"""Unix seconds, until the year 5138."""
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """One fact. The journal stamps `seq` (1, 2, 3 … within a run) and `time` (Unix seconds) as it writes."""
+
+    seq: Count = 0
+    time: Moment = 0.0
+
+
+class RankPlace(Struct, frozen=True, kw_only=True):
+    """Where one of several processes that train a run together is."""
+
+    rank: int
+    host: str
+    pid: int
+    device: str
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag=True):
+    """A worker took the run: the first event, and again at every resume (`global_step` > 0)."""
+
+    pid: Count
+    host: str
+    device: str
+    """As torch names it: cpu, cuda:0, mps."""
+    device_name: str
+    precision: str
+    """What "auto" came to: fp32, bf16 or fp16."""
+    num_threads: Count
+    versions: dict[str, str]
+    global_step: Count = 0
+    changes: tuple[str, ...] = ()
+    """What a resume changed of the preset, as `key.path=value`."""
+    import_s: float = 0.0
+    """To import torch, look at a checkpoint and choose the device."""
+    ranks: tuple[RankPlace, ...] = ()
+    """Where there are several devices; `pid`, `host` and `device_name` are those of rank 0."""
+
+
+class DataProgressed(Event, frozen=True, kw_only=True, tag=True):
+    """The data set is being fetched or read. `total` is 0 where it is not known."""
+
+    phase: Literal["download", "verify", "unpack", "decode", "generate", "features"]
+    done: Count
+    total: Count
+    unit: Literal["B", "images"]
+    what: str
+
+
+class DataReady(Event, frozen=True, kw_only=True, tag=True):
+    """The data set is resident. `notices` are sentences about it that the user should see."""
+
+    dataset: str
+    source: str
+    generated: bool
+    num_train: Count
+    num_val: Count
+    num_test: Count
+    num_classes: Count
+    image_size: Count
+    """Side in pixels as stored, before any resize."""
+    test_labels_hidden: bool = False
+    notices: tuple[str, ...] = ()
+    seconds: Number = 0.0
+
+
+class LayerRow(Struct, frozen=True, kw_only=True):
+    """A row of the layer table in the report's form."""
+
+    number: Count
+    kind: str
+    kernel: Count | None = None
+    in_size: Count | None = None
+    out_size: Count | None = None
+    in_channels: Count
+    out_channels: Count
+    num_parameters: Count = 0
+
+
+class ModelBuilt(Event, frozen=True, kw_only=True, tag=True):
+    """The network exists on the device. FLOP = 2 × MAC, forward, one image."""
+
+    network: str
+    layers: tuple[LayerRow, ...]
+    num_parameters: Count
+    num_trainable: Count
+    flops_per_image: Count | None = None
+    memory_bytes: Count | None = None
+    """Estimate of what training at the preset's batch size needs at its peak (`engine.models.memory`)."""
+    seconds: float = 0.0
+    """Since DataReady: built, counted, and its memory estimated."""
+
+
+class StageStarted(Event, frozen=True, kw_only=True, tag=True):
+    """A part of the training plan began; a run without stages has one."""
+
+    stage: Epoch
+    """From 0."""
+    num_stages: Epoch
+    name: str
+    first_epoch: Epoch
+    epochs: Epoch
+    steps_per_epoch: Count
+    total_epochs: Epoch = 0
+    """The last epoch of the whole run, as planned from here on; 0 in journals of before there were stages."""
+    seconds_left: float | None = None
+    """Of the time that training may take, where that is limited."""
+
+
+class StepTiming(Struct, frozen=True, kw_only=True, gc=False):
+    """Mean seconds of a step: taking and transforming the batch, forward/backward/optimizer, journal and commands."""
+
+    data_s: Number
+    compute_s: Number
+    report_s: Number
+
+
+class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
+    """Means over the batches since the event before (at most ten such events a second)."""
+
+    epoch: Epoch
+    step: Count
+    """Batches trained in this epoch."""
+    global_step: Count
+    num_steps: Count
+    num_images: Count
+    loss: Number
+    top1: Number
+    lr: Number
+    images_per_s: Number
+    timing: StepTiming | None = None
+    """Now and then, where it can be had without making the device wait."""
+
+
+class Validated(Event, frozen=True, kw_only=True, tag=True):
+    """The validation set was measured within an epoch because somebody asked; changes nothing in training."""
+
+    epoch: Epoch
+    step: Count
+    """Batches trained in this epoch."""
+    global_step: Count
+    loss: Number
+    top1: Number
+    seconds: Number
+
+
+class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
+    """Images of a split evaluated so far (at most ten such events a second)."""
+
+    split: Literal["val", "test"]
+    done: Count
+    total: Count
+
+
+class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
+    """An epoch was trained and validated. After a stop within an epoch, `partial` is true."""
+
+    epoch: Epoch
+    stage: Epoch = 0
+    global_step: Count
+    train_loss: Number
+    train_top1: Number
+    val_loss: Number
+    val_top1: Number
+    lr: Number
+    seconds: Number
+    """Training and validation together."""
+    is_best: bool
+    partial: bool = False
+
+
+class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
+    """A checkpoint is complete on disk."""
+
+    kind: Literal["last", "best", "stage-best"]
+    path: str
+    """Relative to the run directory."""
+    epoch: Epoch
+    global_step: Count
+    num_bytes: Count
+    seconds: Number
+    """The write took, beside training."""
+    pause_seconds: Number = 0.0
+    """Training stood still for it: the state was copied. Best weights share the copy of the last.pt after them."""
+    val_top1: Number | None = None
+
+
+class GpuSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU now. `missing` says for each absent reading why it is absent."""
+
+    index: Count
+    name: str
+    memory_used_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
+    process_memory_bytes: Count | None = None
+    utilization: Number | None = None
+    """Fraction."""
+    temperature_c: Number | None = None
+    power_w: Number | None = None
+    missing: dict[str, str] = {}
+
+
+class HostSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The machine and the sampled process now."""
+
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    process_rss_bytes: Count
+    cpu_utilization: Number | None = None
+    """Of all cores, as a fraction."""
+
+
+class TorchMemory(Struct, frozen=True, kw_only=True):
+    """torch's CUDA allocator."""
+
+    allocated_bytes: Count
+    reserved_bytes: Count
+    peak_bytes: Count
+
+
+class DeviceSampled(Event, frozen=True, kw_only=True, tag=True):
+    """Telemetry, every two seconds for as long as the worker lives: also the worker's heartbeat."""
+
+    host: HostSample
+    gpus: tuple[GpuSample, ...] = ()
+    gpus_missing: str = ""
+    """Why there is no GPU reading at all, in words; empty where there is one."""
+    torch_memory: TorchMemory | None = None
+    worker_s: float | None = None
+    """For how long this worker has been at work, by a clock that nobody sets; None in older journals."""
+
+
+class CommandApplied(Event, frozen=True, kw_only=True, tag=True):
+    """A command was obeyed, or refused (`accepted` false), at the step given."""
+
+    command_id: str
+    command: str
+    accepted: bool
+    effect: str
+    epoch: Epoch
+    global_step: Count
+
+
+class Alerted(Event, frozen=True, kw_only=True, tag=True):
+    """Something the user should know, and what can be done about it."""
+
+    severity: Literal["notice", "warning", "error"]
+    kind: str
+    text: str
+    advice: str = ""
+    changes: tuple[str, ...] = ()
+    """What a resume may change against it, as `key.path=value`."""
+
+
+class Paused(Event, frozen=True, kw_only=True, tag=True):
+    """Training stands still, at the user's wish."""
+
+    global_step: Count
+
+
+class Continued(Event, frozen=True, kw_only=True, tag=True):
+    """Training goes on after a pause."""
+
+    global_step: Count
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag=True):
+    """The last event of a run, unless it is resumed."""
+
+    outcome: Outcome
+    reason: str
+    epoch: Epoch
+    global_step: Count
+    best_epoch: Epoch | None = None
+    best_val_top1: Number | None = None
+    test_loss: Number | None = None
+    test_top1: Number | None = None
+    seconds: Number = 0.0
+    """Since the worker started."""
+
+
+AnyEvent: TypeAlias = (
+    RunStarted
+    | DataProgressed
+    | DataReady
+    | ModelBuilt
+    | StageStarted
+    | StepsTrained
+    | Validated
+    | EvaluationProgressed
+    | EpochCompleted
+    | CheckpointSaved
+    | DeviceSampled
+    | CommandApplied
+    | Alerted
+    | Paused
+    | Continued
+    | RunFinished
+)

@@ -1,0 +1,228 @@
+"""Append-only files of one JSON object a line: the events and the commands of a run.
+
+Knows how lines are written whole and read safely while another process writes; knows nothing of
+what they mean. A reader leaves an unfinished last line for later; a resuming writer cuts it off.
+"""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from engine import files
+from engine.files import DAMAGED
+from engine.journal.commands import AnyCommand
+from engine.journal.events import AnyEvent
+from presets.errors import CifartuiError
+from presets.safe_text import visible
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+_CHUNK_BYTES = 1 << 20
+_SYNCED = {"EpochCompleted", "CheckpointSaved", "CommandApplied", "RunFinished"}
+
+
+def append_command(path: Path, command: AnyCommand) -> None:
+    """Append one command, stamped with the time, in a single write (several viewers may do so at once).
+
+    Raises:
+        CifartuiError: the run is gone, or its disk takes no more.
+    """
+    stamped = msgspec.structs.replace(command, time=time.time())
+    try:
+        _append(path, msgspec.json.encode(stamped) + b"\n")
+    except FileNotFoundError:
+        raise CifartuiError(f"{path.parent} is not there any more: the run was deleted or moved.") from None
+    except OSError as error:
+        raise CifartuiError(
+            f"{path} cannot be written ({error.strerror}); is its disk full or gone, or the run another user's?"
+        ) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
+    try:
+        end = os.fstat(fd).st_size
+        if end and os.pread(fd, 1, end - 1) != b"\n":
+            line = b"\n" + line  # a full disk cut the one before short, which must not spoil this one
+        if os.write(fd, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(fd)
+
+
+class EventWriter:
+    """The one writer of events.jsonl: numbers and stamps events, and writes each with one system call.
+
+    Facts that people act on (epochs, checkpoints, acknowledgements, the end) are also fsynced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
+        self._seq = _repair_tail(path, self._fd)
+        self._lock = threading.Lock()  # training and telemetry write from two threads
+
+    def write(self, event: AnyEvent) -> AnyEvent:
+        """Append `event` and return it as written, with its number and time.
+
+        Raises:
+            CifartuiError: the disk is full or away. Nothing of the event is left then, so that the next may follow.
+        """
+        with self._lock:
+            stamped = msgspec.structs.replace(event, seq=self._seq + 1, time=time.time())
+            self._append(_encoded(stamped) + b"\n")
+            self._seq += 1
+        try:
+            if type(event).__name__ in _SYNCED:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise files.unwritable(self._path, error) from error
+        return stamped
+
+    def _append(self, line: bytes) -> None:
+        left = memoryview(line)
+        try:
+            while left:  # a full disk can take part of a line; the rest must follow or raise
+                left = left[os.write(self._fd, left) :]
+        except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one too
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - len(line) + len(left))
+            raise files.unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file; no event can be written after this."""
+        os.close(self._fd)
+
+
+def _encoded(event: AnyEvent) -> bytes:
+    """Return an event as JSON; a file name in it that is not UTF-8 must not keep the others from being told."""
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_well_formed(msgspec.to_builtins(event)))
+
+
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_well_formed(name): _well_formed(each) for name, each in value.items()}
+    return [_well_formed(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _repair_tail(path: Path, fd: int) -> int:
+    """Cut an unfinished last line off and return the last sequence number used."""
+    end = os.fstat(fd).st_size
+    while end > 0 and os.pread(fd, 1, end - 1) != b"\n":
+        end -= 1
+    os.ftruncate(fd, end)
+    batches = event_reader(path).batches()
+    return max((event.seq for batch in batches for event in batch), default=0)
+
+
+class LineReader(Generic[Record]):
+    """Follows a growing journal: each call of `read` returns the records completed since the last.
+
+    Lines of a type this version does not know, and lines that are not valid, are counted in
+    `num_skipped` and passed over: a newer or damaged journal can still be watched.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        record_type: Any,
+        choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+        *,
+        ours_only: bool = False,
+    ) -> None:
+        """Follow a file.
+
+        Args:
+            path: need not exist.
+            record_type: of a line.
+            choose: picks the lines that are decoded, out of those just read; else all are.
+            ours_only: raise NotOursError, when the file is read, if it belongs to another user.
+        """
+        self._path = path
+        self._ours_only = ours_only
+        self._decoder = msgspec.json.Decoder(record_type)
+        self._list_decoder = msgspec.json.Decoder(list[record_type])
+        self._choose = choose
+        self._offset = 0
+        self.num_skipped = 0
+
+    def skip_to(self, offset: int) -> None:
+        """Start at byte `offset`, which must be the beginning of a line."""
+        self._offset = offset
+
+    @property
+    def offset(self) -> int:
+        """The byte at which the next unread line begins."""
+        return self._offset
+
+    def read(self) -> list[Record]:
+        """Return the new records, oldest first; an absent file is an empty one."""
+        return [record for batch in self.batches() for record in batch]
+
+    def batches(self) -> Iterator[list[Record]]:
+        """Yield the new records, oldest first, some thousands at a time: a long journal never is in memory whole."""
+        for chunk in self._chunks():
+            if self._choose is not None:
+                chunk = b"\n".join(self._choose(chunk.split(b"\n")))
+            try:  # all at once is ten times as fast as line by line
+                yield self._list_decoder.decode(b"[" + chunk.replace(b"\n", b",") + b"]")
+            except DAMAGED:
+                yield list(self._decode(chunk.split(b"\n")))
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            fd = files.open_to_read(self._path)
+        except FileNotFoundError:
+            return
+        try:
+            about = os.fstat(fd)
+            if self._ours_only:
+                files.check_ours(about, self._path)
+            self._offset = min(self._offset, about.st_size)  # a resuming worker cut a torn line
+            wanted = _CHUNK_BYTES
+            while chunk := os.pread(fd, wanted, self._offset):
+                complete, newline, _rest = chunk.rpartition(b"\n")
+                if not newline:
+                    if len(chunk) < wanted:
+                        return
+                    wanted *= 2  # one line longer than the chunk
+                    continue
+                self._offset += len(complete) + 1
+                yield complete
+        finally:
+            os.close(fd)
+
+    def _decode(self, lines: Iterable[bytes]) -> Iterator[Record]:
+        for line in lines:
+            if not line:
+                continue
+            try:
+                yield self._decoder.decode(line)
+            except DAMAGED:
+                self.num_skipped += 1
+
+
+def event_reader(path: Path) -> LineReader[AnyEvent]:
+    """Return a reader at the start of an events.jsonl."""
+    return LineReader(path, AnyEvent)
+
+
+def command_reader(path: Path, *, ours_only: bool = False) -> LineReader[AnyCommand]:
+    """Return a reader at the start of a commands.jsonl; see LineReader."""
+    return LineReader(path, AnyCommand, ours_only=ours_only)
+
+
+def read_events(path: Path) -> list[AnyEvent]:
+    """Return every event written so far."""
+    return event_reader(path).read()

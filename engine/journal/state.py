@@ -1,0 +1,339 @@
+"""What the events of a run add up to: `RunState`, by `fold`, and nothing else.
+
+Used alike by the dashboard, the plain output and `cifartui runs`. Knows nothing of files; whether the
+worker still lives is not in the events, so `engine.runs.run_dir` adds that.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import groupby, pairwise
+from typing import Any, Literal, TypeAlias, cast
+
+from msgspec import Struct, field
+
+from engine.journal.eta import seconds_left
+from engine.journal.events import (
+    Alerted,
+    AnyEvent,
+    CheckpointSaved,
+    CommandApplied,
+    Continued,
+    DataProgressed,
+    DataReady,
+    DeviceSampled,
+    EpochCompleted,
+    EvaluationProgressed,
+    ModelBuilt,
+    Paused,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    StepsTrained,
+    StepTiming,
+    Validated,
+)
+from engine.journal.series import StepSeries
+
+Phase: TypeAlias = Literal[
+    "starting", "data", "model", "training", "validating", "testing", "paused",
+    "completed", "stopped", "aborted", "failed",
+]  # fmt: skip
+FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "failed"})
+_RATE_WINDOW = 20
+_MARKED = {"Stop", "NextStage", "Pause", "Continue", "ScaleLearningRate"}
+_SAMPLES_KEPT = 3600
+_BETWEEN_BEATS_S = 4.0
+"""Twice what lies between two samples: a clock that was set, or a frozen worker, adds no more than this."""
+
+
+class EpochPoint(Struct, frozen=True):
+    """Metrics of a finished epoch; `epoch` is how many epochs were done by then."""
+
+    global_step: int
+    epoch: float
+    time: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    lr: float
+    seconds: float
+    partial: bool
+    stage: int = 0
+
+    @property
+    def number(self) -> int:
+        """The epoch's number, from 1; a partial epoch counts as the one it is part of."""
+        return math.ceil(self.epoch)
+
+
+class RunState(Struct):
+    """Everything a viewer shows of a run. Mutable only by `apply`."""
+
+    phase: Phase = "starting"
+    started: RunStarted | None = None
+    first_started_time: float | None = None
+    data_progress: DataProgressed | None = None
+    data: DataReady | None = None
+    model: ModelBuilt | None = None
+    stage: StageStarted | None = None
+    """The one under way, or the last one."""
+    stages: list[StageStarted] = field(default_factory=list)
+    """Those begun so far, in order."""
+    finished: RunFinished | None = None
+
+    epoch: int = 0
+    """The epoch under way, or the last one trained; 0 before training."""
+    step: int = 0
+    """Batches trained in it."""
+    global_step: int = 0
+    lr: float | None = None
+    timing: StepTiming | None = None
+    """How the time of a step is split, where the worker knows."""
+    images_per_s: float | None = None
+    """Mean over the last two seconds or so of training."""
+    evaluation: EvaluationProgressed | None = None
+
+    steps: StepSeries = field(default_factory=StepSeries)
+    epochs: list[EpochPoint] = field(default_factory=list)
+    best: EpochPoint | None = None
+    validations: list[Validated] = field(default_factory=list)
+    """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
+    marks: list[CommandApplied] = field(default_factory=list)
+    """Commands that changed how training goes on, to be drawn where they took effect."""
+    device: DeviceSampled | None = None
+    device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
+    checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
+    commands: dict[str, CommandApplied] = field(default_factory=dict)
+    """Acknowledged commands by id."""
+    alerts: list[Alerted] = field(default_factory=list)
+    log: list[AnyEvent] = field(default_factory=list)
+    """The events a person would want to read, oldest first (no steps, samples or progress)."""
+    last_time: float | None = None
+    """Unix time of the newest event of any kind."""
+    rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+    worker_s: float | None = None
+    """For how long the last worker has been at work, as it says itself; None in older journals."""
+    workers_before_s: float = 0.0
+    """The same of all workers before it."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run's last word is RunFinished."""
+        return self.phase in FINISHED
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this worker obeys a stop that was not taken back."""
+        since = self.started.time if self.started else 0.0
+        stops = [told for told in self.commands.values() if told.accepted and told.command in {"Stop", "Continue"}]
+        last = stops[-1] if stops and not self.is_finished else None
+        return last is not None and last.command == "Stop" and last.time >= since
+
+    @property
+    def total_epochs(self) -> int:
+        """The last epoch of the run as planned now; 0 before it is known."""
+        if self.stage is None:
+            return 0
+        return self.stage.total_epochs or self.stage.first_epoch + self.stage.epochs - 1
+
+    @property
+    def share_done(self) -> float:
+        """What part of all epochs planned now is trained; 0 before they are known."""
+        if self.stage is None:
+            return 0.0
+        in_epoch = self.step / max(1, self.stage.steps_per_epoch)
+        return (max(self.epoch, 1) - 1 + in_epoch) / max(1, self.total_epochs)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end of training as planned, without pauses and the final test; None: unknown, or stopping."""
+        return None if self.is_stopping else seconds_left(self)
+
+
+def worked_s(state: RunState, until: float | None) -> float | None:
+    """Return for how long a run's workers, one after another, have worked; None where none has.
+
+    By their own steady clocks where the journal has that; in older ones by the times of its events.
+
+    Args:
+        state: of the run.
+        until: Unix seconds; how long the last of them has worked, or its last sign of life.
+    """
+    if state.worker_s is not None and state.device is not None and until is not None:
+        since = 0.0 if state.is_finished else min(max(0.0, until - state.device.time), _BETWEEN_BEATS_S)
+        return state.workers_before_s + state.worker_s + since
+    starts = [number for number, event in enumerate(state.log) if isinstance(event, RunStarted)]
+    if not starts or until is None:
+        return None
+    before = sum(state.log[end - 1].time - state.log[start].time for start, end in pairwise(starts))
+    return before + max(0.0, until - state.log[starts[-1]].time)
+
+
+def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
+    """Return what `events` add up to, going on from `state` where one is given (it is updated in place)."""
+    state = RunState() if state is None else state
+    for kind, group in groupby(events, key=type):
+        if kind is StepsTrained:
+            _on_steps_trained(state, cast(list[StepsTrained], list(group)))
+        else:
+            for event in group:
+                apply(state, event)
+    return state
+
+
+def apply(state: RunState, event: AnyEvent) -> None:
+    """Take one more event into `state`."""
+    if isinstance(event, StepsTrained):
+        _on_steps_trained(state, [event])
+    else:
+        state.last_time = event.time
+        _REACTIONS[type(event)](state, event)
+
+
+def _on_started(state: RunState, event: RunStarted) -> None:
+    state.started, state.finished, state.phase = event, None, "starting"
+    state.first_started_time = state.first_started_time or event.time
+    state.global_step, state.images_per_s = event.global_step, None
+    state.rates.clear()
+    # What the lost worker did after its last checkpoint is about to happen again.
+    state.steps.cut_after(event.global_step)
+    state.validations = [each for each in state.validations if each.global_step <= event.global_step]
+    state.marks = [mark for mark in state.marks if mark.global_step <= event.global_step]
+    state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
+    state.best = _best_of(state.epochs)
+    done = max(series[-1].epoch if series else 0.0 for series in (state.epochs, state.steps))
+    state.epoch = math.ceil(done)
+    state.step = round((done - state.epoch + 1) * state.stage.steps_per_epoch) if state.stage and done else 0
+    state.log.append(event)
+
+
+def _on_data_progressed(state: RunState, event: DataProgressed) -> None:
+    state.phase, state.data_progress = "data", event
+
+
+def _on_data_ready(state: RunState, event: DataReady) -> None:
+    state.phase, state.data, state.data_progress = "model", event, None
+    state.log.append(event)
+
+
+def _on_model_built(state: RunState, event: ModelBuilt) -> None:
+    state.phase, state.model = "model", event
+    state.log.append(event)
+
+
+def _on_stage_started(state: RunState, event: StageStarted) -> None:
+    state.phase, state.stage = "training", event
+    state.stages = [*(stage for stage in state.stages if stage.stage < event.stage), event]
+    state.epoch, state.step = max(state.epoch, event.first_epoch), 0
+    state.log.append(event)
+
+
+def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
+    """Take in events that follow each other: half a million of them when a long run is opened."""
+    last = events[-1]
+    state.phase, state.evaluation, state.last_time = "training", None, last.time
+    state.epoch, state.step, state.global_step, state.lr = last.epoch, last.step, last.global_step, last.lr
+    for event in events[-_RATE_WINDOW:]:
+        state.timing = event.timing or state.timing
+        state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
+    num_images, seconds = map(sum, zip(*state.rates, strict=True))
+    state.images_per_s = num_images / seconds if seconds else None
+    steps_per_epoch = state.stage.steps_per_epoch if state.stage else last.step
+    state.steps.extend(events, max(1, steps_per_epoch))
+
+
+def _on_validated(state: RunState, event: Validated) -> None:
+    state.phase, state.evaluation = "training", None
+    state.validations.append(event)
+    state.log.append(event)
+
+
+def _on_evaluation_progressed(state: RunState, event: EvaluationProgressed) -> None:
+    state.phase = "validating" if event.split == "val" else "testing"
+    state.evaluation = event
+
+
+def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
+    state.phase, state.evaluation = "training", None
+    state.epoch, state.global_step, state.lr = event.epoch, event.global_step, event.lr
+    steps_per_epoch = state.stage.steps_per_epoch if state.stage else 0
+    state.step = state.step if event.partial else steps_per_epoch
+    done = event.epoch - 1 + state.step / steps_per_epoch if steps_per_epoch else float(event.epoch)
+    point = EpochPoint(
+        event.global_step, done, event.time, event.train_loss, event.train_top1,
+        event.val_loss, event.val_top1, event.lr, event.seconds, event.partial, event.stage,
+    )  # fmt: skip
+    if state.epochs and state.epochs[-1].global_step == point.global_step:
+        state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
+    state.epochs.append(point)
+    state.best = _best_of(state.epochs)
+    state.log.append(event)
+
+
+def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
+    """Return the first epoch with the highest validation accuracy: the one whose weights are in best.pt."""
+    return max(epochs, key=lambda point: point.val_top1, default=None)
+
+
+def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
+    state.checkpoints[event.kind] = event
+    state.log.append(event)
+
+
+def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
+    state.device = event
+    if event.worker_s is not None:
+        if state.worker_s is not None and event.worker_s < state.worker_s:  # another worker has taken the run
+            state.workers_before_s += state.worker_s
+        state.worker_s = event.worker_s
+    state.device_history.append(event)
+
+
+def _on_command_applied(state: RunState, event: CommandApplied) -> None:
+    state.commands[event.command_id] = event
+    if event.accepted and event.command in _MARKED:
+        state.marks.append(event)
+    state.log.append(event)
+
+
+def _on_alerted(state: RunState, event: Alerted) -> None:
+    state.alerts.append(event)
+    state.log.append(event)
+
+
+def _on_paused(state: RunState, event: Paused) -> None:
+    state.phase = "paused"
+    state.log.append(event)
+
+
+def _on_continued(state: RunState, event: Continued) -> None:
+    state.phase = "training"
+    state.log.append(event)
+
+
+def _on_finished(state: RunState, event: RunFinished) -> None:
+    state.phase, state.finished, state.evaluation = event.outcome, event, None
+    if state.worker_s is not None:
+        state.worker_s = max(state.worker_s, event.seconds)
+    state.log.append(event)
+
+
+_REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
+    RunStarted: _on_started,
+    DataProgressed: _on_data_progressed,
+    DataReady: _on_data_ready,
+    ModelBuilt: _on_model_built,
+    StageStarted: _on_stage_started,
+    Validated: _on_validated,
+    EvaluationProgressed: _on_evaluation_progressed,
+    EpochCompleted: _on_epoch_completed,
+    CheckpointSaved: _on_checkpoint_saved,
+    DeviceSampled: _on_device_sampled,
+    CommandApplied: _on_command_applied,
+    Alerted: _on_alerted,
+    Paused: _on_paused,
+    Continued: _on_continued,
+    RunFinished: _on_finished,
+}

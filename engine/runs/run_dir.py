@@ -1,0 +1,302 @@
+"""Where runs are kept, what is in a run directory, and whether somebody is working in it.
+
+Knows names, paths and locks; knows nothing of what events mean (`engine.journal.state`) or of starting
+workers (`engine.runs.start`).
+"""
+
+import os
+import re
+import socket
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from engine import files as private
+from engine.files import DAMAGED, is_locked
+from engine.shared.device_names import MOST_DEVICES
+from presets.errors import CifartuiError
+from presets.problems import printable
+from presets.schema import Preset
+
+if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
+    from engine.journal.state import RunState
+
+Status: TypeAlias = Literal[
+    "starting", "data", "model", "training", "validating", "testing", "paused", "stalled", "lost",
+    "completed", "stopped", "aborted", "failed",
+]  # fmt: skip
+STALLED_AFTER_S = 30.0
+"""A living worker sends telemetry every two seconds; this long without any means it is not running."""
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for: run.json, written once by the launcher, or amended.json where a resume changed it."""
+
+    id: str
+    preset_name: str
+    preset: Preset
+    overrides: tuple[str, ...] = ()
+    seed: int
+    device: str
+    devices: Annotated[int, Meta(ge=1, le=MOST_DEVICES)] = 1
+    """How many processes train it on the machine that it is started on, one a device."""
+    data_dir: str | None = None
+    created: Annotated[float, Meta(ge=0.0, le=1e11)]
+    """Unix seconds."""
+    host: str
+    argv: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    notify: str = ""
+    """The shell command that was to run when the run has ended: a record, which nobody obeys (`engine.runs.notify`)."""
+
+
+class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lock, as its file says: a run's worker, or a queue's runner."""
+
+    pid: int
+    host: str
+    holds: tuple[str, ...] = ()
+    """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
+
+
+def default_runs_dir() -> Path:
+    """Return CIFARTUI_RUNS, or the runs folder in the user's state directory."""
+    named = os.environ.get("CIFARTUI_RUNS")
+    return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
+
+
+class RunDir:
+    """One run directory: its paths, and the few things that can be read without knowing their meaning."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.amended = path / "amended.json"
+        self.events = path / "events.jsonl"
+        self.commands = path / "commands.jsonl"
+        self.log = path / "worker.log"
+        self.lock = path / "worker.lock"
+        self.reserve = path / "reserve"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.pt"
+        self.last = self.checkpoints / "last.pt"
+
+    @property
+    def id(self) -> str:
+        """The run's name: its folder's."""
+        return self.path.name
+
+    def read_info(self) -> RunInfo:
+        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
+        return self._read_info(self.amended) if self.amended.exists() else self.read_original()
+
+    def read_original(self) -> RunInfo:
+        """Return run.json, whatever was changed since; raise CifartuiError where it is absent or not one."""
+        return self._read_info(self.path / "run.json")
+
+    def _read_info(self, file: Path) -> RunInfo:
+        try:
+            return msgspec.json.decode(private.read(file), type=RunInfo)
+        except (OSError, *DAMAGED) as error:
+            why = printable(str(error))
+            raise CifartuiError(
+                f"{printable(str(self.path))} is not a run directory: {file.name} cannot be read ({why})."
+            ) from error
+
+    def write_amended(self, info: RunInfo) -> None:
+        """Keep what a resume changed, beside run.json, which stays."""
+        write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
+
+    def read_state(self) -> "RunState":
+        """Return what the journal so far adds up to."""
+        from engine.journal import jsonl
+        from engine.journal.state import RunState, fold
+
+        state = RunState()
+        for batch in jsonl.event_reader(self.events).batches():
+            fold(batch, state)
+        return state
+
+    def check_ours(self) -> None:
+        """Raise CifartuiError if the folder, or a file in it that steers the run, belongs to another user."""
+        files = (self.path / "run.json", self.amended, self.events, self.commands, self.lock, self.checkpoints)
+        for path in (self.path, *files, *self.checkpoints.glob("*.pt")):
+            try:
+                private.check_ours(path.lstat(), path)
+            except private.NotOursError as error:
+                raise CifartuiError(
+                    f"Run {self.id} is shown, and not gone on with: {path.name} is another user's ({error.strerror}). "
+                    f"To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
+                ) from error
+            except OSError:  # it is not there
+                continue
+
+    def is_ours(self) -> bool:
+        """Return whether nothing that steers the run belongs to another user."""
+        try:
+            self.check_ours()
+        except CifartuiError:
+            return False
+        return True
+
+    def worker_lives(self) -> bool | None:
+        """Return whether a worker holds the lock; None where that cannot be seen from this host."""
+        mark = self.read_mark()
+        if mark is not None and mark.host != socket.gethostname():
+            return None
+        return is_locked(self.lock)
+
+    def is_gone(self) -> bool:
+        """Return whether the folder was deleted or moved; a disk that is away for a while is not taken for that."""
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def why_gone(self) -> str:
+        """Return what a worker says at its end where `is_gone`; a moved journal keeps it."""
+        return f"{self.path} was deleted or moved, so training has ended."
+
+    def spoke_lately(self) -> bool:
+        """Return whether its journal was written to in the last half minute, by whomever and from wherever."""
+        try:
+            return time.time() - self.events.stat().st_mtime < STALLED_AFTER_S
+        except OSError:
+            return False
+
+    def read_mark(self) -> WorkerMark | None:
+        """Return who last took the lock, where that is known."""
+        try:
+            return msgspec.json.decode(private.read(self.lock), type=WorkerMark)
+        except (OSError, *DAMAGED):
+            return None
+
+
+def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:
+    """Write into a lock that is held which process of this host holds it, and which devices that has chosen."""
+    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname(), holds=holds))
+    os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
+    os.ftruncate(lock_fd, len(content))
+
+
+def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float | None = None) -> Status:
+    """Return a run's status: its phase, corrected by whether its worker lives and still speaks.
+
+    Args:
+        state: what the events add up to.
+        lives: `RunDir.worker_lives`; None (another host) goes by the age of the last event alone.
+        now: Unix seconds.
+        heard_s: for how long this viewer has heard nothing, by a clock that nobody sets; None where it has heard
+            nothing yet, or looks only once. It goes before `now`, from which the writer's clock may differ.
+    """
+    if state.is_finished and not lives:
+        return state.phase
+    if lives is False:
+        return "lost"
+    if heard_s is None:
+        heard_s = 0.0 if state.last_time is None else now - state.last_time
+    silent = heard_s > STALLED_AFTER_S
+    if silent and lives and state.is_finished:  # a worker that resumes it has not spoken yet
+        return "starting"
+    if silent:
+        return "lost" if lives is None else "stalled"
+    return state.phase
+
+
+def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunDir:
+    """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
+
+    Args:
+        runs_dir: made where absent.
+        preset_name: goes into the folder's name.
+        run_name: goes there in its place, and in that of the random digits.
+        info: the other fields of RunInfo except `id`, `created` and `host`.
+    """
+    now = datetime.now(timezone.utc)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    try:
+        private.make_folders(runs_dir)
+        while True:
+            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
+            try:
+                private.new_folder(path)
+                break
+            except FileExistsError:
+                if run_name:
+                    raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
+                continue
+        folder = RunDir(path)
+        private.new_folder(folder.checkpoints)
+        record = RunInfo(
+            id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
+        )
+        write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
+    except UnicodeEncodeError:
+        folder.checkpoints.rmdir()
+        path.rmdir()
+        raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
+    except OSError as error:
+        raise CifartuiError(
+            f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
+        ) from error
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; an error leaves the old one alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = private.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def list_runs(runs_dir: Path) -> list[RunDir]:
+    """Return every run directory below `runs_dir`, newest first; hidden folders are none."""
+    try:
+        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+    paths = [Path(entry.path) for entry in entries]
+    return [RunDir(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
+
+
+def find_run(runs_dir: Path, name: str) -> RunDir:
+    """Return the run called `name`: an id, a unique prefix or part of one, or "latest".
+
+    Raises:
+        CifartuiError: no run, or several, answer to the name.
+    """
+    runs = list_runs(runs_dir)
+    if not runs:
+        raise CifartuiError(f"There are no runs in {runs_dir} yet; start one with: cifartui train demo")
+    if name == "latest":
+        return runs[0]
+    if not _RUN_ID.fullmatch(name):
+        raise CifartuiError(f'"{printable(name, 100)}" is not a run id; cifartui runs lists them.')
+    exact = [run for run in runs if run.id == name]
+    found = exact or [run for run in runs if run.id.startswith(name)] or [run for run in runs if name in run.id]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
+    shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
+    raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")

@@ -1,0 +1,156 @@
+"""`python -m engine.training.evaluate_checkpoint RUN_FOLDER`: measures a checkpoint of a run, in a process of its own.
+
+Prints one JSON object on stdout; a sentence on stderr and exit 2 where it cannot. Stores what the weights
+say of every image in the run's folder (`engine.runs.predictions`), and changes nothing else there.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.data.geometry import resize
+from engine.journal.events import DataProgressed
+from engine.runs import predictions
+from engine.runs.predictions import MAX_SIDE, Predictions
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training.microbatch import MicroBatch
+from engine.training.setup import choose_hardware, set_up
+from engine.training.validation import evaluate
+from presets.errors import CifartuiError
+from presets.range_test import table_of
+
+_SHRINK_BATCH = 256
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured: of which weights, on how many images of which split."""
+
+    run: str
+    checkpoint: str
+    epoch: int
+    split: str
+    num_images: int
+    loss: float | None
+    top1: float | None
+    labels_hidden: bool
+    device: str
+
+
+def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None) -> Evaluation:
+    """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
+
+    Raises:
+        CifartuiError: no such checkpoint, or it does not fit, or the data is absent.
+    """
+    info = folder.read_info()
+    path = folder.best if which == "best" else folder.last
+    if table_of(info.preset) is not None:
+        raise CifartuiError(f"Run {folder.id} is a range test, which keeps no weights: there is nothing to evaluate.")
+    if not path.exists():
+        raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
+    state = checkpoint_files.load(path)
+    info = msgspec.structs.replace(info, device=device_asked, data_dir=data_dir or info.data_dir)
+    device, precision = choose_hardware(info)
+    setup = set_up(info, device, precision, write=_ignore, report=_ignore)
+    try:
+        setup.network.load_state_dict(checkpoint_files.evaluated(state))
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise CifartuiError(f"{path} does not fit this run's preset.") from error
+    images = setup.data.val if split == "val" else setup.data.test
+    hidden = split == "test" and setup.data.test_labels_hidden
+    best = _Best()
+    sums = evaluate(
+        setup.network,
+        images,
+        setup.plain_transform,
+        setup.criterion,
+        at_once=MicroBatch(setup.eval_batch_size, device, _ignore),
+        autocast=setup.autocast,
+        progress=_ignore,
+        on_logits=best.on_logits,
+        flip_average=info.preset.train.flip_average,
+    )
+    progress = state.get("progress", {})
+    epoch = state.get("epoch", progress.get("epoch", 0))
+    pixels = _small_enough(images.images)
+    found = Predictions(
+        run=folder.id,
+        split="val" if split == "val" else "test",
+        checkpoint="best" if which == "best" else "last",
+        epoch=epoch,
+        global_step=state.get("global_step", progress.get("global_step", 0)),
+        class_names=setup.data.class_names,
+        image_size=pixels.shape[-2],
+        true=None if hidden else tuple(images.labels.tolist()),
+        predicted=tuple(torch.cat(best.classes).tolist()),
+        confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+    )
+    try:
+        predictions.write(folder, found, pixels.numpy().tobytes())
+    except OSError as error:
+        raise CifartuiError(f"The predictions cannot be stored in {folder.path} ({error.strerror}).") from error
+    return Evaluation(
+        run=folder.id,
+        checkpoint=which,
+        epoch=epoch,
+        split=split,
+        num_images=sums.num_images,
+        loss=None if hidden else sums.mean_loss(),
+        top1=None if hidden else sums.top1(),
+        labels_hidden=hidden,
+        device=str(device),
+    )
+
+
+class _Best:
+    """The most probable class of every image seen, and its probability."""
+
+    def __init__(self) -> None:
+        self.classes: list[Tensor] = []
+        self.confidences: list[Tensor] = []
+
+    def on_logits(self, logits: Tensor) -> None:
+        confidence, predicted = logits.softmax(1).max(1)
+        self.classes.append(predicted.cpu())
+        self.confidences.append(confidence.cpu())
+
+
+def _small_enough(images: Tensor) -> Tensor:
+    """Return uint8 [N, 3, H, W] as uint8 [N, S, S, 3] on the CPU, made smaller where a screen shows no more."""
+    if images.shape[-1] > MAX_SIDE:
+        parts = [resize(part, MAX_SIDE, MAX_SIDE).round().byte().cpu() for part in images.split(_SHRINK_BATCH)]  # type: ignore[no-untyped-call]
+        images = torch.cat(parts)
+    return images.cpu().permute(0, 2, 3, 1).contiguous()
+
+
+def _ignore(_fact: DataProgressed | object) -> None:
+    """Nobody follows an evaluation."""
+
+
+def main() -> int:
+    """Measure what the arguments say; return the exit code."""
+    parser = argparse.ArgumentParser(prog="engine.training.evaluate_checkpoint")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    parser.add_argument("--split", choices=["val", "test"], default="test")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data-dir")
+    asked = parser.parse_args()
+    os.umask(0o077)
+    try:
+        result = measure(RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
+    except CifartuiError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(msgspec.json.encode(result).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

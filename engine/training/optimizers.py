@@ -1,0 +1,300 @@
+"""Optimizers, learning-rate schedules, and the optimizer of the current stage with its schedule and gradient scaler."""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+
+from engine.training.muon import Muon
+from presets import schema
+from presets.plan import PlannedStage
+from presets.range_test import rate_at
+from presets.schema import Cosine, Linear, OneCycle, Plateau
+
+_FILTER_DIMENSIONS = 4
+_RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
+"""What torch's schedules keep of learning rates in an optimizer's parameter groups."""
+
+
+def build_optimizer(
+    table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device, *, is_scaled: bool = False
+) -> Optimizer:
+    """Return the optimizer over those `parameters` that want gradients, fused where torch has that.
+
+    Not so SGD under a gradient scaler (`is_scaled`): in a step that the scaler leaves out, the fused one still makes
+    momentum of what was in memory or of infinite gradients, and the weights follow in the next step.
+    """
+    groups = _groups(table, [parameter for parameter in parameters if parameter.requires_grad])
+    fused = True if device.type in {"cpu", "cuda"} else None
+    if isinstance(table, schema.Muon):
+        return Muon(groups)
+    if isinstance(table, schema.AdamW):
+        return torch.optim.AdamW(groups, lr=table.lr, betas=table.betas, weight_decay=table.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        groups,
+        lr=table.lr,
+        momentum=table.momentum,
+        nesterov=table.nesterov,
+        weight_decay=table.weight_decay,
+        fused=None if is_scaled else fused,
+    )
+
+
+def _groups(table: schema.Optimizer, trained: list[Parameter]) -> list[dict[str, Any]]:
+    """Return the parameters that are moved in different ways; biases and norms are those of one dimension."""
+    plain = [parameter for parameter in trained if parameter.ndim < 2]
+    weights = [parameter for parameter in trained if parameter.ndim >= 2]
+    if isinstance(table, schema.Muon):
+        other = {"lr": table.other_lr, "momentum": table.other_momentum}
+        filters = [parameter for parameter in weights if parameter.ndim == _FILTER_DIMENSIONS]
+        matrices = [parameter for parameter in weights if parameter.ndim != _FILTER_DIMENSIONS]
+        groups: list[dict[str, Any]] = [
+            {
+                "params": filters,
+                "lr": table.lr,
+                "momentum": table.momentum,
+                "weight_decay": table.weight_decay,
+                "orthogonal": True,
+            },
+            {"params": matrices, "weight_decay": table.other_weight_decay, **other},
+            {"params": plain, **other},
+        ]
+    elif table.weight_decay and table.weight_decay_on == "weights":
+        groups = [{"params": weights}, {"params": plain, "weight_decay": 0.0}]
+    else:
+        groups = [{"params": trained}]
+    return [group for group in groups if group["params"]]
+
+
+class Schedule:
+    """The learning rate over a run: told of every step and every epoch, whichever the schedule goes by."""
+
+    def __init__(self, table: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: int, epochs: int) -> None:
+        self._optimizer = optimizer
+        self._by_step: LRScheduler | None = None
+        self._by_epoch: LRScheduler | None = None
+        self._by_accuracy: ReduceLROnPlateau | None = None
+        self._total_steps = total_steps = steps_per_epoch * epochs
+        if isinstance(table, schema.OneCycle):
+            max_lr = [group["lr"] for group in optimizer.param_groups]
+            self._by_step = OneCycleLR(optimizer, max_lr, total_steps, pct_start=table.warmup_fraction)
+        elif isinstance(table, schema.Cosine):
+            peak = optimizer.param_groups[0]["lr"]
+            warmup_steps = round(table.warmup_epochs * steps_per_epoch)
+            floor = table.final_lr / peak
+            self._by_step = LambdaLR(optimizer, lambda step: _cosine(step, total_steps, warmup_steps, floor))
+        elif isinstance(table, schema.Linear):
+            warmup_steps = round(table.warmup_fraction * total_steps)
+            floor = table.final_lr / optimizer.param_groups[0]["lr"]
+            self._by_step = LambdaLR(optimizer, lambda step: _linear(step, total_steps, warmup_steps, floor))
+        elif isinstance(table, schema.RangeTest):
+            last = optimizer.param_groups[0]["lr"]
+            self._by_step = LambdaLR(optimizer, lambda step: rate_at(table, last, step) / last)
+        elif isinstance(table, schema.Step):
+            self._by_epoch = StepLR(optimizer, table.every, table.factor)
+        elif isinstance(table, schema.Plateau):
+            self._by_accuracy = ReduceLROnPlateau(optimizer, "max", table.factor, table.patience)
+
+    def step_done(self, at_least: float = 0.0) -> None:
+        """Move schedules that go by batches: on by one, or to the share `at_least` of all, if that is further."""
+        if self._by_step is not None:
+            place = min(int(at_least * self._total_steps), self._total_steps - 1)
+            if place > self._by_step.last_epoch + 1:
+                self._by_step.last_epoch = place - 1  # its rates are a function of the place
+            self._by_step.step()
+
+    def epoch_done(self, val_top1: float) -> None:
+        """Move schedules that go by epochs or by validation accuracy."""
+        if self._by_epoch is not None:
+            self._by_epoch.step()
+        if self._by_accuracy is not None:
+            self._by_accuracy.step(val_top1)
+
+    def scale(self, factor: float) -> None:
+        """Multiply the learning rate now, and everything that the rates to come are computed from."""
+        for group in self._optimizer.param_groups:
+            for key in _RATES & group.keys():
+                group[key] *= factor
+        schedule = self._by_step or self._by_epoch
+        if schedule is not None:
+            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+
+    def go_to(self, steps: int, epochs: int) -> None:
+        """Take a fresh schedule to where it is after so many steps and whole epochs, if it goes by either."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch misses the optimizer's steps: an earlier worker's
+            if self._by_step is not None and steps > 0:
+                self._by_step.last_epoch = steps - 1  # its rates are a function of the place, so one step will do
+                self._by_step.step()
+            for _ in range(epochs if self._by_epoch is not None else 0):
+                self._by_epoch.step()  # type: ignore[union-attr]
+
+    def take_over(self, state: dict[str, Any], *, patience_anew: bool) -> None:
+        """Let a plateau go on with the best accuracy of another one's `state_dict`, and with its patience so far."""
+        if self._by_accuracy is not None and "num_bad_epochs" in state:
+            self._by_accuracy.best = state["best"]
+            self._by_accuracy.num_bad_epochs = 0 if patience_anew else state["num_bad_epochs"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on: plain values only."""
+        schedule = self._by_step or self._by_epoch or self._by_accuracy
+        return {} if schedule is None else dict(schedule.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        schedule = self._by_step or self._by_epoch or self._by_accuracy
+        if schedule is not None:
+            schedule.load_state_dict(state)
+
+
+def _cosine(step: int, total_steps: int, warmup_steps: int, floor: float) -> float:
+    """Return the share of the peak rate at `step`: linear up, half a cosine down to `floor`."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _linear(step: int, total_steps: int, warmup_steps: int, floor: float) -> float:
+    """Return the share of the peak rate at `step`: linear up, linear down to `floor` behind the last step."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    left = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+    return floor + (1 - floor) * left
+
+
+class StageOptimizer:
+    """Takes the steps of one stage, and forgets momentum and rates with it."""
+
+    def __init__(
+        self,
+        stage: PlannedStage,
+        parameters: Iterable[Parameter],
+        device: torch.device,
+        scaler: GradScaler,
+        steps_per_epoch: int,
+    ) -> None:
+        self._stage = stage
+        self._scaler = scaler
+        self.optimizer = build_optimizer(stage.optimizer, parameters, device, is_scaled=scaler.is_enabled())
+        self._schedule = Schedule(stage.schedule, self.optimizer, steps_per_epoch=steps_per_epoch, epochs=stage.epochs)
+        self.lr_scale = 1.0
+        """What the rates were multiplied by on command, all in all."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def add_gradients(self, loss: Tensor) -> None:
+        """Add the gradient of `loss`, a scalar on the device, to that of the step to come."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def forget_gradients(self) -> None:
+        """Take back what was added since the last step."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Move the weights against the gradient added up."""
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.forget_gradients()
+
+    def advance(self, budget_spent: float = 0.0) -> None:
+        """Note that a step was taken, for schedules that go by steps.
+
+        Args:
+            budget_spent: share of the time that training may take; the schedule does not lag behind it.
+        """
+        self._schedule.step_done(budget_spent)
+
+    @contextmanager
+    def rate_in(self, lr: Tensor) -> Iterator[None]:
+        """Let what is recorded meanwhile take its learning rate from `lr`, a scalar on the device, at every replay."""
+        groups = self.optimizer.param_groups
+        before = [dict(group) for group in groups]
+        for group in groups:
+            group.update(lr=lr, capturable=True)
+        try:
+            yield
+        finally:
+            for group, was in zip(groups, before, strict=True):
+                group.clear()
+                group.update(was)
+
+    def epoch_done(self, val_top1: float) -> None:
+        """Move schedules that go by epochs or by validation accuracy."""
+        self._schedule.epoch_done(val_top1)
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply the learning rate, and what the schedule makes of it from now on, until the stage ends."""
+        self._schedule.scale(factor)
+        self.lr_scale *= factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: tensors and plain values."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "lr_scale": self.lr_scale,
+            "stage": msgspec.to_builtins(self._stage),
+        }
+
+    def restore(self, state: dict[str, Any], before: PlannedStage, *, steps: int, epochs: int) -> None:
+        """Go on from what `state_dict` returned.
+
+        What did not change goes on to the bit. Where the optimizer's or schedule's table, or the epochs that
+        a schedule spans, are others than before, momentum stays and the rate becomes what the new tables have
+        at this place; only a plateau, which goes by what happened, keeps its rate unless `optimizer.lr` changed.
+
+        Args:
+            state: of a checkpoint of this stage.
+            before: the stage as it was when the checkpoint was written.
+            steps: batches trained in the stage.
+            epochs: whole epochs trained in the stage.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: the state belongs to something else.
+        """
+        now = self._stage
+        if self._scaler.is_enabled() and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        spans_epochs = isinstance(now.schedule, Cosine | Linear | OneCycle)
+        is_same = (before.optimizer, before.schedule) == (now.optimizer, now.schedule)
+        if is_same and (before.epochs == now.epochs or not spans_epochs):
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._schedule.load_state_dict(state["schedule"])
+            self.lr_scale = float(state.get("lr_scale", 1.0))
+        else:
+            self._restore_changed(state, before, steps, epochs)
+
+    def _restore_changed(self, state: dict[str, Any], before: PlannedStage, steps: int, epochs: int) -> None:
+        now, saved = self._stage, state["optimizer"]
+        fresh = self.optimizer.state_dict()["param_groups"]
+        if type(before.optimizer) is type(now.optimizer) and _parted_alike(fresh, saved["param_groups"]):
+            self.optimizer.load_state_dict({"state": saved["state"], "param_groups": fresh})
+        keeps_lr = before.optimizer.lr == now.optimizer.lr
+        if keeps_lr:
+            self.scale_lr(float(state.get("lr_scale", 1.0)))
+        self._schedule.go_to(steps, epochs)
+        if isinstance(now.schedule, Plateau) and isinstance(before.schedule, Plateau):
+            self._schedule.take_over(state["schedule"], patience_anew=not keeps_lr)
+            if keeps_lr:
+                for group, was in zip(self.optimizer.param_groups, cycle(saved["param_groups"]), strict=False):
+                    group["lr"] = was["lr"]
+
+
+def _parted_alike(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Return whether two optimizers have the same parameters in the same groups, so that their states fit."""
+    return [group["params"] for group in groups] == [group["params"] for group in others]

@@ -1,0 +1,147 @@
+"""Reports of training for the journal: when one is due, and the events that it consists of. No tensors, no files."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.journal.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
+from engine.training.metrics import Sums
+from engine.training.progress import Progress
+from presets.plan import PlannedStage
+
+
+class ReportWindow(NamedTuple):
+    """What was trained between two reports."""
+
+    sums: Sums
+    num_steps: int
+    images_per_s: float
+
+    def steps(self, last: int) -> str:
+        """Return which batches of the epoch these were, in words, given the `last` of them."""
+        first = last - self.num_steps + 1
+        return f"step {last}" if first >= last else f"between the steps {first} and {last}"
+
+
+class ReportInterval:
+    """Reports ten times a second at first, and less often as an epoch grows long, down to every two seconds.
+
+    Curves of a day's run then stay as small as they can be drawn, and a short run is still lively.
+    """
+
+    SHORTEST_S = 0.1
+    LONGEST_S = 2.0
+    SHARE = 1 / 300
+    """Of an epoch's length so far: an epoch of a minute ends with a report every 0.2 s."""
+
+    def __init__(self, start: Sums, step: int) -> None:
+        self._began = self._taken_at = time.monotonic()
+        self._sums = start
+        self._step = step
+
+    def is_due(self) -> bool:
+        """Return whether it is time for the next report."""
+        now = time.monotonic()
+        interval = min(self.LONGEST_S, max(self.SHORTEST_S, (now - self._began) * self.SHARE))
+        return now - self._taken_at >= interval
+
+    def skip(self, seconds: float) -> None:
+        """Leave time out in which nothing was trained."""
+        self._began += seconds
+        self._taken_at += seconds
+
+    def take(self, sums: Sums, step: int) -> ReportWindow | None:
+        """Return what came since the last report, up to `sums` and `step`; None where that is nothing."""
+        new = sums.since(self._sums)
+        if new.num_images <= 0:  # or they set off before the last report, and arrive behind it
+            return None
+        now = time.monotonic()
+        seconds, num_steps = now - self._taken_at, step - self._step
+        self._taken_at, self._sums, self._step = now, sums, step
+        return ReportWindow(new, num_steps, new.num_images / seconds if seconds > 0 else 0.0)
+
+
+def stage_started(
+    progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int, seconds_left: float | None
+) -> StageStarted:
+    """Return the event of the stage under way; the epochs planned count from where it really began."""
+    number, first_epoch = progress.stage, progress.stage_first_epoch
+    return StageStarted(
+        stage=number,
+        num_stages=len(plan),
+        name=plan[number].name,
+        first_epoch=first_epoch,
+        epochs=plan[number].epochs,
+        steps_per_epoch=steps_per_epoch,
+        total_epochs=first_epoch - 1 + sum(stage.epochs for stage in plan[number:]),
+        seconds_left=seconds_left,
+    )
+
+
+def steps_trained(
+    progress: Progress, window: ReportWindow, step: int, lr: float, timing: StepTiming | None
+) -> StepsTrained:
+    """Return the event for what was trained in `window`, which ends after `step` batches of this epoch."""
+    return StepsTrained(
+        epoch=progress.epoch,
+        step=step,
+        global_step=progress.global_step - (progress.step - step),
+        num_steps=window.num_steps,
+        num_images=window.sums.num_images,
+        loss=window.sums.mean_loss(),
+        top1=window.sums.top1(),
+        lr=lr,
+        images_per_s=window.images_per_s,
+        timing=timing,
+    )
+
+
+def validated(progress: Progress, val: Sums, seconds: float) -> Validated:
+    """Return the event of a validation within the epoch under way."""
+    return Validated(
+        epoch=progress.epoch,
+        step=progress.step,
+        global_step=progress.global_step,
+        loss=val.mean_loss(),
+        top1=val.top1(),
+        seconds=seconds,
+    )
+
+
+def epoch_completed(
+    progress: Progress, train: Sums, val: Sums, *, lr: float, seconds: float, is_best: bool, partial: bool
+) -> EpochCompleted:
+    """Return the event of the epoch under way, trained and validated."""
+    return EpochCompleted(
+        epoch=progress.epoch,
+        stage=progress.stage,
+        global_step=progress.global_step,
+        train_loss=train.mean_loss(),
+        train_top1=train.top1(),
+        val_loss=val.mean_loss(),
+        val_top1=val.top1(),
+        lr=lr,
+        seconds=seconds,
+        is_best=is_best,
+        partial=partial,
+    )
+
+
+def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: str, test: Sums | None) -> RunFinished:
+    """Return the last event of a run that came to its end, for a reason that is `early` or not, or was stopped."""
+    is_complete = progress.stage == num_stages
+    trained = f"all {progress.num_epochs} epochs are trained"
+    if num_stages > 1:
+        trained = f"all {num_stages} stages are trained, {progress.num_epochs} epochs"
+    if early:
+        trained = f"{progress.num_epochs} epochs are trained: {early}"
+    return RunFinished(
+        outcome="completed" if is_complete else "stopped",
+        reason=trained if is_complete else stop_reason,
+        epoch=progress.num_epochs,
+        global_step=progress.global_step,
+        best_epoch=progress.best_epoch,
+        best_val_top1=progress.best_val_top1,
+        test_loss=test.mean_loss() if test else None,
+        test_top1=test.top1() if test else None,
+    )

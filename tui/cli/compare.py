@@ -1,0 +1,149 @@
+"""`cifartui compare` and `cifartui ablation`: measured results beside the report's."""
+
+import re
+from functools import partial
+
+import click
+
+from engine.journal.outline import read_outline
+from engine.runs.run_dir import find_run
+from engine.runs.run_options import RunOptions
+from engine.runs.start import start_run
+from presets import catalog
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.cli.follow import Output, follow
+from tui.cli.options import as_json_option, as_set, device_option, places, seed_option, with_places
+from tui.cli.output import say, say_json
+from tui.cli.queue import add_and_tell
+from tui.cli.train import following
+from tui.data import compare as difference
+from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
+from tui.data.compare import compare as rows_of
+from tui.data.summary import Summary, summarise, summarise_all
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--diff", is_flag=True, help="Also print the fields in which the runs' presets, seeds and machines differ."
+)
+@as_json_option
+@with_places
+@click.pass_context
+def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
+    """Print runs side by side: the report's accuracy, the measured one, and what each step changed."""
+    runs_dir = places(ctx).runs_dir
+    found = [find_run(runs_dir, name) for name in names]
+    rows = compare_runs([summarise(run) for run in found], catalog.list_presets())
+    if not diff:
+        _show(rows, as_json)
+        return
+    differing = difference.differences(
+        [difference.RunSide(run.read_info(), read_outline(run).started) for run in found]
+    )
+    if as_json:
+        said = {"runs": rows, "differences": differing}
+        say_json(said)
+        return
+    _show(rows, as_json)
+    say("\n" + difference.sentence(differing, len(found)))
+    if differing:
+        say("\n" + "\n".join(difference.difference_table(differing, fmt.short_ids([run.id for run in found]))))
+
+
+@click.command()
+@click.argument("steps", metavar="[STEPS...]", nargs=-1)
+@click.option(
+    "--epochs-scale", type=click.FloatRange(min=0, min_open=True), help="Train so much of every step's epochs."
+)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a field of every step.")
+@device_option
+@seed_option
+@click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
+@as_json_option
+@following
+@with_places
+@click.pass_context
+def ablation(
+    ctx: click.Context,
+    steps: tuple[str, ...],
+    epochs_scale: float | None,
+    overrides: tuple[str, ...],
+    device: str,
+    seed: int,
+    only_table: bool,
+    as_json: bool,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Train the report's ablation step by step, and print its results beside the report's.
+
+    STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
+    """
+    where = places(ctx)
+    names = _named_steps(steps, ablation_presets(catalog.list_presets()))
+    if epochs_scale is not None:
+        overrides = (*overrides, f"train.epochs_scale={epochs_scale}")
+    for name in names:
+        catalog.load(name, overrides)  # all are checked before any is started
+    if only_table:
+        _show(
+            rows_of(
+                names,
+                newest_by_preset(summarise_all(where.runs_dir, partial(say, err=True))),
+                catalog.list_presets(),
+            ),
+            as_json,
+        )
+        return
+    options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
+    if detach:
+        add_and_tell(names, options, where)
+        return
+    exit_code = 0
+    runs: dict[str, Summary] = {}
+    for name in names:
+        run = start_run(where.runs_dir, name, options)
+        if not as_json:
+            say(f"{name}: run {run.id}")
+        code = follow(run, "quiet" if as_json else output)
+        runs[name] = summarise(run)
+        if code in {130, 143}:
+            break
+        exit_code = code or exit_code
+    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json)
+    ctx.exit(exit_code)
+
+
+def _named_steps(asked: tuple[str, ...], known: list[str]) -> list[str]:
+    """Return the presets that `asked` means: step numbers, ranges of them, or names.
+
+    Raises:
+        CifartuiError: there is no such step.
+    """
+    if not asked:
+        return [name for name in known if re.fullmatch(r"ablation/step-\d+", name)]
+    names: list[str] = []
+    for text in asked:
+        numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        found = [text, f"ablation/{text}"]
+        if numbers:
+            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+            found = [f"ablation/step-{number:02}" for number in range(first, min(last, first + 1000) + 1)]
+            if not all(name in known for name in found) or not found:
+                raise CifartuiError(f"There is no ablation step {text}; they go from 0 to 15.")
+            names += found
+        elif not set(found) & set(known):
+            raise CifartuiError(f'There is no ablation step "{text}"; name numbers or ranges, such as 0 1 5-9.')
+        else:
+            names += [name for name in found if name in known]
+    return list(dict.fromkeys(names))
+
+
+def _show(rows: list[Row], as_json: bool) -> None:
+    if as_json:
+        say_json(rows)
+        return
+    for line in comparison_table(rows):
+        say(line.rstrip())

@@ -1,0 +1,272 @@
+"""Commands `doctor`, `doctor --benchmark` and `gpus`: this machine, its devices and their speed. No torch."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.shared import child_process
+from engine.shared.benchmark_lines import Device, Limit, Line, Speed, ceiling
+from engine.shared.data_locations import locate
+from engine.shared.sampling import DeviceReader
+from presets.errors import CifartuiError
+from presets.schema import Data
+from tui import format as fmt
+from tui.cli.options import Places, as_json_option, places, with_places
+from tui.cli.output import say, say_json
+from tui.config import Config, config_path
+from tui.main import checked_config, color_choice, plot_choice
+from tui.terminal.capabilities import has_screen
+
+_LITTLE_DISK_BYTES = 1e9
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Literal["ok", "note", "problem"]
+    text: str
+
+
+@click.command()
+@click.option("--benchmark", "benchmarks", is_flag=True, help="Measure the device instead: what it can do, and trains.")
+@click.option("--device", default="auto", metavar="DEVICE", help="With --benchmark: auto, cpu, cuda, cuda:N or mps.")
+@as_json_option
+@with_places
+@click.pass_context
+def doctor(ctx: click.Context, benchmarks: bool, device: str, as_json: bool) -> None:
+    """Check what cifartui needs here; exit 1 on a problem."""
+    if benchmarks:
+        pass
+
+        try:
+            benchmark(device, as_json=as_json)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        return
+    checks = run_checks(places(ctx))
+    if as_json:
+        say_json(checks)
+    else:
+        for check in checks:
+            say(f"{check.verdict:<8} {check.what:<9} {check.text}")
+    ctx.exit(int(any(check.verdict == "problem" for check in checks)))
+
+
+def run_checks(where: Places) -> list[Check]:
+    """Return everything that was looked at, in the order a person would."""
+    gpus, missing = _gpus()
+    return [
+        _versions(),
+        _torch(num_gpus=len(gpus)),
+        Check("gpu", "ok" if gpus else "note", "; ".join(gpus) or f"none seen: {missing}"),
+        *_dashboard(),
+        _data(where),
+        _disk(where.runs_dir),
+    ]
+
+
+def _versions() -> Check:
+    names = ("cifartui", "torch", "torchvision", "textual", "plotext")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names if _is_installed(name)]
+    return Check("versions", "ok", f"python {platform.python_version()}, {', '.join(found)}")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _gpus() -> tuple[list[str], str]:
+    with DeviceReader() as reader:
+        samples, missing = reader.sample()
+    return [f"{gpu.name}, {fmt.memory(gpu.memory_total_bytes)}" for gpu in samples], missing
+
+
+def _torch(num_gpus: int) -> Check:
+    pipe = subprocess.PIPE
+    with child_process.start("engine.training.device", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
+        printed, complaints = child.communicate()
+    if child.returncode:
+        last = (complaints.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        return Check(
+            "torch", "problem", f"cannot be imported ({last}); reinstall it for this Python: pip install torch"
+        )
+    answer = msgspec.json.decode(printed.strip().splitlines()[-1])
+    if answer["gpus"]:
+        return Check("torch", "ok", f"{answer['version']} sees {', '.join(answer['gpus'])}")
+    if num_gpus:
+        built = f"built for CUDA {answer['cuda']}" if answer["cuda"] else "a build without CUDA"
+        return Check(
+            "torch",
+            "problem",
+            f"{answer['version']} ({built}) sees none of the {num_gpus} GPUs; install a build that fits the driver",
+        )
+    return Check("torch", "ok", f"{answer['version']}, training will use the CPU ({os.cpu_count()} cores)")
+
+
+def _dashboard() -> list[Check]:
+    """Return what the dashboard makes of the configuration and of this terminal, and how to change it."""
+    try:
+        config = checked_config()
+    except CifartuiError as error:
+        return [Check("config", "problem", str(error)), _terminal(Config())]
+    path = config_path()
+    said = str(path) if path.exists() else f"none; {path} would be read (see docs/terminals.md)"
+    return [Check("config", "ok", said), _terminal(config)]
+
+
+def _terminal(config: Config) -> Check:
+    columns, lines = shutil.get_terminal_size()
+    kind = f"{os.environ.get('TERM', 'TERM is not set')}, {columns}×{lines}"
+    if not has_screen(os.environ):
+        return Check("terminal", "note", f"{kind}: cannot show the dashboard; everything else works")
+    if columns < 60 or lines < 16:
+        return Check("terminal", "note", f"{kind}: too small for the dashboard, which needs 60×16")
+    colors, plots = color_choice(config), plot_choice(config)
+    said = {"truecolor": "all colours", "none": "no colours"}.get(colors.value, f"{colors.value} colours")
+    return Check(
+        "terminal",
+        "ok",
+        f"{kind}, {said} ({colors.why}; --colors changes it), plots in {plots.value} ({plots.why}; --plots changes it)",
+    )
+
+
+def _data(where: Places) -> Check:
+    found = locate(Data(dataset="cifar100"), where.data_dir)
+    if found.kind == "absent":
+        return Check("data", "note", f"{found.text}. {found.advice}")
+    return Check("data", "ok", found.text)
+
+
+def _disk(runs_dir: Path) -> Check:
+    existing = next(folder for folder in (runs_dir, *runs_dir.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{fmt.memory(free)} free for runs in {runs_dir}"
+    if not os.access(existing, os.W_OK):
+        return Check("disk", "problem", f"{runs_dir} cannot be written; choose another folder with --runs-dir")
+    if free < _LITTLE_DISK_BYTES:
+        return Check("disk", "problem", f"only {text}; delete old runs or choose another folder with --runs-dir")
+    return Check("disk", "ok", text)
+
+
+_ARITHMETIC = {"matmul": "matrix products", "convolution": "3×3 convolutions"}
+_LIMITS = {"memory": "memory, read and written", "host-to-device": "host to device"}
+_FOOTNOTE = """
+at most: what arithmetic allows, the best rate above in that format over the FLOPs of a training step. No network
+reaches it; one far below it waits for memory, or for Python between operations that are over too soon."""
+
+
+def benchmark(device: str, *, as_json: bool, start: Callable[..., child_process.Process] = child_process.start) -> None:
+    """Measure and print.
+
+    Args:
+        device: as for `train`.
+        as_json: print everything at the end, as one list.
+        start: starts the process that measures, as `child_process.start` does.
+
+    Raises:
+        CifartuiError: the device is not there, or the measuring failed.
+    """
+    lines = _measured(device, start)
+    if as_json:
+        say_json(list(lines))
+        return
+    limits: list[Limit] = []
+    has_heading = False
+    for line in lines:
+        if isinstance(line, Limit):
+            limits.append(line)
+        elif isinstance(line, Speed) and not has_heading:
+            has_heading = True
+            say(f"\n{'preset':<20} {'px':>4} {'batch':>5}  {'with':<27} {'images/s':>9}  {'at most':>9}")
+        say(_row(line, limits))
+    say(_FOOTNOTE)
+
+
+def _row(line: Line, limits: list[Limit]) -> str:
+    if isinstance(line, Device):
+        threads = f", {line.num_threads} threads" if line.device == "cpu" else ""
+        return f"{line.name} ({line.device}{threads}), torch {line.torch}"
+    if isinstance(line, Limit):
+        if line.what in _ARITHMETIC:
+            return f"{f'{_ARITHMETIC[line.what]}, {line.precision}':<26} {line.per_s / 1e12:>9.2f} TFLOP/s"
+        return f"{_LIMITS[line.what]:<26} {line.per_s / 1e9:>9.1f} GB/s"
+    options = ", ".join((line.precision, *line.options))
+    start = f"{line.preset:<20} {line.image_size:>4} {line.batch_size:>5}  {options:<27} "
+    if line.images_per_s is None:
+        return f"{start}{line.trouble}"
+    most = ceiling(line, limits)
+    said = f"{start}{line.images_per_s:>9,.0f}  {f'{most:,.0f}' if most is not None else '':>9}"
+    return f"{said}  {line.trouble}".rstrip()
+
+
+def _measured(device: str, start: Callable[..., child_process.Process]) -> Iterator[Line]:
+    """Yield what a measuring process prints; it ends with this generator.
+
+    Raises:
+        CifartuiError: it said in a sentence why it cannot (exit 2), or failed unforeseen.
+    """
+    decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+    with tempfile.TemporaryFile() as complaints:
+        with start(
+            "engine.training.benchmark",
+            ["--device", device],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    yield decoder.decode(line)
+                process.wait()
+            finally:
+                process.kill()
+        if process.returncode == 0:
+            return
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace").strip().splitlines()
+    if process.returncode == 2 and said:
+        raise CifartuiError(said[-1])
+    last = said[-1] if said else f"exit code {process.returncode}"
+    raise CifartuiError(f"The benchmark failed ({last}); cifartui doctor looks for the cause.")
+
+
+_PIPE_COLUMNS = 80
+
+
+@click.command()
+@as_json_option
+@with_places
+@click.pass_context
+def gpus(ctx: click.Context, as_json: bool) -> None:
+    """Say what the GPUs of this machine do now, or why none is seen."""
+    from tui.data.environment import Environment
+
+    environment = Environment()
+    readings = environment.gpu_reader()()
+    if as_json:
+        say_json(replace(readings, taken=environment.taken(places(ctx).runs_dir)))
+        return
+    from tui.terminal.streams import ascii_only, in_ascii
+    from tui.text.device_text import gpus_now
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_COLUMNS
+    text = gpus_now(readings, width, max_rows=max(1, len(readings.gpus))).plain
+    say(in_ascii(text) if ascii_only(sys.stdout) else text)

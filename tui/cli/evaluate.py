@@ -1,0 +1,113 @@
+"""`cifartui evaluate`: accuracy of a checkpoint, measured in a process that may import torch."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from engine.runs import predictions
+from engine.runs.predictions import Predictions, Split
+from engine.runs.run_dir import find_run
+from engine.shared import cifar100_superclasses
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.cli.options import as_json_option, device_option, places, with_places
+from tui.cli.output import say, say_json
+from tui.data.output_file import write_new
+from tui.data.torch_process import ask
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.option("--split", type=click.Choice(["val", "test"]), default="test", help="Which images (default: test).")
+@click.option(
+    "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
+)
+@device_option
+@click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
+@click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
+@click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
+@as_json_option
+@with_places
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    name: str,
+    split: Split,
+    checkpoint: str,
+    device: str,
+    submission: str | None,
+    force: bool,
+    per_class: bool,
+    as_json: bool,
+) -> None:
+    """Measure a run's best (or last) weights: accuracy, by class and superclass, and what is confused."""
+    where = places(ctx)
+    run = find_run(where.runs_dir, name)
+    if submission is not None:
+        _check_submission(split, Path(submission), force)
+    arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
+    arguments += ["--data-dir", where.data_dir] if where.data_dir else []
+    result = msgspec.json.decode(ask("engine.training.evaluate_checkpoint", arguments))
+    found = predictions.read(run, split)
+    assert found is not None
+    if submission is not None:
+        write_new(Path(submission), submission_text(found).encode(), force=force)
+    if as_json:
+        say_json({**result, **_scores(found)}, indent=0)
+        return
+    _print(result, found, per_class=per_class)
+    if submission is not None:
+        say(f"{len(found.predicted):,} predictions are in {submission}.")
+
+
+def submission_text(found: Predictions) -> str:
+    """Return a Kaggle submission: every field quoted, images numbered from 0 in test order, classes by index."""
+    rows = [f'"{number}","{predicted}"\n' for number, predicted in enumerate(found.predicted)]
+    return "".join(['"Id","Prediction1"\n', *rows])
+
+
+def _check_submission(split: Split, path: Path, force: bool) -> None:
+    if split != "test":
+        raise CifartuiError("--submission is for the test images; leave --split val out.")
+    if path.exists() and not force:
+        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+
+
+def _scores(found: Predictions) -> dict[str, Any]:
+    return {
+        "classes": predictions.by_class(found),
+        "superclasses": predictions.by_group(found, cifar100_superclasses.CIFAR100),
+        "confusions": predictions.confusions(found),
+    }
+
+
+def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> None:
+    weights = f"{result['checkpoint']}.pt (epoch {result['epoch']})"
+    if result["labels_hidden"]:
+        say(f"{weights}: the test labels of this data are hidden, so there is no accuracy to measure.")
+        return
+    say(
+        f"{weights} on {result['num_images']:,} {result['split']} images:"
+        f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
+    )
+    groups = predictions.by_group(found, cifar100_superclasses.CIFAR100)
+    if groups:
+        width = max(len(score.name) for score in groups)
+        say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
+        for score in groups:
+            group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}")
+    if per_class:
+        classes = predictions.by_class(found)
+        width = max(len(score.name) for score in classes)
+        say(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
+        for score in classes:
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
+    wrong = predictions.confusions(found)
+    if wrong:
+        width = max(len(confusion.true) for confusion in wrong)
+        say("\nmost often confused")
+        for confusion in wrong:
+            say(f"{confusion.true:<{width}}  taken for {confusion.predicted}, {confusion.num_images} times")

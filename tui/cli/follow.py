@@ -1,0 +1,353 @@
+"""Plain output of a run: a live line, a line an epoch, or the events themselves. For terminals and log files."""
+
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TextIO, TypeAlias
+
+import msgspec
+from rich.cells import cell_len
+
+from engine.journal import commands, events
+from engine.journal.jsonl import append_command, event_reader
+from engine.journal.state import RunState, apply
+from engine.runs.run_dir import RunDir, Status, status_of
+from engine.runs.start import hurry_worker
+from presets.safe_text import visible, visible_json
+from tui import format as fmt
+from tui.cli.live_line import LiveLine
+from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
+from tui.text import run_text
+
+Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
+_LOOK_EVERY_S = 0.2
+_INTERRUPTED = 130
+_HUNG_UP = 129
+_NOBODY_READS = 141
+_TERMINATED = 143
+"""What a shell reports of a program that SIGPIPE ended, or SIGTERM."""
+
+_ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
+_ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
+
+
+class _Interrupts:
+    """Counts Ctrl-C: the first asks the run to stop, the second leaves it alone and returns.
+
+    SIGTERM asks it to stop too, and the second one to end without validation and test: whoever sends it, a
+    scheduler mostly, wants the machine. A hang-up only ends the watching; under nohup, not even that.
+    """
+
+    def __init__(self) -> None:
+        self.num_interrupts = self.num_terminations = 0
+        self.hung_up = False
+        self.wake = threading.Event()
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self.hung_up = self.hung_up or number == signal.SIGHUP
+        self.num_interrupts += number == signal.SIGINT
+        self.num_terminations += number == signal.SIGTERM
+        self.wake.set()
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Unwritable(Exception):
+    """Standard output takes nothing more; the message says why."""
+
+
+class _Printer:
+    """How a run is told. This one says nothing: the output `quiet`."""
+
+    def __enter__(self) -> "_Printer":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave standard output as it was."""
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        """Tell what happened; `state` knows of it already."""
+
+    def show_state(self, state: RunState, status: Status, now: float) -> None:
+        """Tell how the run stands, five times a second; `now` is Unix seconds."""
+
+    def say(self, text: str) -> None:
+        """Say something that is not of the run, on standard error."""
+        start = "\n" if sys.stderr.isatty() else ""  # behind a ^C on a terminal
+        print(f"{start}{visible(text)}", file=sys.stderr, flush=True)
+
+
+class _Json(_Printer):
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        print(visible_json(msgspec.json.encode(event).decode()), flush=True)
+
+
+class _Lines(_Printer):
+    def __init__(self) -> None:
+        self._ascii = ascii_only(sys.stdout)
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        if line := describe(event, state):
+            print(in_ascii(line) if self._ascii else line, flush=True)
+
+
+class _Live(_Printer):
+    """Lines that stay, and below them one that is kept up to date."""
+
+    def __init__(self, wake: threading.Event) -> None:
+        self._line = LiveLine(sys.stdout, wake.set)
+        self._ascii = ascii_only(sys.stdout)
+
+    def __enter__(self) -> "_Live":
+        self._line.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._line.__exit__(*exc)  # type: ignore[arg-type]
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        if isinstance(event, events.EpochCompleted):
+            self._keep(fitted(epoch_fields(event, state), self._line.columns))
+        elif line := describe(event, state):
+            self._keep(line)
+
+    def _keep(self, line: str) -> None:
+        rows = textwrap.wrap(line, self._line.columns, subsequent_indent="    ", break_on_hyphens=False)
+        kept = "\n".join(rows)
+        self._line.keep(in_ascii(kept) if self._ascii else kept)
+
+    def show_state(self, state: RunState, status: Status, now: float) -> None:
+        self._line.show(lambda columns: live(state, status, now, columns, ascii_only=self._ascii))
+
+    def say(self, text: str) -> None:
+        self._line.clear()
+        print(visible(text), file=sys.stderr, flush=True)
+
+
+def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
+    """Print a run until it ends; return 0, 1 where it failed or was lost, 130 where the user interrupted.
+
+    143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
+    takes nothing more: the run trains on after both.
+    The first `num_known` events are not told, so a resumed run does not repeat itself.
+    """
+    interrupts = _Interrupts()
+    try:
+        with _printer(output, interrupts.wake) as printer:
+            return _follow(run, printer, interrupts, num_known)
+    except _Unwritable as error:
+        _drop(sys.stdout)
+        return _leave(str(error), run, _HUNG_UP if interrupts.hung_up else _NOBODY_READS)
+    finally:
+        interrupts.restore()
+
+
+def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
+    reader = event_reader(run.events)
+    state = RunState()
+    num_read, asked, second_signal = 0, False, False
+    while True:
+        lives = run.worker_lives()  # looked at before reading: what a dying worker wrote last is not missed
+        new = reader.read()
+        with _writing():
+            for event in new:
+                num_read += 1
+                apply(state, event)
+                if num_read > num_known:
+                    printer.event(event, state)
+        if state.finished is not None and lives is not True:
+            return _exit_code(state, interrupts)
+        now = time.time()
+        status = status_of(state, lives, now) if num_read > num_known or not lives else "starting"
+        if status == "lost":
+            printer.say(_lost(run))
+            return 1
+        if interrupts.hung_up:
+            return _leave("The terminal hung up", run, _HUNG_UP)
+        if interrupts.num_interrupts >= 2:
+            printer.say(f"Training goes on; watch it with: cifartui attach {run.id}")
+            return _INTERRUPTED
+        if interrupts.num_interrupts + interrupts.num_terminations and not asked:
+            asked = True
+            append_command(run.commands, commands.Stop())
+            printer.say(_ASKED_BY_SIGTERM if interrupts.num_terminations else _ASKED)
+        if interrupts.num_terminations >= 2 and not second_signal:
+            second_signal = True
+            hurry_worker(run)
+            printer.say("SIGTERM again: asked to end without validation and test.")
+        with _writing():
+            printer.show_state(state, status, now)
+        interrupts.wake.wait(_LOOK_EVERY_S)
+        interrupts.wake.clear()
+
+
+def _exit_code(state: RunState, interrupts: _Interrupts) -> int:
+    """Return the code for a run that ended; what was asked for counts only where it ended for that."""
+    if state.phase != "stopped":
+        return int(state.phase in {"failed", "aborted"})
+    if interrupts.num_terminations:
+        return _TERMINATED
+    return _INTERRUPTED if interrupts.num_interrupts else 0
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell what standard output cannot take from every other failure: it ends the watching, not the training."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _Unwritable("Nobody reads the output any more") from error
+    except OSError as error:
+        raise _Unwritable(f"The output cannot be written ({error.strerror})") from error
+
+
+def _leave(why: str, run: RunDir, code: int) -> int:
+    """Say, where that can still be said, that only the watching ends."""
+    try:
+        text = f"{why}; training goes on. Watch it with: cifartui attach {run.id}"
+        print(visible(text), file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+    return code
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still to be written to a broken stream go nowhere, or Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _lost(run: RunDir) -> str:
+    if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
+        return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
+    return (
+        f"The worker of {run.id} is gone without a last word (killed, or out of memory?); {run.log} may say why. "
+        f"Go on from the last checkpoint with: cifartui resume {run.id}"
+    )
+
+
+def _printer(output: Output, wake: threading.Event) -> _Printer:
+    if output in {"auto", "live"}:
+        output = "live" if can_draw(sys.stdout) else "lines"
+    printers: dict[Output, Callable[[], _Printer]] = {
+        "live": lambda: _Live(wake), "lines": _Lines, "json": _Json, "quiet": _Printer,
+    }  # fmt: skip
+    return printers[output]()
+
+
+_TOLD: TypeAlias = (
+    events.RunStarted
+    | events.DataReady
+    | events.ModelBuilt
+    | events.Validated
+    | events.CommandApplied
+    | events.Alerted
+    | events.RunFinished
+)
+_GAP = "  "
+_LEAST_BAR, _MOST_BAR = 8, 24
+
+
+def describe(event: events.AnyEvent, state: RunState) -> str:
+    """Return an event as a line for a log, or "" for those that are not worth one."""
+    if isinstance(event, events.EpochCompleted):
+        return _GAP.join(epoch_fields(event, state)).rstrip()
+    if isinstance(event, events.StageStarted) and event.num_stages == 1:
+        return ""
+    told = isinstance(event, _TOLD | events.StageStarted)
+    return one_line(run_text.event(event)[0]) if told else ""
+
+
+def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:
+    """Return what is said of an epoch, what matters most first, each field as wide in every line."""
+    total = str(state.total_epochs)
+    fields = [
+        f"epoch {event.epoch:>{len(total)}}/{total}{' (part)' if event.partial else ''}",
+        f"train {fmt.loss(event.train_loss)} {fmt.percent(event.train_top1):>6}",
+        f"val {fmt.loss(event.val_loss)} {fmt.percent(event.val_top1):>6}",
+        "best" if event.is_best else "    ",
+        f"{fmt.duration(event.seconds):>10}",
+        f"lr {fmt.lr(event.lr):<7}",
+    ]
+    if state.images_per_s is not None:
+        fields.append(f"{fmt.count(state.images_per_s):>7} images/s")
+    return fields
+
+
+def fitted(fields: Sequence[str], columns: int) -> str:
+    """Return the first fields that fit into so many columns, each whole; nothing of the first that does not fit."""
+    line = ""
+    for field in fields:
+        longer = f"{line}{_GAP}{field}" if line else field
+        if cell_len(longer) > columns:
+            break
+        line = longer
+    return line
+
+
+def live(state: RunState, status: Status, now: float, columns: int, *, ascii_only: bool) -> str:
+    """Return how a run stands in at most so many columns; `now` is Unix seconds."""
+    fraction, fields = _standing(state, status, now)
+    fields = [one_line(field) for field in fields]
+    if fraction is None:
+        return fitted(fields, columns)
+    room = max(_LEAST_BAR, min(_MOST_BAR, columns // 5))
+    head = f"{bar(fraction, room, ascii_only=ascii_only)} {100 * fraction:3.0f} %"
+    return fitted([head, *fields], columns)
+
+
+def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
+    """Return a progress bar of so many columns."""
+    full = round(min(1.0, max(0.0, fraction)) * columns)
+    done, still = ("=", ".") if ascii_only else ("━", "─")
+    return done * full + still * (columns - full)
+
+
+def _standing(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
+    """Return the fraction done, where there is one, and what is said beside it, what matters most first."""
+    heading = run_text.status(status, state)
+    if status == "starting":
+        return None, [heading, "PyTorch takes a few seconds to load"]
+    if status == "data" and state.data_progress is not None:
+        progress = state.data_progress
+        done = progress.done / progress.total if progress.total > 0 else None
+        return done, [run_text.progress(progress)]
+    if state.stage is None or state.is_finished:
+        return None, [heading]
+    fields = [] if status == "training" and heading == "training" else [heading]
+    fields.append(f"epoch {state.epoch}/{state.total_epochs}")
+    if state.evaluation is not None:
+        fields.append(f"{fmt.count(state.evaluation.done)}/{fmt.count(state.evaluation.total)} images")
+    elif status == "paused":
+        fields.append("go on with: cifartui continue")
+    elif status == "stalled" and state.last_time is not None:
+        fields.append(f"nothing heard for {fmt.duration(now - state.last_time)}")
+    else:
+        total = fmt.count(max(1, state.stage.steps_per_epoch))
+        fields.append(f"batch {fmt.count(state.step):>{len(total)}}/{total}")
+    return state.share_done, [*fields, *_measured(state, status)]
+
+
+def _measured(state: RunState, status: Status) -> list[str]:
+    fields = []
+    if left := run_text.time_left(status, state.eta_s):
+        fields.append(f"{left} left")
+    if state.steps:
+        last = state.steps[-1]
+        fields.append(f"train {fmt.loss(last.loss)} {fmt.percent(last.top1):>6}")
+    if state.best is not None:
+        fields.append(f"best val {fmt.percent(state.best.val_top1)}")
+    if state.images_per_s is not None:
+        fields.append(f"{fmt.count(state.images_per_s)} images/s")
+    return fields

@@ -1,0 +1,70 @@
+"""`cifartui lr-find`: a preset's learning-rate range test, and what it suggests."""
+
+import click
+
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
+from engine.runs.start import start_range_test
+from presets.schema import RANGE_TEST_STEPS
+from tui.cli.follow import Output, follow
+from tui.cli.options import as_set, device_option, places, seed_option, with_places
+from tui.cli.output import say
+from tui.cli.train import following
+
+_FEWEST_STEPS, _MOST_STEPS = 20, 100_000
+
+
+@click.command("lr-find")
+@click.argument("name", metavar="PRESET")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field.")
+@click.option("--from", "first_lr", type=float, metavar="LR", help="Where the rate begins (default 1e-5; AdamW 1e-7).")
+@click.option("--to", "last_lr", type=float, metavar="LR", help="Where it ends (default 10; AdamW 1).")
+@click.option(
+    "--steps",
+    type=click.IntRange(_FEWEST_STEPS, _MOST_STEPS),
+    default=RANGE_TEST_STEPS,
+    help=f"In how many batches (default {RANGE_TEST_STEPS}).",
+)
+@device_option
+@seed_option
+@following
+@with_places
+@click.pass_context
+def lr_find(
+    ctx: click.Context,
+    name: str,
+    overrides: tuple[str, ...],
+    first_lr: float | None,
+    last_lr: float | None,
+    steps: int,
+    device: str,
+    seed: int,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
+    where = places(ctx)
+    options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
+    run = start_range_test(where.runs_dir, name, options, first_lr=first_lr, last_lr=last_lr, steps=steps)
+    is_told = output not in {"json", "quiet"}
+    if is_told:
+        say(f"{run.read_info().preset.title}: run {run.id}")
+    if detach:
+        return
+    exit_code = follow(run, output)
+    if is_told:
+        _tell(run, name)
+    ctx.exit(exit_code)
+
+
+def _tell(run: RunDir, name: str) -> None:
+    """Print the curve and the suggestion, where there is any of it."""
+    from tui.cli.show import say_rows
+    from tui.data.range_test import verdict_with_command
+    from tui.range_test_page import rows_of
+
+    found = verdict_with_command(run.read_info(), run.read_state(), name)
+    if found is None or not found.points:
+        return
+    say("")
+    say_rows(lambda width, coloured: rows_of(found, width, coloured=coloured))

@@ -1,0 +1,85 @@
+"""The top of the command line: the options every command shares, and how errors reach the user."""
+
+from typing import Any
+
+import click
+
+from engine.runs import run_dir
+from presets.errors import CifartuiError
+from tui.cli.options import asked_for, places, with_look, with_places
+from tui.cli.output import say
+
+
+class _Group(click.Group):
+    """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CifartuiError as error:
+            say(f"cifartui: {error}", err=True)
+            ctx.exit(2)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_modules())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _modules().get(cmd_name)
+        if module is None:
+            return None
+        from importlib import import_module
+
+        name = {"continue": "continue_", "presets": "presets_", "next": "next_", "lr-find": "lr_find"}.get(
+            cmd_name, cmd_name
+        )
+        command: click.Command = getattr(import_module(f"tui.cli.{module}"), name)
+        return command
+
+
+def _modules() -> dict[str, str]:
+    """Return which module holds which command, in the order of the help text."""
+    return {
+        "train": "train",
+        "lr-find": "lr_find",
+        "queue": "queue",
+        "attach": "runs",
+        "runs": "runs",
+        "show": "show",
+        "compare": "compare",
+        "stop": "control",
+        "next": "control",
+        "pause": "control",
+        "continue": "control",
+        "save": "control",
+        "validate": "control",
+        "lr": "control",
+        "abort": "control",
+        "resume": "train",
+        "ablation": "compare",
+        "evaluate": "evaluate",
+        "export": "export",
+        "delete": "runs",
+        "presets": "presets",
+        "data": "presets",
+        "gpus": "doctor",
+        "doctor": "doctor",
+    }
+
+
+@click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@with_places
+@with_look
+@click.version_option(package_name="cifartui")
+@click.pass_context
+def cifartui(ctx: click.Context) -> None:
+    """Train image classifiers from a terminal. Without a command: the dashboard."""
+    if ctx.invoked_subcommand is None:
+        show_dashboard(ctx)
+
+
+def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None) -> None:
+    """Show the dashboard until the user leaves it; see `tui.main.open_dashboard`."""
+    from tui.main import open_dashboard
+
+    where = places(ctx)
+    open_dashboard(where.runs_dir, where.data_dir, attach, asked_for(ctx))

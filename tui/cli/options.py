@@ -1,0 +1,147 @@
+"""Options that several commands share: preset fields, seed and device; theme, plots and colours."""
+
+from functools import wraps
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.runs import run_dir
+from engine.runs.run_options import SEED_BELOW, RunOptions
+from engine.shared.device_names import MOST_DEVICES
+from presets.errors import CifartuiError
+from tui.config import read_config
+from tui.display import ColorDepth, PlotStyle, Theme
+
+
+class Places(Struct, frozen=True):
+    """Where runs are kept, and where data is looked for first (None: CIFARTUI_DATA, then the user's folder)."""
+
+    runs_dir: Path
+    data_dir: str | None
+
+
+def as_set(options: RunOptions, where: Places) -> RunOptions:
+    """Return an order with what --data-dir and the configuration say."""
+    return replace(options, data_dir=where.data_dir, notify=read_config().notify)
+
+
+def device_option(command: Any) -> Any:
+    """Give a command --device."""
+    text = "auto (the GPU with the most free memory, else the processor), cpu, cuda, cuda:N or mps."
+    return click.option("--device", default="auto", metavar="DEVICE", help=text)(command)
+
+
+def devices_option(command: Any) -> Any:
+    """Give a command --devices; its argument is None where that is not used."""
+    text = "Train on N of this machine's GPUs (or processes on its processor) together."
+    return click.option("--devices", type=click.IntRange(1, MOST_DEVICES), metavar="N", help=text)(command)
+
+
+def seed_option(command: Any) -> Any:
+    """Give a command --seed."""
+    text = "Seed of all randomness (default 0)."
+    return click.option("--seed", type=click.IntRange(0, SEED_BELOW - 1), default=0, help=text)(command)
+
+
+def with_order(command: Any) -> Any:
+    """Give a command --set, --epochs, --epochs-scale, --device, --devices and --seed; it gets them as `options`."""
+
+    @wraps(command)
+    def ordered(
+        *,
+        overrides: tuple[str, ...],
+        epochs: int | None,
+        epochs_scale: float | None,
+        device: str,
+        devices: int | None,
+        seed: int,
+        **others: Any,
+    ) -> Any:
+        overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
+        overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
+        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1)
+        return command(options=options, **others)
+
+    scale = click.FloatRange(min=0, min_open=True)
+    options = [
+        click.option(
+            "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
+        ),
+        click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N."),
+        click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
+        device_option,
+        devices_option,
+        seed_option,
+    ]
+    with_options: Any = ordered
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
+
+
+_OPTIONS = "look"
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None and param.name is not None:
+        ctx.meta.setdefault(_OPTIONS, {})[param.name] = value
+
+
+def with_look(command: Any) -> Any:
+    """Give a command that opens the dashboard --theme, --plots, --colors and --low-bandwidth."""
+    for name, allowed, text in (
+        ("--theme", get_args(Theme), "Colours for a dark or a light room."),
+        ("--plots", ("auto", *get_args(PlotStyle)), "What curves are drawn with; ascii is for everything."),
+        ("--colors", ("auto", *get_args(ColorDepth)), "How many colours are sent."),
+    ):
+        command = click.option(
+            name, type=click.Choice(allowed), callback=_keep, expose_value=False, default=None, help=text
+        )(command)
+    return click.option(
+        "--low-bandwidth/--no-low-bandwidth", default=None, callback=_keep, expose_value=False,
+        help="Paint less often, for a slow line.",
+    )(command)  # fmt: skip
+
+
+def asked_for(ctx: click.Context) -> dict[str, Any]:
+    """Return what the options say, by the names of the configuration's fields."""
+    options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
+    return options
+
+
+def _set_runs_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["runs_dir"] = value
+
+
+def _set_data_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["data_dir"] = value
+
+
+def with_places(command: Any) -> Any:
+    """Give a command --runs-dir and --data-dir, which may also stand before the command's name."""
+    for name, callback, text in (
+        ("--runs-dir", _set_runs_dir, "Where runs are kept (else CIFARTUI_RUNS, else your state folder)."),
+        ("--data-dir", _set_data_dir, "Where data is looked for first (then CIFARTUI_DATA, then your data folder)."),
+    ):
+        command = click.option(name, metavar="DIR", callback=callback, expose_value=False, help=text)(command)
+    return command
+
+
+def as_json_option(command: Any) -> Any:
+    """Give a command --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def places(ctx: click.Context) -> Places:
+    """Return the folders that the options, or else the environment, name."""
+    named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
+    runs_dir = Path(named_runs).expanduser() if named_runs else run_dir.default_runs_dir()
+    data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
+    return Places(runs_dir.absolute(), data_dir)

@@ -1,0 +1,186 @@
+"""Commands `presets` and `data`: what can be trained, its layers, and where data sets are."""
+
+from typing import Literal
+
+import click
+import msgspec
+
+from engine.journal.events import LayerRow
+from engine.shared.data_locations import locate
+from engine.shared.step_memory import StepMemory
+from presets import catalog
+from presets.errors import CifartuiError
+from presets.plan import plan
+from presets.schema import Data, Preset
+from tui import format as fmt
+from tui.cli.options import as_json_option, places, with_places
+from tui.cli.output import say, say_json
+from tui.data import network_facts
+from tui.data.network_facts import NetworkFacts
+
+
+@click.command("presets")
+@click.argument("name", metavar="[PRESET]", required=False)
+@click.option("--layers", is_flag=True, help="Print the network's layer table, FLOPs and memory estimate.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for train: data.image_size=64")
+@as_json_option
+@with_places
+@click.pass_context
+def presets_(ctx: click.Context, name: str | None, layers: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """List the presets, or print one in full."""
+    if name is not None:
+        preset = catalog.load(name, overrides)
+        if layers:
+            _print_layers(preset, places(ctx).data_dir, as_json)
+        else:
+            _print_one(preset, as_json)
+        return
+    if layers or overrides:
+        raise CifartuiError("--layers and --set are about one preset; name it: cifartui presets vgg-custom --layers")
+    listed = catalog.list_presets()
+    if as_json:
+        rows = [
+            {
+                "name": entry.name,
+                "path": str(entry.path),
+                "extends": entry.extends,
+                "preset": entry.preset,
+                "problem": entry.problem,
+            }
+            for entry in listed
+        ]
+        say_json(rows)
+        return
+    width = max(len(entry.name) for entry in listed)
+    group = None
+    for entry in listed:
+        its_group = entry.preset.group if entry.preset is not None else "yours"
+        if its_group != group:
+            group = its_group
+            say(f"{group}:")
+        text = entry.preset.summary if entry.preset is not None else f"cannot be read: {entry.problem}"
+        say(f"  {entry.name:<{width}}  {text}")
+
+
+def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
+    found, note = describe(preset, data_dir)
+    if as_json:
+        said = {**layers_as_json(preset, found), "note": note}
+        say_json(said)
+    else:
+        print_table(preset, found, note)
+
+
+def _print_one(preset: Preset, as_json: bool) -> None:
+    if as_json:
+        say_json(preset)
+        return
+    say(f"{preset.title}\n{preset.summary}\n")
+    for table in ("data", "model", "train", "optimizer", "schedule", "loss"):
+        _print_table(f"[{table}]", getattr(preset, table))
+    for stage in preset.stages:
+        _print_table("[[stages]]", stage)
+    reported = [
+        f"{label} {fmt.percent(value)}"
+        for label, value in (("val", preset.report.val_top1), ("test", preset.report.test_top1))
+        if value is not None
+    ]
+    if reported:
+        say(f"\n{preset.report.source}: {', '.join(reported)}")
+
+
+def _print_table(heading: str, table: object) -> None:
+    say(heading)
+    for key, value in msgspec.to_builtins(table).items():
+        if value is not None:
+            say(f"  {key} = {msgspec.json.encode(value).decode()}")
+
+
+@click.command()
+@as_json_option
+@with_places
+@click.pass_context
+def data(ctx: click.Context, as_json: bool) -> None:
+    """Say what data is found, where, and how to get the rest."""
+    where = places(ctx)
+    datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
+    found = [locate(Data(dataset=name), where.data_dir) for name in datasets]
+    if as_json:
+        say_json(found)
+        return
+    for location in found:
+        say(f"{location.dataset:<10} {location.text}")
+        if location.kind == "absent":
+            say(f"{'':<10} {location.advice}")
+
+
+def describe(preset: Preset, data_dir: str | None) -> tuple[NetworkFacts, str]:
+    """Return the facts of a preset's network, and a note where its number of classes is assumed.
+
+    Raises:
+        CifartuiError: the network cannot be built for these images, or not be trained on them.
+    """
+    _, is_assumed = network_facts.num_classes(preset, data_dir)
+    found = network_facts.known(preset, data_dir) or network_facts.compute(preset, data_dir)
+    return found, "an assumption: the folders of images are not found" if is_assumed else ""
+
+
+def layers_as_json(preset: Preset, found: NetworkFacts) -> dict[str, object]:
+    """Return what `--json` prints: the table, and the memory of a step in the preset's precision."""
+    memory = _memory(preset, found)
+    return {
+        "network": found.network,
+        "num_classes": found.num_classes,
+        "layers": found.layer_table(),
+        "num_parameters": found.num_parameters,
+        "num_trainable": found.num_trainable,
+        "flops_per_image": found.flops_per_image,
+        "memory": memory,
+        "total_bytes": memory.total,
+        "image_size": preset.data.image_size,
+        "batch_size": preset.train.batch_size,
+    }
+
+
+def print_table(preset: Preset, found: NetworkFacts, note: str) -> None:
+    """Print the table and what it adds up to."""
+    note = f" ({note})" if note else ""
+    say(f"{preset.title}: {preset.data.image_size} px, {found.num_classes} classes{note}\n")
+    say(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
+    for layer in found.layer_table():
+        say(_row(layer).rstrip())
+    trained = "" if found.num_trainable == found.num_parameters else f" ({fmt.count(found.num_trainable)} trained)"
+    say(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
+    say(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
+    memory = _memory(preset, found)
+    say(
+        f"memory      {fmt.memory(memory.total)} estimated for a step of batch {preset.train.batch_size} in "
+        f"{_precision(preset)}, without data set and CUDA context:\n            {_parts(preset, memory)}"
+    )
+
+
+def _parts(preset: Preset, memory: StepMemory) -> str:
+    """Return the parts of the estimate; the last is negative where the others are never there all at once."""
+    optimizer = plan(preset)[0].optimizer.__struct_config__.tag
+    text = (
+        f"weights {fmt.memory(memory.parameters)}, gradients {fmt.memory(memory.gradients)}, "
+        f"{optimizer} {fmt.memory(memory.optimizer_state)}, activations {fmt.memory(memory.activations)}"
+    )
+    if memory.working < 0:
+        return f"{text}, less {fmt.memory(-memory.working)} gone before the last gradients come"
+    return f"{text}, results on their way {fmt.memory(memory.working)}"
+
+
+def _memory(preset: Preset, found: NetworkFacts) -> StepMemory:
+    return found.step_memory(preset.train.precision, on_gpu=False)
+
+
+def _precision(preset: Preset) -> str:
+    return "fp32" if preset.train.precision == "auto" else preset.train.precision
+
+
+def _row(layer: LayerRow) -> str:
+    size = fmt.change(layer.in_size, layer.out_size)
+    channels = fmt.change(layer.in_channels, layer.out_channels)
+    parameters = fmt.count(layer.num_parameters) if layer.num_parameters else ""
+    return f"{layer.number:>4}  {layer.kind:<22}{layer.kernel or '':>7}{size:>12}{channels:>16}{parameters:>14}"

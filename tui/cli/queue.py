@@ -1,0 +1,160 @@
+"""`cifartui queue`: what is to be trained next, and editing it. Also what `--detach` does with several presets."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from engine.queue import queue_file as queues
+from engine.queue import runner_process
+from engine.queue.allocation import held_devices, turns
+from engine.queue.queue_file import Entry
+from engine.runs.run_dir import list_runs
+from engine.runs.run_options import RunOptions
+from engine.shared.gpus import visible_gpus
+from engine.shared.sampling import DeviceReader
+from presets.errors import CifartuiError
+from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
+from tui.cli.output import say, say_json
+from tui.config import read_config
+from tui.text import queue_text
+
+
+@click.group(invoke_without_command=True)
+@as_json_option
+@with_places
+@click.pass_context
+def queue(ctx: click.Context, as_json: bool) -> None:
+    """List the presets that wait to be trained, or change that list by the commands below.
+
+    One trains at a time on every GPU, or on the processor, started by a process that needs neither the
+    dashboard nor the terminal. Without --device, a preset gets a GPU that no run holds and nobody else uses.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    runs_dir = places(ctx).runs_dir
+    rows = _rows(runs_dir)
+    lives = queues.runner_lives(runs_dir)
+    if as_json:
+        content = {"runner_lives": lives, "entries": rows}
+        say_json(content)
+        return
+    if not rows:
+        say("The queue is empty. Put presets into it with: cifartui queue add PRESET...")
+        return
+    for line in _table(rows):
+        say(line.rstrip())
+    if lives:
+        say(f"{queue_text.runner(lives, runner_process.runner_mark(runs_dir)).capitalize()}.")
+    else:
+        say(f"{queue_text.NO_RUNNER} Start one with: cifartui queue start")
+
+
+def _rows(runs_dir: Path) -> list[queue_text.Row]:
+    entries = queues.entries(runs_dir)
+    if not entries:
+        return []
+    with DeviceReader() as reader:
+        gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return queue_text.rows_of(entries, turns(entries, held_devices(list_runs(runs_dir), gpus), gpus))
+
+
+def _table(rows: Sequence[queue_text.Row]) -> list[str]:
+    cells = [("", "PRESET", "CHANGES", "DEVICE", "STATE")]
+    cells += [(str(row.number), queue_text.name(row), queue_text.changes(row), row.device, row.state) for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    return [
+        f"{line[0]:>{widths[0]}}  "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(line[1:], [*widths[1:], 0], strict=True))
+        for line in cells
+    ]
+
+
+@queue.command()
+@click.argument("names", metavar="PRESET...", nargs=-1, required=True)
+@with_order
+@with_places
+@click.pass_context
+def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None:
+    """Put PRESETs at the end of the queue, all with the same changes."""
+    where = places(ctx)
+    add_and_tell(names, as_set(options, where), where)
+
+
+def add_and_tell(names: Sequence[str], options: RunOptions, where: Places) -> None:
+    """Put presets into the queue and say how to see what becomes of them."""
+    added = queues.add(where.runs_dir, names, options)
+    what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
+    say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
+
+
+@queue.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@with_places
+@click.pass_context
+def remove(ctx: click.Context, number: int) -> None:
+    """Take number N out of the queue."""
+    runs_dir = places(ctx).runs_dir
+    entry = _numbered(queues.entries(runs_dir), number)
+    if not queues.remove(runs_dir, entry.id):
+        raise _gone(entry)
+    say(f"{queue_text.described(entry)} taken out of the queue.")
+
+
+@queue.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.argument("place", metavar="PLACE", type=click.IntRange(min=1))
+@with_places
+@click.pass_context
+def move(ctx: click.Context, number: int, place: int) -> None:
+    """Move number N to PLACE, 1 being the next to be trained."""
+    runs_dir = places(ctx).runs_dir
+    entries = queues.entries(runs_dir)
+    entry = _numbered(entries, number)
+    place = min(place, len(entries))
+    if place != number and not queues.move(runs_dir, entry.id, place - number):
+        raise _gone(entry)
+    say(f"{queue_text.described(entry)} is number {place} now.")
+
+
+@queue.command()
+@with_places
+@click.pass_context
+def clear(ctx: click.Context) -> None:
+    """Take everything out of the queue; what is training goes on."""
+    num_cleared = queues.clear(places(ctx).runs_dir)
+    say(f"{num_cleared} taken out of the queue." if num_cleared else "The queue is empty already.")
+
+
+@queue.command()
+@with_places
+@click.pass_context
+def start(ctx: click.Context) -> None:
+    """Start the queue's runner where it is not alive, as after a restart of the machine."""
+    runs_dir = places(ctx).runs_dir
+    if queues.runner_lives(runs_dir):
+        say("The runner is at work already.")
+        return
+    if not queues.entries(runs_dir):
+        raise _empty()
+    queues.start_runner(runs_dir, read_config().notify)
+    say("The runner is started.")
+
+
+def _numbered(entries: Sequence[Entry], number: int) -> Entry:
+    if not entries:
+        raise _empty()
+    if number > len(entries):
+        raise CifartuiError(f"There is no number {number} in the queue; cifartui queue lists what there is.")
+    return entries[number - 1]
+
+
+def _empty() -> CifartuiError:
+    return CifartuiError("The queue is empty; put presets into it with: cifartui queue add PRESET...")
+
+
+def _gone(entry: Entry) -> CifartuiError:
+    return CifartuiError(
+        f"{queue_text.name(entry)} is not in its place any more: started, moved or taken out just now; see cifartui queue."
+    )

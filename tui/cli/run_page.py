@@ -1,0 +1,353 @@
+"""Printed page of a run: `RunDetail` in, rows of text out. No files, no terminal."""
+
+import textwrap
+import time
+from collections.abc import Iterable
+
+from rich.text import Text
+
+from engine.journal import events as ev
+from tui import format as fmt
+from tui.data.run_detail import CommandRecord, RunDetail
+from tui.range_test_page import rows_of
+from tui.sketch import Curve, Sketch, draw, num_columns
+from tui.terminal.streams import one_line
+from tui.text import run_text
+from tui.theme import REFERENCE, TONES, TRAIN, VAL
+from tui.widgets.axes import ValueAxis, epoch_axis
+
+_LABEL_COLUMNS = 13
+_SIDE_BY_SIDE_FROM = 100
+_WIDEST = 160
+_PLOT_ROWS = 11
+_GAP = 3
+
+
+def run_page(record: RunDetail, width: int, *, coloured: bool = True) -> list[Text]:
+    """Return the page, no row of it wider than `width`.
+
+    Args:
+        record: of the run.
+        width: columns; more than 160 are not used.
+        coloured: the curves are told apart by their colours; else by characters, which stay apart in ASCII too.
+    """
+    width = max(40, min(width, _WIDEST))
+    summary = record.summary
+    status = Text(summary.status, f"bold {TONES[run_text.tone(summary.status)]}")
+    rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
+    rows += _plots(record, width, coloured=coloured)
+    for label, value in fields(record):
+        rows += _field(label, value, width)
+    rows += _section("stages", _stages(record), width)
+    rows += _section("asked of the run", [_asked(each) for each in record.asked], width)
+    rows += _section("alerts", [_alert(alert) for alert in record.alerts], width)
+    rows += _section("checkpoints", _checkpoints(record), width)
+    rows += _section("how to go on", _go_on(record), width)
+    return rows
+
+
+def _field(label: str, value: str, width: int) -> list[Text]:
+    if not value:
+        return []
+    lines = textwrap.wrap(one_line(value), width - _LABEL_COLUMNS, break_on_hyphens=False, break_long_words=False) or [
+        ""
+    ]
+    labels = [f"{label:<{_LABEL_COLUMNS}}", *(" " * _LABEL_COLUMNS for _ in lines[1:])]
+    return [Text.assemble((name, "dim"), line) for name, line in zip(labels, lines, strict=True)]
+
+
+def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
+    """Return a heading and indented lines, none where there are no lines; what is wrapped is indented further."""
+    rows: list[Text] = []
+    for line in lines:
+        indent = " " * (2 + (len(line) - len(line.lstrip())))
+        wrapped = textwrap.wrap(
+            one_line(line), width, initial_indent="  ", subsequent_indent=f"{indent}    ", break_on_hyphens=False,
+            break_long_words=False,
+        )  # fmt: skip
+        rows += [Text(row) for row in wrapped]
+    return [Text(), Text.assemble((heading, "bold")), *rows] if rows else []
+
+
+# --- plots -------------------------------------------------------------------------------------------
+
+
+def _plots(record: RunDetail, width: int, *, coloured: bool) -> list[Text]:
+    """Return loss and accuracy beside each other where there is room, else one above the other."""
+    if not record.steps and not record.epochs:
+        return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
+    if record.range_test is not None:
+        return [*rows_of(record.range_test, width, coloured=coloured), Text()]
+    side_by_side = width >= _SIDE_BY_SIDE_FROM
+    each = (width - _GAP) // 2 if side_by_side else width
+    loss, top1 = (
+        draw(_sketch(record, each, is_loss=is_loss, coloured=coloured), each, _PLOT_ROWS) for is_loss in (True, False)
+    )
+    if not side_by_side:
+        return [*loss, Text(), *top1, Text()]
+    rows = []
+    for left, right in zip(loss, top1, strict=True):
+        left.pad_right(each + _GAP - left.cell_len)
+        rows.append(left.append_text(right))
+    return [*rows, Text()]
+
+
+def _sketch(record: RunDetail, width: int, *, is_loss: bool, coloured: bool) -> Sketch:
+    scale = 1.0 if is_loss else 100.0
+    train = [(point.epoch, scale * (point.loss if is_loss else point.top1)) for point in record.steps]
+    val = [(point.epoch, scale * (point.val_loss if is_loss else point.val_top1)) for point in record.epochs]
+    best = next((point for point in record.epochs if point.number == record.summary.best_epoch), None)
+    level = None if is_loss or record.report.val_top1 is None else (scale * record.report.val_top1, REFERENCE)
+    heights = [y for _, y in [*train, *val] if abs(y) < float("inf")] + ([level[0]] if level else [])
+    last = max((x for x, _ in [*train, *val]), default=0.0)
+    x = epoch_axis(last, record.summary.epochs, max(2, num_columns(width) // 9))
+    y = ValueAxis().holding(min(heights, default=0.0) if is_loss else 0.0, max(heights, default=1.0), _PLOT_ROWS - 3)
+    dot, star = "•", "◆"
+    curves = [Curve(*_columns(train), TRAIN)]
+    if coloured and len(val) > 1:
+        curves.append(Curve(*_columns(val), VAL))
+    if not coloured or len(val) <= num_columns(width) // 3:
+        curves.append(Curve(*_columns(val), VAL, dot))
+    if best is not None:
+        curves.append(Curve([best.epoch], [scale * (best.val_loss if is_loss else best.val_top1)], "bold", star))
+    line = "━" if coloured else "⠒"
+    legend = [(f"{line} train", TRAIN), (f"{dot} val", VAL)] if val else [(f"{line} train", TRAIN)]
+    legend += [(f"{star} best", "")] if best is not None else []
+    legend += [(f"┄ {record.report.source} {fmt.percent(record.report.val_top1, 0)}", REFERENCE)] if level else []
+    boundaries = tuple(float(stage.first_epoch - 1) for stage in record.stages[1:])
+    return Sketch("loss" if is_loss else "top-1 %", x, y, "epochs", tuple(curves), tuple(legend), level, boundaries)
+
+
+def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+# --- sections ----------------------------------------------------------------------------------------
+
+
+def _stages(record: RunDetail) -> list[str]:
+    if not record.stages or record.stages[0].num_stages < 2:
+        return []
+    width = max(len(stage.name) for stage in record.stages)
+    lines = []
+    ends = [stage.first_epoch for stage in record.stages[1:]] + [record.summary.epochs + 1]
+    for stage, end in zip(record.stages, ends, strict=True):
+        done = [point for point in record.epochs if stage.first_epoch <= point.number < end]
+        best = f"best val {fmt.percent(max(point.val_top1 for point in done)):>6}" if done else "no epoch validated yet"
+        epochs = f"from epoch {stage.first_epoch:>3}, {len(done)} of {stage.epochs} epochs"
+        lines.append(f"{stage.stage + 1} of {stage.num_stages}  {stage.name:<{width}}  {epochs}  {best}")
+    return lines
+
+
+def _asked(asked: CommandRecord) -> str:
+    answer = asked.answer
+    at = asked.time or (answer.time if answer is not None else None)
+    when = _moment(at) if at is not None else "?"
+    name = _command(asked.command)
+    if answer is None:
+        return f"{when}  {name:<15}  not answered"
+    verdict = "" if answer.accepted else "refused: "
+    return f"{when}  {name:<15}  {verdict}{answer.effect or 'done'} (step {fmt.count(answer.global_step)})"
+
+
+def _command(name: str) -> str:
+    """Return "SaveCheckpoint" as "save checkpoint"."""
+    return "".join(f" {char.lower()}" if char.isupper() else char for char in name).strip()
+
+
+def _alert(alert: ev.Alerted) -> str:
+    return f"{_moment(alert.time)}  {alert.severity:<8}  {alert.text} {alert.advice}".rstrip()
+
+
+def _checkpoints(record: RunDetail) -> list[str]:
+    lines = []
+    for saved in sorted(record.checkpoints, key=lambda saved: saved.kind):
+        val = f"  val {fmt.percent(saved.val_top1):>6}" if saved.val_top1 is not None else ""
+        gone = "" if saved.is_there else "  (the file is gone)"
+        size = fmt.memory(saved.num_bytes)
+        lines.append(
+            f"{saved.path:<26}  {size:>9}  epoch {saved.epoch:>3}, step {fmt.count(saved.global_step)}{val}{gone}"
+        )
+    return lines
+
+
+def _go_on(record: RunDetail) -> list[str]:
+    name, status = fmt.short_id(record.summary.id), record.summary.status
+    ways: list[tuple[str, str]] = []
+    if run_text.is_live(status):
+        ways.append((f"cifartui attach {name}", "watch it"))
+        if status == "paused":
+            ways.append((f"cifartui continue {name}", "go on with training"))
+        ways.append((f"cifartui stop {name}", "end early: validate, test the best weights"))
+    elif status != "completed" and record.range_test is None:
+        ways.append((f"cifartui resume {name}", "go on from the last checkpoint"))
+    if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
+        ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))
+    if record.epochs:
+        ways.append((f"cifartui export {name} --format csv", "its curves"))
+    width = max((len(command) for command, _ in ways), default=0)
+    return [f"{command:<{width}}  {what}" for command, what in ways]
+
+
+def _moment(unix_s: float) -> str:
+    return time.strftime("%m-%d %H:%M:%S", time.localtime(unix_s))
+
+
+def fields(record: RunDetail) -> list[tuple[str, str]]:
+    """Return labels and values in the order of the page; an empty value is one that there is nothing to say of."""
+    summary = record.summary
+    return [
+        ("state", _state(record)),
+        ("preset", summary.preset_name),
+        ("changed", " ".join(summary.overrides)),
+        ("progress", _progress(record)),
+        ("time", _time(record)),
+        ("start", _start(record)),
+        ("speed", _speed(record)),
+        ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch, record.report.source)),
+        ("test", _result(summary.test_top1, record.report.test_top1, None, record.report.source)),
+        ("last epoch", _last_epoch(record)),
+        ("network", _network(record)),
+        ("data", _data(record.data)),
+        ("device", _device(record)),
+        ("memory", _memory(record)),
+        ("seed", str(summary.seed)),
+        ("on disk", fmt.memory(summary.num_bytes) if summary.num_bytes is not None else ""),
+        ("folder", summary.path),
+    ]
+
+
+def _state(record: RunDetail) -> str:
+    status, reason = record.summary.status, record.summary.reason.rstrip(".")
+    if status == "lost":
+        return "lost: the worker ended without a last word; worker.log in its folder may say why"
+    if status == "stalled":
+        since = run_text.clock(record.last_event_time or 0.0)
+        return f"stalled since {since}: the worker lives, and says nothing; was it frozen, or is the machine busy?"
+    if record.preparation is not None and status == "data":
+        return f"preparing data: {run_text.progress(record.preparation)}"
+    if record.evaluation is not None and status in {"validating", "testing"}:
+        return f"{status}, {fmt.count(record.evaluation.done)} of {fmt.count(record.evaluation.total)} images"
+    return f"{status}: {reason}" if reason else status
+
+
+def _progress(record: RunDetail) -> str:
+    summary = record.summary
+    said = f"epoch {summary.epoch} of {summary.epochs}"
+    if record.steps_per_epoch and record.finished is None:
+        said += f", batch {fmt.count(record.step)} of {fmt.count(record.steps_per_epoch)}"
+    stages = record.stages
+    if stages and stages[-1].num_stages > 1:
+        said = f"stage {stages[-1].stage + 1} of {stages[-1].num_stages} ({stages[-1].name}), {said}"
+    return f"{said}, step {fmt.count(summary.global_step)}"
+
+
+def _time(record: RunDetail) -> str:
+    if record.first_started_time is None:
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.summary.created))
+        return f"created {created}; the worker has not spoken yet"
+    parts = [f"started {time.strftime('%Y-%m-%d %H:%M', time.localtime(record.first_started_time))}"]
+    is_live = run_text.is_live(record.summary.status)
+    parts.append(f"{fmt.duration(record.elapsed_s)} {'so far' if is_live else 'in all'}")
+    if left := run_text.time_left(record.summary.status, record.eta_s):
+        parts.append(f"{left} left")
+    if record.summary.seconds_per_epoch is not None:
+        parts.append(f"{fmt.duration(record.summary.seconds_per_epoch)} an epoch")
+    return ", ".join(parts)
+
+
+def _start(record: RunDetail) -> str:
+    """Return what the time from Enter to the first batch was spent on; nothing where an older worker did not say."""
+    if record.started is None or not record.started.import_s:
+        return ""
+    parts = [f"torch {record.started.import_s:.1f} s"]
+    if record.data is not None:
+        parts.append(f"data {record.data.seconds:.1f} s")
+    if record.model is not None:
+        parts.append(f"model {record.model.seconds:.1f} s")
+    return ", ".join(parts)
+
+
+def _speed(record: RunDetail) -> str:
+    parts = []
+    if record.images_per_s is not None:
+        parts.append(f"{fmt.count(record.images_per_s)} images/s")
+    if record.lr is not None:
+        parts.append(f"learning rate {fmt.lr(record.lr)}")
+    if record.timing is not None:
+        parts.append(f"a step takes {run_text.step_split(record.timing)}")
+    return ", ".join(parts)
+
+
+def _result(measured: float | None, published: float | None, epoch: int | None, source: str) -> str:
+    if measured is None and published is None:
+        return ""
+    said = fmt.percent(measured) if measured is not None else "not measured yet"
+    said += f" (epoch {epoch})" if epoch is not None else ""
+    if published is None:
+        return said
+    said += f", {source} {fmt.percent(published)}"
+    return said if measured is None else f"{said} ({100 * (measured - published):+.1f} points)"
+
+
+def _last_epoch(record: RunDetail) -> str:
+    if not record.epochs:
+        return ""
+    last = record.epochs[-1]
+    return (
+        f"train loss {fmt.loss(last.train_loss)} and {fmt.percent(last.train_top1)},"
+        f" val loss {fmt.loss(last.val_loss)} and {fmt.percent(last.val_top1)}"
+    )
+
+
+def _network(record: RunDetail) -> str:
+    model = record.model
+    if model is None:
+        return ""
+    said = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
+    if model.num_trainable != model.num_parameters:
+        said += f" ({fmt.count(model.num_trainable)} trained)"
+    if model.flops_per_image is not None:
+        said += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
+    return said
+
+
+def _data(data: ev.DataReady | None) -> str:
+    if data is None:
+        return ""
+    counts = f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+    hidden = ", test labels hidden" if data.test_labels_hidden else ""
+    return f"{run_text.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
+
+
+def _device(record: RunDetail) -> str:
+    started = record.started
+    if started is None:
+        return ""
+    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
+    name = started.device
+    if started.device_name and started.device_name.lower() != started.device:
+        name += f" ({started.device_name})"
+    name = f"{run_text.times(started)}{name}"
+    hosts = {each.host for each in started.ranks}
+    if len(hosts) > 1:
+        return f"{name}{threads}, {started.precision}, on {len(hosts)} machines, {started.host} first"
+    return f"{name}{threads}, {started.precision}, on {started.host}"
+
+
+def _memory(record: RunDetail) -> str:
+    peak, device = record.peak_memory, record.device
+    parts = []
+    if peak.gpu_process_bytes is not None or peak.gpu_bytes is not None:
+        of = max((gpu.memory_total_bytes or 0 for gpu in device.gpus), default=0) if device is not None else 0
+        used = f"{fmt.memory(peak.gpu_process_bytes)} by the run, " if peak.gpu_process_bytes is not None else ""
+        parts.append(f"GPU peak {used}{fmt.memory(peak.gpu_bytes)} in all" + (f", of {fmt.memory(of)}" if of else ""))
+    if peak.torch_allocated_bytes is not None:
+        parts.append(f"torch peak {fmt.memory(peak.torch_allocated_bytes)}")
+    if peak.worker_bytes is not None:
+        parts.append(f"worker peak {fmt.memory(peak.worker_bytes)}")
+    if peak.machine_bytes is not None and device is not None:
+        parts.append(f"machine peak {fmt.memory(peak.machine_bytes)} of {fmt.memory(device.host.memory_total_bytes)}")
+    if record.model is not None and record.model.memory_bytes:
+        parts.append(f"estimated for a step {fmt.memory(record.model.memory_bytes)}")
+    return "; ".join(parts)

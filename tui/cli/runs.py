@@ -1,0 +1,98 @@
+"""Commands `attach`, `runs` and `delete`."""
+
+import sys
+import time
+from functools import partial
+
+import click
+
+from engine.runs.delete import check_deletable, delete_run, size_bytes
+from engine.runs.run_dir import find_run
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.cli.main import show_dashboard
+from tui.cli.options import as_json_option, places, with_look, with_places
+from tui.cli.output import say, say_json
+from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", required=False, default="latest")
+@with_places
+@with_look
+@click.pass_context
+def attach(ctx: click.Context, name: str) -> None:
+    """Open the dashboard on a run (the newest, if none is named)."""
+    show_dashboard(ctx, find_run(places(ctx).runs_dir, name))
+
+
+@click.command()
+@click.option(
+    "--filter",
+    "wanted",
+    metavar="TEXT",
+    default="",
+    help="Only runs with these words in id, preset, title, state or changes.",
+)
+@click.option("--sort", "key", type=click.Choice(SORT_KEYS), default="started", help="Greatest (newest) first.")
+@as_json_option
+@with_places
+@click.pass_context
+def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
+    """List all runs, newest first."""
+    runs_dir = places(ctx).runs_dir
+    found = summarise_all(runs_dir, partial(say, err=True))
+    summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
+    if as_json:
+        say_json(summaries)
+        return
+    if found and not summaries:
+        say(f"None of {len(found)} runs matches: {wanted}")
+        return
+    if not summaries:
+        say(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
+        return
+    width = max(len(summary.id) for summary in summaries)
+    say(
+        f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}"
+        f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
+    )
+    now = time.time()
+    for summary in summaries:
+        epochs = f"{summary.epoch}/{summary.epochs}"
+        say(
+            f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
+            f"  {fmt.percent(summary.test_top1):>8}"
+            f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
+            f"  {fmt.ago(now - summary.created)}"
+        )
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_places
+@click.pass_context
+def delete(ctx: click.Context, names: tuple[str, ...], yes: bool) -> None:
+    """Delete runs for good: their records, curves and checkpoints. Asks first; a run with a worker is refused."""
+    runs_dir = places(ctx).runs_dir
+    ids = list(dict.fromkeys(find_run(runs_dir, name).id for name in names))
+    runs = [check_deletable(runs_dir, run_id) for run_id in ids]  # all are checked before any is deleted
+    if not yes:
+        _ask({run.id: size_bytes(run.path) for run in runs})
+    for run_id in ids:
+        say(f"deleted {run_id}, {fmt.memory(delete_run(runs_dir, run_id))} freed")
+
+
+def _ask(sizes: dict[str, int]) -> None:
+    """Return if the user says yes; end with exit 1 where not.
+
+    Raises:
+        CifartuiError: there is no terminal to ask on.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CifartuiError("nothing is deleted without a terminal to ask on; add --yes if you are sure.")
+    for run_id, num_bytes in sizes.items():
+        say(f"{run_id}  {fmt.memory(num_bytes)}")
+    what = "this run" if len(sizes) == 1 else f"these {len(sizes)} runs"
+    click.confirm(f"Delete {what} for good, {fmt.memory(sum(sizes.values()))} in all?", abort=True)

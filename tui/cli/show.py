@@ -1,0 +1,88 @@
+"""`cifartui show`: a run on one page, or as JSON all that the Monitor shows of it."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.runs.run_dir import RunDir, find_run
+from presets.errors import CifartuiError
+from presets.safe_text import visible
+from tui.cli.options import places, with_places
+from tui.cli.output import say, say_json
+from tui.data.run_detail import MOST_STEPS, RunDetail, run_detail
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_PIPE_COLUMNS = 80
+_FEWEST_STEPS = 10
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/show.md says what its fields mean.")
+@click.option(
+    "--steps",
+    metavar="N|all",
+    help=f"With --json: how many points of the steps' curves at most (default {MOST_STEPS}).",
+)
+@with_places
+@click.pass_context
+def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> None:
+    """Print what is known of a run on one page."""
+    if steps is not None and not as_json:
+        raise CifartuiError("--steps is about the points in JSON; add --json.")
+    run = find_run(places(ctx).runs_dir, name)
+    found = run_detail(run, time.time(), _most_steps(steps))
+    if as_json:
+        say_json(found, indent=0)
+    else:
+        _print(found)
+        _say_whose(run)
+
+
+def _most_steps(asked: str | None) -> int | None:
+    if asked is None:
+        return MOST_STEPS
+    if asked == "all":
+        return None
+    if not asked.isdecimal() or int(asked) < _FEWEST_STEPS:
+        raise CifartuiError(f'--steps {asked} is neither "all" nor a number from {_FEWEST_STEPS} on.')
+    return int(asked)
+
+
+def _say_whose(run: RunDir) -> None:
+    """Print a sentence if the run belongs to another user."""
+    try:
+        run.check_ours()
+    except CifartuiError as error:
+        say(f"\n{error}")
+
+
+def _print(found: RunDetail) -> None:
+    from tui.cli.run_page import run_page
+
+    say_rows(lambda width, coloured: run_page(found, width, coloured=coloured))
+
+
+def say_rows(rows: "Callable[[int, bool], list[Text]]") -> None:
+    """Print rows that are made for so many columns, in colours or without, as standard output can show them."""
+    from rich.console import Console
+
+    from tui.terminal.streams import ascii_only, in_ascii, may_colour
+
+    is_terminal, coloured, plain = sys.stdout.isatty(), may_colour(sys.stdout), ascii_only(sys.stdout)
+    width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
+    console = Console(file=sys.stdout, width=1000, force_terminal=coloured, no_color=not coloured, highlight=False)
+    for row in rows(width, coloured and not plain):
+        row.plain = visible(row.plain)
+        if plain:
+            row.plain = in_ascii(row.plain)
+        if coloured:
+            console.print(row, soft_wrap=True)
+        else:
+            say(row.plain.rstrip())

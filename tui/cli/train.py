@@ -1,0 +1,145 @@
+"""`cifartui train` and `cifartui resume`: start workers and follow them."""
+
+from typing import Any
+
+import click
+
+from engine.journal.jsonl import event_reader
+from engine.runs.named_runs import COMPLETED, check_name, find_named, go_on
+from engine.runs.run_dir import RunDir, find_run
+from engine.runs.run_options import RunOptions
+from engine.runs.start import start_run
+from presets import catalog
+from presets.errors import CifartuiError
+from presets.schema import Preset
+from tui.cli.follow import Output, follow
+from tui.cli.options import Places, as_set, devices_option, places, with_order, with_places
+from tui.cli.output import say
+from tui.cli.queue import add_and_tell
+from tui.config import read_config
+
+
+def following(command: Any) -> Any:
+    """Give a command --output and --detach."""
+    command = click.option("--detach", is_flag=True, help="Do not follow: return at once; several runs are queued.")(
+        command
+    )
+    return click.option(
+        "--output",
+        type=click.Choice(["auto", "live", "lines", "json", "quiet"]),
+        default="auto",
+        help="auto: a live line on a terminal, else plain lines; json: the events themselves.",
+    )(command)
+
+
+@click.command()
+@click.argument("names", metavar="PRESET...", nargs=-1, required=True)
+@click.option("--name", "run_name", metavar="NAME", help="Name the run; where it is there already, go on with it.")
+@with_order
+@click.option("--prepare", is_flag=True, help="Only make the run directory and print it: torchrun starts the ranks.")
+@following
+@with_places
+@click.pass_context
+def train(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    run_name: str | None,
+    options: RunOptions,
+    prepare: bool,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Train PRESETs, one run after another."""
+    where = places(ctx)
+    options = as_set(options, where)
+    loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
+    if run_name is not None:
+        ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
+    if detach and len(names) > 1 and not prepare:
+        add_and_tell(names, options, where)
+        return
+    for name, preset in loaded.items():
+        run = start_run(where.runs_dir, name, options, start=not prepare)
+        if prepare:
+            say(str(run.path))
+            continue
+        _report_start(run, preset, output)
+        if detach:
+            return
+        exit_code = follow(run, output)
+        if exit_code:
+            ctx.exit(exit_code)
+
+
+def _train_named(
+    run_name: str,
+    loaded: dict[str, Preset],
+    options: RunOptions,
+    output: Output,
+    where: Places,
+    *,
+    detach: bool,
+    prepare: bool,
+) -> int:
+    """Start the run of that name, or go on with it; return the exit code."""
+    check_name(run_name)
+    if len(loaded) > 1:
+        raise CifartuiError("--name is for one run; name one preset.")
+    ((preset_name, preset),) = loaded.items()
+    num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
+    if run is None:
+        is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
+    if prepare:
+        say(str(run.path))
+        return 0
+    if is_new:
+        _report_start(run, preset, output)
+    else:
+        num_known = sum(len(batch) for batch in event_reader(run.events).batches())
+        done = go_on(run, preset_name, options)
+        if output not in {"json", "quiet"}:
+            say(f"{preset.title}: run {run.id}, {done}")
+        if done == COMPLETED:
+            return 0
+    return 0 if detach else follow(run, output, num_known)
+
+
+def _report_start(run: RunDir, preset: Preset, output: Output) -> None:
+    if output == "json" or output == "quiet":
+        return
+    say(f"{preset.title}: run {run.id}")
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.option("--epochs", metavar="N|+N", help="Train N epochs in all (of the last stage), or N more than planned.")
+@click.option(
+    "--set",
+    "changes",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change train.epochs, train.augment, train.precision, or of optimizer, schedule and loss.",
+)
+@devices_option
+@following
+@with_places
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    name: str,
+    epochs: str | None,
+    changes: tuple[str, ...],
+    devices: int | None,
+    output: Output,
+    detach: bool,
+) -> None:
+    """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
+    from engine.runs.resume import resume_run
+
+    run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
+    num_known = sum(len(batch) for batch in event_reader(run.events).batches())
+    overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
+    resume_run(run, overrides, notify, devices=devices)
+    _report_start(run, run.read_info().preset, output)
+    if not detach:
+        ctx.exit(follow(run, output, num_known=num_known))

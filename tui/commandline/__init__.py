@@ -1,5 +1,0 @@
-"""The command line: `cifartui` and its commands. Parses, prints and exits; the work is done elsewhere."""
-
-from tui.commandline.group import cifartui
-
-__all__ = ["cifartui"]

@@ -1,0 +1,280 @@
+"""Comparison of runs: their results beside the report's, and the settings in which they differ."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
+
+from engine.journal.events import RunStarted
+from engine.runs.run_dir import RunInfo
+from presets.catalog import Listed
+from presets.plan import total_epochs
+from presets.schema import Report
+from tui import format as fmt
+from tui.data.summary import Summary
+from tui.terminal.streams import one_line
+
+GROUP = "ablation"
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A preset, and a run of it where there is one. Differences are to the preset that it extends."""
+
+    preset_name: str
+    step: str
+    """What the row is called: "12" of "Step 12: images resized"; else the preset's name."""
+    change: str
+    """What it changes: the title behind "Step 12: "; else the whole title."""
+    report_before: float | None
+    report: float | None
+    measured: float | None
+    """Best validation accuracy."""
+    test: float | None
+    base: str
+    """The preset that it extends; empty where that has no place in the comparison."""
+    report_difference: float | None
+    measured_difference: float | None
+    run: str
+    """The run's id; empty where there is none."""
+    status: str
+    epoch: int
+    epochs: int
+    is_partial: bool
+    """Whether the run, or the one it is compared with, was not trained to its end or for all its epochs."""
+
+
+def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, Summary]:
+    """Return the run that stands for each preset: the newest completed one, else the newest."""
+    chosen: dict[str, Summary] = {}
+    for summary in sorted(summaries, key=lambda summary: (summary.status == "completed", summary.created)):
+        chosen[summary.preset_name] = summary
+    return chosen
+
+
+def ablation_presets(listed: Sequence[Listed]) -> list[str]:
+    """Return the names of the ablation's steps, in order."""
+    return [entry.name for entry in listed if entry.preset is not None and entry.preset.group == GROUP]
+
+
+def compare(names: Sequence[str], runs: Mapping[str, Summary], listed: Sequence[Listed]) -> list[Row]:
+    """Return a row for every preset in `names`, with its run out of `runs` (by preset name) where there is one."""
+    known = {entry.name: entry for entry in listed}
+    return [_row(name, runs, known) for name in names]
+
+
+def compare_runs(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
+    """Return a row for every run given, in that order, each compared with the given run of the preset it extends."""
+    known = {entry.name: entry for entry in listed}
+    by_preset = {summary.preset_name: summary for summary in summaries}
+    return [_row(summary.preset_name, {**by_preset, summary.preset_name: summary}, known) for summary in summaries]
+
+
+def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) -> Row:
+    entry = known.get(name)
+    preset = entry.preset if entry is not None else None
+    base = _base_of(entry, known)
+    run, base_run = runs.get(name), runs.get(base)
+    title = preset.title if preset is not None else run.title if run is not None else name
+    heading, _, change = title.partition(": ")
+    is_step = heading.startswith("Step ") and bool(change)
+    report = preset.report if preset is not None else Report()
+    partial = [each for each in (run, base_run) if each is not None and _is_partial(each, known)]
+    return Row(
+        preset_name=name,
+        step=heading.removeprefix("Step ") if is_step else name,
+        change=change if is_step else title,
+        report_before=report.val_top1_before,
+        report=report.val_top1,
+        measured=run.best_val_top1 if run is not None else None,
+        test=run.test_top1 if run is not None else None,
+        base=base,
+        report_difference=_difference(report.val_top1, _published(known.get(base))),
+        measured_difference=_difference(
+            run.best_val_top1 if run is not None else None, base_run.best_val_top1 if base_run is not None else None
+        ),
+        run=run.id if run is not None else "",
+        status=run.status if run is not None else "",
+        epoch=run.epoch if run is not None else 0,
+        epochs=run.epochs if run is not None else total_epochs(preset) if preset is not None else 0,
+        is_partial=bool(partial),
+    )
+
+
+def _base_of(entry: Listed | None, known: Mapping[str, Listed]) -> str:
+    """Return the preset that `entry` extends, where that is one of the same group: a step before it, not its origin."""
+    base = known.get(entry.extends) if entry is not None else None
+    if entry is None or base is None or entry.preset is None or base.preset is None:
+        return ""
+    return base.name if base.preset.group == entry.preset.group else ""
+
+
+def _published(entry: Listed | None) -> float | None:
+    return entry.preset.report.val_top1 if entry is not None and entry.preset is not None else None
+
+
+def _difference(value: float | None, before: float | None) -> float | None:
+    return None if value is None or before is None else value - before
+
+
+def _is_partial(run: Summary, known: Mapping[str, Listed]) -> bool:
+    entry = known.get(run.preset_name)
+    planned = total_epochs(entry.preset) if entry is not None and entry.preset is not None else run.epochs
+    return run.status != "completed" or run.epochs < planned
+
+
+def points(difference: float | None, mark: str = "") -> str:
+    """Return a difference of fractions in percentage points with its sign, such as "+1.6"."""
+    return "" if difference is None else f"{100 * difference:+.1f}{mark}"
+
+
+def comparison_table(rows: Sequence[Row]) -> list[str]:
+    """Return the rows as aligned lines of text, a heading first and a footnote last where one is needed."""
+    if not rows:
+        return []
+    step, change = (max(len(text) for text in column) for column in _columns(rows))
+    lines = [
+        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>7}  {'DIFF':>7}  {'TEST':>7}  RUN"
+    ]
+    for row in rows:
+        mark = "*" if row.is_partial and row.measured_difference is not None else " "
+        state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
+        state = f"{row.run} ({state})" if row.run else "not run yet"
+        lines.append(
+            f"{row.step:<{step}}  {row.change:<{change}}  "
+            f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
+            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}  {_percent(row.test):>7}  {state}"
+        )
+    lines.append("")
+    lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")
+    if any(row.is_partial and row.measured_difference is not None for row in rows):
+        lines.append("* one of the two runs was not trained to its end, or for fewer epochs than its preset plans")
+    return lines
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    return [*(row.step for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
+
+
+def _percent(fraction: float | None) -> str:
+    return fmt.percent(fraction) if fraction is not None else ""
+
+
+_NOT_TRAINED = {"title", "summary", "group", "report"}
+"""Fields of a preset that say something about it and change nothing in training."""
+_TRANSFORMS = {"augment", "evaluate"}
+_BESIDES = ("changed on resume", "seed", "device", "precision")
+"""What is not of the preset, and comes behind it; so do versions."""
+
+
+class RunSide(Struct, frozen=True):
+    """A run to be compared; `started` is None where no worker has begun."""
+
+    info: RunInfo
+    started: RunStarted | None
+
+
+class Difference(Struct, frozen=True):
+    """A field and what it is in every run, in their order; None where a run has no such field."""
+
+    field: str
+    values: tuple[str | None, ...]
+
+
+def differences(sides: Sequence[RunSide]) -> list[Difference]:
+    """Return the fields in which the runs are not all the same, in the order of a preset; seed and machine last."""
+    tables = [dict(_fields(side)) for side in sides]
+    names = list(dict.fromkeys(name for difference_table in tables for name in difference_table))
+    found = [
+        Difference(name, tuple(difference_table.get(name) for difference_table in tables))
+        for name in sorted(names, key=_rank)
+    ]
+    return [difference for difference in found if len(set(difference.values)) > 1]
+
+
+def sentence(found: Sequence[Difference], num_runs: int) -> str:
+    """Return in one sentence in how much `num_runs` runs differ."""
+    if num_runs < 2:
+        return "There is only one run here: nothing to compare it with."
+    these, names = f"These {num_runs} runs", [difference.field for difference in found]
+    if not names:
+        return f"{these} differ in nothing that is recorded: preset, seed, device and versions are the same."
+    if set(names) <= set(_BESIDES):
+        *others, last = names
+        return f"{these} differ in nothing but {' and '.join([', '.join(others), last] if others else [last])}."
+    return f"{these} differ in {fmt.plural(len(names), 'field')}; equal ones are left out."
+
+
+def difference_table(found: Sequence[Difference], headings: Sequence[str], most: int = 40) -> list[str]:
+    """Return the differences as aligned lines, a column a run; values longer than `most` characters are wrapped."""
+    rows = [("", *headings)] + [(each.field, *(value or "–" for value in each.values)) for each in found]
+    cells = [[wrap(one_line(text), most) or [""] for text in row] for row in rows]
+    widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(headings) + 1)]
+    lines = []
+    for row in cells:
+        for number in range(max(map(len, row))):
+            parts = [
+                f"{cell[number] if number < len(cell) else '':<{width}}"
+                for cell, width in zip(row, widths, strict=True)
+            ]
+            lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def _rank(name: str) -> int:
+    """Return where a field's group stands: the preset's own first, versions last; within one, order is kept."""
+    if name in _BESIDES:
+        return 1 + _BESIDES.index(name)
+    return 1 + len(_BESIDES) if name.startswith("versions.") else 0
+
+
+def _fields(side: RunSide) -> Iterator[tuple[str, str]]:
+    info, started = side.info, side.started
+    yield "preset", info.preset_name
+    for name in info.preset.__struct_fields__:
+        if name not in _NOT_TRAINED:
+            yield from _flat(name, getattr(info.preset, name))
+    if started is not None and started.changes:
+        yield "changed on resume", " ".join(started.changes)
+    yield "seed", str(info.seed)
+    if started is None:
+        yield "device", info.device
+        return
+    yield "device", started.device if started.device_name in {"", started.device} else started.device_name
+    yield "precision", started.precision
+    for name, version in started.versions.items():
+        yield f"versions.{name}", version
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the fields below `value` under dotted names, as they would be written in a preset."""
+    if isinstance(value, Struct):
+        config = value.__struct_config__
+        if config.tag_field is not None:
+            yield f"{name}.{config.tag_field}", str(config.tag)
+        for field in value.__struct_fields__:
+            if getattr(value, field) is not None:
+                yield from _flat(f"{name}.{field}", getattr(value, field))
+    elif isinstance(value, tuple) and name.rpartition(".")[2] in _TRANSFORMS:
+        yield name, ", ".join(_transform(step) for step in value) or "none"
+    elif isinstance(value, tuple) and value and isinstance(value[0], Struct):
+        for number, part in enumerate(value, start=1):
+            yield from _flat(f"{name}[{number}]", part)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flat(f"{name}.{key}", part)
+    else:
+        yield name, _text(value)
+
+
+def _transform(step: Struct) -> str:
+    """Return an augmentation as "random-crop padding 4": its name, and every value that is not the usual one."""
+    usual = {field.name: field.default for field in fields(step)}
+    values = [f" {name} {_text(getattr(step, name))}" for name in usual if getattr(step, name) != usual[name]]
+    return f"{step.__struct_config__.tag}{''.join(values)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

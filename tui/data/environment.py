@@ -1,0 +1,164 @@
+"""What the dashboard sees of the world besides run directories: clock, GPUs, presets, data sets, the queue.
+
+Gathered in one object so that a test or a picture can show a machine other than this one.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from presets.schema import Data, Preset
+
+if TYPE_CHECKING:
+    from engine.journal.events import GpuSample
+    from engine.runs.run_dir import RunDir
+    from engine.runs.run_options import RunOptions
+    from engine.shared.data_locations import Location
+    from presets.catalog import Listed
+    from tui.data.network_facts import NetworkFacts
+
+
+RUNS_LOOKED_AT = 50
+"""By those who ask which devices are held: a run older than so many others is hardly alive."""
+
+
+class GpuReadings(msgspec.Struct, frozen=True):
+    """The GPUs now, or in `missing` why there are none."""
+
+    gpus: "tuple[GpuSample, ...]"
+    missing: str
+    num_cores: int
+    host_free_bytes: int | None = None
+    """Memory of the machine that a new process can have."""
+    taken: frozenset[str] = frozenset()
+    """Devices that living runs hold, GPUs by nvidia-smi's numbers; Home asks where there are several."""
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The presets that wait to be trained, next one first, and whether somebody works on them."""
+
+    names: tuple[str, ...] = ()
+    is_worked_on: bool = True
+    problem: str = ""
+    """Why the queue cannot be read."""
+
+
+def _presets() -> "list[Listed]":
+    from presets import catalog
+
+    return catalog.list_presets()
+
+
+def _loader() -> Callable[[str, Sequence[str]], Preset]:
+    from presets import catalog
+
+    return catalog.loader()
+
+
+def _locate(data: Data, data_dir: str | None) -> "Location":
+    from engine.shared import data_locations
+
+    return data_locations.locate(data, data_dir)
+
+
+def _gpu_reader() -> Callable[[], GpuReadings]:
+    from engine.shared.sampling import DeviceReader, HostReader
+
+    reader, host_reader = DeviceReader(), HostReader()
+
+    def read() -> GpuReadings:
+        gpus, missing = reader.sample(os.getpid())
+        host = host_reader.sample()
+        free = max(0, host.memory_total_bytes - host.memory_used_bytes)
+        return GpuReadings(gpus, missing, len(os.sched_getaffinity(0)), free)
+
+    return read
+
+
+def _known_facts(presets: Sequence[Preset], data_dir: str | None) -> "list[NetworkFacts | None]":
+    from tui.data import network_facts
+
+    shipped = network_facts.shipped()
+    return [network_facts.known(preset, data_dir, shipped) for preset in presets]
+
+
+def _compute_facts(
+    presets: Sequence[Preset], data_dir: str | None, stop: threading.Event
+) -> "list[NetworkFacts | str]":
+    from tui.data import network_facts
+
+    return network_facts.compute_all(presets, data_dir, stop)
+
+
+def _start(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
+    from engine.runs.start import start_run
+
+    return start_run(runs_dir, name, options)
+
+
+def _find_lr(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
+    from engine.runs.start import start_range_test
+
+    return start_range_test(runs_dir, name, options)
+
+
+def _taken(runs_dir: Path) -> frozenset[str]:
+    from engine.queue.allocation import taken_devices
+    from engine.runs.run_dir import list_runs
+
+    return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+
+
+def _queued(runs_dir: Path) -> Queued:
+    from engine.queue import queue_file
+    from presets.errors import CifartuiError
+
+    try:
+        names = tuple(entry.preset_name for entry in queue_file.entries(runs_dir))
+    except CifartuiError as error:
+        return Queued(problem=str(error))
+    return Queued(names, not names or bool(queue_file.runner_lives(runs_dir)))
+
+
+def _enqueue(runs_dir: Path, names: Sequence[str], options: "RunOptions") -> None:
+    from engine.queue import queue_file
+
+    queue_file.add(runs_dir, names, options)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Ways to ask. All but `now` and `steady` may touch the disk or a driver; only `presets` and `loader` are quick."""
+
+    now: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+    """Seconds by a clock that nobody sets."""
+    host: str = field(default_factory=socket.gethostname)
+    presets: "Callable[[], list[Listed]]" = _presets
+    loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader
+    """Makes what loads several presets in a row, reading each file once."""
+    locate: "Callable[[Data, str | None], Location]" = _locate
+    gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
+    """Makes a reader; called, and its result called, in one thread only."""
+    visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    known_facts: "Callable[[Sequence[Preset], str | None], list[NetworkFacts | None]]" = _known_facts
+    compute_facts: "Callable[[Sequence[Preset], str | None, threading.Event], list[NetworkFacts | str]]" = (
+        _compute_facts
+    )
+    """Takes seconds. What cannot be computed is a sentence; raises CifartuiError where nothing could be asked."""
+    start: "Callable[[Path, str, RunOptions], RunDir]" = _start
+    """Starts a preset in a runs folder; raises CifartuiError."""
+    find_lr: "Callable[[Path, str, RunOptions], RunDir]" = _find_lr
+    """Starts the range test of a preset as it is; likewise."""
+    taken: Callable[[Path], frozenset[str]] = _taken
+    """Returns the devices that living runs of a runs folder hold."""
+    queued: Callable[[Path], Queued] = _queued
+    enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
+    """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

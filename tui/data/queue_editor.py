@@ -1,0 +1,166 @@
+"""Where the dashboard reads and edits the queue: in one thread, in the order asked, told as messages.
+
+Knows the queue's functions and time; knows nothing of widgets. What was taken out is kept here, to be put back.
+"""
+
+import queue as stdlib_queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textual.message import Message
+
+from engine.journal.events import GpuSample
+from engine.queue import queue_file, runner_process
+from engine.queue.allocation import held_devices
+from engine.queue.queue_file import Entry
+from engine.runs.run_dir import RunDir, WorkerMark, list_runs
+from engine.shared.gpus import visible_gpus
+from presets.errors import CifartuiError
+from tui.data.environment import RUNS_LOOKED_AT, Environment, GpuReadings
+from tui.text import queue_text
+
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass
+class QueueRead(Message):
+    """The queue, all that decides whose turn it is (`engine.queue.allocation`), and whether the runner lives."""
+
+    entries: tuple[Entry, ...] = ()
+    held: dict[str, RunDir] = field(default_factory=dict)
+    gpus: Sequence[GpuSample] | None = ()
+    lives: bool = False
+    mark: WorkerMark | None = None
+    last_logged: str = ""
+    problem: str = ""
+    """Why the queue cannot be read; empty where it can."""
+    num_edits: int = 0
+    """How many edits had been made by then."""
+
+
+@dataclass
+class QueueEdited(Message):
+    """What became of an edit, in words; `is_done` says whether it is as the user wished."""
+
+    said: str
+    is_done: bool = True
+
+
+class QueueEditor:
+    """Takes edits at any time from any thread; `work` makes them."""
+
+    def __init__(
+        self, runs_dir: Path, post: Callable[[Message], object], environment: Environment, notify: str = ""
+    ) -> None:
+        self._runs_dir, self._post, self._environment = runs_dir, post, environment
+        self._notify = notify
+        """The user's command, for a runner that is started here."""
+        self._asked: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._is_shown = True
+        self._num_edits = 0
+        self.num_asked = 0
+        self.removed: list[tuple[Entry, int]] = []
+        """What was taken out and its place, the last one last."""
+
+    def work(self) -> None:
+        """Read now, every two seconds while shown, and after each edit; until `close`, whose edits are still made."""
+        read_gpus = self._environment.gpu_reader()
+        while True:
+            self._wake.clear()  # before all that it wakes for is looked at
+            is_last = self._stop.is_set()
+            self._make_edits()
+            if is_last:
+                return
+            if self._is_shown:
+                self._post(self._read(read_gpus))
+            self._wake.wait(_LOOK_EVERY_S if self._is_shown else None)
+
+    def show(self, is_shown: bool) -> None:
+        """Read at once and from now on, or rest."""
+        self._is_shown = is_shown
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the thread once what was asked until now is done."""
+        self._stop.set()
+        self._wake.set()
+
+    def remove(self, entry: Entry, place: int) -> None:
+        """Ask for an entry to be taken out; `place` is where it was shown, from 0."""
+
+        def edit() -> QueueEdited:
+            if not queue_file.remove(self._runs_dir, entry.id):
+                return QueueEdited(
+                    f"{queue_text.described(entry)} was started or taken out just before.", is_done=False
+                )
+            self.removed.append((entry, place))
+            return QueueEdited(f"Taken out: {queue_text.described(entry)}. Press u to put it back.")
+
+        self._ask(edit)
+
+    def put_back(self) -> None:
+        """Ask for what was taken out last to be put back in its place."""
+
+        def edit() -> QueueEdited:
+            if not self.removed:
+                return QueueEdited("Nothing to put back.", is_done=False)
+            entry, place = self.removed[-1]
+            queue_file.put_back(self._runs_dir, entry, place, self._notify)
+            self.removed.pop()
+            return QueueEdited(f"Put back: {queue_text.described(entry)}.")
+
+        self._ask(edit)
+
+    def move(self, entry: Entry, places: int) -> None:
+        """Ask for an entry to be moved; says nothing where that worked, because it is seen."""
+
+        def edit() -> QueueEdited | None:
+            queue_file.move(self._runs_dir, entry.id, places)
+            return None
+
+        self._ask(edit)
+
+    def start_runner(self) -> None:
+        """Ask for a runner, where none lives."""
+
+        def edit() -> QueueEdited:
+            queue_file.start_runner(self._runs_dir, self._notify)
+            return QueueEdited("The runner is started.")
+
+        self._ask(edit)
+
+    def _ask(self, edit: Callable[[], QueueEdited | None]) -> None:
+        self.num_asked += 1
+        self._asked.put(edit)
+        self._wake.set()
+
+    def _make_edits(self) -> None:
+        while not self._asked.empty():
+            edit = self._asked.get()
+            try:
+                edited = edit()
+            except CifartuiError as error:
+                edited = QueueEdited(str(error), is_done=False)
+            self._num_edits += 1
+            if edited is not None:
+                self._post(edited)
+
+    def _read(self, read_gpus: Callable[[], GpuReadings]) -> QueueRead:
+        num_edits = self._num_edits
+        try:
+            entries = queue_file.entries(self._runs_dir)
+            gpus = visible_gpus(read_gpus().gpus, self._environment.visible_gpus) if entries else ()
+            return QueueRead(
+                entries,
+                held_devices(list_runs(self._runs_dir)[:RUNS_LOOKED_AT], gpus),
+                gpus,
+                queue_file.runner_lives(self._runs_dir),
+                runner_process.runner_mark(self._runs_dir),
+                runner_process.last_logged(self._runs_dir),
+                num_edits=num_edits,
+            )
+        except CifartuiError as error:
+            return QueueRead(problem=str(error), num_edits=num_edits)

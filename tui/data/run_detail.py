@@ -1,0 +1,221 @@
+"""All that the Monitor shows of a run as plain data: for `cifartui show`, printed or as JSON. Draws nothing.
+
+docs/show.md says what every field means; change both together.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from engine.journal import events as ev
+from engine.journal.commands import AnyCommand
+from engine.journal.jsonl import command_reader, read_events
+from engine.journal.series import StepPoint
+from engine.journal.state import EpochPoint, RunState, fold, worked_s
+from engine.runs.delete import size_bytes
+from engine.runs.run_dir import RunDir, RunInfo
+from presets.schema import Report
+from tui.data.range_test import Verdict, verdict_with_command
+from tui.data.summary import Summary, summary_of
+from tui.text import run_text
+
+MOST_STEPS = 2000
+
+
+class CommandRecord(Struct, frozen=True, kw_only=True):
+    """A wish of somebody, with the worker's answer where there is one. Times are Unix seconds."""
+
+    id: str
+    command: str
+    time: float | None
+    answer: ev.CommandApplied | None
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """A checkpoint that was written; `is_there` says whether its file still is."""
+
+    kind: str
+    path: str
+    epoch: int
+    global_step: int
+    num_bytes: int
+    val_top1: float | None
+    time: float
+    is_there: bool
+
+
+class PeakMemory(Struct, frozen=True, kw_only=True):
+    """The most that was ever read, over the whole journal; None where nothing was."""
+
+    worker_bytes: int | None = None
+    machine_bytes: int | None = None
+    gpu_process_bytes: int | None = None
+    gpu_bytes: int | None = None
+    torch_allocated_bytes: int | None = None
+
+
+class LogLine(Struct, frozen=True, kw_only=True):
+    """A line of the log."""
+
+    time: float
+    text: str
+
+
+class RunDetail(Struct, frozen=True, kw_only=True):
+    """Accuracies are fractions, times Unix seconds, durations seconds, memory bytes."""
+
+    summary: Summary
+    report: Report
+    now: float
+    started: ev.RunStarted | None
+    first_started_time: float | None
+    last_event_time: float | None
+    elapsed_s: float | None
+    eta_s: float | None
+    step: int
+    steps_per_epoch: int | None
+    lr: float | None
+    images_per_s: float | None
+    data: ev.DataReady | None
+    model: ev.ModelBuilt | None
+    stages: list[ev.StageStarted]
+    finished: ev.RunFinished | None
+    preparation: ev.DataProgressed | None
+    evaluation: ev.EvaluationProgressed | None
+    timing: ev.StepTiming | None
+    epochs: list[EpochPoint]
+    num_steps: int
+    """How many reports of steps there are; `steps` may hold fewer."""
+    steps: list[StepPoint]
+    validations: list[ev.Validated]
+    marks: list[ev.CommandApplied]
+    asked: list[CommandRecord]
+    alerts: list[ev.Alerted]
+    device: ev.DeviceSampled | None
+    peak_memory: PeakMemory
+    checkpoints: list[Checkpoint]
+    log: list[LogLine]
+    range_test: Verdict | None
+    """Of a run that is one: its curve and what it suggests."""
+
+
+def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> RunDetail:
+    """Read a run; `most_steps` None keeps every step.
+
+    Raises:
+        CifartuiError: run.json cannot be read.
+    """
+    info, told = run.read_info(), read_events(run.events)
+    samples = (event for event in told if isinstance(event, ev.DeviceSampled))
+    return record_of(run, info, fold(told), samples, command_reader(run.commands).read(), now, most_steps)
+
+
+def record_of(
+    run: RunDir,
+    info: RunInfo,
+    state: RunState,
+    samples: Iterable[ev.DeviceSampled],
+    commands: Sequence[AnyCommand],
+    now: float,
+    most_steps: int | None,
+) -> RunDetail:
+    """Return the record of a run whose events were folded before; `samples` are all its readings."""
+    summary = summary_of(run, info, state, now, size_bytes(run.path))
+    until = now if run_text.is_live(summary.status) else state.last_time
+    began = state.first_started_time
+    return RunDetail(
+        summary=summary,
+        report=info.preset.report,
+        now=now,
+        started=state.started,
+        first_started_time=began,
+        last_event_time=state.last_time,
+        elapsed_s=worked_s(state, until),
+        eta_s=state.eta_s if run_text.is_live(summary.status) else None,
+        step=state.step,
+        steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
+        lr=state.lr,
+        images_per_s=state.images_per_s,
+        data=state.data,
+        model=state.model,
+        stages=state.stages,
+        finished=state.finished,
+        preparation=state.data_progress,
+        evaluation=state.evaluation,
+        timing=state.timing,
+        epochs=state.epochs,
+        num_steps=len(state.steps),
+        steps=list(state.steps) if most_steps is None else thinned(state.steps, most_steps),
+        validations=state.validations,
+        marks=state.marks,
+        asked=_asked(state, commands),
+        alerts=state.alerts,
+        device=state.device,
+        peak_memory=_peaks(samples),
+        checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
+        range_test=verdict_with_command(info, state),
+        log=[LogLine(time=event.time, text=run_text.event(event)[0]) for event in state.log],
+    )
+
+
+def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
+    """Return at most so many points, the first and the last among them, and every bucket's extremes of both curves."""
+    if len(points) <= most:
+        return list(points)
+    num_buckets = max(1, (most - 2) // 4)
+    kept = {0, len(points) - 1}
+    for bucket in range(num_buckets):
+        start, end = bucket * len(points) // num_buckets, (bucket + 1) * len(points) // num_buckets
+        held = points[start:end]
+        for values in ([point.loss for point in held], [point.top1 for point in held]):
+            finite = [index for index, value in enumerate(values) if math.isfinite(value)]
+            if finite:
+                kept |= {start + min(finite, key=values.__getitem__), start + max(finite, key=values.__getitem__)}
+    return [points[index] for index in sorted(kept)]
+
+
+def _asked(state: RunState, commands: Sequence[AnyCommand]) -> list[CommandRecord]:
+    """Return every wish in order; those answered by a journal whose commands are gone are kept too."""
+    written = {command.id for command in commands}
+    asked = [
+        CommandRecord(
+            id=each.id, command=type(each).__name__, time=each.time or None, answer=state.commands.get(each.id)
+        )
+        for each in commands
+    ]
+    asked += [
+        CommandRecord(id=answer.command_id, command=answer.command, time=None, answer=answer)
+        for answer in state.commands.values()
+        if answer.command_id not in written
+    ]
+    return sorted(asked, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
+
+
+def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
+    peaks: dict[str, int] = {}
+    for sample in samples:
+        readings = {
+            "worker_bytes": sample.host.process_rss_bytes,
+            "machine_bytes": sample.host.memory_used_bytes,
+            "torch_allocated_bytes": sample.torch_memory.peak_bytes if sample.torch_memory else None,
+            "gpu_process_bytes": max((gpu.process_memory_bytes or 0 for gpu in sample.gpus), default=0) or None,
+            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in sample.gpus), default=0) or None,
+        }
+        for name, value in readings.items():
+            if value is not None:
+                peaks[name] = max(value, peaks.get(name, 0))
+    return PeakMemory(**peaks)
+
+
+def _checkpoint(run: RunDir, saved: ev.CheckpointSaved) -> Checkpoint:
+    return Checkpoint(
+        kind=saved.kind,
+        path=saved.path,
+        epoch=saved.epoch,
+        global_step=saved.global_step,
+        num_bytes=saved.num_bytes,
+        val_top1=saved.val_top1,
+        time=saved.time,
+        is_there=(run.checkpoints / f"{saved.kind}.pt").is_file(),
+    )

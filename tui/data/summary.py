@@ -1,0 +1,179 @@
+"""Summary of a run in a few plain values, filter and sorting of summaries, earlier runs of a preset. No Textual."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Literal, TypeAlias, get_args
+
+from msgspec import Struct
+
+from engine.journal.events import RunStarted
+from engine.journal.outline import read_outline
+from engine.journal.state import RunState, worked_s
+from engine.runs.delete import size_bytes
+from engine.runs.run_dir import RunDir, RunInfo, Status, list_runs, status_of
+from presets.errors import CifartuiError
+from presets.plan import total_epochs
+from tui import format as fmt
+
+_AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What matters of a run. Accuracies are fractions, `created` is Unix seconds."""
+
+    id: str
+    preset_name: str
+    title: str
+    overrides: tuple[str, ...]
+    status: Status
+    reason: str
+    created: float
+    seed: int
+    data: str
+    device: str
+    epoch: int
+    epochs: int
+    global_step: int
+    seconds_per_epoch: float | None = None
+    """Median of the whole epochs, validation included."""
+    train_loss: float | None
+    val_loss: float | None
+    best_epoch: int | None
+    best_val_top1: float | None
+    test_top1: float | None
+    alerts: tuple[str, ...]
+    path: str
+    host: str = ""
+    """Where its last worker ran, or else where it was launched."""
+    duration_s: float | None = None
+    """For how long its workers, one after another, have worked."""
+    num_bytes: int | None = None
+    """What its folder takes on disk, checkpoints and all."""
+
+
+def summarise(run: RunDir) -> Summary:
+    """Return the summary of a run.
+
+    Raises:
+        CifartuiError: run.json cannot be read.
+    """
+    return summary_of(run, run.read_info(), read_outline(run), time.time(), size_bytes(run.path))
+
+
+def summarise_all(runs_dir: Path, tell: Callable[[str], object]) -> list[Summary]:
+    """Return the summaries of all runs of a folder, newest first; of one that cannot be read, `tell` is told."""
+    summaries = []
+    for run in list_runs(runs_dir):
+        try:
+            summaries.append(summarise(run))
+        except CifartuiError as error:
+            tell(f"left out: {error}")
+    return summaries
+
+
+def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:
+    """Return the summary of a run whose `state` was folded before; `now` is Unix seconds."""
+    status = status_of(state, run.worker_lives(), now)
+    last = state.epochs[-1] if state.epochs else None
+    whole_s = [point.seconds for point in state.epochs if not point.partial]
+    data = ""
+    if state.data is not None:
+        generated = " (generated images)" if state.data.generated else ""
+        data = f"{state.data.dataset}{generated}, {state.data.num_train:,} train, {state.data.num_val:,} val"
+    return Summary(
+        id=info.id,
+        preset_name=info.preset_name,
+        title=info.preset.title,
+        overrides=info.overrides,
+        status=status,
+        reason=state.finished.reason if state.finished else "",
+        created=info.created,
+        seed=info.seed,
+        data=data,
+        device=_device(state.started) if state.started else "",
+        epoch=state.epoch if status in _AT_WORK else _epochs_done(state),
+        epochs=state.total_epochs or total_epochs(info.preset),
+        global_step=state.global_step,
+        seconds_per_epoch=median(whole_s) if whole_s else None,
+        train_loss=last.train_loss if last else None,
+        val_loss=last.val_loss if last else None,
+        best_epoch=state.best.number if state.best else None,
+        best_val_top1=state.best.val_top1 if state.best else None,
+        test_top1=state.finished.test_top1 if state.finished else None,
+        alerts=tuple(alert.text for alert in state.alerts),
+        path=str(run.path),
+        host=state.started.host if state.started else info.host,
+        duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
+        num_bytes=num_bytes,
+    )
+
+
+def _epochs_done(state: RunState) -> int:
+    """Return the last epoch that was validated: one that was only begun is not done."""
+    return state.epochs[-1].number if state.epochs else 0
+
+
+def _device(started: RunStarted) -> str:
+    times = f"{len(started.ranks)} × " if started.ranks else ""
+    return f"{times}{started.device_name}, {started.precision}"
+
+
+SortKey: TypeAlias = Literal["started", "val", "test", "duration", "size"]
+SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
+
+_VALUES: dict[SortKey, Callable[[Summary], float | None]] = {
+    "started": lambda run: run.created,
+    "val": lambda run: run.best_val_top1,
+    "test": lambda run: run.test_top1,
+    "duration": lambda run: run.duration_s,
+    "size": lambda run: run.num_bytes,
+}
+
+
+def matches(run: Summary, wanted: str) -> bool:
+    """Return whether every word of `wanted` is in the run's id, preset, title, state or changes."""
+    return has_words(" ".join((run.id, run.preset_name, run.title, run.status, *run.overrides)), wanted)
+
+
+def has_words(text: str, wanted: str) -> bool:
+    """Return whether every word of `wanted` is somewhere in `text`, whatever the case."""
+    return all(word in text.lower() for word in wanted.lower().split())
+
+
+def ordered(runs: Iterable[Summary], key: SortKey, *, rising: bool = False) -> list[Summary]:
+    """Return the runs by `key`, greatest (newest) first unless `rising`; those without a value are always last.
+
+    Runs of the same value are by start, newest first.
+    """
+    newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
+    value = _VALUES[key]
+    with_value = [(number, run) for run in newest_first if (number := value(run)) is not None]
+    without = [run for run in newest_first if value(run) is None]
+    return [run for _, run in sorted(with_value, key=lambda pair: pair[0], reverse=not rising)] + without
+
+
+def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
+    """Return how often a preset was trained here, how long that took and what came out; nothing if it never was.
+
+    Runs without overrides tell; where there are none, the newest one with overrides does, and that is said. The
+    times are those of the newest: it is the likeliest to have had the device that the next one will have.
+    """
+    here = [run for run in runs if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch]
+    unchanged = [run for run in here if not run.overrides]
+    told = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
+    if not told:
+        return ""
+    number = len(unchanged or here)
+    times = {1: "once", 2: "twice"}.get(number, f"{number} times")
+    parts = [f"{fmt.seconds(told[0].seconds_per_epoch)} an epoch"]
+    completed = next((run for run in told if run.status == "completed"), None)
+    if completed is not None:
+        parts.append(f"{fmt.duration(completed.duration_s)} in all")
+    best = max((run.best_val_top1 for run in told if run.best_val_top1 is not None), default=None)
+    if best is not None:
+        parts.append(f"best val {fmt.percent(best)}")
+    last = "" if number == 1 else "the last time "
+    how = "" if unchanged else f", {last}with {' '.join(told[0].overrides)}"
+    return f"trained {times} here{how}: {', '.join(parts)}"

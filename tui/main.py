@@ -1,0 +1,110 @@
+"""Opening the dashboard: is there a terminal for it, how is it to look, go. Knows no command line.
+
+Stands before the first screen, so it imports what that needs and nothing else: click alone takes 20 ms.
+"""
+
+import gc
+import locale
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from engine.runs.run_dir import RunDir, default_runs_dir
+from presets.errors import CifartuiError
+from presets.safe_text import visible
+from tui.config import Config, config_path, read_config
+from tui.display import ColorDepth, Display, PlotStyle
+from tui.terminal import capabilities
+
+
+def open_as_configured() -> int:
+    """Show the dashboard as `cifartui` without arguments does; return the exit code."""
+    try:
+        open_dashboard(default_runs_dir().absolute(), None)
+    except CifartuiError as error:
+        print(visible(f"cifartui: {error}"), file=sys.stderr)
+        return 2
+    return 0
+
+
+def open_dashboard(
+    runs_dir: Path, data_dir: str | None, attach: RunDir | None = None, options: Mapping[str, Any] | None = None
+) -> None:
+    """Show the dashboard until the user leaves it.
+
+    Args:
+        runs_dir: where runs are kept.
+        data_dir: where data is looked for first.
+        attach: open the Monitor on this run.
+        options: fields of Config that go before those of the file.
+
+    Raises:
+        CifartuiError: there is no terminal to show it on, or the configuration is not valid.
+    """
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise CifartuiError(
+            "the dashboard needs a terminal; here, start runs with `cifartui train PRESET` and see cifartui --help."
+        )
+    if not capabilities.has_screen(os.environ):
+        raise CifartuiError(
+            f"the dashboard needs a terminal that can move its cursor, and TERM={os.environ.get('TERM')} says that "
+            "this one cannot; here, start runs with `cifartui train PRESET`."
+        )
+    gc.disable()
+    display = display_of(
+        structs.replace(checked_config(), **(options or {}))
+    )  # may refuse: nobody would wait for the helper
+    ahead = None
+    if attach is not None:
+        from tui.data.follower import read_ahead
+
+        ahead = read_ahead(attach)
+    from tui.app import CifartuiApp
+
+    CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead).run()
+
+
+def checked_config() -> Config:
+    """Return the configuration, its keys checked against the screens.
+
+    Raises:
+        CifartuiError: something in it is not valid.
+    """
+    config = read_config()
+    if config.keys:
+        from tui.keymap import check_keys  # imports the screens
+
+        check_keys(config.keys, str(config_path()))
+    return config
+
+
+def display_of(config: Config) -> Display:
+    """Return `config` with what it leaves to the terminal decided."""
+    plots, colors = plot_choice(config), color_choice(config)
+    return Display(
+        theme=config.theme,
+        plots=plots.value,
+        colors=colors.value,
+        low_bandwidth=config.low_bandwidth,
+        bell=config.bell,
+        keys=config.keys,
+        notify=config.notify,
+    )
+
+
+def plot_choice(config: Config) -> capabilities.Choice[PlotStyle]:
+    """Return what plots are drawn with, and why."""
+    if config.plots != "auto":
+        return capabilities.Choice(config.plots, "as configured")
+    return capabilities.plot_style(os.environ, locale.getpreferredencoding(False))
+
+
+def color_choice(config: Config) -> capabilities.Choice[ColorDepth]:
+    """Return how many colours are sent, and why."""
+    if config.colors != "auto":
+        return capabilities.Choice(config.colors, "as configured")
+    return capabilities.color_depth(os.environ)

@@ -1,0 +1,85 @@
+"""What the Runs screen does on the disk, each in one call: made in threads, and answered in a sentence.
+
+Knows run directories; nothing of widgets.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from engine.journal.outline import read_outline
+from engine.runs.delete import check_deletable, delete_run, size_bytes
+from engine.runs.resume import resume_run
+from engine.runs.run_dir import RunDir
+from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.data.compare import Difference, RunSide, differences
+
+
+def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
+    """Return in what runs differ.
+
+    Raises:
+        CifartuiError: one of them cannot be read.
+    """
+    folders = [RunDir(runs_dir / run_id) for run_id in ids]
+    return differences([RunSide(run.read_info(), read_outline(run).started) for run in folders])
+
+
+def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
+    """Start a worker that goes on from the last checkpoint.
+
+    Raises:
+        CifartuiError: the run has a worker.
+    """
+    resume_run(RunDir(runs_dir / run_id), notify=notify)
+    return "a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
+
+
+def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
+    """Write a run's curves (`kind` csv, csv-steps or svg) to the file `where`, by the means of `cifartui export`.
+
+    Raises:
+        CifartuiError: there are no curves yet, or the file is there already or cannot be written.
+    """
+    from tui.curves import curves_text
+    from tui.data.output_file import write_new
+
+    run, path = RunDir(runs_dir / run_id), Path(where).expanduser().absolute()
+    state = run.read_state()
+    if not state.steps and not state.epochs:
+        raise CifartuiError("this run has no curves yet: nothing was trained.")
+    if path.exists():
+        raise CifartuiError(f"{path} is there already; name another file.")
+    form: Literal["csv", "svg"] = "svg" if kind == "svg" else "csv"
+    write_new(path, curves_text(run, state, form, kind == "csv-steps").encode())
+    return f"written to {path}"
+
+
+def weigh(runs_dir: Path, ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Return the bytes of those runs that may be deleted, by id, and why the others may not."""
+    sizes, refused = {}, []
+    for run_id in ids:
+        try:
+            sizes[run_id] = size_bytes(check_deletable(runs_dir, run_id).path)
+        except CifartuiError as error:
+            refused.append(str(error))
+    return sizes, refused
+
+
+def delete(runs_dir: Path, ids: Sequence[str]) -> str:
+    """Delete runs.
+
+    Raises:
+        CifartuiError: some of them could not be deleted; the sentence also says what was.
+    """
+    freed, problems = 0, []
+    for run_id in ids:
+        try:
+            freed += delete_run(runs_dir, run_id)
+        except CifartuiError as error:
+            problems.append(str(error))
+    said = f"{fmt.plural(len(ids) - len(problems), 'run')} deleted, {fmt.memory(freed)} freed."
+    if problems:
+        raise CifartuiError(f"{said} {problems[0]}")
+    return said

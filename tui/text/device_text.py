@@ -1,0 +1,108 @@
+"""GPUs and memory in rows of text: for Home (now) and for the Monitor (the run's)."""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tui import format as fmt
+from tui.text.layout import in_a_row, labelled
+from tui.theme import FAINT, MUTED, TEXT, TRAIN
+
+if TYPE_CHECKING:
+    from engine.journal.events import GpuSample, TorchMemory
+    from engine.journal.state import RunState
+    from tui.data.environment import GpuReadings
+
+_BAR_WIDTH = 12
+
+
+def gpus_now(readings: "GpuReadings | None", width: int, max_rows: int) -> Text:
+    """Return a row for every GPU, or the reason why there is none and what that means."""
+    if readings is None:
+        return Text("reading the GPUs …", MUTED)
+    if not readings.gpus:
+        cores = fmt.plural(readings.num_cores, "core")
+        reason = readings.missing.rstrip(".")
+        said = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
+        return Text.assemble(said, (f"Training will use the CPU ({cores}).", TEXT))
+    rows = [_gpu(gpu, width) for gpu in readings.gpus[:max_rows]]
+    if len(readings.gpus) > max_rows:
+        rows[-1] = Text(f"and {len(readings.gpus) - max_rows + 1} more GPUs", MUTED)
+    return Text("\n").join(rows)
+
+
+def _gpu(gpu: "GpuSample", width: int) -> Text:
+    return in_a_row([*_gpu_memory(gpu), *_condition_of(gpu)], width, gap=2)
+
+
+def _gpu_memory(gpu: "GpuSample") -> list[Text]:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    full = round(_BAR_WIDTH * used / total) if used is not None and total else 0
+    bar = Text.assemble(("━" * full, TRAIN), ("━" * (_BAR_WIDTH - full), FAINT))
+    name = gpu.name.removeprefix("NVIDIA ")
+    return [
+        Text.assemble((f"{gpu.index} ", MUTED), (fmt.column(name, 20), TEXT)),
+        Text.assemble(bar, (f" {_memory(gpu):>14}", TEXT)),
+    ]
+
+
+def _memory(gpu: "GpuSample") -> str:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    if used is None or total is None:
+        return "memory n/a"
+    return f"{used / 1e9:.1f} / {fmt.memory(total)}"
+
+
+def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
+    """Return what the run takes of its machine: GPU, torch's allocator, other GPUs; or the host where there is none."""
+    sample = state.device
+    if sample is None:
+        return Text("memory: no reading yet", MUTED)
+    gpu = run_gpu(state)
+    if gpu is None:
+        host = sample.host
+        used = f"{host.memory_used_bytes / 1e9:.1f} of {fmt.memory(host.memory_total_bytes)}"
+        fields = [Text("no NVIDIA GPU: host memory", MUTED), Text(used, TEXT)]
+        fields.append(labelled("worker", fmt.memory(host.process_rss_bytes)))
+        if host.cpu_utilization is not None:
+            fields.append(labelled("CPU busy", fmt.percent(host.cpu_utilization, 0)))
+        return in_a_row(fields, width)
+    memory, condition = _memory_of(gpu, sample.torch_memory), _condition_of(gpu)
+    if max_rows == 1:
+        return in_a_row([labelled(f"GPU {gpu.index}", _memory(gpu)), *memory, *condition], width)
+    rows = [in_a_row(_gpu_memory(gpu), width, gap=2), in_a_row(memory, width), in_a_row(condition, width)]
+    rows = [row for row in rows if row.plain][:max_rows]
+    others = [_gpu(other, width) for other in sample.gpus if other.index != gpu.index]
+    if (hidden := len(others) - (max_rows - len(rows))) > 0:
+        others = others[: max(0, max_rows - len(rows) - 1)]
+        others += [Text(f"and {hidden + 1} more GPUs", MUTED)] if len(rows) < max_rows else []
+    return Text("\n", no_wrap=True).join([*rows, *others])
+
+
+def _memory_of(gpu: "GpuSample", torch: "TorchMemory | None") -> list[Text]:
+    fields = []
+    if gpu.process_memory_bytes is not None:
+        fields.append(labelled("this run", fmt.memory(gpu.process_memory_bytes)))
+    if torch is not None:
+        held = f"{torch.allocated_bytes / 1e9:.1f} of {fmt.memory(torch.reserved_bytes)}"
+        fields += [labelled("torch", f"{held} reserved"), labelled("peak", fmt.memory(torch.peak_bytes))]
+    return fields
+
+
+def _condition_of(gpu: "GpuSample") -> list[Text]:
+    fields = [labelled("busy", fmt.percent(gpu.utilization, 0).rjust(5))]
+    fields += [labelled("", f"{gpu.temperature_c:.0f} °C")] if gpu.temperature_c is not None else []
+    fields += [labelled("", f"{gpu.power_w:.0f} W")] if gpu.power_w is not None else []
+    fields += [Text("; ".join(sorted(set(gpu.missing.values()))), MUTED)] if gpu.missing else []
+    return fields
+
+
+def run_gpu(state: "RunState") -> "GpuSample | None":
+    """Return the GPU that the run uses, as far as the readings tell: the one it has most memory on."""
+    if state.device is None or not state.device.gpus:
+        return None
+    gpus = state.device.gpus
+    named = state.started.device.partition(":")[2] if state.started else ""
+    default = next((gpu for gpu in gpus if str(gpu.index) == named), gpus[0])
+    most = max(gpus, key=lambda gpu: gpu.process_memory_bytes or 0)
+    return most if most.process_memory_bytes else default

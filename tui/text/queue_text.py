@@ -1,0 +1,85 @@
+"""The queue as rows and in words, the same for the screen and the command line. Knows no widgets, reads no files."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from engine.queue.allocation import QueuePosition
+from engine.queue.queue_file import Entry
+from engine.runs.run_dir import WorkerMark
+from presets.problems import printable
+from tui import format as fmt
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """An entry of the queue and what it waits for."""
+
+    number: int
+    """Its place, from 1."""
+    id: str
+    preset_name: str
+    overrides: tuple[str, ...]
+    seed: int
+    device: str
+    devices: int
+    data_dir: str | None
+    state: str
+    """"next", "waits for RUN", "waits for a GPU" or "after NUMBER"."""
+    waits_for: str | None
+    """Id of a run that holds what it waits for."""
+
+
+def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Row]:
+    """Return a row an entry, whose turns are `turns`."""
+    return [
+        Row(
+            number=number,
+            id=entry.id,
+            preset_name=entry.preset_name,
+            overrides=entry.overrides,
+            seed=entry.seed,
+            device=entry.device,
+            devices=entry.devices,
+            data_dir=entry.data_dir,
+            state=_state(turn),
+            waits_for=turn.waits_for[0].id if turn.waits_for else None,
+        )
+        for number, (entry, turn) in enumerate(zip(entries, turns, strict=True), 1)
+    ]
+
+
+def _state(turn: QueuePosition) -> str:
+    if turn.after is not None:
+        return f"after {turn.after}"
+    if not turn.waits_for:
+        return "next"
+    return f"waits for {fmt.short_id(turn.waits_for[0].id)}" if len(turn.waits_for) == 1 else "waits for a GPU"
+
+
+def name(row: Row | Entry) -> str:
+    """Return the preset's name as any terminal can show it."""
+    return printable(row.preset_name)
+
+
+def changes(row: Row | Entry) -> str:
+    """Return what is not as the preset has it, in a few words; nothing where all is."""
+    seed = [f"seed {row.seed}"] if row.seed else []
+    devices = [f"on {row.devices} devices"] if row.devices > 1 else []
+    return printable(" ".join([*row.overrides, *seed, *devices]), longest=500)
+
+
+def described(entry: Entry) -> str:
+    """Return an entry in a sentence: its preset and, in brackets, what is changed."""
+    changed = changes(entry)
+    return name(entry) + (f" ({changed})" if changed else "")
+
+
+def runner(lives: bool, mark: WorkerMark | None) -> str:
+    """Return who starts what waits, in a few words."""
+    if not lives:
+        return "no runner is alive"
+    who = f" (process {mark.pid} on {printable(mark.host)})" if mark is not None else ""
+    return f"the runner is at work{who}"
+
+
+NO_RUNNER = "Nothing here is started while no runner is alive (was the machine restarted?)."

@@ -1,0 +1,185 @@
+"""Runs and events in words, the same on every screen. Knows no widgets and no files."""
+
+import time
+
+from engine.journal import events as ev
+from engine.journal.state import RunState
+from engine.runs.run_dir import Status
+from tui import format as fmt
+from tui.theme import Tone
+
+_TONES: dict[Status, Tone] = {
+    "starting": "calm", "data": "busy", "model": "busy", "training": "good", "validating": "good",
+    "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
+    "stopped": "warn", "aborted": "warn", "failed": "bad",
+}  # fmt: skip
+_PHASES = {
+    "download": "downloading", "verify": "checking", "unpack": "unpacking", "decode": "reading images of",
+    "generate": "generating", "features": "computing features of",
+}  # fmt: skip
+
+
+def tone(status: Status) -> Tone:
+    """Return how a status is to be taken."""
+    return _TONES[status]
+
+
+def is_live(status: Status) -> bool:
+    """Return whether a worker is there to obey."""
+    return status not in {"lost", "completed", "stopped", "aborted", "failed"}
+
+
+def status(status: Status, state: RunState) -> str:
+    """Return a run's status as a heading."""
+    if status == "data":
+        return "preparing data"
+    if status == "model":
+        return "building the model"
+    if status in {"training", "validating", "testing"} and state.is_stopping:
+        return f"stopping, {status}"
+    return {"stalled": "no sign of life", "lost": "worker lost"}.get(status, status)
+
+
+def progress(event: ev.DataProgressed) -> str:
+    """Return "downloading CIFAR-100  41 % of 169.0 MB"."""
+    doing = f"{_PHASES[event.phase]} {event.what}"
+    measure = fmt.memory if event.unit == "B" else fmt.count
+    unit = "" if event.unit == "B" else " images"
+    if event.total <= 0:
+        return f"{doing}  {measure(event.done)}{unit}"
+    return f"{doing}  {100 * event.done // event.total} % of {measure(event.total)}{unit}"
+
+
+def dataset(data: ev.DataReady) -> str:
+    """Return the data set's name, marked where it was generated."""
+    return f"{data.dataset} (generated data)" if data.generated else data.dataset
+
+
+def remedy(state: RunState) -> tuple[str, ...]:
+    """Return what a resume is advised to change against what the run failed of, as `key.path=value`."""
+    since = state.started.time if state.started else 0.0
+    errors = [alert for alert in state.alerts if alert.severity == "error" and alert.time >= since]
+    return errors[-1].changes if errors and state.phase == "failed" else ()
+
+
+def outcome(status: Status, state: RunState, resume_key: str) -> str:
+    """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press.
+
+    Where `resume_key` is empty, the run cannot be resumed.
+    """
+    reason = state.finished.reason if state.finished else ""
+    where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+    if status == "lost":
+        if not resume_key:
+            return f"The worker ended{where} without a last word."
+        again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
+        return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
+    if status == "stalled":
+        return (
+            f"Stalled since {clock(state.last_time or 0.0)}{where}: the worker lives, and says nothing. "
+            "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
+        )
+    said = {
+        "completed": "Completed: every epoch was trained",
+        "stopped": f"Stopped{where}",
+        "aborted": f"Aborted{where}, without a last validation",
+        "failed": f"Failed{where}",
+    }[status]
+    changed = "".join(f" with {change}" for change in remedy(state))
+    again = (
+        f" Press {resume_key} to resume{changed}." if resume_key and status in {"stopped", "aborted", "failed"} else ""
+    )
+    if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
+        return f"Completed: {reason.rstrip('.')}."
+    return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
+
+
+def result(state: RunState) -> str:
+    """Return how good a run is: its best validation accuracy, and the test's where there is one."""
+    parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
+    if state.finished is not None and state.finished.test_top1 is not None:
+        parts.append(f"test {fmt.percent(state.finished.test_top1)}")
+    return ", ".join(parts)
+
+
+def time_left(status: Status, eta_s: float | None) -> str:
+    """Return the time to the end of training; nothing where none is trained now, or it cannot be told."""
+    is_told = eta_s is not None and is_live(status) and status not in {"paused", "stalled"}
+    return fmt.duration(eta_s) if is_told else ""
+
+
+def step_split(timing: ev.StepTiming) -> str:
+    """Return "2.7 ms: data 12 %, network 85 %, rest 3 %"."""
+    whole = timing.data_s + timing.compute_s + timing.report_s
+    parts = (("data", timing.data_s), ("network", timing.compute_s), ("rest", timing.report_s))
+    shares = ", ".join(f"{name} {fmt.percent(seconds / whole, 0)}" for name, seconds in parts if whole > 0)
+    return f"{1000 * whole:.1f} ms: {shares}" if shares else fmt.MISSING
+
+
+def clock(unix_s: float) -> str:
+    """Return the local time of day."""
+    return time.strftime("%H:%M:%S", time.localtime(unix_s))
+
+
+def times(started: ev.RunStarted) -> str:
+    """Return how many devices a run has, before the name of one of them; nothing where it has one."""
+    return f"{len(started.ranks)} × " if started.ranks else ""
+
+
+def event(event: ev.AnyEvent) -> tuple[str, Tone]:
+    """Return an event of the log as a sentence, and how it is to be taken."""
+    match event:
+        case ev.RunStarted():
+            verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
+            where = f"{times(event)}{event.device}"
+            if event.device_name.lower() != event.device:
+                where += f" ({event.device_name})"
+            changed = f", with {', '.join(event.changes)}" if event.changes else ""
+            return f"{verb} on {event.host}, {where}, {event.precision}{changed}", "calm"
+        case ev.DataReady():
+            counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
+            return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
+        case ev.ModelBuilt():
+            return f"model built: {event.network}, {fmt.count(event.num_parameters)} parameters", "calm"
+        case ev.StageStarted():
+            name = event.name or "training"
+            stage = f"stage {event.stage + 1} of {event.num_stages}, {name}" if event.num_stages > 1 else name
+            return f"{stage}: {fmt.plural(event.epochs, 'epoch')} of {fmt.count(event.steps_per_epoch)} batches", "calm"
+        case ev.EpochCompleted():
+            best = ", the best so far" if event.is_best else ""
+            part = " (part of it)" if event.partial else ""
+            return (
+                f"epoch {event.epoch}{part}: val {fmt.percent(event.val_top1)}, train {fmt.percent(event.train_top1)}, "
+                f"{fmt.duration(event.seconds)}{best}"
+            ), "calm"
+        case ev.CheckpointSaved():
+            return f"saved {event.path} ({fmt.memory(event.num_bytes)})", "calm"
+        case ev.CommandApplied():
+            verb = "" if event.accepted else " refused"
+            return f"{event.effect or event.command}{verb}, at step {fmt.count(event.global_step)}", (
+                "busy" if event.accepted else "warn"
+            )
+        case _:
+            return _rarer_event(event)
+
+
+def _rarer_event(event: ev.AnyEvent) -> tuple[str, Tone]:
+    match event:
+        case ev.Alerted():
+            tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
+            return f"{event.text} {event.advice}".strip(), tones[event.severity]
+        case ev.Validated():
+            at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
+            return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"
+        case ev.Paused():
+            return f"paused at step {fmt.count(event.global_step)}", "warn"
+        case ev.Continued():
+            return "training goes on", "calm"
+        case ev.RunFinished():
+            test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
+            best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
+            is_told = event.outcome != "completed" or event.best_val_top1 is None
+            why = f" ({event.reason})" if event.reason and is_told else ""
+            return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
+        case _:
+            return type(event).__name__, "calm"
