@@ -24,6 +24,8 @@ DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 _FOLDER, _FILE = 0o700, 0o600
+_NOT_WAITED_FOR = os.O_NONBLOCK | os.O_NOCTTY
+"""A pipe is not waited for, and a terminal does not become that of a worker, which has none."""
 
 
 def new_folder(path: Path) -> None:
@@ -57,7 +59,7 @@ def open_to_read(path: Path) -> int:
     Raises:
         OSError: it cannot be read. A pipe or a device in its place is no file, and nobody is made to wait for it.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(path, os.O_RDONLY | _NOT_WAITED_FOR)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
@@ -130,7 +132,7 @@ def open_file(path: Path, flags: int) -> int:
     Raises:
         OSError: it cannot be opened, or `path` is a link, or a pipe that nobody reads.
     """
-    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, _FILE)
+    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | _NOT_WAITED_FOR, _FILE)
     try:
         mode = os.fstat(fd).st_mode
         if mode & _FILE != _FILE:

@@ -4,7 +4,7 @@
 Fractions (accuracy, momentum, dropout) are in [0, 1]; sizes are pixels; schedules count epochs.
 """
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
@@ -185,9 +185,9 @@ class Vgg(_Table, frozen=True, kw_only=True, tag="vgg", tag_field="network"):
 class FreezableModel(_Table, frozen=True, kw_only=True):
     """A network with published weights whose last layer can be trained alone; its module has `fc` and `freeze`."""
 
-    weights: str | None = None
-    frozen: bool = False
-    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
+    if TYPE_CHECKING:  # each network declares them in its own order, which keys of presets/facts.json depend on
+        weights: str | None = None
+        frozen: bool = False
 
 
 class _Resnet(FreezableModel, frozen=True, kw_only=True):
@@ -197,6 +197,8 @@ class _Resnet(FreezableModel, frozen=True, kw_only=True):
     """7×7 convolution of stride 2 and a maximum pool, as published; or a 3×3 of stride 1, for small images."""
     weights: str | None = None
     """A torchvision name such as IMAGENET1K_V2, or a path to a state-dict file; without it, random."""
+    frozen: bool = False
+    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
 
 
 class Resnet18(_Resnet, frozen=True, kw_only=True, tag="resnet18", tag_field="network"):
@@ -220,6 +222,8 @@ class Backbone(FreezableModel, frozen=True, kw_only=True, tag="backbone", tag_fi
     """The library; timm is installed by: pip install 'cifartui[timm]'"""
     weights: str | None = None
     """"default" for those that the library publishes, a name of torchvision's, or a file; without it, random."""
+    frozen: bool = False
+    """Train the last layer only; the backbone stays in eval mode and gets no gradients."""
     dropout: Decay = 0.0
     """Share of the features dropped before the last layer, besides what the network drops by itself."""
 

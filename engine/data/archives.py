@@ -7,7 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from engine.data.image_cache import cache_folder
+from engine.data.image_cache import cache_folder, make_cache_folder
 from engine.data.progress import LoadProgress, Report
 from presets.errors import CifartuiError
 
@@ -28,6 +28,7 @@ def unpack_cub_2010(folder: Path, report: Report) -> Path:
     archives = [folder / "lists.tgz", folder / "images.tgz"]
     unpacked = cache_folder() / f"cub-200-2010-{_key(archives)}"
     if unpacked.is_dir():
+        make_cache_folder(unpacked)
         return unpacked
     temporary = unpacked.with_name(f"{unpacked.name}.{os.getpid()}")
     try:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine import files
 from engine.data.image_cache import cache_folder
 
 _VERSION = 1
@@ -64,6 +65,7 @@ def cached(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
     except OSError:  # the reader knows better what to say of files that are not there
         return read()
     with suppress(OSError, ValueError, EOFError, msgspec.MsgspecError):
+        files.check_ours(folder.lstat(), folder)
         return _load(folder)
     content = read()
     with suppress(OSError):
@@ -86,7 +88,7 @@ def _load(folder: Path) -> Content:
     Raises:
         OSError, ValueError, EOFError, msgspec.MsgspecError: it is not there, or not whole.
     """
-    about = msgspec.json.decode((folder / "about.json").read_bytes(), type=_About)
+    about = msgspec.json.decode(files.read(folder / "about.json"), type=_About)
     train, test = _rows(folder, "train"), _rows(folder, "test")
     for rows in (train, test):
         if rows.images.ndim != 2 or rows.images.dtype != np.uint8 or rows.labels.shape != rows.images.shape[:1]:
@@ -130,6 +132,6 @@ def _remove_outdated(folder: Path, sources: list[str]) -> None:
     """Remove the caches of earlier versions of the same files."""
     for other in folder.parent.iterdir():
         with suppress(OSError, msgspec.MsgspecError):
-            about = msgspec.json.decode((other / "about.json").read_bytes(), type=_About)
+            about = msgspec.json.decode(files.read(other / "about.json"), type=_About)
             if other != folder and about.sources == sources:
                 shutil.rmtree(other)

@@ -5,11 +5,13 @@ be read). Its name is a hash of the files' names, sizes and times and of S, so a
 Pixels are flushed before their marks, so after a crash every marked image is whole.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,8 @@ import numpy.typing as npt
 import platformdirs
 from PIL import Image, ImageOps
 
+from engine import files
+from engine.data.image_formats import open_image
 from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
@@ -32,14 +36,34 @@ _NUM_THREADS = max(4, os.cpu_count() or 1)
 """Threads that decode: Pillow releases the interpreter lock meanwhile, so processes would gain nothing."""
 _CHUNK = 256
 _WAIT_S = 0.2
-_MOST_PIXELS = 100_000_000
-"""Pixels of an image: 300 MB in memory, for each of the threads. Larger ones count as broken."""
 
 
 def cache_folder() -> Path:
     """Return the folder of all caches: CIFARTUI_CACHE, or the user's cache folder."""
     named = os.environ.get("CIFARTUI_CACHE")
     return Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder for a cache if it is not there, and see to it that only its owner may write there.
+
+    What is in it is trusted: pixels are trained on, compiled code is run. So it must be ours, and no link.
+
+    Raises:
+        CifartuiError: it cannot be made, or is somebody else's.
+    """
+    try:
+        files.make_folders(folder)
+        about = folder.lstat()
+        files.check_ours(about, folder)
+        if not stat.S_ISDIR(about.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
+        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            folder.chmod(0o700)
+    except OSError as error:
+        raise CifartuiError(
+            f"{folder} cannot be used for a cache ({error.strerror}); name another folder in CIFARTUI_CACHE."
+        ) from error
 
 
 class ImageCache:
@@ -127,12 +151,7 @@ class ImageCache:
     @contextmanager
     def _alone(self, report: Report) -> Iterator[None]:
         """Hold the cache's lock; wait for it while another process decodes."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise CifartuiError(
-                f"{self._folder} cannot be made ({error.strerror}); name another folder in CIFARTUI_CACHE."
-            ) from error
+        make_cache_folder(self._folder)
         fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             while True:
@@ -153,7 +172,7 @@ class ImageCache:
         (self._folder / "about.json").write_text(json.dumps(about))
         for other in self._folder.parent.iterdir():
             with suppress(OSError, ValueError):
-                if other != self._folder and json.loads((other / "about.json").read_text()) == about:
+                if other != self._folder and json.loads(files.read(other / "about.json")) == about:
                     shutil.rmtree(other)
 
 
@@ -189,9 +208,7 @@ def _allocate(path: Path, num_bytes: int) -> bool:
 
 def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """Return an image as uint8 [3, size, size]: shorter side resized, keeping its shape, and the middle cut out."""
-    with Image.open(path) as opened:
-        if opened.width * opened.height > _MOST_PIXELS:  # a small file may unpack to many gigabytes
-            raise ValueError(f"{opened.width} × {opened.height} pixels")
+    with open_image(path) as opened:
         image = opened.convert("RGB")
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

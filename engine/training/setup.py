@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import plain_transform
-from engine.data.image_cache import cache_folder
+from engine.data.image_cache import cache_folder, make_cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
@@ -160,7 +160,10 @@ class Compiled(nn.Module):
     def __init__(self, network: nn.Module, mode: str, batch_size: int) -> None:
         """Prepare; `mode` is torch.compile's: default, reduce-overhead or max-autotune."""
         super().__init__()
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            folder = cache_folder() / "inductor"
+            make_cache_folder(folder)  # what torch finds there it runs
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         self.network = network
         self._compiled: Any = torch.compile(network, mode=mode, dynamic=False)
         self._batch_size = batch_size

@@ -74,7 +74,7 @@ def allocated_at_most(asked: schema.Preset) -> int:
         preset(schema.Resnet18(stem="small"), batch_size=8),
         preset(schema.Resnet50(frozen=True), image_size=64, batch_size=32),
         preset(schema.ResnetV2(), image_size=64, batch_size=4, optimizer=schema.AdamW()),
-        *(preset(model) for model in every.NETWORKS),
+        *(preset(model) for model in every.NETWORKS if not isinstance(model, schema.Backbone)),
         *(preset(VGG, optimizer=optimizer) for optimizer in every.OPTIMIZERS),
     ],
     ids=lambda asked: f"{type(asked.model).__name__}-{type(asked.optimizer).__name__}",

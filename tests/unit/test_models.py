@@ -310,5 +310,5 @@ def test_networks_that_can_be_frozen_are_those_whose_table_says_so(model: Model)
         stages=(stage,),
     )  # fmt: skip
     found = [fault.text for fault in faults(preset)]
-    sentence = 'stages[0].frozen is for the networks "resnet18" and "resnet50"; take it out.'
+    sentence = 'stages[0].frozen is for the networks "resnet18" and "resnet50" and "backbone"; take it out.'
     assert found == ([] if isinstance(model, FreezableModel) else [sentence])

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from engine import files
 from engine.journal.events import LayerRow
 from engine.shared.step_memory import StepMemory
 from presets.errors import CifartuiError
@@ -137,7 +138,7 @@ def known(
     if found is not None:
         return found
     try:
-        return msgspec.json.decode(_cache_file(key).read_bytes(), type=NetworkFacts)
+        return msgspec.json.decode(files.read(_cache_file(key)), type=NetworkFacts)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None  # never computed, or damaged: computed (again)
 
