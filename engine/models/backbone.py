@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.squeezenet import SqueezeNet
 
+from engine.models.resnet import FreezableBackbone
 from engine.models.weights import load_weights, timm_weights
 from presets.errors import CifartuiError
 from presets.schema import Backbone
@@ -40,13 +41,8 @@ class PooledConv(nn.Conv2d):
         return maps.mean(dim=(2, 3))
 
 
-class BackboneNetwork(nn.Module):
-    """A library's network without its last layer, `body`, and that layer, `fc`, for other classes.
-
-    The state dict has the same keys whether the backbone is frozen or not.
-    """
-
-    is_frozen = False
+class BackboneNetwork(FreezableBackbone):
+    """A library's network without its last layer, `body`, and that layer, `fc`, for other classes."""
 
     def __init__(self, body: nn.Module, fc: nn.Module, head_name: str) -> None:
         """Join the two; `head_name` is the prefix that the library gives to the parameters of `fc`."""
@@ -54,20 +50,6 @@ class BackboneNetwork(nn.Module):
         self.body = body
         self.fc = fc
         self._head_name = head_name
-
-    def freeze(self, is_frozen: bool) -> None:
-        """Train the last layer, `fc`, only, or all of it again; see `engine.models.resnet.SmallStemResNet.freeze`."""
-        self.is_frozen = is_frozen
-        self.requires_grad_(not is_frozen)
-        self.fc.requires_grad_(True)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "BackboneNetwork":
-        """Set the training mode, of `fc` only where the backbone is frozen."""
-        super().train(mode and not self.is_frozen)
-        self.training = mode
-        self.fc.train(mode)
-        return self
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the last layer, `fc`, is given for float images (N, 3, height, width)."""
