@@ -39,8 +39,8 @@ from engine.journal.events import (
 )
 from engine.journal.jsonl import append_command, event_reader, read_events
 from engine.runs import run_dir
-from engine.runs import start as launch
 from engine.runs.run_dir import RunDir
+from engine.runs.start import start_worker
 from engine.training import checkpoint_files
 from presets import schema
 from tests import every
@@ -268,7 +268,7 @@ def start(runs_dir: Path, images: Path, preset: schema.Preset) -> RunDir:
     """Start a run of a case."""
     preset = replace(preset, data=replace(preset.data, path=str(images)))
     run = run_dir.create(runs_dir, "torture", preset=preset, seed=1, device="cpu")
-    launch.start_worker(run)
+    start_worker(run)
     return run
 
 
@@ -299,7 +299,7 @@ def kill_and_resume(run: RunDir, moment: str, draw: random.Random, since: int) -
     told = reader.read()
     if isinstance(told[-1], RunFinished):
         return None
-    launch.start_worker(run, resume=True)
+    start_worker(run, resume=True)
     for event in _news(run, reader.offset):
         if isinstance(event, RunStarted):
             steps = [each.global_step for each in told if isinstance(each, StepsTrained)]

@@ -10,14 +10,10 @@ import stat
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from presets.errors import CifartuiError
-
-if TYPE_CHECKING:
-    pass
 
 DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Errors that decoding a damaged file raises."""

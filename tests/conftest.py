@@ -1,4 +1,4 @@
-"""What every test may ask for, and what no test sees or leaves behind."""
+"""Fixtures of all tests, and guards: the caller's data and settings are hidden, no process is left behind."""
 
 import os
 import shutil

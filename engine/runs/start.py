@@ -27,6 +27,12 @@ from presets.errors import CifartuiError
 from presets.range_test import default_range, range_test, range_test_name, table_of, tested_optimizer
 from presets.schema import RANGE_TEST_STEPS, Preset
 
+_LOCK_PATIENCE_S = 0.5
+NOTIFY = "CIFARTUI_NOTIFY"
+"""The variable in which a worker is told what to run when the run has ended."""
+_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
+
 
 def start_run(
     runs_dir: Path,
@@ -150,13 +156,6 @@ def data_from_environment() -> str | None:
     """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
     named = os.environ.get("CIFARTUI_DATA")
     return str(Path(named).expanduser().absolute()) if named else None
-
-
-_LOCK_PATIENCE_S = 0.5
-NOTIFY = "CIFARTUI_NOTIFY"
-"""The variable in which a worker is told what to run when the run has ended."""
-_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
 
 
 def start_worker(

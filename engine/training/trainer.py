@@ -18,7 +18,6 @@ from torch import Tensor
 from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
-from engine.training import progress as limits
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
@@ -26,7 +25,7 @@ from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.parallel import Parallel
-from engine.training.progress import Progress
+from engine.training.progress import Progress, seconds_left, spent, why_stage_ends
 from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
 from engine.training.seeds import permutation
 from engine.training.setup import Setup
@@ -160,7 +159,7 @@ class Trainer:
         progress, stage = self.progress, self._plan[self.progress.stage]
         self._controls.stages_left = len(self._plan) - 1 - progress.stage
         self._controls.busy_with = "the images of this stage are being prepared"
-        left = limits.seconds_left(self._train, progress, self._epoch_seconds)
+        left = seconds_left(self._train, progress, self._epoch_seconds)
         self._tell(stage_started(progress, self._plan, self._steps_per_epoch, left))
         inputs = self._pipeline.train(stage, progress.stage, self._report_until_stopped)
         inputs = inputs._replace(network=self._parallel.wrap(inputs.network))
@@ -180,13 +179,13 @@ class Trainer:
 
     def _is_stage_over(self) -> bool:
         """Return whether no further epoch of the stage is begun, because time or patience is."""
-        why = limits.why_stage_ends(self._train, self.progress, self._epoch_seconds)
+        why = why_stage_ends(self._train, self.progress, self._epoch_seconds)
         is_over, self._budget_spent = self._parallel.agree(bool(why), self._share_of_budget())
         self._early = why if is_over else ""
         return bool(is_over)
 
     def _share_of_budget(self) -> float:
-        return limits.spent(self._train, self.progress, self._epoch_seconds)
+        return spent(self._train, self.progress, self._epoch_seconds)
 
     def _complete_stage(self) -> None:
         """Move on to the next stage, with the weights that it begins with, and save that."""

@@ -178,10 +178,9 @@ def train_run(
         CifartuiError: training cannot begin, or cannot go on.
     """
     from engine.training import checkpoint_files
-    from engine.training import setup as options
     from engine.training.device import torch_memory
     from engine.training.range_test import RangeTestRun
-    from engine.training.setup import set_up
+    from engine.training.setup import set_up, unsupported_speedups
     from engine.training.trainer import Trainer
 
     folder, info, journal, controls, telemetry, *_ = process
@@ -207,7 +206,7 @@ def train_run(
 
     setup = parallel.in_turn(lambda: set_up(info, device, precision, write=journal.write, report=report))
     setup = parallel.prepare(setup)
-    for kind, notices in (("data", setup.data.notices), ("option", options.unsupported_speedups(setup).values())):
+    for kind, notices in (("data", setup.data.notices), ("option", unsupported_speedups(setup).values())):
         for notice in notices:
             journal.write(Alerted(severity="notice", kind=kind, text=notice))
     if test is not None:

@@ -14,9 +14,9 @@ import pytest
 
 from engine.queue import queue_file, runner_process
 from engine.runs import run_dir
-from engine.runs import start as launch
 from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import RunOptions
+from engine.runs.start import start_worker
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -181,7 +181,7 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     preset = catalog.load("demo", LONG)
     run = run_dir.create(runs_dir, "demo", preset=preset, seed=1, device="cpu", argv=("x", f"queue:{entry.id}"))
     if has_worker:
-        launch.start_worker(run)
+        start_worker(run)
         wait_for(run.events.exists, "its first event")
     queue_file.start_runner(runs_dir)
     wait_for(lambda: not queue_file.entries(runs_dir), "the entry's end")

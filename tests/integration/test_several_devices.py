@@ -18,9 +18,9 @@ from engine.journal import commands
 from engine.journal.events import CommandApplied, RunFinished, RunStarted
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir
-from engine.runs import start as launch
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
+from engine.runs.start import start_worker
 from engine.training import checkpoint_files
 from presets import catalog
 from tests.waiting import wait_for
@@ -52,7 +52,7 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         preset = catalog.load(name, [*PLAN, *overrides])
         run = run_dir.create(runs_dir, "basenet", preset=preset, seed=3, device="cpu", devices=devices)
         if launched:
-            launch.start_worker(run)
+            start_worker(run)
         return run
 
     return start_small
@@ -219,7 +219,7 @@ def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> N
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
     run = run_dir.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
-    launch.start_worker(run)
+    start_worker(run)
     assert "torch sees no CUDA GPUs here, fewer than the 2 devices asked for" in finished(run).reason
 
 

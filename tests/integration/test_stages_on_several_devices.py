@@ -66,7 +66,7 @@ class Small(nn.Module):
 
 
 class Trained(NamedTuple):
-    """What a process had after every stage, and when it had ended: weights, buffers and those of the average."""
+    """State of a process after every stage, and at its end: weights, buffers and those of the average."""
 
     stages: list[Weights]
     test_loss: float

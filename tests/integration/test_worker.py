@@ -11,8 +11,8 @@ import torch
 from engine.journal import commands
 from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
 from engine.journal.jsonl import append_command, read_events
-from engine.runs import start as launch
 from engine.runs.run_dir import RunDir
+from engine.runs.start import start_worker
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
@@ -28,7 +28,7 @@ def start_process(demo: Start) -> Start:
 
     def start_demo(*overrides: str) -> RunDir:
         run = demo(*overrides)
-        launch.start_worker(run)
+        start_worker(run)
         return run
 
     return start_demo
@@ -127,7 +127,7 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start_
     assert mark is not None
     os.kill(mark.pid, signal.SIGKILL)
     wait_for(lambda: run.worker_lives() is False, "the death of the worker")
-    launch.start_worker(run, resume=True)
+    start_worker(run, resume=True)
     end = finished(run)
     finished(whole)
 
@@ -168,7 +168,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(start: Start, hi
 def test_a_second_worker_on_the_same_run_is_refused(start: Start) -> None:
     run = start(LONG)
     with pytest.raises(CifartuiError, match="already has a worker"):
-        launch.start_worker(run)
+        start_worker(run)
 
 
 def test_the_same_seed_trains_the_same_and_another_does_not(start: Start) -> None:

@@ -15,12 +15,11 @@ from engine.journal.jsonl import read_events
 from engine.journal.state import fold
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
-from engine.training import progress as limits
 from engine.training.input_pipeline import SplitInputs, image_size, of_epoch
 from engine.training.metrics import Sums
 from engine.training.microbatch import MicroBatch
 from engine.training.optimizers import Schedule, build_optimizer
-from engine.training.progress import Progress
+from engine.training.progress import Progress, seconds_left, spent, why_stage_ends
 from engine.training.trainer import Trainer
 from engine.training.validation import evaluate
 from presets import schema
@@ -273,10 +272,10 @@ def test_training_ends_with_its_time_and_its_schedule_too(tmp_path: Path, monkey
 def test_the_time_before_an_interruption_counts() -> None:
     train = schema.Train(batch_size=8, epochs=9, max_minutes=2.0)
     progress = Progress(trained_seconds=60.0)
-    assert limits.spent(train, progress, 30.0) == 0.75
-    assert limits.seconds_left(train, progress, 30.0) == 30.0
-    assert limits.why_stage_ends(train, progress, 30.0) == ""
-    assert "are over" in limits.why_stage_ends(train, progress, 60.0)
+    assert spent(train, progress, 30.0) == 0.75
+    assert seconds_left(train, progress, 30.0) == 30.0
+    assert why_stage_ends(train, progress, 30.0) == ""
+    assert "are over" in why_stage_ends(train, progress, 60.0)
 
 
 def test_the_time_left_is_never_more_than_the_budgets(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said of a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
+"""Words for a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
 
 import pytest
 

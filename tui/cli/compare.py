@@ -17,8 +17,17 @@ from tui.cli.options import as_json_option, as_set, device_option, places, seed_
 from tui.cli.output import say, say_json
 from tui.cli.queue import add_and_report
 from tui.cli.train import following
-from tui.data import compare as difference
-from tui.data.compare import Row, ablation_presets, compare_runs, comparison_table, newest_by_preset
+from tui.data.compare import (
+    Row,
+    RunSide,
+    ablation_presets,
+    compare_runs,
+    comparison_table,
+    difference_table,
+    differences,
+    newest_by_preset,
+    sentence,
+)
 from tui.data.compare import compare as rows_of
 from tui.data.summary import Summary, summarise, summarise_all
 
@@ -39,16 +48,14 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     if not diff:
         _show(rows, as_json)
         return
-    differing = difference.differences(
-        [difference.RunSide(run.read_info(), read_outline(run.events).started) for run in found]
-    )
+    differing = differences([RunSide(run.read_info(), read_outline(run.events).started) for run in found])
     if as_json:
         say_json({"runs": rows, "differences": differing})
         return
     _show(rows, as_json)
-    say("\n" + difference.sentence(differing, len(found)))
+    say("\n" + sentence(differing, len(found)))
     if differing:
-        say("\n" + "\n".join(difference.difference_table(differing, fmt.short_ids([run.id for run in found]))))
+        say("\n" + "\n".join(difference_table(differing, fmt.short_ids([run.id for run in found]))))
 
 
 @click.command()
