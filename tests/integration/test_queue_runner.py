@@ -52,7 +52,7 @@ def runner_pid(runs_dir: Path) -> int:
 def _is_runner(pid: int) -> bool:
     """Whether the process is a runner: the lock may still name the one before."""
     try:
-        return b"queue_runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"engine.queue.runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
