@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tui
@@ -125,6 +125,7 @@ def test_of_ticks_that_share_a_row_the_lowest_is_labelled() -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(12, 200), st.integers(4, 60))
+@example(0.0, 1e6, 12, 4)  # "2000000 steps" is wider than the plot
 def test_every_row_of_a_plot_is_as_wide_as_the_plot(low: float, step: float, width: int, height: int) -> None:
     resolution = render.resolution_of(width, height, "blocks")
     y = ValueAxis().holding(low, 2 * low + 1, resolution.num_rows)

@@ -117,7 +117,8 @@ def _x_labels(chart: Chart, left: int, width: int) -> str:
     """
     row = [" "] * width
     labels = chart.x.labels()
-    labels[-1] += f" {chart.x_unit}"
+    last = f"{labels[-1]} {chart.x_unit}"
+    labels[-1] = last if len(last) <= width else chart.x_unit
     for cell, label in reversed(list(zip(_cells_of_ticks(chart.x, width - left), labels, strict=True))):
         start = max(0, min(left + cell - len(label) // 2, width - len(label)))
         if all(character == " " for character in row[max(0, start - 1) : start + len(label) + 1]):
