@@ -174,7 +174,10 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
         (["cat/1.jpg"], r"images of one class only, cat"),
         (["train/cat/1.jpg"], r"images of one class only, cat"),
         (["train/1.jpg", "train/2.jpg"], r"The 2 images in .*train lie loose.*data\.labels"),
-        (["train/cat/", "train/dog/notes.txt"], r"train has no class folders with images \(train/dog/notes\.txt is not"),
+        (
+            ["train/cat/", "train/dog/notes.txt"],
+            r"train has no class folders with images \(train/dog/notes\.txt is not",
+        ),
         ([*TRAIN, "val/cat/1.jpg", "valid/cat/1.jpg"], r"has both val/ and valid/.*rename or remove"),
         ([*TRAIN, "Train/cat/1.jpg"], r"has both Train/ and train/"),
         ([*FLAT, "test/cat/1.jpg"], r"has a folder test/ but no train/: if it is the test part"),
@@ -279,11 +282,10 @@ def test_two_folders_of_one_name_in_two_forms_are_one_class(tmp_path: Path) -> N
 def test_names_in_other_encodings_survive_and_are_printable(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9"
     try:
-        os.mkdir(raw)  # noqa: PTH102: a name that is no UTF-8
+        Path(os.fsdecode(raw)).mkdir()
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    with open(raw + b"/\xff.jpg", "wb"):  # noqa: PTH123
-        pass
+    Path(os.fsdecode(raw + b"/\xff.jpg")).touch()
     found = list_images(write(tmp_path, "bar/1.jpg", "esc\x1b[2J/1.jpg"))
     assert found.class_names == ("bar", "caf\\xe9", "esc␛[2J")
     assert (tmp_path / found.train.names[1]).is_file()
