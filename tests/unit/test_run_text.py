@@ -1,8 +1,9 @@
 """Words for a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
 
 import pytest
+from msgspec.structs import replace
 
-from engine.journal.events import AnyEvent, StageStarted, StepTiming
+from engine.journal.events import AnyEvent, RankPlace, RunStarted, StageStarted, StepTiming
 from engine.journal.state import RunState, fold
 from tests import every
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
@@ -40,3 +41,32 @@ def test_every_event_that_people_read_has_a_sentence(event: AnyEvent) -> None:
     line = follow.describe(event, RunState())
     is_the_only_stage = isinstance(event, StageStarted) and event.num_stages == 1
     assert bool(line) == (event.logged and not is_the_only_stage)
+
+
+HOST = RankPlace(rank=0, host="gpu-box", pid=1, device="cuda:0")
+GPU = replace(STARTED, host="gpu-box", device="cuda:0", device_name="NVIDIA H100", precision="bf16")
+TWO = replace(GPU, ranks=(HOST, replace(HOST, rank=1, device="cuda:1")))
+FAR = replace(GPU, ranks=(HOST, replace(HOST, rank=1, host="b")))
+PLACES = [
+    (replace(STARTED, host="gpu-box"), "cpu", "gpu-box"),
+    (replace(STARTED, host="gpu-box", device_name=""), "cpu", "gpu-box"),
+    (GPU, "cuda:0 (NVIDIA H100)", "gpu-box"),
+    (TWO, "2 × cuda:0 (NVIDIA H100)", "gpu-box"),
+    (FAR, "2 × cuda:0 (NVIDIA H100)", "2 machines, gpu-box first"),
+]
+
+
+@pytest.mark.parametrize(("started", "device", "machine"), PLACES)
+def test_a_device_has_one_name_in_the_log_on_the_page_and_on_the_screen(
+    started: RunStarted, device: str, machine: str
+) -> None:
+    threads = ", 2 threads" if device == "cpu" else ""
+    assert run_text.event(started)[0] == f"worker started on {machine}, {device}, {started.precision}"
+    assert run_text.device_in_full(started) == f"{device}{threads}, {started.precision}, on {machine}"
+    shown = "CPU" if device == "cpu" else device
+    assert run_text.device_in_short(started) == f"{shown}{threads}, {started.precision}"
+
+
+def test_the_device_in_json_is_its_name_and_the_precision() -> None:
+    assert run_text.device_type(STARTED) == "CPU, fp32"
+    assert run_text.device_type(TWO) == "2 × NVIDIA H100, bf16"

@@ -293,18 +293,7 @@ def _data(data: ev.DataReady | None) -> str:
 
 
 def _device(record: RunDetail) -> str:
-    started = record.started
-    if started is None:
-        return ""
-    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
-    name = started.device
-    if started.device_name and started.device_name.lower() != started.device:
-        name += f" ({started.device_name})"
-    name = f"{run_text.times(started)}{name}"
-    hosts = {each.host for each in started.ranks}
-    if len(hosts) > 1:
-        return f"{name}{threads}, {started.precision}, on {len(hosts)} machines, {started.host} first"
-    return f"{name}{threads}, {started.precision}, on {started.host}"
+    return run_text.device_in_full(record.started) if record.started is not None else ""
 
 
 def _memory(record: RunDetail) -> str:

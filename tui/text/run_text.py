@@ -1,14 +1,17 @@
 """Runs and events in words, the same on every screen. Knows no widgets and no files."""
 
 import time
+from typing import TYPE_CHECKING
 
 from engine.journal import events as ev
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from tui import format as fmt
-from tui.theme import Tone
 
-_TONES: dict[Status, Tone] = {
+if TYPE_CHECKING:
+    from tui.theme import Tone
+
+_TONES: "dict[Status, Tone]" = {
     "starting": "calm", "data": "busy", "model": "busy", "training": "good", "validating": "good",
     "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
     "stopped": "warn", "aborted": "warn", "failed": "bad",
@@ -19,7 +22,7 @@ _PHASES = {
 }  # fmt: skip
 
 
-def tone(status: Status) -> Tone:
+def tone(status: Status) -> "Tone":
     """Return how a status is to be taken."""
     return _TONES[status]
 
@@ -121,21 +124,47 @@ def clock(unix_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
-def times(started: ev.RunStarted) -> str:
-    """Return how many devices a run has, before the name of one of them; nothing where it has one."""
+def device(started: ev.RunStarted) -> str:
+    """Return "2 × cuda:0 (NVIDIA H100)": number of devices, the first as torch names it, its name unless the same."""
+    name = started.device_name
+    return f"{_times(started)}{started.device}{f' ({name})' if name and name.lower() != started.device else ''}"
+
+
+def device_in_short(started: ev.RunStarted) -> str:
+    """Return device and precision for the Monitor's header: "CPU, 8 threads, fp32"."""
+    is_cpu = started.device == "cpu"
+    text = f"{_times(started)}CPU, {started.num_threads} threads" if is_cpu else device(started)
+    return f"{text}, {started.precision}"
+
+
+def device_in_full(started: ev.RunStarted) -> str:
+    """Return device, threads, precision and machine: "cpu, 8 threads, fp32, on gpu-box"."""
+    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
+    return f"{device(started)}{threads}, {started.precision}, on {machine(started)}"
+
+
+def device_type(started: ev.RunStarted) -> str:
+    """Return the device's name and the precision, as `runs --json` has them: "2 × NVIDIA H100, bf16"."""
+    return f"{_times(started)}{started.device_name}, {started.precision}"
+
+
+def machine(started: ev.RunStarted) -> str:
+    """Return the host; if there are several, their number and the first one."""
+    hosts = {each.host for each in started.ranks}
+    return f"{len(hosts)} machines, {started.host} first" if len(hosts) > 1 else started.host
+
+
+def _times(started: ev.RunStarted) -> str:
     return f"{len(started.ranks)} × " if started.ranks else ""
 
 
-def event(event: ev.AnyEvent) -> tuple[str, Tone]:
+def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
     """Return an event as a sentence, empty for a frequent one, and how it is to be taken."""
     match event:
         case ev.RunStarted():
             verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
-            where = f"{times(event)}{event.device}"
-            if event.device_name.lower() != event.device:
-                where += f" ({event.device_name})"
             changed = f", with {', '.join(event.changes)}" if event.changes else ""
-            return f"{verb} on {event.host}, {where}, {event.precision}{changed}", "calm"
+            return f"{verb} on {machine(event)}, {device(event)}, {event.precision}{changed}", "calm"
         case ev.DataReady():
             counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
             return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
@@ -167,7 +196,7 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
 
 def _rarer_event(
     event: ev.Alerted | ev.Validated | ev.Paused | ev.Continued | ev.RunFinished,
-) -> tuple[str, Tone]:
+) -> "tuple[str, Tone]":
     match event:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}

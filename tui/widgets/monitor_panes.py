@@ -93,9 +93,7 @@ def _speeds(view: RunView, width: int) -> Text:
     if state.timing is not None and is_live:
         fields.append(labelled("step", run_text.step_split(state.timing)))
     if started is not None:
-        cpu = f"CPU, {started.num_threads} threads"
-        device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
-        fields.append(labelled("on", f"{run_text.times(started)}{device}, {started.precision}"))
+        fields.append(labelled("on", run_text.device_in_short(started)))
     return in_a_row(fields, width)
 
 
@@ -150,8 +148,7 @@ class Preparation(ChangedStatic):
             if not run_text.is_live(view.status):
                 return Text("ended before it began", TONES["bad"])
             return Text("starting: loading PyTorch takes a few seconds", TRAIN)
-        name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
-        return Text(f"started on {started.host}, {run_text.times(started)}{started.device}{name}", GOOD)
+        return Text(f"started on {run_text.machine(started)}, {run_text.device(started)}", GOOD)
 
     def _data(self, view: RunView) -> Text:
         state = view.state
