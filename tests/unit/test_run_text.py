@@ -1,13 +1,18 @@
 """Words for a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
-from engine.journal.events import AnyEvent, RankPlace, RunStarted, StageStarted, StepTiming
+from engine.journal.events import AnyEvent, CheckpointSaved, RankPlace, RunStarted, StageStarted, StepTiming
 from engine.journal.state import RunState, fold
+from presets.range_test import range_test
 from tests import every
+from tests.ui.sample_run import NOW, SampleRun, preset
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
-from tui.cli import follow
+from tui.cli import follow, run_page
+from tui.data.run_detail import run_detail
 from tui.text import run_text
 
 
@@ -70,3 +75,41 @@ def test_a_device_has_one_name_in_the_log_on_the_page_and_on_the_screen(
 def test_the_device_in_json_is_its_name_and_the_precision() -> None:
     assert run_text.device_type(STARTED) == "CPU, fp32"
     assert run_text.device_type(TWO) == "2 × NVIDIA H100, bf16"
+
+
+def test_a_lost_run_is_said_alike_on_the_screen_on_the_page_and_in_plain_output(tmp_path: Path) -> None:
+    why = "without a last word (killed, or out of memory?); "
+    with SampleRun(tmp_path).live().begin().prepare() as run:
+        run.train_epoch(1)
+        run.die()
+        state = run.folder.read_state()
+        ended = f"he worker ended{run_text.place(state)} "
+        assert run_text.place(state) == " in epoch 1, at step 1,407"
+        again = "Press r to start it again: there is no checkpoint yet."
+        assert run_text.outcome("lost", state, "r") == f"T{ended}without a last word. {again}"
+        assert run_text.outcome("lost", state, "") == f"T{ended}without a last word."
+        said = f"Run {run.folder.id} is lost: t{ended}{why}{run.folder.log} may say why. "
+        assert follow._lost(run.folder, state) == f"{said}To start it again: cifartui resume {run.folder.id}"
+        page = dict(run_page.fields(run_detail(run.folder, NOW)))
+        assert page["state"] == f"lost: the worker ended {why}worker.log in its folder may say why"
+        saved = CheckpointSaved(kind="last", path="last.pt", epoch=1, global_step=9, num_bytes=1, seconds=0.1)
+        advice = follow._lost(run.folder, fold([saved])).partition("may say why. ")[2]
+        assert advice == f"To resume from the last checkpoint: cifartui resume {run.folder.id}"
+
+
+def test_a_lost_range_test_is_not_offered_a_resume(tmp_path: Path) -> None:
+    with SampleRun(tmp_path, preset=range_test(preset(), 1e-5, 10.0, 300)).live().begin() as run:
+        run.die()
+        assert follow._lost(run.folder, run.folder.read_state()).endswith("worker.log may say why.")
+
+
+def test_a_silent_run_is_said_alike_on_the_screen_and_on_the_page(tmp_path: Path) -> None:
+    with SampleRun(tmp_path).live().begin().prepare() as run:
+        run.train_epoch(1)
+        found = run_detail(run.folder, run.now + 60)
+        assert found.summary.status == "stalled"
+        said = dict(run_page.fields(found))["state"]
+        since = run_text.clock(run.now)
+        assert said.startswith(f"stalled since {since}: the worker lives, and says nothing. Was it frozen")
+        state = run.folder.read_state()
+        assert run_text.outcome("stalled", state, "r").replace(run_text.place(state), "") == f"S{said[1:]}"

@@ -192,10 +192,9 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
 def _state(record: RunDetail) -> str:
     status, reason = record.summary.status, record.summary.reason.rstrip(".")
     if status == "lost":
-        return "lost: the worker ended without a last word; worker.log in its folder may say why"
+        return f"lost: {run_text.lost(log='worker.log in its folder')}"
     if status == "stalled":
-        since = run_text.clock(record.last_event_time or 0.0)
-        return f"stalled since {since}: the worker lives, and says nothing; was it frozen, or is the machine busy?"
+        return run_text.stalled(record.last_event_time or 0.0)
     if record.preparation is not None and status == "data":
         return f"preparing data: {run_text.progress(record.preparation)}"
     if record.evaluation is not None and status in {"validating", "testing"}:

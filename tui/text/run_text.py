@@ -65,23 +65,48 @@ def remedy(state: RunState) -> tuple[str, ...]:
     return errors[-1].changes if errors and state.phase == "failed" else ()
 
 
+def lost(where: str = "", log: str = "") -> str:
+    """Return a clause about a run whose worker is gone.
+
+    Args:
+        where: place in training; see `place`.
+        log: name of worker.log; empty if its last lines are shown beside the clause.
+    """
+    why = f" (killed, or out of memory?); {log} may say why" if log else ""
+    return f"the worker ended{where} without a last word{why}"
+
+
+def stalled(since_s: float, where: str = "") -> str:
+    """Return a clause and a question about a run whose worker lives and writes nothing; `since_s` is Unix seconds."""
+    return (
+        f"stalled since {clock(since_s)}{where}: the worker lives, and says nothing. "
+        "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
+    )
+
+
+def way_on(state: RunState) -> str:
+    """Return the action of a resume of a run that has lost its worker."""
+    return "resume from the last checkpoint" if state.checkpoints else "start it again"
+
+
+def place(state: RunState) -> str:
+    """Return a run's place in training, to be appended to what happened there."""
+    return f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+
+
 def outcome(status: Status, state: RunState, resume_key: str) -> str:
     """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press.
 
     Where `resume_key` is empty, the run cannot be resumed.
     """
     reason = state.finished.reason if state.finished else ""
-    where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+    where = place(state)
     if status == "lost":
-        if not resume_key:
-            return f"The worker ended{where} without a last word."
-        again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
-        return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
+        why = "" if state.checkpoints else ": there is no checkpoint yet"
+        again = f" Press {resume_key} to {way_on(state)}{why}." if resume_key else ""
+        return f"{_sentence(lost(where))}.{again}"
     if status == "stalled":
-        return (
-            f"Stalled since {clock(state.last_time or 0.0)}{where}: the worker lives, and says nothing. "
-            "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
-        )
+        return _sentence(stalled(state.last_time or 0.0, where))
     said = {
         "completed": "Completed: every epoch was trained",
         "stopped": f"Stopped{where}",
@@ -95,6 +120,10 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
         return f"Completed: {reason.rstrip('.')}."
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
+
+
+def _sentence(clause: str) -> str:
+    return clause[:1].upper() + clause[1:]
 
 
 def result(state: RunState) -> str:
