@@ -93,6 +93,12 @@ def flop(number: float) -> str:
     return f"{number / 1e9:.3g} GFLOP"
 
 
+def bar(fraction: float, columns: int, signs: str = "━━") -> tuple[str, str]:
+    """Return both parts of a progress bar, each of its sign: `fraction` (0 to 1) of the columns, and the rest."""
+    full = round(min(1.0, max(0.0, fraction)) * columns)
+    return signs[0] * full, signs[1] * (columns - full)
+
+
 def cut(text: str, width: int, keep_end: bool = False) -> str:
     """Return `text` in at most `width` columns; "…" stands for the end that is cut off, or for the beginning."""
     if cell_len(text) <= width:

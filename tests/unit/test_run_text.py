@@ -1,19 +1,33 @@
 """Words for a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
+from rich.text import Text
 
-from engine.journal.events import AnyEvent, CheckpointSaved, RankPlace, RunStarted, StageStarted, StepTiming
+from engine.journal.events import (
+    AnyEvent,
+    CheckpointSaved,
+    DataProgressed,
+    RankPlace,
+    RunStarted,
+    StageStarted,
+    StepTiming,
+)
 from engine.journal.state import RunState, fold
 from presets.range_test import range_test
 from tests import every
 from tests.ui.sample_run import NOW, SampleRun, preset
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
+from tui import format as fmt
 from tui.cli import follow, run_page
 from tui.data.run_detail import run_detail
 from tui.text import run_text
+from tui.text.layout import bar
+from tui.theme import FAINT, TRAIN
+from tui.widgets.monitor_panes import Preparation
 
 
 @pytest.mark.parametrize(
@@ -113,3 +127,27 @@ def test_a_silent_run_is_said_alike_on_the_screen_and_on_the_page(tmp_path: Path
         assert said.startswith(f"stalled since {since}: the worker lives, and says nothing. Was it frozen")
         state = run.folder.read_state()
         assert run_text.outcome("stalled", state, "r").replace(run_text.place(state), "") == f"S{said[1:]}"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "done"), [(-1.0, 0), (0.0, 0), (0.049, 0), (0.051, 1), (0.5, 5), (0.96, 10), (1.0, 10), (7.0, 10)]
+)
+def test_a_bar_is_as_full_in_every_place(fraction: float, done: int) -> None:
+    assert fmt.bar(fraction, 10) == ("━" * done, "━" * (10 - done))
+    assert fmt.bar(fraction, 10, "=.") == ("=" * done, "." * (10 - done))
+    assert [span.end - span.start for span in bar(fraction, 10).spans if span.style == TRAIN] == [done] * bool(done)
+
+
+def preparation(state: RunState, monkeypatch: pytest.MonkeyPatch) -> Text:
+    """Return what the pane says of `state`."""
+    shown: list[Text] = []
+    monkeypatch.setattr(Preparation, "set_text", lambda _self, text: shown.append(text))
+    Preparation().show(SimpleNamespace(state=state, status=state.phase))  # type: ignore[arg-type]
+    return shown[0]
+
+
+def test_the_bar_of_the_preparation_is_rounded_as_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = DataProgressed(phase="verify", done=199, total=200, unit="images", what="x")
+    shown = preparation(fold([progress]), monkeypatch)
+    assert "━" * 30 in shown.plain
+    assert not [span for span in shown.spans if span.style == FAINT]

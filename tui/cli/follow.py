@@ -295,15 +295,9 @@ def live(state: RunState, status: Status, now: float, columns: int, *, ascii_onl
     if fraction is None:
         return fitted(fields, columns)
     room = max(_LEAST_BAR, min(_MOST_BAR, columns // 5))
-    head = f"{bar(fraction, room, ascii_only=ascii_only)} {100 * fraction:3.0f} %"
+    bar = "".join(fmt.bar(fraction, room, "=." if ascii_only else "━─"))
+    head = f"{bar} {100 * fraction:3.0f} %"
     return fitted([head, *fields], columns)
-
-
-def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
-    """Return a progress bar of so many columns."""
-    full = round(min(1.0, max(0.0, fraction)) * columns)
-    done, still = ("=", ".") if ascii_only else ("━", "─")
-    return done * full + still * (columns - full)
 
 
 def _progress_fields(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:

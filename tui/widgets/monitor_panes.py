@@ -12,8 +12,8 @@ from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
 from tui.text import run_text
-from tui.text.layout import in_a_row, labelled, left_and_right
-from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
+from tui.text.layout import bar, in_a_row, labelled, left_and_right
+from tui.theme import GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
 from tui.widgets.basic import ChangedStatic
 
 
@@ -55,7 +55,7 @@ def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
         text = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
-        return Text.assemble(_bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
+        return Text.assemble(bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
         evaluation = state.evaluation
@@ -69,12 +69,7 @@ def _progress(view: RunView, width: int) -> Text:
     color = (
         TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
     )
-    return Text.assemble(_bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
-
-
-def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
-    full = round(min(1.0, max(0.0, fraction)) * width)
-    return Text.assemble(("━" * full, color), ("━" * (width - full), FAINT))
+    return Text.assemble(bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
 
 
 def _speeds(view: RunView, width: int) -> Text:
@@ -137,9 +132,7 @@ class Preparation(ChangedStatic):
         lines = [Text.assemble((f"{name:<10}", MUTED), row) for name, row in zip(names, rows, strict=True)]
         progress = view.state.data_progress
         if progress is not None and progress.total > 0 and view.status == "data":
-            full = min(_BAR_WIDTH, _BAR_WIDTH * progress.done // progress.total)
-            lines[1].append("\n" + " " * 10)
-            lines[1].append("━" * full, TRAIN).append("━" * (_BAR_WIDTH - full), FAINT)
+            lines[1].append("\n" + " " * 10).append_text(bar(progress.done / progress.total, _BAR_WIDTH))
         self.set_text(Text("\n\n").join(lines))
 
     def _worker(self, view: RunView) -> Text:
