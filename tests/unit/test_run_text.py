@@ -11,6 +11,7 @@ from engine.journal.events import (
     AnyEvent,
     CheckpointSaved,
     DataProgressed,
+    ModelBuilt,
     RankPlace,
     RunStarted,
     StageStarted,
@@ -151,3 +152,29 @@ def test_the_bar_of_the_preparation_is_rounded_as_that_of_training(monkeypatch: 
     shown = preparation(fold([progress]), monkeypatch)
     assert "━" * 30 in shown.plain
     assert not [span for span in shown.spans if span.style == FAINT]
+
+
+def test_one_epoch_of_one_batch_is_no_plural_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = replace(STAGE, epochs=1, steps_per_epoch=1)
+    assert run_text.event(stage)[0] == "train: 1 epoch of 1 batch"
+    assert "1 epoch of 1 batch: the first batch is under way" in preparation(fold([stage]), monkeypatch)
+    assert run_text.event(STAGE)[0] == "train: 4 epochs of 10 batches"
+
+
+def test_a_network_of_which_a_part_is_trained_is_said_alike_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelBuilt(network="resnet50", layers=(), num_parameters=1500, num_trainable=300, flops_per_image=10**12)
+    said = "resnet50, 1,500 parameters (300 trained)"
+    assert run_text.event(model)[0] == f"model built: {said}"
+    assert said in preparation(fold([model]), monkeypatch)
+    with SampleRun(tmp_path).live().begin() as run:
+        run.write(model)
+        page = dict(run_page.fields(run_detail(run.folder, run.now)))
+    assert page["network"] == f"{said}, 1,000 GFLOP an image forward"
+
+
+def test_a_worker_that_starts_is_said_alike_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_text.LOADING in preparation(RunState(), monkeypatch)
+    assert run_text.LOADING in follow.live(RunState(), "starting", 0.0, 80, ascii_only=True)
+    assert run_text.LOADING in run_text.STARTED

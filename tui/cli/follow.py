@@ -304,7 +304,7 @@ def _progress_fields(state: RunState, status: Status, now: float) -> tuple[float
     """Return the fraction done, if there is one, and the fields beside it, the most important first."""
     heading = run_text.status(status, state)
     if status == "starting":
-        return None, [heading, "PyTorch takes a few seconds to load"]
+        return None, [heading, run_text.LOADING]
     if status == "data" and state.data_progress is not None:
         progress = state.data_progress
         done = progress.done / progress.total if progress.total > 0 else None

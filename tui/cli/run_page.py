@@ -128,7 +128,7 @@ def _command(name: str) -> str:
 
 
 def _alert(alert: ev.Alerted) -> str:
-    return f"{_moment(alert.time)}  {alert.severity:<8}  {alert.text} {alert.advice}".rstrip()
+    return f"{_moment(alert.time)}  {alert.severity:<8}  {run_text.warning(alert)}"
 
 
 def _checkpoints(record: RunDetail) -> list[str]:
@@ -275,20 +275,16 @@ def _network(record: RunDetail) -> str:
     model = record.model
     if model is None:
         return ""
-    text = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
-    if model.num_trainable != model.num_parameters:
-        text += f" ({fmt.count(model.num_trainable)} trained)"
-    if model.flops_per_image is not None:
-        text += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
-    return text
+    forward = f", {fmt.flop(model.flops_per_image)} an image forward" if model.flops_per_image is not None else ""
+    return f"{run_text.network(model)}{forward}"
 
 
 def _data(data: ev.DataReady | None) -> str:
     if data is None:
         return ""
-    counts = f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
     hidden = ", test labels hidden" if data.test_labels_hidden else ""
-    return f"{run_text.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
+    classes = f"{data.num_classes} classes, {data.image_size} px"
+    return f"{run_text.dataset(data)}, {run_text.counts(data)}, {classes}{hidden}"
 
 
 def _device(record: RunDetail) -> str:

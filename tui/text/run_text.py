@@ -16,6 +16,8 @@ _TONES: "dict[Status, Tone]" = {
     "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
     "stopped": "warn", "aborted": "warn", "failed": "bad",
 }  # fmt: skip
+LOADING = "loading PyTorch takes a few seconds"
+STARTED = f"a worker was started; {LOADING}"
 _PHASES = {
     "download": "downloading", "verify": "checking", "unpack": "unpacking", "decode": "reading images of",
     "generate": "generating", "features": "computing features of",
@@ -55,7 +57,33 @@ def progress(event: ev.DataProgressed) -> str:
 
 def dataset(data: ev.DataReady) -> str:
     """Return the data set's name, marked where it was generated."""
-    return f"{data.dataset} (generated data)" if data.generated else data.dataset
+    return generated(data.dataset) if data.generated else data.dataset
+
+
+def generated(name: str) -> str:
+    """Return the name of a data set, marked as generated."""
+    return f"{name} (generated data)"
+
+
+def counts(data: ev.DataReady) -> str:
+    """Return "45,000 train, 5,000 val, 10,000 test"."""
+    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+
+
+def network(model: ev.ModelBuilt) -> str:
+    """Return "resnet50, 23,917,832 parameters (409,800 trained)"."""
+    trained = fmt.trained(model.num_trainable, model.num_parameters)
+    return f"{model.network}, {fmt.count(model.num_parameters)} parameters{trained}"
+
+
+def length(stage: ev.StageStarted) -> str:
+    """Return "15 epochs of 1,407 batches"."""
+    return f"{fmt.plural(stage.epochs, 'epoch')} of {fmt.batches(stage.steps_per_epoch)}"
+
+
+def warning(alert: ev.Alerted) -> str:
+    """Return the warning, and the advice after it if there is one."""
+    return f"{alert.text} {alert.advice}".strip()
 
 
 def remedy(state: RunState) -> tuple[str, ...]:
@@ -104,9 +132,9 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     if status == "lost":
         why = "" if state.checkpoints else ": there is no checkpoint yet"
         again = f" Press {resume_key} to {way_on(state)}{why}." if resume_key else ""
-        return f"{_sentence(lost(where))}.{again}"
+        return f"{sentence(lost(where))}.{again}"
     if status == "stalled":
-        return _sentence(stalled(state.last_time or 0.0, where))
+        return sentence(stalled(state.last_time or 0.0, where))
     said = {
         "completed": "Completed: every epoch was trained",
         "stopped": f"Stopped{where}",
@@ -122,7 +150,8 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
-def _sentence(clause: str) -> str:
+def sentence(clause: str) -> str:
+    """Return the clause with a capital letter, the rest as it is."""
     return clause[:1].upper() + clause[1:]
 
 
@@ -195,14 +224,13 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
             changed = f", with {', '.join(event.changes)}" if event.changes else ""
             return f"{verb} on {machine(event)}, {device(event)}, {event.precision}{changed}", "calm"
         case ev.DataReady():
-            counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
-            return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
+            return f"data ready: {dataset(event)}, {counts(event)} images", "calm"
         case ev.ModelBuilt():
-            return f"model built: {event.network}, {fmt.count(event.num_parameters)} parameters", "calm"
+            return f"model built: {network(event)}", "calm"
         case ev.StageStarted():
             name = event.name or "training"
             stage = f"stage {event.stage + 1} of {event.num_stages}, {name}" if event.num_stages > 1 else name
-            return f"{stage}: {fmt.plural(event.epochs, 'epoch')} of {fmt.count(event.steps_per_epoch)} batches", "calm"
+            return f"{stage}: {length(event)}", "calm"
         case ev.EpochCompleted():
             best = ", the best so far" if event.is_best else ""
             part = " (part of it)" if event.partial else ""
@@ -229,7 +257,7 @@ def _rarer_event(
     match event:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
-            return f"{event.text} {event.advice}".strip(), tones[event.severity]
+            return warning(event), tones[event.severity]
         case ev.Validated():
             at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
             return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"

@@ -115,7 +115,7 @@ def _results(view: RunView, width: int) -> Text:
     if state.data is not None:
         fields.append(labelled("data", run_text.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
     elif view.info.preset.data.dataset == "shapes100":
-        fields.append(labelled("data", "shapes100 (generated data)", TONES["warn"]))
+        fields.append(labelled("data", run_text.generated("shapes100"), TONES["warn"]))
     return in_a_row(fields, width)
 
 
@@ -140,7 +140,7 @@ class Preparation(ChangedStatic):
         if started is None:
             if not run_text.is_live(view.status):
                 return Text("ended before it began", TONES["bad"])
-            return Text("starting: loading PyTorch takes a few seconds", TRAIN)
+            return Text(f"starting: {run_text.LOADING}", TRAIN)
         return Text(f"started on {run_text.machine(started)}, {run_text.device(started)}", GOOD)
 
     def _data(self, view: RunView) -> Text:
@@ -155,15 +155,15 @@ class Preparation(ChangedStatic):
     def _network(self, view: RunView) -> Text:
         model = view.state.model
         if model is not None:
-            return Text(f"{model.network}, {fmt.count(model.num_parameters)} parameters", GOOD)
+            return Text(run_text.network(model), GOOD)
         return Text("building the model", TRAIN) if view.status == "model" else _waiting(view)
 
     def _training(self, view: RunView) -> Text:
         stage = view.state.stage
         if stage is None:
             return _waiting(view)
-        plan = f"{stage.epochs} epochs of {fmt.batches(stage.steps_per_epoch)}"
-        return Text(f"{plan}: the first batch is under way", TRAIN if run_text.is_live(view.status) else TEXT)
+        text = f"{run_text.length(stage)}: the first batch is under way"
+        return Text(text, TRAIN if run_text.is_live(view.status) else TEXT)
 
 
 def _waiting(view: RunView) -> Text:
@@ -199,7 +199,7 @@ class OutcomeNotice(ChangedStatic):
 def _advice(alerts: list[Alerted]) -> Text:
     text = Text()
     for alert in alerts:
-        text.append(f"\n{alert.text} {alert.advice}".rstrip(), TONES["bad"])
+        text.append(f"\n{run_text.warning(alert)}", TONES["bad"])
     return text
 
 
