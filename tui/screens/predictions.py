@@ -152,6 +152,7 @@ class PredictionsScreen(Screen[None]):
             if is_measured:
                 run_module("engine.training.evaluate_checkpoint", arguments, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
+            found = found if found is None or found.data is None else None  # `evaluate --data`: of other images
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
             found, problem = None, str(error)
