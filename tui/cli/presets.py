@@ -182,9 +182,9 @@ def print_table(preset: Preset, found: NetworkFacts, note: str) -> None:
     say(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
     for layer in found.layer_table():
         say(_row(layer).rstrip())
-    trained = "" if found.num_trainable == found.num_parameters else f" ({fmt.count(found.num_trainable)} trained)"
+    trained = fmt.trained(found.num_trainable, found.num_parameters)
     say(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
-    say(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
+    say(f"forward     {fmt.flop(found.flops_per_image)} an image (2 × multiply-add)")
     memory = _memory(preset, found)
     say(
         f"memory      {fmt.memory(memory.total)} estimated for a step of batch {preset.train.batch_size} in "

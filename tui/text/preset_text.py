@@ -59,7 +59,7 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
 
 def size(num_parameters: int, num_trainable: int, flops_per_image: int) -> Text:
     """Return parameters and arithmetic of a network."""
-    trained = f" ({fmt.count(num_trainable)} trained)" if num_trainable != num_parameters else ""
+    trained = fmt.trained(num_trainable, num_parameters)
     return Text(f"{fmt.count(num_parameters)} parameters{trained}, {fmt.flop(flops_per_image)} an image", TEXT)
 
 
