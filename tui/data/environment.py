@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.runs.run_dir import RunDir
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
+    from engine.shared.data_path import NamedData
     from presets.catalog import Listed
     from tui.data.network_facts import NetworkFacts
 
@@ -66,6 +67,12 @@ def _locate(data: Data, data_dir: str | None) -> "Location":
     from engine.shared import data_locations
 
     return data_locations.locate(data, data_dir)
+
+
+def _data_at(named: str, poll: Callable[[], object]) -> "NamedData":
+    from engine.shared import data_path
+
+    return data_path.data_at(named, poll)
 
 
 def _gpu_reader() -> Callable[[], GpuReadings]:
@@ -148,6 +155,9 @@ class Environment:
     loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader
     """Makes what loads several presets in a row, reading each file once."""
     locate: "Callable[[Data, str | None], Location]" = _locate
+    data_at: "Callable[[str, Callable[[], object]], NamedData]" = _data_at
+    """Finds out what data lies at a path; raises CifartuiError, and what its second argument raises, which it calls
+    now and then."""
     gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
     visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
