@@ -10,7 +10,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from engine.shared import label_table
 from engine.shared.data_locations import CIFAR100_ARCHIVE, COURSE_ARCHIVE, MEMBER_MD5, locate
+from engine.shared.image_archives import is_archive
 from presets.checks import CONTROL
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
@@ -44,18 +46,19 @@ def data_at(named: str) -> NamedData:
     """
     path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 (Path.expanduser raises where there is no home)
     is_folder = _is_folder(path)
+    is_table = path.suffix.lower() in label_table.SUFFIXES
     if is_folder or _is_cifar100_archive(path):
         if locate(Data(dataset="cifar100", path=str(path)), None).kind != "absent":
             return NamedData("cifar100", str(path))
         if locate(Data(dataset="cub200", path=str(path)), None).kind.startswith("cub-"):
             return NamedData("cub200", str(path))
-    if not is_folder:
-        raise CifartuiError(f"{printable(str(path))} is a file, and no archive of CIFAR-100; name a folder of images.")
+    if not (is_folder or is_table or is_archive(path)):
+        raise CifartuiError(
+            f"{printable(str(path))} is a file, and no archive (zip, tar) or table (csv, tsv); name a folder of images."
+        )
     found = locate(Data(dataset="class-folders", path=str(path)), None)
     if found.kind == "absent":
-        raise CifartuiError(
-            f"{printable(str(path))} has no class folders with images; name one with a folder for each class."
-        )
+        raise CifartuiError(f"{found.text}.")
     return NamedData("class-folders", str(path))
 
 
