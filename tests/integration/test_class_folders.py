@@ -131,3 +131,18 @@ def test_a_submission_of_image_files_has_a_row_for_every_file(
     assert rows[0] == '"file","label"'
     assert [row.rpartition(',"')[0] for row in rows[1:]] == ['"9.png"', '"a, c.png"', '"b.png"', '"broken.png"']
     assert all(row.endswith((',"red"', ',"blue"')) for row in rows[1:])
+
+
+@pytest.mark.real_data
+def test_photographs_in_an_archive_are_trained_on_as_they_are(
+    cifartui: Callable[..., CompletedProcess[str]], cifar100_dir: Path, runs_dir: Path
+) -> None:
+    train_demo(cifartui, cifar100_dir / "ants-bees.tar")
+    (run,) = list_runs(runs_dir)
+    state = run.read_state()
+    assert state.data is not None
+    assert (state.data.num_train, state.data.num_val, state.data.num_test) == (245, 153, 0)
+    assert state.data.source == str(cifar100_dir / "ants-bees.tar")
+    assert [alert.text for alert in state.alerts if alert.kind == "data"] == [
+        "There is no test part: the run is judged on its validation images."
+    ]
