@@ -144,8 +144,10 @@ class Data(_Table, frozen=True, kw_only=True):
     normalize: Literal["none", "unit", "half", "cifar100", "imagenet", "clip"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
+    labels: str | None = None
+    """Table (CSV, TSV) of image files and labels, relative to `path`; without it, folders are the classes."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
-    """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    """A tenth of the training images, or a random fraction of them; a validation part of the data goes first."""
     evaluate: tuple[Resize | CenterCrop, ...] = ()
     """Operations on validation and test images, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None
