@@ -8,6 +8,8 @@ import torch
 
 from engine.data.archives import unpack_cub_2010
 from engine.data.image_cache import ImageCache
+from engine.data.image_formats import Fault
+from engine.data.image_pixels import WHITE, Colour
 from engine.data.listings import Listing, list_class_folders, list_cub_2010, list_cub_2011
 from engine.data.progress import Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -18,6 +20,7 @@ from presets.schema import Data
 _BROKEN_ALLOWED = 10
 _BROKEN_FRACTION = 0.01
 _BROKEN_NAMED = 10
+_COLOURS: dict[str, Colour] = {"white": WHITE, "gray": (128, 128, 128), "black": (0, 0, 0)}
 
 
 def load_image_files(location: Location, data: Data, seed: int, report: Report) -> DataSet:
@@ -39,16 +42,17 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     listing = _list(location, report)
     order, labels, names = _in_cache_order(listing)
     rows = _divide(listing, order, data, seed)
-    cache = ImageCache(listing.root, names, data.cache_size or data.image_size)
+    background = _COLOURS[data.background] if isinstance(data.background, str) else data.background
+    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
-    broken = [names[row] for row in needed[cache.is_broken(needed)]]
+    broken = cache.faults(needed)
     notices = _notices(listing.root, broken, len(needed))
     pixels = cache.pixels()
     splits = {part: _split(pixels, labels, chosen[~cache.is_broken(chosen)]) for part, chosen in rows.items()}
     if not all(len(split) for split in splits.values()):
         raise CifartuiError(
-            f"No image of a whole split can be read in {listing.root}, {broken[0]} first; mend or remove them."
+            f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove them."
         )
     return DataSet(
         name=listing.name,
@@ -114,7 +118,7 @@ def _split(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], rows: n
     return ImageSplit(torch.from_numpy(images), torch.from_numpy(labels[rows]))
 
 
-def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:
+def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:
     """Return what to say of images that cannot be read.
 
     Raises:
@@ -124,8 +128,14 @@ def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:
         return ()
     if len(broken) > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or len(broken) == num_images:
         raise CifartuiError(
-            f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {broken[0]} first; "
+            f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {_named(broken, 1)} first; "
             "mend or remove them."
         )  # fmt: skip
-    named = ", ".join(broken[:_BROKEN_NAMED]) + (" …" if len(broken) > _BROKEN_NAMED else "")
-    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}.",)
+    rest = " …" if len(broken) > _BROKEN_NAMED else ""
+    named = _named(broken, _BROKEN_NAMED)
+    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}{rest}.",)
+
+
+def _named(broken: dict[str, Fault], num: int) -> str:
+    """Return the first names with their reasons."""
+    return ", ".join(f"{name} ({fault.text})" for name, fault in [*broken.items()][:num])
