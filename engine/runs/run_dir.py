@@ -123,11 +123,14 @@ class RunDir:
         return state
 
     def check_ours(self) -> None:
-        """Raise CifartuiError if the folder, or a file in it that steers the run, belongs to another user."""
-        steering = (self.path / "run.json", self.amended, self.events, self.commands, self.lock, self.checkpoints)
-        for path in (self.path, *steering, *self.checkpoints.glob("*.pt")):
+        """Raise CifartuiError if a file that steers the run belongs to another user, or a checkpoint is a link."""
+        steering = (self.path / "run.json", self.amended, self.events, self.commands, self.lock)
+        weights = (self.checkpoints, *self.checkpoints.glob("*.pt"))
+        for path in (self.path, *steering, *weights):
             try:
                 files.check_ours(path.lstat(), path)
+                if path in weights and path.is_symlink():
+                    raise CifartuiError(f"{path} is a link, and no checkpoint is read or written through one.")
             except files.NotOursError as error:
                 raise CifartuiError(
                     f"Run {self.id} is shown, and not gone on with: {path.name} is another user's ({error.strerror}). "

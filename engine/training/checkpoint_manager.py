@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -18,6 +19,7 @@ from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import FORMAT, check_weights
 from engine.training.checkpoint_staging import StagedState, StagingBuffers
 from engine.training.non_finite import NonFiniteError, all_finite
 from engine.training.parallel import Parallel
@@ -25,7 +27,6 @@ from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
 
-FORMAT = 1
 _EVERY_S = 300.0
 
 Best: TypeAlias = Literal["best", "stage-best"]
@@ -37,15 +38,6 @@ class _File(NamedTuple):
     content: dict[str, Any]
     snapshot: StagedState
     saved: CheckpointSaved
-
-
-def check_format(state: dict[str, Any]) -> None:
-    """Raise CifartuiError where `state`, read from last.pt, was written by another version."""
-    if state.get("format") != FORMAT:
-        raise CifartuiError(
-            "last.pt was written by another version of cifartui and cannot be resumed by this one; "
-            "its best.pt can still be evaluated, or given to model.weights."
-        )
 
 
 class Checkpoints:
@@ -151,20 +143,49 @@ class Checkpoints:
         """Fill `network`, in all ranks, with the best weights saved; return False if none were.
 
         Raises:
-            CifartuiError: the file is damaged or of another network, or a write failed.
+            CifartuiError: the file is damaged, of another network or holds no usable numbers, or a write failed.
         """
         self.drain()
-        path = self._folder.checkpoints / f"{kind}.pt"
-        (is_there,) = self._parallel.agree(path.exists())
+        (is_there,) = self._parallel.agree(self._path(kind).exists())
         if not is_there:
             return False
-        try:
-            if self._parallel.is_first:
-                network.load_state_dict(checkpoint_files.load(path)["network"])
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise CifartuiError(f"{path} does not fit this run's preset; resume from another checkpoint.") from error
+        if self._parallel.is_first:
+            network.load_state_dict(self._weights(kind, network))
         self._parallel.from_rank0(network.state_dict().values())
         return True
+
+    def why_unusable(self, kind: Best, network: nn.Module) -> str:
+        """Return a sentence if best weights cannot be loaded into `network`, else ""; they are put aside as *.damaged.
+
+        Rank 0 reads the file. With several ranks, all others return a sentence if it does.
+        """
+        why = self._put_aside_unusable(kind, network) if self._parallel.is_first else ""
+        (is_unusable,) = self._parallel.agree(bool(why))
+        return (why or "Rank 0 cannot use it.") if is_unusable else ""
+
+    def _put_aside_unusable(self, kind: Best, network: nn.Module) -> str:
+        path = self._path(kind)
+        try:
+            self._weights(kind, network)
+        except CifartuiError as error:
+            if path.exists():
+                path.replace(path.with_suffix(".damaged"))
+            return str(error)
+        return ""
+
+    def _path(self, kind: Best) -> Path:
+        return self._folder.checkpoints / f"{kind}.pt"
+
+    def _weights(self, kind: Best, network: nn.Module) -> dict[str, Any]:
+        """Return the best weights; raise CifartuiError unless they are finite numbers for `network`."""
+        path = self._path(kind)
+        content = checkpoint_files.load(path)
+        try:
+            check_weights(content.get("network"), network)
+        except ValueError as error:
+            raise CifartuiError(f"{path} does not fit this run's preset: {error}.") from error
+        weights: dict[str, Any] = content["network"]
+        return weights
 
     def stage_of(self, state: dict[str, Any], planned: Sequence[PlannedStage], number: int) -> PlannedStage:
         """Return the stage under way in last.pt, `state`, as it was planned when that was written.

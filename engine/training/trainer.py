@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from engine.journal.events import AnyEvent, DataProgressed, RunFinished
+from engine.journal.events import Alerted, AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
@@ -101,11 +101,28 @@ class Trainer:
         """
         self._train_state.restore(state, self._checkpoints.stage_of)
         progress = self.progress
+        if progress.best_val_top1 is not None:
+            self._check_best("best")
+        if progress.stage_best_val_top1 is not None and self._next_begins_with_best():
+            self._check_best("stage-best")
         self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
+
+    def _check_best(self, kind: Best) -> None:
+        """Look now at best weights that will be wanted; where they cannot be used, say so and look for others."""
+        why = self._checkpoints.why_unusable(kind, self._train_state.evaluated)
+        if not why:
+            return
+        self.progress.forget_best(kind)
+        text = f"{why} The best weights so far are lost; those of the next validation take their place."
+        self._journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=text))
+
+    def _next_begins_with_best(self) -> bool:
+        """Return whether the stage after the one under way begins with the best weights of this one."""
+        return any(stage.from_best for stage in self._plan[self.progress.stage + 1 :][:1])
 
     def _save_last(self, *best: Best) -> None:
         """Hand last.pt over to be written, and its weights as the best ones where they are.
@@ -297,7 +314,7 @@ class Trainer:
         val_top1 = val.top1()
         is_best, is_stage_best = progress.note_best(val_top1)
         best: list[Best] = ["best"] if is_best else []
-        if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 :][:1]):
+        if is_stage_best and self._next_begins_with_best():
             best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
         seconds = self._epoch_seconds
