@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from engine import files
 from engine.files import DAMAGED, is_locked
+from engine.runs.worker_process import process_start
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -63,6 +64,8 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     holds: tuple[str, ...] = ()
     """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
+    started: int = 0
+    """When the process started (`worker_process.process_start`); 0 where a version before did not write it."""
 
 
 def default_runs_dir() -> Path:
@@ -185,7 +188,8 @@ class RunDir:
 
 def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:
     """Write into a lock that is held which process of this host holds it, and which devices that has chosen."""
-    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname(), holds=holds))
+    mark = WorkerMark(pid=pid, host=socket.gethostname(), holds=holds, started=process_start(pid))
+    content = msgspec.json.encode(mark)
     os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
     os.ftruncate(lock_fd, len(content))
 

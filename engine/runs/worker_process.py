@@ -1,0 +1,91 @@
+"""The process that works in a run, as the run's lock names it; signals go to that process and to no other.
+
+A lock's file may be damaged, left over or written by somebody else: its process id may be -1, which means every process
+of the user, or by now be that of another program.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil  # type: ignore[import-untyped,unused-ignore]
+
+    from engine.runs.run_dir import RunDir
+
+_WORKERS = ("engine.training.worker", "engine.training.distributed.agent", "engine.training.distributed.rank")
+"""Modules as which a process works in a run."""
+_RANK = _WORKERS[-1:]
+_LOWEST_PID = 2
+"""0 and less mean groups of processes, or all; 1 is the system's own."""
+_START_FIELD = 19
+"""Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
+
+
+def process_start(pid: int) -> int:
+    """Return when a process started, as a number that no other process of its id has; 0 if that cannot be told.
+
+    On Linux it goes by a clock that nobody sets.
+    """
+    try:
+        if sys.platform == "linux":
+            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])
+        import psutil
+
+        return int(psutil.Process(pid).create_time() * 1000)
+    except Exception:  # the process is gone, or /proc is not to be seen here
+        return 0
+
+
+def signal_worker(folder: "RunDir", number: int) -> bool:
+    """Send a signal to the worker of a run on this host.
+
+    Returns:
+        False, and nothing is sent, unless the lock is held, is ours, and names a process that is that worker: of this
+        user, with its start time (a lock of before versions that wrote it has none) and its command line.
+    """
+    from engine import files
+
+    mark = folder.read_mark()
+    with suppress(OSError):
+        files.check_ours(folder.lock.lstat(), folder.lock)
+        if mark is not None and folder.worker_lives():
+            return _send(mark.pid, number, folder.path, _WORKERS, mark.started)
+    return False
+
+
+def signal_rank(folder: "RunDir", pid: int, number: int) -> bool:
+    """Send a signal to a rank of a run that this process's parent has started too; return False if it is none."""
+    import psutil
+
+    try:
+        is_sibling = pid >= _LOWEST_PID and psutil.Process(pid).ppid() == os.getppid()
+    except (psutil.Error, OverflowError):
+        return False
+    return is_sibling and _send(pid, number, folder.path, _RANK)
+
+
+def _send(pid: int, number: int, run: Path, modules: Sequence[str], started: int = 0) -> bool:
+    import psutil
+
+    if pid < _LOWEST_PID or pid == os.getpid():
+        return False
+    try:
+        process = psutil.Process(pid)
+        is_ours = process.uids().effective == os.geteuid()
+        if not is_ours or (started and process_start(pid) != started) or not _works_in(process, run, modules):
+            return False
+        process.send_signal(number)  # not where the id has been given to another process meanwhile
+    except (psutil.Error, OverflowError, OSError):
+        return False
+    return True
+
+
+def _works_in(process: "psutil.Process", run: Path, modules: Sequence[str]) -> bool:
+    """Return whether a process's command line names one of our modules and, behind it, the run's folder."""
+    line = process.cmdline()
+    module = next((place for place, word in enumerate(line) if word in modules), None)
+    return module is not None and any(Path(word).name == run.name for word in line[module + 1 :])
