@@ -135,9 +135,10 @@ class RunDir:
                 if path in weights and path.is_symlink():
                     raise CifartuiError(f"{path} is a link, and no checkpoint is read or written through one.")
             except files.NotOursError as error:
+                as_owner = "" if os.geteuid() else "Go on with it as that user (sudo -u, docker run --user). "
                 raise CifartuiError(
                     f"Run {self.id} is shown, and not gone on with: {path.name} is another user's ({error.strerror}). "
-                    f"To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
+                    f"{as_owner}To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
                 ) from error
             except OSError:  # it is not there
                 continue

@@ -1,4 +1,4 @@
-"""The process that works in a run, as the run's lock names it; signals go to that process and to no other.
+"""Signals to the worker process of a run, as the run's lock names it, and to no other process.
 
 A lock's file may be damaged, left over or written by somebody else: its process id may be -1, which means every process
 of the user, or by now be that of another program.
@@ -45,15 +45,18 @@ def signal_worker(folder: "RunDir", number: int) -> bool:
 
     Returns:
         False, and nothing is sent, unless the lock is held, is ours, and names a process that is that worker: of this
-        user, with its start time (a lock of before versions that wrote it has none) and its command line.
+        user, with its start time (a lock of before versions that wrote it has none) and its command line. Root may
+        signal every worker, but only processes of the user whose lock it is.
     """
     from engine import files
 
     mark = folder.read_mark()
     with suppress(OSError):
-        files.check_ours(folder.lock.lstat(), folder.lock)
+        about = folder.lock.lstat()
+        if os.geteuid():
+            files.check_ours(about, folder.lock)
         if mark is not None and folder.worker_lives():
-            return _send(mark.pid, number, folder.path, _WORKERS, mark.started)
+            return _send(mark.pid, number, folder.path, _WORKERS, mark.started, os.geteuid() or about.st_uid)
     return False
 
 
@@ -68,14 +71,15 @@ def signal_rank(folder: "RunDir", pid: int, number: int) -> bool:
     return is_sibling and _send(pid, number, folder.path, _RANK)
 
 
-def _send(pid: int, number: int, run: Path, modules: Sequence[str], started: int = 0) -> bool:
+def _send(pid: int, number: int, run: Path, modules: Sequence[str], started: int = 0, user: int | None = None) -> bool:
+    """Send a signal to a process of `user`, else of this one, that works in `run`; return False if it is another."""
     import psutil
 
     if pid < _LOWEST_PID or pid == os.getpid():
         return False
     try:
         process = psutil.Process(pid)
-        is_ours = process.uids().effective == os.geteuid()
+        is_ours = process.uids().effective == (os.geteuid() if user is None else user)
         if not is_ours or (started and process_start(pid) != started) or not _works_in(process, run, modules):
             return False
         process.send_signal(number)  # not where the id has been given to another process meanwhile
@@ -85,7 +89,7 @@ def _send(pid: int, number: int, run: Path, modules: Sequence[str], started: int
 
 
 def _works_in(process: "psutil.Process", run: Path, modules: Sequence[str]) -> bool:
-    """Return whether a process's command line names one of our modules and, behind it, the run's folder."""
+    """Return true if a process's command line names one of our modules and, behind it, the run's folder."""
     line = process.cmdline()
     module = next((place for place, word in enumerate(line) if word in modules), None)
     return module is not None and any(Path(word).name == run.name for word in line[module + 1 :])

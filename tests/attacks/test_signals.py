@@ -129,6 +129,27 @@ def test_a_process_of_another_user_is_left_alone(
     assert sent == []
 
 
+def test_root_signals_the_worker_of_another_users_run_and_nobody_elses_process(
+    run: RunDir,
+    held: Callable[..., None],
+    sent: Sent,
+    pretend: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pid = pretend(WORKER, str(run.path))
+    held(pid)
+    monkeypatch.setattr(worker_process.os, "geteuid", lambda: 0)
+    about = list(run.lock.lstat())[:10]
+    lstat = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: os.stat_result(about) if path == run.lock else lstat(path))
+    about[4] = os.getuid() + 1  # the lock of one user names a process of another
+    assert not launch.hurry_worker(run)
+    assert sent == []
+    about[4] = os.getuid()
+    assert launch.hurry_worker(run)
+    assert sent == [(pid, signal.SIGTERM)]
+
+
 def test_a_lock_of_another_user_or_host_or_that_nobody_holds_signals_nobody(
     run: RunDir,
     held: Callable[..., None],
