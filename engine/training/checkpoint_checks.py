@@ -1,8 +1,8 @@
 """Checks of what a checkpoint holds against the run that it is to belong to: every number, shape and number format.
 
-A checkpoint may be damaged, or made by somebody else. torch's own loading takes momentum of any shape, which ends the
-process in the next step, and a schedule's attributes whatever they are. What a preset says is taken from the preset;
-of a checkpoint only what training moves. What is wrong is raised as a ValueError whose text is a clause. No I/O.
+A checkpoint may be damaged, or made by somebody else. torch loads momentum of any shape, which ends the process in the
+next step, and a schedule's attributes of any type. Values of the preset are taken from the preset; a checkpoint only
+gives those that training changes. A fault is a ValueError whose text is a clause. No I/O.
 """
 
 import math

@@ -87,7 +87,7 @@ def evaluated(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_last(checkpoints: Path, check: Callable[[dict[str, Any]], object] | None = None) -> tuple[dict[str, Any], str]:
-    """Return the newest usable checkpoint to resume from, and a sentence where it is not last.pt.
+    """Return the newest usable checkpoint to resume from, and a sentence if it is not last.pt.
 
     A last.pt that cannot be used is put aside as last.damaged: it must not replace the one before.
 

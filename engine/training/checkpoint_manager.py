@@ -15,7 +15,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.journal.events import CheckpointSaved
+from engine.journal.events import Alerted, CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
@@ -139,39 +139,45 @@ class Checkpoints:
         wait(self._writes)
         self._raise_if_failed()
 
-    def load_best(self, kind: Best, network: nn.Module) -> bool:
-        """Fill `network`, in all ranks, with the best weights saved; return False if none were.
+    def load_best(self, kind: Best, network: nn.Module, instead: str) -> bool:
+        """Fill `network`, in all ranks, with the best weights saved.
+
+        Args:
+            kind: of the run, or of the stage.
+            network: with the shapes of the run's.
+            instead: the sentence of an alert that says what follows if the weights are lost.
+
+        Returns:
+            False, and the alert is written, if they cannot be used; the file is then put aside as NAME.damaged.
 
         Raises:
-            CifartuiError: the file is damaged, of another network or holds no usable numbers, or a write failed.
+            CifartuiError: a write failed.
         """
         self.drain()
-        (is_there,) = self._parallel.agree(self._path(kind).exists())
-        if not is_there:
-            return False
+        weights, is_there = self._read_best(kind, network, instead)
+        if is_there:
+            if weights is not None:
+                network.load_state_dict(weights)
+            self._parallel.from_rank0(network.state_dict().values())
+        return is_there
+
+    def has_best(self, kind: Best, network: nn.Module, instead: str) -> bool:
+        """Return true if best weights can be loaded into `network`; see `load_best`."""
+        return self._read_best(kind, network, instead)[1]
+
+    def _read_best(self, kind: Best, network: nn.Module, instead: str) -> tuple[dict[str, Any] | None, bool]:
+        """Return best weights in rank 0, and in all ranks true if they can be used."""
+        weights = None
         if self._parallel.is_first:
-            network.load_state_dict(self._weights(kind, network))
-        self._parallel.from_rank0(network.state_dict().values())
-        return True
-
-    def why_unusable(self, kind: Best, network: nn.Module) -> str:
-        """Return a sentence if best weights cannot be loaded into `network`, else ""; they are put aside as *.damaged.
-
-        Rank 0 reads the file. With several ranks, all others return a sentence if it does.
-        """
-        why = self._put_aside_unusable(kind, network) if self._parallel.is_first else ""
-        (is_unusable,) = self._parallel.agree(bool(why))
-        return (why or "Rank 0 cannot use it.") if is_unusable else ""
-
-    def _put_aside_unusable(self, kind: Best, network: nn.Module) -> str:
-        path = self._path(kind)
-        try:
-            self._weights(kind, network)
-        except CifartuiError as error:
-            if path.exists():
-                path.replace(path.with_suffix(".damaged"))
-            return str(error)
-        return ""
+            try:
+                weights = self._weights(kind, network)
+            except CifartuiError as error:
+                path, text = self._path(kind), f"{error} {instead}"
+                if path.exists():
+                    path.replace(path.with_suffix(".damaged"))
+                self._journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=text))
+        (is_there,) = self._parallel.agree(weights is not None)
+        return weights, bool(is_there)
 
     def _path(self, kind: Best) -> Path:
         return self._folder.checkpoints / f"{kind}.pt"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from engine.journal.events import Alerted, AnyEvent, DataProgressed, RunFinished
+from engine.journal.events import AnyEvent, DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
@@ -112,16 +112,13 @@ class Trainer:
         self._open_epoch()
 
     def _check_best(self, kind: Best) -> None:
-        """Look now at best weights that will be wanted; where they cannot be used, say so and look for others."""
-        why = self._checkpoints.why_unusable(kind, self._train_state.evaluated)
-        if not why:
-            return
-        self.progress.forget_best(kind)
-        text = f"{why} The best weights so far are lost; those of the next validation take their place."
-        self._journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=text))
+        """Check best weights that will be needed; if they cannot be used, an alert says so and they are forgotten."""
+        instead = "The best weights so far are lost; those of the next validation take their place."
+        if not self._checkpoints.has_best(kind, self._train_state.evaluated, instead):
+            self.progress.forget_best(kind)
 
     def _next_begins_with_best(self) -> bool:
-        """Return whether the stage after the one under way begins with the best weights of this one."""
+        """Return true if the stage after the one under way begins with the best weights of this one."""
         return any(stage.from_best for stage in self._plan[self.progress.stage + 1 :][:1])
 
     def _save_last(self, *best: Best) -> None:
@@ -215,7 +212,8 @@ class Trainer:
             progress.next_epoch()
         before, stage = self._plan[progress.stage - 1 : progress.stage + 1]
         if stage.from_best:
-            self._checkpoints.load_best("stage-best", self._setup.network)
+            instead = f"The stage {stage.name} begins with the last weights of the stage before."
+            self._checkpoints.load_best("stage-best", self._setup.network, instead)
         is_freezing = stage.frozen and not before.frozen  # the head to come is one for the backbone as it is now
         if self._train_state.ema is not None and (stage.from_best or is_freezing):
             self._train_state.ema.restart()
@@ -355,11 +353,15 @@ class Trainer:
     # --- the end -----------------------------------------------------------------------------------
 
     def _finish(self) -> RunFinished:
-        """Test the best weights and return the last event."""
+        """Test the best weights, or the last ones if those are lost, and return the last event."""
         controls = self._controls
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._train_state.evaluated):
+        tested: Literal["best", "last"] = "best"
+        if self.progress.global_step and not self._setup.data.test_labels_hidden:
+            instead = "The test accuracy is that of the last weights."
+            if not self._checkpoints.load_best("best", self._train_state.evaluated, instead):
+                tested = "last"
             test = self._evaluate("test")
-        return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)
+        return run_finished(self.progress, len(self._plan), controls.stop_reason, self._early, test, tested)

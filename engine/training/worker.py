@@ -249,7 +249,7 @@ def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
 
 
 def load_last(folder: RunDir, info: RunInfo) -> tuple[dict[str, Any], str]:
-    """Return the newest checkpoint of a run that it can go on from, and a sentence where that is not last.pt.
+    """Return the newest checkpoint from which a run can go on, and a sentence if that is not last.pt.
 
     Raises:
         CifartuiError: there is none that belongs to the run and holds usable numbers.

@@ -23,6 +23,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import PRESET, make, make_setup
 from tests.waiting import wait_for
+from tui.text import run_text
 
 NAN, INF = float("nan"), float("inf")
 STEPS_PER_EPOCH, BATCH_SIZE = 10, 8
@@ -328,7 +329,7 @@ class _OtherRank(Parallel):
     rank, num_ranks = 1, 2
 
     def agree(self, *values: float) -> Sequence[float]:
-        return [1.0 for _ in values]
+        return [0.0 for _ in values]
 
 
 def test_every_rank_forgets_best_weights_that_rank_0_cannot_use_and_leaves_the_file_to_it(tmp_path: Path) -> None:
@@ -364,13 +365,43 @@ def test_the_best_weights_of_a_stage_are_looked_at_where_the_next_one_begins_wit
     assert trainer.run().outcome == "completed"
 
 
-def test_best_weights_that_break_while_a_run_trains_are_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_where_best_weights_break_while_a_run_trains_the_last_ones_are_tested_and_that_is_said(
+    tmp_path: Path, spoilt: str
+) -> None:
     run = _stopped_after_one_epoch(tmp_path)
     trainer, run = _resumed(tmp_path)
-    _without_numbers(run.best)
     trainer.progress.best_val_top1 = 1.0  # so that it is not replaced
-    with pytest.raises(CifartuiError, match=r"best\.pt does not fit this run's preset: .* no usable numbers"):
-        trainer.run()
+    SPOILT[spoilt](run.best)
+    finished = trainer.run()
+    (text,) = _damage_told(run)
+    assert "best.pt" in text
+    assert text.endswith("The test accuracy is that of the last weights.")
+    assert (finished.outcome, finished.tested) == ("completed", "last")
+    assert finished.test_top1 == trainer._evaluate("test").top1()
+    assert f"test {finished.test_top1:.1%}".replace("%", " %") + " (last weights)" in run_text.event(finished)[0]
+
+
+def test_best_weights_lost_after_the_last_epoch_leave_a_test_accuracy_of_the_last_ones(
+    trained: dict[str, tuple[Path, State]], tmp_path: Path
+) -> None:
+    trainer, run = make(tmp_path)
+    trainer.restore(copy.deepcopy(trained["sgd"][1]))  # every epoch is trained; there is no best.pt here
+    finished = trainer.run()
+    assert (finished.outcome, finished.best_epoch, finished.tested) == ("completed", None, "last")
+    assert finished.test_top1 is not None
+    assert "There is no checkpoint" in _damage_told(run)[-1]
+
+
+def test_a_stage_that_cannot_begin_with_the_best_weights_says_so(tmp_path: Path) -> None:
+    stages = (schema.Stage(name="a", epochs=2), schema.Stage(name="b", epochs=1, start_from="best"))
+    preset = replace(PRESET, stages=stages)
+    run = _stopped_after_one_epoch(tmp_path, preset)
+    trainer, run = _resumed(tmp_path, preset)
+    trainer.progress.stage_best_val_top1 = 1.0  # so that it is not replaced
+    _half(run.checkpoints / "stage-best.pt")
+    assert trainer.run().outcome == "completed"
+    assert _damage_told(run)[0].endswith("The stage b begins with the last weights of the stage before.")
 
 
 # --- whole processes ---------------------------------------------------------------------------------
