@@ -43,7 +43,7 @@ LARGEST_LR = 1e6
 _PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
 _WEIGHTS_NAME = re.compile(r"IMAGENET[A-Z0-9_]*")
 _IMAGE_SIZE = ("data", "image_size")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that would break a line or control a terminal, and halves of characters, which no file can hold."""
 
 
@@ -244,7 +244,7 @@ def _of_sizes(preset: Preset) -> Iterator[Fault]:
 def _of_values(value: object, path: KeyPath) -> Iterator[Fault]:
     if isinstance(value, float) and not math.isfinite(value):
         yield Fault(f"{dotted(path)} must be a finite number, not {value}.", (path,))
-    elif isinstance(value, str) and _CONTROL.search(value):
+    elif isinstance(value, str) and CONTROL.search(value):
         yield Fault(f"{dotted(path)} must be text on one line, without control characters.", (path,))
     elif isinstance(value, dict):
         for key, item in value.items():

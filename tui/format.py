@@ -88,9 +88,21 @@ def change(before: int | None, after: int | None) -> str:
     return f"{before}→{after or 1}" if before else f"{after}" if after else ""
 
 
+def trained(num_trainable: int, num_parameters: int) -> str:
+    """Return " (409,800 trained)", to follow a number of parameters of which not all are trained; else nothing."""
+    return "" if num_trainable == num_parameters else f" ({count(num_trainable)} trained)"
+
+
 def flop(number: float) -> str:
-    """Return floating-point operations as "6.71 GFLOP"."""
-    return f"{number / 1e9:.3g} GFLOP"
+    """Return floating-point operations as "6.71 GFLOP", "0.00131 GFLOP" or "1,234 GFLOP"."""
+    billions = number / 1e9
+    return f"{billions:,.0f} GFLOP" if billions >= 999.5 else f"{billions:.3g} GFLOP"
+
+
+def bar(fraction: float, columns: int, signs: str = "━━") -> tuple[str, str]:
+    """Return both parts of a progress bar, each of its sign: `fraction` (0 to 1) of the columns, and the rest."""
+    full = round(min(1.0, max(0.0, fraction)) * columns)
+    return signs[0] * full, signs[1] * (columns - full)
 
 
 def cut(text: str, width: int, keep_end: bool = False) -> str:

@@ -38,6 +38,8 @@ class Predictions(Struct, frozen=True, kw_only=True):
     predicted: tuple[int, ...]
     confidence: tuple[float, ...]
     """Softmax probability of the predicted class."""
+    data: str | None = None
+    """The path of the data, if it is other data than the run's own."""
 
 
 def paths(run: RunDir, split: Split) -> tuple[Path, Path]:

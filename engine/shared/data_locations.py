@@ -50,6 +50,11 @@ class Location(Struct, frozen=True, kw_only=True):
     num_classes: int | None = None
     """Number of class folders."""
 
+    @property
+    def sentences(self) -> str:
+        """The finding and, if it is absent, the advice."""
+        return f"{self.text.rstrip('.')}. {self.advice}" if self.advice else self.text
+
 
 def search_folders(data_dir: str | None) -> list[Path]:
     """Return the data folders, in the order in which they are searched.

@@ -18,11 +18,13 @@ from engine.journal.events import DataProgressed
 from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunDir
+from engine.shared.data_path import data_at
 from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import check_weights, place_of
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
 from engine.training.validation import evaluate
+from presets import catalog
 from presets.errors import CifartuiError
 from presets.range_test import table_of
 
@@ -43,8 +45,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     device: str
 
 
-def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None) -> Evaluation:
+def measure(
+    folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None, data: str | None = None
+) -> Evaluation:
     """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
+
+    `data` is the path of other data than the run's.
 
     Raises:
         CifartuiError: no such checkpoint, or it does not fit, or the data is absent.
@@ -56,7 +62,8 @@ def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir:
     if not path.exists():
         raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
     state = checkpoint_files.load(path)
-    info = msgspec.structs.replace(info, device=device_asked, data_dir=data_dir or info.data_dir)
+    preset = info.preset if data is None else catalog.amend(info.preset, data_at(data).overrides)
+    info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     setup = set_up(info, device, precision, write=_ignore, report=_ignore)
     try:
@@ -94,6 +101,7 @@ def measure(folder: RunDir, which: str, split: str, device_asked: str, data_dir:
         true=None if hidden else tuple(images.labels.tolist()),
         predicted=tuple(torch.cat(best.classes).tolist()),
         confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+        data=None if data is None else preset.data.path,
     )
     try:
         predictions.write(folder, found, pixels.numpy().tobytes())
@@ -145,10 +153,11 @@ def main() -> int:
     parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir")
+    parser.add_argument("--data")
     asked = parser.parse_args()
     os.umask(0o077)
     try:
-        result = measure(RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir)
+        result = measure(RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir, asked.data)
     except CifartuiError as error:
         print(error, file=sys.stderr)
         return 2

@@ -45,7 +45,7 @@ def trains_on(run: RunDir) -> None:
 
 def test_a_live_line_below_the_epochs_and_a_cursor_that_comes_back(terminals: Open, runs_dir: Path) -> None:
     terminal = terminals(*LONG)
-    terminal.shows("PyTorch takes a few seconds")
+    terminal.shows("loading PyTorch takes a few seconds")
     terminal.shows("/500  batch", "left")
     terminal.shows("epoch   1/500  train", "/500  batch")
     assert terminal.screen.cursor.hidden

@@ -26,13 +26,15 @@ NAMES = ("cat", "dog", "oak")
 SIDE = 4
 
 
-def store(run: SampleRun, num_images: int = 30, *, hidden: bool = False, global_step: int = 10_000) -> None:
+def store(
+    run: SampleRun, num_images: int = 30, *, hidden: bool = False, global_step: int = 10_000, data: str | None = None
+) -> None:
     """Store predictions in which every third image is right."""
     true = tuple(row % 3 for row in range(num_images))
     found = Predictions(
         run=run.folder.id, split="test", checkpoint="best", epoch=3, global_step=global_step, class_names=NAMES,
         image_size=SIDE, true=None if hidden else true, predicted=(0,) * num_images,
-        confidence=tuple(row / num_images for row in range(num_images)),
+        confidence=tuple(row / num_images for row in range(num_images)), data=data,
     )  # fmt: skip
     pixels = b"".join(bytes([row, 255 - row, 9]) * SIDE**2 for row in range(num_images))
     predictions.write(run.folder, found, pixels)
@@ -65,7 +67,7 @@ def sorting(screen: PredictionsScreen) -> str:
 
 
 def said(widget: Static) -> str:
-    console = Console(width=100)
+    console = Console(width=500)  # wider than any sentence: the folder of a test may have a long path
     with console.capture() as capture:
         console.print(widget.content)
     return capture.get()
@@ -127,6 +129,15 @@ async def test_hidden_labels_are_said(run: SampleRun) -> None:
         screen = await opened(pilot)
         await until(pilot, lambda: "labels of these images are hidden" in sorting(screen), "why there are no labels")
         assert sorting(screen).endswith("of 30")
+
+
+async def test_predictions_of_other_data_than_the_runs_are_not_shown(run: SampleRun) -> None:
+    store(run, data="/other/photos")
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: "Enter measures it" in said(screen.query_one("#making", Static)), "the offer")
+        assert screen.found is None
 
 
 async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +227,7 @@ async def test_predictions_without_their_images_can_be_measured_again(run: Sampl
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
         making = screen.query_one("#making", Static)
-        await until(pilot, lambda: "measure the weights again" in said(making).replace("\n", " "), "why not")
+        await until(pilot, lambda: "measure the weights again" in said(making), "why not")
         assert screen.check_action("make", ())
 
 

@@ -19,3 +19,9 @@ def test_the_end_or_the_beginning_of_text_stays() -> None:
     assert fmt.cut("vgg-custom-5", 6) == "vgg-c…"
     assert fmt.cut("vgg-custom-5", 6, keep_end=True) == "…tom-5"
     assert fmt.column("百百百", 4) == "百 …"
+
+
+def test_flop_have_three_digits_and_no_exponent() -> None:
+    assert [fmt.flop(1e9 * each) for each in (0.00131, 6.713, 999.4, 999.6, 12_345.6)] == [
+        "0.00131 GFLOP", "6.71 GFLOP", "999 GFLOP", "1,000 GFLOP", "12,346 GFLOP",
+    ]  # fmt: skip

@@ -147,9 +147,7 @@ def _terminal(config: Config) -> Check:
 
 def _data(where: Places) -> Check:
     found = locate(Data(dataset="cifar100"), where.data_dir)
-    if found.kind == "absent":
-        return Check("data", "note", f"{found.text}. {found.advice}")
-    return Check("data", "ok", found.text)
+    return Check("data", "note" if found.kind == "absent" else "ok", found.sentences)
 
 
 def _disk(runs_dir: Path) -> Check:

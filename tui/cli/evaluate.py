@@ -10,9 +10,10 @@ from engine.runs import predictions
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
+from engine.shared.data_path import data_at
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.cli.options import as_json_option, device_option, places, with_places
+from tui.cli.options import as_json_option, data_option, device_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data.output_file import write_new
 from tui.data.torch_process import run_module
@@ -25,6 +26,7 @@ from tui.data.torch_process import run_module
     "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
 )
 @device_option
+@data_option
 @click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
 @click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
 @click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
@@ -37,6 +39,7 @@ def evaluate(
     split: Split,
     checkpoint: str,
     device: str,
+    data: str | None,
     submission: str | None,
     force: bool,
     per_class: bool,
@@ -49,6 +52,7 @@ def evaluate(
         _check_submission(split, Path(submission), force)
     arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
+    arguments += ["--data", data_at(data).path] if data is not None else []
     result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, split)
     assert found is not None

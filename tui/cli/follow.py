@@ -22,6 +22,7 @@ from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
 from tui.cli.live_line import LiveLine
+from tui.data.range_test import is_range_test
 from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 from tui.text import run_text
 
@@ -176,7 +177,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
         now = time.time()
         status = status_of(state, lives, now) if num_read > num_known or not lives else "starting"
         if status == "lost":
-            printer.say(_lost(run))
+            printer.say(_lost(run, state))
             return 1
         if interrupts.hung_up:
             return _leave("The terminal hung up", run, _HUNG_UP)
@@ -233,13 +234,13 @@ def _drop(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def _lost(run: RunDir) -> str:
+def _lost(run: RunDir, state: RunState) -> str:
     if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
         return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
-    return (
-        f"The worker of {run.id} is gone without a last word (killed, or out of memory?); {run.log} may say why. "
-        f"Go on from the last checkpoint with: cifartui resume {run.id}"
-    )
+    text = f"Run {run.id} is lost: {run_text.lost(run_text.place(state), str(run.log))}."
+    if is_range_test(run.read_info().preset):
+        return text
+    return f"{text} To {run_text.way_on(state)}: cifartui resume {run.id}"
 
 
 def _printer(output: Output, wake: threading.Event) -> _Printer:
@@ -298,22 +299,16 @@ def live(state: RunState, status: Status, now: float, columns: int, *, ascii_onl
     if fraction is None:
         return fitted(fields, columns)
     room = max(_LEAST_BAR, min(_MOST_BAR, columns // 5))
-    head = f"{bar(fraction, room, ascii_only=ascii_only)} {100 * fraction:3.0f} %"
+    bar = "".join(fmt.bar(fraction, room, "=." if ascii_only else "━─"))
+    head = f"{bar} {100 * fraction:3.0f} %"
     return fitted([head, *fields], columns)
-
-
-def bar(fraction: float, columns: int, *, ascii_only: bool) -> str:
-    """Return a progress bar of so many columns."""
-    full = round(min(1.0, max(0.0, fraction)) * columns)
-    done, still = ("=", ".") if ascii_only else ("━", "─")
-    return done * full + still * (columns - full)
 
 
 def _progress_fields(state: RunState, status: Status, now: float) -> tuple[float | None, list[str]]:
     """Return the fraction done, if there is one, and the fields beside it, the most important first."""
     heading = run_text.status(status, state)
     if status == "starting":
-        return None, [heading, "PyTorch takes a few seconds to load"]
+        return None, [heading, run_text.LOADING]
     if status == "data" and state.data_progress is not None:
         progress = state.data_progress
         done = progress.done / progress.total if progress.total > 0 else None

@@ -7,7 +7,7 @@ from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
-from tui.cli.options import as_set, device_option, places, seed_option, with_places
+from tui.cli.options import as_set, device_option, overrides_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.train import following
 
@@ -16,7 +16,7 @@ _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
 
 @click.command("lr-find")
 @click.argument("name", metavar="PRESET")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field.")
+@overrides_option
 @click.option("--from", "first_lr", type=float, metavar="LR", help="Where the rate begins (default 1e-5; AdamW 1e-7).")
 @click.option("--to", "last_lr", type=float, metavar="LR", help="Where it ends (default 10; AdamW 1).")
 @click.option(

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from engine.runs import run_dir
 from engine.runs.run_options import SEED_BELOW, RunOptions
+from engine.shared.data_path import with_data
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from tui.config import read_config
@@ -46,8 +47,25 @@ def seed_option(command: Any) -> Any:
     return click.option("--seed", type=click.IntRange(0, SEED_BELOW - 1), default=0, help=text)(command)
 
 
+def data_option(command: Any) -> Any:
+    """Give a command --data; its argument `data` is None where that is not used."""
+    text = "The data: a folder of images, of CIFAR-100 or of CUB-200. It replaces the preset's."
+    return click.option("--data", metavar="PATH", help=text)(command)
+
+
+def overrides_option(command: Any) -> Any:
+    """Give a command --data and --set, which it gets together as `overrides`."""
+
+    @wraps(command)
+    def overridden(*, data: str | None, overrides: tuple[str, ...], **others: Any) -> Any:
+        return command(overrides=with_data(data, overrides), **others)
+
+    text = "Override a preset field: optimizer.lr=0.1"
+    return data_option(click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=text)(overridden))
+
+
 def with_order(command: Any) -> Any:
-    """Give a command --set, --epochs, --epochs-scale, --device, --devices and --seed; it gets them as `options`."""
+    """Give a command --data, --set, --epochs and all that a run is started with; it gets them as `options`."""
 
     @wraps(command)
     def ordered(
@@ -67,9 +85,7 @@ def with_order(command: Any) -> Any:
 
     scale = click.FloatRange(min=0, min_open=True)
     options = [
-        click.option(
-            "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a preset field: optimizer.lr=0.1"
-        ),
+        overrides_option,
         click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N."),
         click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
         device_option,

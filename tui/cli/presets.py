@@ -13,16 +13,17 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Data, Preset
 from tui import format as fmt
-from tui.cli.options import as_json_option, places, with_places
+from tui.cli.options import as_json_option, overrides_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data import network_facts
 from tui.data.network_facts import NetworkFacts
+from tui.text import preset_text
 
 
 @click.command("presets")
 @click.argument("name", metavar="[PRESET]", required=False)
 @click.option("--layers", is_flag=True, help="Print the network's layer table, FLOPs and memory estimate.")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for train: data.image_size=64")
+@overrides_option
 @click.option(
     "--backbones",
     "word",
@@ -48,10 +49,12 @@ def presets_(
         if layers:
             _print_layers(preset, places(ctx).data_dir, as_json)
         else:
-            _print_one(preset, as_json)
+            _print_one(preset, catalog.load(name).data, as_json)
         return
     if layers or overrides:
-        raise CifartuiError("--layers and --set are about one preset; name it: cifartui presets vgg-custom --layers")
+        raise CifartuiError(
+            "--layers, --set and --data are about one preset; name it: cifartui presets vgg-custom --layers"
+        )
     listed = catalog.list_presets()
     if as_json:
         rows = [
@@ -119,11 +122,14 @@ def _print_layers(preset: Preset, data_dir: str | None, as_json: bool) -> None:
         print_table(preset, found, note)
 
 
-def _print_one(preset: Preset, as_json: bool) -> None:
+def _print_one(preset: Preset, own: Data, as_json: bool) -> None:
+    """Print a preset, and which data took the place of `own`, that of its file, if it did."""
     if as_json:
         say_json(preset)
         return
     say(f"{preset.title}\n{preset.summary}\n")
+    if replaced := preset_text.replaced_data(preset.data, own):
+        say(f"{replaced[0].upper()}{replaced[1:]}.\n")
     for table in ("data", "model", "train", "optimizer", "schedule", "loss"):
         _print_table(f"[{table}]", getattr(preset, table))
     for stage in preset.stages:
@@ -197,9 +203,9 @@ def print_table(preset: Preset, found: NetworkFacts, note: str) -> None:
     say(f"{'no.':>4}  {'layer':<22}{'kernel':>7}{'size':>12}{'channels':>16}{'parameters':>14}")
     for layer in found.layer_table():
         say(_row(layer).rstrip())
-    trained = "" if found.num_trainable == found.num_parameters else f" ({fmt.count(found.num_trainable)} trained)"
+    trained = fmt.trained(found.num_trainable, found.num_parameters)
     say(f"\nparameters  {fmt.count(found.num_parameters)}{trained}")
-    say(f"forward     {found.flops_per_image / 1e9:,.2f} GFLOP an image (2 × multiply-add)")
+    say(f"forward     {fmt.flop(found.flops_per_image)} an image (2 × multiply-add)")
     memory = _memory(preset, found)
     say(
         f"memory      {fmt.memory(memory.total)} estimated for a step of batch {preset.train.batch_size} in "

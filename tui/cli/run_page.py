@@ -128,7 +128,7 @@ def _command(name: str) -> str:
 
 
 def _alert(alert: ev.Alerted) -> str:
-    return f"{_moment(alert.time)}  {alert.severity:<8}  {alert.text} {alert.advice}".rstrip()
+    return f"{_moment(alert.time)}  {alert.severity:<8}  {run_text.warning(alert)}"
 
 
 def _checkpoints(record: RunDetail) -> list[str]:
@@ -192,10 +192,9 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
 def _state(record: RunDetail) -> str:
     status, reason = record.summary.status, record.summary.reason.rstrip(".")
     if status == "lost":
-        return "lost: the worker ended without a last word; worker.log in its folder may say why"
+        return f"lost: {run_text.lost(log='worker.log in its folder')}"
     if status == "stalled":
-        since = run_text.clock(record.last_event_time or 0.0)
-        return f"stalled since {since}: the worker lives, and says nothing; was it frozen, or is the machine busy?"
+        return run_text.stalled(record.last_event_time or 0.0)
     if record.preparation is not None and status == "data":
         return f"preparing data: {run_text.progress(record.preparation)}"
     if record.evaluation is not None and status in {"validating", "testing"}:
@@ -276,35 +275,20 @@ def _network(record: RunDetail) -> str:
     model = record.model
     if model is None:
         return ""
-    text = f"{model.network}, {fmt.count(model.num_parameters)} parameters"
-    if model.num_trainable != model.num_parameters:
-        text += f" ({fmt.count(model.num_trainable)} trained)"
-    if model.flops_per_image is not None:
-        text += f", {model.flops_per_image / 1e9:.3g} GFLOP an image forward"
-    return text
+    forward = f", {fmt.flop(model.flops_per_image)} an image forward" if model.flops_per_image is not None else ""
+    return f"{run_text.network(model)}{forward}"
 
 
 def _data(data: ev.DataReady | None) -> str:
     if data is None:
         return ""
-    counts = f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
     hidden = ", test labels hidden" if data.test_labels_hidden else ""
-    return f"{run_text.dataset(data)}, {counts}, {data.num_classes} classes, {data.image_size} px{hidden}"
+    classes = f"{data.num_classes} classes, {data.image_size} px"
+    return f"{run_text.dataset(data)}, {run_text.counts(data)}, {classes}{hidden}"
 
 
 def _device(record: RunDetail) -> str:
-    started = record.started
-    if started is None:
-        return ""
-    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
-    name = started.device
-    if started.device_name and started.device_name.lower() != started.device:
-        name += f" ({started.device_name})"
-    name = f"{run_text.times(started)}{name}"
-    hosts = {each.host for each in started.ranks}
-    if len(hosts) > 1:
-        return f"{name}{threads}, {started.precision}, on {len(hosts)} machines, {started.host} first"
-    return f"{name}{threads}, {started.precision}, on {started.host}"
+    return run_text.device_in_full(record.started) if record.started is not None else ""
 
 
 def _memory(record: RunDetail) -> str:

@@ -107,8 +107,8 @@ class PresetInfo:
             found = self._environment.locate(data, self._data_dir)
         except CifartuiError as error:
             return DataLocated(name, Text(str(error), TONES["bad"]), False)
-        text = f"{found.text.rstrip('.')}. {found.advice}" if found.advice else found.text
-        return DataLocated(name, Text(text, TONES["warn" if found.advice else "good"]), found.kind != "absent")
+        tone = TONES["warn" if found.advice else "good"]
+        return DataLocated(name, Text(found.sentences, tone), found.kind != "absent")
 
     def first_facts(self, presets: Mapping[str, Preset]) -> FactsFound:
         """Return the facts that are known without computing. Reads small files."""

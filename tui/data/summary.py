@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
-from engine.journal.events import RunStarted
 from engine.journal.outline import read_outline
 from engine.journal.state import RunState, worked_s
 from engine.runs.delete import size_bytes
@@ -16,6 +15,7 @@ from engine.runs.run_dir import RunDir, RunInfo, Status, list_runs, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from tui import format as fmt
+from tui.text import run_text
 
 _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
 
@@ -92,7 +92,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         created=info.created,
         seed=info.seed,
         data=data,
-        device=_device(state.started) if state.started else "",
+        device=run_text.device_type(state.started) if state.started else "",
         epoch=state.epoch if status in _AT_WORK else _epochs_done(state),
         epochs=state.total_epochs or total_epochs(info.preset),
         global_step=state.global_step,
@@ -113,11 +113,6 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
 def _epochs_done(state: RunState) -> int:
     """Return the number of the last epoch that was validated; 0 if none was."""
     return state.epochs[-1].number if state.epochs else 0
-
-
-def _device(started: RunStarted) -> str:
-    times = f"{len(started.ranks)} × " if started.ranks else ""
-    return f"{times}{started.device_name}, {started.precision}"
 
 
 SortKey: TypeAlias = Literal["started", "val", "test", "duration", "size"]

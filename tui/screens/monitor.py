@@ -543,7 +543,7 @@ class Monitor(Screen[None]):
                 self.app.notify(text, title=run.id, severity=severity)
 
         run, notify = self.run_folder, self.app.display_settings.notify
-        started = "resume: a worker was started; PyTorch takes a few seconds to load"
+        started = f"resume: {run_text.STARTED}"
         self.app.run_in_background(
             lambda: resume_run(run, changes, notify),
             lambda _: say(started, "good"),

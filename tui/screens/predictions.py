@@ -20,6 +20,7 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.terminal.capabilities import image_widget
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
@@ -151,6 +152,7 @@ class PredictionsScreen(Screen[None]):
             if is_measured:
                 run_module("engine.training.evaluate_checkpoint", arguments, stop=self._left)
             found = predictions.read(self._run, _SPLIT)
+            found = found if found is None or found.data is None else None  # `evaluate --data`: of other images
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
             found, problem = None, str(error)
@@ -303,7 +305,7 @@ class PredictionsScreen(Screen[None]):
     def _instructions(self) -> Group | Text:
         if self._started_at is not None:
             text = f"Measuring the best weights on the test images… {self._elapsed()}"
-            return Group(Text(text, TONES["busy"]), Text("PyTorch takes some seconds to load. Esc leaves.", MUTED))
+            return Group(Text(text, TONES["busy"]), Text(f"{run_text.sentence(run_text.LOADING)}. Esc leaves.", MUTED))
         lines = [Text(self._problem, TONES["bad"])] if self._problem else []
         lines.append(Text("What these weights say of the test images has not been recorded yet.", TEXT))
         lines.append(Text("Enter measures it: one pass over the test images, in a process of its own.", MUTED))

@@ -11,6 +11,7 @@ from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.data.compare import Difference, RunSide, differences
+from tui.text import run_text
 
 
 def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
@@ -30,7 +31,7 @@ def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
         CifartuiError: the run has a worker.
     """
     resume_run(RunDir(runs_dir / run_id), notify=notify)
-    return "a worker was started; PyTorch takes a few seconds to load. Enter opens the run."
+    return f"{run_text.STARTED}. Enter opens the run."
 
 
 def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:

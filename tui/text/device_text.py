@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui import format as fmt
-from tui.text.layout import in_a_row, labelled
-from tui.theme import FAINT, MUTED, TEXT, TRAIN
+from tui.text.layout import bar, in_a_row, labelled
+from tui.theme import MUTED, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +36,11 @@ def _gpu(gpu: "GpuSample", width: int) -> Text:
 
 def _gpu_memory(gpu: "GpuSample") -> list[Text]:
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
-    full = round(_BAR_WIDTH * used / total) if used is not None and total else 0
-    bar = Text.assemble(("━" * full, TRAIN), ("━" * (_BAR_WIDTH - full), FAINT))
+    fraction = used / total if used is not None and total else 0.0
     name = gpu.name.removeprefix("NVIDIA ")
     return [
         Text.assemble((f"{gpu.index} ", MUTED), (fmt.column(name, 20), TEXT)),
-        Text.assemble(bar, (f" {_memory(gpu):>14}", TEXT)),
+        Text.assemble(bar(fraction, _BAR_WIDTH), (f" {_memory(gpu):>14}", TEXT)),
     ]
 
 

@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from tui.theme import MUTED, TEXT
+from tui import format as fmt
+from tui.theme import FAINT, MUTED, TEXT, TRAIN
 
 
 def labelled(label: str, value: str, color: str = TEXT) -> Text:
     """Return a muted label and its value; no label, no space."""
     return Text.assemble((f"{label} " if label else "", MUTED), (value, color))
+
+
+def bar(fraction: float, columns: int, color: str = TRAIN) -> Text:
+    """Return a progress bar of so many columns, of which `fraction` (0 to 1) is done."""
+    done, rest = fmt.bar(fraction, columns)
+    return Text.assemble((done, color), (rest, FAINT))
 
 
 def in_a_row(fields: Sequence[Text], width: int, gap: int = 3) -> Text:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from presets import schema
 from presets.plan import plan, total_epochs
+from presets.safe_text import visible_in_a_row
 from presets.schema import Preset, Report
 from tui import format as fmt
 from tui.text.layout import table
@@ -58,7 +59,7 @@ def description(preset: Preset, data_status: Text, size: Text, memory: Text, ear
 
 def size(num_parameters: int, num_trainable: int, flops_per_image: int) -> Text:
     """Return parameters and arithmetic of a network."""
-    trained = f" ({fmt.count(num_trainable)} trained)" if num_trainable != num_parameters else ""
+    trained = fmt.trained(num_trainable, num_parameters)
     return Text(f"{fmt.count(num_parameters)} parameters{trained}, {fmt.flop(flops_per_image)} an image", TEXT)
 
 
@@ -126,9 +127,20 @@ def _vgg(model: schema.Vgg) -> str:
     return f"{num_convolutions} conv 3×3 ({widths}), {pools}{shortcuts}{head}{init}"
 
 
+def source(data: schema.Data) -> str:
+    """Return the data set, and the path if one is named."""
+    return f"{_DATASETS[data.dataset]} in {visible_in_a_row(data.path)}" if data.path else _DATASETS[data.dataset]
+
+
+def replaced_data(data: schema.Data, own: schema.Data) -> str:
+    """Return which data took the place of a preset's own; empty if it is the same."""
+    is_same = (data.dataset, data.path) == (own.dataset, own.path)
+    return "" if is_same else f"{source(data)}, in place of {source(own)}"
+
+
 def data(data: schema.Data) -> str:
     """Return data set, size and split as a sentence."""
-    parts = [_DATASETS[data.dataset], f"{data.image_size} px", _NORMALIZE[data.normalize]]
+    parts = [source(data), f"{data.image_size} px", _NORMALIZE[data.normalize]]
     if data.train_limit is not None:
         parts.append(f"first {fmt.count(data.train_limit)} training images")
     return ", ".join(parts)

@@ -1,25 +1,30 @@
 """Runs and events in words, the same on every screen. Knows no widgets and no files."""
 
 import time
+from typing import TYPE_CHECKING
 
 from engine.journal import events as ev
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from tui import format as fmt
-from tui.theme import Tone
 
-_TONES: dict[Status, Tone] = {
+if TYPE_CHECKING:
+    from tui.theme import Tone
+
+_TONES: "dict[Status, Tone]" = {
     "starting": "calm", "data": "busy", "model": "busy", "training": "good", "validating": "good",
     "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
     "stopped": "warn", "aborted": "warn", "failed": "bad",
 }  # fmt: skip
+LOADING = "loading PyTorch takes a few seconds"
+STARTED = f"a worker was started; {LOADING}"
 _PHASES = {
     "download": "downloading", "verify": "checking", "unpack": "unpacking", "decode": "reading images of",
     "generate": "generating", "features": "computing features of",
 }  # fmt: skip
 
 
-def tone(status: Status) -> Tone:
+def tone(status: Status) -> "Tone":
     """Return how a status is to be taken."""
     return _TONES[status]
 
@@ -52,7 +57,33 @@ def progress(event: ev.DataProgressed) -> str:
 
 def dataset(data: ev.DataReady) -> str:
     """Return the data set's name, marked where it was generated."""
-    return f"{data.dataset} (generated data)" if data.generated else data.dataset
+    return generated(data.dataset) if data.generated else data.dataset
+
+
+def generated(name: str) -> str:
+    """Return the name of a data set, marked as generated."""
+    return f"{name} (generated data)"
+
+
+def counts(data: ev.DataReady) -> str:
+    """Return "45,000 train, 5,000 val, 10,000 test"."""
+    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+
+
+def network(model: ev.ModelBuilt) -> str:
+    """Return "resnet50, 23,917,832 parameters (409,800 trained)"."""
+    trained = fmt.trained(model.num_trainable, model.num_parameters)
+    return f"{model.network}, {fmt.count(model.num_parameters)} parameters{trained}"
+
+
+def length(stage: ev.StageStarted) -> str:
+    """Return "15 epochs of 1,407 batches"."""
+    return f"{fmt.plural(stage.epochs, 'epoch')} of {fmt.batches(stage.steps_per_epoch)}"
+
+
+def warning(alert: ev.Alerted) -> str:
+    """Return the warning, and the advice after it if there is one."""
+    return f"{alert.text} {alert.advice}".strip()
 
 
 def remedy(state: RunState) -> tuple[str, ...]:
@@ -62,23 +93,48 @@ def remedy(state: RunState) -> tuple[str, ...]:
     return errors[-1].changes if errors and state.phase == "failed" else ()
 
 
+def lost(where: str = "", log: str = "") -> str:
+    """Return a clause about a run whose worker is gone.
+
+    Args:
+        where: place in training; see `place`.
+        log: name of worker.log; empty if its last lines are shown beside the clause.
+    """
+    why = f" (killed, or out of memory?); {log} may say why" if log else ""
+    return f"the worker ended{where} without a last word{why}"
+
+
+def stalled(since_s: float, where: str = "") -> str:
+    """Return a clause and a question about a run whose worker lives and writes nothing; `since_s` is Unix seconds."""
+    return (
+        f"stalled since {clock(since_s)}{where}: the worker lives, and says nothing. "
+        "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
+    )
+
+
+def way_on(state: RunState) -> str:
+    """Return the action of a resume of a run that has lost its worker."""
+    return "resume from the last checkpoint" if state.checkpoints else "start it again"
+
+
+def place(state: RunState) -> str:
+    """Return a run's place in training, to be appended to what happened there."""
+    return f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+
+
 def outcome(status: Status, state: RunState, resume_key: str) -> str:
     """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press.
 
     Where `resume_key` is empty, the run cannot be resumed.
     """
     reason = state.finished.reason if state.finished else ""
-    where = f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
+    where = place(state)
     if status == "lost":
-        if not resume_key:
-            return f"The worker ended{where} without a last word."
-        again = "resume from the last checkpoint" if state.checkpoints else "start it again: there is no checkpoint yet"
-        return f"The worker ended{where} without a last word. Press {resume_key} to {again}."
+        why = "" if state.checkpoints else ": there is no checkpoint yet"
+        again = f" Press {resume_key} to {way_on(state)}{why}." if resume_key else ""
+        return f"{sentence(lost(where))}.{again}"
     if status == "stalled":
-        return (
-            f"Stalled since {clock(state.last_time or 0.0)}{where}: the worker lives, and says nothing. "
-            "Was it frozen (kill -CONT wakes it), or is the machine or its disk busy?"
-        )
+        return sentence(stalled(state.last_time or 0.0, where))
     said = {
         "completed": "Completed: every epoch was trained",
         "stopped": f"Stopped{where}",
@@ -92,6 +148,11 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
         return f"Completed: {reason.rstrip('.')}."
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
+
+
+def sentence(clause: str) -> str:
+    """Return the clause with a capital letter, the rest as it is."""
+    return clause[:1].upper() + clause[1:]
 
 
 def result(state: RunState) -> str:
@@ -125,30 +186,55 @@ def clock(unix_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
-def times(started: ev.RunStarted) -> str:
-    """Return how many devices a run has, before the name of one of them; nothing where it has one."""
+def device(started: ev.RunStarted) -> str:
+    """Return "2 × cuda:0 (NVIDIA H100)": number of devices, the first as torch names it, its name unless the same."""
+    name = started.device_name
+    return f"{_times(started)}{started.device}{f' ({name})' if name and name.lower() != started.device else ''}"
+
+
+def device_in_short(started: ev.RunStarted) -> str:
+    """Return device and precision for the Monitor's header: "CPU, 8 threads, fp32"."""
+    is_cpu = started.device == "cpu"
+    text = f"{_times(started)}CPU, {started.num_threads} threads" if is_cpu else device(started)
+    return f"{text}, {started.precision}"
+
+
+def device_in_full(started: ev.RunStarted) -> str:
+    """Return device, threads, precision and machine: "cpu, 8 threads, fp32, on gpu-box"."""
+    threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
+    return f"{device(started)}{threads}, {started.precision}, on {machine(started)}"
+
+
+def device_type(started: ev.RunStarted) -> str:
+    """Return the device's name and the precision, as `runs --json` has them: "2 × NVIDIA H100, bf16"."""
+    return f"{_times(started)}{started.device_name}, {started.precision}"
+
+
+def machine(started: ev.RunStarted) -> str:
+    """Return the host; if there are several, their number and the first one."""
+    hosts = {each.host for each in started.ranks}
+    return f"{len(hosts)} machines, {started.host} first" if len(hosts) > 1 else started.host
+
+
+def _times(started: ev.RunStarted) -> str:
     return f"{len(started.ranks)} × " if started.ranks else ""
 
 
-def event(event: ev.AnyEvent) -> tuple[str, Tone]:
+def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
     """Return an event as a sentence, empty for a frequent one, and how it is to be taken."""
     match event:
         case ev.RunStarted():
             verb = f"worker resumed at step {fmt.count(event.global_step)}" if event.global_step else "worker started"
-            where = f"{times(event)}{event.device}"
-            if event.device_name.lower() != event.device:
-                where += f" ({event.device_name})"
             changed = f", with {', '.join(event.changes)}" if event.changes else ""
-            return f"{verb} on {event.host}, {where}, {event.precision}{changed}", "calm"
+            return f"{verb} on {machine(event)}, {device(event)}, {event.precision}{changed}", "calm"
         case ev.DataReady():
-            counts = f"{fmt.count(event.num_train)} train, {fmt.count(event.num_val)} val"
-            return f"data ready: {dataset(event)}, {counts}, {fmt.count(event.num_test)} test images", "calm"
+            return f"data ready: {dataset(event)}, {counts(event)} images", "calm"
         case ev.ModelBuilt():
-            return f"model built: {event.network}, {fmt.count(event.num_parameters)} parameters", "calm"
+            return f"model built: {network(event)}", "calm"
         case ev.StageStarted():
             name = event.name or "training"
             stage = f"stage {event.stage + 1} of {event.num_stages}, {name}" if event.num_stages > 1 else name
-            return f"{stage}: {fmt.plural(event.epochs, 'epoch')} of {fmt.count(event.steps_per_epoch)} batches", "calm"
+            return f"{stage}: {length(event)}", "calm"
         case ev.EpochCompleted():
             best = ", the best so far" if event.is_best else ""
             part = " (part of it)" if event.partial else ""
@@ -171,11 +257,11 @@ def event(event: ev.AnyEvent) -> tuple[str, Tone]:
 
 def _rarer_event(
     event: ev.Alerted | ev.Validated | ev.Paused | ev.Continued | ev.RunFinished,
-) -> tuple[str, Tone]:
+) -> "tuple[str, Tone]":
     match event:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
-            return f"{event.text} {event.advice}".strip(), tones[event.severity]
+            return warning(event), tones[event.severity]
         case ev.Validated():
             at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
             return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"

@@ -12,8 +12,8 @@ from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
 from tui.text import run_text
-from tui.text.layout import in_a_row, labelled, left_and_right
-from tui.theme import FAINT, GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
+from tui.text.layout import bar, in_a_row, labelled, left_and_right
+from tui.theme import GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
 from tui.widgets.basic import ChangedStatic
 
 
@@ -55,7 +55,7 @@ def _progress(view: RunView, width: int) -> Text:
     state = view.state
     if not state.total_epochs or state.stage is None:
         text = Text("waiting for training to begin" if run_text.is_live(view.status) else "nothing was trained", MUTED)
-        return Text.assemble(_bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
+        return Text.assemble(bar(0.0, max(8, width - text.cell_len - 2)), "  ", text)
     parts = [labelled("epoch", f"{state.epoch}/{state.total_epochs}")]
     if state.evaluation is not None:
         evaluation = state.evaluation
@@ -69,12 +69,7 @@ def _progress(view: RunView, width: int) -> Text:
     color = (
         TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
     )
-    return Text.assemble(_bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
-
-
-def _bar(fraction: float, width: int, color: str = TRAIN) -> Text:
-    full = round(min(1.0, max(0.0, fraction)) * width)
-    return Text.assemble(("━" * full, color), ("━" * (width - full), FAINT))
+    return Text.assemble(bar(state.share_done, max(8, width - text.cell_len - 2), color), "  ", text)
 
 
 def _speeds(view: RunView, width: int) -> Text:
@@ -93,9 +88,7 @@ def _speeds(view: RunView, width: int) -> Text:
     if state.timing is not None and is_live:
         fields.append(labelled("step", run_text.step_split(state.timing)))
     if started is not None:
-        cpu = f"CPU, {started.num_threads} threads"
-        device = cpu if started.device == "cpu" else f"{started.device} {started.device_name}"
-        fields.append(labelled("on", f"{run_text.times(started)}{device}, {started.precision}"))
+        fields.append(labelled("on", run_text.device_in_short(started)))
     return in_a_row(fields, width)
 
 
@@ -122,7 +115,7 @@ def _results(view: RunView, width: int) -> Text:
     if state.data is not None:
         fields.append(labelled("data", run_text.dataset(state.data), TONES["warn"] if state.data.generated else TEXT))
     elif view.info.preset.data.dataset == "shapes100":
-        fields.append(labelled("data", "shapes100 (generated data)", TONES["warn"]))
+        fields.append(labelled("data", run_text.generated("shapes100"), TONES["warn"]))
     return in_a_row(fields, width)
 
 
@@ -139,9 +132,7 @@ class Preparation(ChangedStatic):
         lines = [Text.assemble((f"{name:<10}", MUTED), row) for name, row in zip(names, rows, strict=True)]
         progress = view.state.data_progress
         if progress is not None and progress.total > 0 and view.status == "data":
-            full = min(_BAR_WIDTH, _BAR_WIDTH * progress.done // progress.total)
-            lines[1].append("\n" + " " * 10)
-            lines[1].append("━" * full, TRAIN).append("━" * (_BAR_WIDTH - full), FAINT)
+            lines[1].append("\n" + " " * 10).append_text(bar(progress.done / progress.total, _BAR_WIDTH))
         self.set_text(Text("\n\n").join(lines))
 
     def _worker(self, view: RunView) -> Text:
@@ -149,9 +140,8 @@ class Preparation(ChangedStatic):
         if started is None:
             if not run_text.is_live(view.status):
                 return Text("ended before it began", TONES["bad"])
-            return Text("starting: loading PyTorch takes a few seconds", TRAIN)
-        name = "" if started.device_name.lower() == started.device else f" ({started.device_name})"
-        return Text(f"started on {started.host}, {run_text.times(started)}{started.device}{name}", GOOD)
+            return Text(f"starting: {run_text.LOADING}", TRAIN)
+        return Text(f"started on {run_text.machine(started)}, {run_text.device(started)}", GOOD)
 
     def _data(self, view: RunView) -> Text:
         state = view.state
@@ -165,15 +155,15 @@ class Preparation(ChangedStatic):
     def _network(self, view: RunView) -> Text:
         model = view.state.model
         if model is not None:
-            return Text(f"{model.network}, {fmt.count(model.num_parameters)} parameters", GOOD)
+            return Text(run_text.network(model), GOOD)
         return Text("building the model", TRAIN) if view.status == "model" else _waiting(view)
 
     def _training(self, view: RunView) -> Text:
         stage = view.state.stage
         if stage is None:
             return _waiting(view)
-        plan = f"{stage.epochs} epochs of {fmt.batches(stage.steps_per_epoch)}"
-        return Text(f"{plan}: the first batch is under way", TRAIN if run_text.is_live(view.status) else TEXT)
+        text = f"{run_text.length(stage)}: the first batch is under way"
+        return Text(text, TRAIN if run_text.is_live(view.status) else TEXT)
 
 
 def _waiting(view: RunView) -> Text:
@@ -209,7 +199,7 @@ class OutcomeNotice(ChangedStatic):
 def _advice(alerts: list[Alerted]) -> Text:
     text = Text()
     for alert in alerts:
-        text.append(f"\n{alert.text} {alert.advice}".rstrip(), TONES["bad"])
+        text.append(f"\n{run_text.warning(alert)}", TONES["bad"])
     return text
 
 

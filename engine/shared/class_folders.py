@@ -1,0 +1,322 @@
+"""Layouts of class folders: classes, parts, and the files of each. No torch, nothing decoded."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from engine.shared.image_parts import Files, Listing, listed, without_images
+from engine.shared.image_scan import Poll, Scanner, Unread, base_of, folder_of, shown
+from presets.errors import CifartuiError
+
+Part: TypeAlias = Literal["train", "val", "test"]
+
+_PARTS: dict[str, Part] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folders that hold a part of a data set, in any case."""
+_UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled", "all"})
+"""Names of the only folder in a test part that hold images without labels, unless there is such a class."""
+_MOST_WRAPPERS = 8
+"""Folders with nothing but one folder inside that are entered, one in the other."""
+
+
+def list_class_folders(path: Path, name: str = "class-folders", poll: Poll = lambda: None) -> Listing:
+    """List class folders, with or without parts.
+
+    Args:
+        path: the folder.
+        name: of the data set.
+        poll: called before each folder is read; its exceptions end the listing.
+
+    Raises:
+        CifartuiError: it cannot be read, has no layout of these or looks like two, or has fewer than two classes.
+    """
+    scan = _enter(path, poll)
+    folders = scan.look().all_folders
+    parts = _parts(scan, folders)
+    if "train" in parts:
+        return _list_parts(scan, name, parts, [folder for folder in folders if folder not in parts.values()])
+    if parts:
+        part, folder = next(iter(parts.items()))
+        raise CifartuiError(
+            f"{_where(scan)} has a folder {folder}/ but no train/: if it is the {_words(part)}, put the class folders "
+            f"into train/ beside it; if it is a class, put all classes into train/."
+        )
+    return _list_flat(scan, name, folders)
+
+
+def _enter(path: Path, poll: Poll) -> Scanner:
+    """Return a scanner of `path`, or of the folder inside that holds everything."""
+    scan = Scanner(path, poll)
+    for _ in range(_MOST_WRAPPERS):
+        here = scan.look()
+        if here.images or len(here.all_folders) != 1 or here.all_folders[0].lower() in _PARTS:
+            break
+        inner = Scanner(scan.root / here.all_folders[0], poll)
+        if not inner.look().all_folders:
+            break
+        scan = inner
+    return scan
+
+
+def _parts(scan: Scanner, folders: list[str]) -> dict[Part, str]:
+    """Return the folder of each part that is there."""
+    parts: dict[Part, str] = {}
+    for folder in folders:
+        part = _PARTS.get(folder.lower())
+        if part is None:
+            continue
+        if part in parts:
+            raise CifartuiError(
+                f"{_where(scan)} has both {parts[part]}/ and {folder}/, and only one can be the {_words(part)}; "
+                "rename or remove the other."
+            )
+        parts[part] = folder
+    return parts
+
+
+# --- layouts ---------------------------------------------------------------------------------------
+
+
+def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
+    here = scan.look()
+    classes = _Classes(scan, folders)
+    train = classes.files()
+    if not train:
+        raise _no_images(scan, "")
+    classes.check_number()
+    _leave_loose_out(scan, here.images, "")
+    return Listing(
+        name=name,
+        root=scan.root,
+        layout=f"Class folders without parts{classes.nested}: no validation part, no test part.",
+        class_names=classes.shown_names(),
+        train=train,
+        unread=scan.unread,
+        notices=(*classes.notices, *_unread_notices(scan)),
+    )
+
+
+def _list_parts(scan: Scanner, name: str, parts: dict[Part, str], others: list[str]) -> Listing:
+    folder = parts["train"]
+    inside = scan.look(folder)
+    classes = _Classes(scan, inside.all_folders)
+    train = classes.files()
+    if not train:
+        raise _no_images(scan, folder, others)
+    if others and len(parts) == 1 and any(scan.look(other).images for other in others):
+        raise CifartuiError(
+            f"{_where(scan)} looks like two layouts: {folder}/ has class folders inside, and images lie in "
+            f"{listed(others)} beside it; put all classes into one folder, or the others elsewhere."
+        )
+    classes.check_number()
+    _leave_loose_out(scan, inside.images, folder)
+    notices = list(classes.notices)
+    if others:
+        notices.append(f"Beside {folder}/ there is {listed(others)}, which is not read.")
+    val = _labelled_part(scan, parts.get("val"), classes, notices)
+    test, unlabelled = Files(), tuple[str, ...]()
+    if "test" in parts:
+        unlabelled = _without_labels(scan, parts["test"], classes)
+        test = Files() if unlabelled else _labelled_part(scan, parts["test"], classes, notices)
+    notices += _same_folder(scan, parts)
+    there = [f"{parts[part]}/" for part in ("train", "val", "test") if part in parts]
+    missing = [] if val else ["no validation part"]
+    missing += [] if test else ["a test part without labels" if unlabelled else "no test part"]
+    tail = f": {', '.join(missing)}" if missing else ""
+    return Listing(
+        name=name,
+        root=scan.root,
+        layout=f"Class folders in {listed(there)}{classes.nested}{tail}.",
+        class_names=classes.shown_names(),
+        train=train,
+        val=val,
+        test=test,
+        unlabelled=unlabelled,
+        unread=scan.unread,
+        notices=(*notices, *_missing_classes(classes, {"val": val, "test": test}), *_unread_notices(scan)),
+        train_folder=folder,
+    )
+
+
+class _Classes:
+    """Classes of the training part, and the files of each part that belong to them."""
+
+    def __init__(self, scan: Scanner, folders: list[str]) -> None:
+        """Find the folders that have an image inside; the others are no classes, and a notice names them."""
+        self._scan = scan
+        self.notices: list[str] = []
+        by_name = self._by_name(folders)
+        names = sorted(by_name)
+        found = scan.below((label, folder) for label, name in enumerate(names) for folder in by_name[name])
+        counts = Counter(label for label, _ in found)
+        self.names = [name for label, name in enumerate(names) if counts[label]]
+        empty = [name for label, name in enumerate(names) if not counts[label]]
+        if empty and self.names:
+            folder = folder_of(by_name[empty[0]][0])
+            has, classes = ("has", "is no class") if len(empty) == 1 else ("have", "are no classes")
+            self.notices.append(
+                f"{listed(f'{name}/' for name in empty)} in {shown(folder or scan.root.name)} {has} no image that is "
+                f"read, and {classes}."
+            )
+        place = {label: self.names.index(name) for label, name in enumerate(names) if counts[label]}
+        self._files = Files(tuple(file for _, file in found), tuple(place[label] for label, _ in found))
+        is_nested = not {folder_of(file) for file in self._files.names}.issubset(folders)
+        self.nested = ", with folders below a class" if is_nested else ""
+
+    def files(self) -> Files:
+        """Return those of the training part."""
+        return self._files
+
+    def files_of(self, folders: list[str], part_folder: str) -> Files:
+        """Return the files of another part.
+
+        Raises:
+            CifartuiError: it has a class that the training part does not have.
+        """
+        by_name = self._by_name(folders)
+        found = self._scan.below(
+            (self.names.index(name) if name in self.names else -1, folder)
+            for name, folders in by_name.items()
+            for folder in folders
+        )
+        unknown = sorted({self._class_folder(file, part_folder) for label, file in found if label < 0})
+        if unknown:
+            more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            raise CifartuiError(
+                f"{shown(str(self._scan.root / unknown[0]))} is a class that the training part does not have{more}; "
+                f"add it there or remove it here."
+            )
+        return Files(tuple(file for _, file in found), tuple(label for label, _ in found))
+
+    def check_number(self) -> None:
+        """Raise CifartuiError if there are too few classes to tell apart."""
+        if len(self.names) < 2:
+            raise CifartuiError(
+                f"{_where(self._scan)} has images of one class only, {shown(self.names[0])}; a classifier needs two: "
+                "put the images of each class into a folder of its own."
+            )
+
+    def shown_names(self) -> tuple[str, ...]:
+        """Return the names in label order, printable."""
+        return tuple(map(shown, self.names))
+
+    def _by_name(self, folders: list[str]) -> dict[str, list[str]]:
+        """Return class folders by their composed names (NFC), and say where two are one class."""
+        by_name: dict[str, list[str]] = {}
+        for folder in folders:
+            by_name.setdefault(unicodedata.normalize("NFC", base_of(folder)), []).append(folder)
+        for name, same in by_name.items():
+            if len(same) > 1:
+                self.notices.append(
+                    f"{len(same)} folders in {shown(folder_of(same[0]) or self._scan.root.name)} are "
+                    f"named {shown(name)}, in different Unicode forms; they are one class."
+                )
+        return by_name
+
+    @staticmethod
+    def _class_folder(file: str, part_folder: str) -> str:
+        return f"{part_folder}/{file[len(part_folder) + 1 :].split('/')[0]}"
+
+
+def _labelled_part(scan: Scanner, folder: str | None, classes: _Classes, notices: list[str]) -> Files:
+    if folder is None:
+        return Files()
+    inside = scan.look(folder)
+    before = len(classes.notices)
+    found = classes.files_of(inside.all_folders, folder)
+    notices += classes.notices[before:]
+    if found:
+        _leave_loose_out(scan, inside.images, folder)
+    elif inside.images:
+        raise CifartuiError(
+            f"{_where(scan, folder)} has {len(inside.images):,} images but no class folders, so their classes are "
+            "not known; put them into a folder for each class, or remove it."
+        )
+    else:
+        notices.append(f"{folder}/ has no image that is read, and is no part.")
+    return found
+
+
+def _without_labels(scan: Scanner, folder: str, classes: _Classes) -> tuple[str, ...]:
+    """Return the images of a test part that has no class folders; none if it has."""
+    inside = scan.look(folder)
+    folders = inside.all_folders
+    if len(folders) == 1 and not inside.images:
+        name = base_of(folders[0])
+        if name.lower() in _UNLABELLED and name not in classes.names:
+            return tuple(file for _, file in scan.below([(0, folders[0])]))
+    return () if any(True for _ in scan.below((0, inner) for inner in folders)) else tuple(inside.images)
+
+
+def _leave_loose_out(scan: Scanner, images: list[str], folder: str) -> None:
+    for image in images:
+        scan.leave_out(folder, base_of(image), "beside class folders, so of no class")
+
+
+def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> CifartuiError:
+    """Return the error for a training part without class folders that have images."""
+    loose = scan.look(folder).images
+    where = _where(scan, folder)
+    if loose and any(scan.look(other).images for other in others):
+        return CifartuiError(
+            f"{_where(scan)} looks like two layouts: images lie loose in {folder}/ and in {listed(others)}; if "
+            f"{folder} is a class too, put all of them into another train/, else put its images into class folders."
+        )
+    if loose:
+        return CifartuiError(
+            f"The {len(loose):,} images in {where} lie loose, so their classes are not known; put them into a folder "
+            "for each class, or name a table of file names and labels with data.labels."
+        )
+    unread = scan.unread
+    why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
+    return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another data.path.")
+
+
+# --- what is said ----------------------------------------------------------------------------------
+
+
+def _unread_notices(scan: Scanner) -> list[str]:
+    """Return a sentence for each reason why files are not read; those beside the classes need none if no images."""
+    by_reason: dict[str, list[Unread]] = {}
+    for unread in scan.unread:
+        if unread.folder or not unread.reason.endswith("not an image format that is read"):
+            by_reason.setdefault(unread.reason, []).append(unread)
+    sentences = []
+    for reason, groups in by_reason.items():
+        if len(groups) == 1:
+            sentences.append(groups[0].sentence())
+            continue
+        total = sum(group.num_files for group in groups)
+        folders = listed(shown(group.folder) or "the folder itself" for group in groups)
+        sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
+    return sentences
+
+
+def _missing_classes(classes: _Classes, parts: dict[str, Files]) -> list[str]:
+    return [
+        said
+        for part, files in parts.items()
+        if files and (said := without_images(files.labels, classes.shown_names(), part))
+    ]
+
+
+def _same_folder(scan: Scanner, parts: dict[Part, str]) -> list[str]:
+    train = scan.root / parts["train"]
+    return [
+        f"{folder}/ and {parts['train']}/ are the same folder: accuracy there is that of training images."
+        for part, folder in parts.items()
+        if part != "train" and train.samefile(scan.root / folder)
+    ]
+
+
+def _where(scan: Scanner, folder: str = "") -> str:
+    return shown(str(scan.root / folder))
+
+
+def _words(part: Part) -> str:
+    return {"train": "training part", "val": "validation part", "test": "test part"}[part]

@@ -1,0 +1,120 @@
+"""Files of a data set of images by part and class, and the split of its training files by their names. No torch."""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from engine.shared.image_scan import Unread, shown
+from presets.errors import CifartuiError
+
+_NAMED = 10
+"""Names in a sentence, before the number of the others."""
+
+
+class Files(Struct, frozen=True):
+    """Image files, relative to their listing's root, and their class indices; sorted by class and name."""
+
+    names: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.names)
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """The files of a data set. A part that it does not have is empty."""
+
+    name: str
+    """Data set, as presets write it."""
+    root: Path
+    layout: str = ""
+    """One sentence for people: the folders found, and the parts that are missing."""
+    class_names: tuple[str, ...]
+    """Sorted, in Unicode's composed form (NFC), printable."""
+    train: Files
+    val: Files = Files()
+    test: Files = Files()
+    unlabelled: tuple[str, ...] = ()
+    """Test images without labels; then `test` is empty."""
+    unread: tuple[Unread, ...] = ()
+    """Files that are not read, by folder and reason."""
+    notices: tuple[str, ...] = ()
+    """Sentences about this data that the user should see."""
+    train_folder: str = ""
+    """Folder of the training part, in which the class folders lie; "" if that is the root."""
+
+
+class Rows(NamedTuple):
+    """Rows of a listing's training files: to train on, and to validate with; both ascending."""
+
+    train: list[int]
+    val: list[int]
+
+
+def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, seed: int) -> Rows:
+    """Divide the training files by a hash of each one's name, so that others come and go without moving it.
+
+    The name is the path below the training part, in composed form (NFC). A class whose images would all validate keeps
+    the one of the highest hash to train on: that one alone may move, once the class has more images.
+
+    Args:
+        listing: without a validation part; one with such a part keeps all of its training files.
+        validation: a tenth, or a fraction between 0 and 1.
+        seed: decides which images a fraction takes; a tenth is the same in every run.
+
+    Raises:
+        CifartuiError: nothing is left to validate with.
+    """
+    names, labels = listing.train.names, listing.train.labels
+    share, salt = (0.1, "") if validation == "every-tenth" else (validation, f"{seed}")
+    prefix = f"{listing.train_folder}/" if listing.train_folder else ""
+    scores = [_score(name.removeprefix(prefix), salt) for name in names]
+    is_val = [score < share for score in scores]
+    has_train = {label for label, val in zip(labels, is_val, strict=True) if not val}
+    highest: dict[int, int] = {}
+    for row, label in enumerate(labels):
+        if label not in has_train and (label not in highest or scores[row] > scores[highest[label]]):
+            highest[label] = row
+    for row in highest.values():
+        is_val[row] = False
+    rows = Rows([row for row, val in enumerate(is_val) if not val], [row for row, val in enumerate(is_val) if val])
+    if not rows.val:
+        raise CifartuiError(
+            f"data.validation = {validation} takes none of the {len(names):,} training images in "
+            f"{shown(str(listing.root))} for validation; choose a larger fraction such as 0.3, or put some into val/."
+        )
+    return rows
+
+
+def _score(name: str, salt: str) -> float:
+    """Return a number from 0 to 1 that depends on a file's name and on nothing else."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    digest = hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") / 2**64
+
+
+def without_images(labels: Iterable[int], class_names: tuple[str, ...], part: str) -> str:
+    """Return a sentence about the classes that have no image in a part, given its labels; "" if all have one."""
+    there = set(labels)
+    missing = [name for label, name in enumerate(class_names) if label not in there]
+    if not missing:
+        return ""
+    what = "validation" if part == "val" else part
+    if len(missing) == 1:
+        return f"The class {missing[0]} has no {what} image."
+    return f"{len(missing):,} classes have no {what} image: {listed(missing)}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names in a row, and how many follow."""
+    all_names = [shown(name) for name in names]
+    more = len(all_names) - _NAMED
+    if more > 0:
+        return f"{', '.join(all_names[:_NAMED])} and {more:,} more"
+    return " and ".join(filter(None, (", ".join(all_names[:-1]), all_names[-1])))

@@ -1,0 +1,301 @@
+"""Scan of a folder tree for image files, by names alone: what is an image, what is junk, what is not read and why.
+
+No torch, no Pillow, nothing decoded. Only a file whose name has no extension is opened, for its first bytes.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from engine import files
+from presets.errors import CifartuiError
+from presets.safe_text import visible_in_a_row
+
+SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
+"""Extensions of image files, in lower case, that every installation reads."""
+OPTIONAL_SUFFIXES = {
+    ".avif": ("PIL._avif", "install Pillow 11.3 or newer"),
+    ".heic": ("pillow_heif", "install pillow-heif"),
+    ".heif": ("pillow_heif", "install pillow-heif"),
+    ".hif": ("pillow_heif", "install pillow-heif"),
+}
+"""Extensions that are read where a module is installed: the module, and what to do where it is not."""
+
+_SIGNATURES = (
+    (re.compile(rb"\xff\xd8\xff"), ".jpg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
+    (re.compile(rb"GIF8[79]a"), ".gif"),
+    (re.compile(rb"BM.{12}", re.DOTALL), ".bmp"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ".webp"),
+    (re.compile(rb"II\*\0|MM\0\*"), ".tif"),
+    (re.compile(rb"P[1-6]\s"), ".ppm"),
+    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ".avif"),
+    (re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), ".heic"),
+)
+"""First bytes of the formats, for files without an extension."""
+_SIGNATURE_BYTES = 16
+_EXTENSION = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
+_JUNK = frozenset(
+    name.casefold()
+    for name in (
+        "__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "RECYCLER", "System Volume Information",
+        "lost+found", "Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "Icon\r", "__pycache__",
+    )
+)  # fmt: skip
+"""Files and folders that operating systems, NAS boxes and notebooks leave; names that begin with a dot are junk too."""
+
+
+class Unread(Struct, frozen=True):
+    """Files of one folder that are not read, all for the same reason."""
+
+    folder: str
+    """Relative to the data set; "" for its own folder."""
+    reason: str
+    """A clause for people, such as ".heic: install pillow-heif"."""
+    num_files: int
+    first: str
+    """The name of one of them."""
+
+    def sentence(self) -> str:
+        """Return what to tell people."""
+        where = shown(self.folder) or "the folder itself"
+        if self.num_files == 1:
+            return f"{shown(f'{self.folder}/{self.first}'.lstrip('/'))} is not read ({self.reason})."
+        return f"{self.num_files:,} files in {where} are not read ({self.reason})."
+
+
+class Folder(NamedTuple):
+    """Contents of one folder, sorted, without junk."""
+
+    images: list[str]
+    """Names of image files, relative to the data set."""
+    folders: list[str]
+    links: list[str]
+    """Folders that a symbolic link leads to."""
+
+    @property
+    def all_folders(self) -> list[str]:
+        """Folders and linked ones, sorted."""
+        return sorted([*self.folders, *self.links])
+
+
+Poll: TypeAlias = Callable[[], object]
+
+
+def shown(name: str) -> str:
+    r"""Return a file's name for people: bytes that are no UTF-8 as \xff, control characters as signs."""
+    if name.isprintable():
+        return name
+    return visible_in_a_row(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a relative name; "" if it has none."""
+    return name.rpartition("/")[0]
+
+
+def base_of(name: str) -> str:
+    """Return the last part of a relative name."""
+    return name.rpartition("/")[2]
+
+
+def is_junk(name: str) -> bool:
+    """Return true for a file or folder that is none of the data set's, by its name."""
+    return name.startswith(".") or name.casefold() in _JUNK
+
+
+def suffix_of(name: str) -> str:
+    """Return a file name's extension in lower case, with its dot; "" if what follows the last dot is none."""
+    suffix = name[name.rfind(".") :] if "." in name else ""
+    return suffix.lower() if _EXTENSION.fullmatch(suffix) else ""
+
+
+@cache
+def why_not_read(suffix: str) -> str:
+    """Return a clause why files of this extension are not read; "" if they are."""
+    if suffix in SUFFIXES:
+        return ""
+    if suffix not in OPTIONAL_SUFFIXES:
+        return "not an image format that is read"
+    module, advice = OPTIONAL_SUFFIXES[suffix]
+    return "" if find_spec(module) is not None else advice
+
+
+class Scanner:
+    """Reader of the folders below a root. Each is read once, and what is not read is counted in `unread`."""
+
+    def __init__(self, root: Path, poll: Poll) -> None:
+        """Prepare; `poll` is called before each folder, and may raise to end the scan."""
+        self.root = root
+        self._poll = poll
+        self._known: dict[str, Folder] = {}
+        self._unread: dict[tuple[str, str], tuple[int, str]] = {}
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """Files not read, by folder and reason, sorted."""
+        grouped = sorted(self._unread.items())
+        return tuple(Unread(folder, reason, *found) for (folder, reason), found in grouped)
+
+    def leave_out(self, folder: str, name: str, reason: str) -> None:
+        """Count a file or folder of `folder` that is not read."""
+        num_files, first = self._unread.get((folder, reason), (0, name))
+        self._unread[folder, reason] = (num_files + 1, min(first, name))
+
+    def look(self, folder: str = "") -> Folder:
+        """Return the contents of a folder, itself relative to the root.
+
+        Raises:
+            CifartuiError: it cannot be read.
+        """
+        if folder in self._known:
+            return self._known[folder]
+        self._poll()
+        found = Folder([], [], [])
+        prefix = f"{folder}/" if folder else ""
+        try:
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    if not is_junk(entry.name):
+                        self._sort_in(entry, folder, prefix, found)
+        except OSError as error:
+            where = shown(str(self.root / folder))
+            raise CifartuiError(f"{where} could not be read: {error.strerror}.") from error
+        for names in found:
+            names.sort()
+        self._known[folder] = found
+        return found
+
+    def _sort_in(self, entry: "os.DirEntry[str]", folder: str, prefix: str, found: Folder) -> None:
+        name = entry.name
+        is_file = entry.is_file(follow_symlinks=False)
+        if not is_file and entry.is_dir(follow_symlinks=False):
+            found.folders.append(prefix + name)
+            return
+        if not is_file:
+            kind = _kind_of_link(entry) if entry.is_symlink() else "not a regular file"
+            if kind == "folder":
+                found.links.append(prefix + name)
+                return
+            if kind:
+                self.leave_out(folder, name, kind)
+                return
+        if suffix := suffix_of(name):
+            why = why_not_read(suffix)
+        else:
+            suffix, why = _look_inside(entry.path)
+        if why:
+            self.leave_out(folder, name, f"{suffix or 'no extension'}: {why}")
+        else:
+            found.images.append(prefix + name)
+
+    def below(self, folders: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Return the images of folders and of all folders below them, sorted by label and name.
+
+        Linked folders come last, and are followed once: not if they have been read here already, by themselves or
+        through another link, and not if they lead to a folder above. So a loop ends, and no image is there twice.
+
+        Args:
+            folders: labels and folders, relative to the root.
+
+        Raises:
+            CifartuiError: one of `folders` cannot be read; one below them is left out, and counted.
+        """
+        asked = list(folders)
+        links = [(label, name) for label, name in asked if (self.root / name).is_symlink()]
+        plain = [pair for pair in asked if pair not in set(links)]
+        tops = {name for _, name in asked}
+        images: list[tuple[int, str]] = []
+        visited: list[str] = []
+        for label, name in plain:
+            self._walk(label, name, tops, images, links, visited, None)
+        above = [self.root / name for name in visited] + [self.root, *self.root.absolute().parents]
+        above += [(self.root / name).parent for name in tops]
+        known = {_identity(path) for path in above} if links else set()
+        for label, name in _drain(links):
+            self._walk(label, name, tops, images, links, [], known)
+        images.sort()
+        return images
+
+    def _walk(
+        self,
+        label: int,
+        top: str,
+        tops: set[str],
+        images: list[tuple[int, str]],
+        links: list[tuple[int, str]],
+        visited: list[str],
+        known: set[tuple[int, int] | None] | None,
+    ) -> None:
+        """Add what is in a folder and below it to the lists; leave out folders that are `known`, if that is given."""
+        stack = [top]
+        while stack:
+            name = stack.pop()
+            if known is not None:
+                identity = _identity(self.root / name)
+                if identity in known:
+                    self.leave_out(folder_of(name), base_of(name), "a link to a folder that is read already")
+                    continue
+                known.add(identity)
+            visited.append(name)
+            try:
+                here = self.look(name)
+            except CifartuiError as error:
+                if name in tops or not isinstance(error.__cause__, OSError):
+                    raise
+                self.leave_out(folder_of(name), base_of(name), f"{error.__cause__.strerror}".lower())
+                continue
+            images += [(label, image) for image in here.images]
+            links += [(label, link) for link in here.links]
+            stack += here.folders
+
+
+def _drain(links: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Yield links in the order of their names, those too that are added meanwhile."""
+    while links:
+        links.sort(key=lambda link: link[1], reverse=True)
+        yield links.pop()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode, the same for every link to a folder; None if it is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _kind_of_link(entry: "os.DirEntry[str]") -> str:
+    """Return "folder", "" for a link to a regular file, or a clause why it is not read."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        return "a link that leads nowhere" if error.errno in {errno.ENOENT, errno.ELOOP} else str(error.strerror)
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "" if stat.S_ISREG(mode) else "a link to what is not a regular file"
+
+
+def _look_inside(path: str) -> tuple[str, str]:
+    """Return the extension that a file without one should have, and why it is not read ("" if it is)."""
+    try:
+        with os.fdopen(files.open_to_read(Path(path)), "rb") as file:
+            start = file.read(_SIGNATURE_BYTES)
+    except OSError as error:
+        return "", str(error.strerror).lower()
+    for signature, suffix in _SIGNATURES:
+        if signature.match(start):
+            return ("", "") if not why_not_read(suffix) else (suffix, why_not_read(suffix))
+    return "", "no image that is read inside"

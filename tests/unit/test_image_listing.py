@@ -1,0 +1,318 @@
+"""Layouts of folders of images: what is read of each, and what is said of the rest."""
+
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from engine.shared.image_listing import list_images
+from engine.shared.image_parts import Files, Listing
+from engine.shared.image_scan import is_junk, shown, suffix_of, why_not_read
+from presets.errors import CifartuiError
+
+
+def write(root: Path, *names: str) -> Path:
+    """Make empty files; a name that ends in a slash is a folder."""
+    for name in names:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(b"")
+    return root
+
+
+FLAT = ("cat/1.jpg", "cat/2.png", "dog/1.jpg")
+TRAIN = tuple(f"train/{name}" for name in FLAT)
+
+
+def counts(listing: Listing) -> tuple[int, int, int, int]:
+    return len(listing.train), len(listing.val), len(listing.test), len(listing.unlabelled)
+
+
+def test_class_folders_without_parts(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *FLAT))
+    assert found.layout == "Class folders without parts: no validation part, no test part."
+    assert found.class_names == ("cat", "dog")
+    assert found.train == Files(("cat/1.jpg", "cat/2.png", "dog/1.jpg"), (0, 0, 1))
+    assert counts(found) == (3, 0, 0, 0)
+    assert (found.root, found.train_folder, found.notices, found.unread) == (tmp_path, "", (), ())
+
+
+@pytest.mark.parametrize("folder", ["val", "valid", "validation", "dev", "Valid", "VAL"])
+def test_a_validation_part_by_any_of_its_names(tmp_path: Path, folder: str) -> None:
+    found = list_images(write(tmp_path, *TRAIN, f"{folder}/cat/9.jpg", f"{folder}/dog/9.jpg"))
+    assert found.layout == f"Class folders in train/ and {folder}/: no test part."
+    assert found.val == Files((f"{folder}/cat/9.jpg", f"{folder}/dog/9.jpg"), (0, 1))
+    assert (counts(found), found.train_folder) == ((3, 2, 0, 0), "train")
+
+
+def test_three_parts(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "val/cat/1.jpg", "val/dog/1.jpg", "test/dog/1.jpg", "test/cat/5.jpg"))
+    assert found.layout == "Class folders in train/, val/ and test/."
+    assert found.test == Files(("test/cat/5.jpg", "test/dog/1.jpg"), (0, 1))
+    assert found.notices == ()
+
+
+def test_training_and_testing(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, "Training/cat/1.jpg", "Training/dog/1.jpg", "Testing/cat/1.jpg"))
+    assert found.layout == "Class folders in Training/ and Testing/: no validation part."
+    assert found.notices == ("The class dog has no test image.",)
+
+
+@pytest.mark.parametrize("folder", ["test", "test/images", "test/test", "test/unknown"])
+def test_loose_test_images_have_no_labels(tmp_path: Path, folder: str) -> None:
+    found = list_images(write(tmp_path, *TRAIN, f"{folder}/b.jpg", f"{folder}/a.jpg", f"{folder}/notes.txt"))
+    assert found.unlabelled == (f"{folder}/a.jpg", f"{folder}/b.jpg")
+    assert found.layout == "Class folders in train/ and test/: no validation part, a test part without labels."
+    assert counts(found) == (3, 0, 0, 2)
+    assert found.notices == (f"{folder}/notes.txt is not read (.txt: not an image format that is read).",)
+
+
+def test_folders_below_a_class_are_the_class(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *FLAT, "cat/tabby/young/3.jpg", "cat/tabby/1.jpg"))
+    assert found.train.names == ("cat/1.jpg", "cat/2.png", "cat/tabby/1.jpg", "cat/tabby/young/3.jpg", "dog/1.jpg")
+    assert found.train.labels == (0, 0, 0, 0, 1)
+    assert found.layout.startswith("Class folders without parts, with folders below a class:")
+
+
+def test_a_folder_that_holds_all_the_others_is_entered(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *(f"animals/v2/{name}" for name in TRAIN), "__MACOSX/._x", ".DS_Store"))
+    assert (found.root, found.train.names[0]) == (tmp_path / "animals/v2", "train/cat/1.jpg")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        ".DS_Store", "cat/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "cat/._1.jpg", "__MACOSX/cat/1.jpg",
+        "cat/@eaDir/1.jpg/thumb.jpg", "cat/.ipynb_checkpoints/1-checkpoint.jpg", "lost+found/1.jpg", "#recycle/1.jpg",
+        "$RECYCLE.BIN/1.jpg", "System Volume Information/1.jpg", ".Trash-1000/1.jpg", ".git/1.jpg", "THUMBS.DB/1.jpg",
+    ],
+)  # fmt: skip
+def test_junk_is_no_class_no_image_and_nothing_to_say(tmp_path: Path, junk: str) -> None:
+    assert list_images(write(tmp_path, *FLAT, junk)) == list_images(write(tmp_path, *FLAT))
+    found = list_images(tmp_path)
+    assert (found.class_names, counts(found), found.unread) == (("cat", "dog"), (3, 0, 0, 0), ())
+
+
+def test_what_is_not_read_is_counted_by_folder_and_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why_not_read.cache_clear()
+    monkeypatch.setattr("engine.shared.image_scan.find_spec", lambda _module: None)
+    photos = [f"train/cat/{number}.HEIC" for number in range(20)]
+    found = list_images(write(tmp_path, *TRAIN, *photos, "train/dog/x.xml", "train/cat/y.xml", "train/cat/z.xml"))
+    why_not_read.cache_clear()
+    assert [(group.folder, group.reason, group.num_files) for group in found.unread] == [
+        ("train/cat", ".heic: install pillow-heif", 20),
+        ("train/cat", ".xml: not an image format that is read", 2),
+        ("train/dog", ".xml: not an image format that is read", 1),
+    ]
+    assert found.notices == (
+        "20 files in train/cat are not read (.heic: install pillow-heif).",
+        "3 files in train/cat and train/dog are not read (.xml: not an image format that is read).",
+    )
+
+
+def test_a_file_without_extension_is_read_if_it_is_an_image(tmp_path: Path) -> None:
+    write(tmp_path, *FLAT)
+    (tmp_path / "cat/photo").write_bytes(b"\xff\xd8\xff\xe0" + bytes(20))
+    (tmp_path / "cat/St. Bernard 12").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    (tmp_path / "cat/LICENSE").write_bytes(b"Copyright")
+    found = list_images(tmp_path)
+    assert found.train.names[2:4] == ("cat/St. Bernard 12", "cat/photo")
+    assert found.notices == ("cat/LICENSE is not read (no extension: no image that is read inside).",)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("a.JPEG", ".jpeg"), ("a.b.png", ".png"), ("a", ""), ("a.", ""), ("v1.0", ""), ("x. y", ""), ("a.tar.gz", ".gz")],
+)
+def test_extensions(name: str, suffix: str) -> None:
+    assert suffix_of(name) == suffix
+
+
+def test_an_empty_class_is_named_and_is_none(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "train/owl/", "train/pig/notes.txt"))
+    assert found.class_names == ("cat", "dog")
+    assert found.notices[0] == "owl/ and pig/ in train have no image that is read, and are no classes."
+
+
+def test_other_folders_beside_the_parts_are_named(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "val/cat/1.jpg", "val/dog/1.jpg", "annotations/1.xml"))
+    assert found.notices == ("Beside train/ there is annotations, which is not read.",)
+
+
+def test_loose_images_beside_class_folders_are_said(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "train/a.jpg", "train/b.jpg"))
+    assert found.notices == ("2 files in train are not read (beside class folders, so of no class).",)
+
+
+def test_an_empty_part_is_none(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "val/cat/", "test/"))
+    assert counts(found) == (3, 0, 0, 0)
+    assert found.layout.endswith(": no validation part, no test part.")
+    assert found.notices == (
+        "val/ has no image that is read, and is no part.",
+        "test/ has no image that is read, and is no part.",
+    )
+
+
+def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *TRAIN, "val/cat/1.jpg"))
+    assert found.notices == ("The class dog has no validation image.",)
+
+
+# --- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "has no class folders with images"),
+        (["a.jpg", "b.jpg"], "The 2 images in .* lie loose"),
+        (["cat/1.jpg"], r"images of one class only, cat"),
+        (["train/cat/1.jpg"], r"images of one class only, cat"),
+        (["train/1.jpg", "train/2.jpg"], r"The 2 images in .*train lie loose.*data\.labels"),
+        (
+            ["train/cat/", "train/dog/notes.txt"],
+            r"train has no class folders with images \(train/dog/notes\.txt is not",
+        ),
+        ([*TRAIN, "val/cat/1.jpg", "valid/cat/1.jpg"], r"has both val/ and valid/.*rename or remove"),
+        ([*TRAIN, "Train/cat/1.jpg"], r"has both Train/ and train/"),
+        ([*FLAT, "test/cat/1.jpg"], r"has a folder test/ but no train/: if it is the test part"),
+        ([*FLAT, "val/1.jpg"], r"has a folder val/ but no train/: if it is the validation part"),
+        (["train/1.jpg", "bus/1.jpg", "car/1.jpg"], r"looks like two layouts: images lie loose in train/ and in bus"),
+        ([*TRAIN, "bus/1.jpg"], r"looks like two layouts: train/ has class folders inside, and images lie in bus"),
+        ([*TRAIN, "val/1.jpg"], r"val has 1 images but no class folders"),
+        ([*TRAIN, "test/heron/1.jpg", "test/cat/1.jpg"], r"test/heron is a class that the training part does not have"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, names: list[str], words: str) -> None:
+    if "Train/cat/1.jpg" in names and (write(tmp_path, "x/") / "X").exists():
+        pytest.skip("this file system takes Train for train")
+    with pytest.raises(CifartuiError, match=words):
+        list_images(write(tmp_path, *names))
+
+
+def test_an_absent_folder_and_one_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CifartuiError, match=r"gone could not be read: No such file"):
+        list_images(tmp_path / "gone")
+    write(tmp_path, *FLAT, "dog/old/1.jpg")
+    scandir = os.scandir
+
+    def refuse(name: str) -> object:
+        def scan(path: Path) -> object:
+            if path.name == name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        return scan
+
+    monkeypatch.setattr(os, "scandir", refuse("old"))
+    assert list_images(tmp_path).notices == ("dog/old is not read (permission denied).",)
+    monkeypatch.setattr(os, "scandir", refuse("dog"))
+    with pytest.raises(CifartuiError, match=r"dog could not be read: Permission denied"):
+        list_images(tmp_path)
+
+
+# --- links, odd files, odd names -------------------------------------------------------------------
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    elsewhere = write(tmp_path / "elsewhere", "1.jpg", "2.jpg")
+    root = write(tmp_path / "data", *FLAT)
+    (root / "bird").symlink_to(elsewhere)
+    (root / "aviary").symlink_to(elsewhere)
+    (root / "cat/loop").symlink_to(root)
+    (root / "cat/dogs").symlink_to(root / "dog")
+    (root / "dog/3.jpg").symlink_to(elsewhere / "1.jpg")
+    found = list_images(root)
+    assert found.class_names == ("aviary", "cat", "dog")
+    assert found.train.names == (
+        "aviary/1.jpg", "aviary/2.jpg", "cat/1.jpg", "cat/2.png", "dog/1.jpg", "dog/3.jpg",
+    )  # fmt: skip
+    assert [(group.folder, group.first) for group in found.unread] == [("", "bird"), ("cat", "dogs")]
+    assert {group.reason for group in found.unread} == {"a link to a folder that is read already"}
+    assert found.unread[1].num_files == 2
+
+
+def test_what_is_no_regular_file_is_named_with_its_reason(tmp_path: Path) -> None:
+    write(tmp_path, *FLAT)
+    (tmp_path / "cat/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "cat/self.jpg").symlink_to(tmp_path / "cat/self.jpg")
+    (tmp_path / "dog/zeros.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "dog/pipe.jpg")
+    found = list_images(tmp_path)
+    assert counts(found) == (3, 0, 0, 0)
+    assert [(group.folder, group.reason, group.num_files) for group in found.unread] == [
+        ("cat", "a link that leads nowhere", 2),
+        ("dog", "a link to what is not a regular file", 1),
+        ("dog", "not a regular file", 1),
+    ]
+
+
+def test_a_part_that_is_a_link_to_another_is_said(tmp_path: Path) -> None:
+    write(tmp_path, *TRAIN)
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    found = list_images(tmp_path)
+    assert (len(found.train), len(found.val)) == (3, 3)
+    assert found.notices == ("val/ and train/ are the same folder: accuracy there is that of training images.",)
+
+
+COMPOSED, DECOMPOSED = "café", unicodedata.normalize("NFD", "café")
+
+
+def test_a_class_is_the_same_in_whatever_unicode_form(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, f"train/{DECOMPOSED}/1.jpg", "train/bar/1.jpg", f"val/{COMPOSED}/1.jpg"))
+    assert found.class_names == ("bar", COMPOSED)
+    assert found.train.names[1] == f"train/{DECOMPOSED}/1.jpg"
+    assert found.val.labels == (1,)
+
+
+def test_two_folders_of_one_name_in_two_forms_are_one_class(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, f"{DECOMPOSED}/1.jpg", f"{COMPOSED}/2.jpg", "bar/1.jpg"))
+    if len(list(tmp_path.iterdir())) == 2:
+        pytest.skip("this file system has one form only")
+    assert found.class_names == ("bar", COMPOSED)
+    assert found.train.labels == (0, 1, 1)
+    assert "are named café, in different Unicode forms; they are one class." in found.notices[0]
+
+
+def test_names_in_other_encodings_survive_and_are_printable(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        Path(os.fsdecode(raw)).mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    Path(os.fsdecode(raw + b"/\xff.jpg")).touch()
+    found = list_images(write(tmp_path, "bar/1.jpg", "esc\x1b[2J/1.jpg"))
+    assert found.class_names == ("bar", "caf\\xe9", "esc␛[2J")
+    assert (tmp_path / found.train.names[1]).is_file()
+    assert shown(found.train.names[1]) == "caf\\xe9/\\xff.jpg"
+
+
+def test_junk_names() -> None:
+    assert all(map(is_junk, (".hidden", "._a.jpg", "@EADIR", "thumbs.DB", "Icon\r")))
+    assert not any(map(is_junk, ("a.jpg", "cat", "_x")))
+
+
+def test_the_listing_may_be_ended_between_folders(tmp_path: Path) -> None:
+    asked = []
+
+    def stop() -> None:
+        asked.append(1)
+        if len(asked) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list_images(write(tmp_path, *FLAT), poll=stop)
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, engine.shared.image_listing as listing; from pathlib import Path; "
+        "print(sorted({'torch', 'numpy', 'pooch', 'PIL'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,104 @@
+"""Split of training files by their names."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.shared.image_parts import Files, Listing, split_by_name, without_images
+from presets.errors import CifartuiError
+
+
+def listing(files: dict[str, int], folder: str = "") -> Listing:
+    """Return the listing of files and their classes."""
+    rows = sorted(files.items(), key=lambda row: (row[1], row[0]))
+    names = tuple(f"{folder}/{name}" if folder else name for name, _ in rows)
+    classes = tuple(str(label) for label in range(max(files.values()) + 1))
+    train = Files(names, tuple(label for _, label in rows))
+    return Listing(name="class-folders", root=Path("x"), class_names=classes, train=train, train_folder=folder)
+
+
+def val_names(found: Listing, validation: float, seed: int = 0) -> set[str]:
+    return {found.train.names[row] for row in split_by_name(found, validation, seed).val}
+
+
+MANY = {f"{label}/{number}.jpg": label for label in range(4) for number in range(500)}
+
+
+def test_a_tenth_is_the_same_in_every_run() -> None:
+    found = listing(MANY)
+    first, second = split_by_name(found, "every-tenth", 1), split_by_name(found, "every-tenth", 2)
+    assert first == second
+    assert sorted(first.train + first.val) == list(range(2000))
+    assert (first.train, first.val) == (sorted(first.train), sorted(first.val))
+    by_class = [sum(found.train.labels[row] == label for row in first.val) for label in range(4)]
+    assert all(30 <= count <= 70 for count in by_class), by_class
+    assert [found.train.names[row] for row in first.val[:3]] == ["0/111.jpg", "0/113.jpg", "0/13.jpg"]
+
+
+def test_a_fraction_is_drawn_by_the_seed() -> None:
+    found = listing(MANY)
+    assert val_names(found, 0.3, 1) == val_names(found, 0.3, 1) != val_names(found, 0.3, 2)
+    assert 540 <= len(val_names(found, 0.3, 1)) <= 660
+    assert val_names(found, 0.1, 1) < val_names(found, 0.3, 1)
+
+
+def test_the_part_folder_and_the_unicode_form_do_not_matter() -> None:
+    plain = val_names(listing(MANY), 0.3)
+    assert {f"train/{name}" for name in plain} == val_names(listing(MANY, "train"), 0.3)
+    accented = {f"café/{number}.jpg": 0 for number in range(100)} | {"b/1.jpg": 1}
+    other = {unicodedata.normalize("NFD", name): label for name, label in accented.items()}
+    assert {unicodedata.normalize("NFC", name) for name in val_names(listing(other), 0.3)} == val_names(
+        listing(accented), 0.3
+    )
+
+
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.integers(0, 3), min_size=8, max_size=60),
+    st.sets(st.integers(0, 59)),
+    st.sampled_from([0.1, 0.3, 0.7]),
+)
+def test_images_that_come_and_go_move_no_other(files: dict[str, int], gone: set[int], validation: float) -> None:
+    files = {f"{label}/{name}": label for name, label in files.items()} | {
+        f"{label}/first": label for label in range(4)
+    }
+    left = {name: label for row, (name, label) in enumerate(files.items()) if row not in gone} or files
+    parts = []
+    for some in (files, left):
+        try:
+            parts.append(val_names(listing(some), validation))
+        except CifartuiError:
+            parts.append(set())
+    moved = (parts[0] ^ parts[1]) & left.keys()
+    kept_in_training = {
+        label
+        for some, val in ((files, parts[0]), (left, parts[1]))
+        for label in set(some.values())
+        if sum(of == label and name not in val for name, of in some.items()) == 1
+    }
+    assert all(left[name] in kept_in_training for name in moved)
+    assert all(sum(files[name] == files[other] for other in moved) == 1 for name in moved)
+    for some, val in ((files, parts[0]), (left, parts[1])):
+        assert {some[name] for name in some.keys() - val} == set(some.values())
+
+
+def test_a_class_of_one_image_is_trained_on() -> None:
+    for number in range(50):
+        rows = split_by_name(listing(MANY | {f"alone{number}": 4}), 0.5, 0)
+        assert 2000 in rows.train
+
+
+def test_nothing_to_validate_with_is_refused() -> None:
+    with pytest.raises(CifartuiError, match=r"data\.validation = 1e-06 takes none of the 2 training images in x"):
+        split_by_name(listing({"a": 0, "b": 1}), 1e-6, 0)
+
+
+def test_classes_without_images_are_named() -> None:
+    names = tuple(f"c{number}" for number in range(20))
+    assert without_images(range(20), names, "val") == ""
+    assert without_images(range(19), names, "val") == "The class c19 has no validation image."
+    said = without_images([0], names, "test")
+    assert said.startswith("19 classes have no test image: c1, c2,")
+    assert said.endswith("c10 and 9 more.")
