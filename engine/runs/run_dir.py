@@ -7,6 +7,7 @@ workers (`engine.runs.start`).
 import os
 import re
 import socket
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +19,6 @@ from msgspec import Meta
 
 from engine import files
 from engine.files import DAMAGED, is_locked
-from engine.runs.worker_process import process_start
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -34,6 +34,8 @@ Status: TypeAlias = Literal[
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_START_FIELD = 19
+"""Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,7 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
     holds: tuple[str, ...] = ()
     """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
     started: int = 0
-    """When the process started (`worker_process.process_start`); 0 where a version before did not write it."""
+    """Start time of the process (`process_start`); 0 if a version before wrote the lock."""
 
 
 def default_runs_dir() -> Path:
@@ -185,6 +187,21 @@ class RunDir:
             return msgspec.json.decode(files.read(self.lock), type=WorkerMark)
         except (OSError, *DAMAGED):
             return None
+
+
+def process_start(pid: int) -> int:
+    """Return when a process started, as a number that no other process of its id has; 0 if that cannot be told.
+
+    On Linux it goes by a clock that nobody sets.
+    """
+    try:
+        if sys.platform == "linux":
+            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])
+        import psutil
+
+        return int(psutil.Process(pid).create_time() * 1000)
+    except Exception:  # the process is gone, or /proc is not to be seen here
+        return 0
 
 
 def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:

@@ -5,42 +5,25 @@ of the user, or by now be that of another program.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import files
+from engine.runs.run_dir import RunDir, process_start
+
 if TYPE_CHECKING:
     import psutil  # type: ignore[import-untyped,unused-ignore]
-
-    from engine.runs.run_dir import RunDir
 
 _WORKERS = ("engine.training.worker", "engine.training.distributed.agent", "engine.training.distributed.rank")
 """Modules as which a process works in a run."""
 _RANK = _WORKERS[-1:]
 _LOWEST_PID = 2
 """0 and less mean groups of processes, or all; 1 is the system's own."""
-_START_FIELD = 19
-"""Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
 
 
-def process_start(pid: int) -> int:
-    """Return when a process started, as a number that no other process of its id has; 0 if that cannot be told.
-
-    On Linux it goes by a clock that nobody sets.
-    """
-    try:
-        if sys.platform == "linux":
-            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])
-        import psutil
-
-        return int(psutil.Process(pid).create_time() * 1000)
-    except Exception:  # the process is gone, or /proc is not to be seen here
-        return 0
-
-
-def signal_worker(folder: "RunDir", number: int) -> bool:
+def signal_worker(folder: RunDir, number: int) -> bool:
     """Send a signal to the worker of a run on this host.
 
     Returns:
@@ -48,8 +31,6 @@ def signal_worker(folder: "RunDir", number: int) -> bool:
         user, with its start time (a lock of before versions that wrote it has none) and its command line. Root may
         signal every worker, but only processes of the user whose lock it is.
     """
-    from engine import files
-
     mark = folder.read_mark()
     with suppress(OSError):
         about = folder.lock.lstat()
@@ -60,7 +41,7 @@ def signal_worker(folder: "RunDir", number: int) -> bool:
     return False
 
 
-def signal_rank(folder: "RunDir", pid: int, number: int) -> bool:
+def signal_rank(folder: RunDir, pid: int, number: int) -> bool:
     """Send a signal to a rank of a run that this process's parent has started too; return False if it is none."""
     import psutil
 
