@@ -59,6 +59,8 @@ class Home(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "find", key_display="/", id="home.filter",
                 tooltip="filter the presets by words of their name, title or group"),
+        Binding("o", "open_folder", "open", id="home.open",
+                tooltip="open a folder of images: what is in it, and the presets for it"),
         Binding("l", "layers", "layers", id="home.layers", tooltip="the layer table, or back to the description"),
         Binding("tab", "swap", "presets / runs", key_display="tab", show=False, id="home.swap",
                 tooltip="move between presets and recent runs"),
@@ -413,6 +415,16 @@ class Home(Screen[None]):
         name, find_lr = self.query_one(PresetList).chosen(), self.app.environment.find_lr
         if name is not None and self._is_usable(name):
             self._open_dialog([name], lambda options: self._begin(find_lr, name, options), "range test")
+
+    def action_open_folder(self) -> None:
+        """Ask for a folder of images, say what is in it, and start a preset on it."""
+        from tui.screens.folder import Chosen, OpenFolder
+
+        def answered(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.start(chosen.preset, chosen.options)
+
+        self.app.push_screen(OpenFolder(list(self._presets.values())), answered)
 
     def _open_dialog(
         self, names: Sequence[str], then: "Callable[[RunOptions], object]", purpose: "Purpose" = "start"
