@@ -130,6 +130,16 @@ async def test_a_typed_path_is_completed_and_looked_into(runs_dir: Path, photos:
         await until(pilot, lambda: isinstance(app.screen, FolderScreen) and app.screen.summary, "the summary")
 
 
+async def test_a_name_is_shown_as_it_is(runs_dir: Path, photos: Path) -> None:
+    photos.rename(photos.parent / "[red]x\x1b[2J")
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        tree = screen.query_one(_Folders)
+        await until(pilot, lambda: len(tree.root.children) == 1, "the tree")
+        assert str(tree.root.children[0].label) == "[red]x\\x1b[2J"
+
+
 async def test_recent_folders_come_first_and_are_looked_into(runs_dir: Path, photos: Path) -> None:
     asked: list[str] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
-from rich.text import Text
+from rich.text import Text, TextType
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -64,6 +64,10 @@ class _Folders(DirectoryTree):
     def __init__(self, path: Path) -> None:
         super().__init__(path, id="folders")
         self.auto_expand, self.show_guides, self.guide_depth = False, False, 2
+
+    def process_label(self, label: TextType) -> Text:
+        """Return a name as it is: Textual would take a str for markup."""
+        return Text(printable(label)) if isinstance(label, str) else label
 
     def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
         """Keep folders and archives that are not hidden. Runs in a thread of the tree's."""
@@ -151,6 +155,11 @@ class OpenFolder(Screen[Chosen | None]):
             for pane in self.query(name):
                 pane.border_title = title
         self.query_one("#recents" if self._recent else "#folders").focus()
+        self.call_after_refresh(self._begin_at_the_root)
+
+    def _begin_at_the_root(self) -> None:
+        tree = self.query_one(_Folders)
+        tree.move_cursor(tree.root)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Look into the folder typed."""

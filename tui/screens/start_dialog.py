@@ -18,7 +18,7 @@ from textual.widgets import Input, Label, Static
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from presets.range_test import default_range, tested_optimizer
-from presets.schema import RANGE_TEST_STEPS, Preset
+from presets.schema import RANGE_TEST_STEPS, Data, Preset
 from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
@@ -115,6 +115,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self.names, self._readings, self._purpose = tuple(names), readings, purpose
         self._options, self._data = options, data
         self._fields: tuple[Field, ...] = ()
+        self._own_data: Data | None = None
         self._files: dict[NeededFiles, FoundFiles] = {}
         self._looks_at: NeededFiles | None = None
         self._look_ends = threading.Event()
@@ -138,7 +139,9 @@ class StartPanel(ModalScreen[RunOptions | None]):
                 yield Static(id="plan")
             try:
                 load = self.app.environment.loader()
-                self._fields, typed = self._filled([load(name, ()) for name in self.names])
+                presets = [load(name, ()) for name in self.names]
+                self._own_data = presets[0].data
+                self._fields, typed = self._filled(presets)
             except CifartuiError as error:  # edited since it was listed
                 typed = {}
                 yield Static(Text(str(error), TONES["bad"]), id="broken")
@@ -296,6 +299,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
                 ("schedule", preset_text.schedule(preset.schedule)),
             ]
         )
+        if self._own_data is not None and (replaced := preset_text.replaced_data(preset.data, self._own_data)):
+            rows = [("data", replaced), *rows]
         if rows != self._planned:
             self._planned = rows
             self.query_one("#plan", Static).update(table(rows))
