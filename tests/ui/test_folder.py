@@ -157,6 +157,11 @@ async def test_recent_folders_come_first_and_are_looked_into(runs_dir: Path, pho
         assert asked == ["/data/[red]"]
         await until(pilot, lambda: "15 others" not in said(app, "#classes") and "… 5 others" in said(app, "#classes"),
                     "the classes")  # fmt: skip
+        summary = app.screen.query_one("#summary")
+        await pilot.press("pagedown")
+        await until(pilot, lambda: summary.scroll_y > 0, "the next page")
+        await pilot.press("pageup")
+        await until(pilot, lambda: summary.scroll_y == 0, "the first page")
         await pilot.press("c")
         assert "species 12" in said(app, "#classes")
         await pilot.press("escape")

@@ -226,13 +226,22 @@ class _LeftError(Exception):
     """Nobody waits for the summary any more."""
 
 
+class _Choices(Pickable):
+    """Presets that can be trained on a folder. The page keys scroll its summary."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pagedown", "screen.page(1)", "more", key_display="pgdn", id="folder.page_down",
+                tooltip="scroll the summary"),
+        Binding("pageup", "screen.page(-1)", "summary up", show=False, id="folder.page_up",
+                tooltip="scroll the summary up"),
+    ]  # fmt: skip
+
+
 class FolderScreen(Screen[Chosen | None]):
     """Summary of a folder, as `cifartui data PATH` prints it, and the presets that can be trained on it."""
 
     CSS_PATH = "folder.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pageup", "page(-1)", "summary up", show=False, id="folder.page_up", tooltip="scroll the summary up"),
-        Binding("pagedown", "page(1)", "more", key_display="pgdn", id="folder.page_down", tooltip="scroll the summary"),
         Binding("c", "classes", "all classes", id="folder.classes", tooltip="every class, or the largest and smallest"),
         Binding("escape", "back", "back", id="folder.back", tooltip="back to the folders; ends the listing"),
     ]
@@ -257,7 +266,7 @@ class FolderScreen(Screen[Chosen | None]):
                 yield ChangedStatic(id="found")
                 yield Static(id="facts")
                 yield ChangedStatic(id="classes")
-            yield Pickable(id="choices", compact=True)
+            yield _Choices(id="choices", compact=True)
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -312,7 +321,7 @@ class FolderScreen(Screen[Chosen | None]):
         found.display = False
         self.query_one("#facts", Static).update(table(folder_summary.rows(event.summary)))
         self._show_classes()
-        choices = self.query_one("#choices", Pickable)
+        choices = self.query_one(_Choices)
         choices.display = True
         choices.fill([self._option(each, event.summary) for each in self._presets(event.summary)])
         choices.focus()
