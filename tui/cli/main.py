@@ -57,7 +57,7 @@ def _modules() -> dict[str, str]:
         "export": "export",
         "delete": "runs",
         "presets": "presets",
-        "data": "presets",
+        "data": "data",
         "gpus": "doctor",
         "doctor": "doctor",
     }
