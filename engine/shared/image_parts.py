@@ -21,6 +21,8 @@ PARTS: dict[str, Part] = {
 """Folders that hold a part of a data set, in any case."""
 _NAMED = 10
 """Names in a sentence, before the number of the others."""
+_LONGEST_NAME = 80
+"""Characters of a name in a sentence, before it is cut."""
 
 
 class Files(Struct, frozen=True):
@@ -124,9 +126,15 @@ def without_images(labels: Iterable[int], class_names: tuple[str, ...], part: st
     return f"{len(missing):,} classes have no {what} image: {listed(missing)}."
 
 
+def short(name: str) -> str:
+    """Return a name for people, cut if it is very long."""
+    text = shown(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first names in a row, and how many follow."""
-    all_names = [shown(name) for name in names]
+    all_names = [short(name) for name in names]
     more = len(all_names) - _NAMED
     if more > 0:
         return f"{', '.join(all_names[:_NAMED])} and {more:,} more"
