@@ -17,6 +17,7 @@ NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=1.0)]
 Ratio: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
 Exponent: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
+Level: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 RANGE_TEST_STEPS = 2000
 Epochs: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 
@@ -152,6 +153,8 @@ class Data(_Table, frozen=True, kw_only=True):
     """Operations on validation and test images, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None
     """Side in pixels at which image files are kept once decoded; without it `image_size`. No effect elsewhere."""
+    background: Literal["white", "black", "gray"] | tuple[Level, Level, Level] = "white"
+    """Colour that image files are laid over where they are transparent, by name or as red, green and blue."""
     train_limit: Count | None = None
     """Use only the first so many training images."""
 

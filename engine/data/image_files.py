@@ -10,6 +10,8 @@ import torch
 from engine.data.archives import unpack_cub_2010
 from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
+from engine.data.image_formats import Fault
+from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location
@@ -23,6 +25,7 @@ from presets.schema import Data
 _BROKEN_ALLOWED = 10
 _BROKEN_FRACTION = 0.01
 _BROKEN_NAMED = 10
+_COLOURS: dict[str, Colour] = {"white": WHITE, "gray": (128, 128, 128), "black": (0, 0, 0)}
 
 
 def load_image_files(location: Location, data: Data, seed: int, report: Report) -> DataSet:
@@ -46,10 +49,11 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     listing = _list(location, data.labels, report)
     order, labels, names = _in_cache_order(listing)
     rows = _divide(listing, order, data, seed)
-    cache = ImageCache(listing.root, names, data.cache_size or data.image_size)
+    background = _COLOURS[data.background] if isinstance(data.background, str) else data.background
+    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
-    broken = [shown(names[row]) for row in needed[cache.is_broken(needed)]]
+    broken = {shown(name): fault for name, fault in cache.faults(needed).items()}
     notices = _notices(listing.root, broken, len(needed))
     pixels = cache.pixels()
     splits = {
@@ -59,7 +63,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     }
     if not all(len(split) for split in splits.values()):
         raise CifartuiError(
-            f"No image of a whole split can be read in {listing.root}, {broken[0]} first; mend or remove them."
+            f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove them."
         )
     if (test := splits.get("test")) is not None:
         splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
@@ -184,7 +188,7 @@ def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
     return list(filter(None, said))
 
 
-def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:
+def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:
     """Return what to say of images that cannot be read.
 
     Raises:
@@ -194,8 +198,14 @@ def _notices(root: Path, broken: list[str], num_images: int) -> tuple[str, ...]:
         return ()
     if len(broken) > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or len(broken) == num_images:
         raise CifartuiError(
-            f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {broken[0]} first; "
+            f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {_named(broken, 1)} first; "
             "mend or remove them."
         )  # fmt: skip
-    named = ", ".join(broken[:_BROKEN_NAMED]) + (" …" if len(broken) > _BROKEN_NAMED else "")
-    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}.",)
+    rest = " …" if len(broken) > _BROKEN_NAMED else ""
+    named = _named(broken, _BROKEN_NAMED)
+    return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}{rest}.",)
+
+
+def _named(broken: dict[str, Fault], num: int) -> str:
+    """Return the first names with their reasons."""
+    return ", ".join(f"{name} ({fault.text})" for name, fault in [*broken.items()][:num])
