@@ -148,11 +148,15 @@ def unread_notices(all_unread: Iterable[Unread]) -> list[str]:
         if unread.folder or not unread.reason.endswith(NO_IMAGE):
             by_reason.setdefault(unread.reason, []).append(unread)
     sentences = []
-    for reason, groups in by_reason.items():
+    reasons = list(by_reason.items())
+    for reason, groups in reasons[:_NAMED]:
         if len(groups) == 1:
             sentences.append(groups[0].sentence())
             continue
         total = sum(group.num_files for group in groups)
         folders = listed(group.folder or "the folder itself" for group in groups)
         sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
+    if others := reasons[_NAMED:]:
+        total = sum(group.num_files for _, groups in others for group in groups)
+        sentences.append(f"{total:,} more files are not read, for {len(others):,} other reasons.")
     return sentences
