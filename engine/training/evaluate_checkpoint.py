@@ -40,6 +40,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     num_images: int
     loss: float | None
     top1: float | None
+    balanced: float | None
+    """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
     labels_hidden: bool
     device: str
 
@@ -83,6 +85,7 @@ def measure(
         progress=_ignore,
         on_logits=best.on_logits,
         flip_average=info.preset.train.flip_average,
+        num_classes=len(setup.data.class_names) if setup.measures_balanced else 0,
     )
     progress = state.get("progress", {})
     epoch = state.get("epoch", progress.get("epoch", 0))
@@ -112,6 +115,7 @@ def measure(
         num_images=sums.num_images,
         loss=None if hidden else sums.mean_loss(),
         top1=None if hidden else sums.top1(),
+        balanced=None if hidden else sums.balanced,
         labels_hidden=hidden,
         device=str(device),
     )

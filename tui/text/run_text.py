@@ -157,9 +157,9 @@ def sentence(clause: str) -> str:
 
 def result(state: RunState) -> str:
     """Return how good a run is: its best validation accuracy, and the test's where there is one."""
-    parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
+    parts = [f"best val {fmt.accuracy(state.best.val_top1, state.best.val_balanced)}"] if state.best is not None else []
     if state.finished is not None and state.finished.test_top1 is not None:
-        parts.append(f"test {fmt.percent(state.finished.test_top1)}")
+        parts.append(f"test {fmt.accuracy(state.finished.test_top1, state.finished.test_balanced)}")
     return ", ".join(parts)
 
 
@@ -234,10 +234,9 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
         case ev.EpochCompleted():
             best = ", the best so far" if event.is_best else ""
             part = " (part of it)" if event.partial else ""
-            return (
-                f"epoch {event.epoch}{part}: val {fmt.percent(event.val_top1)}, train {fmt.percent(event.train_top1)}, "
-                f"{fmt.duration(event.seconds)}{best}"
-            ), "calm"
+            val = fmt.accuracy(event.val_top1, event.val_balanced)
+            train = f"train {fmt.percent(event.train_top1)}, {fmt.duration(event.seconds)}"
+            return f"epoch {event.epoch}{part}: val {val}, {train}{best}", "calm"
         case ev.CheckpointSaved():
             return f"saved {event.path} ({fmt.memory(event.num_bytes)})", "calm"
         case ev.CommandApplied():
@@ -260,14 +259,16 @@ def _rarer_event(
             return warning(event), tones[event.severity]
         case ev.Validated():
             at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
-            return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"
+            return f"{at}: val {fmt.accuracy(event.top1, event.balanced)}, loss {fmt.loss(event.loss)}", "good"
         case ev.Paused():
             return f"paused at step {fmt.count(event.global_step)}", "warn"
         case ev.Continued():
             return "training goes on", "calm"
         case ev.RunFinished():
-            test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
-            best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
+            test = fmt.accuracy(event.test_top1, event.test_balanced)
+            test = f", test {test}" if event.test_top1 is not None else ""
+            best = fmt.accuracy(event.best_val_top1, event.best_val_balanced)
+            best = f": best val {best}" if event.best_val_top1 is not None else ""
             is_told = event.outcome != "completed" or event.best_val_top1 is None
             why = f" ({event.reason})" if event.reason and is_told else ""
             return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]
