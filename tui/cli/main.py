@@ -57,6 +57,7 @@ def _modules() -> dict[str, str]:
         "export": "export",
         "delete": "runs",
         "presets": "presets",
+        "preview": "preview",
         "data": "presets",
         "gpus": "doctor",
         "doctor": "doctor",

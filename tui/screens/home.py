@@ -69,6 +69,8 @@ class Home(Screen[None]):
         Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
         Binding("f", "find_lr", "find lr", show=False, id="home.find_lr",
                 tooltip="find a learning rate for the highlighted preset: a range test of 2,000 batches"),
+        Binding("i", "preview", "images", show=False, id="home.preview",
+                tooltip="training images of the highlighted preset, as its network is given them"),
         Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
                 tooltip="from the filter to what it found; so does enter"),
         Binding("escape", "back", "Back", show=False, id="home.back",
@@ -414,6 +416,16 @@ class Home(Screen[None]):
         name = self.query_one(PresetList).chosen()
         if name is not None and self._is_usable(name):
             self._begin(self.app.environment.find_lr, name, RunOptions())
+
+    def action_preview(self) -> None:
+        """Show training images of the highlighted preset, as a run with seed 0 would be given them."""
+        name = self.query_one(PresetList).chosen()
+        preset = self._presets[name].preset if name is not None and self._is_usable(name) else None
+        if preset is not None:
+            from engine.runs.preview import Question
+            from tui.screens.preview import PreviewScreen
+
+            self.app.push_screen(PreviewScreen(preset.title, Question(preset=preset, data_dir=self.app.data_dir)))
 
     def _open_dialog(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
         from tui.screens.start_dialog import StartPanel
