@@ -28,6 +28,7 @@ from presets.schema import (
     RandomResizedCrop,
     RangeTest,
     Resize,
+    Resnet9,
     Resnet18,
     Resnet50,
     Sgd,
@@ -35,6 +36,8 @@ from presets.schema import (
 )
 
 BASENET_IMAGE_SIZE = 32
+_RESNET9_SMALLEST = 8
+"""Side in pixels: it is halved three times."""
 _STORED_SIZE = {"cifar100": 32, "shapes100": 32}
 """Side in pixels of a data set's images as stored, if all have the same."""
 _MAX_PIXELS = 4096
@@ -62,8 +65,8 @@ def faults(preset: Preset) -> Iterator[Fault]:
     """Yield everything in a preset that does not go together."""
     yield from _of_values(msgspec.to_builtins(preset), ())
     yield from _of_data(preset)
-    if isinstance(preset.model, Vgg):
-        yield from _of_vgg(preset.model, preset.data.image_size)
+    yield from _of_smallest_size(preset.model, preset.data.image_size)
+    yield from _of_vgg(preset.model, preset.data.image_size)
     yield from _of_stages(preset)
     yield from _of_augmentation(preset, preset.data.evaluate, ("data", "evaluate"))
     yield from _of_augmentation(preset, preset.train.augment, ("train", "augment"))
@@ -75,7 +78,7 @@ def faults(preset: Preset) -> Iterator[Fault]:
     yield from _of_frozen(preset)
     yield from _of_weights(preset.model)
     if isinstance(preset.model, Backbone):
-        yield from _of_backbone(preset.model, preset.data.image_size)
+        yield from _of_backbone(preset.model)
     if preset.train.cuda_graphs and preset.train.compile in {"reduce-overhead", "max-autotune"}:
         yield Fault(
             f'train.cuda_graphs does not go with train.compile = "{preset.train.compile}", which makes graphs of its '
@@ -148,7 +151,7 @@ def _of_weights(model: Model) -> Iterator[Fault]:
         )
 
 
-def _of_backbone(model: Backbone, image_size: int) -> Iterator[Fault]:
+def _of_backbone(model: Backbone) -> Iterator[Fault]:
     name = ("model", "name")
     if model.source == "timm":
         return  # its names are its own affair: another version has others
@@ -165,11 +168,6 @@ def _of_backbone(model: Backbone, image_size: int) -> Iterator[Fault]:
         yield Fault(
             f'model.weights of {model.name} must be {choices(names)} or a file, not "{model.weights}".',
             (("model", "weights"), name),
-        )
-    if image_size < known.min_size:
-        yield Fault(
-            f"data.image_size must be at least {known.min_size} for {model.name}, not {image_size}.",
-            (_IMAGE_SIZE, name),
         )
 
 
@@ -230,15 +228,37 @@ def _of_sizes(preset: Preset) -> Iterator[Fault]:
     shares = [until for until, _ in preset.train.image_sizes]
     if shares != sorted(set(shares)):
         yield Fault(f"{name} must go on in time: each share of the epochs larger than the one before.", (path,))
-    if isinstance(preset.model, BaseNet) or (isinstance(preset.model, Vgg) and preset.model.pools[-1:] != ("avg",)):
+    if _has_one_size(preset.model):
         yield Fault(
-            f'{name} needs a network for images of any size: not basenet, and vgg with "avg" last in model.pools.',
+            f"{name} needs a network for images of any size: not basenet, vit or maxvit, and vgg only with "
+            '"avg" last in model.pools.',
             (path, ("model", "network")),
         )
-    elif isinstance(preset.model, Vgg):
-        for index, (_, size) in enumerate(preset.train.image_sizes):
-            for fault in _of_vgg(preset.model, size):
-                yield Fault(fault.text.replace("data.image_size", f"{name}[{index}]"), ((*path, index),))
+        return
+    for index, (_, size) in enumerate(preset.train.image_sizes):
+        for fault in (*_of_smallest_size(preset.model, size), *_of_vgg(preset.model, size)):
+            yield Fault(fault.text.replace("data.image_size", f"{name}[{index}]"), ((*path, index),))
+
+
+def _has_one_size(model: Model) -> bool:
+    """Return true if a network is made for the size of its images, and takes no other."""
+    if isinstance(model, Backbone):
+        return model.source == "torchvision" and model.name.startswith(("vit_", "maxvit"))
+    return isinstance(model, BaseNet) or (isinstance(model, Vgg) and model.pools[-1:] != ("avg",))
+
+
+def _of_smallest_size(model: Model, image_size: int) -> Iterator[Fault]:
+    """Yield a fault if a network halves images of `image_size` pixels until nothing is left."""
+    smallest, name = 1, ""
+    if isinstance(model, Resnet9):
+        smallest, name = _RESNET9_SMALLEST, "resnet9"
+    elif isinstance(model, Backbone) and model.source == "torchvision" and model.name in backbones.torchvision():
+        smallest, name = backbones.torchvision()[model.name].min_size, model.name
+    if image_size < smallest:
+        yield Fault(
+            f"data.image_size must be at least {smallest} for {name}, not {image_size}.",
+            (_IMAGE_SIZE, ("model", "network")),
+        )
 
 
 def _of_values(value: object, path: KeyPath) -> Iterator[Fault]:
@@ -262,7 +282,9 @@ def _of_data(preset: Preset) -> Iterator[Fault]:
         )
 
 
-def _of_vgg(model: Vgg, image_size: int) -> Iterator[Fault]:
+def _of_vgg(model: Model, image_size: int) -> Iterator[Fault]:
+    if not isinstance(model, Vgg):
+        return
     pools = ("model", "pools")
     if len(model.pools) != len(model.blocks):
         yield Fault(

@@ -7,7 +7,7 @@ Random numbers come from `torch.rand` and `torch.randint` alone, with the images
 `torch.rand(len(images), ..., device=...)`. With several devices each draws for the whole batch and transforms its own
 rows, because `engine.training.distributed.sharding.GlobalBatchDraws` replaces these two functions and no others. Images
 augmented by `randn`, `bernoulli`, `randperm`, `Tensor.uniform_` … would differ with the number of devices, without an
-error; tests/unit/test_sharing.py fails for such an operation.
+error; tests/unit/test_sharding.py fails for such an operation.
 """
 
 import math

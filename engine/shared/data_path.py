@@ -11,6 +11,8 @@ from typing import Literal
 from msgspec import Struct
 
 from engine.shared.data_locations import CIFAR100_ARCHIVE, COURSE_ARCHIVE, MEMBER_MD5, locate
+from engine.shared.image_listing import list_images
+from engine.shared.image_scan import Poll
 from presets.checks import CONTROL
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
@@ -33,55 +35,34 @@ class NamedData(Struct, frozen=True):
         return f"data.dataset={self.dataset}", f"data.path={json.dumps(self.path, ensure_ascii=False)}"
 
 
-def data_at(named: str) -> NamedData:
+def data_at(named: str, poll: Poll = lambda: None) -> NamedData:
     """Return the data set at a path, which may begin with ~ or be relative to the current folder.
 
     CIFAR-100 (archive, folder, or the folder that holds one) and the forms of CUB-200 are known by their files;
-    everything else is class folders.
+    everything else is a folder of images, which is listed.
+
+    Args:
+        named: the path.
+        poll: called before each folder is read; its exceptions end the listing.
 
     Raises:
         CifartuiError: there is nothing, nobody may read it, or it holds no images in a layout that is read.
     """
-    path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 (Path.expanduser raises where there is no home)
-    is_folder = _is_folder(path)
-    if is_folder or _is_cifar100_archive(path):
-        if locate(Data(dataset="cifar100", path=str(path)), None).kind != "absent":
-            return NamedData("cifar100", str(path))
-        if locate(Data(dataset="cub200", path=str(path)), None).kind.startswith("cub-"):
-            return NamedData("cub200", str(path))
-    if not is_folder:
-        raise CifartuiError(f"{printable(str(path))} is a file, and no archive of CIFAR-100; name a folder of images.")
-    found = locate(Data(dataset="class-folders", path=str(path)), None)
-    if found.kind == "absent":
-        raise CifartuiError(
-            f"{printable(str(path))} has no class folders with images; name one with a folder for each class."
-        )
+    path = resolved(named)
+    known = known_data(path)
+    if known is not None:
+        return known
+    list_images(path, poll=poll)
     return NamedData("class-folders", str(path))
 
 
-def with_data(named: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return overrides with those of the data at `named` (None: as they are) before them.
+def resolved(named: str) -> Path:
+    """Return a path from the root, of something that is there and can be read.
 
     Raises:
-        CifartuiError: see `data_at`; or an override names a path of data too.
+        CifartuiError: it cannot, or has a name that no preset can hold.
     """
-    if named is None:
-        return tuple(overrides)
-    for override, layer in zip(overrides, override_layers(overrides), strict=True):
-        table = layer.table.get("data")
-        if isinstance(table, dict) and "path" in table:
-            raise CifartuiError(
-                f"--data {printable(named, 80)} and --set {printable(override, 80)} both name the data; leave one out."
-            )
-    return (*data_at(named).overrides, *overrides)
-
-
-def _is_folder(path: Path) -> bool:
-    """Return true for a folder, false for a regular file.
-
-    Raises:
-        CifartuiError: it is neither, cannot be looked at, or has a name that no preset can hold.
-    """
+    path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 (Path.expanduser raises where there is no home)
     shown = printable(str(path))
     try:
         mode = path.stat().st_mode
@@ -95,7 +76,48 @@ def _is_folder(path: Path) -> bool:
         raise CifartuiError(f"{shown} is neither a folder nor a file; name a folder of images.")
     if not os.access(path, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
         raise CifartuiError(f"{shown} cannot be read (Permission denied); check its permissions.")
-    return stat.S_ISDIR(mode)
+    return path
+
+
+def known_data(path: Path) -> NamedData | None:
+    """Return CIFAR-100 or CUB-200 if they lie at a path; None for a folder of images.
+
+    Raises:
+        CifartuiError: it is a file of something else.
+    """
+    is_folder = path.is_dir()
+    if is_folder or _is_cifar100_archive(path):
+        if locate(Data(dataset="cifar100", path=str(path)), None).kind != "absent":
+            return NamedData("cifar100", str(path))
+        if locate(Data(dataset="cub200", path=str(path)), None).kind.startswith("cub-"):
+            return NamedData("cub200", str(path))
+    if not is_folder:
+        raise CifartuiError(f"{printable(str(path))} is a file, and no archive of CIFAR-100; name a folder of images.")
+    return None
+
+
+def with_data(named: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return overrides with those of the data at `named` (None: as they are) before them.
+
+    Raises:
+        CifartuiError: see `data_at`; or an override names a path of data too.
+    """
+    if named is None:
+        return tuple(overrides)
+    if (other := path_override(overrides)) is not None:
+        raise CifartuiError(
+            f"--data {printable(named, 80)} and --set {printable(other, 80)} both name the data; leave one out."
+        )
+    return (*data_at(named).overrides, *overrides)
+
+
+def path_override(overrides: Sequence[str]) -> str | None:
+    """Return the override that names a path of data; None if none does."""
+    for override, layer in zip(overrides, override_layers(overrides), strict=True):
+        table = layer.table.get("data")
+        if isinstance(table, dict) and "path" in table:
+            return override
+    return None
 
 
 def _is_cifar100_archive(path: Path) -> bool:

@@ -58,6 +58,17 @@ def test_what_a_guide_names_is_there(guide: Path) -> None:
     assert missing(guide.read_text(encoding="utf-8"), guide.parent) == set()
 
 
+def test_what_the_code_names_is_there() -> None:
+    gone = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for top in ("tui", "engine", "presets", "benchmarks", "docs")
+        for path in ROOT.glob(f"{top}/**/*.py")
+        for name in _PATH.findall(path.read_text(encoding="utf-8"))
+        if not any(ROOT.glob(name))
+    }
+    assert gone == set()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

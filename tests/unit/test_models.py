@@ -17,6 +17,7 @@ from engine.training.input_pipeline import Freezable
 from presets.checks import faults
 from presets.errors import CifartuiError
 from presets.schema import (
+    Backbone,
     BaseNet,
     Data,
     FreezableModel,
@@ -312,3 +313,37 @@ def test_networks_that_can_be_frozen_are_those_whose_table_says_so(model: Model)
     found = [fault.text for fault in faults(preset)]
     sentence = 'stages[0].frozen is for the networks "resnet18" and "resnet50" and "backbone"; take it out.'
     assert found == ([] if isinstance(model, FreezableModel) else [sentence])
+
+
+@pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
+def test_images_of_every_size_that_is_not_refused_go_through_a_network(model: Model) -> None:
+    through = [size for size in (1, 6, 20, 32) if not any(faults(of_images(model, size)))]
+    for size in through:
+        assert build_on_meta(model, 100, size)(torch.empty(2, 3, size, size, device="meta")).shape == (2, 100)
+    assert through[-1:] == [32]
+
+
+@pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
+def test_smaller_images_at_first_that_are_not_refused_go_through_a_network(model: Model) -> None:
+    network = build_on_meta(model, 100, 32)
+    for size in (1, 6, 20):
+        if not any(faults(of_images(model, 32, at_first=size))):
+            assert network(torch.empty(2, 3, size, size, device="meta")).shape == (2, 100)
+
+
+def test_sizes_that_leave_nothing_are_refused_with_the_smallest() -> None:
+    fault = next(faults(of_images(Resnet9(width=4), 7)))
+    assert fault.text == "data.image_size must be at least 8 for resnet9, not 7."
+    fault = next(faults(of_images(Backbone(name="alexnet"), 64, at_first=62)))
+    assert fault.text == "train.image_sizes[0] must be at least 63 for alexnet, not 62."
+    fault = next(faults(of_images(Backbone(name="vit_b_16"), 32, at_first=16)))
+    assert fault.text.startswith("train.image_sizes needs a network for images of any size: not basenet, vit")
+
+
+def of_images(model: Model, size: int, at_first: int | None = None) -> Preset:
+    """Return a preset of images of `size` pixels, in the first half of training of `at_first`."""
+    sizes = () if at_first is None else ((0.5, at_first),)
+    return Preset(
+        title="Test", data=Data(dataset="cifar100", image_size=size), model=model, optimizer=Sgd(lr=0.1),
+        train=Train(batch_size=2, epochs=2, image_sizes=sizes),
+    )  # fmt: skip

@@ -59,7 +59,8 @@ def test_commands_that_change_how_training_goes_on_mark_the_curve(command: comma
     assert {each.accepted for each in obeyed} == {True, False}
     marks = fold(obeyed).marks
     keeps_on = isinstance(command, commands.SaveCheckpoint | commands.Validate | commands.Abort)
-    assert marks == ([] if keeps_on else [each for each in obeyed if each.accepted])
+    expected = [] if keeps_on else [each for each in obeyed if each.accepted]
+    assert marks == expected, f"{type(command).__name__} belongs into keeps_on, or has the wrong marks_curve"
 
 
 def test_a_command_of_a_newer_version_marks_nothing() -> None:

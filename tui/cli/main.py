@@ -58,7 +58,7 @@ def _modules() -> dict[str, str]:
         "delete": "runs",
         "presets": "presets",
         "preview": "preview",
-        "data": "presets",
+        "data": "data",
         "gpus": "doctor",
         "doctor": "doctor",
     }

@@ -1,12 +1,9 @@
-"""Commands `presets` and `data`: presets, the layers of their networks, places of data sets."""
-
-from typing import Literal
+"""Command `presets`: presets, and the layers of their networks."""
 
 import click
 import msgspec
 
 from engine.journal.events import LayerRow
-from engine.shared.data_locations import locate
 from engine.shared.step_memory import StepMemory
 from presets import backbones, catalog
 from presets.errors import CifartuiError
@@ -148,24 +145,6 @@ def _print_table(heading: str, table: object) -> None:
     for key, value in msgspec.to_builtins(table).items():
         if value is not None:
             say(f"  {key} = {msgspec.json.encode(value).decode()}")
-
-
-@click.command()
-@as_json_option
-@with_places
-@click.pass_context
-def data(ctx: click.Context, as_json: bool) -> None:
-    """Say what data is found, where, and how to get the rest."""
-    where = places(ctx)
-    datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
-    found = [locate(Data(dataset=name), where.data_dir) for name in datasets]
-    if as_json:
-        say_json(found)
-        return
-    for location in found:
-        say(f"{location.dataset:<10} {location.text}")
-        if location.kind == "absent":
-            say(f"{'':<10} {location.advice}")
 
 
 def describe(preset: Preset, data_dir: str | None) -> tuple[NetworkFacts, str]:

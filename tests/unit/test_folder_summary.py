@@ -1,0 +1,214 @@
+"""What `cifartui data PATH` says of a folder: counts, imbalance, sizes, the split, a preset, and what is not read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from presets import catalog
+from presets.errors import CifartuiError
+from tests import bird_files, cifar_files
+from tui.cli.main import cifartui
+from tui.data.folder_summary import ClassCount, class_rows, files_of, rows, summarize
+
+
+def photo(path: Path, size: tuple[int, int] = (8, 6), mode: str = "RGB", orientation: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new(mode, size).save(path, exif=exif)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two uneven classes without parts, one image turned by EXIF, a text and a video beside them."""
+    root = tmp_path / "photos"
+    for number in range(40):
+        photo(root / "cat" / f"{number:02}.png", (20, 10), "L")
+    for number in range(10):
+        photo(root / "dog" / f"{number:02}.jpg", (40, 30), orientation=6 if number == 0 else None)
+    photo(root / "dog" / "wide.png", (400, 2), "RGBA")
+    (root / "dog" / "notes.txt").touch()
+    (root / "cat" / "film.mp4").touch()
+    return root
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cifartui, [str(each) for each in arguments])
+
+
+def test_a_folder_without_parts_is_counted_and_divided(photos: Path) -> None:
+    found = summarize(str(photos))
+    assert found.layout == "Class folders without parts: no validation part, no test part."
+    assert [(each.name, each.train + each.val, each.test) for each in found.classes] == [("cat", 40, 0), ("dog", 11, 0)]
+    assert found.imbalance == pytest.approx(40 / 11)
+    assert (found.num_train + found.num_val, found.num_test, found.is_val_drawn) == (51, 0, True)
+    assert 0 < found.num_val < 15
+    assert "no test part, so a run is judged by the validation images" in found.split
+    assert {(each.folder, each.num_files) for each in found.unread} == {("dog", 1), ("cat", 1)}
+
+
+def test_sizes_and_modes_are_those_of_the_headers_as_a_viewer_shows_them(photos: Path) -> None:
+    images = summarize(str(photos)).images
+    assert images is not None
+    assert (images.looked_at, images.unreadable) == (51, 0)
+    assert (images.smallest, images.median, images.largest) == ((20, 10), (20, 10), (40, 30))
+    assert images.modes == {"L": 40, "RGB": 10, "RGBA": 1}
+    turned = photos.parent / "turned"
+    for name in ("a", "b"):
+        photo(turned / name / "1.jpg", (40, 30), orientation=6)
+        photo(turned / name / "2.jpg", (40, 30), orientation=8)
+        photo(turned / name / "3.jpg", (40, 30), orientation=5)
+        for number in range(30):
+            photo(turned / name / f"more{number}.jpg", (40, 30), orientation=7)
+    images = summarize(str(turned)).images
+    assert images is not None
+    assert (images.smallest, images.largest) == ((30, 40), (30, 40))
+
+
+def test_images_that_cannot_be_opened_are_counted(photos: Path) -> None:
+    (photos / "cat" / "broken.jpg").write_bytes(b"no image")
+    found = summarize(str(photos)).images
+    assert found is not None
+    assert (found.looked_at, found.unreadable, found.first_unreadable) == (52, 1, "cat/broken.jpg")
+
+
+def test_parts_are_kept_as_they_are(tmp_path: Path) -> None:
+    for part, number in (("train", 5), ("val", 2), ("test", 3)):
+        for name in ("cat", "dog"):
+            for index in range(number):
+                photo(tmp_path / part / name / f"{index}.png")
+    found = summarize(str(tmp_path))
+    assert found.classes == (ClassCount("cat", 5, 2, 3), ClassCount("dog", 5, 2, 3))
+    assert (found.is_val_drawn, found.imbalance) == (False, 1)
+    assert found.split == "10 to train on; 4 to validate with; 6 to test with."
+    parts = [(each.part, each.class_name, each.file) for each in files_of(str(tmp_path))]
+    assert len(parts) == 20
+    assert ("val", "dog", "val/dog/1.png") in parts
+
+
+def test_files_are_in_the_parts_that_the_summary_counts(photos: Path) -> None:
+    found, files = summarize(str(photos)), files_of(str(photos))
+    assert sum(each.part == "val" for each in files) == found.num_val
+    assert sorted(each.file for each in files if each.class_name == "dog")[-1] == "dog/wide.png"
+    lines = call("data", photos, "--files").stdout.splitlines()
+    assert lines == [f"{each.part}\t{each.class_name}\t{each.file}" for each in files]
+    assert len(json.loads(call("data", photos, "--files", "--json").stdout)) == 51
+
+
+def test_test_images_without_labels_are_named_so(photos: Path) -> None:
+    both = photos.parent / "both"
+    both.mkdir()
+    photos.rename(both / "train")
+    photo(both / "test" / "1.jpg")
+    found = summarize(str(both))
+    assert (found.num_test, found.num_unlabelled) == (0, 1)
+    assert "1 without labels" in found.split
+    assert files_of(str(both))[-1].part == "unlabelled"
+
+
+@pytest.mark.parametrize(("number", "preset"), [(6, "photos/frozen"), (1200, "photos/finetune")])
+def test_the_preset_goes_by_the_number_of_images(number: int, preset: str, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for index in range(number):
+            (tmp_path / name / f"{index}.png").touch()
+    found = summarize(str(tmp_path))
+    assert found.preset == preset
+    assert catalog.load(found.preset).group == "photos"
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "cub200"])
+def test_published_data_is_known_and_has_a_preset(dataset: str, tmp_path: Path) -> None:
+    if dataset == "cifar100":
+        cifar_files.write_folder(tmp_path / "cifar-100-python", cifar_files.published_files())
+    else:
+        bird_files.write_2011(tmp_path)
+    found = summarize(str(tmp_path))
+    assert (found.dataset, found.classes) == (dataset, ())
+    assert catalog.load(found.preset).data.dataset == dataset
+    assert found.preset in call("data", tmp_path).stdout
+
+
+def test_many_classes_are_bounded_unless_all_are_asked_for(tmp_path: Path) -> None:
+    for index in range(50):
+        for number in range(20 + index):
+            path = tmp_path / f"class{index:02}" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    found = summarize(str(tmp_path))
+    lines = class_rows(found)
+    assert len(lines) == 22
+    assert (lines[1].split()[0], lines[11], lines[-1].split()[0]) == ("class49", "… 30 others", "class00")
+    assert len({len(line) for line in lines if not line.startswith("…")}) == 1
+    assert (
+        len(call("data", tmp_path, "--all").stdout.splitlines()) == len(call("data", tmp_path).stdout.splitlines()) + 28
+    )
+
+
+def test_the_page_says_all_of_it(photos: Path) -> None:
+    text = call("data", photos).stdout
+    for said in (
+        "layout    Class folders without parts",
+        "classes   2, uneven: the largest has 3.64 times the images of the smallest",
+        "images    20×10 to 40×30, median 20×10 px, L 40, RGB 10, RGBA 1 (the headers of 51 were read)",
+        "not read  cat/film.mp4 is not read (.mp4: not an image format that is read).",
+        "preset    photos/frozen: ",
+        f"Train on it: cifartui train photos/frozen --data {photos}",
+    ):
+        assert said in text
+    assert text.count("film.mp4") == 1
+    assert json.loads(call("data", photos, "--json").stdout)["classes"][1]["name"] == "dog"
+
+
+def test_a_reason_is_said_once_however_many_folders_have_it(photos: Path) -> None:
+    (photos / "dog" / "film.mp4").touch()
+    (photos / "readme.md").touch()
+    said = [text for _, text in rows(summarize(str(photos))) if "not read" in text]
+    assert said == [
+        "2 files in cat and dog are not read (.mp4: not an image format that is read).",
+        "dog/notes.txt is not read (.txt: not an image format that is read).",
+        "readme.md is not read (.md: not an image format that is read).",
+    ]
+
+
+def test_names_draw_nothing_on_the_terminal(photos: Path) -> None:
+    (photos / "dog").rename(photos / "\x1b[31mdog")
+    found = summarize(str(photos))
+    assert all(line.isprintable() for line in class_rows(found))
+    assert all(text.isprintable() for _, text in rows(found))
+    assert "\x1b" not in call("data", photos, "--files").stdout
+
+
+def test_what_is_no_folder_of_images_is_one_sentence(tmp_path: Path) -> None:
+    for arguments in (("data", tmp_path), ("data", tmp_path / "gone"), ("data", "--files"), ("data", "--all")):
+        result = call(*arguments)
+        assert result.exit_code == 2
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_listing_can_be_ended(photos: Path) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end() -> None:
+        raise EndedError
+
+    with pytest.raises(EndedError):
+        summarize(str(photos), end)
+    with pytest.raises(CifartuiError):
+        summarize(str(photos / "gone"), end)
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tui.data.folder_summary;"
+        "print(sorted({'torch', 'numpy', 'pooch', 'PIL', 'textual'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,73 @@
+"""Command `data`: places of data sets, or what lies at one path."""
+
+import shlex
+from typing import Literal
+
+import click
+
+from engine.shared.data_locations import locate
+from presets.errors import CifartuiError
+from presets.schema import Data
+from tui.cli.options import as_json_option, places, with_places
+from tui.cli.output import say, say_json
+
+
+@click.command()
+@click.argument("path", metavar="[PATH]", required=False)
+@click.option("--all", "all_classes", is_flag=True, help="Print every class, however many there are.")
+@click.option("--files", "with_files", is_flag=True, help="Print every image and the part that it is in.")
+@as_json_option
+@with_places
+@click.pass_context
+def data(ctx: click.Context, path: str | None, all_classes: bool, with_files: bool, as_json: bool) -> None:
+    """Look into PATH: layout, classes, sizes, split, a preset for it. Without PATH: what data is found, and where."""
+    if path is None:
+        if all_classes or with_files:
+            raise CifartuiError("--all and --files are about one folder; name it: cifartui data PATH")
+        _list_data_sets(places(ctx).data_dir, as_json)
+    elif with_files:
+        _print_files(path, as_json)
+    else:
+        _print_summary(path, as_json, all_classes)
+
+
+def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
+    datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
+    found = [locate(Data(dataset=name), data_dir) for name in datasets]
+    if as_json:
+        say_json(found)
+        return
+    for location in found:
+        say(f"{location.dataset:<10} {location.text}")
+        if location.kind == "absent":
+            say(f"{'':<10} {location.advice}")
+
+
+def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
+    from tui.data import folder_summary
+
+    summary = folder_summary.summarize(path)
+    if as_json:
+        say_json(summary)
+        return
+    for label, text in folder_summary.rows(summary):
+        say(f"{label:<9} {text}")
+    if summary.classes:
+        say("")
+        for line in folder_summary.class_rows(summary, None if all_classes else folder_summary.MOST_CLASSES):
+            say(line)
+        if not all_classes and len(summary.classes) > folder_summary.MOST_CLASSES:
+            say("--all prints every class.")
+    say(f"\nTrain on it: cifartui train {summary.preset} --data {shlex.quote(path)}")
+
+
+def _print_files(path: str, as_json: bool) -> None:
+    """Print part, class and file of each image, separated by tabs."""
+    from tui.data import folder_summary
+
+    found = folder_summary.files_of(path)
+    if as_json:
+        say_json(found, indent=0)
+        return
+    for each in found:
+        say(f"{each.part}\t{each.class_name or ''}\t{each.file}")

@@ -1,0 +1,354 @@
+"""Summary of the data at a path: layout, classes, sizes, what is not read, the split, a preset for it. No torch.
+
+Folders are listed by names alone; of a sample of the images the headers are read, and no image is decoded.
+"""
+
+import os
+import random
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from rich.cells import cell_len
+
+from engine import files
+from engine.shared.data_locations import locate
+from engine.shared.data_path import known_data, resolved
+from engine.shared.image_listing import list_images
+from engine.shared.image_parts import Listing, split_by_name, without_images
+from engine.shared.image_scan import Unread, shown
+from presets.safe_text import visible_in_a_row
+from presets.schema import Data
+from tui import format as fmt
+
+Poll: TypeAlias = Callable[[], object]
+"""Called before each folder and each image; raises to end the work."""
+Part: TypeAlias = Literal["train", "val", "test", "unlabelled"]
+
+_MOST_HEADERS = 400
+_HEADERS_S = 0.4
+"""Time for the sample: a summary of 100,000 files takes about a second."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "TIFF", "GIF", "BMP", "AVIF", "PPM")
+"""Pillow's names of the formats that are opened; never one of those that start programs."""
+_TURNED = frozenset({5, 6, 7, 8})
+"""Values of the EXIF orientation with which a viewer shows height as width."""
+_EXIF_ORIENTATION = 0x0112
+MOST_CLASSES = 20
+"""Classes that a table shows unless all are asked for."""
+_WIDEST_NAME = 40
+_MOST_SENTENCES = 8
+_UNEVEN = 3
+"""Largest class over smallest from which that is called uneven."""
+_FEW_IMAGES, _MANY_IMAGES = 1_000, 50_000
+"""Training images below which a frozen backbone is advised, and from which a network without pretrained weights is."""
+_ADVISED: dict[str, tuple[str, str]] = {
+    "cifar100": ("recipes/resnet18-fast", "a recipe for CIFAR-100 that a GPU trains in minutes"),
+    "cub200": ("birds/resnet50-finetune", "the one for these birds"),
+}
+
+
+class ClassCount(Struct, frozen=True):
+    """Images of one class by part, as a run divides them."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+
+class ImageFile(Struct, frozen=True):
+    """An image file, relative to the folder, and where a run puts it; no class if it has no label."""
+
+    file: str
+    part: Part
+    class_name: str | None
+
+
+class SampledImages(Struct, frozen=True, kw_only=True):
+    """Sizes and modes of a sample of the images, as their headers state them."""
+
+    looked_at: int
+    """Number of images."""
+    smallest: tuple[int, int] | None = None
+    """Width and height in pixels of the image with the fewest pixels; those of EXIF's orientation."""
+    median: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
+    modes: dict[str, int] = {}
+    """Number of images by Pillow's name of their mode (RGB, L, RGBA …)."""
+    unreadable: int = 0
+    """Images whose header could not be read."""
+    first_unreadable: str | None = None
+
+
+class FolderSummary(Struct, frozen=True, kw_only=True):
+    """All that is known of the data at a path without decoding it."""
+
+    path: str
+    dataset: str
+    layout: str
+    """One sentence."""
+    num_train: int = 0
+    """Images that would be trained on; likewise below."""
+    num_val: int = 0
+    num_test: int = 0
+    num_unlabelled: int = 0
+    """Test images without labels."""
+    is_val_drawn: bool = False
+    """The validation images are drawn from the training part, which has them in `num_train` no more."""
+    classes: tuple[ClassCount, ...] = ()
+    """In label order; empty if the data set's files are not class folders."""
+    imbalance: float | None = None
+    """Images of the largest class over those of the smallest, both of the training part as it is on the disk."""
+    images: SampledImages | None = None
+    unread: tuple[Unread, ...] = ()
+    notices: tuple[str, ...] = ()
+    split: str = ""
+    """One sentence on which images are trained on, validated with and tested with."""
+    preset: str
+    why: str
+    """A clause about that preset."""
+
+
+def summarize(named: str, poll: Poll = lambda: None) -> FolderSummary:
+    """Return the summary of the data at a path, which may begin with ~ or be relative to the current folder.
+
+    Raises:
+        CifartuiError: see `engine.shared.data_path.data_at`.
+    """
+    path = resolved(named)
+    known = known_data(path)
+    if known is not None:
+        preset, why = _ADVISED[known.dataset]
+        found = locate(Data(dataset=known.dataset, path=known.path), None)
+        return FolderSummary(
+            path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why,
+            split="The published training and test images; a tenth of the training images is held back to validate.",
+        )  # fmt: skip
+    listing = list_images(path, poll=poll)
+    return _of_listing(str(path), listing, poll)
+
+
+def files_of(named: str, poll: Poll = lambda: None) -> list[ImageFile]:
+    """Return every image of a folder and the part that it is in, as a run with seed 0 divides them.
+
+    Raises:
+        CifartuiError: see `summarize`.
+    """
+    listing = list_images(resolved(named), poll=poll)
+    parts, _ = _parts(listing)
+    rows = [
+        ImageFile(shown(name), part, listing.class_names[label])
+        for part, of_part in parts.items()
+        for name, label in zip(*of_part, strict=True)
+    ]
+    return [*rows, *(ImageFile(shown(name), "unlabelled", None) for name in listing.unlabelled)]
+
+
+def _of_listing(path: str, listing: Listing, poll: Poll) -> FolderSummary:
+    parts, is_drawn = _parts(listing)
+    counts = {part: Counter(labels) for part, (_, labels) in parts.items()}
+    on_disk = Counter(listing.train.labels)
+    largest, smallest = max(on_disk.values()), min(on_disk.values())
+    numbers = {part: len(labels) for part, (_, labels) in parts.items()}
+    no_val = without_images(parts["val"][1], listing.class_names, "val") if is_drawn else ""
+    preset, why = _advice(numbers["train"], len(listing.class_names))
+    return FolderSummary(
+        path=path,
+        dataset=listing.name,
+        layout=listing.layout,
+        num_train=numbers["train"],
+        num_val=numbers["val"],
+        num_test=numbers["test"],
+        num_unlabelled=len(listing.unlabelled),
+        is_val_drawn=is_drawn,
+        classes=tuple(
+            ClassCount(name, *(counts[part][label] for part in ("train", "val", "test")))
+            for label, name in enumerate(listing.class_names)
+        ),
+        imbalance=largest / smallest,
+        images=_sample(listing, poll),
+        unread=listing.unread,
+        notices=(*listing.notices, *([no_val] if no_val else [])),
+        split=_split_sentence(listing, numbers, is_drawn=is_drawn),
+        preset=preset,
+        why=why,
+    )
+
+
+_Rows: TypeAlias = tuple[tuple[str, ...], tuple[int, ...]]
+"""Names and labels."""
+
+
+def _parts(listing: Listing) -> tuple[dict[Literal["train", "val", "test"], _Rows], bool]:
+    """Return names and labels of each part, and whether the validation images are drawn from the training part."""
+    train, val, test = ((part.names, part.labels) for part in (listing.train, listing.val, listing.test))
+    if val[0]:
+        return {"train": train, "val": val, "test": test}, False
+    rows = split_by_name(listing, "every-tenth", 0)
+    drawn = [
+        (tuple(train[0][row] for row in chosen), tuple(train[1][row] for row in chosen))
+        for chosen in (rows.train, rows.val)
+    ]
+    return {"train": drawn[0], "val": drawn[1], "test": test}, True
+
+
+def _split_sentence(listing: Listing, numbers: dict[Literal["train", "val", "test"], int], *, is_drawn: bool) -> str:
+    train = f"{numbers['train']:,} to train on"
+    source = ", a tenth of the training part by the hash of each file's name" if is_drawn else ""
+    val = f"{numbers['val']:,} to validate with{source}"
+    if numbers["test"]:
+        return f"{train}; {val}; {numbers['test']:,} to test with."
+    if listing.unlabelled:
+        return f"{train}; {val}; {len(listing.unlabelled):,} without labels, to be predicted for a submission."
+    return f"{train}; {val}; no test part, so a run is judged by the validation images."
+
+
+def _advice(num_train: int, num_classes: int) -> tuple[str, str]:
+    """Return the preset for so many training images, and why."""
+    each = f"{num_train:,} training images, about {max(1, round(num_train / num_classes)):,} a class"
+    if num_train < _FEW_IMAGES:
+        return "photos/frozen", f"{each}: few, so only a new last layer is trained on pretrained features"
+    if num_train < _MANY_IMAGES:
+        return "photos/finetune", f"{each}: enough to fine-tune all of a pretrained network"
+    return (
+        "photos/scratch",
+        f"{each}: so many that pretrained weights are not needed; of photographs, photos/finetune is there sooner",
+    )
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+
+def rows(summary: FolderSummary) -> list[tuple[str, str]]:
+    """Return labels and sentences: all of a summary but its classes one by one."""
+    found = [("folder", visible_in_a_row(summary.path)), ("layout", summary.layout)]
+    if summary.classes:
+        found += [("classes", _classes(summary)), ("images", _images(summary.images))]
+    found += [("split", summary.split)]
+    said, others = _not_read(summary)
+    found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:_MOST_SENTENCES])]
+    if len(said) > _MOST_SENTENCES:
+        found.append(("", f"… and of {len(said) - _MOST_SENTENCES:,} other kinds or folders"))
+    found += [("note" if not number else "", notice) for number, notice in enumerate(others)]
+    return [*found, ("preset", f"{summary.preset}: {summary.why}")]
+
+
+def _not_read(summary: FolderSummary) -> tuple[list[str], list[str]]:
+    """Return what is not read and why, in one sentence for each reason; and the other notices."""
+    reasons = [f"({unread.reason})" for unread in summary.unread]
+    grouped = [notice for notice in summary.notices if any(reason in notice for reason in reasons)]
+    alone = [
+        unread.sentence()
+        for unread, reason in zip(summary.unread, reasons, strict=True)
+        if not any(reason in notice for notice in grouped)
+    ]
+    return [*grouped, *alone], [notice for notice in summary.notices if notice not in grouped]
+
+
+def class_rows(summary: FolderSummary, most: int | None = MOST_CLASSES) -> list[str]:
+    """Return a table of the classes, the largest first; of more than `most`, the largest and the smallest."""
+    if not summary.classes:
+        return []
+    ordered = sorted(summary.classes, key=lambda each: (-each.train - each.val * summary.is_val_drawn, each.name))
+    shown_ones: list[ClassCount | None] = [*ordered]
+    if most is not None and len(ordered) > most:
+        shown_ones = [*ordered[: most // 2], None, *ordered[len(ordered) - (most - most // 2) :]]
+    width = min(_WIDEST_NAME, max(len("class"), *(cell_len(each.name) for each in summary.classes)))
+    lines = [f"{'class':<{width}}{'train':>9}{'val':>8}{'test':>8}"]
+    for each in shown_ones:
+        if each is None:
+            lines.append(f"… {len(ordered) - (most or 0):,} others")
+        else:
+            lines.append(f"{fmt.column(each.name, width)}{each.train:>9,}{each.val:>8,}{each.test:>8,}")
+    return lines
+
+
+def _classes(summary: FolderSummary) -> str:
+    text = f"{len(summary.classes):,}"
+    if summary.imbalance is None or summary.imbalance == 1:
+        return f"{text}, all of the same size"
+    if summary.imbalance < _UNEVEN:
+        return f"{text}; the largest has {summary.imbalance:.2g} times the images of the smallest"
+    return f"{text}, uneven: the largest has {summary.imbalance:,.3g} times the images of the smallest"
+
+
+def _images(images: SampledImages | None) -> str:
+    if images is None or images.smallest is None or images.median is None or images.largest is None:
+        return f"no header of {0 if images is None else images.looked_at:,} can be read"
+    sizes = _pixels(images.smallest)
+    if images.smallest != images.largest:
+        sizes = f"{sizes} to {_pixels(images.largest)}, median {_pixels(images.median)}"
+    modes = ", ".join(f"{mode} {number:,}" if len(images.modes) > 1 else mode for mode, number in images.modes.items())
+    text = f"{sizes} px, {modes} (the headers of {images.looked_at:,} were read)"
+    if images.unreadable:
+        text += f"; {images.unreadable:,} of these cannot be read, {images.first_unreadable} first"
+    return text
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+# --- headers ---------------------------------------------------------------------------------------
+
+
+def _sample(listing: Listing, poll: Poll) -> SampledImages:
+    """Read the headers of some images, drawn from all parts, the same ones every time as far as time allows."""
+    names = (*listing.train.names, *listing.val.names, *listing.test.names, *listing.unlabelled)
+    chosen = random.Random(0).sample(range(len(names)), min(len(names), _MOST_HEADERS))
+    sizes: list[tuple[int, int]] = []
+    modes: Counter[str] = Counter()
+    unreadable: list[str] = []
+    ends_at = time.monotonic() + _HEADERS_S
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of large images and odd EXIF
+        for number, row in enumerate(chosen):
+            if number and time.monotonic() > ends_at:
+                break
+            poll()
+            header = _header(listing.root / names[row])
+            if header is None:
+                unreadable.append(names[row])
+                continue
+            sizes.append(header[0])
+            modes[header[1]] += 1
+    sizes.sort(key=lambda size: (size[0] * size[1], size))
+    return SampledImages(
+        looked_at=len(sizes) + len(unreadable),
+        smallest=sizes[0] if sizes else None,
+        median=sizes[len(sizes) // 2] if sizes else None,
+        largest=sizes[-1] if sizes else None,
+        modes=dict(modes.most_common()),
+        unreadable=len(unreadable),
+        first_unreadable=shown(unreadable[0]) if unreadable else None,
+    )
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str] | None:
+    """Return width, height and mode of an image as a viewer shows it; None if its header cannot be read."""
+    from PIL import Image
+
+    try:
+        with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=_formats()) as image:
+            size, mode = image.size, image.mode
+            return (size[::-1] if image.getexif().get(_EXIF_ORIENTATION) in _TURNED else size), mode
+    except Exception:  # what Pillow's many readers raise on damaged bytes is open-ended
+        return None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of _FORMATS that this Pillow can read, and HEIF where its package is installed."""
+    from PIL import Image
+
+    Image.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in (*_FORMATS, "HEIF") if name in Image.OPEN)
