@@ -19,6 +19,7 @@ from tui.cli import follow, run_page
 from tui.cli.main import cifartui
 from tui.data.compare import compare_runs, comparison_table
 from tui.data.run_detail import run_detail
+from tui.plots.export import epochs_csv
 from tui.text import preset_text, run_text
 
 EVEN = [epoch(1, 0.9), epoch(2, 0.8), epoch(3, 0.95)]
@@ -84,6 +85,13 @@ def test_lists_of_runs_have_both(tmp_path: Path) -> None:
     heading, row = CliRunner().invoke(cifartui, ["runs", "--runs-dir", str(tmp_path)]).stdout.splitlines()
     place = heading.index("BALANCED")
     assert row[place : place + len("BALANCED")] == "  60.0 %"
+
+
+def test_exported_curves_have_both() -> None:
+    even, uneven = (epochs_csv(fold([STARTED, DATA, STAGE, *epochs])).splitlines() for epochs in (EVEN, UNEVEN))
+    assert "val_balanced" not in even[0]
+    assert uneven[0] == f"{even[0]},val_balanced"
+    assert [row.rpartition(",")[2] for row in uneven[1:]] == ["0.4", "0.6", "0.5"]
 
 
 def test_a_comparison_has_a_column_of_them_if_any_run_has() -> None:
