@@ -17,6 +17,7 @@ NonNegative: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=1.0)]
 Ratio: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
 Exponent: TypeAlias = Annotated[float, Meta(ge=0.01, le=100.0)]
+Level: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 RANGE_TEST_STEPS = 2000
 Epochs: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 
@@ -144,12 +145,16 @@ class Data(_Table, frozen=True, kw_only=True):
     normalize: Literal["none", "unit", "half", "cifar100", "imagenet", "clip"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
+    labels: str | None = None
+    """Table (CSV, TSV) of image files and labels, relative to `path`; without it, folders are the classes."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
-    """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    """A tenth of the training images, or a random fraction of them; a validation part of the data goes first."""
     evaluate: tuple[Resize | CenterCrop, ...] = ()
     """Operations on validation and test images, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None
     """Side in pixels at which image files are kept once decoded; without it `image_size`. No effect elsewhere."""
+    background: Literal["white", "black", "gray"] | tuple[Level, Level, Level] = "white"
+    """Colour that image files are laid over where they are transparent, by name or as red, green and blue."""
     train_limit: Count | None = None
     """Use only the first so many training images."""
     sampler: Literal["shuffle", "balanced"] = "shuffle"

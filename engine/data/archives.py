@@ -7,8 +7,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from engine.data.image_cache import cache_folder, make_cache_folder
 from engine.data.progress import LoadProgress, Report
+from engine.shared.cache_folder import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 
 _WANTED = re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt")

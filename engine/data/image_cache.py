@@ -1,104 +1,85 @@
 """Disk cache of decoded images, memory-mapped.
 
-A cache is a folder with `pixels` (uint8 [N, 3, S, S]) and `marks` (uint8 [N]: 0 not yet, 1 decoded, 2 cannot
-be read). Its name is a hash of the files' names, sizes and times and of S, so a change makes another cache.
+A cache is a folder with `pixels` (uint8 [N, 3, S, S]) and `marks` (uint8 [N]: 0 not yet, 1 decoded, else a `Fault`).
+Its name is a hash of what the pixels depend on: the version of the decoding, S, the background, and of every file its
+name, size, times and inode. So a change makes another cache, and those of an earlier version are not used.
 Pixels are flushed before their marks, so after a crash every marked image is whole.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
-from PIL import Image, ImageOps
 
 from engine import files
-from engine.data.image_formats import open_image
+from engine.data import image_decoders
+from engine.data.image_decoders import DECODED, Answer, Job
+from engine.data.image_formats import Fault
+from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
+from engine.shared.cache_folder import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 
-_VERSION = 1
-_TODO, _DECODED, _BROKEN = 0, 1, 2
-_NUM_THREADS = max(4, os.cpu_count() or 1)
-"""Threads that decode: Pillow releases the interpreter lock meanwhile, so processes would gain nothing."""
-_CHUNK = 256
+_VERSION = 2
+"""Of the pixels that a file decodes to: 2 turns images upright, scales 16 bits, lays transparency over a colour."""
+_TODO = 0
+_KEEP_S = 1.0
+"""Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""
 _WAIT_S = 0.2
 
 
-def cache_folder() -> Path:
-    """Return the folder of all caches: CIFARTUI_CACHE, or the user's cache folder."""
-    named = os.environ.get("CIFARTUI_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")
-
-
-def make_cache_folder(folder: Path) -> None:
-    """Make a folder for a cache if it is not there, and see to it that only its owner may write there.
-
-    What is in it is trusted: pixels are trained on, compiled code is run. So it must be ours, and no link.
-
-    Raises:
-        CifartuiError: it cannot be made, or is somebody else's.
-    """
-    try:
-        files.make_folders(folder)
-        about = folder.lstat()
-        files.check_ours(about, folder)
-        if not stat.S_ISDIR(about.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
-        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            folder.chmod(0o700)
-    except OSError as error:
-        raise CifartuiError(
-            f"{folder} cannot be used for a cache ({error.strerror}); name another folder in CIFARTUI_CACHE."
-        ) from error
+_AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
+"""Marks of images that are decoded at the next start."""
 
 
 class ImageCache:
-    """The images of one data set at one size. `pixels` and `is_broken` are for rows that were `decode`d."""
+    """The images of one data set at one size. `pixels`, `is_broken` and `faults` are for rows that were `decode`d."""
 
-    def __init__(self, root: Path, names: Sequence[str], size: int) -> None:
-        """Name the cache of the files `names` under `root`; nothing is read or written yet.
+    def __init__(self, root: Path, names: Sequence[str], size: int, background: Colour = WHITE) -> None:
+        """Name the cache of the files `names` under `root`; nothing but their status is read yet.
 
-        Raises:
-            CifartuiError: a file cannot be found.
+        Args:
+            root: folder that `names` are relative to.
+            names: one an image, in the order of the rows.
+            size: S, in pixels.
+            background: red, green and blue of what shows through transparent pixels.
         """
         self._root = root
         self._names = names
         self._size = size
-        self._folder = cache_folder() / "images" / _key(root, names, size)
+        self._about = {"version": _VERSION, "root": str(root), "size": size, "background": list(background)}
+        self._folder = cache_folder() / "images" / _key(self._about, names)
+        self._job = Job(root, names, self._folder / "pixels", size, background)
         self._shape = (len(names), 3, size, size)
         self._marks: np.memmap[Any, np.dtype[np.uint8]]
 
     def decode(self, rows: npt.NDArray[np.int64], report: Report) -> None:
-        """Decode those images of `rows` that are not decoded yet.
+        """Decode those images of `rows` that are not decoded yet, and try those again that may be readable now.
 
         Args:
             rows: row numbers, int64 [M].
             report: called with progress; its exceptions propagate, and images decoded by then stay.
 
         Raises:
-            CifartuiError: there is no room for the cache.
+            CifartuiError: there is no room for the cache, or a process that decodes was ended.
         """
         progress = LoadProgress(report, "decode", "images", str(self._root), len(rows))
         with self._alone(report):
             self._open()
-            left = rows[self._marks[rows] == _TODO]
+            left = rows[np.isin(self._marks[rows], _AGAIN)]
             progress.advance(len(rows) - len(left))
             if len(left):
-                self._decode(left, progress)
+                self._decode(left.tolist(), progress)
                 self._remove_outdated()
         progress.finish()
 
@@ -115,34 +96,37 @@ class ImageCache:
             ) from error
         self._marks = np.memmap(self._folder / "marks", np.uint8, "r+", shape=(len(self._names),))
 
-    def _decode(self, rows: npt.NDArray[np.int64], progress: LoadProgress) -> None:
-        pixels = np.memmap(self._folder / "pixels", np.uint8, "r+", shape=self._shape)
-
-        def decode_row(row: int) -> int:
-            try:
-                pixels[row] = _read_image(self._root / self._names[row], self._size)
-            except Exception:  # what Pillow's many readers raise on damaged bytes is open-ended
-                return _BROKEN
-            return _DECODED
-
-        pool = ThreadPoolExecutor(_NUM_THREADS)
+    def _decode(self, rows: list[int], progress: LoadProgress) -> None:
+        done: list[Answer] = []
+        kept_at = time.monotonic()
         try:
-            for start in range(0, len(rows), _CHUNK):
-                chunk = rows[start : start + _CHUNK]
-                marks = []
-                for mark in pool.map(decode_row, chunk.tolist()):
-                    marks.append(mark)
-                    progress.advance(1)
-                pixels.flush()
-                self._marks[chunk] = marks
-                self._marks.flush()
+            with closing(image_decoders.decode(self._job, rows)) as answers:
+                for some in answers:
+                    done += some
+                    progress.advance(len(some))
+                    if time.monotonic() - kept_at >= _KEEP_S:
+                        self._keep(done)
+                        done, kept_at = [], time.monotonic()
         finally:
-            pool.shutdown(cancel_futures=True)
+            self._keep(done)
+
+    def _keep(self, done: Sequence[Answer]) -> None:
+        """Flush pixels to the disk, whoever wrote them, and mark them then."""
+        if done:
+            with self._job.pixels.open("r+b") as file:
+                os.fsync(file.fileno())
+            rows, marks = zip(*done, strict=True)
+            self._marks[list(rows)] = marks
+            self._marks.flush()
 
     def is_broken(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return true for each of `rows` whose file cannot be read: bool [M]."""
-        broken: npt.NDArray[np.bool_] = np.asarray(self._marks[rows] == _BROKEN)
+        broken: npt.NDArray[np.bool_] = np.asarray(self._marks[rows] > DECODED)
         return broken
+
+    def faults(self, rows: npt.NDArray[np.int64]) -> dict[str, Fault]:
+        """Return the names of those of `rows` that cannot be read, with the reason."""
+        return {self._names[row]: Fault(self._marks[row]) for row in rows[self.is_broken(rows)].tolist()}
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Return all images, memory-mapped: uint8 [N, 3, S, S]; rows not decoded are black. Writing changes a copy."""
@@ -167,24 +151,27 @@ class ImageCache:
             os.close(fd)
 
     def _remove_outdated(self) -> None:
-        """Remove caches of the same folder and size that are for earlier versions of its files."""
-        about = {"root": str(self._root), "size": self._size}
-        (self._folder / "about.json").write_text(json.dumps(about))
+        """Remove caches of the same folder: those of earlier versions, and of this one for files that changed."""
+        (self._folder / "about.json").write_text(json.dumps(self._about))
         for other in self._folder.parent.iterdir():
-            with suppress(OSError, ValueError):
-                if other != self._folder and json.loads(files.read(other / "about.json")) == about:
+            with suppress(OSError, ValueError, AttributeError):
+                about = json.loads(files.read(other / "about.json"))
+                is_old = about.get("version", 1) < _VERSION and about.get("root") == self._about["root"]
+                if other != self._folder and (is_old or about == self._about):
                     shutil.rmtree(other)
 
 
-def _key(root: Path, names: Sequence[str], size: int) -> str:
-    """Return a name that changes with the files, their order and the size."""
-    digest = hashlib.blake2b(f"{_VERSION}\n{root}\n{size}\n".encode(), digest_size=12)
+def _key(about: dict[str, Any], names: Sequence[str]) -> str:
+    """Return a name that changes with `about`, with the files and with their order."""
+    digest = hashlib.blake2b(f"{json.dumps(about)}\n".encode(), digest_size=12)
     for name in names:
+        facts: tuple[object, ...]
         try:
-            status = (root / name).stat()
+            file = os.stat(f"{about['root']}/{name}")
+            facts = (file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino)  # another may have size and mtime
         except OSError as error:
-            raise CifartuiError(f"{root / name} is listed but cannot be found ({error.strerror}).") from error
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            facts = (error.errno,)
+        digest.update(f"{name}\0{facts}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -204,13 +191,3 @@ def _allocate(path: Path, num_bytes: int) -> bool:
         raise
     finally:
         os.close(fd)
-
-
-def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """Return an image as uint8 [3, size, size]: shorter side resized, keeping its shape, and the middle cut out."""
-    with open_image(path) as opened:
-        image = opened.convert("RGB")
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return np.moveaxis(pixels, 2, 0)

@@ -34,6 +34,6 @@ def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet
         return load_image_files(location, data, seed, report)
     if location.kind == "absent":
         if data.dataset != "cifar100" or data.path is not None:
-            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}")
+            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
         location = download_cifar100(location, data_dir, report)
     return load_cifar100(location, data, seed, report)

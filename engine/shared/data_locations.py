@@ -5,12 +5,15 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import platformdirs
 from msgspec import Struct, structs
 
+from engine.shared.image_listing import num_classes
+from presets.errors import CifartuiError
 from presets.schema import Data
 
 CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -48,7 +51,7 @@ class Location(Struct, frozen=True, kw_only=True):
     advice: str = ""
     """Advice if it is absent."""
     num_classes: int | None = None
-    """Number of class folders."""
+    """Number of classes of a folder of images; None for an archive that is not unpacked yet."""
 
     @property
     def sentences(self) -> str:
@@ -73,9 +76,13 @@ def locate(data: Data, data_dir: str | None) -> Location:
     """
     if data.dataset == "shapes100":
         return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")
+    if data.dataset == "class-folders" and data.path is None:
+        return _absent(data, data_dir, [])
     paths = _searched_paths(data, data_dir)
     find_birds = _find_cub200 if data.path is None else _find_named_birds
-    find = {"cifar100": _find_cifar100, "cub200": find_birds}.get(data.dataset, _find_class_folders)
+    find = {"cifar100": _find_cifar100, "cub200": find_birds}.get(
+        data.dataset, partial(_find_class_folders, labels=data.labels)
+    )
     for base in paths:
         found = find(base)
         if found is not None:
@@ -122,16 +129,19 @@ def _cifar100_candidates(base: Path) -> Iterator[tuple[Kind, Path]]:
     yield "course-archive", base / COURSE_ARCHIVE
 
 
-def _find_class_folders(base: Path) -> Location | None:
-    num_classes = _num_folders(base / "train")
-    if not num_classes:
+def _find_class_folders(base: Path, labels: str | None = None) -> Location | None:
+    if not _is_there(base):
         return None
+    try:
+        number = num_classes(base, labels)
+    except CifartuiError as error:
+        return Location(dataset="class-folders", kind="absent", text=str(error).rstrip("."))
     return Location(
         dataset="class-folders",
         kind="class-folders",
         path=str(base),
-        text=f"folders of images by class: {base}",
-        num_classes=num_classes,
+        text=f"images by class: {base}",
+        num_classes=number,
     )
 
 
@@ -149,8 +159,9 @@ def _find_cub200(base: Path) -> Location | None:
 
 def _find_named_birds(base: Path) -> Location | None:
     """Find the birds under `data.path`, which may be class folders too."""
-    folders = _find_class_folders(base)
-    return _find_cub200(base) or (None if folders is None else structs.replace(folders, dataset="cub200"))
+    birds = _find_cub200(base)
+    folders = _find_class_folders(base) if birds is None else None
+    return birds if folders is None else structs.replace(folders, dataset="cub200")
 
 
 def _birds(kind: Kind, folder: Path, name: str) -> Location:
@@ -163,8 +174,8 @@ def _absent(data: Data, data_dir: str | None, paths: list[Path]) -> Location:
         return Location(
             dataset=data.dataset,
             kind="absent",
-            text=f"no folders train/<class>/ with images in {searched}",
-            advice="Name the folder that holds train/<class>/ and test/<class>/ with: --set data.path=/that/folder",
+            text=f"there is no {searched}" if searched else "no folder of images is named",
+            advice="Name one that holds a folder of images for each class with --data (data.path in a preset).",
         )
     if data.dataset == "cub200":
         return Location(
@@ -191,8 +202,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _num_folders(path: Path) -> int:
+def _is_there(path: Path) -> bool:
     try:
-        return sum(child.is_dir() and not child.name.startswith(".") for child in path.iterdir())
-    except OSError:
-        return 0
+        return path.exists()
+    except OSError:  # a folder above it that we may not enter
+        return False

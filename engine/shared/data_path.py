@@ -10,7 +10,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from engine.shared import label_table
 from engine.shared.data_locations import CIFAR100_ARCHIVE, COURSE_ARCHIVE, MEMBER_MD5, locate
+from engine.shared.image_archives import is_archive
 from engine.shared.image_listing import list_images
 from engine.shared.image_scan import Poll
 from presets.checks import CONTROL
@@ -39,7 +41,7 @@ def data_at(named: str, poll: Poll = lambda: None) -> NamedData:
     """Return the data set at a path, which may begin with ~ or be relative to the current folder.
 
     CIFAR-100 (archive, folder, or the folder that holds one) and the forms of CUB-200 are known by their files;
-    everything else is a folder of images, which is listed.
+    everything else is a folder, a table or an archive of images. The first two are listed.
 
     Args:
         named: the path.
@@ -52,7 +54,8 @@ def data_at(named: str, poll: Poll = lambda: None) -> NamedData:
     known = known_data(path)
     if known is not None:
         return known
-    list_images(path, poll=poll)
+    if not is_archive(path):  # one is unpacked by the run that reads it
+        list_images(path, poll=poll)
     return NamedData("class-folders", str(path))
 
 
@@ -91,8 +94,10 @@ def known_data(path: Path) -> NamedData | None:
             return NamedData("cifar100", str(path))
         if locate(Data(dataset="cub200", path=str(path)), None).kind.startswith("cub-"):
             return NamedData("cub200", str(path))
-    if not is_folder:
-        raise CifartuiError(f"{printable(str(path))} is a file, and no archive of CIFAR-100; name a folder of images.")
+    if not (is_folder or path.suffix.lower() in label_table.SUFFIXES or is_archive(path)):
+        raise CifartuiError(
+            f"{printable(str(path))} is a file, and no archive (zip, tar) or table (csv, tsv); name a folder of images."
+        )
     return None
 
 

@@ -19,7 +19,9 @@ from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
+from engine.shared.image_scan import shown
 from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import check_weights, place_of
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
 from engine.training.validation import evaluate
@@ -44,17 +46,21 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
     labels_hidden: bool
     device: str
+    has_test: bool = True
+    """False if the data has no test part."""
+    notices: tuple[str, ...] = ()
+    """Sentences about the data that the user should see."""
 
 
 def measure(
-    folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None, data: str | None = None
+    folder: RunDir, which: str, split: str | None, device_asked: str, data_dir: str | None, data: str | None = None
 ) -> Evaluation:
     """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
 
-    `data` is the path of other data than the run's.
+    Without `split` it is test, or val if the data has no test part. `data` is the path of other data than the run's.
 
     Raises:
-        CifartuiError: no such checkpoint, or it does not fit, or the data is absent.
+        CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent.
     """
     info = folder.read_info()
     path = folder.best if which == "best" else folder.last
@@ -68,10 +74,21 @@ def measure(
     device, precision = choose_hardware(info)
     setup = set_up(info, device, precision, write=_ignore, report=_ignore)
     try:
-        setup.network.load_state_dict(checkpoint_files.evaluated(state))
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise CifartuiError(f"{path} does not fit this run's preset.") from error
+        check_weights(checkpoint_files.evaluated(state), setup.network)
+        epoch, global_step = place_of(state)
+    except KeyError:
+        raise CifartuiError(f"{path} holds no weights.") from None
+    except ValueError as error:
+        raise CifartuiError(f"{path} does not fit this run's preset: {error}.") from error
+    setup.network.load_state_dict(checkpoint_files.evaluated(state))
+    has_test = setup.data.test is not None
+    split = split or ("test" if has_test else "val")
     images = setup.data.val if split == "val" else setup.data.test
+    if images is None:
+        raise CifartuiError(
+            f"The data of run {folder.id} has no test part ({setup.data.source}); measure its validation images with "
+            "--split val."
+        )
     hidden = split == "test" and setup.data.test_labels_hidden
     best = _Best()
     sums = evaluate(
@@ -87,20 +104,21 @@ def measure(
         flip_average=info.preset.train.flip_average,
         num_classes=len(setup.data.class_names) if setup.measures_balanced else 0,
     )
-    progress = state.get("progress", {})
-    epoch = state.get("epoch", progress.get("epoch", 0))
     pixels = _small_enough(images.images)
     found = Predictions(
         run=folder.id,
         split="val" if split == "val" else "test",
         checkpoint="best" if which == "best" else "last",
         epoch=epoch,
-        global_step=state.get("global_step", progress.get("global_step", 0)),
+        global_step=global_step,
         class_names=setup.data.class_names,
         image_size=pixels.shape[-2],
         true=None if hidden else tuple(images.labels.tolist()),
         predicted=tuple(torch.cat(best.classes).tolist()),
         confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+        names=tuple(map(shown, images.names)),
+        unreadable=tuple(map(shown, images.unreadable)),
+        most_frequent=int(setup.data.train.labels.bincount().argmax()),
         data=None if data is None else preset.data.path,
     )
     try:
@@ -118,6 +136,8 @@ def measure(
         balanced=None if hidden else sums.balanced,
         labels_hidden=hidden,
         device=str(device),
+        has_test=has_test,
+        notices=setup.data.notices,
     )
 
 
@@ -151,7 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="engine.training.evaluate_checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
-    parser.add_argument("--split", choices=["val", "test"], default="test")
+    parser.add_argument("--split", choices=["val", "test"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir")
     parser.add_argument("--data")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.journal.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
 from engine.training.metrics import Sums
@@ -129,7 +129,14 @@ def epoch_completed(
     )
 
 
-def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: str, test: Sums | None) -> RunFinished:
+def run_finished(
+    progress: Progress,
+    num_stages: int,
+    stop_reason: str,
+    early: str,
+    test: Sums | None,
+    tested: Literal["best", "last"] = "best",
+) -> RunFinished:
     """Return the last event of a run that is completed, perhaps `early` for this reason, or stopped."""
     is_complete = progress.stage == num_stages
     trained = f"all {progress.num_epochs} epochs are trained"
@@ -148,4 +155,5 @@ def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: s
         test_top1=test.top1() if test else None,
         best_val_balanced=progress.best_val_balanced,
         test_balanced=test.balanced if test else None,
+        tested=tested,
     )

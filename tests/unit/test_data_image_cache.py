@@ -1,5 +1,6 @@
 """Decoding once: what stays after an interruption, what makes a cache out of date, what is memory-mapped."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from engine.data import image_cache
-from engine.data.image_cache import cache_folder
+from engine.data import image_decoders
+from engine.data.image_formats import Fault
+from engine.data.image_pixels import Colour
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
+from engine.shared.cache_folder import cache_folder
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders
@@ -29,13 +33,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files decoded, as they are."""
     names: list[str] = []
-    read = image_cache._read_image
+    read = image_decoders.read_square
 
-    def noted(path: Path, size: int) -> object:
+    def noted(path: Path, size: int, background: Colour) -> object:
         names.append(path.name)
-        return read(path, size)
+        return read(path, size, background)
 
-    monkeypatch.setattr(image_cache, "_read_image", noted)
+    monkeypatch.setattr(image_decoders, "read_square", noted)
     return names
 
 
@@ -53,8 +57,6 @@ def test_a_second_start_decodes_nothing(root: Path, decoded: list[str]) -> None:
 
 
 def test_an_interruption_is_resumed(root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_cache, "_CHUNK", 8)
-
     def stop(event: DataProgressed) -> None:
         if event.done >= 20:
             raise KeyboardInterrupt
@@ -64,7 +66,7 @@ def test_an_interruption_is_resumed(root: Path, decoded: list[str], monkeypatch:
         load(Data(dataset="class-folders", path=str(root), image_size=8), None, 0, stop)
     decoded.clear()
     resumed = load_from(root)
-    assert len(decoded) == NUM_IMAGES - 16  # two whole chunks were kept
+    assert len(decoded) <= NUM_IMAGES - 20  # what was done is kept
     monkeypatch.setenv("CIFARTUI_CACHE", str(root / "another"))
     assert torch.equal(resumed.train.images, load_from(root).train.images)
 
@@ -84,6 +86,66 @@ def test_a_change_makes_another_cache(root: Path, decoded: list[str], change: st
     assert len(decoded) == NUM_IMAGES + (change == "new file")
     folders = list((cache_folder() / "images").iterdir())
     assert len(folders) == (2 if change == "size" else 1)  # what is out of date is removed, another size is not
+
+
+@pytest.mark.parametrize("way", ["another file", "the same file"])
+def test_other_content_of_the_same_name_size_and_time_is_seen(root: Path, way: str) -> None:
+    path = root / "train/001.Crow/03.jpg"
+    before = load_from(root).train.images.clone()
+    status, content = path.stat(), (root / "train/002.Gull/07.jpg").read_bytes()
+    content += bytes(max(0, status.st_size - len(content)))
+    path.write_bytes(content[:1] * len(content))  # of the size that the other will have
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    load_from(root)
+    if way == "another file":
+        (root / "new").write_bytes(content)
+        (root / "new").replace(path)
+    else:
+        path.write_bytes(content)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    after = load_from(root)
+    assert not any("cannot be read" in notice for notice in after.notices)
+    changed = (after.train.images != before).flatten(1).any(dim=1)
+    assert changed.sum() == 1
+
+
+def test_a_cache_of_an_earlier_version_is_not_used_and_is_removed(root: Path, decoded: list[str]) -> None:
+    load_from(root)
+    (folder,) = (cache_folder() / "images").iterdir()
+    earlier, of_others = folder.with_name("earlier"), folder.with_name("of-others")
+    for place, whose in ((earlier, str(root)), (of_others, "/elsewhere")):
+        place.mkdir()
+        (place / "about.json").write_text(json.dumps({"root": whose, "size": 8}))  # as version 1 wrote it
+    decoded.clear()
+    load_from(root, image_size=4)
+    assert len(decoded) == NUM_IMAGES
+    assert (earlier.exists(), of_others.exists(), folder.exists()) == (False, True, True)
+
+
+def test_another_background_is_another_cache(root: Path, decoded: list[str]) -> None:
+    path = root / "train/001.Crow/01.jpg"
+    path.unlink()
+    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(path.with_suffix(".png"))
+    for background, colour in (("white", [255] * 3), ("black", [0] * 3), ("gray", [128] * 3), ((1, 2, 3), [1, 2, 3])):
+        found = load_from(root, background=background)
+        corners = torch.cat([found.train.images, found.val.images])[:, :, 0, 0].tolist()
+        assert corners.count(colour) == 1
+    decoded.clear()
+    load_from(root)
+    assert decoded == []  # the others did not remove it
+
+
+@pytest.mark.parametrize("fault", [Fault.NO_PERMISSION, Fault.NEEDS_HEIF, Fault.ABSENT])
+def test_what_may_be_readable_by_now_is_tried_again(
+    root: Path, decoded: list[str], fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "train/001.Crow/03.jpg").write_bytes(b"no image")
+    with monkeypatch.context() as patch:
+        patch.setattr(image_decoders, "fault_of", lambda error, path: fault)
+        assert f"train/001.Crow/03.jpg ({fault.text})" in load_from(root).notices[0]
+    decoded.clear()
+    assert f"({Fault.NO_IMAGE.text})" in load_from(root).notices[0]
+    assert decoded == ["03.jpg"]
 
 
 def test_only_what_is_needed_is_decoded(root: Path, decoded: list[str]) -> None:
@@ -107,7 +169,7 @@ def test_splits_are_memory_mapped(root: Path) -> None:
 
 def test_a_split_by_fraction_is_the_one_that_its_labels_say(root: Path) -> None:
     every_tenth, fraction = load_from(root), load_from(root, validation=0.5)
-    assert (len(fraction.train), len(fraction.val)) == (15, 15)
+    assert (len(fraction.train), len(fraction.val)) == (11, 19)
     for split in (every_tenth.train, fraction.train, fraction.val):
         red = split.images[:, 0, 0, 0].float()
         assert torch.allclose(red, split.labels * 80.0, atol=4)
@@ -150,14 +212,14 @@ def test_a_full_disk_is_said_before_anything_is_decoded(
 def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
     script = (
         "import sys\n"
-        "from engine.data import image_cache\n"
+        "from engine.data import image_decoders\n"
         "from engine.data.load import load\n"
         "from presets.schema import Data\n"
-        "read, count = image_cache._read_image, [0]\n"
-        "def counted(path, size):\n"
+        "read, count = image_decoders.read_square, [0]\n"
+        "def counted(*asked):\n"
         "    count[0] += 1\n"
-        "    return read(path, size)\n"
-        "image_cache._read_image = counted\n"
+        "    return read(*asked)\n"
+        "image_decoders.read_square = counted\n"
         f"data = load(Data(dataset='class-folders', path={str(root)!r}, image_size=8), None, 0, lambda event: None)\n"
         "print(count[0], int(data.train.images.sum()))\n"
     )

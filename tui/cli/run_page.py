@@ -185,7 +185,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("start", _start(record)),
         ("speed", _speed(record)),
         ("best val", _best_val(record)),
-        ("test", _result(summary.test_top1, summary.test_balanced, record.report.test_top1, record.report.source)),
+        ("test", _test(record)),
         ("last epoch", _last_epoch(record)),
         ("network", _network(record)),
         ("data", _data(record.data)),
@@ -274,6 +274,13 @@ def _result(
         return text
     text += f", {source} {fmt.percent(published)}"
     return text if measured is None else f"{text} ({100 * (measured - published):+.1f} points)"
+
+
+def _test(record: RunDetail) -> str:
+    if run_text.has_no_test(record.data):
+        return "no test part: the run is judged on its validation images"
+    summary, report = record.summary, record.report
+    return _result(summary.test_top1, summary.test_balanced, report.test_top1, report.source)
 
 
 def _last_epoch(record: RunDetail) -> str:

@@ -36,6 +36,8 @@ class Row(Struct, frozen=True, kw_only=True):
     measured_balanced: float | None = None
     """Balanced accuracy in the best epoch; None where classes are even."""
     test_balanced: float | None = None
+    no_test: str
+    """"no part" if the run's data has no test part, and so no test accuracy; else empty."""
     base: str
     """The preset that it extends; empty if that is not compared."""
     report_difference: float | None
@@ -95,6 +97,7 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         test=run.test_top1 if run is not None else None,
         measured_balanced=run.best_val_balanced if run is not None else None,
         test_balanced=run.test_balanced if run is not None else None,
+        no_test=run.no_test if run is not None else "",
         base=base,
         report_difference=_difference(report.val_top1, _published(known.get(base))),
         measured_difference=_difference(
@@ -153,11 +156,12 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
         val_balanced, test_balanced = (
             f"  {_percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
         )
+        test = row.no_test or _percent(row.test)
         lines.append(
             f"{row.step:<{step}}  {row.change:<{change}}  "
             f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
             f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}{val_balanced}  "
-            f"{_percent(row.test):>7}{test_balanced}  {state}"
+            f"{test:>7}{test_balanced}  {state}"
         )
     lines.append("")
     lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")

@@ -141,6 +141,9 @@ def replaced_data(data: schema.Data, own: schema.Data) -> str:
 def data(data: schema.Data) -> str:
     """Return data set, size and split as a sentence."""
     parts = [source(data), f"{data.image_size} px", _NORMALIZE[data.normalize]]
+    if data.background != "white":
+        colour = data.background if isinstance(data.background, str) else f"RGB {data.background}"
+        parts.append(f"transparency over {colour}")
     if data.train_limit is not None:
         parts.append(f"first {fmt.count(data.train_limit)} training images")
     if data.sampler == "balanced":

@@ -66,8 +66,9 @@ def generated(name: str) -> str:
 
 
 def counts(data: ev.DataReady) -> str:
-    """Return "45,000 train, 5,000 val, 10,000 test"."""
-    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+    """Return "45,000 train, 5,000 val, 10,000 test", or "245 train, 153 val, no test part"."""
+    test = "no test part" if has_no_test(data) else f"{fmt.count(data.num_test)} test"
+    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {test}"
 
 
 def network(model: ev.ModelBuilt) -> str:
@@ -150,17 +151,29 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
+def has_no_test(data: ev.DataReady | None) -> bool:
+    """Return true if it is known that the data has no test part, so that only validation images judge the run."""
+    return data is not None and not data.num_test
+
+
 def sentence(clause: str) -> str:
     """Return the clause with a capital letter, the rest as it is."""
     return clause[:1].upper() + clause[1:]
 
 
 def result(state: RunState) -> str:
-    """Return how good a run is: its best validation accuracy, and the test's where there is one."""
+    """Return how good a run is: its best validation accuracy, and the test's, unless there is no test part."""
     parts = [f"best val {fmt.accuracy(state.best.val_top1, state.best.val_balanced)}"] if state.best is not None else []
     if state.finished is not None and state.finished.test_top1 is not None:
-        parts.append(f"test {fmt.accuracy(state.finished.test_top1, state.finished.test_balanced)}")
+        test = fmt.accuracy(state.finished.test_top1, state.finished.test_balanced)
+        parts.append(f"test {test}{_tested(state.finished)}")
+    elif parts and has_no_test(state.data):
+        parts.append("no test part")
     return ", ".join(parts)
+
+
+def _tested(finished: ev.RunFinished) -> str:
+    return " (last weights)" if finished.tested == "last" else ""
 
 
 def time_left(status: Status, eta_s: float | None) -> str:
@@ -224,7 +237,7 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
             changed = f", with {', '.join(event.changes)}" if event.changes else ""
             return f"{verb} on {machine(event)}, {device(event)}, {event.precision}{changed}", "calm"
         case ev.DataReady():
-            return f"data ready: {dataset(event)}, {counts(event)} images", "calm"
+            return f"data ready: {dataset(event)}, {counts(event)}{'' if has_no_test(event) else ' images'}", "calm"
         case ev.ModelBuilt():
             return f"model built: {network(event)}", "calm"
         case ev.StageStarted():
@@ -266,7 +279,7 @@ def _rarer_event(
             return "training goes on", "calm"
         case ev.RunFinished():
             test = fmt.accuracy(event.test_top1, event.test_balanced)
-            test = f", test {test}" if event.test_top1 is not None else ""
+            test = f", test {test}{_tested(event)}" if event.test_top1 is not None else ""
             best = fmt.accuracy(event.best_val_top1, event.best_val_balanced)
             best = f": best val {best}" if event.best_val_top1 is not None else ""
             is_told = event.outcome != "completed" or event.best_val_top1 is None

@@ -1,0 +1,208 @@
+"""Decoding of many image files at once, by processes or threads, into a file of pixels. No torch.
+
+Threads share Python's lock, which small images spend most of their time with: so many of them go to processes, which
+write pixels in place. Only file names and one byte for each image pass through pipes. The processes do not outlive
+this one: they end as soon as nobody reads their answers.
+"""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from engine.data.image_formats import fault_of
+from engine.data.image_pixels import Colour, read_square
+from engine.shared import child_process
+from presets.errors import CifartuiError
+
+DECODED = 1
+"""The answer for an image whose pixels are written; other answers are a `Fault`."""
+_WORTH_PROCESSES = 1000
+"""Images from which on the start of processes is worth its third of a second."""
+_POLL_S = 0.02
+_ASKED = 64
+"""Images in one question at most; two questions are with each process, so that it never waits."""
+_HEADER = struct.Struct("<Q")
+
+Answer: TypeAlias = tuple[int, int]
+"""A row, and DECODED or a Fault."""
+Answers: TypeAlias = Generator[list[Answer], None, None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that are decoded alike.
+
+    Attributes:
+        root: folder that `names` are relative to.
+        names: of all files; a row is an index into them.
+        pixels: file of uint8 [N, 3, S, S].
+        size: S, in pixels.
+        background: what shows through transparent pixels.
+    """
+
+    root: Path
+    names: Sequence[str]
+    pixels: Path
+    size: int
+    background: Colour
+
+
+def decode(job: Job, rows: Sequence[int]) -> Answers:
+    """Decode rows of a job, in any order; yield what is done, perhaps nothing, some times a second.
+
+    Closing the iterator ends the decoding at once.
+
+    Raises:
+        CifartuiError: a process was ended by something else.
+    """
+    num_cpus = usable_cpus()
+    if len(rows) < _WORTH_PROCESSES or num_cpus == 1:
+        return _by_threads(job, rows, max(4, num_cpus))
+    return _by_processes(job, rows, num_cpus)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use: those it is bound to, no more than its container's share."""
+    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        num_cpus = min(num_cpus, -(-int(quota) // int(period)))
+    return max(1, num_cpus)
+
+
+def _by_threads(job: Job, rows: Sequence[int], num_threads: int) -> Answers:
+    pool = ThreadPoolExecutor(num_threads)
+    pixels = os.open(job.pixels, os.O_WRONLY)
+    try:
+        answers = [pool.submit(_decode_row, pixels, row, job.root / job.names[row], job) for row in rows]
+        for row, answer in zip(rows, answers, strict=True):
+            while not answer.done():
+                yield []
+                time.sleep(_POLL_S)
+            yield [(row, answer.result())]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        os.close(pixels)
+
+
+def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
+    """Decode a file into its place in the open file `pixels`; return the answer."""
+    try:
+        planes = np.ascontiguousarray(np.moveaxis(read_square(path, job.size, job.background), 2, 0))
+    except Exception as error:
+        return fault_of(error, path)
+    os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work for the system than pages of a memory map
+    return DECODED
+
+
+def _by_processes(job: Job, rows: Sequence[int], num_processes: int) -> Answers:
+    left = deque(rows)
+    decoders: list[_Decoder] = []
+    try:
+        decoders += [_Decoder(job) for _ in range(num_processes)]
+        while left or any(decoder.asked for decoder in decoders):
+            for decoder in decoders:
+                while left and len(decoder.asked) <= _ASKED:
+                    num_rows = max(1, min(_ASKED, len(left) // (4 * num_processes)))
+                    decoder.ask([left.popleft() for _ in range(min(num_rows, len(left)))])
+            time.sleep(_POLL_S)  # and not until there is an answer: there are thousands a second
+            yield [answer for decoder in decoders for answer in decoder.answers()]
+    finally:
+        for decoder in decoders:
+            decoder.kill()
+
+
+class _Decoder:
+    """A process that decodes; `asked` are the rows that it has not answered yet, in order."""
+
+    def __init__(self, job: Job) -> None:
+        self.asked: deque[int] = deque()
+        self._job = job
+        numbers = (job.size, *job.background)
+        self._process = child_process.start(
+            __name__,
+            [str(job.pixels), str(job.root), *map(str, numbers)],
+            environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def ask(self, rows: Sequence[int]) -> None:
+        """Have rows decoded after those asked before."""
+        assert self._process.stdin is not None
+        parts = [part for row in rows for part in (b"%d" % row, os.fsencode(self._job.names[row]))]
+        question = b"\0".join(parts)
+        self.asked.extend(rows)
+        with suppress(BrokenPipeError):  # `answers` finds out
+            self._process.stdin.write(_HEADER.pack(len(question)) + question)
+
+    def answers(self) -> list[Answer]:
+        """Return the answers that have arrived since the last call.
+
+        Raises:
+            CifartuiError: the process has ended.
+        """
+        assert self._process.stdout is not None
+        try:
+            marks = os.read(self._process.stdout.fileno(), 1 << 16)
+        except BlockingIOError:
+            return []
+        if not marks:
+            raise self._ended()
+        return [(self.asked.popleft(), mark) for mark in marks]
+
+    def _ended(self) -> CifartuiError:
+        code = self._process.wait()
+        reason = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+        at = f" while it read {self._job.root / self._job.names[self.asked[0]]}" if self.asked else ""
+        cure = (
+            "perhaps memory ran out; make some free" if code == -signal.SIGKILL else "if it is that file, take it away"
+        )
+        return CifartuiError(
+            f"A process that decodes images ended ({reason}){at}: {cure}, then start again. What is decoded is kept."
+        )
+
+    def kill(self) -> None:
+        """End the process, whatever it does, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def main() -> None:
+    """Decode what is asked for on standard input, until it ends; one byte of answer for each image."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the process that started this one
+        signal.signal(number, signal.SIG_IGN)
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a decoder prints is no answer
+    pixels_path, root, *numbers = sys.argv[1:]
+    size, red, green, blue = map(int, numbers)
+    job = Job(Path(root), (), Path(pixels_path), size, (red, green, blue))
+    pixels = os.open(job.pixels, os.O_WRONLY)
+    with suppress(BrokenPipeError):
+        while header := sys.stdin.buffer.read(_HEADER.size):
+            parts = sys.stdin.buffer.read(*_HEADER.unpack(header)).split(b"\0")
+            for row, name in zip(parts[::2], parts[1::2], strict=True):
+                mark = _decode_row(pixels, int(row), job.root / os.fsdecode(name), job)
+                os.write(answers, bytes((mark,)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Pixels of an image file as a viewer shows them, cut to a square: orientation, depth, transparency, colour space.
+
+The order is: decode (a large JPEG at a half, quarter or eighth of its size), 8 bits a sample, resize and crop, colours
+to sRGB, transparency over the background, turn upright. All that comes after the crop costs next to nothing.
+"""
+
+import io
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from engine.data.image_formats import Fault, UnreadableError, open_image
+
+Colour: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+WHITE: Colour = (255, 255, 255)
+
+_DRAFT = 2
+"""A JPEG is decoded no smaller than this many times the size asked for; see docs/presets.md for the difference."""
+_BITS = (8, 12, 16)
+"""Depths that integer samples are taken for."""
+_SRGB_TOLERANCE = 2
+"""An ICC profile that changes no colour by more than so many of 255 levels is taken for sRGB."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation."""
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_WHITE_IS_ZERO, _UNSIGNED = 0, (1,)
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_NATIVE = ";16L" if sys.byteorder == "little" else ";16B"
+"""Tags of TIFF."""
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
+"""Forms in which Pillow reads the high byte of a sample, and those in which it takes the low one for it."""
+_PLAIN = {
+    "1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB",
+}  # fmt: skip
+"""Modes that cannot be resized as they are, and what they become before."""
+
+
+def read_square(path: Path, size: int, background: Colour) -> npt.NDArray[np.uint8]:
+    """Return an image as uint8 [size, size, 3]: shorter side resized, keeping its shape, and the middle cut out.
+
+    Args:
+        path: of the image.
+        size: in pixels.
+        background: red, green and blue of what shows through transparent pixels.
+
+    Raises:
+        Exception: it cannot be read; `image_formats.fault_of` says why.
+    """
+    with open_image(path) as image:
+        draft = image.draft(None, (_DRAFT * size, _DRAFT * size))
+        _scale_clear_value(image)
+        stored = _stored_form(image)
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        square = _with_low_bytes(image, path) if stored in _LOW_BYTES else _plain(image)
+        width, height = draft[1][2:] if draft else square.size  # of a draft, the last row and column may be part of it
+        if square.size != (size, size):
+            side = min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+            square = square.resize((size, size), Image.Resampling.BILINEAR, box)
+        square = _in_srgb(square, image.info.get("icc_profile"))
+    if turn is not None:
+        square = square.transpose(turn)
+    pixels = np.asarray(square)
+    return pixels if square.mode == "RGB" else _over(pixels, background)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how a loaded image is to be turned, 1 to 8, as its EXIF or XMP data say. Pillow itself turns TIFF."""
+    if image.format != "TIFF" and not any(key in image.info for key in _EXIF_KEYS):
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a photograph with damaged EXIF data is shown as it is
+        return 1
+
+
+def _stored_form(image: Image.Image) -> str:
+    """Return how the samples of an image lie in its file, as Pillow calls it, before it is loaded; "" if unknown."""
+    tiles = getattr(image, "tile", ())
+    form = tiles[0][3] if tiles else ""
+    return str(form[0] if isinstance(form, tuple) and form else form).replace(";16N", _NATIVE)
+
+
+def _with_low_bytes(image: Image.Image, path: Path) -> Image.Image:
+    """Return a loaded image of 16-bit colours as RGB, scaled by its own range if it fills only 12 or 8 bits.
+
+    Pillow reads the high bytes, of which there is little or nothing then.
+    """
+    high = np.asarray(image)
+    if high.max() >= 1 << (_BITS[1] - 8):
+        return _plain(image)
+    with open_image(path) as again:
+        tiles: list[Any] = again.tile  # type: ignore[attr-defined]
+        again.tile = [_in_form(tile, _LOW_BYTES[_stored_form(again)]) for tile in tiles]  # type: ignore[attr-defined]
+        low = np.asarray(again)
+    values = high.astype(np.uint16) << 8 | low
+    largest = next((1 << bits) - 1 for bits in _BITS if values.max() < 1 << bits)
+    return Image.fromarray(_eight_bit_table(largest)[values])
+
+
+def _in_form(tile: Any, form: str) -> Any:
+    """Return a tile of Pillow's with its samples in another form."""
+    arguments = (form, *tile[3][1:]) if isinstance(tile[3], tuple) else form
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+
+
+def _scale_clear_value(image: Image.Image) -> None:
+    """Bring the transparent sample value of a PNG, stated at the depth of its file, to 8 bits as pixels will be."""
+    clear = image.info.get("transparency")
+    if image.format != "PNG" or isinstance(clear, bytes | None):
+        return
+    match _stored_form(image):
+        case "1":
+            image.info["transparency"] = 255 * bool(clear)
+        case "L;2" | "L;4" as stored:
+            image.info["transparency"] = clear * (85 if stored == "L;2" else 17)
+        case "RGB;16B":
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return a loaded image in L, LA, RGB, RGBA, CMYK or LAB: 8 bits a sample, no palette."""
+    has_clear = image.info.get("transparency") is not None
+    if image.mode.startswith("I") or image.mode == "F":
+        return _of_depth(image)
+    if image.mode == "P":
+        has_alpha = has_clear or (image.palette is not None and image.palette.mode == "RGBA")
+        return image.convert("RGBA" if has_alpha else "RGB")
+    if has_clear and image.mode in ("1", "L", "RGB"):
+        return image.convert("RGBA")
+    return image.convert(_PLAIN[image.mode]) if image.mode in _PLAIN else image
+
+
+def _of_depth(image: Image.Image) -> Image.Image:
+    """Return a greyscale image of more than 8 bits as L, or as LA if one of its sample values is transparent.
+
+    Raises:
+        UnreadableError: which values are black and white is not known.
+    """
+    values, clear = np.asarray(image), image.info.get("transparency")
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "I" and tags.get(_SAMPLE_FORMAT) == _UNSIGNED:
+        values = values.view(np.uint32)  # Pillow reads them as signed
+    largest = _largest(image, values, tags.get(_BITS_PER_SAMPLE, (16,))[0])
+    if values.dtype.kind == "u" and values.itemsize == 2:
+        grey = _eight_bit_table(largest)[values]
+    else:
+        grey = (values * np.float64(255 / largest) + 0.5).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    if clear is None:
+        return Image.fromarray(grey)
+    return Image.merge("LA", [Image.fromarray(grey), Image.fromarray(np.uint8(255) * (values != clear))])
+
+
+@cache
+def _eight_bit_table(largest: int) -> npt.NDArray[np.uint8]:
+    """Return the 8-bit levels of all 16-bit sample values, of which `largest` is white."""
+    levels = (np.arange(65536) * 255 + largest // 2) // largest
+    return np.minimum(levels, 255).astype(np.uint8)
+
+
+def _largest(image: Image.Image, values: npt.NDArray[Any], stated_bits: int) -> int:
+    """Return the sample value that is white.
+
+    It is that of the file's own depth, if it states one below 16 bits or always uses the whole range. Else the samples
+    go by the fewest of 8, 12 and 16 bits that hold them, because cameras put 12 bits into 16 and say nothing of it;
+    floating-point numbers up to 1 go by 1, and integers of 32 bits above 16 by 32.
+    """
+    if image.mode.startswith("I;16") and stated_bits < 16:
+        return (1 << stated_bits) - 1
+    if image.format in ("PPM", "JPEG2000") and image.mode != "F":  # Pillow scales them to 16 bits
+        return 65535
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
+        raise UnreadableError(Fault.NO_RANGE)
+    if image.mode == "F" and high <= 1:
+        return 1
+    for bits in _BITS:
+        if high < 1 << bits:
+            return (1 << bits) - 1
+    if values.dtype == np.uint32:
+        return (1 << 32) - 1
+    raise UnreadableError(Fault.NO_RANGE)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image in RGB, or in RGBA if it has transparency: its colours as sRGB shows them."""
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    if alpha is not None:
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    transform = _to_srgb(profile, image.mode) if profile and image.mode != "LAB" else None
+    if transform is not None:
+        image = transform.apply(image)
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    if alpha is None:
+        return image
+    image.putalpha(alpha)
+    return image
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> Any:
+    """Return a transform from an ICC profile to sRGB; None if they are the same, or the profile is of no use."""
+    try:
+        from PIL import ImageCms  # not in every build of Pillow
+
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        probe = _probe(mode)
+        change = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+    except Exception:  # a damaged profile, or one of another colour space: viewers go without it
+        return None
+    return transform if np.abs(change).max() > _SRGB_TOLERANCE else None
+
+
+def _probe(mode: str) -> Image.Image:
+    """Return an image with colours from all over the space of a mode."""
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(*[levels] * Image.getmodebands(mode)), axis=-1)
+    return Image.frombytes(mode, (colours.size // colours.shape[-1], 1), colours.tobytes())
+
+
+def _over(pixels: npt.NDArray[np.uint8], background: Colour) -> npt.NDArray[np.uint8]:
+    """Return pixels uint8 [H, W, 4] laid over a colour: uint8 [H, W, 3]."""
+    colour, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+    behind = np.asarray(background, np.uint32)
+    return ((colour * alpha + behind * (255 - alpha) + 127) // 255).astype(np.uint8)
