@@ -87,6 +87,7 @@ FAULTS: dict[str, tuple[str, Callable[[State], None], str]] = {
     "no images at once": ("sgd", _progress(0, "at_once"), "its images at once is 0, where a batch has 8"),
     "many images at once": ("sgd", _progress(10**9, "at_once"), "its images at once is 1000000000"),
     "best 700 %": ("sgd", _progress(7.0, "best_val_top1"), "its best accuracy is 7, where accuracies are"),
+    "balanced 700 %": ("sgd", _progress(7.0, "best_val_balanced"), "its best balanced accuracy is 7, where accuracies"),
     "best of the stage": ("sgd", _progress(-0.1, "stage_best_val_top1"), "its best of the stage accuracy is -0.1"),
     "best epoch": ("sgd", _progress(9, "best_epoch"), "its best epoch is 9"),
     "best without epoch": ("sgd", _progress(None, "best_epoch"), "has no epoch"),
