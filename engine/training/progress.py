@@ -68,11 +68,11 @@ class Progress(msgspec.Struct):
         return is_best, is_stage_best
 
     def forget_best(self, kind: Literal["best", "stage-best"]) -> None:
-        """Note that the best weights of the run or of the stage are lost: the next ones validated are the best."""
+        """Forget the best accuracies of the run or of the stage: the weights validated next are the best."""
         if kind == "best":
-            self.best_epoch, self.best_val_top1 = None, None
+            self.best_epoch, self.best_val_top1, self.best_val_balanced = None, None, None
         else:
-            self.stage_best_epoch, self.stage_best_val_top1 = None, None
+            self.stage_best_epoch, self.stage_best_val_top1, self.stage_best_val_balanced = None, None, None
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

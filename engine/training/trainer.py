@@ -218,7 +218,7 @@ class Trainer:
         if self._train_state.ema is not None and (stage.from_best or is_freezing):
             self._train_state.ema.restart()
         progress.stage_first_epoch = progress.epoch
-        progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
+        progress.forget_best("stage-best")
         self._train_state.enter_stage(progress.stage)
         self._stepper.begin_stage()
         self._open_epoch()

@@ -23,6 +23,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import PRESET, make, make_setup
 from tests.waiting import wait_for
+from tui import format as fmt
 from tui.text import run_text
 
 NAN, INF = float("nan"), float("inf")
@@ -380,7 +381,8 @@ def test_where_best_weights_break_while_a_run_trains_the_last_ones_are_tested_an
     assert text.endswith("The test accuracy is that of the last weights.")
     assert (finished.outcome, finished.tested) == ("completed", "last")
     assert finished.test_top1 == trainer._evaluate("test").top1()
-    assert f"test {finished.test_top1:.1%}".replace("%", " %") + " (last weights)" in run_text.event(finished)[0]
+    test = fmt.accuracy(finished.test_top1, finished.test_balanced)
+    assert f"test {test} (last weights)" in run_text.event(finished)[0]
 
 
 def test_best_weights_lost_after_the_last_epoch_leave_a_test_accuracy_of_the_last_ones(

@@ -202,6 +202,34 @@ def test_the_best_epoch_goes_by_the_accuracy_that_is_asked_for() -> None:
     assert (by_balanced.best_epoch, by_balanced.best_val_top1, by_balanced.best_val_balanced) == (2, 0.8, 0.6)
 
 
+def test_a_stage_and_a_run_without_its_best_weights_forget_both_accuracies() -> None:
+    progress = Progress()
+    progress.note_best(0.9, 0.8, "val_balanced")
+    progress.forget_best("stage-best")
+    progress.epoch = 2
+    assert progress.note_best(0.5, 0.4, "val_balanced") == (False, True)
+    assert (progress.stage_best_epoch, progress.stage_best_val_balanced) == (2, 0.4)
+    progress.forget_best("best")
+    progress.epoch = 3
+    assert progress.note_best(0.3, 0.2, "val_balanced") == (True, False)
+    assert (progress.best_epoch, progress.best_val_balanced) == (3, 0.2)
+
+
+@pytest.mark.slow
+def test_every_stage_has_a_best_of_its_own_by_balanced_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (schema.Stage(name="a", epochs=1), schema.Stage(name="b", epochs=2, start_from="best"))
+    train = replace(PRESET.train, epochs=None, augment=(), best_by="val_balanced", patience=1)
+    trainer, folder = make(tmp_path, replace(PRESET, train=train, stages=stages))
+    results = iter([0.9, 0.3, 0.4, 0.0])
+    monkeypatch.setattr(trainer, "_evaluate", lambda _split, _poll=None: Sums(1.0, 10, 100, next(results)))
+    assert trainer.run().outcome == "completed"
+    told = [event for event in read_events(folder.events) if isinstance(event, events.EpochCompleted)]
+    assert [(event.epoch, event.is_best) for event in told] == [(1, True), (2, False), (3, False)]
+    assert checkpoint_files.load(folder.last)["progress"]["stage_best_epoch"] == 3
+
+
 def uneven(**changes: Any) -> schema.Preset:
     """Return the preset of a run that goes by balanced accuracy, with weights and draws to match."""
     train = replace(PRESET.train, epochs=3, best_by="val_balanced", **changes)
