@@ -268,7 +268,10 @@ def _of_values(value: object, path: KeyPath) -> Iterator[Fault]:
         yield Fault(f"{dotted(path)} must be text on one line, without control characters.", (path,))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _of_values(item, (*path, key))
+            if CONTROL.search(key):  # of a table whose keys the schema leaves free
+                yield Fault(f"{dotted(path)} must name its entries without control characters.", (path,))
+            else:
+                yield from _of_values(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _of_values(item, (*path, index))

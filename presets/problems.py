@@ -125,12 +125,26 @@ def _wrong_choice(path: KeyPath, options: list[str], value: object) -> Fault:
 def _wrong_value(node: inspect.Type, value: object, path: KeyPath) -> Fault:
     if isinstance(node, inspect.LiteralType):
         return _wrong_choice(path, [str(option) for option in node.values], value)
+    if isinstance(value, dict) and (wrong := _wrong_entry(node, value)) is not None:
+        return _wrong_value(wrong[1], value[wrong[0]], (*path, wrong[0]))
     got = shown(value)
     if isinstance(value, list):
         got = f"a list of {len(value)}" if value else "an empty list"
     elif value == "":
         got = "empty"
     return _fault(path, f"must be {_described(node)}, not {got}.")
+
+
+def _wrong_entry(node: inspect.Type, table: dict[str, Any]) -> tuple[str, inspect.Type] | None:
+    """Return the first key of a table of numbers whose value is none, or out of range; msgspec does not name it."""
+    kinds = node.types if isinstance(node, inspect.UnionType) else (node,)
+    for kind in kinds:
+        if isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.FloatType):
+            numbers, above = kind.value_type, kind.value_type.gt or 0.0
+            for key, value in table.items():
+                if isinstance(value, bool) or not isinstance(value, int | float) or not value > above:
+                    return key, numbers
+    return None
 
 
 def _described(node: inspect.Type) -> str:
@@ -150,6 +164,8 @@ def _described(node: inspect.Type) -> str:
             return f"{kind}, each item {_described(node.item_type)}"
         case inspect.TupleType():
             return f"a list of {len(node.item_types)}, each item {_described(node.item_types[0])}"
+        case inspect.DictType():
+            return f"a table, each value {_described(node.value_type)}"
         case inspect.UnionType() if not _structs(node):
             return " or ".join(_described(kind) for kind in node.types if not isinstance(kind, inspect.NoneType))
         case _:

@@ -157,6 +157,8 @@ class Data(_Table, frozen=True, kw_only=True):
     """Colour that image files are laid over where they are transparent, by name or as red, green and blue."""
     train_limit: Count | None = None
     """Use only the first so many training images."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """Every training image once an epoch; or as many drawn with replacement, every class equally often."""
 
 
 # --- networks --------------------------------------------------------------------------------------
@@ -260,6 +262,9 @@ FREEZABLE: tuple[str, ...] = tuple(
 
 # --- training --------------------------------------------------------------------------------------
 
+BestBy: TypeAlias = Literal["val_top1", "val_balanced"]
+"""Top-1 accuracy of the validation images, or balanced: the mean of its classes' recalls."""
+
 
 class Train(_Table, frozen=True, kw_only=True):
     """Epochs, batch size, precision, augmentation and options of the training loop."""
@@ -289,6 +294,8 @@ class Train(_Table, frozen=True, kw_only=True):
     """End training after so long, validations included; a schedule that moves every batch is done by then."""
     patience: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """End a stage after so many epochs in which its best validation accuracy did not rise."""
+    best_by: BestBy = "val_top1"
+    """Accuracy that decides which weights are best, and that patience and plateau go by."""
     sync_batch_norm: bool = False
     """With several GPUs: BatchNorm uses the whole batch; otherwise each GPU uses its part of it."""
     feature_views: Annotated[int, Meta(ge=1, le=1000)] | None = None
@@ -405,9 +412,11 @@ class Stage(_Table, frozen=True, kw_only=True):
 
 
 class Loss(_Table, frozen=True, kw_only=True):
-    """Cross-entropy, optionally with smoothed labels."""
+    """Cross-entropy, optionally with smoothed labels and weighted classes."""
 
     label_smoothing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = None
+    """Weight of each class by its name, 1 for those left out; balanced: inverse to its number of training images."""
 
 
 class Mix(_Table, frozen=True, kw_only=True):

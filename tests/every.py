@@ -96,7 +96,9 @@ SCHEDULES: tuple[schema.Schedule, ...] = of_union(
 )
 TRAINING_SCHEDULES = tuple(each for each in SCHEDULES if not isinstance(each, schema.RangeTest))
 
-LOSSES: tuple[schema.Loss, ...] = of_fields((schema.Loss(), schema.Loss(label_smoothing=0.1)))
+LOSSES: tuple[schema.Loss, ...] = of_fields(
+    (schema.Loss(), schema.Loss(label_smoothing=0.1), schema.Loss(label_smoothing=0.1, class_weights="balanced"))
+)
 
 MIXES: tuple[schema.Mix, ...] = of_fields(
     (schema.Mix(mixup=1.0), schema.Mix(cutmix=1.0), schema.Mix(mixup=0.2, cutmix=1.0, p=0.7, off_epochs=1))

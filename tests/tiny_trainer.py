@@ -12,6 +12,7 @@ from engine.data.sets import DataSet, ImageSplit
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build
 from engine.runs.run_dir import RunDir, RunInfo
+from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.controls import Controls
 from engine.training.device import autocast
 from engine.training.setup import Setup
@@ -76,6 +77,9 @@ def make_setup(
     return Setup(
         info=info, device=device, precision="fp32", data=dataset,
         network=network.to(memory_format=torch.channels_last),
-        criterion=nn.CrossEntropyLoss(), plain_transform=plain_transform(preset.data),
-        autocast=autocast(device, "fp32"),
+        criterion=cross_entropy(preset.loss, dataset.train.labels, dataset.class_names)._apply(
+            lambda weights: weights.to(device)  # nn.Module.to is patched where the device is a pretended one
+        ),
+        measures_balanced=device.type == "cpu" and measures_balanced(preset.train, dataset),
+        plain_transform=plain_transform(preset.data), autocast=autocast(device, "fp32"),
     )  # fmt: skip

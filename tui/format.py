@@ -12,6 +12,12 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return MISSING if fraction is None else f"{fraction * 100:.{digits}f} %"
 
 
+def accuracy(top1: float | None, balanced: float | None, digits: int = 1) -> str:
+    """Return "83.1 %", or "83.1 % (balanced 71.0 %)" if the balanced accuracy was measured too."""
+    text = percent(top1, digits)
+    return text if balanced is None else f"{text} (balanced {percent(balanced, digits)})"
+
+
 def duration(seconds: float | None) -> str:
     """Return seconds as "42 s", "3 min 05 s", "2 h 07 min" or "3 d 04 h"."""
     if seconds is None:

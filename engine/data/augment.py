@@ -94,6 +94,12 @@ def plain_transform(data: Data) -> Transform:
     return train_transform(data.evaluate, data)
 
 
+def undo_normalize(images: Tensor, data: Data) -> Tensor:
+    """Return normalised images, float [B, 3, S, S], as uint8 [B, 3, S, S] to be looked at."""
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in _MEAN_STD[data.normalize])
+    return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def _step(operation: Augmentation, data: Data) -> Transform:
     """Return an operation as a function of a batch, which draws its parameters for every image."""
     image_size = data.image_size

@@ -173,6 +173,8 @@ class Validated(Event, frozen=True, kw_only=True, tag=True):
     loss: Number
     top1: Number
     seconds: Number
+    balanced: Number | None = None
+    """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
 
 
 class EvaluationProgressed(Event, frozen=True, kw_only=True, tag=True):
@@ -203,6 +205,10 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     """Training and validation together."""
     is_best: bool
     partial: bool = False
+    val_balanced: Number | None = None
+    """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
+    best_by: Literal["val_top1", "val_balanced"] = "val_top1"
+    """The accuracy that decides which epoch is the best."""
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
@@ -222,6 +228,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     pause_seconds: Number = 0.0
     """Seconds that training paused to copy the state. Best weights share the copy of the last.pt after them."""
     val_top1: Number | None = None
+    val_balanced: Number | None = None
 
 
 class GpuSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -327,6 +334,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag=True):
     test_top1: Number | None = None
     tested: Literal["best", "last"] = "best"
     """The weights of the test accuracy: the last ones if the best are lost."""
+    best_val_balanced: Number | None = None
+    test_balanced: Number | None = None
     seconds: Number = 0.0
     """Since the worker started."""
 

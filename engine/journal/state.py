@@ -60,6 +60,15 @@ class EpochPoint(Struct, frozen=True):
     seconds: float
     partial: bool
     stage: int = 0
+    val_balanced: float | None = None
+    best_by: Literal["val_top1", "val_balanced"] = "val_top1"
+
+    @property
+    def score(self) -> float:
+        """The validation accuracy that decides which epoch is the best."""
+        if self.best_by == "val_balanced" and self.val_balanced is not None:
+            return self.val_balanced
+        return self.val_top1
 
     @property
     def number(self) -> int:
@@ -258,6 +267,7 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
     point = EpochPoint(
         event.global_step, done, event.time, event.train_loss, event.train_top1,
         event.val_loss, event.val_top1, event.lr, event.seconds, event.partial, event.stage,
+        event.val_balanced, event.best_by,
     )  # fmt: skip
     if state.epochs and state.epochs[-1].global_step == point.global_step:
         state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
@@ -267,7 +277,7 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
 
 def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
     """Return the first epoch with the highest validation accuracy: the one whose weights are in best.pt."""
-    return max(epochs, key=lambda point: point.val_top1, default=None)
+    return max(epochs, key=lambda point: point.score, default=None)
 
 
 def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:

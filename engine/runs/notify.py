@@ -21,7 +21,7 @@ def notify(folder: RunDir, info: RunInfo, finished: RunFinished, command: str) -
     It is not taken from `info`, which only records it: a run directory may come from somebody else.
 
     The command finds CIFARTUI_RUN (the run's folder), CIFARTUI_RUN_ID, CIFARTUI_OUTCOME, CIFARTUI_TITLE,
-    CIFARTUI_BEST_VAL and CIFARTUI_TEST (fractions, or empty) in its environment.
+    CIFARTUI_BEST_VAL and CIFARTUI_TEST (fractions, or empty) in its environment, and the same with _BALANCED behind.
     """
     if not command:
         return
@@ -32,6 +32,8 @@ def notify(folder: RunDir, info: RunInfo, finished: RunFinished, command: str) -
         "TITLE": info.preset.title,
         "BEST_VAL": _fraction(finished.best_val_top1),
         "TEST": _fraction(finished.test_top1),
+        "BEST_VAL_BALANCED": _fraction(finished.best_val_balanced),
+        "TEST_BALANCED": _fraction(finished.test_balanced),
     }
     child_process.start(
         "engine.runs.notify",

@@ -119,22 +119,24 @@ def progress_of(
     _within("global step", place.global_step, place.step, _MOST_STEPS, f"{place.step} steps of its epoch are trained")
     if place.at_once is not None:
         _within("images at once", place.at_once, 1, batch_size, f"a batch has {batch_size}")
-    loss, hits, num_images = place.epoch_sums
+    loss, hits, num_images, _ = place.epoch_sums
     _within("number of images", num_images, 0, place.step * batch_size, f"{place.step} batches are trained")
     _within("number of right answers", hits, 0, num_images, f"it counts {num_images} images")
     if not math.isfinite(loss):
         raise ValueError("its sum of losses is no number")
     for name, seconds in (("epoch", place.epoch_seconds), ("epochs before", place.trained_seconds)):
         _within(f"seconds of the {name}", seconds, 0, _LONGEST_S, "so long no run takes")
-    for name, epoch, top1 in (
-        ("best", place.best_epoch, place.best_val_top1),
-        ("best of the stage", place.stage_best_epoch, place.stage_best_val_top1),
+    for name, epoch, top1, balanced in (
+        ("best", place.best_epoch, place.best_val_top1, place.best_val_balanced),
+        ("best of the stage", place.stage_best_epoch, place.stage_best_val_top1, place.stage_best_val_balanced),
     ):
         if (epoch is None) != (top1 is None):
             raise ValueError(f"its {name} accuracy has no epoch, or the other way round")
         if epoch is not None:
             _within(f"{name} epoch", epoch, 1, place.epoch, f"epoch {place.epoch} is under way")
             _within(f"{name} accuracy", top1, 0, 1, "accuracies are from 0 to 1")
+        if balanced is not None:
+            _within(f"{name} balanced accuracy", balanced, 0, 1, "accuracies are from 0 to 1")
     return place
 
 

@@ -212,25 +212,26 @@ class Checkpoints:
 
     def _best(self, kind: Best, taken: StagedState, progress: Progress) -> _File:
         """Return the checkpoint of the weights in `taken`, which shares them with last.pt."""
-        val_top1 = progress.best_val_top1
+        val_top1, val_balanced = progress.best_val_top1, progress.best_val_balanced
         if kind == "stage-best":
-            val_top1 = progress.stage_best_val_top1
+            val_top1, val_balanced = progress.stage_best_val_top1, progress.stage_best_val_balanced
         content = {
             "format": FORMAT,
             "network": checkpoint_files.evaluated(taken.content),
             "epoch": progress.num_epochs,
             "global_step": progress.global_step,
             "val_top1": val_top1,
+            "val_balanced": val_balanced,
             "class_names": list(self._class_names),
         }
-        return _File(content, taken, self._event(kind, progress, 0.0, val_top1))
+        saved = self._event(kind, progress, 0.0)
+        return _File(content, taken, replace(saved, val_top1=val_top1, val_balanced=val_balanced))
 
     def _event(
         self,
         kind: Literal["last", "best", "stage-best"],
         progress: Progress,
         pause_seconds: float,
-        val_top1: float | None = None,
     ) -> CheckpointSaved:
         """Return what will be said once the checkpoint is written."""
         return CheckpointSaved(
@@ -241,7 +242,6 @@ class Checkpoints:
             num_bytes=0,
             seconds=0.0,
             pause_seconds=pause_seconds,
-            val_top1=val_top1,
         )
 
     # --- in the writing thread ---------------------------------------------------------------------

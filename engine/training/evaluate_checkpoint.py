@@ -42,6 +42,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     num_images: int
     loss: float | None
     top1: float | None
+    balanced: float | None
+    """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
     labels_hidden: bool
     device: str
     has_test: bool = True
@@ -104,6 +106,7 @@ def measure(
         progress=_ignore,
         on_logits=best.on_logits,
         flip_average=info.preset.train.flip_average,
+        num_classes=len(setup.data.class_names) if setup.measures_balanced else 0,
     )
     pixels = _small_enough(images.images)
     found = Predictions(
@@ -134,6 +137,7 @@ def measure(
         num_images=sums.num_images,
         loss=None if hidden else sums.mean_loss(),
         top1=None if hidden else sums.top1(),
+        balanced=None if hidden else sums.balanced,
         labels_hidden=hidden,
         device=str(device),
         has_test=has_test,

@@ -18,7 +18,7 @@ from engine.data.progress import LoadProgress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
 from engine.training.microbatch import MicroBatch
-from engine.training.seeds import reseed, seed_at
+from engine.training.seeds import balanced_draws, permutation, reseed, seed_at
 from engine.training.setup import Compiled, Setup, compile_mode
 from presets.plan import PlannedStage
 from presets.schema import Mix, Preset
@@ -107,6 +107,11 @@ class SplitInputs(NamedTuple):
             batch = flip(batch, (_coin(rows) + self.mirror_epoch) % 2 == 1)
         return batch, labels.index_select(0, rows)
 
+    def labels(self, rows: Tensor) -> Tensor:
+        """Return the labels at `rows` (int64 [B], where the images are), on their device."""
+        labels = self.split.labels
+        return labels.index_select(0, rows.to(labels.device, non_blocking=True))
+
 
 def _coin(rows: Tensor) -> Tensor:
     """Return 0 or 1 for every one of `rows` (int64 [B]), always the same, as if by chance."""
@@ -156,9 +161,9 @@ class InputPipeline:
         self._is_frozen = stage.frozen
         self._eval_inputs.clear()  # nothing made for one stage outlives it: the next one may train what this one leaves
         self._compiled = None
-        views = setup.info.preset.train.feature_views if stage.is_augmented else 1
+        views = num_views(setup.info.preset, stage)
         transform = train_transform(stage.augment, setup.info.preset.data)
-        if not self._is_frozen or views is None:
+        if views is None:
             return SplitInputs(self._trained(), setup.data.train, transform, host=self._host)
         return self._of_features(setup.network, setup.data.train, transform, views, f"train/{number}", report)
 
@@ -227,10 +232,37 @@ class InputPipeline:
     ) -> Tensor:
         """Return the features of a batch that begins at `start`, augmented as a whole and computed in parts."""
         setup = self._setup
-        reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
-        images = transform(split.images[start : start + setup.eval_batch_size].to(setup.device))
+        images = one_view(setup, split.images, transform, place, start)
         with torch.no_grad(), setup.autocast():
             return torch.cat([network.features(some) for some in torch.split(images, at_once)])
+
+
+def num_views(preset: Preset, stage: PlannedStage) -> int | None:
+    """Return how often every training image is augmented, once, for its features; None if in every step anew."""
+    if not stage.frozen:
+        return None
+    return preset.train.feature_views if stage.is_augmented else 1
+
+
+def one_view(
+    setup: Setup, images: Tensor, transform: Callable[[Tensor], Tensor], place: tuple[str, int], start: int
+) -> Tensor:
+    """Return the batch of `images` that begins at `start`, transformed with the random numbers of its place.
+
+    Args:
+        setup: of the run.
+        images: uint8 [N, 3, H, W], of a split.
+        transform: augmentation and normalisation.
+        place: name of the split and number of the view.
+        start: a multiple of `setup.eval_batch_size`.
+    """
+    reseed(setup.device, seed_at(setup.info.seed, "features", *place, start))
+    return transform(images[start : start + setup.eval_batch_size].to(setup.device))
+
+
+def draw_views(num_rows: int, num_views: int, device: torch.device) -> Tensor:
+    """Draw the view that a step takes of each of its images: int64 [num_rows]."""
+    return torch.randint(num_views, (num_rows,), device=device)
 
 
 def _as_it_is(features: Tensor) -> Tensor:
@@ -240,7 +272,7 @@ def _as_it_is(features: Tensor) -> Tensor:
 def _any_view(features: Tensor) -> Tensor:
     """Return one view drawn for every image: [B, F] of [B, K, F]."""
     batch, views = features.shape[:2]
-    drawn = torch.randint(views, (batch,), device=features.device)
+    drawn = draw_views(batch, views, features.device)
     return features[torch.arange(batch, device=features.device), drawn]
 
 
@@ -260,6 +292,19 @@ def of_epoch(inputs: SplitInputs, preset: Preset, stage: PlannedStage, epoch: in
         inputs = inputs._replace(transform=transform)
     mixes = mix.is_on and stage_epoch < stage.epochs - mix.off_epochs
     return inputs._replace(mix=mix if mixes else None, mirror_epoch=epoch if train.alternating_flip else None)
+
+
+def epoch_order(setup: Setup, epoch: int) -> Tensor:
+    """Return the rows of the training images in the order of an epoch: int64 [N], on the images' device.
+
+    A function of the run's seed and `epoch` (counted through all stages, from 1), the same in every rank.
+    """
+    train, seed = setup.data.train, setup.info.seed
+    if setup.info.preset.data.sampler == "balanced":
+        rows = balanced_draws(train.labels.cpu(), seed, epoch)
+    else:
+        rows = permutation(len(train), seed, epoch)
+    return rows.to(train.images.device)
 
 
 def image_size(preset: Preset, share: float) -> int:

@@ -7,14 +7,23 @@ import torch
 from torch import Tensor
 
 from engine.training.parallel import Parallel
+from presets.schema import BestBy
 
 
 class Sums(NamedTuple):
-    """Totals over images: summed loss, number of correct predictions, number of images."""
+    """Totals over images.
+
+    Attributes:
+        loss: summed loss.
+        hits: number of correct predictions.
+        num_images: number of images.
+        balanced: balanced accuracy, the mean of the classes' recalls; None if it was not counted.
+    """
 
     loss: float
     hits: int
     num_images: int
+    balanced: float | None = None
 
     def mean_loss(self) -> float:
         """Return the loss per image; NaN where there were none."""
@@ -23,6 +32,12 @@ class Sums(NamedTuple):
     def top1(self) -> float:
         """Return the fraction of correct predictions; NaN where there were none."""
         return self.hits / self.num_images if self.num_images else float("nan")
+
+    def score(self, by: BestBy) -> float:
+        """Return the accuracy that decides which weights are best; NaN if it was not counted."""
+        if by == "val_top1":
+            return self.top1()
+        return self.balanced if self.balanced is not None else float("nan")
 
     def is_finite(self) -> bool:
         """Return whether the loss is still a number."""
@@ -41,7 +56,14 @@ class Meter:
     difference of two readings is as good as a sum of its own.
     """
 
-    def __init__(self, device: torch.device, start: Sums | None = None, parallel: Parallel | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        start: Sums | None = None,
+        parallel: Parallel | None = None,
+        num_classes: int = 0,
+    ) -> None:
+        """Begin with the sums of `start`; count the hits of each class too if `num_classes` is not 0."""
         start, self._parallel = start or Sums(0.0, 0, 0), parallel or Parallel()
         if not self._parallel.is_first:  # sums over the ranks, which rank 0 has
             start = Sums(0.0, 0, start.num_images)
@@ -49,6 +71,8 @@ class Meter:
         self._loss = torch.tensor(start.loss, dtype=dtype, device=device)
         self._hits = torch.tensor(start.hits, dtype=torch.int64, device=device)
         self._num_images = start.num_images
+        self.class_hits = torch.zeros(num_classes, dtype=torch.int32, device=device) if num_classes else None
+        """Correct predictions of each class in this rank's part: int32 [C]."""
         self._landing = torch.zeros(2, dtype=torch.float64, pin_memory=device.type == "cuda")
         self._landed: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pending: int | None = None
@@ -64,7 +88,10 @@ class Meter:
         """
         if len(labels):
             self._loss.add_(loss.detach(), alpha=len(labels))
-            self._hits.add_((logits.argmax(1) == labels).sum())
+            is_hit = logits.argmax(1) == labels
+            self._hits.add_(is_hit.sum())
+            if self.class_hits is not None:
+                self.class_hits.index_add_(0, labels, is_hit.to(torch.int32))
         self._num_images += len(labels) if num_images is None else num_images
 
     @property

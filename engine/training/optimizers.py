@@ -116,12 +116,12 @@ class Schedule:
                 self._by_step.last_epoch = place - 1  # its rates are a function of the place
             self._by_step.step()
 
-    def epoch_done(self, val_top1: float) -> None:
-        """Move schedules that go by epochs or by validation accuracy."""
+    def epoch_done(self, val_score: float) -> None:
+        """Move schedules that go by epochs or by validation accuracy, `val_score`."""
         if self._by_epoch is not None:
             self._by_epoch.step()
         if self._by_accuracy is not None:
-            self._by_accuracy.step(val_top1)
+            self._by_accuracy.step(val_score)
 
     def scale(self, factor: float) -> None:
         """Multiply the learning rate now, and everything that the rates to come are computed from."""
@@ -237,9 +237,9 @@ class StageOptimizer:
                 group.clear()
                 group.update(was)
 
-    def epoch_done(self, val_top1: float) -> None:
-        """Move schedules that go by epochs or by validation accuracy."""
-        self._schedule.epoch_done(val_top1)
+    def epoch_done(self, val_score: float) -> None:
+        """Move schedules that go by epochs or by validation accuracy, `val_score`."""
+        self._schedule.epoch_done(val_score)
 
     def scale_lr(self, factor: float) -> None:
         """Multiply the learning rate, and what the schedule makes of it from now on, until the stage ends."""

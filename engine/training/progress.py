@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from engine.training.metrics import Sums
-from presets.schema import Train
+from presets.schema import BestBy, Train
 
 
 class Progress(msgspec.Struct):
@@ -15,6 +15,7 @@ class Progress(msgspec.Struct):
     """Current stage, from 0; the number of stages when all are trained."""
     stage_first_epoch: int = 1
     stage_best_val_top1: float | None = None
+    stage_best_val_balanced: float | None = None
     stage_best_epoch: int | None = None
     epoch: int = 1
     """Current epoch, from 1 through all stages."""
@@ -28,6 +29,7 @@ class Progress(msgspec.Struct):
     """Seconds of the epochs before it."""
     best_epoch: int | None = None
     best_val_top1: float | None = None
+    best_val_balanced: float | None = None
     at_once: int | None = None
     """Micro-batch size; smaller than a batch if memory ran out."""
 
@@ -42,22 +44,35 @@ class Progress(msgspec.Struct):
         self.epoch, self.step = self.epoch + 1, 0
         self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
-    def note_best(self, val_top1: float) -> tuple[bool, bool]:
-        """Note the current epoch's validation accuracy; return true if it is the run's, and the stage's, best."""
-        is_best = self.best_val_top1 is None or val_top1 > self.best_val_top1
-        is_stage_best = self.stage_best_val_top1 is None or val_top1 > self.stage_best_val_top1
+    def note_best(
+        self, val_top1: float, val_balanced: float | None = None, best_by: BestBy = "val_top1"
+    ) -> tuple[bool, bool]:
+        """Note the current epoch's validation accuracies; return true if it is the run's, and the stage's, best.
+
+        Args:
+            val_top1: top-1 accuracy.
+            val_balanced: balanced accuracy; None if it was not measured.
+            best_by: the one that decides.
+        """
+        is_balanced = best_by == "val_balanced"
+        score = val_balanced if is_balanced else val_top1
+        best = self.best_val_balanced if is_balanced else self.best_val_top1
+        stage_best = self.stage_best_val_balanced if is_balanced else self.stage_best_val_top1
+        is_best = best is None or (score is not None and score > best)
+        is_stage_best = stage_best is None or (score is not None and score > stage_best)
         if is_best:
-            self.best_epoch, self.best_val_top1 = self.epoch, val_top1
+            self.best_epoch, self.best_val_top1, self.best_val_balanced = self.epoch, val_top1, val_balanced
         if is_stage_best:
-            self.stage_best_epoch, self.stage_best_val_top1 = self.epoch, val_top1
+            self.stage_best_epoch = self.epoch
+            self.stage_best_val_top1, self.stage_best_val_balanced = val_top1, val_balanced
         return is_best, is_stage_best
 
     def forget_best(self, kind: Literal["best", "stage-best"]) -> None:
-        """Note that the best weights of the run or of the stage are lost: the next ones validated are the best."""
+        """Forget the best accuracies of the run or of the stage: the weights validated next are the best."""
         if kind == "best":
-            self.best_epoch, self.best_val_top1 = None, None
+            self.best_epoch, self.best_val_top1, self.best_val_balanced = None, None, None
         else:
-            self.stage_best_epoch, self.stage_best_val_top1 = None, None
+            self.stage_best_epoch, self.stage_best_val_top1, self.stage_best_val_balanced = None, None, None
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

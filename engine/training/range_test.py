@@ -14,12 +14,11 @@ from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.lr_suggestion import MOST_POINTS, has_diverged
 from engine.training.controls import Aborted, Controls, Stopped
-from engine.training.input_pipeline import Freezable, InputPipeline, of_epoch
+from engine.training.input_pipeline import Freezable, InputPipeline, epoch_order, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.optimizers import StageOptimizer
 from engine.training.progress import Progress
 from engine.training.reports import ReportInterval, stage_started, steps_trained
-from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
@@ -112,11 +111,10 @@ class RangeTestRun:
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the rows (int64 [B], where the images are) of every step; a pass leaves out what fills no batch."""
-        images = self._setup.data.train.images
         for step in range(self._table.steps):
             epoch, place = divmod(step, self._steps_per_pass)
             if place == 0:
-                order = permutation(len(images), self._setup.info.seed, epoch + 1).to(images.device)
+                order = epoch_order(self._setup, epoch + 1)
             yield order[place * self._batch_size : (place + 1) * self._batch_size]
 
     def _on_features(self, event: DataProgressed) -> None:

@@ -105,6 +105,7 @@ def validated(progress: Progress, val: Sums, seconds: float) -> Validated:
         loss=val.mean_loss(),
         top1=val.top1(),
         seconds=seconds,
+        balanced=val.balanced,
     )
 
 
@@ -120,6 +121,7 @@ def epoch_completed(
         train_top1=train.top1(),
         val_loss=val.mean_loss(),
         val_top1=val.top1(),
+        val_balanced=val.balanced,
         lr=lr,
         seconds=seconds,
         is_best=is_best,
@@ -151,5 +153,7 @@ def run_finished(
         best_val_top1=progress.best_val_top1,
         test_loss=test.mean_loss() if test else None,
         test_top1=test.top1() if test else None,
+        best_val_balanced=progress.best_val_balanced,
+        test_balanced=test.balanced if test else None,
         tested=tested,
     )

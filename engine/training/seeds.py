@@ -24,6 +24,25 @@ def reseed(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+def balanced_draws(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """Return the rows of an epoch's training images, drawn with replacement, every class equally probable.
+
+    Args:
+        labels: int64 [N], on the CPU. A class without images is never drawn.
+        seed: of the run.
+        epoch: counted through all stages, from 1.
+
+    Returns:
+        int64 [N] on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed_at(seed, "order", epoch))
+    classes, counts = labels.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    rows_by_class, starts = labels.argsort(stable=True), counts.cumsum(0) - counts
+    drawn = torch.randint(len(classes), (len(labels),), generator=generator)
+    share = torch.rand(len(labels), dtype=torch.float64, generator=generator)
+    return rows_by_class[starts[drawn] + (share * counts[drawn]).long()]
+
+
 def permutation(num_images: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the training images in an epoch: int64 [num_images] on the CPU."""
     generator = torch.Generator().manual_seed(seed_at(seed, "order", epoch))

@@ -19,6 +19,7 @@ from engine.models.layer_table import flops_per_image, layer_table, num_paramete
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.seeds import seed_at
 from presets.backbones import network_name
@@ -44,6 +45,8 @@ class Setup:
     criterion: nn.Module
     plain_transform: Callable[[Tensor], Tensor]
     autocast: Callable[[], AbstractContextManager[object]]
+    measures_balanced: bool = False
+    """True if balanced accuracy is measured beside top-1."""
     num_ranks: int = 1
     """Number of processes that train the run together."""
 
@@ -88,6 +91,7 @@ def set_up(
     preset = info.preset
     started = time.monotonic()
     data = load(preset.data, info.data_dir, info.seed, report)
+    train_labels, is_balanced_asked = data.train.labels, measures_balanced(preset.train, data)
     test = None if data.test is None else _to(data.test, device)
     data = replace(data, train=_to(data.train, device), val=_to(data.val, device), test=test)
     write(_data_ready(data, time.monotonic() - started))
@@ -117,7 +121,8 @@ def set_up(
         precision=precision,
         data=data,
         network=network.to(device).to(memory_format=torch.channels_last),
-        criterion=nn.CrossEntropyLoss(label_smoothing=preset.loss.label_smoothing),
+        criterion=cross_entropy(preset.loss, train_labels, data.class_names).to(device),
+        measures_balanced=is_balanced_asked,
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),
     )

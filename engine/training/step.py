@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.data.mixup import mix_batch
 from engine.journal.jsonl import EventWriter
+from engine.training.class_balance import of_batch
 from engine.training.ema import Ema
 from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
@@ -224,18 +225,14 @@ class Stepper:
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
         """
         setup, shard = self._setup, self._parallel.shard(len(rows))
-        images, labels = inputs.take(shard.of(rows))
-        with self._parallel.draws(shard, seed):
-            images = inputs.transform(images)
-        targets = labels
-        if inputs.mix is not None:
-            images, targets = mix_batch(images, labels, inputs.mix, len(setup.data.class_names))
+        images, labels, targets = network_input(inputs, rows, seed, len(setup.data.class_names), self._parallel)
         has_data()
+        criterion = of_batch(setup.criterion, lambda: inputs.labels(rows))
         losses, logits = [], []
         for some, theirs, share in parts(images, targets, num_images):
             with setup.autocast():
                 output = inputs.network(some)
-                loss = shard.mean_loss(setup.criterion, output, theirs)
+                loss = shard.mean_loss(criterion, output, theirs)
             if share < 1:
                 loss = loss * share
             stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
@@ -244,6 +241,31 @@ class Stepper:
         if len(losses) == 1:
             return losses[0], shard.own(logits[0]), shard.own(labels)
         return torch.stack(losses).sum(), torch.cat(logits), labels
+
+
+def network_input(
+    inputs: SplitInputs, rows: Tensor, seed: int, num_classes: int, parallel: Parallel
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a rank's network is given in a step: images, augmented and mixed, labels and targets of its shard.
+
+    Args:
+        inputs: of the epoch.
+        rows: of the whole batch, int64 [B], where the images are.
+        seed: of the step; the generators have just been set to it.
+        num_classes: C.
+        parallel: the ranks.
+
+    Returns:
+        Images float [N, 3, S, S] (or features), labels int64 [N], and targets: the labels, or float [N, C] if mixed.
+    """
+    shard = parallel.shard(len(rows))
+    images, labels = inputs.take(shard.of(rows))
+    with parallel.draws(shard, seed):
+        images = inputs.transform(images)
+    if inputs.mix is None:
+        return images, labels, labels
+    images, targets = mix_batch(images, labels, inputs.mix, num_classes)
+    return images, labels, targets
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from engine.journal.events import AnyEvent, DataProgressed, RunFinished
@@ -21,13 +22,12 @@ from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
-from engine.training.input_pipeline import InputPipeline, SplitInputs, of_epoch
+from engine.training.input_pipeline import InputPipeline, SplitInputs, epoch_order, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.parallel import Parallel
 from engine.training.progress import Progress, seconds_left, spent, why_stage_ends
 from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
-from engine.training.seeds import permutation
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
@@ -218,7 +218,7 @@ class Trainer:
         if self._train_state.ema is not None and (stage.from_best or is_freezing):
             self._train_state.ema.restart()
         progress.stage_first_epoch = progress.epoch
-        progress.stage_best_epoch, progress.stage_best_val_top1 = None, None
+        progress.forget_best("stage-best")
         self._train_state.enter_stage(progress.stage)
         self._stepper.begin_stage()
         self._open_epoch()
@@ -231,7 +231,7 @@ class Trainer:
     def _train_epoch(self, inputs: SplitInputs) -> None:
         """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
         progress = self.progress
-        order = permutation(len(inputs.split), self._setup.info.seed, progress.epoch).to(inputs.split.images.device)
+        order = epoch_order(self._setup, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()
         self._controls.validate = lambda: self._validator.validate_between_batches(progress)
         while progress.step < self._steps_per_epoch:
@@ -309,17 +309,17 @@ class Trainer:
         val = self._evaluate("val", self._save_where_stopped)
         if not val.is_finite() and not all_finite(self._setup.network.state_dict().values()):
             raise NonFiniteError(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
-        val_top1 = val.top1()
-        is_best, is_stage_best = progress.note_best(val_top1)
+        is_best, is_stage_best = progress.note_best(val.top1(), val.balanced, self._train.best_by)
         best: list[Best] = ["best"] if is_best else []
         if is_stage_best and self._next_begins_with_best():
             best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
         seconds = self._epoch_seconds
-        self._tell(epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial))
+        event = epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial)
+        self._tell(replace(event, best_by=self._train.best_by))
         progress.epoch_seconds = seconds
         if not partial:
-            self._train_state.stage_optimizer.epoch_done(val_top1)
+            self._train_state.stage_optimizer.epoch_done(val.score(self._train.best_by))
             progress.next_epoch()
             self._open_epoch()
         self._save_last(*best)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engine.data.sets import ImageSplit
 from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
+from engine.training.class_balance import balanced_accuracy, class_counts, of_batch
 from engine.training.controls import Controls, Stopped
 from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter, Sums
@@ -29,7 +30,7 @@ def evaluate(
     network: nn.Module,
     split: ImageSplit,
     transform: Callable[[Tensor], Tensor],
-    criterion: nn.Module,
+    criterion: Callable[[Tensor, Tensor], Tensor],
     *,
     batch_size: int,
     at_once: MicroBatch,
@@ -38,6 +39,7 @@ def evaluate(
     on_logits: Callable[[Tensor], None] | None = None,
     flip_average: bool = False,
     parallel: Parallel | None = None,
+    num_classes: int = 0,
 ) -> Sums:
     """Return summed loss and hits of `network` over `split`, of which every rank takes a part.
 
@@ -45,7 +47,7 @@ def evaluate(
         network: put into eval mode here, and back into the mode it was in.
         split: images uint8 [N, 3, H, W] (or features float [N, F]) on any device, labels int64 [N] on the network's.
         transform: from a batch of the split's images to the network's float input.
-        criterion: mean loss from logits [B, C] and labels [B].
+        criterion: mean loss from logits [B, C] and labels [B]; with class weights, of the whole split.
         batch_size: images between two calls of `progress`, of each rank.
         at_once: images through the network at once; fewer if memory runs out.
         autocast: context of the forward pass.
@@ -53,6 +55,7 @@ def evaluate(
         on_logits: given the logits of every batch, float32 [B, C].
         flip_average: run every image mirrored too, and go by the mean of the two logits.
         parallel: the ranks; one process if left out.
+        num_classes: of the split, to measure balanced accuracy too; 0 if that is not wanted.
     """
     device, num_images, parallel = split.labels.device, len(split), parallel or Parallel()
 
@@ -67,7 +70,8 @@ def evaluate(
 
     was_training = network.training
     network.eval()
-    meter, shard = Meter(device), parallel.shard(num_images)
+    meter, shard = Meter(device, num_classes=num_classes), parallel.shard(num_images)
+    criterion = of_batch(criterion, lambda: split.labels)
     most_rows = -(-num_images // parallel.num_ranks)
     try:
         with torch.inference_mode():
@@ -83,8 +87,12 @@ def evaluate(
                 progress(min((first + batch_size) * parallel.num_ranks, num_images))
     finally:
         network.train(was_training)
-    loss, hits, num_seen = parallel.reduce(torch.tensor(meter.read(), dtype=torch.float64)).tolist()
-    return Sums(loss, int(hits), int(num_seen))
+    totals = torch.tensor(meter.read()[:3], dtype=torch.float64)
+    if meter.class_hits is not None:
+        totals = torch.cat((totals, meter.class_hits.cpu().double()))
+    loss, hits, num_seen, *class_hits = parallel.reduce(totals).tolist()
+    balanced = balanced_accuracy(class_hits, class_counts(split.labels, num_classes)) if class_hits else None
+    return Sums(loss, int(hits), int(num_seen), balanced)
 
 
 class Validator:
@@ -99,6 +107,7 @@ class Validator:
         self._journal = journal
         self._controls = controls
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
+        self._num_classes = len(setup.data.class_names) if setup.measures_balanced else 0
 
     def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
         """Return the sums over a split; `poll`, called now and then, may raise to end the evaluation.
@@ -133,6 +142,7 @@ class Validator:
             progress=progress,
             flip_average=self._setup.info.preset.train.flip_average,
             parallel=self._parallel,
+            num_classes=self._num_classes,
         )
         self._controls.poll_at_once()
         return sums

@@ -23,6 +23,7 @@ from presets import catalog, schema
 from presets.errors import CifartuiError
 from tests.tiny_trainer import PRESET, make, make_setup
 from tests.waiting import wait_for
+from tui import format as fmt
 from tui.text import run_text
 
 NAN, INF = float("nan"), float("inf")
@@ -87,6 +88,7 @@ FAULTS: dict[str, tuple[str, Callable[[State], None], str]] = {
     "no images at once": ("sgd", _progress(0, "at_once"), "its images at once is 0, where a batch has 8"),
     "many images at once": ("sgd", _progress(10**9, "at_once"), "its images at once is 1000000000"),
     "best 700 %": ("sgd", _progress(7.0, "best_val_top1"), "its best accuracy is 7, where accuracies are"),
+    "balanced 700 %": ("sgd", _progress(7.0, "best_val_balanced"), "its best balanced accuracy is 7, where accuracies"),
     "best of the stage": ("sgd", _progress(-0.1, "stage_best_val_top1"), "its best of the stage accuracy is -0.1"),
     "best epoch": ("sgd", _progress(9, "best_epoch"), "its best epoch is 9"),
     "best without epoch": ("sgd", _progress(None, "best_epoch"), "has no epoch"),
@@ -379,7 +381,8 @@ def test_where_best_weights_break_while_a_run_trains_the_last_ones_are_tested_an
     assert text.endswith("The test accuracy is that of the last weights.")
     assert (finished.outcome, finished.tested) == ("completed", "last")
     assert finished.test_top1 == trainer._evaluate("test").top1()
-    assert f"test {finished.test_top1:.1%}".replace("%", " %") + " (last weights)" in run_text.event(finished)[0]
+    test = fmt.accuracy(finished.test_top1, finished.test_balanced)
+    assert f"test {test} (last weights)" in run_text.event(finished)[0]
 
 
 def test_best_weights_lost_after_the_last_epoch_leave_a_test_accuracy_of_the_last_ones(

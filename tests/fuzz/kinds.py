@@ -85,13 +85,15 @@ def preset_files(seed: int, place: Path) -> bool:
 _KEYS = (
     "optimizer.lr", "train.epochs", "train.batch_size", "train.augment", "model", "model.blocks", "data.path", "data",
     "title", "stages", "schedule.name", "extends", "report.note", "loss.label_smoothing", "", ".", "a.b.c", "__class__",
-    "data.dataset",
+    "data.dataset", "loss.class_weights",
 )  # fmt: skip
 
 _GOOD = (
     "optimizer.lr=0.01", "train.epochs=3", "train.batch_size=7", "schedule.name=cosine", "loss.label_smoothing=0.5",
     "train.augment=[{op='rotation', degrees=9}]", "title=a b", "report={note='x'}", "data.train_limit = 9",
     "model={network='vgg', blocks=[[1]], pools=['avg']}", "data.path='x'", "train.epochs_scale=0.5",
+    "loss.class_weights={'a b'=2}", "loss.class_weights=balanced", "data.sampler=balanced",
+    "train.best_by=val_balanced",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.data.shapes import CLASS_NAMES
 from engine.journal import commands
 from engine.journal.events import CommandApplied, RunFinished, RunStarted
 from engine.journal.jsonl import append_command, read_events
@@ -105,6 +106,24 @@ def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Sta
     assert (end.best_epoch, end.test_top1) == (expected.best_epoch, expected.test_top1)
     told = read_events(together.events)
     assert [event.seq for event in told] == list(range(1, len(told) + 1))
+    for key, weights in checkpoint_files.load(alone.last)["network"].items():
+        torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_two_processes_weigh_draw_and_judge_classes_as_one(start: Start) -> None:
+    weights = f'{{"{CLASS_NAMES[0]}" = 5.0, "{CLASS_NAMES[1]}" = 0.2}}'
+    uneven = (f"loss.class_weights={weights}", "data.sampler=balanced", "train.best_by=val_balanced")
+    uneven = (*uneven, "loss.label_smoothing=0.1", "train.epochs=3")
+    alone, together = start(*uneven, devices=1), start(*uneven, devices=2)
+    end, expected = finished(together), finished(alone)
+    assert end.outcome == expected.outcome == "completed", end.reason
+    assert curve(together) == [pytest.approx(epoch, rel=1e-5) for epoch in curve(alone)]
+    balanced = [point.val_balanced for point in alone.read_state().epochs]
+    assert all(value is not None for value in balanced)
+    assert [point.val_balanced for point in together.read_state().epochs] == balanced
+    assert (end.best_epoch, end.best_val_balanced, end.test_balanced) == (
+        expected.best_epoch, expected.best_val_balanced, expected.test_balanced,
+    )  # fmt: skip
     for key, weights in checkpoint_files.load(alone.last)["network"].items():
         torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 

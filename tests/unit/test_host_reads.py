@@ -28,11 +28,14 @@ READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
 TWENTY_EPOCHS = replace(PRESET, train=replace(PRESET.train, epochs=20))  # a one-cycle ends with its last epoch
 AUGMENTED = replace(TWENTY_EPOCHS, train=replace(TWENTY_EPOCHS.train, augment=every.AUGMENTATIONS))
 MIRRORED = replace(AUGMENTED, model=NETWORK, train=replace(AUGMENTED.train, alternating_flip=True))
+WEIGHTED = schema.Loss(label_smoothing=0.1, class_weights="balanced")
 PRESETS = {
     "plain": TWENTY_EPOCHS,
     "every augmentation": AUGMENTED,
     **{f"{mix}": replace(MIRRORED, mix=mix) for mix in every.MIXES},
     **{type(table).__name__: replace(TWENTY_EPOCHS, optimizer=table) for table in every.OPTIMIZERS},
+    **{f"{mix} and class weights": replace(MIRRORED, mix=mix, loss=WEIGHTED) for mix in every.MIXES},
+    "class weights": replace(TWENTY_EPOCHS, loss=WEIGHTED),
     **{type(table).__name__: replace(TWENTY_EPOCHS, schedule=table) for table in every.SCHEDULES},
 }
 AVERAGED = replace(MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9))

@@ -117,7 +117,7 @@ def test_an_evaluation_has_the_operations_of_a_bare_one(tmp_path: Path) -> None:
             images, labels = split.images[0:16], split.labels[0:16]
             logits = setup.network(setup.plain_transform(images.to(CPU, non_blocking=True)))
             meter.add(setup.criterion(logits.float(), labels), logits, labels)
-        torch.tensor(meter.read(), dtype=torch.float64)
+        torch.tensor(meter.read()[:3], dtype=torch.float64)
     assert sorted(ours.names) == sorted(bare.names)
 
 

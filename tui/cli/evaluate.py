@@ -129,7 +129,7 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
         return
     say(
         f"{weights} on {result['num_images']:,} {result['split']} images:"
-        f" top-1 {fmt.percent(result['top1'], 2)}, loss {fmt.loss(result['loss'])}"
+        f" top-1 {fmt.accuracy(result['top1'], result['balanced'], 2)}, loss {fmt.loss(result['loss'])}"
     )
     groups = predictions.by_group(found, cifar100_superclasses.CIFAR100)
     if groups:

@@ -83,4 +83,9 @@ def _scalars(state: RunState) -> list[tuple[int, float, dict[str, float]]]:
         (point.global_step, point.time, {"val/loss": point.val_loss, "val/top1": point.val_top1, "lr": point.lr})
         for point in state.epochs
     ]
+    rows += [
+        (point.global_step, point.time, {"val/balanced": point.val_balanced})
+        for point in state.epochs
+        if point.val_balanced is not None
+    ]
     return sorted(rows, key=lambda row: row[0])

@@ -271,7 +271,7 @@ def epoch_fields(event: events.EpochCompleted, state: RunState) -> list[str]:
     fields = [
         f"epoch {event.epoch:>{len(total)}}/{total}{' (part)' if event.partial else ''}",
         f"train {fmt.loss(event.train_loss)} {fmt.percent(event.train_top1):>6}",
-        f"val {fmt.loss(event.val_loss)} {fmt.percent(event.val_top1):>6}",
+        f"val {fmt.loss(event.val_loss)} {fmt.accuracy(event.val_top1, event.val_balanced):>6}",
         "best" if event.is_best else "    ",
         f"{fmt.duration(event.seconds):>10}",
         f"lr {fmt.lr(event.lr):<7}",
@@ -337,7 +337,7 @@ def _measured(state: RunState, status: Status) -> list[str]:
         last = state.steps[-1]
         fields.append(f"train {fmt.loss(last.loss)} {fmt.percent(last.top1):>6}")
     if state.best is not None:
-        fields.append(f"best val {fmt.percent(state.best.val_top1)}")
+        fields.append(f"best val {fmt.accuracy(state.best.val_top1, state.best.val_balanced)}")
     if state.images_per_s is not None:
         fields.append(f"{fmt.count(state.images_per_s)} images/s")
     return fields

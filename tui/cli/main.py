@@ -57,6 +57,7 @@ def _modules() -> dict[str, str]:
         "export": "export",
         "delete": "runs",
         "presets": "presets",
+        "preview": "preview",
         "data": "data",
         "gpus": "doctor",
         "doctor": "doctor",

@@ -2,12 +2,12 @@
 
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
 from engine.journal import events as ev
-from engine.journal.state import RunState
+from engine.journal.state import EpochPoint, RunState
 from tui import format as fmt
 from tui.data.run_detail import CommandRecord, RunDetail
 from tui.plots.lr_range import rows_of
@@ -105,10 +105,17 @@ def _stages(record: RunDetail) -> list[str]:
     ends = [stage.first_epoch for stage in record.stages[1:]] + [record.summary.epochs + 1]
     for stage, end in zip(record.stages, ends, strict=True):
         done = [point for point in record.epochs if stage.first_epoch <= point.number < end]
-        best = f"best val {fmt.percent(max(point.val_top1 for point in done)):>6}" if done else "no epoch validated yet"
+        best = _best_of(done)
         epochs = f"from epoch {stage.first_epoch:>3}, {len(done)} of {stage.epochs} epochs"
         lines.append(f"{stage.stage + 1} of {stage.num_stages}  {stage.name:<{width}}  {epochs}  {best}")
     return lines
+
+
+def _best_of(done: Sequence[EpochPoint]) -> str:
+    if not done:
+        return "no epoch validated yet"
+    best = max(done, key=lambda point: point.score)
+    return f"best val {fmt.accuracy(best.val_top1, best.val_balanced):>6}"
 
 
 def _command_row(record: CommandRecord) -> str:
@@ -134,7 +141,8 @@ def _alert(alert: ev.Alerted) -> str:
 def _checkpoints(record: RunDetail) -> list[str]:
     lines = []
     for saved in sorted(record.checkpoints, key=lambda saved: saved.kind):
-        val = f"  val {fmt.percent(saved.val_top1):>6}" if saved.val_top1 is not None else ""
+        accuracy = fmt.accuracy(saved.val_top1, saved.val_balanced)
+        val = f"  val {accuracy:>6}" if saved.val_top1 is not None else ""
         gone = "" if saved.is_there else "  (the file is gone)"
         size = fmt.memory(saved.num_bytes)
         lines.append(
@@ -176,7 +184,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("time", _time(record)),
         ("start", _start(record)),
         ("speed", _speed(record)),
-        ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch, record.report.source)),
+        ("best val", _best_val(record)),
         ("test", _test(record)),
         ("last epoch", _last_epoch(record)),
         ("network", _network(record)),
@@ -250,10 +258,17 @@ def _speed(record: RunDetail) -> str:
     return ", ".join(parts)
 
 
-def _result(measured: float | None, published: float | None, epoch: int | None, source: str) -> str:
+def _best_val(record: RunDetail) -> str:
+    best, report = record.summary, record.report
+    return _result(best.best_val_top1, best.best_val_balanced, report.val_top1, report.source, best.best_epoch)
+
+
+def _result(
+    measured: float | None, balanced: float | None, published: float | None, source: str, epoch: int | None = None
+) -> str:
     if measured is None and published is None:
         return ""
-    text = fmt.percent(measured) if measured is not None else "not measured yet"
+    text = fmt.accuracy(measured, balanced) if measured is not None else "not measured yet"
     text += f" (epoch {epoch})" if epoch is not None else ""
     if published is None:
         return text
@@ -264,7 +279,8 @@ def _result(measured: float | None, published: float | None, epoch: int | None, 
 def _test(record: RunDetail) -> str:
     if run_text.has_no_test(record.data):
         return "no test part: the run is judged on its validation images"
-    return _result(record.summary.test_top1, record.report.test_top1, None, record.report.source)
+    summary, report = record.summary, record.report
+    return _result(summary.test_top1, summary.test_balanced, report.test_top1, report.source)
 
 
 def _last_epoch(record: RunDetail) -> str:
@@ -273,7 +289,7 @@ def _last_epoch(record: RunDetail) -> str:
     last = record.epochs[-1]
     return (
         f"train loss {fmt.loss(last.train_loss)} and {fmt.percent(last.train_top1)},"
-        f" val loss {fmt.loss(last.val_loss)} and {fmt.percent(last.val_top1)}"
+        f" val loss {fmt.loss(last.val_loss)} and {fmt.accuracy(last.val_top1, last.val_balanced)}"
     )
 
 

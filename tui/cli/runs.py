@@ -53,16 +53,18 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         say(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
         return
     width = max(len(summary.id) for summary in summaries)
+    balanced = any(summary.best_val_balanced is not None for summary in summaries)
     say(
-        f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}  {'TEST':>8}"
+        f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}{'  BALANCED' if balanced else ''}  {'TEST':>8}"
         f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
     )
     now = time.time()
     for summary in summaries:
+        of_classes = f"  {fmt.percent(summary.best_val_balanced):>8}" if balanced else ""
         epochs = f"{summary.epoch}/{summary.epochs}"
         say(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
-            f"  {summary.no_test or fmt.percent(summary.test_top1):>8}"
+            f"{of_classes}  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
             f"  {fmt.ago(now - summary.created)}"
         )

@@ -33,6 +33,9 @@ class Row(Struct, frozen=True, kw_only=True):
     measured: float | None
     """Best validation accuracy."""
     test: float | None
+    measured_balanced: float | None = None
+    """Balanced accuracy in the best epoch; None where classes are even."""
+    test_balanced: float | None = None
     no_test: str
     """"no part" if the run's data has no test part, and so no test accuracy; else empty."""
     base: str
@@ -92,6 +95,8 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         report=report.val_top1,
         measured=run.best_val_top1 if run is not None else None,
         test=run.test_top1 if run is not None else None,
+        measured_balanced=run.best_val_balanced if run is not None else None,
+        test_balanced=run.test_balanced if run is not None else None,
         no_test=run.no_test if run is not None else "",
         base=base,
         report_difference=_difference(report.val_top1, _published(known.get(base))),
@@ -138,21 +143,30 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     step, change = (max(len(text) for text in column) for column in _columns(rows))
+    is_uneven = any(row.measured_balanced is not None for row in rows)
+    balanced = f"  {'BALANCED':>8}" if is_uneven else ""
     lines = [
-        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>7}  {'DIFF':>7}  {'TEST':>7}  RUN"
+        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>7}  {'DIFF':>7}{balanced}"
+        f"  {'TEST':>7}{balanced}  RUN"
     ]
     for row in rows:
         mark = "*" if row.is_partial and row.measured_difference is not None else " "
         state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
         state = f"{row.run} ({state})" if row.run else "not run yet"
+        val_balanced, test_balanced = (
+            f"  {_percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
+        )
         test = row.no_test or _percent(row.test)
         lines.append(
             f"{row.step:<{step}}  {row.change:<{change}}  "
             f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
-            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}  {test:>7}  {state}"
+            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}{val_balanced}  "
+            f"{test:>7}{test_balanced}  {state}"
         )
     lines.append("")
     lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")
+    if is_uneven:
+        lines.append("BALANCED: the mean of the classes' recalls, where the classes of the data are uneven.")
     if any(row.is_partial and row.measured_difference is not None for row in rows):
         lines.append("* one of the two runs was not trained to its end, or for fewer epochs than its preset plans")
     return lines

@@ -42,6 +42,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     global_step: int
     num_bytes: int
     val_top1: float | None
+    val_balanced: float | None
     time: float
     is_there: bool
 
@@ -227,6 +228,7 @@ def _checkpoint(run: RunDir, saved: ev.CheckpointSaved) -> Checkpoint:
         global_step=saved.global_step,
         num_bytes=saved.num_bytes,
         val_top1=saved.val_top1,
+        val_balanced=saved.val_balanced,
         time=saved.time,
         is_there=(run.checkpoints / f"{saved.kind}.pt").is_file(),
     )

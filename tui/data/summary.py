@@ -43,6 +43,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     best_epoch: int | None
     best_val_top1: float | None
     test_top1: float | None
+    best_val_balanced: float | None = None
+    """Mean of the classes' recalls in the best epoch; None where classes are even."""
+    test_balanced: float | None = None
     alerts: tuple[str, ...]
     path: str
     host: str = ""
@@ -109,6 +112,8 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         best_epoch=state.best.number if state.best else None,
         best_val_top1=state.best.val_top1 if state.best else None,
         test_top1=state.finished.test_top1 if state.finished else None,
+        best_val_balanced=state.best.val_balanced if state.best else None,
+        test_balanced=state.finished.test_balanced if state.finished else None,
         alerts=tuple(alert.text for alert in state.alerts),
         path=str(run.path),
         host=state.started.host if state.started else info.host,

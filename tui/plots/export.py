@@ -43,9 +43,13 @@ def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps
 
 
 def epochs_csv(state: RunState) -> str:
-    """Return a line for every epoch; accuracies are fractions, `epoch` counts epochs done, seconds are per epoch."""
-    rows = [[getattr(point, name) for name in _EPOCH_FIELDS] for point in state.epochs]
-    return _csv(_EPOCH_FIELDS, rows)
+    """Return a line for every epoch; accuracies are fractions, `epoch` counts epochs done, seconds are per epoch.
+
+    There is a last column, val_balanced, where balanced accuracy was measured.
+    """
+    is_uneven = any(point.val_balanced is not None for point in state.epochs)
+    fields = (*_EPOCH_FIELDS, "val_balanced") if is_uneven else _EPOCH_FIELDS
+    return _csv(fields, [[getattr(point, name) for name in fields] for point in state.epochs])
 
 
 def steps_csv(state: RunState) -> str:

@@ -72,6 +72,8 @@ class Home(Screen[None]):
         Binding("t", "ablation", "table", id="home.ablation", tooltip="the ablation's table"),
         Binding("f", "find_lr", "find lr", show=False, id="home.find_lr",
                 tooltip="find a learning rate for the highlighted preset: a range test of 2,000 batches"),
+        Binding("i", "preview", "images", show=False, id="home.preview",
+                tooltip="training images of the highlighted preset, as its network is given them"),
         Binding("down", "leave_filter", "to the list", key_display="↓", id="home.leave_filter",
                 tooltip="from the filter to what it found; so does enter"),
         Binding("escape", "back", "Back", show=False, id="home.back",
@@ -415,6 +417,16 @@ class Home(Screen[None]):
         name, find_lr = self.query_one(PresetList).chosen(), self.app.environment.find_lr
         if name is not None and self._is_usable(name):
             self._open_dialog([name], lambda options: self._begin(find_lr, name, options), "range test")
+
+    def action_preview(self) -> None:
+        """Show training images of the highlighted preset, as a run with seed 0 would be given them."""
+        name = self.query_one(PresetList).chosen()
+        preset = self._presets[name].preset if name is not None and self._is_usable(name) else None
+        if preset is not None:
+            from engine.runs.preview import Question
+            from tui.screens.preview import PreviewScreen
+
+            self.app.push_screen(PreviewScreen(preset.title, Question(preset=preset, data_dir=self.app.data_dir)))
 
     def action_open_folder(self) -> None:
         """Ask for a folder of images, say what is in it, and start a preset on it."""

@@ -109,6 +109,8 @@ class Monitor(Screen[None]):
         Binding("x", "x_axis", "axis", id="monitor.x_axis", tooltip="x axis: epochs, steps, minutes"),
         Binding("L", "log", "log", id="monitor.log", tooltip="the log alone, to scroll in"),
         Binding("i", "images", "images", id="monitor.images", tooltip="test images, as the best weights see them"),
+        Binding("I", "preview", "preview", show=False, id="monitor.preview",
+                tooltip="training images of this run, as its network is given them"),
         Binding("left", "read(-1)", "read values", show=False, id="monitor.read_left",
                 tooltip="in a zoomed plot: read values, a column at a time"),
         Binding("right", "read(1)", "read values", show=False, id="monitor.read_right",
@@ -405,6 +407,20 @@ class Monitor(Screen[None]):
 
     def _say(self, text: str) -> None:
         self.query_one(CommandStrip).say(text, "calm", self.now())
+
+    def action_preview(self) -> None:
+        """Show the training images of this run's first epochs, as its network is given them."""
+        if self.info is None:
+            return
+        from engine.runs.preview import Question
+        from tui.screens.preview import PreviewScreen
+
+        info = self.info
+        device = self.state.started.device if self.state.started is not None else info.device
+        question = Question(
+            preset=info.preset, seed=info.seed, device=device, data_dir=self.app.data_dir or info.data_dir
+        )
+        self.app.push_screen(PreviewScreen(info.preset.title, question))
 
     def action_images(self) -> None:
         """Open the test images, or those of validation if there is no test part, as the best weights see them."""

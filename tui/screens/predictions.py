@@ -113,17 +113,9 @@ class PredictionsScreen(Screen[None]):
             )
             yield Static(id="making")
             with Horizontal(id="gallery"):
-                yield self._gallery()
+                yield images_of(self.app)
                 yield Static(id="scores")
             yield KeyBar()
-
-    def _gallery(self) -> Gallery:
-        widget = image_widget() if self.app.has_colors and self.app.plot_style != "ascii" else None
-        if widget is None:
-            return Gallery(id="images")
-        from tui.widgets.photo_gallery import Photos
-
-        return Photos(widget, id="images")
 
     def on_mount(self) -> None:
         """Read what there is, in a thread."""
@@ -338,6 +330,16 @@ class PredictionsScreen(Screen[None]):
             is_right = found.true[row] == found.predicted[row]
             captions = ((found.class_names[found.true[row]], TEXT), (text, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
+
+
+def images_of(app: "CifartuiApp") -> Gallery:
+    """Return the gallery that the terminal can show: real images, or half blocks."""
+    widget = image_widget() if app.has_colors and app.plot_style != "ascii" else None
+    if widget is None:
+        return Gallery(id="images")
+    from tui.widgets.photo_gallery import Photos
+
+    return Photos(widget, id="images")
 
 
 def _close(pixels: mmap.mmap | None) -> None:

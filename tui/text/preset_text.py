@@ -146,6 +146,8 @@ def data(data: schema.Data) -> str:
         parts.append(f"transparency over {colour}")
     if data.train_limit is not None:
         parts.append(f"first {fmt.count(data.train_limit)} training images")
+    if data.sampler == "balanced":
+        parts.append("drawn with every class equally often")
     return ", ".join(parts)
 
 
@@ -157,9 +159,20 @@ def training(preset: Preset) -> str:
     epochs += f", at most {train.max_minutes:g} minutes" if train.max_minutes else ""
     epochs += f", patience {train.patience}" if train.patience else ""
     epochs += f", {train.feature_views} cached views of every image" if train.feature_views else ""
-    smoothing = f", label smoothing {preset.loss.label_smoothing:g}" if preset.loss.label_smoothing else ""
+    loss = f", label smoothing {preset.loss.label_smoothing:g}" if preset.loss.label_smoothing else ""
+    loss += _class_weights(preset.loss)
+    loss += ", best by balanced accuracy" if train.best_by == "val_balanced" else ""
     precision = "" if train.precision == "auto" else f", {train.precision}"
-    return f"{epochs}, batch {fmt.count(train.batch_size)}{precision}{smoothing}"
+    return f"{epochs}, batch {fmt.count(train.batch_size)}{precision}{loss}"
+
+
+def _class_weights(loss: schema.Loss) -> str:
+    if loss.class_weights is None:
+        return ""
+    if loss.class_weights == "balanced":
+        return ", balanced class weights"
+    weights = ", ".join(f"{visible_in_a_row(name)} {weight:g}" for name, weight in loss.class_weights.items())
+    return f", class weights {weights}"
 
 
 def stages(preset: Preset) -> list[tuple[str, str]]:

@@ -169,9 +169,10 @@ def sentence(clause: str) -> str:
 
 def result(state: RunState) -> str:
     """Return how good a run is: its best validation accuracy, and the test's, unless there is no test part."""
-    parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
+    parts = [f"best val {fmt.accuracy(state.best.val_top1, state.best.val_balanced)}"] if state.best is not None else []
     if state.finished is not None and state.finished.test_top1 is not None:
-        parts.append(f"test {fmt.percent(state.finished.test_top1)}{_tested(state.finished)}")
+        test = fmt.accuracy(state.finished.test_top1, state.finished.test_balanced)
+        parts.append(f"test {test}{_tested(state.finished)}")
     elif parts and has_no_test(state.data):
         parts.append("no test part")
     return ", ".join(parts)
@@ -252,10 +253,9 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
         case ev.EpochCompleted():
             best = ", the best so far" if event.is_best else ""
             part = " (part of it)" if event.partial else ""
-            return (
-                f"epoch {event.epoch}{part}: val {fmt.percent(event.val_top1)}, train {fmt.percent(event.train_top1)}, "
-                f"{fmt.duration(event.seconds)}{best}"
-            ), "calm"
+            val = fmt.accuracy(event.val_top1, event.val_balanced)
+            train = f"train {fmt.percent(event.train_top1)}, {fmt.duration(event.seconds)}"
+            return f"epoch {event.epoch}{part}: val {val}, {train}{best}", "calm"
         case ev.CheckpointSaved():
             return f"saved {event.path} ({fmt.memory(event.num_bytes)})", "calm"
         case ev.CommandApplied():
@@ -278,14 +278,16 @@ def _rarer_event(
             return warning(event), tones[event.severity]
         case ev.Validated():
             at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
-            return f"{at}: val {fmt.percent(event.top1)}, loss {fmt.loss(event.loss)}", "good"
+            return f"{at}: val {fmt.accuracy(event.top1, event.balanced)}, loss {fmt.loss(event.loss)}", "good"
         case ev.Paused():
             return f"paused at step {fmt.count(event.global_step)}", "warn"
         case ev.Continued():
             return "training goes on", "calm"
         case ev.RunFinished():
-            test = f", test {fmt.percent(event.test_top1)}{_tested(event)}" if event.test_top1 is not None else ""
-            best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
+            test = fmt.accuracy(event.test_top1, event.test_balanced)
+            test = f", test {test}{_tested(event)}" if event.test_top1 is not None else ""
+            best = fmt.accuracy(event.best_val_top1, event.best_val_balanced)
+            best = f": best val {best}" if event.best_val_top1 is not None else ""
             is_told = event.outcome != "completed" or event.best_val_top1 is None
             why = f" ({event.reason})" if event.reason and is_told else ""
             return f"{event.outcome}{why}{best}{test}", _TONES[event.outcome]

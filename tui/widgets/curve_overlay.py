@@ -62,8 +62,8 @@ def _legend(drawn: Sequence[OverlaidRun], num_left_out: int, width: int) -> Text
 
 
 def _entry(run: OverlaidRun) -> Text:
-    best = max((point.val_top1 for point in run.curves.epochs), default=None)
-    said = "no epoch yet" if best is None else fmt.percent(best)
+    best = max(run.curves.epochs, key=lambda point: point.score, default=None)
+    said = "no epoch yet" if best is None else fmt.percent(best.val_top1)
     return Text.assemble(
         (f"{run.sign} {fmt.cut(run.name, _NAME_WIDTH)}", run.color), (f" {said}", TEXT if best is not None else MUTED)
     )

@@ -82,7 +82,7 @@ class Gallery(Widget):
 
     def cells(self, picture: Picture, side: int) -> list[Strip]:
         """Return a picture as `side` // 2 rows of `side` characters."""
-        return _half_blocks(picture, side)
+        return half_blocks(picture, side)
 
     def place(self, number: int, side: int, columns: int) -> tuple[int, int]:
         """Return the column and row at which picture `number` begins."""
@@ -103,7 +103,7 @@ class Gallery(Widget):
         return row.apply_style(self.rich_style)
 
 
-def _half_blocks(picture: Picture, side: int) -> list[Strip]:
+def half_blocks(picture: Picture, side: int) -> list[Strip]:
     """Return `side` // 2 rows of `side` characters."""
     pixels = resize(picture.pixels, picture.side, side)
     rows = []

@@ -100,11 +100,12 @@ def _results(view: RunView, width: int) -> Text:
         lr = f"{test.lr:g}" if test.lr is not None else "none" if state.is_finished else "not before the loss has risen"
         fields.append(labelled("suggested lr", lr, VAL if test.lr is not None else TEXT))
     elif state.best is not None:
-        fields.append(labelled("best val", f"{fmt.percent(state.best.val_top1)} (epoch {state.best.number})", VAL))
+        best = fmt.accuracy(state.best.val_top1, state.best.val_balanced)
+        fields.append(labelled("best val", f"{best} (epoch {state.best.number})", VAL))
     elif not state.is_finished:
         fields.append(Text("no epoch validated yet", MUTED))
     if state.finished is not None and state.finished.test_top1 is not None:
-        fields.append(labelled("test", fmt.percent(state.finished.test_top1), GOOD))
+        fields.append(labelled("test", fmt.accuracy(state.finished.test_top1, state.finished.test_balanced), GOOD))
     elif run_text.has_no_test(state.data):
         fields.append(Text("no test part", MUTED))
     published = [

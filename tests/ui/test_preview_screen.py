@@ -1,0 +1,120 @@
+"""The Preview screen: from Home and from the Monitor, its pages, and what it says where there is nothing to show."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from engine.runs.preview import Preview, Question, Row, Tile
+from presets.errors import CifartuiError
+from tests.ui.conftest import environment, until
+from tests.ui.sample_run import SampleRun
+from tests.ui.test_predictions import said
+from tui.app import CifartuiApp
+from tui.screens import preview as screens
+from tui.screens.preview import PreviewScreen, pictures
+from tui.widgets.basic import ChangedStatic
+from tui.widgets.gallery import Gallery
+
+SIDE = 4
+
+
+def tile(caption: str) -> Tile:
+    return Tile(pixels=bytes(3 * SIDE * SIDE), side=SIDE, caption=caption)
+
+
+FOUND = Preview(
+    device="cpu",
+    rows=tuple(
+        Row(
+            number=number, label="cat", plain=tile("cat"),
+            epochs=(tile("cat 70 %, dog 30 %"), None if number == 1 else tile("cat"), tile("cat")),
+        )
+        for number in range(8)
+    ),
+)  # fmt: skip
+
+
+class Child:
+    """Stands for the process; answers when it is let go."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.questions: list[Question] = []
+        self.go, self.problem = threading.Event(), problem
+
+    def __call__(self, module: str, arguments: Sequence[str] = (), *, stdin: bytes, stop: threading.Event) -> bytes:
+        assert (module, tuple(arguments)) == ("engine.training.preview", ())
+        self.questions.append(msgspec.json.decode(stdin, type=Question))
+        while not self.go.wait(0.01):
+            if stop.is_set():
+                raise CifartuiError("The question was withdrawn.")
+        if self.problem:
+            raise CifartuiError(self.problem)
+        return msgspec.json.encode(FOUND)
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> Child:
+    child = Child()
+    monkeypatch.setattr(screens, "run_module", child)
+    return child
+
+
+async def opened(pilot: Pilot[Any], key: str) -> PreviewScreen:
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(pilot.app.screen, PreviewScreen), "the screen")
+    screen = pilot.app.screen
+    assert isinstance(screen, PreviewScreen)
+    return screen
+
+
+async def test_home_shows_the_highlighted_preset_in_pages_of_whole_images(runs_dir: Path, child: Child) -> None:
+    async with CifartuiApp(runs_dir, environment=environment()).run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, "i")
+        await until(pilot, lambda: child.questions, "the question")
+        assert child.questions[0].preset.title == "Demo"
+        assert (child.questions[0].seed, child.questions[0].device) == (0, "auto")
+        assert "Loading PyTorch takes a few seconds. Esc leaves." in said(screen.query_one("#making", Static))
+        child.go.set()
+        await until(pilot, lambda: screen.found is not None, "the images")
+        gallery, sorting = screen.query_one("#images", Gallery), screen.query_one("#sorting", ChangedStatic)
+        per_page = gallery.capacity // 4 * 4
+        await until(pilot, lambda: sorting.text.plain == f"seed 0, on cpu: 1 to {per_page} of 31", "the first page")
+        await pilot.press("right")
+        await until(pilot, lambda: f": {per_page + 1} to " in sorting.text.plain, "the second page")
+        await pilot.press("left", "left")
+        await until(pilot, lambda: ": 1 to " in sorting.text.plain, "the first page again")
+        await pilot.press("escape")
+        assert not isinstance(pilot.app.screen, PreviewScreen)
+
+
+async def test_the_monitor_asks_for_the_images_of_its_run(runs_dir: Path, child: Child) -> None:
+    with SampleRun(runs_dir, seed=7).live().begin().prepare() as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: getattr(app.screen, "state", None) and app.screen.state.started, "the run")  # type: ignore[attr-defined]
+            await opened(pilot, "I")
+            await until(pilot, lambda: child.questions, "the question")
+            asked = child.questions[0]
+            assert (asked.preset, asked.seed, asked.device) == (run.info.preset, 7, "cpu")
+            await pilot.press("escape")  # the process is ended: nobody lets it go
+
+
+async def test_a_failure_is_said_in_its_sentence(runs_dir: Path, child: Child) -> None:
+    child.problem = "CIFAR-100 was not found."
+    child.go.set()
+    async with CifartuiApp(runs_dir, environment=environment()).run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, "i")
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: child.problem in said(making), "the sentence")
+
+
+def test_an_image_has_its_epochs_behind_it_and_one_that_is_left_out_is_not_shown() -> None:
+    captions = [picture.captions[1][0] for picture in pictures(FOUND)]
+    assert captions[:7] == ["validation", "epoch 1", "epoch 2", "epoch 3", "validation", "epoch 1", "epoch 3"]
+    assert pictures(FOUND)[1].captions[0][0] == "cat 70 %, dog 30 %"

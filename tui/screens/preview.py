@@ -1,0 +1,161 @@
+"""Preview screen: a preset's training images as its network is given them, in its first epochs. Asks torch once."""
+
+import threading
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+from rich.console import Group
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Static
+
+from engine.runs.preview import Preview, Question
+from presets.errors import CifartuiError
+from tui.data.torch_process import run_module
+from tui.screens.predictions import images_of
+from tui.text import run_text
+from tui.theme import MUTED, TEXT, TONES
+from tui.widgets.basic import ChangedStatic, TooSmall
+from tui.widgets.gallery import Gallery, Picture
+from tui.widgets.key_bar import KeyBar
+
+if TYPE_CHECKING:
+    from tui.app import CifartuiApp
+
+
+class PreviewRead(Message):
+    """The images are there, or the reason why not."""
+
+    def __init__(self, found: Preview | None, problem: str = "") -> None:
+        self.found, self.problem = found, problem
+        super().__init__()
+
+
+class PreviewScreen(Screen[None]):
+    """A gallery: each image by the validation transform, then as it is trained on in each epoch."""
+
+    CSS_PATH = "predictions.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→", id="preview.next_page",
+                tooltip="the next page"),
+        Binding("left,up,pageup,h,k", "turn(-1)", "page before", key_display="←", id="preview.page_before",
+                tooltip="the page before"),
+        Binding("escape", "back", "back", id="preview.back", tooltip="back"),
+    ]  # fmt: skip
+    app: "CifartuiApp"
+
+    def __init__(self, title: str, question: Question) -> None:
+        """Show the images of a run of the preset called `title`, started as `question` says."""
+        super().__init__()
+        self._title, self._question = title, question
+        self.found: Preview | None = None
+        self._pictures: list[Picture] = []
+        self._page_start = 0
+        self._problem = ""
+        self._left = threading.Event()
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="sorting")
+            yield Static(id="making")
+            with Horizontal(id="gallery"):
+                yield images_of(self.app)
+            yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Ask for the images, in a thread."""
+        self._show()
+        self._ask()
+
+    def on_unmount(self) -> None:
+        """End the process that nobody waits for any more."""
+        self._left.set()
+
+    @work(thread=True, group="preview")
+    def _ask(self) -> None:
+        found, problem = None, ""
+        try:
+            answer = run_module("engine.training.preview", stdin=msgspec.json.encode(self._question), stop=self._left)
+            found = msgspec.json.decode(answer, type=Preview)
+        except CifartuiError as error:
+            problem = str(error)
+        if not self._left.is_set():
+            self.post_message(PreviewRead(found, problem))
+
+    def on_preview_read(self, event: PreviewRead) -> None:
+        """Show the images, or why there are none."""
+        self.found, self._problem = event.found, event.problem
+        if self.found is not None:
+            self._pictures = pictures(self.found)
+        self._show()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer pages where there are images."""
+        return self.found is not None or action != "turn"
+
+    def action_turn(self, pages: int) -> None:
+        """Turn pages."""
+        start = self._page_start + pages * self._per_page()
+        if 0 <= start < len(self._pictures):
+            self._page_start = start
+            self._show()
+
+    def action_back(self) -> None:
+        """Leave the screen."""
+        self.dismiss()
+
+    def on_resize(self) -> None:
+        """Show as many images as fit now."""
+        self.call_after_refresh(self._show)
+
+    def on_gallery_sized(self) -> None:
+        """Show as many images as fit, now that it is known."""
+        self._show()
+
+    def _per_page(self) -> int:
+        """Return the tiles of a page: of as many whole images as fit, or as many tiles as fit of a single one."""
+        capacity = self.query_one("#images", Gallery).capacity
+        each = 1 + max((len(row.epochs) for row in self.found.rows), default=0) if self.found is not None else 1
+        return capacity // each * each or capacity
+
+    def _show(self) -> None:
+        self.refresh_bindings()
+        title = Text.assemble((self._title, f"bold {TEXT}"), ("   training images as the network is given them", MUTED))
+        self.query_one("#top", ChangedStatic).set_text(title)
+        making, frame = self.query_one("#making", Static), self.query_one("#gallery")
+        frame.display, making.display = self.found is not None, self.found is None
+        if self.found is None:
+            making.update(self._waiting())
+            return
+        self._page_start = min(self._page_start, max(0, len(self._pictures) - 1))
+        shown = self._pictures[self._page_start :][: self._per_page()]
+        self.query_one("#images", Gallery).show(shown)
+        last = self._page_start + len(shown)
+        text = f"seed {self._question.seed}, on {self.found.device}"
+        place = f"{self._page_start + 1:,} to {last:,} of {len(self._pictures):,}" if self._pictures else "none"
+        self.query_one("#sorting", ChangedStatic).set_text(Text(f"{text}: {place}", MUTED))
+
+    def _waiting(self) -> Group | Text:
+        if self._problem:
+            return Text(self._problem, TONES["bad"])
+        text = Text("Reading the data, and drawing the first batches as a run does…", TONES["busy"])
+        return Group(text, Text(f"{run_text.sentence(run_text.LOADING)}. Esc leaves.", MUTED))
+
+
+def pictures(found: Preview) -> list[Picture]:
+    """Return the tiles of a preview, image by image: the validation transform, then the epochs in which it is seen."""
+    shown = []
+    for row in found.rows:
+        for place, tile in enumerate((row.plain, *row.epochs)):
+            if tile is not None:
+                where = f"epoch {place}" if place else "validation"
+                shown.append(Picture(tile.pixels, tile.side, ((tile.caption, TEXT), (where, MUTED))))
+    return shown
