@@ -42,6 +42,19 @@ class Progress(msgspec.Struct):
         self.epoch, self.step = self.epoch + 1, 0
         self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
+    def scale_epoch(self, num_steps: int, before: int, batch_size: int) -> None:
+        """Keep the fraction of the current epoch that is trained, if it now has `num_steps` batches, not `before`.
+
+        Its sums are scaled too, so that their means stay.
+        """
+        if num_steps == before:
+            return
+        self.step = self.step * num_steps // before
+        loss, hits, num_images = self.epoch_sums
+        if num_images:
+            share = self.step * batch_size / num_images
+            self.epoch_sums = Sums(loss * share, int(hits * share), self.step * batch_size)
+
     def note_best(self, val_top1: float) -> tuple[bool, bool]:
         """Note the current epoch's validation accuracy; return true if it is the run's, and the stage's, best."""
         is_best = self.best_val_top1 is None or val_top1 > self.best_val_top1
@@ -51,6 +64,14 @@ class Progress(msgspec.Struct):
         if is_stage_best:
             self.stage_best_epoch, self.stage_best_val_top1 = self.epoch, val_top1
         return is_best, is_stage_best
+
+    def take_best(self, val_top1: float) -> None:
+        """Note the accuracy of the best weights on other validation images; a stage with another best one has none."""
+        if self.stage_best_epoch == self.best_epoch:
+            self.stage_best_val_top1 = val_top1
+        else:
+            self.forget_best("stage-best")
+        self.best_val_top1 = val_top1
 
     def forget_best(self, kind: Literal["best", "stage-best"]) -> None:
         """Note that the best weights of the run or of the stage are lost: the next ones validated are the best."""
