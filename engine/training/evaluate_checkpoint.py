@@ -68,7 +68,11 @@ def measure(
     if not path.exists():
         raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
     state = checkpoint_files.load(path)
-    preset = info.preset if data is None else catalog.amend(info.preset, data_at(data).overrides)
+    preset = (
+        info.preset
+        if data is None
+        else catalog.amend(info.preset, data_at(data, labels=info.preset.data.labels).overrides)
+    )
     info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     try:

@@ -220,6 +220,7 @@ def test_signals_are_sent_to_our_own_children_or_through_the_check() -> None:
                     found.setdefault(str(path.relative_to(HOME)), set()).add(ast.unparse(node))
     assert found == {
         "engine/runs/worker_process.py": {"process.send_signal(number)"},  # the check
+        "engine/data/image_decoders.py": {"decoder.kill()", "self._process.kill()"},  # a child of this process
         "engine/training/distributed/agent.py": {"rank.send_signal(number)"},  # to children of this process
         "engine/training/distributed/heartbeat.py": {"os.kill(pid, 0)"},  # sends nothing
         "engine/runs/notify.py": {"os.killpg(process.pid, signal.SIGKILL)"},  # a child with a group of its own
