@@ -81,7 +81,8 @@ def _worker_options(folder: RunDir, asked: Asked) -> list[str]:
     """
     options = [ACCEPT] if asked.accept_changed_data else []
     if asked.data is not None:
-        found, dataset = data_at(asked.data), folder.read_info().preset.data.dataset
+        data = folder.read_info().preset.data
+        found, dataset = data_at(asked.data, labels=data.labels), data.dataset
         if found.dataset != dataset:
             raise CifartuiError(
                 f"{printable(found.path)} holds {found.dataset}, and run {folder.id} was trained on {dataset}; name "
