@@ -133,6 +133,7 @@ EVENTS: tuple[events.AnyEvent, ...] = of_union(
             dataset="CIFAR-100", source="x", generated=False, num_train=100, num_val=10, num_test=10, num_classes=100,
             image_size=32,
         ),
+        events.BestMeasured(epoch=1, global_step=10, val_loss=1.0, val_top1=0.3),
         events.ModelBuilt(network="vgg", layers=(), num_parameters=3, num_trainable=3),
         events.StageStarted(stage=0, num_stages=1, name="train", first_epoch=1, epochs=4, steps_per_epoch=10),
         events.StageStarted(stage=0, num_stages=2, name="first", first_epoch=1, epochs=4, steps_per_epoch=10),

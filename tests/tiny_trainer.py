@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.data.augment import plain_transform
-from engine.data.sets import DataSet, ImageSplit
+from engine.data.sets import DataSet, ImageSplit, record_of
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build
 from engine.runs.run_dir import RunDir, RunInfo
@@ -82,4 +82,5 @@ def make_setup(
         ),
         measures_balanced=device.type == "cpu" and measures_balanced(preset.train, dataset),
         plain_transform=plain_transform(preset.data), autocast=autocast(device, "fp32"),
+        data_record=record_of(dataset),
     )  # fmt: skip

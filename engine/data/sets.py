@@ -1,10 +1,13 @@
-"""Data set in memory, and the division of its training rows into splits. No files."""
+"""Data set in memory, its record and classes, and the division of its training rows into splits. No files."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from engine.journal.data_record import DataRecord, SplitRecord, class_indices, same_name
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -60,6 +63,39 @@ class DataSet:
     def has_test_accuracy(self) -> bool:
         """True if there is a test part, and its labels are known."""
         return self.test is not None and not self.test_labels_hidden
+
+
+def with_classes(data: DataSet, class_names: Sequence[str]) -> DataSet:
+    """Return the data set with labels that are indices into `class_names`, matched by name.
+
+    Raises:
+        CifartuiError: it has a class that is not among them.
+    """
+    indices = class_indices(class_names, data.class_names, data.source)
+    if indices == list(range(len(class_names))):
+        return replace(data, class_names=tuple(class_names))
+    table = torch.tensor(indices)
+    train, val = (replace(split, labels=table[split.labels]) for split in (data.train, data.val))
+    test = None if data.test is None else replace(data.test, labels=table[data.test.labels])
+    return replace(data, train=train, val=val, test=test, class_names=tuple(class_names))
+
+
+def record_of(data: DataSet) -> DataRecord:
+    """Return the record of a data set, whose labels are read from where they are."""
+    splits = {}
+    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if split is not None:
+            labels: list[int] = split.labels.tolist()
+            splits[name] = SplitRecord(num_images=len(labels), digest=_digest(split.names, labels, data.class_names))
+    return DataRecord(dataset=data.name, source=data.source, class_names=data.class_names, splits=splits)
+
+
+def _digest(names: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> str:
+    classes = [same_name(name) for name in class_names]
+    rows = [classes[label] for label in labels]
+    if names:
+        rows = sorted(f"{same_name(name)}\0{row}" for name, row in zip(names, rows, strict=True))
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def split_rows(num_rows: int, data: Data, seed: int) -> tuple[Tensor, Tensor]:

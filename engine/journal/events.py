@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from engine.journal.data_record import DataRecord
+
 Outcome: TypeAlias = Literal["completed", "stopped", "aborted", "failed"]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Epoch: TypeAlias = Annotated[int, Meta(ge=0, le=10_000_000)]
@@ -89,7 +91,21 @@ class DataReady(Event, frozen=True, kw_only=True, tag=True):
     """Side in pixels as stored, before any resize."""
     test_labels_hidden: bool = False
     notices: tuple[str, ...] = ()
+    record: DataRecord | None = None
+    """Classes, counts and digests; None in journals of before there were records."""
     seconds: Number = 0.0
+
+
+class BestMeasured(Event, frozen=True, kw_only=True, tag=True):
+    """The best weights so far were validated again, because the validation images have changed."""
+
+    epoch: Epoch
+    """Of the weights."""
+    global_step: Count
+    val_loss: Number
+    val_top1: Number
+    val_balanced: Number | None = None
+    """Mean recall of the classes, if it is measured."""
 
 
 class LayerRow(Struct, frozen=True, kw_only=True):
@@ -344,6 +360,7 @@ AnyEvent: TypeAlias = (
     RunStarted
     | DataProgressed
     | DataReady
+    | BestMeasured
     | ModelBuilt
     | StageStarted
     | StepsTrained

@@ -11,11 +11,13 @@ from itertools import groupby, pairwise
 from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.journal.commands import Continue, Stop, kind_of
 from engine.journal.events import (
     Alerted,
     AnyEvent,
+    BestMeasured,
     CheckpointSaved,
     CommandApplied,
     Continued,
@@ -106,6 +108,10 @@ class RunState(Struct):
     steps: StepSeries = field(default_factory=StepSeries)
     epochs: list[EpochPoint] = field(default_factory=list)
     best: EpochPoint | None = None
+    best_before: EpochPoint | None = None
+    """The best epoch before the validation images changed, with its accuracy on those of now."""
+    changed_at: int = 0
+    """Step at which the validation images changed; accuracies up to it count only in `best_before`."""
     validations: list[Validated] = field(default_factory=list)
     """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
     marks: list[CommandApplied] = field(default_factory=list)
@@ -210,7 +216,9 @@ def _on_started(state: RunState, event: RunStarted) -> None:
     state.validations = [each for each in state.validations if each.global_step <= event.global_step]
     state.marks = [mark for mark in state.marks if mark.global_step <= event.global_step]
     state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
-    state.best = _best_of(state.epochs)
+    if state.changed_at > event.global_step:
+        state.best_before, state.changed_at = None, 0
+    state.best = _best_of(state)
     done = max(series[-1].epoch if series else 0.0 for series in (state.epochs, state.steps))
     state.epoch = math.ceil(done)
     state.step = round((done - state.epoch + 1) * state.stage.steps_per_epoch) if state.stage and done else 0
@@ -272,12 +280,24 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
     if state.epochs and state.epochs[-1].global_step == point.global_step:
         state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
     state.epochs.append(point)
-    state.best = _best_of(state.epochs)
+    state.best = _best_of(state)
 
 
-def _best_of(epochs: list[EpochPoint]) -> EpochPoint | None:
+def _best_of(state: RunState) -> EpochPoint | None:
     """Return the first epoch with the highest validation accuracy: the one whose weights are in best.pt."""
-    return max(epochs, key=lambda point: point.score, default=None)
+    before = [state.best_before] if state.best_before is not None else []
+    since = [point for point in state.epochs if point.global_step > state.changed_at or not state.changed_at]
+    return max([*before, *since], key=lambda point: point.score, default=None)
+
+
+def _on_best_measured(state: RunState, event: BestMeasured) -> None:
+    points = [point for point in state.epochs if point.number == event.epoch]
+    if points:
+        state.best_before = replace(
+            points[-1], val_loss=event.val_loss, val_top1=event.val_top1, val_balanced=event.val_balanced
+        )
+    state.changed_at = event.global_step
+    state.best = _best_of(state)
 
 
 def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
@@ -322,6 +342,7 @@ _REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
     RunStarted: _on_started,
     DataProgressed: _on_data_progressed,
     DataReady: _on_data_ready,
+    BestMeasured: _on_best_measured,
     ModelBuilt: _on_model_built,
     StageStarted: _on_stage_started,
     Validated: _on_validated,

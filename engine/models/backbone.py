@@ -3,7 +3,7 @@
 Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,13 @@ class BackboneNetwork(FreezableBackbone):
         return names
 
 
-def backbone(model: Backbone, num_classes: int, image_size: int, say: Callable[[str], object]) -> BackboneNetwork:
+def backbone(
+    model: Backbone,
+    num_classes: int,
+    image_size: int,
+    say: Callable[[str], object],
+    class_names: Sequence[str] = (),
+) -> BackboneNetwork:
     """Return the network of a [model] table; see `engine.models.build.build`.
 
     Raises:
@@ -88,10 +94,10 @@ def backbone(model: Backbone, num_classes: int, image_size: int, say: Callable[[
     if model.weights is not None:
         if model.source == "timm":
             found = timm_weights(model.name) if model.weights == "default" else model.weights
-            said = load_weights(network, found, None, network.library_names(), model.name)
+            said = load_weights(network, found, None, network.library_names(), model.name, class_names)
         else:
             published = torchvision.models.get_model_weights(model.name)
-            said = load_weights(network, model.weights, published, network.library_names(), model.name)
+            said = load_weights(network, model.weights, published, network.library_names(), model.name, class_names)
         say(said)
     return network
 

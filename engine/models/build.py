@@ -4,7 +4,7 @@ BaseNet and the plain VGGs are flat `nn.Sequential`s, row by row as the report's
 takes seconds to import, is imported only for its ResNets and for backbones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,13 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def build(model: Model, num_classes: int, image_size: int, say: Callable[[str], object] = _say_nothing) -> nn.Module:
+def build(
+    model: Model,
+    num_classes: int,
+    image_size: int,
+    say: Callable[[str], object] = _say_nothing,
+    class_names: Sequence[str] = (),
+) -> nn.Module:
     """Return a new network that maps images to class scores.
 
     Args:
@@ -45,6 +51,7 @@ def build(model: Model, num_classes: int, image_size: int, say: Callable[[str], 
         num_classes: Number of classes, at least 1.
         image_size: Side in pixels of the square images that the network will see.
         say: told in a sentence how much of pretrained weights was loaded.
+        class_names: one a class; the last layer of a checkpoint that has class names is matched with them by name.
 
     Returns:
         A module from float images (N, 3, image_size, image_size) to logits (N, num_classes). Its parameters
@@ -62,12 +69,12 @@ def build(model: Model, num_classes: int, image_size: int, say: Callable[[str], 
         case Resnet18() | Resnet50():
             from engine.models.resnet import resnet
 
-            network: nn.Module = resnet(model, num_classes, say)
+            network: nn.Module = resnet(model, num_classes, say, class_names)
             return network
         case Backbone():
             from engine.models.backbone import backbone
 
-            return backbone(model, num_classes, image_size, say)
+            return backbone(model, num_classes, image_size, say, class_names)
         case Googlenet():
             return GoogLeNet(num_classes)
         case ResnetV2():

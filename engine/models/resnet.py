@@ -3,7 +3,7 @@
 Importing this file imports torchvision, which takes seconds: only `engine.models.build` does, when asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -70,7 +70,9 @@ class SmallStemResNet(FreezableBackbone, ResNet):  # type: ignore[misc,unused-ig
         return logits
 
 
-def resnet(model: Resnet18 | Resnet50, num_classes: int, say: Callable[[str], object]) -> SmallStemResNet:
+def resnet(
+    model: Resnet18 | Resnet50, num_classes: int, say: Callable[[str], object], class_names: Sequence[str] = ()
+) -> SmallStemResNet:
     """Return ResNet-18 or ResNet-50 with `num_classes` outputs and the weights that `model` names.
 
     Raises:
@@ -81,5 +83,6 @@ def resnet(model: Resnet18 | Resnet50, num_classes: int, say: Callable[[str], ob
     network = SmallStemResNet(block, num_blocks, num_classes, model.stem)
     network.freeze(model.frozen)
     if model.weights is not None:
-        say(load_weights(network, model.weights, ResNet50_Weights if is_50 else ResNet18_Weights))
+        published = ResNet50_Weights if is_50 else ResNet18_Weights
+        say(load_weights(network, model.weights, published, class_names=class_names))
     return network

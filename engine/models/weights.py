@@ -6,7 +6,7 @@ Importing this file imports torchvision.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from engine import files
+from engine.journal.data_record import same_name
 from engine.models.tensor_files import load_tensors
 from presets.errors import CifartuiError
 
@@ -44,6 +45,7 @@ def load_weights(
     published: type[WeightsEnum] | None,
     names: Mapping[str, str] | None = None,
     known: str = "",
+    class_names: Sequence[str] = (),
 ) -> str:
     """Fill a network with stored weights, as far as they fit; a last layer for other classes is left as it is.
 
@@ -55,6 +57,8 @@ def load_weights(
         published: torchvision's names for this network, if it has any.
         names: the network's keys by the names that files have for them; without it they are the same.
         known: how the network is called; without it as torchvision calls it.
+        class_names: of the network's classes. The last layer of a checkpoint with class names is filled by name, and
+            left as it is if it does not have all of them.
 
     Returns:
         A sentence that says how much was loaded, and what was not.
@@ -66,7 +70,9 @@ def load_weights(
     known = known or (published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-") if published else "it")
     expected = network.state_dict()
     places = {**{key: key for key in expected}, **(names or {})}
-    state = _renamed(_fitted(_bare(_read(path), path), places, expected), places)
+    content = _read(path)
+    state = _renamed(_fitted(_bare(content, path), places, expected), places)
+    state, said = _with_classes(state, content, class_names)
     fitting = {key: value for key, value in state.items() if _fits(key, state, expected)}
     wanted = [key for key in expected if not key.endswith(_COUNTER)]
     body = [key for key in wanted if not key.startswith(_HEAD)]
@@ -80,7 +86,27 @@ def load_weights(
     if not all(bool(torch.isfinite(value).all()) for value in fitting.values() if value.is_floating_point()):
         raise CifartuiError(f"{path} holds weights that are no finite numbers: set model.weights to another file.")
     network.load_state_dict(fitting, strict=False)
-    return _summary(path, state, fitting, expected, wanted)
+    return _summary(path, state, fitting, expected, wanted) + said
+
+
+def _with_classes(state: dict[str, Tensor], content: Any, class_names: Sequence[str]) -> tuple[dict[str, Tensor], str]:
+    """Return a state dict whose last layer has a row for each class, by the names in its checkpoint, and a sentence.
+
+    Without all of these classes in the checkpoint, the last layer is left out.
+    """
+    trained = content.get("class_names") if isinstance(content, dict) else None
+    if not class_names or not isinstance(trained, list | tuple) or not all(isinstance(name, str) for name in trained):
+        return state, ""
+    index_of = {same_name(name): index for index, name in enumerate(trained)}
+    rows = [index_of.get(same_name(name)) for name in class_names]
+    head = {key for key, value in state.items() if key.startswith(_HEAD) and value.ndim and len(value) == len(trained)}
+    if rows == list(range(len(trained))) or not head:
+        return state, ""
+    if None in rows:
+        body = {key: value for key, value in state.items() if key not in head}
+        return body, " Its classes are others, so the last layer is not taken from it."
+    by_name = {key: value[torch.tensor(rows)] if key in head else value for key, value in state.items()}
+    return by_name, " Its classes are matched by name."
 
 
 def _summary(

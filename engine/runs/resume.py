@@ -7,16 +7,20 @@ it has the values that hold now, and the RunStarted events have the changes of e
 import re
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from engine.journal.state import RunState
 from engine.runs import start
-from engine.runs.run_dir import STALLED_AFTER_S, RunDir
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, RunInfo
+from engine.shared.data_locations import locate
+from engine.shared.data_path import data_at
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.problems import printable
 from presets.range_test import table_of, tested_name
 from presets.schema import Preset
 
@@ -25,6 +29,8 @@ _CHANGEABLE = (
     "schedule", "loss", "mix",
 )  # fmt: skip
 _EPOCHS = "train.epochs"
+ACCEPT = "--accept-changed-data"
+_DATA = "--data="
 _MOST_EPOCHS = 100_000
 
 
@@ -34,18 +40,62 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
     Args:
         folder: the run.
         changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
-            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned.
+            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned. Also
+            `--data=PATH` if the data has moved, and `--accept-changed-data` if it is not what it was.
         notify: a shell command for when the run has ended; that of its first start is not run again.
         devices: how many from now on; without it as many as before.
 
     Raises:
         CifartuiError: it has a worker, there is nothing left to train, or a change cannot be made.
     """
-    start.start_worker(folder, resume=True, prepare=lambda: _prepare(folder, changes, devices), notify=notify)
+    asked = split_options(changes)
+    start.start_worker(
+        folder,
+        resume=True,
+        prepare=lambda: _prepare(folder, asked, devices),
+        notify=notify,
+        options=_worker_options(folder, asked),
+    )
 
 
-def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tuple[str, ...]:
-    """Write the changes, and return them; called under the run's lock."""
+class Asked(NamedTuple):
+    """Changes of a resume, and what it says of the data."""
+
+    changes: tuple[str, ...]
+    accept_changed_data: bool
+    data: str | None
+
+
+def split_options(words: Sequence[str]) -> Asked:
+    """Return changes `key.path=value` apart from the options of a resume among them."""
+    data = [word.removeprefix(_DATA) for word in words if word.startswith(_DATA)]
+    changes = tuple(word for word in words if word != ACCEPT and not word.startswith(_DATA))
+    return Asked(changes, ACCEPT in words, data[-1] if data else None)
+
+
+def _worker_options(folder: RunDir, asked: Asked) -> list[str]:
+    """Return the worker's arguments that say where the data is, and if it may have changed.
+
+    Raises:
+        CifartuiError: there is no data at that path, or it is another data set.
+    """
+    options = [ACCEPT] if asked.accept_changed_data else []
+    if asked.data is not None:
+        data = folder.read_info().preset.data
+        found, dataset = data_at(asked.data, labels=data.labels), data.dataset
+        if found.dataset != dataset:
+            raise CifartuiError(
+                f"{printable(found.path)} holds {found.dataset}, and run {folder.id} was trained on {dataset}; name "
+                "the folder to which its data was moved."
+            )
+        options.append(f"--data-path={found.path}")
+    return options
+
+
+def _prepare(folder: RunDir, asked: Asked, devices: int | None) -> tuple[str, ...]:
+    """Write the changes, and return them with the options; called under the run's lock."""
+    changes = asked.changes
+    told = (*((ACCEPT,) if asked.accept_changed_data else ()), *((f"{_DATA}{asked.data}",) if asked.data else ()))
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
         again = f"cifartui lr-find {tested_name(info.preset_name)}"
@@ -53,6 +103,8 @@ def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tup
             f"Run {folder.id} is a range test, which keeps no weights to go on from; run it anew: {again}"
         )
     _check_silent(folder, state)
+    if asked.data is None:
+        _check_there(folder.id, info)
     if devices is not None:
         check_devices(info.device, devices)
     preset, said = amended(folder.id, info.preset, state, changes)
@@ -68,7 +120,7 @@ def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tup
     if not changes:
         if others != info:
             folder.write_amended(others)
-        return ()
+        return told
     begun = min(state.stage.stage if state.stage else 0, len(plan(preset)) - 1)
     if _comes_to(preset, begun) == _comes_to(info.preset, begun):
         raise CifartuiError(
@@ -76,7 +128,7 @@ def _prepare(folder: RunDir, changes: Sequence[str], devices: int | None) -> tup
             "is what it has already, or what no stage that is left goes by."
         )
     folder.write_amended(replace(others, preset=preset, overrides=(*info.overrides, *said)))
-    return said
+    return (*said, *told)
 
 
 def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
@@ -89,6 +141,15 @@ def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
     heard = state.last_time if state.last_time is not None else folder.lock.stat().st_mtime
     ago_s = max(0.0, time.time() - heard)
     return ago_s if ago_s <= STALLED_AFTER_S else None
+
+
+def _check_there(run_id: str, info: RunInfo) -> None:
+    """Raise CifartuiError if the data of a run is not where it was, and no worker would fetch it."""
+    data = info.preset.data
+    location = locate(data, info.data_dir)
+    if location.kind == "absent" and (data.dataset != "cifar100" or data.path is not None):
+        text = f"{location.text[0].upper()}{location.text[1:]}"
+        raise CifartuiError(f"{text}. If the data of this run has moved: cifartui resume {run_id} --data PATH")
 
 
 def _check_silent(folder: RunDir, state: RunState) -> None:

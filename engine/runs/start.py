@@ -159,7 +159,12 @@ def data_from_environment() -> str | None:
 
 
 def start_worker(
-    folder: RunDir, *, resume: bool = False, prepare: Callable[[], Sequence[str]] | None = None, notify: str = ""
+    folder: RunDir,
+    *,
+    resume: bool = False,
+    prepare: Callable[[], Sequence[str]] | None = None,
+    notify: str = "",
+    options: Sequence[str] = (),
 ) -> int:
     """Start the worker of a run in a session of its own and return its process id.
 
@@ -172,6 +177,7 @@ def start_worker(
         prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
         notify: a shell command for when the run has ended. It comes from whoever starts the worker, never from the
             run directory, which may have been written by somebody else.
+        options: further arguments of the worker (`engine.training.worker.add_resume_arguments`).
 
     Raises:
         CifartuiError: a worker already holds the run, or none can be started.
@@ -179,7 +185,8 @@ def start_worker(
     try:
         lock_fd = take_lock(folder)
         try:
-            return _start_process(folder, lock_fd, prepare() if prepare else (), notify, resume=resume)
+            changes = [f"--change={change}" for change in prepare()] if prepare else []
+            return _start_process(folder, lock_fd, (*changes, *options), notify, resume=resume)
         finally:
             os.close(lock_fd)
     except OSError as error:
@@ -189,11 +196,11 @@ def start_worker(
         ) from error
 
 
-def _start_process(folder: RunDir, lock_fd: int, changes: Sequence[str], notify: str, *, resume: bool) -> int:
+def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify: str, *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     files.keep_room(folder.reserve)
     arguments = [str(folder.path.absolute()), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
-    arguments += [*(["--resume"] if resume else []), *(f"--change={change}" for change in changes)]
+    arguments += [*(["--resume"] if resume else []), *options]
     program = "worker" if folder.read_info().devices == 1 else "distributed.agent"
     log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)  # what is started inherits this

@@ -19,7 +19,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 from engine.data.augment import plain_transform
-from engine.data.sets import DataSet, ImageSplit
+from engine.data.sets import DataSet, ImageSplit, record_of
 from engine.journal.events import Alerted, AnyEvent
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build, without_weights
@@ -177,18 +177,18 @@ def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Mod
     images = torch.randint(256, (4 * preset.train.batch_size, 3, side, side), dtype=torch.uint8).to(device)
     split = ImageSplit(images, torch.randint(_NUM_CLASSES, (len(images),)).to(device))
     names = tuple(map(str, range(_NUM_CLASSES)))
+    data = DataSet(name="random", source="", generated=True, train=split, val=split, test=split, class_names=names)
     return Setup(
         info=RunInfo(id="", preset_name="", preset=preset, seed=0, device=str(device), created=0.0, host=""),
         device=device,
         precision=precision,
-        data=DataSet(
-            name="random", source="", generated=True, train=split, val=split, test=split, class_names=names
-        ),
+        data=data,
         network=network.to(device).to(memory_format=torch.channels_last),
         criterion=nn.CrossEntropyLoss(label_smoothing=preset.loss.label_smoothing),
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),
-    )  # fmt: skip
+        data_record=record_of(data),
+    )
 
 
 def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:

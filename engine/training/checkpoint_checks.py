@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from engine.journal.data_record import DataRecord, same_name
 from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage
@@ -237,6 +238,42 @@ def lr_scale_of(state: Mapping[str, Any]) -> float:
     if scale == 0:
         raise ValueError("its factor of learning rates is 0")
     return scale
+
+
+def data_of(state: Mapping[str, Any]) -> DataRecord | None:
+    """Return the record of the data that a checkpoint was trained on; None in one of a version without records.
+
+    Raises:
+        ValueError: it is no such record.
+    """
+    if "data" not in state:
+        return None
+    try:
+        record = msgspec.convert(state["data"], DataRecord)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"its record of the data cannot be read ({error})") from None
+    _check_names(record.class_names)
+    if "train" not in record.splits:
+        raise ValueError("its record of the data has no training images")
+    return record
+
+
+def class_names_of(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names of the weights in a checkpoint, in order; empty in a last.pt without them.
+
+    Raises:
+        ValueError: they are no names.
+    """
+    names = state.get("class_names", ())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its class names are no list of names")
+    _check_names(names)
+    return tuple(names)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len({same_name(name) for name in names}) < len(names):
+        raise ValueError("two of its classes have one name")
 
 
 def place_of(state: Mapping[str, Any]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from engine.journal.data_record import DataRecord
 from engine.journal.events import Alerted, CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
@@ -51,14 +52,14 @@ class Checkpoints:
         self,
         folder: RunDir,
         journal: EventWriter,
-        class_names: tuple[str, ...],
+        data_record: DataRecord,
         device: torch.device,
         parallel: Parallel | None = None,
     ) -> None:
         self._parallel = parallel or Parallel()
         self._folder = folder
         self._journal = journal
-        self._class_names = class_names
+        self._of_data = {"class_names": list(data_record.class_names), "data": msgspec.to_builtins(data_record)}
         self._staging = StagingBuffers(device)
         self._saved_at = time.monotonic()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
@@ -117,7 +118,7 @@ class Checkpoints:
             return
         self._raise_if_failed()
         self._saved_at = time.monotonic()
-        taken = self._staging.take({"format": FORMAT, **state})
+        taken = self._staging.take({"format": FORMAT, **state, **self._of_data})
         pause_seconds = time.monotonic() - self._saved_at
         files = [self._best(kind, taken, progress) for kind in best]
         files.append(_File(taken.content, taken, self._event("last", progress, pause_seconds)))
@@ -222,7 +223,7 @@ class Checkpoints:
             "global_step": progress.global_step,
             "val_top1": val_top1,
             "val_balanced": val_balanced,
-            "class_names": list(self._class_names),
+            **self._of_data,
         }
         saved = self._event(kind, progress, 0.0)
         return _File(content, taken, replace(saved, val_top1=val_top1, val_balanced=val_balanced))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.data.geometry import resize
+from engine.journal.data_record import differences
 from engine.journal.events import DataProgressed
 from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
@@ -21,7 +22,7 @@ from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
 from engine.shared.image_scan import shown
 from engine.training import checkpoint_files
-from engine.training.checkpoint_checks import check_weights, place_of
+from engine.training.checkpoint_checks import check_weights, class_names_of, data_of, place_of
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
 from engine.training.validation import evaluate
@@ -49,7 +50,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     has_test: bool = True
     """False if the data has no test part."""
     notices: tuple[str, ...] = ()
-    """Sentences about the data that the user should see."""
+    """Sentences about the data: those that training has, and how it differs from what the weights were trained on."""
 
 
 def measure(
@@ -76,7 +77,12 @@ def measure(
     )
     info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
-    setup = set_up(info, device, precision, write=_ignore, report=_ignore)
+    try:
+        record, class_names = data_of(state), class_names_of(state)
+    except ValueError as error:
+        raise CifartuiError(f"{path} cannot be used: {error}.") from error
+    setup = set_up(info, device, precision, write=_ignore, report=_ignore, class_names=class_names)
+    changed = differences(record, setup.data_record) if record is not None else ""
     try:
         check_weights(checkpoint_files.evaluated(state), setup.network)
         epoch, global_step = place_of(state)
@@ -123,7 +129,7 @@ def measure(
         names=tuple(map(shown, images.names)),
         unreadable=tuple(map(shown, images.unreadable)),
         most_frequent=int(setup.data.train.labels.bincount().argmax()),
-        data=None if data is None else preset.data.path,
+        data=None if data is None or (record is not None and not changed) else preset.data.path,
     )
     try:
         predictions.write(folder, found, pixels.numpy().tobytes())
@@ -141,8 +147,12 @@ def measure(
         labels_hidden=hidden,
         device=str(device),
         has_test=has_test,
-        notices=setup.data.notices,
+        notices=(*setup.data.notices, *_notices(setup.data.source, changed)),
     )
+
+
+def _notices(source: str, changed: str) -> tuple[str, ...]:
+    return (f"The data in {source} is not what the weights were trained with: {changed}.",) if changed else ()
 
 
 class _Best:

@@ -149,6 +149,11 @@ class Schedule:
             self._by_accuracy.best = checked["best"]
             self._by_accuracy.num_bad_epochs = 0 if patience_anew else checked["num_bad_epochs"]
 
+    def set_best(self, score: float | None) -> None:
+        """Let a plateau compare with another best accuracy; None: the next one is the best."""
+        if self._by_accuracy is not None:
+            self._by_accuracy.best = -math.inf if score is None else score
+
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on: plain values only."""
         schedule = self._by_step or self._by_epoch or self._by_accuracy
@@ -241,6 +246,10 @@ class StageOptimizer:
         """Move schedules that go by epochs or by validation accuracy, `val_score`."""
         self._schedule.epoch_done(val_score)
 
+    def set_best(self, score: float | None) -> None:
+        """Let a plateau compare with another best accuracy, for validation images that have changed."""
+        self._schedule.set_best(score)
+
     def scale_lr(self, factor: float) -> None:
         """Multiply the learning rate, and what the schedule makes of it from now on, until the stage ends."""
         self._schedule.scale(factor)
@@ -256,7 +265,9 @@ class StageOptimizer:
             "stage": msgspec.to_builtins(self._stage),
         }
 
-    def restore(self, state: dict[str, Any], before: PlannedStage, *, steps: int, epochs: int) -> None:
+    def restore(
+        self, state: dict[str, Any], before: PlannedStage, *, steps: int, epochs: int, is_resized: bool = False
+    ) -> None:
         """Go on from what `state_dict` returned.
 
         What did not change goes on to the bit. If the optimizer's or schedule's table, or the epochs that
@@ -266,8 +277,9 @@ class StageOptimizer:
         Args:
             state: of a checkpoint of this stage.
             before: the stage as it was when the checkpoint was written.
-            steps: batches trained in the stage.
+            steps: batches trained in the stage, in epochs as long as they are now.
             epochs: whole epochs trained in the stage.
+            is_resized: true if epochs have another number of batches than before.
 
         Raises:
             KeyError, ValueError, RuntimeError: the state belongs to something else.
@@ -277,7 +289,7 @@ class StageOptimizer:
             self._scaler.load_state_dict(checks.scaler_state(state["scaler"], self._scaler.state_dict()))
         spans_epochs = isinstance(now.schedule, Cosine | Linear | OneCycle)
         is_same = (before.optimizer, before.schedule) == (now.optimizer, now.schedule)
-        if is_same and (before.epochs == now.epochs or not spans_epochs):
+        if is_same and not is_resized and (before.epochs == now.epochs or not spans_epochs):
             self.optimizer.load_state_dict(checks.optimizer_state(state["optimizer"], self.optimizer))
             self._schedule.load_state_dict(state["schedule"])
             self.lr_scale = checks.lr_scale_of(state)

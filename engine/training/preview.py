@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from engine.data.augment import plain_transform, train_transform, undo_normalize
 from engine.data.geometry import resize
 from engine.data.load import load
-from engine.data.sets import DataSet, ImageSplit
+from engine.data.sets import DataSet, ImageSplit, record_of
 from engine.runs.predictions import MAX_SIDE
 from engine.runs.preview import Preview, Question, Row, Tile
 from engine.runs.run_dir import RunInfo
@@ -56,6 +56,7 @@ def look_ahead(preset: Preset, data: DataSet, device: torch.device, seed: int) -
     setup = Setup(
         info=info, device=device, precision="fp32", network=_NoNetwork(), criterion=nn.Identity(), autocast=nullcontext,
         data=with_fields(data, train=train), plain_transform=plain_transform(preset.data),
+        data_record=record_of(data),
     )  # fmt: skip
     return LookAhead(setup)
 

@@ -44,6 +44,19 @@ class Progress(msgspec.Struct):
         self.epoch, self.step = self.epoch + 1, 0
         self.epoch_sums, self.epoch_seconds = Sums(0.0, 0, 0), 0.0
 
+    def scale_epoch(self, num_steps: int, before: int, batch_size: int) -> None:
+        """Keep the fraction of the current epoch that is trained, if it now has `num_steps` batches, not `before`.
+
+        Its sums are scaled too, so that their means stay.
+        """
+        if num_steps == before:
+            return
+        self.step = self.step * num_steps // before
+        loss, hits, num_images, _ = self.epoch_sums
+        if num_images:
+            share = self.step * batch_size / num_images
+            self.epoch_sums = Sums(loss * share, int(hits * share), self.step * batch_size)
+
     def note_best(
         self, val_top1: float, val_balanced: float | None = None, best_by: BestBy = "val_top1"
     ) -> tuple[bool, bool]:
@@ -66,6 +79,14 @@ class Progress(msgspec.Struct):
             self.stage_best_epoch = self.epoch
             self.stage_best_val_top1, self.stage_best_val_balanced = val_top1, val_balanced
         return is_best, is_stage_best
+
+    def take_best(self, val_top1: float, val_balanced: float | None = None) -> None:
+        """Note the accuracy of the best weights on other validation images; a stage with another best one has none."""
+        if self.stage_best_epoch == self.best_epoch:
+            self.stage_best_val_top1, self.stage_best_val_balanced = val_top1, val_balanced
+        else:
+            self.forget_best("stage-best")
+        self.best_val_top1, self.best_val_balanced = val_top1, val_balanced
 
     def forget_best(self, kind: Literal["best", "stage-best"]) -> None:
         """Forget the best accuracies of the run or of the stage: the weights validated next are the best."""

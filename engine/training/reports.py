@@ -4,7 +4,15 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from engine.journal.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
+from engine.journal.events import (
+    BestMeasured,
+    EpochCompleted,
+    RunFinished,
+    StageStarted,
+    StepsTrained,
+    StepTiming,
+    Validated,
+)
 from engine.training.metrics import Sums
 from engine.training.progress import Progress
 from presets.plan import PlannedStage
@@ -126,6 +134,17 @@ def epoch_completed(
         seconds=seconds,
         is_best=is_best,
         partial=partial,
+    )
+
+
+def best_measured(progress: Progress, val: Sums) -> BestMeasured:
+    """Return the event of best weights measured on other validation images."""
+    return BestMeasured(
+        epoch=progress.best_epoch or 0,
+        global_step=progress.global_step,
+        val_loss=val.mean_loss(),
+        val_top1=val.top1(),
+        val_balanced=val.balanced,
     )
 
 

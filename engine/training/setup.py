@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from engine.data.augment import plain_transform
 from engine.data.load import load
-from engine.data.sets import DataSet, ImageSplit
+from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
+from engine.journal.data_record import DataRecord
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
@@ -45,6 +46,7 @@ class Setup:
     criterion: nn.Module
     plain_transform: Callable[[Tensor], Tensor]
     autocast: Callable[[], AbstractContextManager[object]]
+    data_record: DataRecord
     measures_balanced: bool = False
     """True if balanced accuracy is measured beside top-1."""
     num_ranks: int = 1
@@ -75,6 +77,7 @@ def set_up(
     *,
     write: Callable[[AnyEvent], object],
     report: Callable[[DataProgressed], None],
+    class_names: Sequence[str] = (),
 ) -> Setup:
     """Load the data and build the network of a run.
 
@@ -84,22 +87,26 @@ def set_up(
         precision: fp32, bf16 or fp16.
         write: called with DataReady, ModelBuilt, and notices about pretrained weights.
         report: called with progress of the data; may raise to give up.
+        class_names: of weights that will be loaded, in order; the data's classes are matched with them by name.
 
     Raises:
-        CifartuiError: data or weights are absent or not as they should be.
+        CifartuiError: data or weights are absent or not as they should be, or the data has other classes.
     """
     preset = info.preset
     started = time.monotonic()
     data = load(preset.data, info.data_dir, info.seed, report)
+    if class_names:
+        data = with_classes(data, class_names)
+    record = record_of(data)
     train_labels, is_balanced_asked = data.train.labels, measures_balanced(preset.train, data)
     test = None if data.test is None else _to(data.test, device)
     data = replace(data, train=_to(data.train, device), val=_to(data.val, device), test=test)
-    write(_data_ready(data, time.monotonic() - started))
+    write(_data_ready(data, record, time.monotonic() - started))
 
     started = time.monotonic()
     torch.manual_seed(seed_at(info.seed, "weights"))
     said: list[str] = []
-    network = build(preset.model, len(data.class_names), preset.data.image_size, said.append)
+    network = build(preset.model, len(data.class_names), preset.data.image_size, said.append, data.class_names)
     write(
         ModelBuilt(
             network=_network_name(info),
@@ -125,6 +132,7 @@ def set_up(
         measures_balanced=is_balanced_asked,
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),
+        data_record=record,
     )
 
 
@@ -140,7 +148,7 @@ def _network_name(info: RunInfo) -> str:
     return network_name(info.preset.model)
 
 
-def _data_ready(data: DataSet, seconds: float) -> DataReady:
+def _data_ready(data: DataSet, record: DataRecord, seconds: float) -> DataReady:
     return DataReady(
         dataset=data.name,
         source=data.source,
@@ -152,6 +160,7 @@ def _data_ready(data: DataSet, seconds: float) -> DataReady:
         image_size=data.train.images.shape[-1],
         test_labels_hidden=data.test_labels_hidden,
         notices=data.notices,
+        record=record,
         seconds=seconds,
     )
 

@@ -70,12 +70,15 @@ class TrainState:
         self,
         state: dict[str, Any],
         stage_of: Callable[[dict[str, Any], Sequence[PlannedStage], int], PlannedStage],
+        num_train: int | None = None,
     ) -> None:
         """Go on from a checkpoint, whose stage may since have been given other numbers.
 
         Args:
             state: what `state_dict` returned, and its format.
             stage_of: tells, of the state, the plan and a stage's number, how that stage was planned then.
+            num_train: training images at that time; None if there are as many now. The place in the epoch, and that
+                of the schedule, is then the same fraction of an epoch.
 
         Raises:
             CifartuiError: the state belongs to another network or another version.
@@ -83,17 +86,28 @@ class TrainState:
         checks.check_format(state)
         try:
             batch_size = self._setup.info.preset.train.batch_size
-            self.progress = progress = checks.progress_of(state, self.plan, batch_size, self.steps_per_epoch)
+            before = self.steps_per_epoch if num_train is None else num_batches(num_train, batch_size)
+            self.progress = progress = checks.progress_of(state, self.plan, batch_size, before)
+            progress.scale_epoch(self.steps_per_epoch, before, batch_size)
             progress.stage = min(progress.stage, len(self.plan) - 1)  # a completed run may have been given more epochs
             self.enter_stage(progress.stage)
-            _fill(self._setup.network, state["network"])
-            if self.ema is not None:
-                _fill(self.ema.network, checkpoint_files.evaluated(state))
+            self.fill(state)
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self.steps_per_epoch + progress.step
-            self.stage_optimizer.restore(state, stage_of(state, self.plan, progress.stage), steps=steps, epochs=epochs)
+            planned, is_resized = stage_of(state, self.plan, progress.stage), before != self.steps_per_epoch
+            self.stage_optimizer.restore(state, planned, steps=steps, epochs=epochs, is_resized=is_resized)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise _misfit(error) from error
+
+    def fill(self, state: dict[str, Any]) -> None:
+        """Fill the network, and the average of its weights, from a checkpoint.
+
+        Raises:
+            KeyError, ValueError: they are not there, or of another network.
+        """
+        _fill(self._setup.network, state["network"])
+        if self.ema is not None:
+            _fill(self.ema.network, checkpoint_files.evaluated(state))
 
 
 def _fill(network: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -117,6 +131,7 @@ def check_state(state: dict[str, Any], preset: Preset) -> None:
         if preset.train.ema_decay:
             checks.check_weights(checkpoint_files.evaluated(state), network)
         checks.lr_scale_of(state)
+        checks.data_of(state)
         now = stages[min(place.stage, len(stages) - 1)]
         before = msgspec.convert(state["stage"], PlannedStage) if "stage" in state else now
         if isinstance(network, Freezable):

@@ -27,7 +27,14 @@ from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.parallel import Parallel
 from engine.training.progress import Progress, seconds_left, spent, why_stage_ends
-from engine.training.reports import ReportInterval, epoch_completed, run_finished, stage_started, steps_trained
+from engine.training.reports import (
+    ReportInterval,
+    best_measured,
+    epoch_completed,
+    run_finished,
+    stage_started,
+    steps_trained,
+)
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
@@ -61,7 +68,7 @@ class Trainer:
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.step_timer = StepTimer(setup.device)
-        self._checkpoints = Checkpoints(folder, journal, setup.data.class_names, setup.device, self._parallel)
+        self._checkpoints = Checkpoints(folder, journal, setup.data_record, setup.device, self._parallel)
         self._validator = Validator(setup, self._pipeline, journal, controls, self._parallel)
         self._stepper = Stepper(setup, journal, self.step_timer, self._train_state.ema, self._parallel)
         self._saved_step = -1
@@ -93,13 +100,17 @@ class Trainer:
 
     # --- the state that checkpoints hold -------------------------------------------------------------
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], num_train: int | None = None) -> None:
         """Go on from a checkpoint, whose stage may since have been given other numbers.
+
+        Args:
+            state: of the checkpoint.
+            num_train: training images at that time if the data has changed since; else None.
 
         Raises:
             CifartuiError: it belongs to another network or another version.
         """
-        self._train_state.restore(state, self._checkpoints.stage_of)
+        self._train_state.restore(state, self._checkpoints.stage_of, num_train)
         progress = self.progress
         if progress.best_val_top1 is not None:
             self._check_best("best")
@@ -110,6 +121,26 @@ class Trainer:
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
+        if num_train is not None:
+            self._take_changed_data(state)
+
+    def _take_changed_data(self, state: dict[str, Any]) -> None:
+        """Measure the best weights so far on the validation images of now, and save that the data is accepted."""
+        progress = self.progress
+        if progress.best_val_top1 is not None and progress.best_epoch is not None:
+            instead = "The best accuracy so far is forgotten."
+            if self._checkpoints.load_best("best", self._train_state.evaluated, instead):
+                val = self._evaluate("val")
+                self._train_state.fill(state)
+                progress.take_best(val.top1(), val.balanced)
+                self._tell(best_measured(progress, val))
+            else:
+                progress.forget_best("best")
+                progress.forget_best("stage-best")
+            is_balanced = self._train.best_by == "val_balanced"
+            best = progress.stage_best_val_balanced if is_balanced else progress.stage_best_val_top1
+            self._train_state.stage_optimizer.set_best(best)
+        self._save_on_command()
 
     def _check_best(self, kind: Best) -> None:
         """Check best weights that will be needed; if they cannot be used, an alert says so and they are forgotten."""

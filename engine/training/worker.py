@@ -6,13 +6,14 @@ only after it has begun to speak and to listen. With several devices each has a 
 """
 
 import argparse
+import json
 import os
 import platform
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec.structs import replace
 
 from engine import files
+from engine.journal.data_record import DataRecord, differences
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.runs.resume import ACCEPT
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
@@ -50,8 +53,7 @@ class Process(NamedTuple):
         journal: of the run; in every rank but the first, a silent one.
         controls: commands and signals.
         telemetry: readings of the machine.
-        resume: go on from the last checkpoint if there is one.
-        changes: what this resume changed, for the journal.
+        arguments: of the command line; see `add_resume_arguments`.
         began: Unix seconds of the start.
     """
 
@@ -60,8 +62,7 @@ class Process(NamedTuple):
     journal: EventWriter
     controls: Controls
     telemetry: Telemetry
-    resume: bool
-    changes: Sequence[str]
+    arguments: argparse.Namespace
     began: float
 
 
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, required=True, help="inherited; held for as long as the worker lives")
     parser.add_argument("--commands-from", type=int, default=0, help="byte of commands.jsonl to start at")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
+    add_resume_arguments(parser)
     arguments = parser.parse_args(argv)
 
     os.umask(0o077)
@@ -95,6 +96,13 @@ def main(argv: list[str] | None = None) -> int:
     journal.close()
     notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
+
+
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a resume may say to a process that trains."""
+    parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
+    parser.add_argument("--data-path", help="where the run's data is now")
+    parser.add_argument("--accept-changed-data", action="store_true", help="go on though the data has changed")
 
 
 def _give_up(error: CifartuiError) -> int:
@@ -151,15 +159,21 @@ def _train(
     arguments: argparse.Namespace,
 ) -> RunFinished:
     """Train on one device."""
-    process = Process(
-        folder, folder.read_info(), journal, controls, telemetry, arguments.resume, arguments.change, time.time()
-    )
+    process = Process(folder, read_info(folder, arguments), journal, controls, telemetry, arguments, time.time())
     from engine.training.parallel import Parallel
     from engine.training.setup import choose_hardware
 
     device, precision = choose_hardware(process.info, lambda: taken_devices(others_of(folder)))
     mark_devices(folder, [str(device)])
     return train_run(Parallel(), process, device, precision)
+
+
+def read_info(folder: RunDir, arguments: argparse.Namespace) -> RunInfo:
+    """Return the information of a run, with its data where the arguments say that it is."""
+    info = folder.read_info()
+    if arguments.data_path is None:
+        return info
+    return replace(info, preset=replace(info.preset, data=replace(info.preset.data, path=arguments.data_path)))
 
 
 def train_run(
@@ -182,18 +196,20 @@ def train_run(
         StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
+    from engine.training.checkpoint_checks import data_of
     from engine.training.device import torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up, unsupported_speedups
     from engine.training.trainer import Trainer
 
-    folder, info, journal, controls, telemetry, *_ = process
+    folder, info, journal, controls, telemetry, arguments, _ = process
     if (test := table_of(info.preset)) is not None:
         controls.then = ""  # also for a stop that comes before training
     watch = LearningWatch()
-    look_back(folder, watch, resume=process.resume)
-    (is_there,) = parallel.agree(process.resume and has_checkpoint(folder))
+    look_back(folder, watch, resume=arguments.resume)
+    (is_there,) = parallel.agree(arguments.resume and has_checkpoint(folder))
     state, fallback = parallel.in_turn(lambda: load_last(folder, info)) if is_there else ({}, "")
+    before = data_of(state)
     started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
@@ -208,7 +224,11 @@ def train_run(
         if controls.stop_after is not None:
             raise StoppedBeforeTraining
 
-    setup = parallel.in_turn(lambda: set_up(info, device, precision, write=journal.write, report=report))
+    names = before.class_names if before is not None else ()
+    setup = parallel.in_turn(
+        lambda: set_up(info, device, precision, write=journal.write, report=report, class_names=names)
+    )
+    is_changed = _check_data(process, before, setup.data_record, is_first=parallel.is_first)
     setup = parallel.prepare(setup)
     for kind, notices in (("data", setup.data.notices), ("option", unsupported_speedups(setup).values())):
         for notice in notices:
@@ -220,8 +240,39 @@ def train_run(
     trainer = Trainer(setup, folder, journal, controls, watch, parallel)
     telemetry.steps = trainer.step_timer
     if state:
-        trainer.restore(state)
+        trainer.restore(state, before.splits["train"].num_images if before is not None and is_changed else None)
     return trainer.run()
+
+
+def _check_data(process: Process, before: DataRecord | None, now: DataRecord, *, is_first: bool) -> bool:
+    """Return true if the data has changed since the checkpoint, and is accepted; keep the path of data that moved.
+
+    Args:
+        process: of the run.
+        before: data of the checkpoint; None if there is no record.
+        now: data of now.
+        is_first: true in the one rank that writes.
+
+    Raises:
+        CifartuiError: it has changed, and is not accepted.
+    """
+    folder, info, journal, *_ = process
+    changed = differences(before, now) if before is not None else ""
+    if changed and not process.arguments.accept_changed_data:
+        text = f"The data in {now.source} has changed since the last checkpoint of this run: {changed}."
+        advice = f"To train on with it: cifartui resume {folder.id} {ACCEPT}"
+        journal.write(Alerted(severity="error", kind="changed-data", text=text, advice=f"{advice}.", changes=(ACCEPT,)))
+        raise CifartuiError(f"{text} {advice}")
+    if changed:
+        text = f"Training goes on with data that has changed: {changed}. The best weights so far are validated again."
+        journal.write(Alerted(severity="warning", kind="changed-data", text=text))
+    path = process.arguments.data_path
+    if path is not None and is_first:
+        ours = folder.read_info()
+        moved = f"data.path={json.dumps(path, ensure_ascii=False)}"
+        if ours.preset.data.path != path:
+            folder.write_amended(replace(ours, preset=info.preset, overrides=(*ours.overrides, moved)))
+    return bool(changed)
 
 
 def _started(
@@ -240,7 +291,7 @@ def _started(
         num_threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
         global_step=global_step,
-        changes=tuple(process.changes),
+        changes=tuple(process.arguments.change),
         import_s=max(0.0, time.time() - process.began),
         ranks=ranks,
     )

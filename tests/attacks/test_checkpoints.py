@@ -131,6 +131,12 @@ FAULTS: dict[str, tuple[str, Callable[[State], None], str]] = {
     "weights in whole": ("sgd", _last_weights(lambda t: t.long()), "9.weight have another shape or number format"),
     "weights of another": ("sgd", lambda s: s["network"].pop("0.bias"), "are those of another network"),
     "no weights": ("sgd", lambda s: s.pop("network"), "no weights|no 'network'"),
+    "no record": ("sgd", _of(1, "data"), "its record of the data cannot be read"),
+    "two classes of one name": (
+        "sgd", lambda s: put(s, lambda names: [*names[:-1], names[0]], "data", "class_names"), "classes have one name"
+    ),
+    "images below 0": ("sgd", lambda s: put(s, -1, "data", "splits", "train", "num_images"), "its record of the data"),
+    "nothing to train on": ("sgd", lambda s: s["data"]["splits"].pop("train"), "no training images"),
     "average NaN": ("averaged", lambda s: put(s, lambda t: t * NAN, "ema", "9.weight"), "no usable numbers"),
     "average's shape": ("averaged", lambda s: put(s, torch.zeros(1), "ema", "9.weight"), "have another shape"),
 }  # fmt: skip

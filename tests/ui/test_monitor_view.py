@@ -249,6 +249,31 @@ async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
     assert asked == [[change]]
 
 
+async def test_a_run_whose_data_has_changed_is_asked_about_it(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes, notify: asked.append(changes))
+    with training(runs_dir, epochs_done=1) as run:
+        accept, why = "--accept-changed-data", "The data in /x has changed: 70 training images, not 60."
+        run.write(ev.Alerted(severity="error", kind="changed-data", text=why, changes=(accept,)))
+        run.finish("failed", why)
+        app = app_on(run)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the run")
+            notice = app.screen.query_one(OutcomeNotice).text.plain
+            assert "70 training images, not 60" in notice
+            assert f"Press r to resume with {accept}." in notice
+            await pilot.press("r")
+            await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
+            panel = app.screen
+            assert isinstance(panel, ResumePanel)
+            assert "Goes on with the data as it is now" in panel.query_one("#verdict", ChangedStatic).text.plain
+            panel.query_one(Input).value = f"{accept} --data=/moved optimizer.lr=0.001"
+            await until(pilot, lambda: "Valid" in panel.query_one("#verdict", ChangedStatic).text.plain, "the check")
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the resume")
+    assert asked == [[accept, "--data=/moved", "optimizer.lr=0.001"]]
+
+
 async def test_what_a_resume_changed_is_shown(runs_dir: Path) -> None:
     with training(runs_dir, epochs_done=1) as run:
         app = app_on(run)

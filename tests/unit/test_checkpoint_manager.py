@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.journal.data_record import DataRecord, SplitRecord
 from engine.journal.events import CheckpointSaved
 from engine.journal.jsonl import EventWriter, read_events
 from engine.runs.run_dir import RunDir
@@ -20,6 +21,9 @@ from presets.errors import CifartuiError
 from tests.waiting import wait_for
 
 PATIENCE_S = 20.0
+DATA = DataRecord(
+    dataset="d", source="s", class_names=("a", "b"), splits={"train": SplitRecord(num_images=3, digest="x")}
+)
 
 
 class Disk:
@@ -54,7 +58,7 @@ def folder(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def checkpoints(folder: RunDir) -> Checkpoints:
-    return Checkpoints(folder, EventWriter(folder.events), ("a", "b"), torch.device("cpu"))
+    return Checkpoints(folder, EventWriter(folder.events), DATA, torch.device("cpu"))
 
 
 @pytest.fixture

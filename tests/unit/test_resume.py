@@ -1,6 +1,7 @@
 """What a resume may change, what that comes to, and where it is written down; no worker is really started."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,48 @@ def test_the_lock_is_free_again_after_a_refusal(tmp_path: Path, started: list[li
     with pytest.raises(CifartuiError):
         resume_run(run)
     assert run.worker_lives() is False
+
+
+def test_what_a_resume_says_of_the_data_goes_to_the_worker_and_into_its_journal(
+    tmp_path: Path, started: list[list[str]]
+) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "moved" / part / name).mkdir(parents=True)
+            (tmp_path / "moved" / part / name / "1.png").touch()
+    run = make(tmp_path / "runs", "data.dataset=class-folders", "data.path=/gone", trained=2, outcome="stopped")
+    resume_run(run, ["--accept-changed-data", f"--data={tmp_path / 'moved'}"])
+    (arguments,) = started
+    assert "--accept-changed-data" in arguments
+    assert f"--data-path={tmp_path / 'moved'}" in arguments
+    changes = {argument for argument in arguments if argument.startswith("--change=")}
+    assert changes == {"--change=--accept-changed-data", f"--change=--data={tmp_path / 'moved'}"}
+    assert not run.amended.exists()  # the worker writes it, if the data is the run's
+
+
+@pytest.mark.parametrize(
+    ("make_data", "said"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: (path / "a").mkdir(parents=True), "has no class folders with images"),
+    ],
+)
+def test_data_that_cannot_be_the_runs_is_refused_before_a_worker_is_started(
+    tmp_path: Path, started: list[list[str]], make_data: Callable[[Path], None], said: str
+) -> None:
+    run = make(tmp_path / "runs", trained=2, outcome="stopped")
+    make_data(tmp_path / "other")
+    with pytest.raises(CifartuiError, match=said):
+        resume_run(run, [f"--data={tmp_path / 'other'}"])
+    assert started == []
+
+
+def test_class_folders_are_no_data_for_a_run_on_cifar100(tmp_path: Path, started: list[list[str]]) -> None:
+    for name in ("a", "b"):
+        for part in ("train", "test"):
+            (tmp_path / "other" / part / name).mkdir(parents=True)
+            (tmp_path / "other" / part / name / "1.png").touch()
+    run = make(tmp_path / "runs", trained=2, outcome="stopped")
+    with pytest.raises(CifartuiError, match=f"other holds class-folders, and run {run.id} was trained on cifar100"):
+        resume_run(run, [f"--data={tmp_path / 'other'}"])
+    assert started == []

@@ -251,6 +251,27 @@ def test_the_best_weights_of_a_run_are_weights(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items() if key in state)
 
 
+@pytest.mark.parametrize(
+    ("classes", "rows", "said"),
+    [
+        ("abcde", [0, 1, 2, 3, 4], "random"),
+        ("edcba", [4, 3, 2, 1, 0], "Its classes are matched by name."),
+        ("bd", [1, 3], "Its classes are matched by name."),
+        ("abcdx", None, "the last layer begins with random weights. Its classes are others"),
+    ],
+)
+def test_the_last_layer_of_a_checkpoint_is_matched_by_class_names(
+    tmp_path: Path, classes: str, rows: list[int] | None, said: str
+) -> None:
+    state, network = state_of(5), network_of(len(classes))
+    state["fc.weight"] = torch.arange(5.0)[:, None].repeat(1, state["fc.weight"].shape[1])
+    before = network.fc.weight.clone()
+    path = saved(tmp_path / "best.pt", {"network": state, "class_names": list("abcde")})
+    text = load_weights(network, path, ResNet50_Weights, class_names=tuple(classes))
+    assert torch.equal(network.fc.weight, before if rows is None else state["fc.weight"][rows])
+    assert (said in text) == (classes != "abcde")
+
+
 @pytest.fixture
 def served() -> Iterator[tuple[str, str]]:
     """A local web server with one file, as the address of its folder and the start of the file's SHA-256."""

@@ -121,6 +121,8 @@ def _report_start(run: RunDir, preset: Preset, output: Output) -> None:
     help="Change train.epochs, train.augment, train.precision, or of optimizer, schedule and loss.",
 )
 @devices_option
+@click.option("--data", metavar="PATH", help="Where the run's data is now, if it has moved.")
+@click.option("--accept-changed-data", "accept", is_flag=True, help="Go on though the data is not what it was.")
 @following
 @with_places
 @click.pass_context
@@ -130,16 +132,19 @@ def resume(
     epochs: str | None,
     changes: tuple[str, ...],
     devices: int | None,
+    data: str | None,
+    accept: bool,
     output: Output,
     detach: bool,
 ) -> None:
     """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
-    from engine.runs.resume import resume_run
+    from engine.runs.resume import ACCEPT, resume_run
 
     run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
     num_known = sum(len(batch) for batch in event_reader(run.events).batches())
     overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
-    resume_run(run, overrides, notify, devices=devices)
+    options = ((ACCEPT,) if accept else ()) + ((f"--data={data}",) if data is not None else ())
+    resume_run(run, (*overrides, *options), notify, devices=devices)
     _report_start(run, run.read_info().preset, output)
     if not detach:
         ctx.exit(follow(run, output, num_known=num_known))

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.journal.state import RunState
-from engine.runs.resume import amended
+from engine.runs.resume import amended, split_options
 from engine.runs.run_dir import RunInfo
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
@@ -173,9 +173,11 @@ class ResumePanel(ModalScreen[list[str] | None]):
     def _check(self, typed: str) -> None:
         self.problem, text = "", "No changes: goes on from the last checkpoint as it was."
         try:
-            changes = shlex.split(typed)
-            preset, _ = amended(self._info.id, self._info.preset, self._state, changes)
-            if changes:
+            asked = split_options(shlex.split(typed))
+            preset, _ = amended(self._info.id, self._info.preset, self._state, asked.changes)
+            if asked.accept_changed_data and not asked.changes:
+                text = "Goes on with the data as it is now; the best weights so far are validated again."
+            elif asked.changes or asked.data is not None:
                 text = f"Valid. Goes on from the last checkpoint, to {total_epochs(preset)} epochs in all."
             elif self._state.phase == "completed":
                 self.problem = f"Every epoch is trained; to train on, type {_MORE_EPOCHS}."

@@ -270,12 +270,17 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
 
 
 def _rarer_event(
-    event: ev.Alerted | ev.Validated | ev.Paused | ev.Continued | ev.RunFinished,
+    event: ev.Alerted | ev.BestMeasured | ev.Validated | ev.Paused | ev.Continued | ev.RunFinished,
 ) -> "tuple[str, Tone]":
     match event:
         case ev.Alerted():
             tones: dict[str, Tone] = {"notice": "calm", "warning": "warn", "error": "bad"}
             return warning(event), tones[event.severity]
+        case ev.BestMeasured():
+            return (
+                f"best weights, of epoch {event.epoch}, on the changed data: val {fmt.percent(event.val_top1)}",
+                "good",
+            )
         case ev.Validated():
             at = f"validated in epoch {event.epoch}, at step {fmt.count(event.global_step)}"
             return f"{at}: val {fmt.accuracy(event.top1, event.balanced)}, loss {fmt.loss(event.loss)}", "good"

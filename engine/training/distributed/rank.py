@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, where there is one")
     parser.add_argument("--commands-from", type=int, help="byte of commands.jsonl to start at")
-    parser.add_argument("--change", action="append", default=[], help="what this resume changed, for the journal")
+    worker.add_resume_arguments(parser)
     parser.add_argument("--has-agent", action="store_true", help="who started this holds the lock, and sees it die")
     arguments = parser.parse_args(argv)
     _die_with_parent()
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         place = place_from_environment()
         folder = RunDir(arguments.folder.absolute())
-        info = folder.read_info()
+        info = worker.read_info(folder, arguments)
         if table_of(info.preset) is not None:
             raise CifartuiError("A range test takes one process; start it with: cifartui lr-find")
         if arguments.commands_from is None:  # what was asked of an earlier worker is not for this one
@@ -132,9 +132,7 @@ class _Rank:
                 self._folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node)
             )
         began = psutil.Process().create_time()
-        process = worker.Process(
-            self._folder, info, self._journal, self._controls, telemetry, arguments.resume, arguments.change, began
-        )
+        process = worker.Process(self._folder, info, self._journal, self._controls, telemetry, arguments, began)
         ranks = tuple(
             RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=_named(device, each)) for each in places
         )

@@ -1,0 +1,140 @@
+"""A run knows its data: renamed, grown and moved class folders between two commands."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from engine.journal.events import Alerted, BestMeasured, DataReady
+from engine.journal.jsonl import read_events
+from engine.runs.run_dir import RunDir, list_runs
+from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import data_of
+from tests import bird_files
+
+Cifartui = Callable[..., CompletedProcess[str]]
+COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
+ACCEPT = "--accept-changed-data"
+SIZES = {"train": 20, "val": 4, "test": 4}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, colour in COLOURS.items():
+        for part, count in SIZES.items():
+            for number in range(count):
+                bird_files.save(tmp_path / "mine" / part / name / f"{number:02}.png", colour)
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def run(cifartui: Cifartui, runs_dir: Path, folder: Path) -> RunDir:
+    options = ("--epochs", "2", "--set", "train.batch_size=4", "--set", "schedule.name=cosine", "--device", "cpu")
+    done = cifartui("train", "demo", "--data", str(folder), *options)
+    assert done.returncode == 0, done.stderr
+    (run,) = list_runs(runs_dir)
+    return run
+
+
+def renamed(folder: Path, old: str, new: str) -> None:
+    for part in SIZES:
+        (folder / part / old).rename(folder / part / new)
+
+
+def evaluated(cifartui: Cifartui, *options: str) -> dict[str, object]:
+    done = cifartui("evaluate", "latest", "--device", "cpu", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_a_class_that_is_renamed_is_refused_and_one_that_is_gone_keeps_the_others_right(
+    cifartui: Cifartui, run: RunDir, folder: Path
+) -> None:
+    whole = evaluated(cifartui)
+    assert whole["notices"] == []
+    renamed(folder, "green", "verdant")
+    for command in (("evaluate", "latest"), ("evaluate", "latest", "--checkpoint", "last")):
+        refused = cifartui(*command, "--device", "cpu")
+        assert refused.returncode == 2
+        assert 'has the class "verdant", for which the weights were not trained, and not "green"' in refused.stderr
+    refused = cifartui("resume", "latest", "--epochs", "+1", ACCEPT)
+    assert refused.returncode == 1
+    assert 'the class "verdant", for which the weights were not trained' in refused.stdout + refused.stderr
+
+    renamed(folder, "verdant", "green")
+    for part in SIZES:  # without the first class, each of the others has another index
+        shutil.rmtree(folder / part / "blue")
+    others = evaluated(cifartui)
+    hits = {score["name"]: score["hits"] for score in whole["classes"]}  # type: ignore[attr-defined]
+    found = {score["name"]: score["hits"] for score in others["classes"]}  # type: ignore[attr-defined]
+    assert found == {name: hits[name] for name in ("red", "green")}
+    (notice,) = others["notices"]  # type: ignore[misc]
+    assert "is not what the weights were trained with: 40 training images, not 60" in notice
+
+
+def test_data_that_grew_is_shown_and_needs_a_word_once(cifartui: Cifartui, run: RunDir, folder: Path) -> None:
+    for number in range(20, 30):
+        bird_files.save(folder / "train" / "red" / f"{number}.png", COLOURS["red"])
+    bird_files.save(folder / "val" / "red" / "9.png", COLOURS["red"])
+    refused = cifartui("resume", "latest", "--epochs", "4")
+    assert refused.returncode == 1
+    said = "has changed since the last checkpoint of this run: 70 training images, not 60, 13 validation images, not 12"
+    assert said in refused.stdout + refused.stderr
+    assert f"cifartui resume {run.id} {ACCEPT}" in refused.stdout + refused.stderr
+    (error,) = (event for event in read_events(run.events) if isinstance(event, Alerted) and event.severity == "error")
+    assert error.changes == (ACCEPT,)
+
+    accepted = cifartui("resume", "latest", ACCEPT)
+    assert accepted.returncode == 0, accepted.stderr
+    assert "Training goes on with data that has changed" in accepted.stdout
+    events = read_events(run.events)
+    assert sum(isinstance(event, BestMeasured) for event in events) == 1
+    records = [event.record for event in events if isinstance(event, DataReady)]
+    state = run.read_state()
+    assert (state.phase, state.epoch, state.global_step) == ("completed", 4, 2 * 15 + 2 * 18)
+    assert data_of(checkpoint_files.load(run.last)) == records[-1] != records[0]
+
+    again = cifartui("resume", "latest", "--epochs", "5")
+    assert again.returncode == 0, again.stderr
+    assert sum(isinstance(event, BestMeasured) for event in read_events(run.events)) == 1
+
+
+def test_data_that_moved_is_taken_if_it_is_the_same(
+    cifartui: Cifartui, run: RunDir, folder: Path, tmp_path: Path
+) -> None:
+    moved = folder.rename(tmp_path / "elsewhere")
+    lost = cifartui("resume", "latest", "--epochs", "3")
+    assert lost.returncode == 2
+    assert f"If the data of this run has moved: cifartui resume {run.id} --data PATH" in lost.stderr
+    assert evaluated(cifartui, "--data", str(moved))["notices"] == []
+
+    shutil.copytree(moved, tmp_path / "other")
+    (tmp_path / "other/train/red/00.png").unlink()
+    refused = cifartui("resume", "latest", "--epochs", "3", "--data", str(tmp_path / "other"))
+    assert refused.returncode == 1
+    assert "59 training images, not 60" in refused.stdout + refused.stderr
+    assert run.read_info().preset.data.path == str(folder)
+
+    taken = cifartui("resume", "latest", "--data", str(moved))  # the refused one has left its epochs
+    assert taken.returncode == 0, taken.stderr
+    assert run.read_state().epoch == 3
+    assert run.read_info().preset.data.path == str(moved)
+    assert evaluated(cifartui)["num_images"] == 12
+
+
+def test_a_run_of_a_version_without_records_goes_on_as_before(cifartui: Cifartui, run: RunDir, folder: Path) -> None:
+    for path in (run.last, run.best, run.checkpoints / "last.prev.pt"):
+        content = checkpoint_files.load(path)
+        del content["data"]
+        if path != run.best:
+            del content["class_names"]
+        checkpoint_files.save(content, path)
+    (folder / "train/red/00.png").unlink()
+    done = cifartui("resume", "latest", "--epochs", "3")
+    assert done.returncode == 0, done.stderr
+    assert not any(isinstance(event, BestMeasured) for event in read_events(run.events))
+    assert evaluated(cifartui)["notices"] == []
