@@ -140,9 +140,12 @@ Augmentation: TypeAlias = (
 class Data(_Table, frozen=True, kw_only=True):
     """Data set, image size, split and normalisation."""
 
-    dataset: Literal["cifar100", "shapes100", "class-folders", "cub200"]
+    dataset: Literal[
+        "cifar100", "cifar10", "mnist", "fashion-mnist", "flowers102", "oxford-pets", "shapes100", "class-folders",
+        "cub200",
+    ]  # fmt: skip
     image_size: Pixels = 32
-    normalize: Literal["none", "unit", "half", "cifar100", "imagenet", "clip"] = "none"
+    normalize: Literal["none", "unit", "half", "cifar100", "cifar10", "mnist", "fashion-mnist", "imagenet", "clip"] = "none"
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
