@@ -280,6 +280,12 @@ def _of_data(preset: Preset) -> Iterator[Fault]:
             f"data.image_size must be {BASENET_IMAGE_SIZE} for the network basenet, not {preset.data.image_size}.",
             (_IMAGE_SIZE, ("model", "network")),
         )
+    if preset.data.labels is not None and preset.data.dataset != "class-folders":
+        yield Fault(
+            f'data.labels is for data.dataset = "class-folders", not "{preset.data.dataset}", which has labels of its '
+            "own; leave it out.",
+            (("data", "labels"), ("data", "dataset")),
+        )
 
 
 def _of_vgg(model: Model, image_size: int) -> Iterator[Fault]:

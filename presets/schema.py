@@ -137,19 +137,26 @@ Augmentation: TypeAlias = (
 # --- data ------------------------------------------------------------------------------------------
 
 
+DatasetName: TypeAlias = Literal[
+    "shapes100", "cifar100", "cifar10", "mnist", "fashion-mnist", "flowers102", "oxford-pets", "cub200", "class-folders"
+]
+DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
+
+
 class Data(_Table, frozen=True, kw_only=True):
     """Data set, image size, split and normalisation."""
 
-    dataset: Literal[
-        "cifar100", "cifar10", "mnist", "fashion-mnist", "flowers102", "oxford-pets", "shapes100", "class-folders",
-        "cub200",
-    ]  # fmt: skip
+    dataset: DatasetName
     image_size: Pixels = 32
-    normalize: Literal["none", "unit", "half", "cifar100", "cifar10", "mnist", "fashion-mnist", "imagenet", "clip"] = "none"
+    normalize: Literal["none", "unit", "half", "cifar100", "cifar10", "mnist", "fashion-mnist", "imagenet", "clip"] = (
+        "none"
+    )
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
+    labels: str | None = None
+    """Table (CSV, TSV) of image files and labels, relative to `path`; without it, folders are the classes."""
     validation: Literal["every-tenth"] | Annotated[float, Meta(gt=0.0, lt=1.0)] = "every-tenth"
-    """Rows 0, 10, 20 … of the training file, or a random fraction of it; a `val/` folder goes first."""
+    """A tenth of the training images, or a random fraction of them; a validation part of the data goes first."""
     evaluate: tuple[Resize | CenterCrop, ...] = ()
     """Operations on validation and test images, before the resize to `image_size` that ends every transform."""
     cache_size: Pixels | None = None

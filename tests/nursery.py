@@ -55,6 +55,7 @@ def work(order: dict[str, Any]) -> int:
     from engine.runs import start
     from engine.runs.run_dir import RunDir, sign_lock
     from engine.training import worker
+    from tests.cifar_files import cifar100_at
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, start._HELD_BACK)

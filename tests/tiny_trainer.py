@@ -64,10 +64,10 @@ def make_setup(
 ) -> Setup:
     """Return random images and the network of `preset`, or another one."""
     info = RunInfo(id="r", preset_name="p", preset=preset, seed=0, device="cpu", created=0.0, host=socket.gethostname())
+    data = {"test": random_images(16, 3, device), **data}
     dataset = DataSet(
         name="random", source="a test", generated=True, train=random_images(num_train, 1, device),
-        val=random_images(16, 2, device), test=random_images(16, 3, device),
-        class_names=tuple(map(str, range(100))), **data,
+        val=random_images(16, 2, device), class_names=tuple(map(str, range(100))), **data,
     )  # fmt: skip
     if network is None:
         torch.manual_seed(0)

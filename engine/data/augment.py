@@ -61,7 +61,7 @@ _MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Means and standard deviations of red, green and blue in [0, 1]; those with the name of a data set: of its training images."""
+"""Means and standard deviations of red, green and blue in [0, 1]; under a data set's name: of its training images."""
 _ATTEMPTS = 10
 """Boxes drawn for an image before the central one is taken, as torchvision does."""
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import files
-from engine.data.image_cache import cache_folder
+from engine.shared.cache_folder import cache_folder
 
 _VERSION = 2
 

@@ -6,13 +6,11 @@ name, size, times and inode. So a change makes another cache, and those of an ea
 Pixels are flushed before their marks, so after a crash every marked image is whole.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from engine import files
 from engine.data import image_decoders
@@ -30,6 +27,7 @@ from engine.data.image_formats import Fault
 from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
+from engine.shared.cache_folder import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 
 _VERSION = 2
@@ -38,34 +36,6 @@ _TODO = 0
 _KEEP_S = 1.0
 """Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""
 _WAIT_S = 0.2
-
-
-def cache_folder() -> Path:
-    """Return the folder of all caches: CIFARTUI_CACHE, or the user's cache folder."""
-    named = os.environ.get("CIFARTUI_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")
-
-
-def make_cache_folder(folder: Path) -> None:
-    """Make a folder for a cache if it is not there, and see to it that only its owner may write there.
-
-    What is in it is trusted: pixels are trained on, compiled code is run. So it must be ours, and no link.
-
-    Raises:
-        CifartuiError: it cannot be made, or is somebody else's.
-    """
-    try:
-        files.make_folders(folder)
-        about = folder.lstat()
-        files.check_ours(about, folder)
-        if not stat.S_ISDIR(about.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
-        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            folder.chmod(0o700)
-    except OSError as error:
-        raise CifartuiError(
-            f"{folder} cannot be used for a cache ({error.strerror}); name another folder in CIFARTUI_CACHE."
-        ) from error
 
 
 _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]

@@ -1,19 +1,25 @@
 """Data sets of image files as tensors: listed, decoded once into a cache, divided into splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.data.archives import unpack_cub_2010
+from engine.data.archives import unpack
+from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
 from engine.data.image_formats import Fault
 from engine.data.image_pixels import WHITE, Colour
-from engine.data.listings import Listing, list_class_folders, list_cub_2010, list_cub_2011
-from engine.data.progress import Report
+from engine.data.progress import LoadProgress, Report
+from engine.data.published_listings import list_flowers102, list_oxford_pets
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location
+from engine.shared.image_archives import OnBytes
+from engine.shared.image_listing import list_images
+from engine.shared.image_parts import Listing, check_validation, split_by_name, without_images
+from engine.shared.image_scan import shown
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -29,17 +35,19 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     Images become squares of `data.cache_size` (else `data.image_size`) pixels: shorter side resized
     (antialiased bilinear), centre cropped. They are memory-mapped where a split's are next to each other in
     the cache, which they are for `validation = "every-tenth"` and for data sets with a val part; else copied.
+    Without a val part, CUB-200's training images are divided by rows (`split_rows`), all others by the hash of their
+    names (`split_by_name`). A test part without labels has label 0 throughout, and counts as hidden.
 
     Args:
-        location: of class folders or of a form of CUB-200.
+        location: of a folder of images, or of a form of CUB-200, of Oxford's flowers or of its pets.
         data: sizes, and how to divide the training images where there is no val part.
-        seed: see `split_rows`.
+        seed: of a validation fraction.
         report: is told of every image; what it raises ends the reading, and what is decoded by then stays.
 
     Raises:
         CifartuiError: files are missing, a class is unknown, or too many images cannot be read.
     """
-    listing = _list(location, report)
+    listing = _list(location, data.labels, report)
     order, labels, names = _in_cache_order(listing)
     rows = _divide(listing, order, data, seed)
     background = _COLOURS[data.background] if isinstance(data.background, str) else data.background
@@ -49,24 +57,31 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     broken = cache.faults(needed)
     notices = _notices(listing.root, broken, len(needed))
     pixels = cache.pixels()
-    splits = {part: _split(pixels, labels, chosen[~cache.is_broken(chosen)]) for part, chosen in rows.items()}
+    splits = {
+        part: _split(pixels, labels, names, chosen, cache.is_broken(chosen))
+        for part, chosen in rows.items()
+        if len(chosen)
+    }
     if not all(len(split) for split in splits.values()):
         raise CifartuiError(
             f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove them."
         )
+    if (test := splits.get("test")) is not None:
+        splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
     return DataSet(
         name=listing.name,
-        source=str(listing.root),
+        source=shown(str(location.path)),
         generated=False,
         train=splits["train"],
         val=splits["val"],
-        test=splits["test"],
+        test=splits.get("test"),
         class_names=listing.class_names,
-        notices=notices,
+        test_labels_hidden=bool(listing.unlabelled),
+        notices=(*listing.notices, *notices, *_missing(listing, splits)),
     )
 
 
-def _list(location: Location, report: Report) -> Listing:
+def _list(location: Location, labels: str | None, report: Report) -> Listing:
     assert location.path is not None
     root = Path(location.path)
     match location.kind:
@@ -75,47 +90,112 @@ def _list(location: Location, report: Report) -> Listing:
         case "cub-2010-folder":
             return list_cub_2010(root)
         case "cub-2010-archives":
-            return list_cub_2010(unpack_cub_2010(root, report))
+            return list_cub_2010(unpack("cub-200-2010", [root / "lists.tgz", root / "images.tgz"], report))
+        case "flowers-folder":
+            return list_flowers102(root, root)
+        case "flowers-archive":
+            return list_flowers102(root, unpack("flowers-102", [root / "102flowers.tgz"], report))
+        case "pets-folder":
+            return list_oxford_pets(root)
+        case "pets-archives":
+            archives = [root / "annotations.tar.gz", root / "images.tar.gz"]
+            return list_oxford_pets(unpack("oxford-iiit-pet", archives, report))
         case _:
-            return list_class_folders(root, location.dataset)
+            progress = LoadProgress(report, "verify", "images", f"the folders of {shown(str(root))}")
+            return list_images(
+                root,
+                labels,
+                name=location.dataset,
+                poll=lambda: progress.advance(0),
+                on_bytes=_unpacking(location, report),
+            )
+
+
+def _unpacking(location: Location, report: Report) -> OnBytes:
+    """Return a function that reports the bytes of an archive that are unpacked."""
+    progress: list[LoadProgress] = []
+
+    def on_bytes(done: int, total: int) -> None:
+        if not progress:
+            progress.append(LoadProgress(report, "unpack", "B", shown(str(location.path)), total))
+        progress[0].move_to(done)
+
+    return on_bytes
 
 
 def _in_cache_order(listing: Listing) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[str, ...]]:
     """Return where each training row lies in the cache, and the labels and names of all files in cache order.
 
-    Every tenth training file comes after the others, so that the usual validation images are next to each other.
+    A tenth of the training files comes after the others, so that the usual validation images are next to each other.
     """
-    train = np.arange(len(listing.train))
-    cached = np.concatenate([train[train % 10 != 0], train[train % 10 == 0]])
+    cached = np.arange(len(listing.train))
+    if listing.name == "cub200":
+        cached = np.concatenate([cached[cached % 10 != 0], cached[cached % 10 == 0]])
+    elif not listing.val:
+        cached = np.concatenate([np.asarray(rows, np.int64) for rows in split_by_name(listing, "every-tenth", 0)])
     place = np.empty_like(cached)
-    place[cached] = train
+    place[cached] = np.arange(len(cached))
     names = [listing.train.names[row] for row in cached]
     labels = [listing.train.labels[row] for row in cached]
-    names += [*listing.val.names, *listing.test.names]
-    labels += [*listing.val.labels, *listing.test.labels]
+    names += [*listing.val.names, *listing.test.names, *listing.unlabelled]
+    labels += [*listing.val.labels, *listing.test.labels, *(0 for _ in listing.unlabelled)]
     return place, np.asarray(labels, dtype=np.int64), tuple(names)
+
+
+def _train_and_val(listing: Listing, data: Data, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the rows of the training files to train on, and to validate with."""
+    if listing.name == "cub200":  # whose published accuracies are for these rows
+        train, val = split_rows(len(listing.train), data, seed)
+        return train.numpy(), val.numpy()
+    rows = split_by_name(listing, data.validation, seed)
+    check_validation(listing, rows, data.validation)
+    return np.asarray(rows.train, dtype=np.int64), np.asarray(rows.val, dtype=np.int64)
 
 
 def _divide(listing: Listing, place: npt.NDArray[np.int64], data: Data, seed: int) -> dict[str, npt.NDArray[np.int64]]:
     """Return the cache rows of every split. A limit takes them from all classes, the same ones in every run."""
     num_train, num_val = len(listing.train), len(listing.val)
-    train, val = np.arange(num_train), np.arange(num_train, num_train + num_val)
+    train, val = place, np.arange(num_train, num_train + num_val)
     if not num_val:
-        train_rows, val_rows = split_rows(num_train, data, seed)
-        train, val = place[train_rows.numpy()], place[val_rows.numpy()]
-    else:
-        train = place
+        train_rows, val_rows = _train_and_val(listing, data, seed)
+        train, val = place[train_rows], place[val_rows]
     if data.train_limit is not None:
         mixed = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).numpy()
         train = train[np.sort(mixed[: data.train_limit])]
-    test = np.arange(num_train + num_val, num_train + num_val + len(listing.test))
+    test = np.arange(num_train + num_val, num_train + num_val + len(listing.test) + len(listing.unlabelled))
     return {"train": train, "val": val, "test": test}
 
 
-def _split(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> ImageSplit:
+def _split(
+    pixels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+    chosen: npt.NDArray[np.int64],
+    is_broken: npt.NDArray[np.bool_],
+) -> ImageSplit:
+    """Return the images at the cache rows `chosen`, without the broken ones."""
+    rows = chosen[~is_broken]
     is_range = len(rows) > 0 and bool((np.diff(rows) == 1).all())
     images = pixels[rows[0] : rows[-1] + 1] if is_range else np.asarray(pixels[rows])
-    return ImageSplit(torch.from_numpy(images), torch.from_numpy(labels[rows]))
+    return ImageSplit(
+        torch.from_numpy(images),
+        torch.from_numpy(labels[rows]),
+        names=tuple(names[row] for row in rows),
+        unreadable=tuple(names[row] for row in chosen[is_broken]),
+    )
+
+
+def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
+    """Return what to say of parts that the data does not have, and of classes that a part has no image of."""
+    if listing.name == "cub200" and listing.test:
+        return []
+    said = [] if listing.val else [without_images(splits["val"].labels.tolist(), listing.class_names, "val")]
+    said.append(without_images(splits["train"].labels.tolist(), listing.class_names, "training"))
+    if listing.unlabelled:
+        said.append("The test images have no labels, so there is no test accuracy.")
+    elif not listing.test:
+        said.append("There is no test part: the run is judged on its validation images.")
+    return list(filter(None, said))
 
 
 def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:
@@ -138,4 +218,4 @@ def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str
 
 def _named(broken: dict[str, Fault], num: int) -> str:
     """Return the first names with their reasons."""
-    return ", ".join(f"{name} ({fault.text})" for name, fault in [*broken.items()][:num])
+    return ", ".join(f"{shown(name)} ({fault.text})" for name, fault in [*broken.items()][:num])

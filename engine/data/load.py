@@ -32,7 +32,7 @@ def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet
     location = locate(data, data_dir)
     if location.kind == "absent":
         if data.dataset not in PUBLISHED or data.path is not None:
-            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}")
+            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
         download_published(location, data_dir, report)
         location = locate(data, data_dir)
     if location.kind == "generated":

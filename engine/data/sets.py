@@ -16,10 +16,14 @@ class ImageSplit:
     Attributes:
         images: uint8 [N, 3, H, W], contiguous, on the CPU, perhaps memory-mapped; planes red, green, blue.
         labels: int64 [N], on the CPU; indices into the data set's `class_names`.
+        names: of image files, relative to the data set's root; empty for other data.
+        unreadable: files of this split that cannot be read, and so have no row.
     """
 
     images: Tensor
     labels: Tensor
+    names: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -36,7 +40,7 @@ class DataSet:
         generated: true if a program made the images.
         train: images to learn from.
         val: images that decide which weights are best.
-        test: images that are measured once, at the end.
+        test: images that are measured once, at the end; None if there is no test part.
         class_names: one a class, in label order.
         test_labels_hidden: true if the test labels are placeholders, so that no test accuracy exists.
         notices: sentences about this data that the user should see.
@@ -47,10 +51,15 @@ class DataSet:
     generated: bool
     train: ImageSplit
     val: ImageSplit
-    test: ImageSplit
+    test: ImageSplit | None
     class_names: tuple[str, ...]
     test_labels_hidden: bool = False
     notices: tuple[str, ...] = ()
+
+    @property
+    def has_test_accuracy(self) -> bool:
+        """True if there is a test part, and its labels are known."""
+        return self.test is not None and not self.test_labels_hidden
 
 
 def split_rows(num_rows: int, data: Data, seed: int) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,12 @@ class Predictions(Struct, frozen=True, kw_only=True):
     predicted: tuple[int, ...]
     confidence: tuple[float, ...]
     """Softmax probability of the predicted class."""
+    names: tuple[str, ...] = ()
+    """Of the image files, relative to the data set and printable; empty for data that is not of image files."""
+    unreadable: tuple[str, ...] = ()
+    """Files of the split that cannot be read, and so have no entry in the other columns."""
+    most_frequent: int = 0
+    """Class index of the most training images."""
     data: str | None = None
     """The path of the data, if it is other data than the run's own."""
 
@@ -74,9 +80,11 @@ def read(run: RunDir, split: Split) -> Predictions | None:
     except (OSError, *DAMAGED) as error:
         raise _damaged(path, printable(str(error))) from error
     num_classes, num_images = len(found.class_names), len(found.predicted)
-    if any(not 0 <= index < num_classes for index in (*found.predicted, *(found.true or ()))):
+    if any(not 0 <= index < num_classes for index in (*found.predicted, *(found.true or ()), found.most_frequent)):
         raise _damaged(path, "it names classes that there are not")
     if len(found.confidence) != num_images or (found.true is not None and len(found.true) != num_images):
+        raise _damaged(path, "its columns differ in length")
+    if found.names and len(found.names) != num_images:
         raise _damaged(path, "its columns differ in length")
     return found
 

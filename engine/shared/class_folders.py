@@ -4,20 +4,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-from engine.shared.image_parts import Files, Listing, listed, without_images
-from engine.shared.image_scan import Poll, Scanner, Unread, base_of, folder_of, shown
+from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, unread_notices, without_images
+from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, shown
 from presets.errors import CifartuiError
 
-Part: TypeAlias = Literal["train", "val", "test"]
-
-_PARTS: dict[str, Part] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Folders that hold a part of a data set, in any case."""
 _UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled", "all"})
 """Names of the only folder in a test part that hold images without labels, unless there is such a class."""
 _MOST_WRAPPERS = 8
@@ -41,12 +32,28 @@ def list_class_folders(path: Path, name: str = "class-folders", poll: Poll = lam
     if "train" in parts:
         return _list_parts(scan, name, parts, [folder for folder in folders if folder not in parts.values()])
     if parts:
-        part, folder = next(iter(parts.items()))
-        raise CifartuiError(
-            f"{_where(scan)} has a folder {folder}/ but no train/: if it is the {_words(part)}, put the class folders "
-            f"into train/ beside it; if it is a class, put all classes into train/."
-        )
+        raise _no_train(scan, parts)
     return _list_flat(scan, name, folders)
+
+
+def count_classes(path: Path) -> int:
+    """Return the number of classes of a folder, quickly: of each class the first image found is enough.
+
+    Raises:
+        CifartuiError: as `list_class_folders`, of the training part only.
+    """
+    scan = _enter(path, lambda: None)
+    folders = scan.look().all_folders
+    parts = _parts(scan, folders)
+    if parts and "train" not in parts:
+        raise _no_train(scan, parts)
+    inside = scan.look(parts["train"]).all_folders if parts else folders
+    names = {_name_of(folder) for folder in inside if scan.has_image(folder)}
+    if not names:
+        raise _no_images(scan, parts.get("train", ""))
+    if len(names) == 1:
+        raise _one_class(scan, *names)
+    return len(names)
 
 
 def _enter(path: Path, poll: Poll) -> Scanner:
@@ -54,7 +61,7 @@ def _enter(path: Path, poll: Poll) -> Scanner:
     scan = Scanner(path, poll)
     for _ in range(_MOST_WRAPPERS):
         here = scan.look()
-        if here.images or len(here.all_folders) != 1 or here.all_folders[0].lower() in _PARTS:
+        if here.images or len(here.all_folders) != 1 or here.all_folders[0].lower() in PARTS:
             break
         inner = Scanner(scan.root / here.all_folders[0], poll)
         if not inner.look().all_folders:
@@ -67,7 +74,7 @@ def _parts(scan: Scanner, folders: list[str]) -> dict[Part, str]:
     """Return the folder of each part that is there."""
     parts: dict[Part, str] = {}
     for folder in folders:
-        part = _PARTS.get(folder.lower())
+        part = PARTS.get(folder.lower())
         if part is None:
             continue
         if part in parts:
@@ -97,7 +104,7 @@ def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
         class_names=classes.shown_names(),
         train=train,
         unread=scan.unread,
-        notices=(*classes.notices, *_unread_notices(scan)),
+        notices=(*classes.notices, *unread_notices(scan.unread)),
     )
 
 
@@ -116,7 +123,7 @@ def _list_parts(scan: Scanner, name: str, parts: dict[Part, str], others: list[s
     classes.check_number()
     _leave_loose_out(scan, inside.images, folder)
     notices = list(classes.notices)
-    if others:
+    if others := [other for other in others if scan.has_image(other)]:
         notices.append(f"Beside {folder}/ there is {listed(others)}, which is not read.")
     val = _labelled_part(scan, parts.get("val"), classes, notices)
     test, unlabelled = Files(), tuple[str, ...]()
@@ -137,8 +144,9 @@ def _list_parts(scan: Scanner, name: str, parts: dict[Part, str], others: list[s
         val=val,
         test=test,
         unlabelled=unlabelled,
+        unlabelled_unread=_unread_below(scan, parts["test"]) if unlabelled else (),
         unread=scan.unread,
-        notices=(*notices, *_missing_classes(classes, {"val": val, "test": test}), *_unread_notices(scan)),
+        notices=(*notices, *_missing_classes(classes, {"val": val, "test": test}), *unread_notices(scan.unread)),
         train_folder=folder,
     )
 
@@ -163,7 +171,7 @@ class _Classes:
                 f"{listed(f'{name}/' for name in empty)} in {shown(folder or scan.root.name)} {has} no image that is "
                 f"read, and {classes}."
             )
-        place = {label: self.names.index(name) for label, name in enumerate(names) if counts[label]}
+        place = {label: index for index, label in enumerate(label for label in range(len(names)) if counts[label])}
         self._files = Files(tuple(file for _, file in found), tuple(place[label] for label, _ in found))
         is_nested = not {folder_of(file) for file in self._files.names}.issubset(folders)
         self.nested = ", with folders below a class" if is_nested else ""
@@ -179,11 +187,8 @@ class _Classes:
             CifartuiError: it has a class that the training part does not have.
         """
         by_name = self._by_name(folders)
-        found = self._scan.below(
-            (self.names.index(name) if name in self.names else -1, folder)
-            for name, folders in by_name.items()
-            for folder in folders
-        )
+        place = {name: index for index, name in enumerate(self.names)}
+        found = self._scan.below((place.get(name, -1), folder) for name in by_name for folder in by_name[name])
         unknown = sorted({self._class_folder(file, part_folder) for label, file in found if label < 0})
         if unknown:
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -196,10 +201,7 @@ class _Classes:
     def check_number(self) -> None:
         """Raise CifartuiError if there are too few classes to tell apart."""
         if len(self.names) < 2:
-            raise CifartuiError(
-                f"{_where(self._scan)} has images of one class only, {shown(self.names[0])}; a classifier needs two: "
-                "put the images of each class into a folder of its own."
-            )
+            raise _one_class(self._scan, *self.names)
 
     def shown_names(self) -> tuple[str, ...]:
         """Return the names in label order, printable."""
@@ -209,7 +211,7 @@ class _Classes:
         """Return class folders by their composed names (NFC), and say where two are one class."""
         by_name: dict[str, list[str]] = {}
         for folder in folders:
-            by_name.setdefault(unicodedata.normalize("NFC", base_of(folder)), []).append(folder)
+            by_name.setdefault(_name_of(folder), []).append(folder)
         for name, same in by_name.items():
             if len(same) > 1:
                 self.notices.append(
@@ -253,6 +255,10 @@ def _without_labels(scan: Scanner, folder: str, classes: _Classes) -> tuple[str,
     return () if any(True for _ in scan.below((0, inner) for inner in folders)) else tuple(inside.images)
 
 
+def _unread_below(scan: Scanner, folder: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name in scan.unread_images if name.startswith(f"{folder}/")))
+
+
 def _leave_loose_out(scan: Scanner, images: list[str], folder: str) -> None:
     for image in images:
         scan.leave_out(folder, base_of(image), "beside class folders, so of no class")
@@ -268,33 +274,38 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
             f"{folder} is a class too, put all of them into another train/, else put its images into class folders."
         )
     if loose:
+        tables = [unread.first for unread in scan.unread if unread.reason.startswith((".csv", ".tsv"))]
         return CifartuiError(
             f"The {len(loose):,} images in {where} lie loose, so their classes are not known; put them into a folder "
-            "for each class, or name a table of file names and labels with data.labels."
+            "for each class, or name a table of file names and labels with data.labels"
+            f"{f', such as {shown(tables[0])}' if tables else ''}."
         )
     unread = scan.unread
     why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
     return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another data.path.")
 
 
+def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:
+    part, folder = next(iter(parts.items()))
+    return CifartuiError(
+        f"{_where(scan)} has a folder {folder}/ but no train/: if it is the {_words(part)}, put the class folders "
+        "into train/ beside it; if it is a class, put all classes into train/."
+    )
+
+
+def _one_class(scan: Scanner, name: str) -> CifartuiError:
+    return CifartuiError(
+        f"{_where(scan)} has images of one class only, {shown(name)}; a classifier needs two: put the images of each "
+        "class into a folder of its own."
+    )
+
+
+def _name_of(folder: str) -> str:
+    """Return the name of a class folder in composed form (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", base_of(folder))
+
+
 # --- what is said ----------------------------------------------------------------------------------
-
-
-def _unread_notices(scan: Scanner) -> list[str]:
-    """Return a sentence for each reason why files are not read; those beside the classes need none if no images."""
-    by_reason: dict[str, list[Unread]] = {}
-    for unread in scan.unread:
-        if unread.folder or not unread.reason.endswith("not an image format that is read"):
-            by_reason.setdefault(unread.reason, []).append(unread)
-    sentences = []
-    for reason, groups in by_reason.items():
-        if len(groups) == 1:
-            sentences.append(groups[0].sentence())
-            continue
-        total = sum(group.num_files for group in groups)
-        folders = listed(shown(group.folder) or "the folder itself" for group in groups)
-        sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
-    return sentences
 
 
 def _missing_classes(classes: _Classes, parts: dict[str, Files]) -> list[str]:

@@ -5,13 +5,16 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import platformdirs
 from msgspec import Struct, structs
 
+from engine.shared.image_listing import num_classes
 from engine.shared.published_sets import PUBLISHED
+from presets.errors import CifartuiError
 from presets.schema import Data
 
 CIFAR100_ARCHIVE = PUBLISHED["cifar100"].files[0].name
@@ -60,7 +63,7 @@ class Location(Struct, frozen=True, kw_only=True):
     advice: str = ""
     """Advice if it is absent."""
     num_classes: int | None = None
-    """Number of class folders."""
+    """Number of classes of a folder of images; None for an archive that is not unpacked yet."""
 
     @property
     def sentences(self) -> str:
@@ -85,6 +88,8 @@ def locate(data: Data, data_dir: str | None) -> Location:
     """
     if data.dataset == "shapes100":
         return Location(dataset=data.dataset, kind="generated", text="generated at start, nothing to download")
+    if data.dataset == "class-folders" and data.path is None:
+        return _absent(data, data_dir, [])
     paths = _searched_paths(data, data_dir)
     find_birds = _find_cub200 if data.path is None else _find_named_birds
     is_named = data.path is not None
@@ -96,7 +101,7 @@ def locate(data: Data, data_dir: str | None) -> Location:
         "flowers102": _find_flowers102,
         "oxford-pets": _find_oxford_pets,
         "cub200": find_birds,
-    }.get(data.dataset, _find_class_folders)
+    }.get(data.dataset, partial(_find_class_folders, labels=data.labels))
     if data.dataset == "fashion-mnist" and not is_named:
         paths.append(DEBIAN_FASHION)
     for base in paths:
@@ -199,16 +204,19 @@ def _found(dataset: str, kind: Kind, path: Path) -> Location:
     return Location(dataset=dataset, kind=kind, path=str(path), text=f"{PUBLISHED[dataset].title} {form}: {path}")
 
 
-def _find_class_folders(base: Path) -> Location | None:
-    num_classes = _num_folders(base / "train")
-    if not num_classes:
+def _find_class_folders(base: Path, labels: str | None = None) -> Location | None:
+    if not _is_there(base):
         return None
+    try:
+        number = num_classes(base, labels)
+    except CifartuiError as error:
+        return Location(dataset="class-folders", kind="absent", text=str(error).rstrip("."))
     return Location(
         dataset="class-folders",
         kind="class-folders",
         path=str(base),
-        text=f"folders of images by class: {base}",
-        num_classes=num_classes,
+        text=f"images by class: {base}",
+        num_classes=number,
     )
 
 
@@ -226,8 +234,9 @@ def _find_cub200(base: Path) -> Location | None:
 
 def _find_named_birds(base: Path) -> Location | None:
     """Find the birds under `data.path`, which may be class folders too."""
-    folders = _find_class_folders(base)
-    return _find_cub200(base) or (None if folders is None else structs.replace(folders, dataset="cub200"))
+    birds = _find_cub200(base)
+    folders = _find_class_folders(base) if birds is None else None
+    return birds if folders is None else structs.replace(folders, dataset="cub200")
 
 
 def _birds(kind: Kind, folder: Path, name: str) -> Location:
@@ -240,8 +249,8 @@ def _absent(data: Data, data_dir: str | None, paths: list[Path]) -> Location:
         return Location(
             dataset=data.dataset,
             kind="absent",
-            text=f"no folders train/<class>/ with images in {searched}",
-            advice="Name the folder that holds train/<class>/ and test/<class>/ with: --set data.path=/that/folder",
+            text=f"there is no {searched}" if searched else "no folder of images is named",
+            advice="Name one that holds a folder of images for each class with --data (data.path in a preset).",
         )
     if data.dataset == "cub200":
         return Location(
@@ -284,8 +293,8 @@ def _num_children(path: Path) -> int:
         return 0
 
 
-def _num_folders(path: Path) -> int:
+def _is_there(path: Path) -> bool:
     try:
-        return sum(child.is_dir() and not child.name.startswith(".") for child in path.iterdir())
-    except OSError:
-        return 0
+        return path.exists()
+    except OSError:  # a folder above it that we may not enter
+        return False

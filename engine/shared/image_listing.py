@@ -5,23 +5,78 @@ Names of files are relative to the listing's root, as the file system has them; 
 
 from pathlib import Path
 
-from engine.shared.class_folders import list_class_folders
-from engine.shared.image_parts import Listing
-from engine.shared.image_scan import Poll
+from msgspec.structs import replace
+
+from engine.shared import label_table
+from engine.shared.class_folders import count_classes, list_class_folders
+from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack, unpacked_before
+from engine.shared.image_parts import Listing, unread_notices
+from engine.shared.image_scan import Poll, shown
+from presets.errors import CifartuiError
 
 
-def list_images(path: Path, *, name: str = "class-folders", poll: Poll = lambda: None) -> Listing:
-    """List a folder of images, whatever its layout.
+def list_images(
+    path: Path,
+    labels: str | None = None,
+    *,
+    name: str = "class-folders",
+    poll: Poll = lambda: None,
+    on_bytes: OnBytes = say_nothing,
+) -> Listing:
+    """List a folder or an archive of images, whatever its layout.
 
     Read are class folders `<class>/*`; parts `train/`, `val/` (or valid, validation, dev) and `test/` of class
-    folders; and a `test/` of loose images, which have no labels. Images in folders below a class are the class's.
+    folders; a `test/` of loose images, which have no labels; and a table of file names and labels, with the images
+    anywhere in the folder. Images in folders below a class are the class's. An archive (zip, tar) of these is unpacked
+    into the cache folder first.
 
     Args:
-        path: the folder.
+        path: the folder, the archive, or the table itself beside its images.
+        labels: a table (CSV, TSV), relative to `path` or absolute; without it, labels are those of the folders.
         name: of the data set.
         poll: called before each folder is read; its exceptions end the listing.
+        on_bytes: told of progress where an archive is unpacked.
 
     Raises:
         CifartuiError: it cannot be read, has no layout of these or looks like two, or has fewer than two classes.
     """
+    path = Path(path)
+    if not is_archive(path):
+        return _list(path, labels, name, poll)
+    unpacked = unpack(path, on_bytes)
+    try:
+        found = _list(unpacked.folder, labels, name, poll)
+    except CifartuiError as error:
+        raise CifartuiError(str(error).replace(shown(str(unpacked.folder)), shown(str(path)))) from error
+    return replace(
+        found,
+        unread=(*found.unread, *unpacked.unread),
+        notices=(*found.notices, *unread_notices(unpacked.unread)),
+    )
+
+
+def num_classes(path: Path, labels: str | None = None) -> int | None:
+    """Return the number of classes of a folder or an archive, quickly; None for an archive that is not unpacked yet.
+
+    Raises:
+        CifartuiError: it has no layout that is read.
+    """
+    if is_archive(path):
+        unpacked = unpacked_before(path)
+        return None if unpacked is None else num_classes(unpacked.folder, labels)
+    if (beside := _table_at(path)) is not None:
+        return label_table.count_labels(*beside)
+    return count_classes(path) if labels is None else label_table.count_labels(path, labels)
+
+
+def _list(path: Path, labels: str | None, name: str, poll: Poll) -> Listing:
+    if (beside := _table_at(path)) is not None:
+        return label_table.list_table(*beside, name, poll)
+    if labels is not None:
+        return label_table.list_table(path, labels, name, poll)
     return list_class_folders(path, name, poll)
+
+
+def _table_at(path: Path) -> tuple[Path, str] | None:
+    """Return folder and name of a table that is named itself."""
+    return (path.parent, path.name) if path.suffix.lower() in label_table.SUFFIXES and path.is_file() else None

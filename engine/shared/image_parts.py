@@ -4,13 +4,21 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from engine.shared.image_scan import Unread, shown
+from engine.shared.image_scan import NO_IMAGE, Unread, shown
 from presets.errors import CifartuiError
 
+Part: TypeAlias = Literal["train", "val", "test"]
+
+PARTS: dict[str, Part] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folders that hold a part of a data set, in any case."""
 _NAMED = 10
 """Names in a sentence, before the number of the others."""
 
@@ -41,6 +49,8 @@ class Listing(Struct, frozen=True, kw_only=True):
     test: Files = Files()
     unlabelled: tuple[str, ...] = ()
     """Test images without labels; then `test` is empty."""
+    unlabelled_unread: tuple[str, ...] = ()
+    """Images beside them that are not read; a prediction is wanted of every file."""
     unread: tuple[Unread, ...] = ()
     """Files that are not read, by folder and reason."""
     notices: tuple[str, ...] = ()
@@ -67,8 +77,8 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
         validation: a tenth, or a fraction between 0 and 1.
         seed: decides which images a fraction takes; a tenth is the same in every run.
 
-    Raises:
-        CifartuiError: nothing is left to validate with.
+    Returns:
+        Rows to train on, at least one of each class, and rows to validate with, perhaps none.
     """
     names, labels = listing.train.names, listing.train.labels
     share, salt = (0.1, "") if validation == "every-tenth" else (validation, f"{seed}")
@@ -82,13 +92,16 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
             highest[label] = row
     for row in highest.values():
         is_val[row] = False
-    rows = Rows([row for row, val in enumerate(is_val) if not val], [row for row, val in enumerate(is_val) if val])
+    return Rows([row for row, val in enumerate(is_val) if not val], [row for row, val in enumerate(is_val) if val])
+
+
+def check_validation(listing: Listing, rows: Rows, validation: Literal["every-tenth"] | float) -> None:
+    """Raise CifartuiError if a split leaves no image to validate with."""
     if not rows.val:
         raise CifartuiError(
-            f"data.validation = {validation} takes none of the {len(names):,} training images in "
+            f"data.validation = {validation} takes none of the {len(rows.train):,} training images in "
             f"{shown(str(listing.root))} for validation; choose a larger fraction such as 0.3, or put some into val/."
         )
-    return rows
 
 
 def _score(name: str, salt: str) -> float:
@@ -118,3 +131,20 @@ def listed(names: Iterable[str]) -> str:
     if more > 0:
         return f"{', '.join(all_names[:_NAMED])} and {more:,} more"
     return " and ".join(filter(None, (", ".join(all_names[:-1]), all_names[-1])))
+
+
+def unread_notices(all_unread: Iterable[Unread]) -> list[str]:
+    """Return a sentence for each reason why files are not read; none for what is no image in the data's own folder."""
+    by_reason: dict[str, list[Unread]] = {}
+    for unread in all_unread:
+        if unread.folder or not unread.reason.endswith(NO_IMAGE):
+            by_reason.setdefault(unread.reason, []).append(unread)
+    sentences = []
+    for reason, groups in by_reason.items():
+        if len(groups) == 1:
+            sentences.append(groups[0].sentence())
+            continue
+        total = sum(group.num_files for group in groups)
+        folders = listed(group.folder or "the folder itself" for group in groups)
+        sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
+    return sentences

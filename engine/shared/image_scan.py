@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from presets.safe_text import visible_in_a_row
 
 SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm",
+    ".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
 })  # fmt: skip
 """Extensions of image files, in lower case, that every installation reads."""
 OPTIONAL_SUFFIXES = {
@@ -32,8 +33,11 @@ OPTIONAL_SUFFIXES = {
 }
 """Extensions that are read where a module is installed: the module, and what to do where it is not."""
 
+NO_IMAGE = "not an image format that is read"
+"""Reason why files of any other extension are not read."""
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), ".jpg"),
+    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), ".jp2"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
     (re.compile(rb"GIF8[79]a"), ".gif"),
     (re.compile(rb"BM.{12}", re.DOTALL), ".bmp"),
@@ -45,6 +49,8 @@ _SIGNATURES = (
 )
 """First bytes of the formats, for files without an extension."""
 _SIGNATURE_BYTES = 16
+_MOST_LEVELS = 8
+"""Folders below a class folder that are searched for its first image."""
 _EXTENSION = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _JUNK = frozenset(
     name.casefold()
@@ -127,7 +133,7 @@ def why_not_read(suffix: str) -> str:
     if suffix in SUFFIXES:
         return ""
     if suffix not in OPTIONAL_SUFFIXES:
-        return "not an image format that is read"
+        return NO_IMAGE
     module, advice = OPTIONAL_SUFFIXES[suffix]
     return "" if find_spec(module) is not None else advice
 
@@ -141,6 +147,8 @@ class Scanner:
         self._poll = poll
         self._known: dict[str, Folder] = {}
         self._unread: dict[tuple[str, str], tuple[int, str]] = {}
+        self.unread_images: set[str] = set()
+        """Those of the files not read that are named like images."""
 
     @property
     def unread(self) -> tuple[Unread, ...]:
@@ -150,6 +158,9 @@ class Scanner:
 
     def leave_out(self, folder: str, name: str, reason: str) -> None:
         """Count a file or folder of `folder` that is not read."""
+        suffix = suffix_of(name)
+        if suffix in SUFFIXES or suffix in OPTIONAL_SUFFIXES:
+            self.unread_images.add(f"{folder}/{name}".lstrip("/"))
         num_files, first = self._unread.get((folder, reason), (0, name))
         self._unread[folder, reason] = (num_files + 1, min(first, name))
 
@@ -191,14 +202,30 @@ class Scanner:
             if kind:
                 self.leave_out(folder, name, kind)
                 return
-        if suffix := suffix_of(name):
-            why = why_not_read(suffix)
-        else:
-            suffix, why = _look_inside(entry.path)
+        suffix, why = _why_left_out(name, entry.path)
         if why:
             self.leave_out(folder, name, f"{suffix or 'no extension'}: {why}")
         else:
             found.images.append(prefix + name)
+
+    def has_image(self, folder: str) -> bool:
+        """Return true if there is an image in a folder or, a few levels deep, below it; stop at the first one."""
+        waiting = [(self.root / folder, 0)]
+        seen = set()
+        while waiting:
+            path, depth = waiting.pop()
+            if (identity := _identity(path)) in seen:
+                continue
+            seen.add(identity)
+            with suppress(OSError), os.scandir(path) as entries:
+                for entry in entries:
+                    if is_junk(entry.name):
+                        continue
+                    if entry.is_dir():
+                        waiting += [(Path(entry.path), depth + 1)] if depth < _MOST_LEVELS else []
+                    elif entry.is_file() and not _why_left_out(entry.name, entry.path)[1]:
+                        return True
+        return False
 
     def below(self, folders: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
         """Return the images of folders and of all folders below them, sorted by label and name.
@@ -213,7 +240,7 @@ class Scanner:
             CifartuiError: one of `folders` cannot be read; one below them is left out, and counted.
         """
         asked = list(folders)
-        links = [(label, name) for label, name in asked if (self.root / name).is_symlink()]
+        links = [(label, name) for label, name in asked if name and (self.root / name).is_symlink()]
         plain = [pair for pair in asked if pair not in set(links)]
         tops = {name for _, name in asked}
         images: list[tuple[int, str]] = []
@@ -286,6 +313,12 @@ def _kind_of_link(entry: "os.DirEntry[str]") -> str:
     if stat.S_ISDIR(mode):
         return "folder"
     return "" if stat.S_ISREG(mode) else "a link to what is not a regular file"
+
+
+def _why_left_out(name: str, path: str) -> tuple[str, str]:
+    """Return a file's extension, and why it is not read ("" if it is)."""
+    suffix = suffix_of(name)
+    return (suffix, why_not_read(suffix)) if suffix else _look_inside(path)
 
 
 def _look_inside(path: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
 from presets import catalog
+from presets.checks import STORED_SIZE
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Preset

@@ -19,6 +19,7 @@ from engine.runs import predictions
 from engine.runs.predictions import MAX_SIDE, Predictions
 from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
+from engine.shared.image_scan import shown
 from engine.training import checkpoint_files
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
@@ -42,17 +43,21 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     top1: float | None
     labels_hidden: bool
     device: str
+    has_test: bool = True
+    """False if the data has no test part."""
+    notices: tuple[str, ...] = ()
+    """Sentences about the data that the user should see."""
 
 
 def measure(
-    folder: RunDir, which: str, split: str, device_asked: str, data_dir: str | None, data: str | None = None
+    folder: RunDir, which: str, split: str | None, device_asked: str, data_dir: str | None, data: str | None = None
 ) -> Evaluation:
     """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
 
-    `data` is the path of other data than the run's.
+    Without `split` it is test, or val if the data has no test part. `data` is the path of other data than the run's.
 
     Raises:
-        CifartuiError: no such checkpoint, or it does not fit, or the data is absent.
+        CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent.
     """
     info = folder.read_info()
     path = folder.best if which == "best" else folder.last
@@ -69,7 +74,14 @@ def measure(
         setup.network.load_state_dict(checkpoint_files.evaluated(state))
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise CifartuiError(f"{path} does not fit this run's preset.") from error
+    has_test = setup.data.test is not None
+    split = split or ("test" if has_test else "val")
     images = setup.data.val if split == "val" else setup.data.test
+    if images is None:
+        raise CifartuiError(
+            f"The data of run {folder.id} has no test part ({setup.data.source}); measure its validation images with "
+            "--split val."
+        )
     hidden = split == "test" and setup.data.test_labels_hidden
     best = _Best()
     sums = evaluate(
@@ -98,6 +110,9 @@ def measure(
         true=None if hidden else tuple(images.labels.tolist()),
         predicted=tuple(torch.cat(best.classes).tolist()),
         confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+        names=tuple(map(shown, images.names)),
+        unreadable=tuple(map(shown, images.unreadable)),
+        most_frequent=int(setup.data.train.labels.bincount().argmax()),
         data=None if data is None else preset.data.path,
     )
     try:
@@ -114,6 +129,8 @@ def measure(
         top1=None if hidden else sums.top1(),
         labels_hidden=hidden,
         device=str(device),
+        has_test=has_test,
+        notices=setup.data.notices,
     )
 
 
@@ -147,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="engine.training.evaluate_checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
-    parser.add_argument("--split", choices=["val", "test"], default="test")
+    parser.add_argument("--split", choices=["val", "test"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir")
     parser.add_argument("--data")

@@ -175,6 +175,7 @@ class InputPipeline:
         """Return the inputs of the split `name`, val or test; see `train`."""
         setup = self._setup
         split = setup.data.val if name == "val" else setup.data.test
+        assert split is not None, "nobody asks for the test part unless there is one"
         if not self._is_frozen:
             return SplitInputs(self._evaluated, split, setup.plain_transform)
         if name not in self._eval_inputs:

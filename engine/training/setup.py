@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.augment import plain_transform
-from engine.data.image_cache import cache_folder, make_cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
@@ -19,6 +18,7 @@ from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
+from engine.shared.cache_folder import cache_folder, make_cache_folder
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.seeds import seed_at
 from presets.backbones import network_name
@@ -88,7 +88,8 @@ def set_up(
     preset = info.preset
     started = time.monotonic()
     data = load(preset.data, info.data_dir, info.seed, report)
-    data = replace(data, train=_to(data.train, device), val=_to(data.val, device), test=_to(data.test, device))
+    test = None if data.test is None else _to(data.test, device)
+    data = replace(data, train=_to(data.train, device), val=_to(data.val, device), test=test)
     write(_data_ready(data, time.monotonic() - started))
 
     started = time.monotonic()
@@ -126,8 +127,8 @@ def _to(split: ImageSplit, device: torch.device) -> ImageSplit:
     """Return the split with its labels on the device, and its images too if they leave enough memory to train."""
     images, labels = split.images, split.labels.to(device)
     if device.type == "cuda" and images.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return ImageSplit(images, labels)
-    return ImageSplit(images.to(device), labels)
+        return replace(split, labels=labels)
+    return replace(split, images=images.to(device), labels=labels)
 
 
 def _network_name(info: RunInfo) -> str:
@@ -141,7 +142,7 @@ def _data_ready(data: DataSet, seconds: float) -> DataReady:
         generated=data.generated,
         num_train=len(data.train.labels),
         num_val=len(data.val.labels),
-        num_test=len(data.test.labels),
+        num_test=0 if data.test is None else len(data.test.labels),
         num_classes=len(data.class_names),
         image_size=data.train.images.shape[-1],
         test_labels_hidden=data.test_labels_hidden,

@@ -343,6 +343,6 @@ class Trainer:
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if not self._setup.data.test_labels_hidden and self._checkpoints.load_best("best", self._train_state.evaluated):
+        if self._setup.data.has_test_accuracy and self._checkpoints.load_best("best", self._train_state.evaluated):
             test = self._evaluate("test")
         return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)

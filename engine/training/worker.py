@@ -110,6 +110,11 @@ def explain(error: Exception) -> str:
     import torch
 
     traceback.print_exc()
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return (
+            "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
+            "2."
+        )
     if isinstance(error, torch.OutOfMemoryError):
         return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from engine.data import cifar_cache, image_cache
-from engine.data.image_cache import make_cache_folder
+from engine.data import cifar_cache
 from engine.data.image_formats import FORMATS, open_image
 from engine.data.load import load
 from engine.data.sets import DataSet
+from engine.shared.cache_folder import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import write_class_folders
@@ -77,8 +77,7 @@ def test_an_eps_that_is_called_png_does_not_reach_ghostscript(tmp_path: Path, mo
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # to be looked for anew
     root = write_class_folders(tmp_path / "data")
     (root / "train/001.Crow/bad.png").write_bytes(EPS)
-    (notice,) = load_from(root).notices
-    assert "train/001.Crow/bad.png" in notice
+    assert "train/001.Crow/bad.png" in load_from(root).notices[0]
     assert not mark.exists()
 
 
@@ -95,16 +94,15 @@ def test_what_is_no_regular_file_is_left_out_and_nobody_waits_for_it(tmp_path: P
         listening.bind("socket.jpg")
         os.chdir(before)
         found = within_patience(lambda: load_from(root), lambda: os.open(pipe, os.O_RDWR))
-    (notice,) = found.notices
-    assert "4 of 40 images cannot be read" in notice
-    for name in ("pipe", "folder", "zeros", "socket"):
-        assert f"{name}.jpg" in notice
+    assert len(found.train) + len(found.val) == 30
+    assert "train/001.Crow/zeros.jpg is not read (a link to what is not a regular file)." in found.notices
+    assert "2 files in train/001.Crow are not read (not a regular file)." in found.notices
 
 
 def test_a_cache_of_another_user_is_not_used(tmp_path: Path, disown: Callable[[Path], None]) -> None:
     root = write_class_folders(tmp_path)
     load_from(root)
-    (folder,) = (image_cache.cache_folder() / "images").iterdir()
+    (folder,) = (cache_folder() / "images").iterdir()
     disown(folder)
     with pytest.raises(CifartuiError, match=r"cannot be used for a cache \(it belongs to user .*CIFARTUI_CACHE"):
         load_from(root)
@@ -135,7 +133,7 @@ def test_cifars_cache_of_another_user_is_read_anew(tmp_path: Path, disown: Calla
     cifar_cache.cached("cifar100", [source], read)
     cifar_cache.cached("cifar100", [source], read)
     assert len(calls) == 1
-    (folder,) = (image_cache.cache_folder() / "cifar100").iterdir()
+    (folder,) = (cache_folder() / "cifar100").iterdir()
     disown(folder)
     cifar_cache.cached("cifar100", [source], read)
     assert len(calls) == 2

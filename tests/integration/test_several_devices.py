@@ -298,6 +298,22 @@ def test_two_machines_train_one_run_by_torchrun(
     assert [node.wait(60) for node in nodes] == [0, 0]
 
 
+@pytest.mark.parametrize("num_images", [1, 2])
+def test_fewer_images_than_devices_are_trained_on(start: Start, tmp_path: Path, num_images: int) -> None:
+    images = tmp_path / "images"
+    for part, number in (("train", 0), ("train", 1), ("val", 0), ("test", 1)):
+        path = images / part / f"class-{number}" / "0.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (200 * number, 0, 0)).save(path)
+    data = ("data.dataset=class-folders", f"data.path={images}", f"data.train_limit={num_images}", "train.epochs=2")
+    alone, together = start(*data, devices=1), start(*data, devices=3)
+    assert (finished(alone).outcome, finished(together).outcome) == ("completed", "completed")
+    assert [value for epoch in curve(together) for value in epoch] == pytest.approx(
+        [value for epoch in curve(alone) for value in epoch], rel=1e-4
+    )
+    assert finished(together).test_top1 == finished(alone).test_top1
+
+
 def test_a_machine_that_cannot_read_the_data_is_named(
     start: Start, torchrun: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:

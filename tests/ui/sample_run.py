@@ -100,11 +100,11 @@ class SampleRun:
         )
         return self
 
-    def prepare(self, *, generated: bool = False, steps_per_epoch: int = 1407) -> Self:
+    def prepare(self, *, generated: bool = False, steps_per_epoch: int = 1407, num_test: int = 10_000) -> Self:
         """Data, network and the plan."""
         name = "shapes100" if generated else "CIFAR-100"
         data = ev.DataReady(
-            dataset=name, source="archive", generated=generated, num_train=45_000, num_val=5_000, num_test=10_000,
+            dataset=name, source="archive", generated=generated, num_train=45_000, num_val=5_000, num_test=num_test,
             num_classes=100, image_size=32, seconds=2.0,
         )  # fmt: skip
         self.write(data, 3)

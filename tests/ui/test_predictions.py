@@ -21,18 +21,25 @@ from tui.data import torch_process
 from tui.screens.predictions import PredictionsScreen
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, resize
+from tui.widgets.monitor_panes import RunHeader
 
 NAMES = ("cat", "dog", "oak")
 SIDE = 4
 
 
 def store(
-    run: SampleRun, num_images: int = 30, *, hidden: bool = False, global_step: int = 10_000, data: str | None = None
+    run: SampleRun,
+    num_images: int = 30,
+    *,
+    hidden: bool = False,
+    global_step: int = 10_000,
+    data: str | None = None,
+    split: predictions.Split = "test",
 ) -> None:
     """Store predictions in which every third image is right."""
     true = tuple(row % 3 for row in range(num_images))
     found = Predictions(
-        run=run.folder.id, split="test", checkpoint="best", epoch=3, global_step=global_step, class_names=NAMES,
+        run=run.folder.id, split=split, checkpoint="best", epoch=3, global_step=global_step, class_names=NAMES,
         image_size=SIDE, true=None if hidden else true, predicted=(0,) * num_images,
         confidence=tuple(row / num_images for row in range(num_images)), data=data,
     )  # fmt: skip
@@ -158,6 +165,31 @@ async def test_what_is_not_there_is_offered_made_and_shown(run: SampleRun, monke
         await pilot.press("enter")
         await until(pilot, lambda: screen.found is not None, "the predictions")
     assert asked == [["engine.training.evaluate_checkpoint", str(run.folder.path), "--split", "test"]]
+
+
+async def test_without_a_test_part_it_is_the_validation_images(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    with SampleRun(runs_dir).begin().prepare(num_test=0) as made:
+        for epoch in (1, 2, 3):
+            made.train_epoch(epoch)
+        made.finish(test_top1=None)
+
+    def ask(module: str, arguments: list[str], **_how: Any) -> bytes:
+        asked.append(arguments)
+        store(made, split="val")
+        return b"{}"
+
+    monkeypatch.setattr(torch_process, "run_module", ask)
+    app = app_on(made)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: "no test part" in said(pilot.app.screen.query_one(RunHeader)), "the header")
+        screen = await opened(pilot)
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: "one pass over the validation images" in said(making), "the offer")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        assert "validation images   there is no test part" in screen.query_one("#top", ChangedStatic).text.plain
+    assert asked == [[str(made.folder.path), "--split", "val"]]
 
 
 async def test_a_failure_is_said_in_its_own_words(run: SampleRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.data.listings import list_class_folders
 from engine.journal import events
 from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
 from engine.queue import runner_process
 from engine.runs import delete, predictions, run_dir
 from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunDir
+from engine.shared.image_listing import list_images
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.ui.sample_run import NOW, SampleRun
@@ -121,7 +121,7 @@ def test_classes_whose_folders_have_odd_names_have_plain_ones(tmp_path: Path) ->
             folder_of_class = tmp_path / part / name
             folder_of_class.mkdir(parents=True)
             (folder_of_class / "x.png").write_bytes(b"")
-    listing = list_class_folders(tmp_path)
-    assert listing.class_names == ("a␛[2J", "b␊", "c\ufffd", "oak")
+    listing = list_images(tmp_path)
+    assert listing.class_names == ("a␛[2J", "b␊", "c\\xff", "oak")
     assert listing.train.names[2] == f"train/{names[2]}/x.png"
     assert listing.train.labels == (0, 1, 2, 3)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.data.image_cache import cache_folder
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
+from engine.shared.cache_folder import cache_folder
 from engine.shared.data_locations import locate
 from presets.errors import CifartuiError
 from presets.schema import Data

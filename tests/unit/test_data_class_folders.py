@@ -1,5 +1,7 @@
-from collections.abc import Iterator
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,19 +37,22 @@ def load_folders(root: Path, **more: object) -> DataSet:
 def test_classes_are_the_sorted_folders(root: Path) -> None:
     data = load_folders(root)
     assert data.class_names == ("crow", "gull", "wren")
-    assert (len(data.train), len(data.val), len(data.test)) == (27, 3, 3)
-    assert data.val.labels.tolist() == [0, 1, 2]
-    assert data.val.images[:, 0, 0, 0].tolist() == [1, 2, 0]
-    assert data.train.images.shape == (27, 3, 8, 8)
+    assert data.test is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (29, 1, 3)
+    assert (data.val.names, data.val.labels.tolist()) == (("train/crow/3.png",), [0])
+    assert data.val.images[:, :2, 0, 0].tolist() == [[1, 3]]
+    assert data.train.images.shape == (29, 3, 8, 8)
+    assert data.train.names[:4] == tuple(f"train/crow/{number}.png" for number in (0, 1, 2, 4))
+    assert data.train.images[:4, 1, 0, 0].tolist() == [0, 1, 2, 4]
     assert (data.train.images.dtype, data.train.labels.dtype) == (torch.uint8, torch.int64)
     assert data.train.images.is_contiguous()
-    assert data.notices == ()
+    assert data.notices == ("2 classes have no validation image: gull and wren.",)
 
 
 def test_images_of_the_right_size_stay_what_they_are(root: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(root / "train/crow/1.png")
-    assert torch.equal(load_folders(root).train.images[0], torch.from_numpy(pixels).permute(2, 0, 1))
+    assert torch.equal(load_folders(root).train.images[1], torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 def test_other_sizes_are_resized_and_centre_cropped(root: Path) -> None:
@@ -55,7 +60,7 @@ def test_other_sizes_are_resized_and_centre_cropped(root: Path) -> None:
     wide[:, :16] = wide[:, 32:] = 255
     wide[:, 16:32] = 100
     Image.fromarray(wide).save(root / "train/crow/1.png")
-    image = load_folders(root).train.images[0]
+    image = load_folders(root).train.images[1]
     assert image.shape == (3, 8, 8)
     assert (image[:, :, 1:7] == 100).all()  # only the middle third is left
     assert image.max() < 130
@@ -67,7 +72,7 @@ def test_every_mode_becomes_rgb(mode: str, root: Path) -> None:
     Image.new("RGB", (8, 8), (102, 102, 102)).convert(mode).save(root / f"train/crow/1.{suffix}", quality=100)
     if suffix == "jpg":
         (root / "train/crow/1.png").unlink()
-    assert (load_folders(root).train.images[0].int() - 102).abs().max() <= 4
+    assert (load_folders(root).train.images[1].int() - 102).abs().max() <= 4
 
 
 def test_a_val_folder_goes_first(root: Path) -> None:
@@ -89,9 +94,10 @@ def test_a_broken_image_is_left_out_and_named(root: Path) -> None:
     whole = (root / "train/gull/4.png").read_bytes()
     (root / "train/gull/4.png").write_bytes(whole[: len(whole) // 2])
     data = load_folders(root)
-    assert len(data.train) == 25
-    assert torch.bincount(data.train.labels).tolist() == [9, 7, 9]
-    assert data.train.images[data.train.labels == 1][:, 1, 0, 0].tolist() == [1, 2, 5, 6, 7, 8, 9]
+    assert len(data.train) == 27
+    assert torch.bincount(data.train.labels).tolist() == [9, 8, 10]
+    assert data.train.images[data.train.labels == 1][:, 1, 0, 0].tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert data.train.unreadable == ("train/gull/3.png", "train/gull/4.png")
     assert "2 of 33 images" in data.notices[0]
     reason = "(no image of a format that is read)"
     assert f"train/gull/3.png {reason}, train/gull/4.png {reason}" in data.notices[0]
@@ -112,28 +118,68 @@ def test_a_split_of_broken_images_only_is_an_error(root: Path) -> None:
         load_folders(root)
 
 
-def test_a_test_folder_is_needed(root: Path) -> None:
-    for image in (root / "test").glob("*/*"):
-        image.unlink()
-    with pytest.raises(CifartuiError, match="no images in test/"):
-        load_folders(root)
+def test_without_a_test_part_nothing_more_is_taken_away(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    data = load_folders(root)
+    assert (len(data.train), len(data.val), data.test, data.has_test_accuracy) == (29, 1, None, False)
+    assert data.notices[-1] == "There is no test part: the run is judged on its validation images."
+
+
+def test_loose_test_images_are_there_for_predictions_only(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    for number in (2, 0, 1):
+        save(root / f"test/{number}.png", (number, 0, 0))
+    (root / "test/1.png").write_bytes(b"")
+    (root / "test/3.png").symlink_to("nowhere")
+    (root / "test/notes.txt").touch()
+    data = load_folders(root)
+    assert data.test is not None
+    assert (data.test.names, data.test.unreadable) == (("test/0.png", "test/2.png"), ("test/1.png", "test/3.png"))
+    assert data.test.images[:, 0, 0, 0].tolist() == [0, 2]
+    assert (data.test_labels_hidden, data.has_test_accuracy) == (True, False)
+    assert data.notices[-1] == "The test images have no labels, so there is no test accuracy."
+
+
+def test_a_few_images_are_divided_by_the_fraction_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for number in range(2):
+            save(tmp_path / name / f"{number}.png", (number, 0, 0))
+    with pytest.raises(CifartuiError, match=r"data\.validation = every-tenth takes none of the 4 training images"):
+        load_folders(tmp_path)
+    data = load_folders(tmp_path, validation=0.5)
+    assert (len(data.train) + len(data.val), len(data.val) > 0) == (4, True)
+    assert set(data.train.labels.tolist()) == {0, 1}
+
+
+def test_class_folders_without_parts_are_read(root: Path) -> None:
+    with_parts = load_folders(root)
+    shutil.rmtree(root / "test")
+    flat = load_folders((root / "train").rename(root.parent / "flat"))
+    assert torch.equal(flat.train.images, with_parts.train.images)
+    assert (flat.val.names, flat.test) == (("crow/3.png",), None)
+
+
+def test_a_class_whose_training_images_cannot_be_read_is_said(root: Path) -> None:
+    save(root / "train/heron/0.png", (9, 9, 9))
+    (root / "train/heron/0.png").write_bytes(b"")
+    assert "The class heron has no training image." in load_folders(root).notices
 
 
 def test_an_unknown_class_is_an_error(root: Path) -> None:
     save(root / "test/heron/0.png", (0, 0, 0))
-    with pytest.raises(CifartuiError, match=r"heron is a class that train/ does not have"):
+    with pytest.raises(CifartuiError, match=r"heron is a class that the training part does not have"):
         load_folders(root)
 
 
 def test_a_class_that_cannot_be_listed_gives_a_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = Path.iterdir
+    scandir = os.scandir
 
-    def refuse(path: Path) -> Iterator[Path]:
+    def refuse(path: Path) -> Any:
         if path.name == "crow":
             raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
+        return scandir(path)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(CifartuiError, match=r"train/crow could not be read: Permission denied"):
         load_folders(root)
 

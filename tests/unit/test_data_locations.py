@@ -83,9 +83,24 @@ def test_class_folders_need_folders_under_train(tmp_path: Path) -> None:
     data = Data(dataset="class-folders", path=str(tmp_path / "birds"))
     touch(tmp_path / "birds/train/notes.txt")
     absent = locate(data, None)
-    assert (absent.kind, "data.path" in absent.advice) == ("absent", True)
+    assert (absent.kind, "data.path" in absent.text) == ("absent", True)
     touch(tmp_path / "birds/train/wren/1.jpg")
-    assert locate(data, None).kind == "class-folders"
+    one = locate(data, None)
+    assert (one.kind, "one class only, wren" in one.text) == ("absent", True)
+    touch(tmp_path / "birds/train/crow/below/1.jpg", tmp_path / "birds/train/empty/notes.txt")
+    found = locate(data, None)
+    assert (found.kind, found.num_classes) == ("class-folders", 2)
+    gone = locate(Data(dataset="class-folders", path=str(tmp_path / "gone")), None)
+    assert (gone.kind, gone.text) == ("absent", f"there is no {tmp_path / 'gone'}")
+    assert "--data" in gone.advice
+
+
+def test_folders_without_parts_and_tables_are_found(tmp_path: Path) -> None:
+    touch(tmp_path / "birds/wren/1.jpg", tmp_path / "birds/crow/1.jpg", tmp_path / "birds/gull/1.jpg")
+    assert locate(Data(dataset="class-folders", path=str(tmp_path / "birds")), None).num_classes == 3
+    (tmp_path / "labels.csv").write_text("file,label\n1,a\n2,b\n")
+    assert locate(Data(dataset="class-folders", path=str(tmp_path), labels="labels.csv"), None).num_classes == 2
+    assert locate(Data(dataset="class-folders", path=str(tmp_path / "labels.csv")), None).num_classes == 2
 
 
 def test_absence_says_what_to_do(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_class_folders_have_as_many_classes_as_folders(at_home: Path) -> None:
     assert "100 classes (an assumption" in absent
     for name in ("ant", "bee", "cow"):
         (at_home / "animals" / "train" / name).mkdir(parents=True)
+        (at_home / "animals" / "train" / name / "1.jpg").touch()
     assert "3 classes\n" in call("vgg-custom", "--layers", *overrides).stdout
 
 

@@ -139,8 +139,9 @@ def test_an_empty_class_is_named_and_is_none(tmp_path: Path) -> None:
 
 
 def test_other_folders_beside_the_parts_are_named(tmp_path: Path) -> None:
-    found = list_images(write(tmp_path, *TRAIN, "val/cat/1.jpg", "val/dog/1.jpg", "annotations/1.xml"))
-    assert found.notices == ("Beside train/ there is annotations, which is not read.",)
+    parts = (*TRAIN, "val/cat/1.jpg", "val/dog/1.jpg")
+    found = list_images(write(tmp_path, *parts, "originals/a/1.jpg", "annotations/1.xml", "empty/"))
+    assert found.notices == ("Beside train/ there is originals, which is not read.",)
 
 
 def test_loose_images_beside_class_folders_are_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.shared.image_parts import Files, Listing, split_by_name, without_images
+from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, without_images
 from presets.errors import CifartuiError
 
 
@@ -67,10 +67,7 @@ def test_images_that_come_and_go_move_no_other(files: dict[str, int], gone: set[
     left = {name: label for row, (name, label) in enumerate(files.items()) if row not in gone} or files
     parts = []
     for some in (files, left):
-        try:
-            parts.append(val_names(listing(some), validation))
-        except CifartuiError:
-            parts.append(set())
+        parts.append(val_names(listing(some), validation))
     moved = (parts[0] ^ parts[1]) & left.keys()
     kept_in_training = {
         label
@@ -91,8 +88,11 @@ def test_a_class_of_one_image_is_trained_on() -> None:
 
 
 def test_nothing_to_validate_with_is_refused() -> None:
+    found = listing({"a": 0, "b": 1})
+    rows = split_by_name(found, 1e-6, 0)
+    assert rows == ([0, 1], [])
     with pytest.raises(CifartuiError, match=r"data\.validation = 1e-06 takes none of the 2 training images in x"):
-        split_by_name(listing({"a": 0, "b": 1}), 1e-6, 0)
+        check_validation(found, rows, 1e-6)
 
 
 def test_classes_without_images_are_named() -> None:

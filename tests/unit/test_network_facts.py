@@ -144,6 +144,7 @@ def test_class_folders_are_counted(questions: list[Question], tmp_path: Path) ->
     assert network_facts.num_classes(preset, None) == (100, True)
     for name in ("ant", "bee"):
         (folder / "train" / name).mkdir(parents=True)
+        (folder / "train" / name / "1.jpg").touch()
     assert network_facts.num_classes(preset, None) == (2, False)
     assert network_facts.compute(preset, None).layers[-1].out_channels == 2
 

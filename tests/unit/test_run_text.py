@@ -24,11 +24,30 @@ from tests.ui.sample_run import NOW, SampleRun, preset
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch, steps
 from tui import format as fmt
 from tui.cli import follow, run_page
+from tui.data.compare import compare_runs, comparison_table
 from tui.data.run_detail import run_detail
+from tui.data.summary import summarise
 from tui.text import run_text
 from tui.text.layout import bar
 from tui.theme import FAINT, TRAIN
 from tui.widgets.monitor_panes import Preparation
+
+
+def test_data_without_a_test_part_is_said_wherever_a_test_accuracy_would_stand(tmp_path: Path) -> None:
+    with SampleRun(tmp_path).begin().prepare(num_test=0) as run:
+        run.train_epoch(1).finish(test_top1=None)
+    state = run.folder.read_state()
+    assert run_text.result(state).endswith(", no test part")
+    assert state.data is not None
+    assert run_text.event(state.data)[0].endswith("45,000 train, 5,000 val, no test part")
+    page = dict(run_page.fields(run_detail(run.folder, NOW)))
+    assert page["test"] == "no test part: the run is judged on its validation images"
+    assert "5,000 val, no test part, 100 classes" in page["data"]
+    found = summarise(run.folder)
+    assert (found.has_test, found.no_test, found.test_top1) == (False, "no part", None)
+    (row,) = compare_runs([found], [])
+    assert (row.test, row.no_test) == (None, "no part")
+    assert " no part  " in comparison_table([row])[1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import nn
 from engine.journal import events
 from engine.journal.jsonl import read_events
 from engine.training.progress import num_batches
+from engine.training.worker import explain
 from presets import schema
 from tests.tiny_trainer import CPU, PRESET, make
 
@@ -47,6 +48,36 @@ def test_every_image_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.M
     trainer._begin_epoch()
     trainer._train_epoch(trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None))
     assert len(seen) == len(set(seen)) == 80  # the 81st would be a batch of one, which BatchNorm cannot use
+
+
+def test_one_image_is_trained_on(tmp_path: Path) -> None:
+    trainer, folder = make(tmp_path, num_train=1)
+    assert trainer.run().outcome == "completed"
+    steps = [event for event in read_events(folder.events) if isinstance(event, events.StepsTrained)]
+    assert sum(event.num_images for event in steps) == 2
+
+
+def test_batchnorm_of_one_image_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    vgg = schema.Vgg(blocks=((4,),), pools=("avg",), head=(8,), head_batch_norm=True)
+    trainer, _folder = make(tmp_path, msgspec.structs.replace(PRESET, model=vgg), num_train=1)
+    with pytest.raises(ValueError, match="more than 1 value per channel") as caught:
+        trainer.run()
+    assert explain(caught.value).startswith("BatchNorm cannot train on one image at once; train on more images")
+
+
+@pytest.mark.parametrize("num_train", [2, 3, 9])
+def test_fewer_images_than_a_batch_are_trained_on_with_batchnorm(tmp_path: Path, num_train: int) -> None:
+    vgg = schema.Vgg(blocks=((4,),), pools=("avg",), head=(8,), head_batch_norm=True)
+    trainer, _folder = make(tmp_path, msgspec.structs.replace(PRESET, model=vgg), num_train=num_train)
+    assert trainer.run().outcome == "completed"
+
+
+def test_without_a_test_part_there_is_no_test_accuracy(tmp_path: Path) -> None:
+    trainer, folder = make(tmp_path, test=None)
+    finished = trainer.run()
+    assert (finished.outcome, finished.test_top1, finished.test_loss) == ("completed", None, None)
+    told = read_events(folder.events)
+    assert not any(isinstance(event, events.EvaluationProgressed) and event.split == "test" for event in told)
 
 
 def test_hidden_test_labels_give_no_test_accuracy(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Command `evaluate`: accuracy of a checkpoint, measured in a child process with torch."""
 
+import csv
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,9 @@ from tui.data.torch_process import run_module
 
 @click.command()
 @click.argument("name", metavar="RUN")
-@click.option("--split", type=click.Choice(["val", "test"]), default="test", help="Which images (default: test).")
+@click.option(
+    "--split", type=click.Choice(["val", "test"]), help="Which images (default: test; val if there is no test part)."
+)
 @click.option(
     "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
 )
@@ -36,7 +41,7 @@ from tui.data.torch_process import run_module
 def evaluate(
     ctx: click.Context,
     name: str,
-    split: Split,
+    split: Split | None,
     checkpoint: str,
     device: str,
     data: str | None,
@@ -50,11 +55,13 @@ def evaluate(
     run = find_run(where.runs_dir, name)
     if submission is not None:
         _check_submission(split, Path(submission), force)
-    arguments = [str(run.path), "--split", split, "--checkpoint", checkpoint, "--device", device]
+        split = "test"
+    arguments = [str(run.path), "--checkpoint", checkpoint, "--device", device]
+    arguments += ["--split", split] if split is not None else []
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
     arguments += ["--data", data_at(data).path] if data is not None else []
     result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
-    found = predictions.read(run, split)
+    found = predictions.read(run, result["split"])
     assert found is not None
     if submission is not None:
         write_new(Path(submission), submission_text(found).encode(), force=force)
@@ -63,17 +70,42 @@ def evaluate(
         return
     _print(result, found, per_class=per_class)
     if submission is not None:
-        say(f"{len(found.predicted):,} predictions are in {submission}.")
+        say(f"{len(found.predicted) + len(found.unreadable):,} predictions are in {submission}.{_guessed(found)}")
 
 
 def submission_text(found: Predictions) -> str:
-    """Return a Kaggle submission: every field quoted, images numbered from 0 in test order, classes by index."""
+    """Return a Kaggle submission, every field quoted.
+
+    Data of image files has a row for each file, in the order of their names, below the folder that holds all of them;
+    classes are names. A file that cannot be read is given the class of the most training images. Other data has its
+    images numbered from 0 in test order, and classes by index.
+    """
+    if found.names or found.unreadable:
+        by_name = {name: found.class_names[index] for name, index in zip(found.names, found.predicted, strict=True)}
+        by_name |= dict.fromkeys(found.unreadable, found.class_names[found.most_frequent])
+        folder = os.path.commonpath([name.rpartition("/")[0] for name in by_name])
+        start = len(folder) + 1 if folder else 0
+        text = io.StringIO()
+        writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([("file", "label"), *((name[start:], by_name[name]) for name in sorted(by_name))])
+        return text.getvalue()
     rows = [f'"{number}","{predicted}"\n' for number, predicted in enumerate(found.predicted)]
     return "".join(['"Id","Prediction1"\n', *rows])
 
 
-def _check_submission(split: Split, path: Path, force: bool) -> None:
-    if split != "test":
+def _guessed(found: Predictions) -> str:
+    """Return a sentence about the files that cannot be read, if there are any."""
+    if not found.unreadable:
+        return ""
+    label = found.class_names[found.most_frequent]
+    files = f"{len(found.unreadable):,} files cannot be read and stand"
+    if len(found.unreadable) == 1:
+        files = f"{found.unreadable[0]} cannot be read and stands"
+    return f" {files} as {label}, the class of the most training images."
+
+
+def _check_submission(split: Split | None, path: Path, force: bool) -> None:
+    if split == "val":
         raise CifartuiError("--submission is for the test images; leave --split val out.")
     if path.exists() and not force:
         raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
@@ -88,6 +120,8 @@ def _scores(found: Predictions) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> None:
+    for notice in result["notices"]:
+        say(notice)
     weights = f"{result['checkpoint']}.pt (epoch {result['epoch']})"
     if result["labels_hidden"]:
         say(f"{weights}: the test labels of this data are hidden, so there is no accuracy to measure.")

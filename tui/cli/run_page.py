@@ -177,7 +177,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("start", _start(record)),
         ("speed", _speed(record)),
         ("best val", _result(summary.best_val_top1, record.report.val_top1, summary.best_epoch, record.report.source)),
-        ("test", _result(summary.test_top1, record.report.test_top1, None, record.report.source)),
+        ("test", _test(record)),
         ("last epoch", _last_epoch(record)),
         ("network", _network(record)),
         ("data", _data(record.data)),
@@ -259,6 +259,12 @@ def _result(measured: float | None, published: float | None, epoch: int | None, 
         return text
     text += f", {source} {fmt.percent(published)}"
     return text if measured is None else f"{text} ({100 * (measured - published):+.1f} points)"
+
+
+def _test(record: RunDetail) -> str:
+    if run_text.has_no_test(record.data):
+        return "no test part: the run is judged on its validation images"
+    return _result(record.summary.test_top1, record.report.test_top1, None, record.report.source)
 
 
 def _last_epoch(record: RunDetail) -> str:

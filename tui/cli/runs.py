@@ -62,7 +62,7 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         epochs = f"{summary.epoch}/{summary.epochs}"
         say(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
-            f"  {fmt.percent(summary.test_top1):>8}"
+            f"  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
             f"  {fmt.ago(now - summary.created)}"
         )

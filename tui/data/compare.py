@@ -33,6 +33,8 @@ class Row(Struct, frozen=True, kw_only=True):
     measured: float | None
     """Best validation accuracy."""
     test: float | None
+    no_test: str
+    """"no part" if the run's data has no test part, and so no test accuracy; else empty."""
     base: str
     """The preset that it extends; empty if that is not compared."""
     report_difference: float | None
@@ -90,6 +92,7 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         report=report.val_top1,
         measured=run.best_val_top1 if run is not None else None,
         test=run.test_top1 if run is not None else None,
+        no_test=run.no_test if run is not None else "",
         base=base,
         report_difference=_difference(report.val_top1, _published(known.get(base))),
         measured_difference=_difference(
@@ -142,10 +145,11 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
         mark = "*" if row.is_partial and row.measured_difference is not None else " "
         state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
         state = f"{row.run} ({state})" if row.run else "not run yet"
+        test = row.no_test or _percent(row.test)
         lines.append(
             f"{row.step:<{step}}  {row.change:<{change}}  "
             f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
-            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}  {_percent(row.test):>7}  {state}"
+            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}  {test:>7}  {state}"
         )
     lines.append("")
     lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")

@@ -51,6 +51,13 @@ class Summary(Struct, frozen=True, kw_only=True):
     """Seconds that its workers, one after another, have worked."""
     num_bytes: int | None = None
     """Size of its folder on disk, with checkpoints."""
+    has_test: bool = True
+    """False if the data has no test part: there is no test accuracy, and will be none."""
+
+    @property
+    def no_test(self) -> str:
+        """A word for a table in place of the test accuracy: "no part" if there is no test part."""
+        return "" if self.has_test else "no part"
 
 
 def summarise(run: RunDir) -> Summary:
@@ -107,6 +114,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         host=state.started.host if state.started else info.host,
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
+        has_test=state.data is None or state.data.num_test > 0,
     )
 
 

@@ -126,7 +126,7 @@ def _line(row: Row, width: int) -> Text:
         (f"{points(row.report_difference):>7}", MUTED),
         (f"{_percent(row.measured):>7}", VAL),
         (f"{points(row.measured_difference):>7}{mark}", TEXT),
-        (f"{_percent(row.test):>7}" if width >= _WIDE else "", TEXT),
+        (f"{row.no_test or _percent(row.test):>7}" if width >= _WIDE else "", TEXT),
         _state(row, width),
         no_wrap=True,
     )

@@ -397,7 +397,7 @@ class Monitor(Screen[None]):
         self.query_one(CommandStrip).say(text, "calm", self.now())
 
     def action_images(self) -> None:
-        """Open the test images with the predictions of the best weights."""
+        """Open the test images, or those of validation if there is no test part, as the best weights see them."""
         from tui.screens.predictions import PredictionsScreen
 
         if self.is_range_test:
@@ -407,7 +407,8 @@ class Monitor(Screen[None]):
         if best is None or self.info is None:
             self._say("images: there are no best weights yet; an epoch has to be validated first")
             return
-        self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live))
+        has_test = not run_text.has_no_test(self.state.data)
+        self.app.push_screen(PredictionsScreen(self.run_folder, self.info, best.global_step, self.is_live, has_test))
 
     def action_back(self) -> None:
         """Leave off reading values, the zoom or the log; else go back to Home."""

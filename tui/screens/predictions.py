@@ -2,7 +2,7 @@
 
 import mmap
 import threading
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Group
 from rich.text import Text
@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
-from engine.runs.predictions import Predictions
+from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
 
 
-_SPLIT: Literal["test"] = "test"
+_SPLIT_NAMES: dict[Split, str] = {"val": "validation images", "test": "test images"}
 _TICK_S = 0.5
 
 
@@ -84,9 +84,13 @@ class PredictionsScreen(Screen[None]):
     AUTO_FOCUS = ""  # the field for a class would take the keys
     app: "CifartuiApp"
 
-    def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool) -> None:
-        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` if it still trains."""
+    def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool, has_test: bool = True) -> None:
+        """Show the test images of `run`, whose best weights are of `best_step`; `is_live` if it still trains.
+
+        Without a test part (`has_test`) they are the validation images.
+        """
         super().__init__()
+        self._split: Split = "test" if has_test else "val"
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
         self.wanted: predictions.Wanted = "wrong"
@@ -146,12 +150,17 @@ class PredictionsScreen(Screen[None]):
         """Measure if asked to, then read the stored predictions. Runs in a thread that may outlast the screen."""
         from tui.data.torch_process import run_module
 
-        arguments = [str(self._run.path.absolute()), "--split", _SPLIT, *(["--data-dir", data_dir] if data_dir else [])]
+        arguments = [
+            str(self._run.path.absolute()),
+            "--split",
+            self._split,
+            *(["--data-dir", data_dir] if data_dir else []),
+        ]
         found, pixels, problem = None, None, ""
         try:
             if is_measured:
                 run_module("engine.training.evaluate_checkpoint", arguments, stop=self._left)
-            found = predictions.read(self._run, _SPLIT)
+            found = predictions.read(self._run, self._split)
             found = found if found is None or found.data is None else None  # `evaluate --data`: of other images
             pixels = predictions.open_pixels(self._run, found) if found is not None else None
         except CifartuiError as error:
@@ -271,7 +280,9 @@ class PredictionsScreen(Screen[None]):
         self.query_one("#scores", Static).update(mistakes(self.found))
 
     def _title(self) -> Text:
-        title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), ("   test images   ", MUTED))
+        title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), (f"   {_SPLIT_NAMES[self._split]}   ", MUTED))
+        if self._split == "val":
+            title.append("there is no test part   ", MUTED)
         if self.found is None:
             return title
         title.append(f"best.pt of epoch {self.found.epoch}", TEXT)
@@ -304,11 +315,12 @@ class PredictionsScreen(Screen[None]):
 
     def _instructions(self) -> Group | Text:
         if self._started_at is not None:
-            text = f"Measuring the best weights on the test images… {self._elapsed()}"
+            text = f"Measuring the best weights on the {_SPLIT_NAMES[self._split]}… {self._elapsed()}"
             return Group(Text(text, TONES["busy"]), Text(f"{run_text.sentence(run_text.LOADING)}. Esc leaves.", MUTED))
         lines = [Text(self._problem, TONES["bad"])] if self._problem else []
-        lines.append(Text("What these weights say of the test images has not been recorded yet.", TEXT))
-        lines.append(Text("Enter measures it: one pass over the test images, in a process of its own.", MUTED))
+        images = _SPLIT_NAMES[self._split]
+        lines.append(Text(f"What these weights say of the {images} has not been recorded yet.", TEXT))
+        lines.append(Text(f"Enter measures it: one pass over the {images}, in a process of its own.", MUTED))
         if self._is_live:
             lines.append(Text("The run still trains: it will be slower for so long.", TONES["warn"]))
         return Group(*lines)

@@ -66,8 +66,9 @@ def generated(name: str) -> str:
 
 
 def counts(data: ev.DataReady) -> str:
-    """Return "45,000 train, 5,000 val, 10,000 test"."""
-    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {fmt.count(data.num_test)} test"
+    """Return "45,000 train, 5,000 val, 10,000 test", or "245 train, 153 val, no test part"."""
+    test = "no test part" if has_no_test(data) else f"{fmt.count(data.num_test)} test"
+    return f"{fmt.count(data.num_train)} train, {fmt.count(data.num_val)} val, {test}"
 
 
 def network(model: ev.ModelBuilt) -> str:
@@ -150,16 +151,23 @@ def outcome(status: Status, state: RunState, resume_key: str) -> str:
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
+def has_no_test(data: ev.DataReady | None) -> bool:
+    """Return true if it is known that the data has no test part, so that only validation images judge the run."""
+    return data is not None and not data.num_test
+
+
 def sentence(clause: str) -> str:
     """Return the clause with a capital letter, the rest as it is."""
     return clause[:1].upper() + clause[1:]
 
 
 def result(state: RunState) -> str:
-    """Return how good a run is: its best validation accuracy, and the test's where there is one."""
+    """Return how good a run is: its best validation accuracy, and the test's, unless there is no test part."""
     parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
     if state.finished is not None and state.finished.test_top1 is not None:
         parts.append(f"test {fmt.percent(state.finished.test_top1)}")
+    elif parts and has_no_test(state.data):
+        parts.append("no test part")
     return ", ".join(parts)
 
 
@@ -224,7 +232,7 @@ def event(event: ev.AnyEvent) -> "tuple[str, Tone]":
             changed = f", with {', '.join(event.changes)}" if event.changes else ""
             return f"{verb} on {machine(event)}, {device(event)}, {event.precision}{changed}", "calm"
         case ev.DataReady():
-            return f"data ready: {dataset(event)}, {counts(event)} images", "calm"
+            return f"data ready: {dataset(event)}, {counts(event)}{'' if has_no_test(event) else ' images'}", "calm"
         case ev.ModelBuilt():
             return f"model built: {network(event)}", "calm"
         case ev.StageStarted():

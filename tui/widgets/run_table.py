@@ -74,7 +74,7 @@ _COLUMNS = (
     _Column("state", 10, lambda run, _: run.status, lambda run: TONES[run_text.tone(run.status)], is_right=False),
     _Column("epoch", 7, lambda run, _: f"{run.epoch}/{run.epochs}", _muted, dropped=2),
     _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), _of_val, "val"),
-    _Column("test", 7, lambda run, _: fmt.percent(run.test_top1), _plain, "test", dropped=1),
+    _Column("test", 7, lambda run, _: run.no_test or fmt.percent(run.test_top1), _plain, "test", dropped=1),
     _Column("duration", 11, lambda run, _: fmt.duration(run.duration_s), _plain, "duration", dropped=5),
     _Column("size", 8, lambda run, _: fmt.memory(run.num_bytes), _plain, "size", dropped=4),
     _Column("started", 10, lambda run, now: fmt.ago(max(0.0, now - run.created)), _muted, "started", dropped=3),

@@ -1,76 +1,10 @@
-"""Listings of a data set's image files and their classes: by class folders, or by CUB-200's lists. No decoding.
-
-File names are relative to the listing's root.
-"""
+"""Listings of CUB-200's image files by its own tables. No decoding. File names are relative to the listing's root."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from engine.shared.image_parts import Files, Listing
 from presets.errors import CifartuiError
-from presets.safe_text import visible_in_a_row
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files, relative to their listing's root, and their class indices; sorted by class and name."""
-
-    names: tuple[str, ...] = ()
-    labels: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of a data set. `val` is empty if the data set has no such part."""
-
-    name: str
-    root: Path
-    class_names: tuple[str, ...]
-    train: Files
-    val: Files
-    test: Files
-
-
-def list_class_folders(root: Path, name: str = "class-folders") -> Listing:
-    """List `train/<class>/*`, `test/<class>/*` and, if present, `val/<class>/*`.
-
-    Raises:
-        CifartuiError: a folder cannot be read, train/ or test/ has no images, or a class is not in train/.
-    """
-    try:
-        class_names = tuple(sorted(folder.name for folder in _folders(root / "train")))
-        train, val, test = (_files_by_class(root, part, class_names) for part in ("train", "val", "test"))
-    except OSError as error:
-        raise CifartuiError(f"{error.filename} could not be read: {error.strerror}.") from error
-    for part, files in (("train", train), ("test", test)):
-        if not files:
-            raise CifartuiError(f"{root} has no images in {part}/<class>/; put some there or name another data.path.")
-    return Listing(name, root, tuple(map(visible_in_a_row, class_names)), train, val, test)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-
-
-def _files_by_class(root: Path, part: str, class_names: tuple[str, ...]) -> Files:
-    base = root / part
-    if not base.is_dir():
-        return Files()
-    names: list[str] = []
-    labels: list[int] = []
-    for folder in sorted(_folders(base)):
-        found = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-        if folder.name not in class_names:
-            raise CifartuiError(f"{folder} is a class that train/ does not have; add it there or remove it here.")
-        names += [f"{part}/{folder.name}/{file}" for file in found]
-        labels += [class_names.index(folder.name)] * len(found)
-    return Files(tuple(names), tuple(labels))
 
 
 def list_cub_2010(root: Path) -> Listing:
@@ -87,7 +21,7 @@ def list_cub_2010(root: Path) -> Listing:
             class_names.index(_checked(line, root / "lists" / f"{part}.txt").split("/")[0]) for line in lines
         )
         parts[part] = Files(tuple(f"images/{line}" for line in lines), labels)
-    return Listing("cub200", root, class_names, parts["train"], Files(), parts["test"])
+    return Listing(name="cub200", root=root, class_names=class_names, train=parts["train"], test=parts["test"])
 
 
 def list_cub_2011(root: Path) -> Listing:
@@ -115,7 +49,7 @@ def list_cub_2011(root: Path) -> Listing:
         Files(tuple(f"images/{files[number]}" for number in part), tuple(index[classes[number]] for number in part))
         for part in (parts["1"], parts["0"])
     )
-    return Listing("cub200", root, class_names, train, Files(), test)
+    return Listing(name="cub200", root=root, class_names=class_names, train=train, test=test)
 
 
 _IMAGE_NAME = re.compile(r"[^/\0]+/[^/\0]+")

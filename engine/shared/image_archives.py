@@ -1,0 +1,234 @@
+"""Zip and tar archives of images, unpacked once into the cache folder. No torch.
+
+An archive may be a stranger's: only regular files are written, below one folder, and no more than there is room for.
+"""
+
+import hashlib
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple, TypeAlias
+
+import msgspec
+
+from engine import files
+from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.image_scan import Unread, base_of, folder_of, is_junk, shown
+from presets.errors import CifartuiError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_KEPT_FREE_BYTES = 1_000_000_000
+_MOST_FILE_BYTES = 2_000_000_000
+_MOST_FILES = 20_000_000
+_MOST_GROWTH = 200
+"""Bytes unpacked for each byte of the archive, beyond the first gigabyte: more is no data set."""
+_LONGEST_NAME_BYTES = 255
+_CHUNK_BYTES = 1 << 20
+_LEFT_OUT = ".left-out.json"
+_UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
+_DAMAGED = (
+    OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+
+OnBytes: TypeAlias = Callable[[int, int], object]
+"""Called with the bytes of the archive that are read, and all of them; its exceptions end the unpacking."""
+
+
+class Unpacked(NamedTuple):
+    """A folder with the files of an archive, and the members that are not in it."""
+
+    folder: Path
+    unread: tuple[Unread, ...]
+
+
+class _Member(NamedTuple):
+    name: str
+    why_not: str
+    """A clause why it is not unpacked; else empty."""
+    open: Callable[[], IO[bytes]]
+    position: int
+
+
+def say_nothing(_done: int, _total: int) -> None:
+    """Ignore progress."""
+
+
+def is_archive(path: Path) -> bool:
+    """Return true for a file that is named like an archive."""
+    try:
+        return path.name.lower().endswith(SUFFIXES) and path.is_file()
+    except OSError:
+        return False
+
+
+def unpacked_before(archive: Path) -> Unpacked | None:
+    """Return the folder that an archive was unpacked into, if it was and has not changed since.
+
+    Raises:
+        CifartuiError: the archive cannot be looked at, or the folder is somebody else's.
+    """
+    folder = _folder_of(archive)
+    if not folder.is_dir():
+        return None
+    make_cache_folder(folder)
+    try:
+        unread = msgspec.json.decode(files.read(folder / _LEFT_OUT), type=tuple[Unread, ...])
+    except (OSError, *files.DAMAGED):
+        return None
+    return Unpacked(folder, unread)
+
+
+def unpack(archive: Path, on_bytes: OnBytes = say_nothing) -> Unpacked:
+    """Unpack an archive into the cache folder unless that was done before.
+
+    Junk is skipped; links, devices, and members that would lie outside of the folder are left out and counted.
+
+    Args:
+        archive: a file with one of `SUFFIXES`.
+        on_bytes: told of progress; if it raises, nothing is left behind.
+
+    Raises:
+        CifartuiError: it is damaged or locked by a password, is far larger unpacked than packed, or there is no room.
+    """
+    before = unpacked_before(archive)
+    if before is not None:
+        return before
+    folder = _folder_of(archive)
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        make_cache_folder(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        files.new_folder(temporary)
+        unread = _write(archive, temporary, on_bytes)
+        (temporary / _LEFT_OUT).write_bytes(msgspec.json.encode(unread))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except _DAMAGED as error:
+        with suppress(CifartuiError):
+            if (before := unpacked_before(archive)) is not None:  # another process was quicker
+                return before
+        raise CifartuiError(
+            f"{shown(str(archive))} could not be unpacked into {cache_folder()} ({shown(str(error))}); fetch it again "
+            "if it is damaged, or free some room."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Unpacked(folder, unread)
+
+
+def _folder_of(archive: Path) -> Path:
+    try:
+        about = archive.stat()
+    except OSError as error:
+        raise CifartuiError(f"{shown(str(archive))} cannot be read ({error.strerror}).") from error
+    text = f"{archive.absolute()}\0{about.st_size}\0{about.st_mtime_ns}"
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    return cache_folder() / "unpacked" / digest
+
+
+def _write(archive: Path, folder: Path, on_bytes: OnBytes) -> tuple[Unread, ...]:
+    """Write the members of an archive below a folder, and return those that are left out."""
+    num_bytes = archive.stat().st_size
+    room = min(
+        shutil.disk_usage(folder).free - _KEPT_FREE_BYTES, max(_KEPT_FREE_BYTES, _MOST_GROWTH * num_bytes)
+    )  # fmt: skip
+    left_out: dict[tuple[str, str], Unread] = {}
+    made: set[str] = set()
+    counts: Counter[str] = Counter()
+    for member in (_zip_members if archive.name.lower().endswith(".zip") else _tar_members)(archive):
+        on_bytes(member.position, num_bytes)
+        name, why_not = _place_of(member.name)
+        why_not = why_not or member.why_not
+        if not name and not why_not:
+            continue
+        counts["files"] += 1
+        if why_not:
+            _count(left_out, member.name, why_not)
+            continue
+        if counts["files"] > _MOST_FILES:
+            raise CifartuiError(f"{shown(str(archive))} has more than {_MOST_FILES:,} files, which is no data set.")
+        path = folder / name
+        if (parent := folder_of(name)) not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(parent)
+        counts["bytes"] += _copy(member, path, room - counts["bytes"], archive)
+    on_bytes(num_bytes, num_bytes)
+    return tuple(left_out.values())
+
+
+def _copy(member: _Member, path: Path, room: int, archive: Path) -> int:
+    """Write a member's content, and return how many bytes it has."""
+    written = 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file, member.open() as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            written += len(chunk)
+            if written > min(room, _MOST_FILE_BYTES):
+                raise CifartuiError(
+                    f"{shown(str(archive))} is larger unpacked than there is room for in {cache_folder()}, or than a "
+                    "data set is; free some room, or name another folder in CIFARTUI_CACHE."
+                )
+            file.write(chunk)
+    return written
+
+
+def _count(left_out: dict[tuple[str, str], Unread], name: str, why: str) -> None:
+    folder = shown(folder_of(name))
+    before = left_out.get((folder, why))
+    num_files = 1 + (before.num_files if before is not None else 0)
+    left_out[folder, why] = Unread(folder, why, num_files, before.first if before else shown(base_of(name)))
+
+
+def _place_of(name: str) -> tuple[str, str]:
+    """Return where a member is written, relative to the folder, and why it is not; both empty for junk."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if name.startswith(("/", "\\")) or ".." in parts or "\0" in name:
+        return "", "it would lie outside of the archive's folder"
+    if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in parts):
+        return "", "its name is too long"
+    return ("", "") if any(map(is_junk, parts)) else ("/".join(parts), "")
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            if info.is_dir():
+                continue
+            if info.flag_bits & _ENCRYPTED_FLAG:
+                raise CifartuiError(f"{shown(str(archive))} is locked by a password; unpack it by hand.")
+            mode = info.external_attr >> 16
+            is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            why_not = "" if is_file else "a link" if stat.S_ISLNK(mode) else "not a regular file"
+            yield _Member(_zip_name(info), why_not, lambda info=info: opened.open(info), info.header_offset)  # type: ignore[misc]
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name; archives of macOS have it in UTF-8 without saying so."""
+    if not info.flag_bits & _UTF8_FLAG:
+        with suppress(UnicodeError):
+            return info.orig_filename.encode("cp437").decode("utf-8")
+    return info.filename
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", bufsize=_CHUNK_BYTES) as opened:
+        for member in opened:
+            if member.isdir():
+                continue
+            why_not = "" if member.isreg() else "a link" if member.issym() or member.islnk() else "not a regular file"
+            yield _Member(member.name, why_not, lambda member=member: _stream(opened, member), raw.tell())  # type: ignore[misc]
+
+
+def _stream(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    stream = opened.extractfile(member)
+    assert stream is not None, "a regular file has content"
+    return stream

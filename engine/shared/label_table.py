@@ -1,0 +1,280 @@
+"""Tables of image files and labels (CSV, TSV), and the listing that they make of a folder. No torch, no decoding."""
+
+import csv
+import io
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from engine import files
+from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, unread_notices, without_images
+from engine.shared.image_scan import Poll, Scanner, shown
+from presets.errors import CifartuiError
+
+SUFFIXES = frozenset({".csv", ".tsv"})
+_FILE_COLUMNS = (
+    "file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_name", "imagename", "image_path",
+    "img", "img_name", "image_id", "imageid", "id",
+)  # fmt: skip
+"""Names of the column of file names, in any case; the first of them that is there is taken."""
+_LABEL_COLUMNS = (
+    "label", "labels", "class", "class_name", "classname", "category", "category_name", "target", "species", "breed",
+    "diagnosis", "y",
+)  # fmt: skip
+_SPLIT_COLUMNS = ("split", "set", "subset", "part", "partition")
+_MOST_BYTES = 1_000_000_000
+_EXPECTED = "a column file (or filename, image, path, id) and a column label (or class, category)"
+
+
+class _Row(NamedTuple):
+    line: int
+    file: str
+    label: str
+    split: str
+
+
+class _Table(NamedTuple):
+    where: str
+    columns: str
+    """The columns taken, in words."""
+    has_split: bool
+    rows: list[_Row]
+
+
+def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
+    """List the images of a folder by a table of file names and labels.
+
+    The file is named as below the folder or without its folders, with or without its extension. Parts are those of a
+    column `split`, else of the folders `train/`, `val/` and `test/` if the table names files of two of them. Images
+    in `test/` that the table does not name, and rows of the test part without a label, are a test part without labels.
+
+    Args:
+        root: the folder.
+        table: path of the table, relative to the folder or absolute.
+        name: of the data set.
+        poll: called before each folder is read; its exceptions end the listing.
+
+    Raises:
+        CifartuiError: the table cannot be read, has no such columns, contradicts itself, or names no file that is
+            there; or there are fewer than two classes.
+    """
+    found = _read(root / table)
+    scan = Scanner(root, poll)
+    images = [image for _, image in scan.below([(0, "")])]
+    parts, absent = _by_part(found, _Names(images))
+    if not any(parts.values()):
+        first = f", {shown(absent[0])} first" if absent else ""
+        raise CifartuiError(
+            f"{found.where} names no image that is in {shown(str(root))}{first}; name the folder that holds them with "
+            "--data (data.path in a preset)."
+        )
+    named = {image for rows in parts.values() for image in rows}
+    extra = [image for image in images if image not in named]
+    unlabelled = [image for image, label in parts["test"].items() if not label]
+    if not parts["test"]:
+        unlabelled = [image for image in extra if _part_of(image) == "test"]
+        extra = [image for image in extra if _part_of(image) != "test"]
+    return _listing(scan, found, name, parts, unlabelled, _notices(found, parts, absent, extra))
+
+
+def count_labels(root: Path, table: str) -> int:
+    """Return the number of labels in a table, without looking for its files.
+
+    Raises:
+        CifartuiError: as `list_table`.
+    """
+    return len({row.label for row in _read(root / table).rows if row.label})
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> _Table:
+    where = shown(str(path))
+    try:
+        with os.fdopen(files.open_to_read(path), "rb") as opened:
+            content = opened.read(_MOST_BYTES)
+    except OSError as error:
+        raise CifartuiError(f"{where} cannot be read ({error.strerror}); name a table in data.labels.") from error
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    header = text.split("\n", 1)[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise CifartuiError(f"{where} is no table that can be read ({error}).") from error
+    columns = [column.strip() for column in lines[0]] if lines else []
+    file, label, split = (_column(columns, names) for names in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS))
+    if file is None or label is None:
+        raise CifartuiError(
+            f"{where} has the columns {listed(columns) if columns else 'of an empty file'}, and needs {_EXPECTED} in "
+            "its first line."
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if any(field.strip() for field in line):
+            values = [line[at].strip() if at is not None and at < len(line) else "" for at in (file, label, split)]
+            rows.append(_Row(number, *values))
+    taken = [f"files by column {columns[file]}", f"labels by column {columns[label]}"]
+    taken += [f"parts by column {columns[split]}"] if split is not None else []
+    return _Table(where, listed(taken), split is not None, rows)
+
+
+def _column(columns: list[str], names: Iterable[str]) -> int | None:
+    lower = [column.lower().replace(" ", "_") for column in columns]
+    return next((lower.index(name) for name in names if name in lower), None)
+
+
+class _Names:
+    """Images by the names that a table may give them."""
+
+    def __init__(self, images: list[str]) -> None:
+        self._whole: dict[str, list[str]] = defaultdict(list)
+        self._last: dict[str, list[str]] = defaultdict(list)
+        for image in images:
+            name = unicodedata.normalize("NFC", image)
+            for index, key in ((self._whole, name), (self._last, name.rpartition("/")[2])):
+                index[key].append(image)
+                index[_stem(key)].append(image)
+
+    def find(self, named: str) -> list[str]:
+        """Return the images that a name may mean: none, one, or several where it is not clear."""
+        name = unicodedata.normalize("NFC", named.replace("\\", "/")).removeprefix("./")
+        for index, key in ((self._whole, name), (self._last, name.rpartition("/")[2])):
+            if found := index.get(key) or index.get(_stem(key)):
+                exact = [image for image in found if unicodedata.normalize("NFC", image).endswith(key)]
+                return exact or found
+        return []
+
+
+def _stem(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.rpartition('.')[0] or last}"
+
+
+def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], list[str]]:
+    """Return images and labels by part, and the files that are not there.
+
+    Raises:
+        CifartuiError: a name may mean several images, an image has two labels, or a part is unknown.
+    """
+    parts: dict[Part, dict[str, str]] = {"train": {}, "val": {}, "test": {}}
+    seen: dict[str, tuple[str, str, int]] = {}
+    absent = []
+    for row in table.rows:
+        found = names.find(row.file)
+        if not found:
+            absent.append(row.file)
+            continue
+        where = f"{table.where}, line {row.line}"
+        if len(found) > 1:
+            raise CifartuiError(
+                f"{where}: {shown(row.file)} may mean {shown(found[0])} or {shown(found[1])}; write the folder too."
+            )
+        label = unicodedata.normalize("NFC", row.label)
+        if found[0] in seen:
+            other, split, line = seen[found[0]]
+            if (other, split) != (label, row.split):
+                raise CifartuiError(
+                    f"{where}: {shown(row.file)} is {shown(label)} {shown(row.split)}".rstrip()
+                    + f", and {shown(other)} {shown(split)}".rstrip()
+                    + f" in line {line}; an image has one label and is in one part."
+                )
+            continue
+        seen[found[0]] = (label, row.split, row.line)
+        part = _named_part(row.split, where) if table.has_split else "train"
+        parts[part][found[0]] = label
+    by_folder = {_part_of(image) for image in parts["train"]}
+    if not table.has_split and len(by_folder & {"train", "val", "test"}) > 1 and None not in by_folder:
+        labels = parts["train"]
+        parts = {part: {image: labels[image] for image in labels if _part_of(image) == part} for part in parts}
+    return parts, absent
+
+
+def _named_part(split: str, where: str) -> Part:
+    part = PARTS.get(split.lower() or "train")
+    if part is None:
+        raise CifartuiError(f"{where}: the part is {shown(split)}; known are train, val and test.")
+    return part
+
+
+def _part_of(image: str) -> Part | None:
+    """Return the part that an image's first folder is named for."""
+    return PARTS.get(image.split("/")[0].lower()) if "/" in image else None
+
+
+# --- the listing -----------------------------------------------------------------------------------
+
+
+def _listing(
+    scan: Scanner, table: _Table, name: str, parts: dict[Part, dict[str, str]], unlabelled: list[str],
+    notices: list[str],
+) -> Listing:  # fmt: skip
+    names = _sorted_labels({label for label in parts["train"].values() if label})
+    if len(names) < 2:
+        has = f"one label only, {shown(names[0])}," if names else "no label"
+        raise CifartuiError(f"{table.where} has {has} for training images; a classifier needs two classes.")
+    place = {label: index for index, label in enumerate(names)}
+    for part in ("val", "test"):
+        unknown = _sorted_labels({label for label in parts[part].values() if label and label not in place})
+        if unknown:
+            raise CifartuiError(
+                f"{table.where} has labels in its {part} part that no training image has: {listed(unknown)}; mend the "
+                "table or its column of parts."
+            )
+    of: dict[Part, Files] = {}
+    for part, rows in parts.items():
+        ordered = sorted((place[label], image) for image, label in rows.items() if label)
+        of[part] = Files(tuple(image for _, image in ordered), tuple(label for label, _ in ordered))
+    if of["test"]:
+        unlabelled = []
+    missing = [] if of["val"] else ["no validation part"]
+    missing += [] if of["test"] else ["a test part without labels" if unlabelled else "no test part"]
+    class_names = tuple(map(shown, names))
+    said = [without_images(of[part].labels, class_names, part) for part in ("val", "test") if of[part]]
+    return Listing(
+        name=name,
+        root=scan.root,
+        layout=f"{table.where}: {table.columns}{'; ' if missing else ''}{', '.join(missing)}.",
+        class_names=class_names,
+        train=of["train"],
+        val=of["val"],
+        test=of["test"],
+        unlabelled=tuple(sorted(unlabelled)),
+        unlabelled_unread=tuple(sorted(name for name in scan.unread_images if unlabelled and _part_of(name) == "test")),
+        unread=scan.unread,
+        notices=(
+            f"{table.where} is read: {table.columns}.",
+            *notices,
+            *filter(None, said),
+            *unread_notices(scan.unread),
+        ),
+    )
+
+
+def _sorted_labels(labels: set[str]) -> list[str]:
+    """Return labels in order: by number if all of them are whole numbers, else by name."""
+    if all(label.lstrip("-").isdecimal() for label in labels):
+        return sorted(labels, key=lambda label: (int(label), label))
+    return sorted(labels)
+
+
+def _notices(
+    table: _Table, parts: dict[Part, dict[str, str]], absent: list[str], extra: list[str]
+) -> list[str]:  # fmt: skip
+    without = Counter(part for part, rows in parts.items() for label in rows.values() if not label)
+    labelled_test = any(parts["test"].values())
+    num_without = without["train"] + without["val"] + (without["test"] if labelled_test else 0)
+    notices = []
+    if absent:
+        files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
+        notices.append(f"{table.where} {files_are} not there, and left out: {listed(absent)}.")
+    if num_without:
+        notices.append(f"{num_without:,} images have no label in {table.where}, and are left out.")
+    if extra:
+        notices.append(f"{len(extra):,} images are not in {table.where}, and are left out, {shown(extra[0])} first.")
+    return notices

@@ -1,0 +1,150 @@
+"""Archives of images: unpacked once, safely, and listed like a folder."""
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engine.shared.cache_folder import cache_folder
+from engine.shared.image_archives import is_archive, unpack, unpacked_before
+from engine.shared.image_listing import list_images, num_classes
+from presets.errors import CifartuiError
+
+FILES = ("train/cat/1.jpg", "train/dog/1.jpg", "train/dog/2.jpg", "val/cat/1.jpg", "val/dog/1.jpg")
+JUNK = ("train/.DS_Store", "__MACOSX/train/cat/._1.jpg")
+
+
+def make(path: Path, names: tuple[str, ...] = (*FILES, *JUNK)) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, name)
+        return path
+    with tarfile.open(path, f"w:{path.suffix[1:].replace('tgz', 'gz').replace('tar', '')}") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            tar.addfile(member, io.BytesIO(name.encode()))
+    return path
+
+
+def written() -> list[str]:
+    folder = cache_folder() / "unpacked"
+    return sorted(str(path.relative_to(folder)).partition("/")[2] for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "X.TGZ", "x.tar.bz2", "x.tar.xz"])
+def test_an_archive_is_listed_like_its_folder(tmp_path: Path, name: str) -> None:
+    archive = make(tmp_path / name.lower()).rename(tmp_path / name)
+    assert is_archive(archive)
+    assert num_classes(archive) is None
+    found = list_images(archive)
+    assert found.layout == "Class folders in train/ and val/: no test part."
+    assert found.train.names == FILES[:3]
+    assert (found.root / FILES[0]).read_text() == FILES[0]
+    assert (found.notices, found.unread) == ((), ())
+    assert num_classes(archive) == 2
+    assert stat.S_IMODE((found.root / FILES[0]).stat().st_mode) == 0o600
+
+
+def test_it_is_unpacked_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    archive = make(tmp_path / "x.zip")
+    told: list[tuple[int, int]] = []
+    first = unpack(archive, lambda done, total: told.append((done, total)))
+    assert told[-1] == (archive.stat().st_size,) * 2
+    told.clear()
+    assert unpack(archive, lambda done, total: told.append((done, total))) == first
+    assert told == []
+    make(archive, FILES[:2])
+    os.utime(archive, ns=(0, 0))
+    assert unpacked_before(archive) is None
+    assert unpack(archive).folder != first.folder
+
+
+def test_a_wrapper_folder_and_a_table_inside(tmp_path: Path) -> None:
+    assert list_images(make(tmp_path / "x.tar", tuple(f"./data/{name}" for name in FILES))).root.name == "data"
+    archive = tmp_path / "t.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("labels.csv", "file,label\n1.jpg,cat\n2.jpg,dog\n")
+        opened.writestr("1.jpg", "")
+        opened.writestr("2.jpg", "")
+    assert list_images(archive, "labels.csv").class_names == ("cat", "dog")
+
+
+def test_names_of_macos_are_utf8_without_saying_so(tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("cafe\u0301/1.jpg", "bar/1.jpg"):
+            info = zipfile.ZipInfo(name.encode().decode("cp437"))
+            opened.writestr(info, "")
+    content = archive.read_bytes()
+    raw = "cafe\u0301/1.jpg".encode()
+    as_written = raw.decode("cp437").encode()
+    if as_written in content:  # Python writes UTF-8 and says so: put back what macOS writes
+        archive = _as_macos(tmp_path / "y.zip", raw)
+    assert list_images(archive).class_names == ("bar", "café")
+
+
+def _as_macos(path: Path, name: bytes) -> Path:
+    """Write an archive whose member has these bytes for a name, and no flag."""
+    place = b"N" * len(name)
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr(place.decode(), "")
+        opened.writestr("bar/1.jpg", "")
+    path.write_bytes(path.read_bytes().replace(place, name))
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    archive = make(tmp_path / name, FILES)
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(CifartuiError, match=r"could not be unpacked into .* fetch it again"):
+        list_images(archive)
+    assert written() == []
+
+
+def test_a_stop_while_unpacking_leaves_nothing(tmp_path: Path) -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack(make(tmp_path / "x.tar"), stop)
+    assert written() == []
+
+
+def test_a_password_is_said(tmp_path: Path) -> None:
+    archive = make(tmp_path / "x.zip")
+    content = bytearray(archive.read_bytes())
+    for at in range(len(content) - 10):
+        if content[at : at + 4] == b"PK\x01\x02":
+            content[at + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(CifartuiError, match="locked by a password; unpack it by hand"):
+        list_images(archive)
+
+
+def test_what_is_said_names_the_archive_and_not_the_cache(tmp_path: Path) -> None:
+    archive = make(tmp_path / "x.zip", (*FILES, "val/owl/1.jpg"))
+    with pytest.raises(CifartuiError, match=r"x\.zip/val/owl is a class that the training part does not have"):
+        list_images(archive)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "counts", "layout"),
+    [
+        ("ants-bees.tar", (245, 153, 0), "Class folders in train/ and val/: no test part."),
+        ("cifar-10-jpeg.tar.gz", (50_000, 0, 10_000), "Class folders in train/ and test/: no validation part."),
+    ],
+)
+def test_published_archives_are_read_as_they_are(
+    cifar100_dir: Path, name: str, counts: tuple[int, int, int], layout: str
+) -> None:
+    found = list_images(cifar100_dir / name)
+    assert (len(found.train), len(found.val), len(found.test)) == counts
+    assert (found.layout, found.notices) == (layout, ())

@@ -1,0 +1,137 @@
+"""Tables of image files and labels: columns, names, parts, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.shared.image_listing import list_images, num_classes
+from engine.shared.image_parts import Files, Listing
+from presets.errors import CifartuiError
+from tests.unit.test_image_listing import write
+
+IMAGES = ("a.jpg", "b.jpg", "sub/c.png", "sub/d.png")
+ROWS = "a,cat\nb,dog\nc,cat\nd,dog\n"
+
+
+def list_with(root: Path, text: str, *images: str, name: str = "labels.csv") -> Listing:
+    write(root, *(images or IMAGES))
+    (root / name).write_text(text, encoding="utf-8")
+    return list_images(root, name)
+
+
+@pytest.mark.parametrize("file", ["file", "filename", "Image", "path", "ID", "image_id", "File Name"])
+@pytest.mark.parametrize("label", ["label", "Class", "category", "breed"])
+def test_columns_are_found_by_name(tmp_path: Path, file: str, label: str) -> None:
+    found = list_with(
+        tmp_path,
+        f"size,{label},{file}\n" + "".join(f"9,{y},{x}\n" for x, y in (row.split(",") for row in ROWS.split())),
+    )
+    assert found.class_names == ("cat", "dog")
+    assert found.train == Files(("a.jpg", "sub/c.png", "b.jpg", "sub/d.png"), (0, 0, 1, 1))
+    assert found.notices == (f"{tmp_path}/labels.csv is read: files by column {file} and labels by column {label}.",)
+    columns = f"files by column {file} and labels by column {label}"
+    assert found.layout == f"{tmp_path}/labels.csv: {columns}; no validation part, no test part."
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.tsv", "file\tlabel\na.jpg\tcat\nb.jpg\tdog\n"),
+        ("l.csv", "file;label\na.jpg;cat\nb.jpg;dog\n"),
+        ("l.csv", "\ufefffile,label\r\na.jpg,cat\r\n\r\nb.jpg,dog\r\n"),
+        ("l.csv", 'file,label\n"a.jpg","cat"\n./b.jpg , dog\n'),
+        ("l.csv", "file,label\na,cat\nb,dog\n"),
+        ("l.csv", "file,label\n/home/me/old/a.jpg,cat\nC:\\photos\\b.jpg,dog\n"),
+        ("l.csv", "file,label\na.jpeg,cat\nb.png,dog\n"),
+    ],
+)
+def test_ways_to_write_a_table(tmp_path: Path, name: str, text: str) -> None:
+    found = list_with(tmp_path, text, "a.jpg", "b.jpg", name=name)
+    assert (found.class_names, found.train) == (("cat", "dog"), Files(("a.jpg", "b.jpg"), (0, 1)))
+
+
+def test_a_table_is_named_itself_or_with_its_folder(tmp_path: Path) -> None:
+    by_key = list_with(tmp_path, f"file,label\n{ROWS}")
+    assert list_images(tmp_path / "labels.csv") == by_key
+    assert list_images(tmp_path, str(tmp_path / "labels.csv")) == by_key
+    assert num_classes(tmp_path, "labels.csv") == num_classes(tmp_path / "labels.csv") == 2
+
+
+def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    assert list_with(tmp_path, "file,label\na,10\nb,9\nc,1\n").class_names == ("1", "9", "10")
+    assert list_with(tmp_path, "file,label\na,10\nb,9\nc,x\n").class_names == ("10", "9", "x")
+
+
+def test_a_column_of_parts(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label,Split\na,cat,train\nb,dog,Train\nc,cat,valid\nd,dog,test\n")
+    assert (found.train.names, found.val.names, found.test.names) == (
+        ("a.jpg", "b.jpg"),
+        ("sub/c.png",),
+        ("sub/d.png",),
+    )
+    assert found.notices[0].endswith("labels by column label and parts by column Split.")
+    assert found.notices[1:] == ("The class dog has no validation image.", "The class cat has no test image.")
+
+
+def test_rows_of_the_test_part_may_have_no_label(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label,split\na,cat,train\nb,dog,train\nd,,test\nc,,test\n")
+    assert (len(found.test), found.unlabelled) == (0, ("sub/c.png", "sub/d.png"))
+
+
+def test_folders_are_the_parts_where_the_table_names_two_of_them(tmp_path: Path) -> None:
+    images = ("train/1.jpg", "train/2.jpg", "val/3.jpg")
+    found = list_with(tmp_path, "file,label\ntrain/1,cat\ntrain/2,dog\nval/3,cat\n", *images)
+    assert (found.train.names, found.val.names) == (images[:2], images[2:])
+
+
+def test_kaggle_loose_images_with_a_table_and_a_test_folder(tmp_path: Path) -> None:
+    images = ("train/1.jpg", "train/2.jpg", "test/3.jpg", "test/4.jpg")
+    found = list_with(tmp_path, "id,breed\n1,pug\n2,corgi\n", *images)
+    assert (found.train, found.unlabelled) == (Files(("train/2.jpg", "train/1.jpg"), (0, 1)), images[2:])
+    assert "a test part without labels" in found.layout
+    assert len(found.notices) == 1
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label\na,cat\nb,dog\nc,\ngone.jpg,cat\n", *IMAGES, "e.heic.txt")
+    assert found.train.names == ("a.jpg", "b.jpg")
+    assert found.notices[1:] == (
+        f"{tmp_path}/labels.csv names a file that is not there, and left out: gone.jpg.",
+        f"1 images have no label in {tmp_path}/labels.csv, and are left out.",
+        f"1 images are not in {tmp_path}/labels.csv, and are left out, sub/d.png first.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has the columns of an empty file, and needs a column file"),
+        ("x,y\na,cat\n", r"has the columns x and y, and needs a column file"),
+        ("file,x\na,cat\n", r"needs .* a column label"),
+        ("file,label\n", "names no image that is in"),
+        ("file,label\nz,cat\n", r"names no image that is in .*, z first; name the folder"),
+        ("file,label\na,cat\na,dog\nb,dog\n", r"line 3: a is dog, and cat in line 2; an image has one label"),
+        ("file,label\na,cat\nb,cat\n", r"has one label only, cat, for training images"),
+        (
+            "file,label,split\na,cat,train\nb,dog,holdout\n",
+            r"line 3: the part is holdout; known are train, val and test",
+        ),
+        (
+            "file,label,split\na,cat,train\nb,dog,train\nc,owl,val\n",
+            r"labels in its val part that no training image has: owl",
+        ),
+        ("file,label\nx.jpg,cat\nb,dog\n", r"line 2: x\.jpg may mean a/x\.jpg or c/x\.jpg; write the folder too"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(CifartuiError, match=words):
+        list_with(tmp_path, text, *IMAGES, "a/x.jpg", "c/x.jpg")
+
+
+def test_a_table_that_is_not_there_and_loose_images_that_have_one(tmp_path: Path) -> None:
+    write(tmp_path, *IMAGES[:2])
+    with pytest.raises(CifartuiError, match=r"gone\.csv cannot be read \(No such file or directory\)"):
+        list_images(tmp_path, "gone.csv")
+    (tmp_path / "train.csv").write_text("file,label\n")
+    with pytest.raises(CifartuiError, match=r"lie loose.*data\.labels, such as train\.csv\."):
+        list_images(tmp_path)
