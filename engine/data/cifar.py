@@ -148,7 +148,7 @@ def _read_archive(path: Path, layout: _Layout, report: Report) -> dict[str, _Mem
                     stream = archive.extractfile(entry) if name and entry.isreg() else None
                     if stream is not None:
                         members[name] = _read_member(
-                            stream, entry.name, entry.size, lambda _: progress.move_to(raw.tell())
+                            stream, layout, entry.name, entry.size, lambda _: progress.move_to(raw.tell())
                         )  # fmt: skip
             progress.finish()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -165,7 +165,9 @@ def _read_folder(path: Path, layout: _Layout, report: Report) -> dict[str, _Memb
         progress = LoadProgress(report, "verify", "B", str(path), sum(sizes))
         for file, size in zip(files, sizes, strict=True):
             with file.open("rb") as stream:
-                members[_usual_name(file.name, layout)] = _read_member(stream, file.name, size, progress.advance)
+                members[_usual_name(file.name, layout)] = _read_member(
+                    stream, layout, file.name, size, progress.advance
+                )
         progress.finish()
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -186,9 +188,11 @@ def _usual_name(name: str, layout: _Layout) -> str:
     return usual if usual in layout.roles else ""
 
 
-def _read_member(stream: IO[bytes], name: str, size: int, on_chunk: Callable[[int], None]) -> _Member:
+def _read_member(stream: IO[bytes], layout: _Layout, name: str, size: int, on_chunk: Callable[[int], None]) -> _Member:
     if size > _MAX_MEMBER_BYTES:
-        raise CifartuiError(f"{name} is {size / 1e9:.1f} GB, far larger than any file of CIFAR; fetch it again.")
+        raise CifartuiError(
+            f"{name} is {size / 1e9:.1f} GB, far larger than any file of {layout.title}; fetch it again."
+        )
     chunks: list[bytes] = []
     digest = hashlib.md5(usedforsecurity=False)
     while chunk := stream.read(_CHUNK_BYTES):
