@@ -107,6 +107,34 @@ def _user_name(number: int) -> str:
         return f"user {number}"
 
 
+def check_no_link(path: Path) -> None:
+    """Raise OSError if a link lies in the place of a file or folder; nothing is read or written through one."""
+    try:
+        is_link = stat.S_ISLNK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if is_link:
+        raise OSError(errno.ELOOP, "it is a link", str(path))
+
+
+def open_ours(path: Path) -> int:
+    """Open a regular file to read, and return its descriptor.
+
+    Raises:
+        NotOursError: it belongs to another user.
+        OSError: it, or its folder, is a link, or it cannot be read.
+    """
+    for place in (path.parent, path):
+        check_no_link(place)
+    fd = open_to_read(path)
+    try:
+        check_ours(os.fstat(fd), path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def read_ours(path: Path) -> bytes:
     """Return what is in a file; raise NotOursError if it belongs to another user. See `open_to_read`."""
     with os.fdopen(open_to_read(path), "rb") as file:
@@ -137,6 +165,22 @@ def open_file(path: Path, flags: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def open_for_folders_owner(path: Path, flags: int) -> int:
+    """Open a file as `open_file` does; one that root makes belongs to the owner of its folder, who may read it then."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        with suppress(FileExistsError):
+            fd = open_file(path, flags | os.O_EXCL)
+            try:
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+            except OSError:
+                os.close(fd)
+                path.unlink()
+                raise
+            return fd
+    return open_file(path, flags)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -22,6 +22,8 @@ _CHOOSERS = {"model": "network", "optimizer": "name", "schedule": "name"}
 _PLAIN_WORDS = re.compile(r"[A-Za-z_~/.][\w ~/.+:@%()-]*")
 _FILE_NAME = re.compile(r"/|^~|\.(pt|pth|ckpt|bin|safetensors)$")
 """Pattern of a weights file, as opposed to torchvision's names for weights."""
+_PUBLISHED = re.compile(r"default|IMAGENET[A-Z0-9_]*")
+"""Pattern of the names of published weights, which are not files even if one has that name."""
 
 
 class ConfigLayer(Struct, frozen=True, kw_only=True):
@@ -164,10 +166,17 @@ def _with_absolute_weights(table: dict[str, Any], folder: Path) -> dict[str, Any
     """Take a weights file from `folder`, in place: the worker, which opens it, runs in another one."""
     model = table.get("model")
     weights = model.get("weights") if isinstance(model, dict) else None
-    if isinstance(model, dict) and isinstance(weights, str) and _FILE_NAME.search(weights):
+    if isinstance(model, dict) and isinstance(weights, str) and _is_file(weights, folder):
         expanded = os.path.expanduser(weights)  # noqa: PTH111 (Path.expanduser raises where there is no home)
         model["weights"] = str((folder / expanded).absolute())
     return table
+
+
+def _is_file(weights: str, folder: Path) -> bool:
+    """Return true if `model.weights` means a file: by its form, or because `folder` has one of that name."""
+    if _PUBLISHED.fullmatch(weights):
+        return False
+    return bool(_FILE_NAME.search(weights)) or os.path.isfile(folder / weights)  # noqa: PTH113 (Path.is_file raises)
 
 
 def _reason(error: Exception) -> str:

@@ -54,7 +54,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
-    broken = cache.faults(needed)
+    broken = {shown(name): fault for name, fault in cache.faults(needed).items()}
     notices = _notices(listing.root, broken, len(needed))
     pixels = cache.pixels()
     splits = {
@@ -218,4 +218,4 @@ def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str
 
 def _named(broken: dict[str, Fault], num: int) -> str:
     """Return the first names with their reasons."""
-    return ", ".join(f"{shown(name)} ({fault.text})" for name, fault in [*broken.items()][:num])
+    return ", ".join(f"{name} ({fault.text})" for name, fault in [*broken.items()][:num])

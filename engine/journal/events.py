@@ -325,6 +325,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag=True):
     best_val_top1: Number | None = None
     test_loss: Number | None = None
     test_top1: Number | None = None
+    tested: Literal["best", "last"] = "best"
+    """The weights of the test accuracy: the last ones if the best are lost."""
     seconds: Number = 0.0
     """Since the worker started."""
 

@@ -44,7 +44,7 @@ def append_command(path: Path, command: AnyCommand) -> None:
 
 
 def _append(path: Path, line: bytes) -> None:
-    fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
+    fd = files.open_for_folders_owner(path, os.O_RDWR | os.O_APPEND)
     try:
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":

@@ -4,10 +4,8 @@ Files are opened as tensors only (`weights_only=True`), so that a file from a st
 Importing this file imports torchvision.
 """
 
-import io
-import pickletools
+import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from engine import files
+from engine.models.tensor_files import load_tensors
 from presets.errors import CifartuiError
 
 _HEAD = "fc."
@@ -34,10 +34,6 @@ _MOST_MISSHAPEN = 0.1
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _OLD_MLP = re.compile(r"mlp\.linear_([12])\.")
 _TIMM_FILE = "model.safetensors"
-_MOST_BYTES_OF_NAMES = 64_000_000
-_LONGEST_GLOBAL = 200
-_LEGACY_PICKLES = 5
-"""Magic number, version, system, state dict, and the keys of its storages."""
 _KEYS_NAMED = 3
 _TIMEOUT_S = 30
 
@@ -64,7 +60,7 @@ def load_weights(
         A sentence that says how much was loaded, and what was not.
 
     Raises:
-        CifartuiError: The weights are unknown, out of reach, damaged, or of another network.
+        CifartuiError: The weights are unknown, out of reach, damaged, of another network, or no finite numbers.
     """
     path = find_weights(weights, published)
     known = known or (published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-") if published else "it")
@@ -81,6 +77,8 @@ def load_weights(
             f"{sum(key in fitting for key in wanted)}{_differences(state, expected, wanted)}. "
             f"Set model.weights to a file of {known}."
         )
+    if not all(bool(torch.isfinite(value).all()) for value in fitting.values() if value.is_floating_point()):
+        raise CifartuiError(f"{path} holds weights that are no finite numbers: set model.weights to another file.")
     network.load_state_dict(fitting, strict=False)
     return _summary(path, state, fitting, expected, wanted)
 
@@ -241,9 +239,8 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        is_zip = zipfile.is_zipfile(path)
-        _check_names(path, is_zip=is_zip)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with os.fdopen(files.open_to_read(path), "rb") as file:
+            return load_tensors(file, legacy=True, mapped=path)
     except PermissionError as error:
         raise CifartuiError(f"You may not read {path}: ask its owner, or copy it to a folder of yours.") from error
     except Exception as error:  # torch raises nearly anything on a damaged file
@@ -251,33 +248,6 @@ def _read(path: Path) -> Any:
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which are never loaded. "
             "Fetch it again, or save it anew with torch.save(network.state_dict(), …)."
         ) from error
-
-
-def _check_names(path: Path, *, is_zip: bool) -> None:
-    """Raise ValueError if a pickle names something so long that torch would take minutes to refuse it.
-
-    The bounds are those of checkpoints (`engine.training.checkpoint_files`); files from before torch 1.6 are no zip but
-    some pickles one after another, with the tensors behind them.
-    """
-    if is_zip:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.filename.endswith("data.pkl"):
-                    if member.file_size > _MOST_BYTES_OF_NAMES:
-                        raise ValueError("no state dict has so much besides its tensors")
-                    _check_pickle(io.BytesIO(archive.read(member)))
-        return
-    with path.open("rb") as file:
-        pickles = io.BytesIO(file.read(_MOST_BYTES_OF_NAMES))
-    for _ in range(_LEGACY_PICKLES):
-        _check_pickle(pickles)
-
-
-def _check_pickle(file: io.BytesIO) -> None:
-    for opcode, argument, _ in pickletools.genops(file):
-        is_long = opcode.name in {"GLOBAL", "INST"} and len(str(argument)) > _LONGEST_GLOBAL
-        if is_long or opcode.name == "STACK_GLOBAL":
-            raise ValueError("a name that torch does not use")
 
 
 def _is_entry(key: object, value: object) -> bool:

@@ -61,6 +61,7 @@ def write(run: RunDir, found: Predictions, pixels: bytes) -> None:
         OSError: the run's folder cannot be written.
     """
     text, images = paths(run, found.split)
+    files.check_no_link(text.parent)
     files.make_folders(text.parent)
     for path, content in ((images, pixels), (text, msgspec.json.encode(found))):
         write_atomically(path, content)

@@ -7,6 +7,7 @@ workers (`engine.runs.start`).
 import os
 import re
 import socket
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,6 +34,8 @@ Status: TypeAlias = Literal[
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_START_FIELD = 19
+"""Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,8 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     holds: tuple[str, ...] = ()
     """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
+    started: int = 0
+    """Start time of the process (`process_start`); 0 if a version before wrote the lock."""
 
 
 def default_runs_dir() -> Path:
@@ -123,15 +128,19 @@ class RunDir:
         return state
 
     def check_ours(self) -> None:
-        """Raise CifartuiError if the folder, or a file in it that steers the run, belongs to another user."""
-        steering = (self.path / "run.json", self.amended, self.events, self.commands, self.lock, self.checkpoints)
-        for path in (self.path, *steering, *self.checkpoints.glob("*.pt")):
+        """Raise CifartuiError if a file that steers the run belongs to another user, or a checkpoint is a link."""
+        steering = (self.path / "run.json", self.amended, self.events, self.commands, self.lock)
+        weights = (self.checkpoints, *self.checkpoints.glob("*.pt"))
+        for path in (self.path, *steering, *weights):
             try:
                 files.check_ours(path.lstat(), path)
+                if path in weights and path.is_symlink():
+                    raise CifartuiError(f"{path} is a link, and no checkpoint is read or written through one.")
             except files.NotOursError as error:
+                as_owner = "" if os.geteuid() else "Go on with it as that user (sudo -u, docker run --user). "
                 raise CifartuiError(
                     f"Run {self.id} is shown, and not gone on with: {path.name} is another user's ({error.strerror}). "
-                    f"To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
+                    f"{as_owner}To go on with it as yours, copy its folder and resume the copy: cp -r {self.path} …"
                 ) from error
             except OSError:  # it is not there
                 continue
@@ -180,9 +189,25 @@ class RunDir:
             return None
 
 
+def process_start(pid: int) -> int:
+    """Return when a process started, as a number that no other process of its id has; 0 if that cannot be told.
+
+    On Linux it goes by a clock that nobody sets.
+    """
+    try:
+        if sys.platform == "linux":
+            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])
+        import psutil
+
+        return int(psutil.Process(pid).create_time() * 1000)
+    except Exception:  # the process is gone, or /proc is not to be seen here
+        return 0
+
+
 def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:
     """Write into a lock that is held which process of this host holds it, and which devices that has chosen."""
-    content = msgspec.json.encode(WorkerMark(pid=pid, host=socket.gethostname(), holds=holds))
+    mark = WorkerMark(pid=pid, host=socket.gethostname(), holds=holds, started=process_start(pid))
+    content = msgspec.json.encode(mark)
     os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
     os.ftruncate(lock_fd, len(content))
 

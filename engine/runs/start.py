@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.run_dir import RunDir, sign_lock
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.runs.worker_process import signal_worker
 from engine.shared import child_process
 from engine.shared.device_names import check_devices
 from presets import catalog
@@ -243,9 +243,10 @@ def _locks(fd: int) -> bool:
     return True
 
 
-def hurry_worker(folder: RunDir) -> None:
-    """Send SIGTERM to the worker of a run, if it has one on this host: one that is stopping already ends at once."""
-    mark = folder.read_mark()
-    if mark is not None and folder.worker_lives():
-        with suppress(ProcessLookupError):
-            os.kill(mark.pid, signal.SIGTERM)
+def hurry_worker(folder: RunDir) -> bool:
+    """Send SIGTERM to the worker of a run on this host: one that is stopping already ends at once.
+
+    Returns:
+        False, and nothing is sent, if it has none here, or the process that its lock names is not it.
+    """
+    return signal_worker(folder, signal.SIGTERM)

@@ -22,7 +22,7 @@ from engine.shared.data_locations import (
     idx_files,
     locate,
 )
-from engine.shared.image_archives import is_archive
+from engine.shared.image_archives import check_archive, is_archive
 from engine.shared.image_listing import list_images
 from engine.shared.image_scan import Poll
 from presets.checks import CONTROL
@@ -51,15 +51,16 @@ class NamedData(Struct, frozen=True):
         return f"data.dataset={self.dataset}", f"data.path={json.dumps(self.path, ensure_ascii=False)}"
 
 
-def data_at(named: str, poll: Poll = lambda: None) -> NamedData:
+def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) -> NamedData:
     """Return the data set at a path, which may begin with ~ or be relative to the current folder.
 
     CIFAR-100 (archive, folder, or the folder that holds one) and the forms of CUB-200 are known by their files;
-    everything else is a folder, a table or an archive of images. The first two are listed.
+    everything else is a folder of images, which is listed, or an archive of one, which a run unpacks.
 
     Args:
         named: the path.
         poll: called before each folder is read; its exceptions end the listing.
+        labels: a table of files and labels (`data.labels`).
 
     Raises:
         CifartuiError: there is nothing, nobody may read it, or it holds no images in a layout that is read.
@@ -68,8 +69,10 @@ def data_at(named: str, poll: Poll = lambda: None) -> NamedData:
     known = known_data(path)
     if known is not None:
         return known
-    if not is_archive(path):  # one is unpacked by the run that reads it
-        list_images(path, poll=poll)
+    if is_archive(path):
+        check_archive(path)
+    else:
+        list_images(path, labels, poll=poll)
     return NamedData("class-folders", str(path))
 
 
@@ -97,7 +100,7 @@ def resolved(named: str) -> Path:
 
 
 def known_data(path: Path) -> NamedData | None:
-    """Return the published data set that lies at a path; None for a folder of images.
+    """Return the published data set that lies at a path; None for a folder, an archive or a table of images.
 
     Raises:
         CifartuiError: it is a file of something else.
@@ -128,16 +131,22 @@ def with_data(named: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
         raise CifartuiError(
             f"--data {printable(named, 80)} and --set {printable(other, 80)} both name the data; leave one out."
         )
-    return (*data_at(named).overrides, *overrides)
+    labels = _override_of("labels", overrides)[1]
+    return (*data_at(named, labels=labels if isinstance(labels, str) else None).overrides, *overrides)
 
 
 def path_override(overrides: Sequence[str]) -> str | None:
     """Return the override that names a path of data; None if none does."""
+    return _override_of("path", overrides)[0]
+
+
+def _override_of(key: str, overrides: Sequence[str]) -> tuple[str | None, object]:
+    """Return the override that gives a key of [data], and its value; None and None if none does."""
     for override, layer in zip(overrides, override_layers(overrides), strict=True):
         table = layer.table.get("data")
-        if isinstance(table, dict) and "path" in table:
-            return override
-    return None
+        if isinstance(table, dict) and key in table:
+            return override, table[key]
+    return None, None
 
 
 def _kind_of_idx(path: Path) -> DatasetName:

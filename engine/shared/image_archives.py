@@ -70,6 +70,17 @@ def is_archive(path: Path) -> bool:
         return False
 
 
+def check_archive(path: Path) -> None:
+    """Raise CifartuiError if a file is not what its name says; only its first or last bytes are read."""
+    is_right = zipfile.is_zipfile if path.name.lower().endswith(".zip") else tarfile.is_tarfile
+    try:
+        if is_right(path):
+            return
+    except _DAMAGED:
+        pass
+    raise CifartuiError(f"{shown(str(path))} is no archive that can be read; fetch it again.")
+
+
 def unpacked_before(archive: Path) -> Unpacked | None:
     """Return the folder that an archive was unpacked into, if it was and has not changed since.
 
@@ -220,7 +231,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", bufsize=_CHUNK_BYTES) as opened:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as opened:
         for member in opened:
             if member.isdir():
                 continue

@@ -22,7 +22,7 @@ from presets.safe_text import visible_in_a_row
 
 SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx",
 })  # fmt: skip
 """Extensions of image files, in lower case, that every installation reads."""
 OPTIONAL_SUFFIXES = {
@@ -44,6 +44,7 @@ _SIGNATURES = (
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ".webp"),
     (re.compile(rb"II\*\0|MM\0\*"), ".tif"),
     (re.compile(rb"P[1-6]\s"), ".ppm"),
+    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), ".jp2"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ".avif"),
     (re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), ".heic"),
 )

@@ -1,18 +1,16 @@
 """Checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
 
 import os
-import pickletools
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine import files
+from engine.models.tensor_files import load_tensors
+from engine.training.checkpoint_checks import OtherVersionError, check_plain
 from presets.errors import CifartuiError
-
-_MOST_BYTES_OF_NAMES = 64_000_000
-_LONGEST_GLOBAL = 200
 
 
 def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) -> int:
@@ -25,8 +23,9 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
             there, and `load_last` takes it.
 
     Raises:
-        OSError: it cannot be written; what was there before stays.
+        OSError: it cannot be written, or its folder is a link; what was there before stays.
     """
+    files.check_no_link(path.parent)
     temporary = path.with_name(f".{path.name}.writing")
     fd = files.open_file(temporary, os.O_WRONLY | os.O_TRUNC)
     try:
@@ -59,35 +58,22 @@ def load(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU; only tensors and plain values are admitted.
 
     Raises:
-        CifartuiError: there is none, it is damaged, or it holds anything but tensors and plain values.
+        CifartuiError: there is none, it is damaged, a link or another user's, or it holds anything but tensors and
+            plain values.
     """
     try:
-        _check_names(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with os.fdopen(files.open_ours(path), "rb") as file:
+            content = load_tensors(file)
+        check_plain(content)
     except FileNotFoundError:
         raise CifartuiError(f"There is no checkpoint {path}.") from None
+    except OSError as error:
+        raise CifartuiError(f"The checkpoint {path} was not loaded: {error.strerror or error}.") from error
     except Exception as error:  # what damaged bytes raise in torch is open-ended: IndexError, KeyError, struct.error …
         raise CifartuiError(f"The checkpoint {path} is damaged or not one of cifartui's and was not loaded.") from error
     if not isinstance(content, dict):
         raise CifartuiError(f"{path} is not a checkpoint of cifartui.")
     return content
-
-
-def _check_names(path: Path) -> None:
-    """Raise ValueError where a checkpoint names something so long that torch would take minutes to refuse it.
-
-    torch looks for patterns in its own message, in time that grows with the square of the name's length.
-    """
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.filename.endswith("data.pkl"):
-                continue
-            if member.file_size > _MOST_BYTES_OF_NAMES:
-                raise ValueError("no checkpoint has so much besides its tensors")
-            for opcode, argument, _ in pickletools.genops(archive.read(member)):
-                is_long = opcode.name in {"GLOBAL", "INST"} and len(str(argument)) > _LONGEST_GLOBAL
-                if is_long or opcode.name == "STACK_GLOBAL":
-                    raise ValueError("a name that torch does not use")
 
 
 def evaluated(state: dict[str, Any]) -> dict[str, Any]:
@@ -100,21 +86,37 @@ def evaluated(state: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def load_last(checkpoints: Path) -> tuple[dict[str, Any], str]:
-    """Return the newest readable checkpoint to resume from, and a sentence where it is not last.pt.
+def load_last(checkpoints: Path, check: Callable[[dict[str, Any]], object] | None = None) -> tuple[dict[str, Any], str]:
+    """Return the newest usable checkpoint to resume from, and a sentence if it is not last.pt.
 
-    A last.pt that cannot be read is put aside as last.damaged: it must not replace the one before.
+    A last.pt that cannot be used is put aside as last.damaged: it must not replace the one before.
+
+    Args:
+        checkpoints: the folder.
+        check: raises CifartuiError if a checkpoint's content does not belong to the run, or holds no usable numbers.
 
     Raises:
-        CifartuiError: neither last.pt nor last.prev.pt can be read.
+        CifartuiError: neither last.pt nor last.prev.pt can be used.
     """
     last, previous = checkpoints / "last.pt", checkpoints / "last.prev.pt"
     try:
-        return load(last), ""
+        return _checked(last, check), ""
+    except OtherVersionError:
+        raise
     except CifartuiError as error:
         if not previous.exists():
             raise
-        content = load(previous)
+        try:
+            content = _checked(previous, check)
+        except CifartuiError as other:
+            raise error if last.exists() else other from None
         if last.exists():
             last.replace(last.with_suffix(".damaged"))
         return content, f"{error} Going on from last.prev.pt, the one before."
+
+
+def _checked(path: Path, check: Callable[[dict[str, Any]], object] | None) -> dict[str, Any]:
+    content = load(path)
+    if check is not None:
+        check(content)
+    return content

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -14,10 +15,11 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from engine.journal.events import CheckpointSaved
+from engine.journal.events import Alerted, CheckpointSaved
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import FORMAT, check_weights
 from engine.training.checkpoint_staging import StagedState, StagingBuffers
 from engine.training.non_finite import NonFiniteError, all_finite
 from engine.training.parallel import Parallel
@@ -25,7 +27,6 @@ from engine.training.progress import Progress
 from presets.errors import CifartuiError
 from presets.plan import PlannedStage, plan
 
-FORMAT = 1
 _EVERY_S = 300.0
 
 Best: TypeAlias = Literal["best", "stage-best"]
@@ -37,15 +38,6 @@ class _File(NamedTuple):
     content: dict[str, Any]
     snapshot: StagedState
     saved: CheckpointSaved
-
-
-def check_format(state: dict[str, Any]) -> None:
-    """Raise CifartuiError where `state`, read from last.pt, was written by another version."""
-    if state.get("format") != FORMAT:
-        raise CifartuiError(
-            "last.pt was written by another version of cifartui and cannot be resumed by this one; "
-            "its best.pt can still be evaluated, or given to model.weights."
-        )
 
 
 class Checkpoints:
@@ -147,24 +139,59 @@ class Checkpoints:
         wait(self._writes)
         self._raise_if_failed()
 
-    def load_best(self, kind: Best, network: nn.Module) -> bool:
-        """Fill `network`, in all ranks, with the best weights saved; return False if none were.
+    def load_best(self, kind: Best, network: nn.Module, instead: str) -> bool:
+        """Fill `network`, in all ranks, with the best weights saved.
+
+        Args:
+            kind: of the run, or of the stage.
+            network: with the shapes of the run's.
+            instead: the sentence of an alert that says what follows if the weights are lost.
+
+        Returns:
+            False, and the alert is written, if they cannot be used; the file is then put aside as NAME.damaged.
 
         Raises:
-            CifartuiError: the file is damaged or of another network, or a write failed.
+            CifartuiError: a write failed.
         """
         self.drain()
-        path = self._folder.checkpoints / f"{kind}.pt"
-        (is_there,) = self._parallel.agree(path.exists())
-        if not is_there:
-            return False
+        weights, is_there = self._read_best(kind, network, instead)
+        if is_there:
+            if weights is not None:
+                network.load_state_dict(weights)
+            self._parallel.from_rank0(network.state_dict().values())
+        return is_there
+
+    def has_best(self, kind: Best, network: nn.Module, instead: str) -> bool:
+        """Return true if best weights can be loaded into `network`; see `load_best`."""
+        return self._read_best(kind, network, instead)[1]
+
+    def _read_best(self, kind: Best, network: nn.Module, instead: str) -> tuple[dict[str, Any] | None, bool]:
+        """Return best weights in rank 0, and in all ranks true if they can be used."""
+        weights = None
+        if self._parallel.is_first:
+            try:
+                weights = self._weights(kind, network)
+            except CifartuiError as error:
+                path, text = self._path(kind), f"{error} {instead}"
+                if path.exists():
+                    path.replace(path.with_suffix(".damaged"))
+                self._journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=text))
+        (is_there,) = self._parallel.agree(weights is not None)
+        return weights, bool(is_there)
+
+    def _path(self, kind: Best) -> Path:
+        return self._folder.checkpoints / f"{kind}.pt"
+
+    def _weights(self, kind: Best, network: nn.Module) -> dict[str, Any]:
+        """Return the best weights; raise CifartuiError unless they are finite numbers for `network`."""
+        path = self._path(kind)
+        content = checkpoint_files.load(path)
         try:
-            if self._parallel.is_first:
-                network.load_state_dict(checkpoint_files.load(path)["network"])
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise CifartuiError(f"{path} does not fit this run's preset; resume from another checkpoint.") from error
-        self._parallel.from_rank0(network.state_dict().values())
-        return True
+            check_weights(content.get("network"), network)
+        except ValueError as error:
+            raise CifartuiError(f"{path} does not fit this run's preset: {error}.") from error
+        weights: dict[str, Any] = content["network"]
+        return weights
 
     def stage_of(self, state: dict[str, Any], planned: Sequence[PlannedStage], number: int) -> PlannedStage:
         """Return the stage under way in last.pt, `state`, as it was planned when that was written.

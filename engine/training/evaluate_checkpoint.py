@@ -21,6 +21,7 @@ from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
 from engine.shared.image_scan import shown
 from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import check_weights, place_of
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
 from engine.training.validation import evaluate
@@ -66,14 +67,22 @@ def measure(
     if not path.exists():
         raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
     state = checkpoint_files.load(path)
-    preset = info.preset if data is None else catalog.amend(info.preset, data_at(data).overrides)
+    preset = (
+        info.preset
+        if data is None
+        else catalog.amend(info.preset, data_at(data, labels=info.preset.data.labels).overrides)
+    )
     info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     setup = set_up(info, device, precision, write=_ignore, report=_ignore)
     try:
-        setup.network.load_state_dict(checkpoint_files.evaluated(state))
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise CifartuiError(f"{path} does not fit this run's preset.") from error
+        check_weights(checkpoint_files.evaluated(state), setup.network)
+        epoch, global_step = place_of(state)
+    except KeyError:
+        raise CifartuiError(f"{path} holds no weights.") from None
+    except ValueError as error:
+        raise CifartuiError(f"{path} does not fit this run's preset: {error}.") from error
+    setup.network.load_state_dict(checkpoint_files.evaluated(state))
     has_test = setup.data.test is not None
     split = split or ("test" if has_test else "val")
     images = setup.data.val if split == "val" else setup.data.test
@@ -96,15 +105,13 @@ def measure(
         on_logits=best.on_logits,
         flip_average=info.preset.train.flip_average,
     )
-    progress = state.get("progress", {})
-    epoch = state.get("epoch", progress.get("epoch", 0))
     pixels = _small_enough(images.images)
     found = Predictions(
         run=folder.id,
         split="val" if split == "val" else "test",
         checkpoint="best" if which == "best" else "last",
         epoch=epoch,
-        global_step=state.get("global_step", progress.get("global_step", 0)),
+        global_step=global_step,
         class_names=setup.data.class_names,
         image_size=pixels.shape[-2],
         true=None if hidden else tuple(images.labels.tolist()),

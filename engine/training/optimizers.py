@@ -15,6 +15,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
+from engine.training import checkpoint_checks as checks
+from engine.training.checkpoint_checks import schedule_state
 from engine.training.muon import Muon
 from presets import schema
 from presets.plan import PlannedStage
@@ -22,6 +24,7 @@ from presets.range_test import rate_at
 from presets.schema import Cosine, Linear, OneCycle, Plateau
 
 _FILTER_DIMENSIONS = 4
+_MOST_EPOCHS = 10**9
 _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
 """Keys of parameter groups in which torch's schedules store learning rates."""
 
@@ -142,8 +145,9 @@ class Schedule:
     def take_over(self, state: dict[str, Any], *, patience_anew: bool) -> None:
         """Let a plateau go on with the best accuracy of another one's `state_dict`, and with its patience so far."""
         if self._by_accuracy is not None and "num_bad_epochs" in state:
-            self._by_accuracy.best = state["best"]
-            self._by_accuracy.num_bad_epochs = 0 if patience_anew else state["num_bad_epochs"]
+            checked = schedule_state(state, self._by_accuracy.state_dict(), _MOST_EPOCHS)
+            self._by_accuracy.best = checked["best"]
+            self._by_accuracy.num_bad_epochs = 0 if patience_anew else checked["num_bad_epochs"]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on: plain values only."""
@@ -151,10 +155,11 @@ class Schedule:
         return {} if schedule is None else dict(schedule.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned; raise ValueError where that is not the state of such a schedule."""
         schedule = self._by_step or self._by_epoch or self._by_accuracy
         if schedule is not None:
-            schedule.load_state_dict(state)
+            most = self._total_steps if self._by_step is not None else _MOST_EPOCHS
+            schedule.load_state_dict(schedule_state(state, dict(schedule.state_dict()), most))
 
 
 def _cosine(step: int, total_steps: int, warmup_steps: int, floor: float) -> float:
@@ -269,32 +274,29 @@ class StageOptimizer:
         """
         now = self._stage
         if self._scaler.is_enabled() and state["scaler"]:
-            self._scaler.load_state_dict(state["scaler"])
+            self._scaler.load_state_dict(checks.scaler_state(state["scaler"], self._scaler.state_dict()))
         spans_epochs = isinstance(now.schedule, Cosine | Linear | OneCycle)
         is_same = (before.optimizer, before.schedule) == (now.optimizer, now.schedule)
         if is_same and (before.epochs == now.epochs or not spans_epochs):
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(checks.optimizer_state(state["optimizer"], self.optimizer))
             self._schedule.load_state_dict(state["schedule"])
-            self.lr_scale = float(state.get("lr_scale", 1.0))
+            self.lr_scale = checks.lr_scale_of(state)
         else:
             self._restore_changed(state, before, steps, epochs)
 
     def _restore_changed(self, state: dict[str, Any], before: PlannedStage, steps: int, epochs: int) -> None:
         now, saved = self._stage, state["optimizer"]
         fresh = self.optimizer.state_dict()["param_groups"]
-        if type(before.optimizer) is type(now.optimizer) and _parted_alike(fresh, saved["param_groups"]):
-            self.optimizer.load_state_dict({"state": saved["state"], "param_groups": fresh})
+        is_parted_alike = checks.are_parted_alike(saved, self.optimizer)
+        if type(before.optimizer) is type(now.optimizer) and is_parted_alike:
+            kept = checks.optimizer_state(saved, self.optimizer)["state"]
+            self.optimizer.load_state_dict({"state": kept, "param_groups": fresh})
         keeps_lr = before.optimizer.lr == now.optimizer.lr
         if keeps_lr:
-            self.scale_lr(float(state.get("lr_scale", 1.0)))
+            self.scale_lr(checks.lr_scale_of(state))
         self._schedule.go_to(steps, epochs)
         if isinstance(now.schedule, Plateau) and isinstance(before.schedule, Plateau):
             self._schedule.take_over(state["schedule"], patience_anew=not keeps_lr)
             if keeps_lr:
-                for group, was in zip(self.optimizer.param_groups, cycle(saved["param_groups"]), strict=False):
-                    group["lr"] = was["lr"]
-
-
-def _parted_alike(groups: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
-    """Return true if two optimizers have the same parameters in the same groups, so that their states fit."""
-    return [group["params"] for group in groups] == [group["params"] for group in others]
+                for group, lr in zip(self.optimizer.param_groups, cycle(checks.rates_of(saved)), strict=False):
+                    group["lr"] = lr

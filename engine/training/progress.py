@@ -1,5 +1,7 @@
 """Progress of training in plain numbers for checkpoints, and early stopping. No tensors, no files."""
 
+from typing import Literal
+
 import msgspec
 
 from engine.training.metrics import Sums
@@ -49,6 +51,13 @@ class Progress(msgspec.Struct):
         if is_stage_best:
             self.stage_best_epoch, self.stage_best_val_top1 = self.epoch, val_top1
         return is_best, is_stage_best
+
+    def forget_best(self, kind: Literal["best", "stage-best"]) -> None:
+        """Note that the best weights of the run or of the stage are lost: the next ones validated are the best."""
+        if kind == "best":
+            self.best_epoch, self.best_val_top1 = None, None
+        else:
+            self.stage_best_epoch, self.stage_best_val_top1 = None, None
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.journal.events import EpochCompleted, RunFinished, StageStarted, StepsTrained, StepTiming, Validated
 from engine.training.metrics import Sums
@@ -127,7 +127,14 @@ def epoch_completed(
     )
 
 
-def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: str, test: Sums | None) -> RunFinished:
+def run_finished(
+    progress: Progress,
+    num_stages: int,
+    stop_reason: str,
+    early: str,
+    test: Sums | None,
+    tested: Literal["best", "last"] = "best",
+) -> RunFinished:
     """Return the last event of a run that is completed, perhaps `early` for this reason, or stopped."""
     is_complete = progress.stage == num_stages
     trained = f"all {progress.num_epochs} epochs are trained"
@@ -144,4 +151,5 @@ def run_finished(progress: Progress, num_stages: int, stop_reason: str, early: s
         best_val_top1=progress.best_val_top1,
         test_loss=test.mean_loss() if test else None,
         test_top1=test.top1() if test else None,
+        tested=tested,
     )

@@ -4,18 +4,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from engine.models.build import build_on_meta
+from engine.training import checkpoint_checks as checks
 from engine.training import checkpoint_files
-from engine.training.checkpoint_manager import check_format
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Freezable
-from engine.training.optimizers import StageOptimizer
+from engine.training.optimizers import StageOptimizer, build_optimizer
 from engine.training.progress import Progress, num_batches
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
-from presets.plan import PlannedStage
+from presets.plan import PlannedStage, plan
+from presets.schema import Preset
 
 
 class TrainState:
@@ -77,16 +80,65 @@ class TrainState:
         Raises:
             CifartuiError: the state belongs to another network or another version.
         """
-        check_format(state)
+        checks.check_format(state)
         try:
-            self.progress = progress = msgspec.convert(state["progress"], Progress)
+            batch_size = self._setup.info.preset.train.batch_size
+            self.progress = progress = checks.progress_of(state, self.plan, batch_size, self.steps_per_epoch)
             progress.stage = min(progress.stage, len(self.plan) - 1)  # a completed run may have been given more epochs
             self.enter_stage(progress.stage)
-            self._setup.network.load_state_dict(state["network"])
+            _fill(self._setup.network, state["network"])
             if self.ema is not None:
-                self.ema.network.load_state_dict(checkpoint_files.evaluated(state))
+                _fill(self.ema.network, checkpoint_files.evaluated(state))
             epochs = progress.epoch - progress.stage_first_epoch
             steps = epochs * self.steps_per_epoch + progress.step
             self.stage_optimizer.restore(state, stage_of(state, self.plan, progress.stage), steps=steps, epochs=epochs)
         except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
-            raise CifartuiError(f"last.pt does not fit this run's preset: {error}") from error
+            raise _misfit(error) from error
+
+
+def _fill(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    checks.check_weights(weights, network)
+    network.load_state_dict(weights)
+
+
+def check_state(state: dict[str, Any], preset: Preset) -> None:
+    """Check a last.pt before the data of its run is read: with a network on the meta device.
+
+    Raises:
+        OtherVersionError: it is of another version.
+        CifartuiError: it does not belong to a run of `preset`, or holds no usable numbers.
+    """
+    checks.check_format(state)
+    stages = plan(preset)
+    try:
+        place = checks.progress_of(state, stages, preset.train.batch_size)
+        network = build_on_meta(preset.model, _num_classes(state), preset.data.image_size)
+        checks.check_weights(state["network"], network)
+        if preset.train.ema_decay:
+            checks.check_weights(checkpoint_files.evaluated(state), network)
+        checks.lr_scale_of(state)
+        now = stages[min(place.stage, len(stages) - 1)]
+        before = msgspec.convert(state["stage"], PlannedStage) if "stage" in state else now
+        if isinstance(network, Freezable):
+            network.freeze(now.frozen)
+        optimizer = build_optimizer(now.optimizer, network.parameters(), torch.device("meta"))
+        is_same_kind = type(before.optimizer) is type(now.optimizer)
+        is_parted_alike = checks.are_parted_alike(state["optimizer"], optimizer)
+        if before.optimizer == now.optimizer or (is_same_kind and is_parted_alike):
+            checks.optimizer_state(state["optimizer"], optimizer)
+    except (KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+        raise _misfit(error) from error
+
+
+def _num_classes(state: dict[str, Any]) -> int:
+    """Return the number of classes in a checkpoint's weights: rows of the last one, which is the last layer's."""
+    weights = state.get("network")
+    last = next(reversed(weights.values()), None) if isinstance(weights, dict) else None
+    if not isinstance(last, Tensor) or not last.ndim or not len(last):
+        raise ValueError("it has no weights")
+    return len(last)
+
+
+def _misfit(error: Exception) -> CifartuiError:
+    why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return CifartuiError(f"last.pt does not fit this run's preset: {why.rstrip('.')}.")

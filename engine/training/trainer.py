@@ -101,11 +101,25 @@ class Trainer:
         """
         self._train_state.restore(state, self._checkpoints.stage_of)
         progress = self.progress
+        if progress.best_val_top1 is not None:
+            self._check_best("best")
+        if progress.stage_best_val_top1 is not None and self._next_begins_with_best():
+            self._check_best("stage-best")
         self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
+
+    def _check_best(self, kind: Best) -> None:
+        """Check best weights that will be needed; if they cannot be used, an alert says so and they are forgotten."""
+        instead = "The best weights so far are lost; those of the next validation take their place."
+        if not self._checkpoints.has_best(kind, self._train_state.evaluated, instead):
+            self.progress.forget_best(kind)
+
+    def _next_begins_with_best(self) -> bool:
+        """Return true if the stage after the one under way begins with the best weights of this one."""
+        return any(stage.from_best for stage in self._plan[self.progress.stage + 1 :][:1])
 
     def _save_last(self, *best: Best) -> None:
         """Hand last.pt over to be written, and its weights as the best ones where they are.
@@ -198,7 +212,8 @@ class Trainer:
             progress.next_epoch()
         before, stage = self._plan[progress.stage - 1 : progress.stage + 1]
         if stage.from_best:
-            self._checkpoints.load_best("stage-best", self._setup.network)
+            instead = f"The stage {stage.name} begins with the last weights of the stage before."
+            self._checkpoints.load_best("stage-best", self._setup.network, instead)
         is_freezing = stage.frozen and not before.frozen  # the head to come is one for the backbone as it is now
         if self._train_state.ema is not None and (stage.from_best or is_freezing):
             self._train_state.ema.restart()
@@ -297,7 +312,7 @@ class Trainer:
         val_top1 = val.top1()
         is_best, is_stage_best = progress.note_best(val_top1)
         best: list[Best] = ["best"] if is_best else []
-        if is_stage_best and any(stage.from_best for stage in self._plan[progress.stage + 1 :][:1]):
+        if is_stage_best and self._next_begins_with_best():
             best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
         seconds = self._epoch_seconds
@@ -338,11 +353,15 @@ class Trainer:
     # --- the end -----------------------------------------------------------------------------------
 
     def _finish(self) -> RunFinished:
-        """Test the best weights and return the last event."""
+        """Test the best weights, or the last ones if those are lost, and return the last event."""
         controls = self._controls
         controls.stages_left, controls.busy_with = 0, "training is over"
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
-        if self._setup.data.has_test_accuracy and self._checkpoints.load_best("best", self._train_state.evaluated):
+        tested: Literal["best", "last"] = "best"
+        if self.progress.global_step and self._setup.data.has_test_accuracy:
+            instead = "The test accuracy is that of the last weights."
+            if not self._checkpoints.load_best("best", self._train_state.evaluated, instead):
+                tested = "last"
             test = self._evaluate("test")
-        return run_finished(self.progress, len(self._plan), self._controls.stop_reason, self._early, test)
+        return run_finished(self.progress, len(self._plan), controls.stop_reason, self._early, test, tested)

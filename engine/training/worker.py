@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -182,7 +182,6 @@ def train_run(
         StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
-    from engine.training import checkpoint_files
     from engine.training.device import torch_memory
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up, unsupported_speedups
@@ -194,7 +193,7 @@ def train_run(
     watch = LearningWatch()
     look_back(folder, watch, resume=process.resume)
     (is_there,) = parallel.agree(process.resume and has_checkpoint(folder))
-    state, fallback = parallel.in_turn(lambda: checkpoint_files.load_last(folder.checkpoints)) if is_there else ({}, "")
+    state, fallback = parallel.in_turn(lambda: load_last(folder, info)) if is_there else ({}, "")
     started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
@@ -252,6 +251,18 @@ def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
     for batch in event_reader(folder.events).batches() if resume else ():
         for event in batch:
             watch.see(event)
+
+
+def load_last(folder: RunDir, info: RunInfo) -> tuple[dict[str, Any], str]:
+    """Return the newest checkpoint from which a run can go on, and a sentence if that is not last.pt.
+
+    Raises:
+        CifartuiError: there is none that belongs to the run and holds usable numbers.
+    """
+    from engine.training import checkpoint_files
+    from engine.training.train_state import check_state
+
+    return checkpoint_files.load_last(folder.checkpoints, lambda state: check_state(state, info.preset))
 
 
 def has_checkpoint(folder: RunDir) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import files
-from tests.integration.conftest import cifartui, runs_dir, start  # noqa: F401
+from tests.integration.conftest import cifartui, demo, runs_dir  # noqa: F401
 
 ANOTHER = 4711
 """A user who is neither root nor anybody here."""

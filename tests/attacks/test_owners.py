@@ -115,6 +115,34 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunD
     assert controls.stop_after == "batch"
 
 
+def test_a_command_of_root_in_another_users_run_can_be_read_by_its_worker(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made for root alone, it was heard by nobody, and the run's owner could give no command any more."""
+    given: list[tuple[int, int]] = []
+    about = list(run.path.stat())[:10]
+    about[4:6] = [ANOTHER, ANOTHER]
+    stat = Path.stat
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **how: os.stat_result(about) if path == run.path else stat(path, **how)
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _fd, user, group: given.append((user, group)))
+    append_command(run.commands, commands.Stop())
+    append_command(run.commands, commands.Stop())
+    assert given == [(ANOTHER, ANOTHER)]  # the first one only: what is there belongs to somebody already
+    assert len(run.commands.read_bytes().splitlines()) == 2
+
+
+def test_root_is_told_how_to_go_on_with_another_users_run(
+    run: RunDir, disown: Disown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disown(run.path / "run.json")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(CifartuiError, match=r"Go on with it as that user \(sudo -u, docker run --user\)\. To go on"):
+        start.start_worker(run, resume=True)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -163,7 +163,7 @@ def test_the_best_weights_are_waited_for(checkpoints: Checkpoints, disk: Disk, s
     with checkpoints:
         save(1, "best")
         threading.Timer(0.05, disk.free.release, (9,)).start()
-        assert checkpoints.load_best("best", network)
+        assert checkpoints.load_best("best", network, "")
     assert network.w.tolist() == [1.0, 1.0]
 
 

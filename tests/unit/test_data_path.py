@@ -1,6 +1,7 @@
 """Data named by a path: what it is taken for, what is refused, and that every command with --data takes it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def test_what_is_no_data_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()
     (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8b nothing")
+    (tmp_path / "broken.zip").write_bytes(b"PK nothing")
     os.mkfifo(tmp_path / "pipe")
     for wrong in (b"\xff", b"two\nlines", b"\x7f"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + wrong)).mkdir()
@@ -74,6 +76,8 @@ def test_what_is_no_data_is_one_sentence(tmp_path: Path) -> None:
         ("a\0b", "does not exist; name a folder"),
         ("empty", "no class folders with images"),
         ("notes.txt", "is a file, and no archive (zip, tar) or table (csv, tsv)"),
+        ("broken.tar.gz", "is no archive that can be read; fetch it again."),
+        ("broken.zip", "is no archive that can be read; fetch it again."),
         ("pipe", "is neither a folder nor a file"),
         ("\udcff", "characters in its name that a preset cannot hold"),
         ("two\nlines", "characters in its name that a preset cannot hold"),
@@ -83,6 +87,21 @@ def test_what_is_no_data_is_one_sentence(tmp_path: Path) -> None:
             data_at(f"{tmp_path}/{name}")
         assert said in str(caught.value)
         assert str(caught.value).isprintable()
+
+
+def test_archives_and_tables_are_named_like_folders(photos: Path) -> None:
+    archive = shutil.make_archive(str(photos.parent / "photos"), "gztar", photos)
+    assert data_at(archive).overrides == ("data.dataset=class-folders", f'data.path="{archive}"')
+    table = photos / "labels.csv"
+    table.write_text("file,label\ntrain/cat/0,a\ntrain/dog/0,b\n")
+    assert data_at(str(table)).path == str(table)
+    loose = photos.parent / "loose"
+    for number in range(2):
+        bird_files.save(loose / f"{number}.png", (number, 0, 0))
+    (loose / "labels.csv").write_text("file,label\n0,a\n1,b\n")
+    with pytest.raises(CifartuiError, match=r"data\.labels, such as labels\.csv"):
+        with_data(str(loose), ())
+    assert with_data(str(loose), ("data.labels=labels.csv",))[1] == f'data.path="{loose}"'
 
 
 @pytest.mark.parametrize("other", ['data.path="/x"', 'data={path = "/x"}'])

@@ -1,6 +1,7 @@
 """What `cifartui data PATH` says of a folder: counts, imbalance, sizes, the split, a preset, and what is not read."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,12 @@ def test_images_that_cannot_be_opened_are_counted(photos: Path) -> None:
     found = summarize(str(photos)).images
     assert found is not None
     assert (found.looked_at, found.unreadable, found.first_unreadable) == (52, 1, "cat/broken.jpg")
+
+
+def test_an_archive_is_looked_into_like_its_folder(photos: Path) -> None:
+    archive = shutil.make_archive(str(photos.parent / "zipped"), "zip", photos)
+    of_folder, of_archive = summarize(str(photos)), summarize(archive)
+    assert (of_archive.classes, of_archive.images, of_archive.path) == (of_folder.classes, of_folder.images, archive)
 
 
 def test_parts_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -215,6 +215,28 @@ def test_weights_files_lie_beside_the_preset_and_names_stay_names(tmp_path: Path
     assert msgspec.to_builtins(load("resnet50-frozen"))["model"]["weights"] == "IMAGENET1K_V2"
 
 
+@pytest.mark.parametrize("name", ["mine.tar", "epoch_9", "weights"])
+def test_a_weights_file_of_any_name_that_is_there_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Workers run in "/", and would look for it there."""
+    (tmp_path / name).touch()
+    (tmp_path / "mine.toml").write_text(f'extends = "resnet50-frozen"\nmodel.weights = "{name}"')
+    monkeypatch.chdir(tmp_path)
+    for preset in (load(str(tmp_path / "mine.toml")), load("resnet50-frozen", [f"model.weights={name}"])):
+        assert msgspec.to_builtins(preset)["model"]["weights"] == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["default", "IMAGENET1K_V1", "absent"])
+def test_names_of_published_weights_and_of_nothing_stay_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name != "absent":
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert msgspec.to_builtins(load("resnet50-frozen", [f"model.weights={name}"]))["model"]["weights"] == name
+
+
 # --- the documentation ---
 
 

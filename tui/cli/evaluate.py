@@ -59,7 +59,8 @@ def evaluate(
     arguments = [str(run.path), "--checkpoint", checkpoint, "--device", device]
     arguments += ["--split", split] if split is not None else []
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
-    arguments += ["--data", data_at(data).path] if data is not None else []
+    if data is not None:
+        arguments += ["--data", data_at(data, labels=run.read_info().preset.data.labels).path]
     result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, result["split"])
     assert found is not None

@@ -37,6 +37,11 @@ _TERMINATED = 143
 _ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
 
+_HURRIED = "SIGTERM again: asked to end without validation and test."
+_NOT_HURRIED = (
+    "SIGTERM again: its worker is not on this machine, or cannot be told from other processes; it stops as asked."
+)
+
 
 class _Interrupts:
     """Counter of Ctrl-C: the first stops the run, the second returns and lets it train on.
@@ -185,8 +190,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             printer.say(_ASKED_BY_SIGTERM if interrupts.num_terminations else _ASKED)
         if interrupts.num_terminations >= 2 and not second_signal:
             second_signal = True
-            hurry_worker(run)
-            printer.say("SIGTERM again: asked to end without validation and test.")
+            printer.say(_HURRIED if hurry_worker(run) else _NOT_HURRIED)
         with _writing():
             printer.show_state(state, status, now)
         interrupts.wake.wait(_LOOK_EVERY_S)

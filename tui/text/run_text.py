@@ -165,10 +165,14 @@ def result(state: RunState) -> str:
     """Return how good a run is: its best validation accuracy, and the test's, unless there is no test part."""
     parts = [f"best val {fmt.percent(state.best.val_top1)}"] if state.best is not None else []
     if state.finished is not None and state.finished.test_top1 is not None:
-        parts.append(f"test {fmt.percent(state.finished.test_top1)}")
+        parts.append(f"test {fmt.percent(state.finished.test_top1)}{_tested(state.finished)}")
     elif parts and has_no_test(state.data):
         parts.append("no test part")
     return ", ".join(parts)
+
+
+def _tested(finished: ev.RunFinished) -> str:
+    return " (last weights)" if finished.tested == "last" else ""
 
 
 def time_left(status: Status, eta_s: float | None) -> str:
@@ -274,7 +278,7 @@ def _rarer_event(
         case ev.Continued():
             return "training goes on", "calm"
         case ev.RunFinished():
-            test = f", test {fmt.percent(event.test_top1)}" if event.test_top1 is not None else ""
+            test = f", test {fmt.percent(event.test_top1)}{_tested(event)}" if event.test_top1 is not None else ""
             best = f": best val {fmt.percent(event.best_val_top1)}" if event.best_val_top1 is not None else ""
             is_told = event.outcome != "completed" or event.best_val_top1 is None
             why = f" ({event.reason})" if event.reason and is_told else ""

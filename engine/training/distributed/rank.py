@@ -22,6 +22,7 @@ from engine.queue.allocation import mark_devices
 from engine.runs import start
 from engine.runs.run_dir import RunDir, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
+from engine.runs.worker_process import signal_rank
 from engine.shared.device_names import check_devices
 from engine.training import worker
 from engine.training.distributed import LEFT_ALONE, SIGNALS
@@ -190,7 +191,8 @@ class _Rank:
         try:
             code = self._end_alone(lost)
             if lost.how == "silent" and lost.place is not None and lost.place.node == self._place.node:
-                os.kill(lost.place.pid, signal.SIGKILL)  # torchrun would wait half a minute for it to end by itself
+                # torchrun would wait half a minute for it to end by itself
+                signal_rank(self._folder, lost.place.pid, signal.SIGKILL)
         except OSError:
             code = LEFT_ALONE
         os._exit(code)
