@@ -37,7 +37,6 @@ NO_IMAGE = "not an image format that is read"
 """Reason why files of any other extension are not read."""
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), ".jpg"),
-    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), ".jp2"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
     (re.compile(rb"GIF8[79]a"), ".gif"),
     (re.compile(rb"BM.{12}", re.DOTALL), ".bmp"),
