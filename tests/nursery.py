@@ -19,7 +19,7 @@ from typing import Any
 PLACES = {
     "start": ("engine.runs.run_dir", "RunDir.read_info", 1),
     "download": ("engine.data.download", "_Bar.update", 1),
-    "decode": ("engine.data.image_cache", "_read_image", 3),
+    "decode": ("engine.data.image_decoders", "_decode_row", 3),
     "build": ("engine.training.setup", "build", 1),
     "train": ("engine.training.trainer", "Trainer._train_batch", 10),
     "evaluate": ("engine.training.validation", "evaluate", 2),
