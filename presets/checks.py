@@ -38,7 +38,7 @@ from presets.schema import (
 BASENET_IMAGE_SIZE = 32
 _RESNET9_SMALLEST = 8
 """Side in pixels: it is halved three times."""
-_STORED_SIZE = {"cifar100": 32, "shapes100": 32}
+STORED_SIZE = {"cifar100": 32, "cifar10": 32, "shapes100": 32, "mnist": 28, "fashion-mnist": 28}
 """Side in pixels of a data set's images as stored, if all have the same."""
 _MAX_PIXELS = 4096
 LARGEST_LR = 1e6
@@ -326,7 +326,7 @@ def _of_augmentation(preset: Preset, augment: tuple[Augmentation, ...], parent: 
 
 def _stored_size(preset: Preset) -> int:
     data = preset.data
-    return _STORED_SIZE.get(data.dataset) or data.cache_size or data.image_size
+    return STORED_SIZE.get(data.dataset) or data.cache_size or data.image_size
 
 
 def _disorder(operation: Augmentation, name: str) -> str:

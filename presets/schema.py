@@ -137,12 +137,20 @@ Augmentation: TypeAlias = (
 # --- data ------------------------------------------------------------------------------------------
 
 
+DatasetName: TypeAlias = Literal[
+    "shapes100", "cifar100", "cifar10", "mnist", "fashion-mnist", "flowers102", "oxford-pets", "cub200", "class-folders"
+]
+DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
+
+
 class Data(_Table, frozen=True, kw_only=True):
     """Data set, image size, split and normalisation."""
 
-    dataset: Literal["cifar100", "shapes100", "class-folders", "cub200"]
+    dataset: DatasetName
     image_size: Pixels = 32
-    normalize: Literal["none", "unit", "half", "cifar100", "imagenet", "clip"] = "none"
+    normalize: Literal["none", "unit", "half", "cifar100", "cifar10", "mnist", "fashion-mnist", "imagenet", "clip"] = (
+        "none"
+    )
     path: str | None = None
     """Folder or archive of this data set; without it the data folders are searched."""
     labels: str | None = None

@@ -55,6 +55,7 @@ def work(order: dict[str, Any]) -> int:
     from engine.runs import start
     from engine.runs.run_dir import RunDir, sign_lock
     from engine.training import worker
+    from tests.cifar_files import cifar100_at
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, start._HELD_BACK)
@@ -70,7 +71,7 @@ def work(order: dict[str, Any]) -> int:
     os.dup2(log_fd, 2)
     os.environ.update(order["environment"])
     if order["url"]:
-        download.CIFAR100_URL, download.CIFAR100_MD5 = order["url"], order["md5"]  # type: ignore[misc]
+        download.PUBLISHED["cifar100"] = cifar100_at(order["url"], order["md5"])
     if order["hold"]:
         hold(order["hold"], run.path)
     arguments = [str(run.path), "--lock-fd", str(lock_fd), *(["--resume"] if order["resume"] else [])]

@@ -1,32 +1,38 @@
-"""CUB-200-2010 archives, unpacked once into the cache folder."""
+"""Archives of published data sets, unpacked once into the cache folder."""
 
 import hashlib
 import os
 import re
 import shutil
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.progress import LoadProgress, Report
 from engine.shared.cache_folder import cache_folder, make_cache_folder
 from presets.errors import CifartuiError
 
-_WANTED = re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt")
+_WANTED = {
+    "cub-200-2010": re.compile(r"images/[^/\0]+/[^/\0]+\.jpg|lists/[^/\0]+\.txt"),
+    "flowers-102": re.compile(r"jpg/[^/\0]+\.jpg"),
+    "oxford-iiit-pet": re.compile(r"images/[^/\0]+\.jpg|annotations/(?:trainval|test)\.txt"),
+}
 """Names of members to unpack. All others are skipped, so no member is written outside of the folder."""
 
 
-def unpack_cub_2010(folder: Path, report: Report) -> Path:
-    """Return a folder with `images/` and `lists/` from `images.tgz` and `lists.tgz` in `folder`.
+def unpack(name: str, archives: Sequence[Path], report: Report) -> Path:
+    """Return a folder with what is wanted of the archives of a data set.
 
     Args:
-        folder: holds the two archives.
+        name: of the data set and of the folder: cub-200-2010, flowers-102 or oxford-iiit-pet.
+        archives: .tar.gz files.
         report: called with the bytes read; its exceptions propagate, and nothing half-unpacked is left.
 
     Raises:
         CifartuiError: an archive is damaged, or there is no room.
     """
-    archives = [folder / "lists.tgz", folder / "images.tgz"]
-    unpacked = cache_folder() / f"cub-200-2010-{_key(archives)}"
+    folder = archives[0].parent
+    unpacked = cache_folder() / f"{name}-{_key(archives)}"
     if unpacked.is_dir():
         make_cache_folder(unpacked)
         return unpacked
@@ -34,7 +40,7 @@ def unpack_cub_2010(folder: Path, report: Report) -> Path:
     try:
         temporary.mkdir(parents=True, mode=0o700)
         for archive in archives:
-            _unpack(archive, temporary, report)
+            _unpack(archive, temporary, _WANTED[name], report)
         temporary.rename(unpacked)
     except (OSError, EOFError, tarfile.TarError) as error:
         if unpacked.is_dir():  # another process was quicker
@@ -48,12 +54,12 @@ def unpack_cub_2010(folder: Path, report: Report) -> Path:
     return unpacked
 
 
-def _unpack(archive: Path, folder: Path, report: Report) -> None:
+def _unpack(archive: Path, folder: Path, wanted: re.Pattern[str], report: Report) -> None:
     progress = LoadProgress(report, "unpack", "B", archive.name, archive.stat().st_size)
     with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as tar:
         for member in tar:
             name = member.name.removeprefix("./")
-            if member.isfile() and _WANTED.fullmatch(name) and "/../" not in f"/{name}/":
+            if member.isfile() and wanted.fullmatch(name) and "/../" not in f"/{name}/":
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
@@ -64,6 +70,6 @@ def _unpack(archive: Path, folder: Path, report: Report) -> None:
     progress.finish()
 
 
-def _key(archives: list[Path]) -> str:
+def _key(archives: Sequence[Path]) -> str:
     text = "".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in archives)
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()

@@ -55,10 +55,13 @@ _MEAN_STD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "mnist": ((0.1307,) * 3, (0.3081,) * 3),
+    "fashion-mnist": ((0.2860,) * 3, (0.3530,) * 3),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Means and standard deviations of red, green and blue in [0, 1]; cifar100: of its training images."""
+"""Means and standard deviations of red, green and blue in [0, 1]; under a data set's name: of its training images."""
 _ATTEMPTS = 10
 """Boxes drawn for an image before the central one is taken, as torchvision does."""
 

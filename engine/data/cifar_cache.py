@@ -1,9 +1,9 @@
-"""Disk cache of CIFAR-100's arrays, memory-mapped. No pickles, no file layouts.
+"""Disk cache of CIFAR's arrays, memory-mapped. No pickles, no file layouts.
 
 Gunzip, tar and md5 of the archive take some seconds and twice the data in memory. What they gave is written once
 into the cache folder, as numpy's own files, and memory-mapped from then on. A cache is a folder whose name is a hash
-of the sources' paths, sizes and times, so a change makes another one. It is written under another name, flushed, and
-renamed when it is whole.
+of the sources' paths, sizes, times and inodes, so a change makes another one. It is written under another name,
+flushed, and renamed when it is whole.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from engine import files
 from engine.shared.cache_folder import cache_folder
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Rows(NamedTuple):
@@ -54,14 +54,14 @@ class _About(msgspec.Struct, frozen=True):
     md5: dict[str, str]
 
 
-def cached(sources: Sequence[Path], read: Callable[[], Content]) -> Content:
-    """Return the content that `read` makes of the files `sources`, from the cache if they were read before.
+def cached(name: str, sources: Sequence[Path], read: Callable[[], Content]) -> Content:
+    """Return the content that `read` makes of a data set's files `sources`, from the cache if they were read before.
 
     A cache that cannot be read is made again; if none can be written, `read` is called every time. Its exceptions
     propagate.
     """
     try:
-        folder = cache_folder() / "cifar100" / _key(sources)
+        folder = cache_folder() / name / _key(sources)
     except OSError:  # the reader knows better what to say of files that are not there
         return read()
     with suppress(OSError, ValueError, EOFError, msgspec.MsgspecError):
@@ -77,7 +77,8 @@ def _key(sources: Sequence[Path]) -> str:
     digest = hashlib.blake2b(f"{_VERSION}\n".encode(), digest_size=12)
     for source in sources:
         status = source.stat()
-        line = f"{source.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        line = f"{source.absolute()}\0{facts}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Download of CIFAR-100 from its publisher, md5-checked. No decoding."""
+"""Download of data sets from their publishers, md5-checked. No decoding."""
 
 import os
 import time
@@ -8,7 +8,8 @@ from pathlib import Path
 import pooch
 
 from engine.data.progress import LoadProgress, Report
-from engine.shared.data_locations import CIFAR100_ARCHIVE, CIFAR100_MD5, CIFAR100_URL, Location, search_folders
+from engine.shared.data_locations import Location, search_folders
+from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
 
 _TIMEOUT_S = (5.0, 30.0)
@@ -37,18 +38,22 @@ class _Bar:
         self._progress.finish()
 
 
-def download_cifar100(absent: Location, data_dir: str | None, report: Report) -> Location:
-    """Fetch the published archive into `data_dir`, or else into the user data folder.
+def download_published(absent: Location, data_dir: str | None, report: Report) -> None:
+    """Fetch the published files of a data set into `data_dir`, or else into the user data folder.
+
+    Files that are there already stay, so that a download that broke off goes on with the next file.
 
     Raises:
-        CifartuiError: it could not be fetched; the message carries the advice of `absent`.
+        CifartuiError: they could not be fetched; the message carries the advice of `absent`.
     """
-    folder = search_folders(data_dir)[0 if data_dir else -1]
+    published = PUBLISHED[absent.dataset]
+    folder = search_folders(data_dir)[0 if data_dir else -1] / published.folder
     try:
-        path = fetch(CIFAR100_URL, CIFAR100_MD5, folder / CIFAR100_ARCHIVE, report)
+        for file in published.files:
+            if not (folder / file.name).is_file():
+                fetch(file.url, file.md5, folder / file.name, report)
     except CifartuiError as error:
         raise CifartuiError(f"{absent.text}, and {error} {absent.advice}") from error
-    return Location(dataset="cifar100", kind="archive", path=str(path), text=f"CIFAR-100 archive: {path}")
 
 
 def fetch(url: str, md5: str, path: Path, report: Report) -> Path:

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.data.archives import unpack_cub_2010
+from engine.data.archives import unpack
 from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
 from engine.data.image_formats import Fault
 from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
+from engine.data.published_listings import list_flowers102, list_oxford_pets
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
@@ -38,7 +39,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     names (`split_by_name`). A test part without labels has label 0 throughout, and counts as hidden.
 
     Args:
-        location: of a folder of images or of a form of CUB-200.
+        location: of a folder of images, or of a form of CUB-200, of Oxford's flowers or of its pets.
         data: sizes, and how to divide the training images where there is no val part.
         seed: of a validation fraction.
         report: is told of every image; what it raises ends the reading, and what is decoded by then stays.
@@ -89,7 +90,16 @@ def _list(location: Location, labels: str | None, report: Report) -> Listing:
         case "cub-2010-folder":
             return list_cub_2010(root)
         case "cub-2010-archives":
-            return list_cub_2010(unpack_cub_2010(root, report))
+            return list_cub_2010(unpack("cub-200-2010", [root / "lists.tgz", root / "images.tgz"], report))
+        case "flowers-folder":
+            return list_flowers102(root, root)
+        case "flowers-archive":
+            return list_flowers102(root, unpack("flowers-102", [root / "102flowers.tgz"], report))
+        case "pets-folder":
+            return list_oxford_pets(root)
+        case "pets-archives":
+            archives = [root / "annotations.tar.gz", root / "images.tar.gz"]
+            return list_oxford_pets(unpack("oxford-iiit-pet", archives, report))
         case _:
             progress = LoadProgress(report, "verify", "images", f"the folders of {shown(str(root))}")
             return list_images(

@@ -1,12 +1,14 @@
 """Loader: choose the reader for a preset's data table and return the data set as tensors."""
 
-from engine.data.cifar import load_cifar100
-from engine.data.download import download_cifar100
+from engine.data.cifar import load_cifar
+from engine.data.download import download_published
+from engine.data.idx import load_idx
 from engine.data.image_files import load_image_files
 from engine.data.progress import Report
 from engine.data.sets import DataSet
 from engine.data.shapes import make_shapes100
 from engine.shared.data_locations import locate
+from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -28,12 +30,15 @@ def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet
         CifartuiError: absent and not to be fetched, damaged, or of another shape.
     """
     location = locate(data, data_dir)
+    if location.kind == "absent":
+        if data.dataset not in PUBLISHED or data.path is not None:
+            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
+        download_published(location, data_dir, report)
+        location = locate(data, data_dir)
     if location.kind == "generated":
         return make_shapes100(data, seed, report)
-    if location.kind in {"class-folders", "cub-2010-folder", "cub-2010-archives", "cub-2011-folder"}:
+    if location.kind.startswith(("class-", "cub-", "flowers-", "pets-")):
         return load_image_files(location, data, seed, report)
-    if location.kind == "absent":
-        if data.dataset != "cifar100" or data.path is not None:
-            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
-        location = download_cifar100(location, data_dir, report)
-    return load_cifar100(location, data, seed, report)
+    if location.kind == "idx-folder":
+        return load_idx(location, data, seed, report)
+    return load_cifar(location, data, seed, report)

@@ -13,18 +13,26 @@ import platformdirs
 from msgspec import Struct, structs
 
 from engine.shared.image_listing import num_classes
+from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
 from presets.schema import Data
 
-CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
-CIFAR100_ARCHIVE = "cifar-100-python.tar.gz"
-CIFAR100_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
+CIFAR100_ARCHIVE = PUBLISHED["cifar100"].files[0].name
+CIFAR10_ARCHIVE = PUBLISHED["cifar10"].files[0].name
+CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 MEMBER_MD5: dict[str, str] = {
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
     "train_cs543": "49eee854445c1e2ebe796cd93c20bb0f",
     "test_cs543": "d3fe9f6a9251bd443f428f896d27384f",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 """Published md5s of the files inside the archives, by file name; `_cs543` is the course's packaging."""
 COURSE_ARCHIVE = "cifar100.tar.gz"
@@ -33,9 +41,13 @@ COURSE_SUFFIX = "_cs543"
 CUB_2010_ARCHIVES = ("images.tgz", "lists.tgz")
 CUB_2011_TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""The folder of Debian's package dataset-fashion-mnist."""
+
 Kind: TypeAlias = Literal[
     "generated", "archive", "folder", "course-archive", "course-folder", "class-folders", "cub-2010-folder",
-    "cub-2010-archives", "cub-2011-folder", "absent",
+    "cub-2010-archives", "cub-2011-folder", "idx-folder", "flowers-folder", "flowers-archive", "pets-folder",
+    "pets-archives", "absent",
 ]  # fmt: skip
 
 
@@ -80,9 +92,18 @@ def locate(data: Data, data_dir: str | None) -> Location:
         return _absent(data, data_dir, [])
     paths = _searched_paths(data, data_dir)
     find_birds = _find_cub200 if data.path is None else _find_named_birds
-    find = {"cifar100": _find_cifar100, "cub200": find_birds}.get(
-        data.dataset, partial(_find_class_folders, labels=data.labels)
-    )
+    is_named = data.path is not None
+    find = {
+        "cifar100": _find_cifar100,
+        "cifar10": _find_cifar10,
+        "mnist": lambda base: _find_idx("mnist", base, is_named),
+        "fashion-mnist": lambda base: _find_idx("fashion-mnist", base, is_named),
+        "flowers102": _find_flowers102,
+        "oxford-pets": _find_oxford_pets,
+        "cub200": find_birds,
+    }.get(data.dataset, partial(_find_class_folders, labels=data.labels))
+    if data.dataset == "fashion-mnist" and not is_named:
+        paths.append(DEBIAN_FASHION)
     for base in paths:
         found = find(base)
         if found is not None:
@@ -127,6 +148,60 @@ def _cifar100_candidates(base: Path) -> Iterator[tuple[Kind, Path]]:
     yield "course-folder", base / "cifar-100-cs543-python"
     yield "course-folder", base
     yield "course-archive", base / COURSE_ARCHIVE
+
+
+def _find_cifar10(base: Path) -> Location | None:
+    if base.name.endswith((".tar.gz", ".tgz")):
+        return _found("cifar10", "archive", base) if _is_file(base) else None
+    for folder in (base / "cifar-10-batches-py", base):  # before the archive: it needs no unpacking
+        if all(_is_file(folder / name) for name in CIFAR10_BATCHES):
+            return _found("cifar10", "folder", folder)
+    return _found("cifar10", "archive", base / CIFAR10_ARCHIVE) if _is_file(base / CIFAR10_ARCHIVE) else None
+
+
+def idx_files(folder: Path) -> dict[str, Path]:
+    """Return MNIST's files in a folder by train-images, train-labels, t10k-images and t10k-labels; perhaps not all."""
+    names = {f"{part}-{what}": number for part in ("train", "t10k") for what, number in (("images", 3), ("labels", 1))}
+    found = {}
+    for name, number in names.items():
+        for path in (folder / f"{name}{dot}idx{number}-ubyte{end}" for dot in "-." for end in ("", ".gz")):
+            if name not in found and _is_file(path):
+                found[name] = path
+    return found
+
+
+def _find_idx(dataset: str, base: Path, is_named: bool) -> Location | None:
+    """Find MNIST or Fashion-MNIST, whose files have the same names: only a folder tells which of them it is."""
+    published = PUBLISHED[dataset]
+    folders = [base / published.folder, base / published.folder.partition("/")[0], base / dataset]
+    if is_named or base == DEBIAN_FASHION:
+        folders += [base, base / "raw"]
+    return next((_found(dataset, "idx-folder", folder) for folder in folders if len(idx_files(folder)) == 4), None)
+
+
+def _find_flowers102(base: Path) -> Location | None:
+    archive, *tables = PUBLISHED["flowers102"].files
+    for folder in (base / PUBLISHED["flowers102"].folder, base):
+        if all(_is_file(folder / table.name) for table in tables):
+            if _num_children(folder / "jpg"):
+                return _found("flowers102", "flowers-folder", folder)
+            if _is_file(folder / archive.name):
+                return _found("flowers102", "flowers-archive", folder)
+    return None
+
+
+def _find_oxford_pets(base: Path) -> Location | None:
+    for folder in (base / PUBLISHED["oxford-pets"].folder, base):
+        if all(_is_file(folder / "annotations" / name) for name in ("trainval.txt", "test.txt")):
+            return _found("oxford-pets", "pets-folder", folder)
+        if all(_is_file(folder / file.name) for file in PUBLISHED["oxford-pets"].files):
+            return _found("oxford-pets", "pets-archives", folder)
+    return None
+
+
+def _found(dataset: str, kind: Kind, path: Path) -> Location:
+    form = kind.rpartition("-")[2]
+    return Location(dataset=dataset, kind=kind, path=str(path), text=f"{PUBLISHED[dataset].title} {form}: {path}")
 
 
 def _find_class_folders(base: Path, labels: str | None = None) -> Location | None:
@@ -186,12 +261,21 @@ def _absent(data: Data, data_dir: str | None, paths: list[Path]) -> Location:
             f"folder, into {search_folders(data_dir)[0]}; or name a folder with train/<class>/ and test/<class>/ "
             "with: --set data.path=/that/folder",
         )
+    published = PUBLISHED[data.dataset]
+    where = search_folders(data_dir)[0] / published.folder
+    first, *others = published.files
+    if not others:
+        what, it = f"{first.url} ({published.size}, md5 {first.md5}), as it is,", "it"
+    else:
+        rest = ", ".join(file.name for file in others)
+        what = f"{first.url} and, from the same place, {rest} ({published.size}), as they are,"
+        it = "them"
     return Location(
         dataset=data.dataset,
         kind="absent",
-        text=f"CIFAR-100 is not in {searched}",
-        advice=f"Put {CIFAR100_URL} (169 MB, md5 {CIFAR100_MD5}), as it is, into {search_folders(data_dir)[0]}, "
-        "or name the folder that holds it with --data-dir. `cifartui train demo` needs no data.",
+        text=f"{published.title} is not in {searched}",
+        advice=f"Put {what} into {where}, or name the folder that holds {it} with --data-dir. "
+        "`cifartui train demo` needs no data.",
     )
 
 
@@ -200,6 +284,13 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a folder above it that we may not enter
         return False
+
+
+def _num_children(path: Path) -> int:
+    try:
+        return sum(1 for _ in path.iterdir())
+    except OSError:
+        return 0
 
 
 def _is_there(path: Path) -> bool:

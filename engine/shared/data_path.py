@@ -1,9 +1,11 @@
 """Data named by a path (`--data PATH`): its data set, as overrides of a preset. No torch, no decoding."""
 
+import gzip
 import json
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -11,7 +13,15 @@ from typing import Literal
 from msgspec import Struct
 
 from engine.shared import label_table
-from engine.shared.data_locations import CIFAR100_ARCHIVE, COURSE_ARCHIVE, MEMBER_MD5, locate
+from engine.shared.data_locations import (
+    CIFAR10_ARCHIVE,
+    CIFAR10_BATCHES,
+    CIFAR100_ARCHIVE,
+    COURSE_ARCHIVE,
+    MEMBER_MD5,
+    idx_files,
+    locate,
+)
 from engine.shared.image_archives import check_archive, is_archive
 from engine.shared.image_listing import list_images
 from engine.shared.image_scan import Poll
@@ -19,8 +29,12 @@ from presets.checks import CONTROL
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
 from presets.problems import printable
-from presets.schema import Data
+from presets.schema import Data, DatasetName
 
+_PUBLISHED: tuple[DatasetName, ...] = ("cifar100", "cifar10", "mnist", "flowers102", "oxford-pets", "cub200")
+"""Data sets that are known by their files; `mnist` stands for both that have MNIST's."""
+_FASHION_LABELS = bytes((9, 2, 1, 1, 6, 1, 4, 6, 5, 7))
+"""Of Fashion-MNIST's first test images."""
 _MEMBERS_LOOKED_AT = 4
 """Members of a .tar.gz that are looked at: CIFAR-100's folder and its three files, in some order."""
 
@@ -28,7 +42,7 @@ _MEMBERS_LOOKED_AT = 4
 class NamedData(Struct, frozen=True):
     """A data set that a path names: its name in presets, and the absolute path."""
 
-    dataset: Literal["cifar100", "cub200", "class-folders"]
+    dataset: DatasetName
     path: str
 
     @property
@@ -86,17 +100,18 @@ def resolved(named: str) -> Path:
 
 
 def known_data(path: Path) -> NamedData | None:
-    """Return CIFAR-100 or CUB-200 if they lie at a path; None for a folder, an archive or a table of images.
+    """Return the published data set that lies at a path; None for a folder, an archive or a table of images.
 
     Raises:
         CifartuiError: it is a file of something else.
     """
     is_folder = path.is_dir()
-    if is_folder or _is_cifar100_archive(path):
-        if locate(Data(dataset="cifar100", path=str(path)), None).kind != "absent":
-            return NamedData("cifar100", str(path))
-        if locate(Data(dataset="cub200", path=str(path)), None).kind.startswith("cub-"):
-            return NamedData("cub200", str(path))
+    if not is_folder and (archived := _archived_cifar(path)) is not None:
+        return NamedData(archived, str(path))
+    for name in _PUBLISHED if is_folder else ():
+        kind = locate(Data(dataset=name, path=str(path)), None).kind
+        if kind not in {"absent", "class-folders"}:
+            return NamedData(_kind_of_idx(path) if kind == "idx-folder" else name, str(path))
     if not (is_folder or path.suffix.lower() in label_table.SUFFIXES or is_archive(path)):
         raise CifartuiError(
             f"{printable(str(path))} is a file, and no archive (zip, tar) or table (csv, tsv); name a folder of images."
@@ -134,16 +149,35 @@ def _override_of(key: str, overrides: Sequence[str]) -> tuple[str | None, object
     return None, None
 
 
-def _is_cifar100_archive(path: Path) -> bool:
-    """Return whether a file is CIFAR-100's archive, by its name or else by its first members."""
+def _kind_of_idx(path: Path) -> DatasetName:
+    """Return MNIST or Fashion-MNIST, whose files have the same names, by the first labels of the test images."""
+    for name in ("fashion-mnist", "mnist"):
+        found = locate(Data(dataset=name, path=str(path)), None)
+        if found.path is not None:
+            labels = idx_files(Path(found.path))["t10k-labels"]
+            try:
+                with gzip.open(labels) if labels.suffix == ".gz" else labels.open("rb") as file:
+                    if file.read(8 + len(_FASHION_LABELS))[8:] == _FASHION_LABELS:
+                        return "fashion-mnist"
+            except (OSError, EOFError, zlib.error):  # the reader says what is wrong with it
+                continue
+    return "mnist"
+
+
+def _archived_cifar(path: Path) -> Literal["cifar100", "cifar10"] | None:
+    """Return which CIFAR's archive a file is, by its name or else by its first members."""
     if path.name in {CIFAR100_ARCHIVE, COURSE_ARCHIVE}:
-        return True
+        return "cifar100"
+    if path.name == CIFAR10_ARCHIVE:
+        return "cifar10"
     if not path.name.endswith((".tar.gz", ".tgz")):
-        return False
+        return None
     try:
         with tarfile.open(path) as archive:
             members = [archive.next() for _ in range(_MEMBERS_LOOKED_AT)]
     except (OSError, EOFError, tarfile.TarError):
-        return False
-    files = [PurePosixPath(member.name).name for member in members if member is not None and member.isfile()]
-    return any(name in MEMBER_MD5 for name in files)
+        return None
+    files = {PurePosixPath(member.name).name for member in members if member is not None and member.isfile()}
+    if files & {*CIFAR10_BATCHES, "batches.meta"}:
+        return "cifar10"
+    return "cifar100" if files & MEMBER_MD5.keys() else None

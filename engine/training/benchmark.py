@@ -34,6 +34,7 @@ from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
 from presets import catalog
+from presets.checks import STORED_SIZE
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Preset
@@ -173,7 +174,7 @@ def _speed(
 
 def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Module) -> Setup:
     prepare_backend(device, tf32=preset.train.tf32)
-    side = 32 if preset.data.dataset in {"cifar100", "shapes100"} else preset.data.image_size
+    side = STORED_SIZE.get(preset.data.dataset, preset.data.image_size)
     images = torch.randint(256, (4 * preset.train.batch_size, 3, side, side), dtype=torch.uint8).to(device)
     split = ImageSplit(images, torch.randint(_NUM_CLASSES, (len(images),)).to(device))
     names = tuple(map(str, range(_NUM_CLASSES)))

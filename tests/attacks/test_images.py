@@ -130,10 +130,10 @@ def test_cifars_cache_of_another_user_is_read_anew(tmp_path: Path, disown: Calla
         calls.append(1)
         return content
 
-    cifar_cache.cached([source], read)
-    cifar_cache.cached([source], read)
+    cifar_cache.cached("cifar100", [source], read)
+    cifar_cache.cached("cifar100", [source], read)
     assert len(calls) == 1
     (folder,) = (cache_folder() / "cifar100").iterdir()
     disown(folder)
-    cifar_cache.cached([source], read)
+    cifar_cache.cached("cifar100", [source], read)
     assert len(calls) == 2

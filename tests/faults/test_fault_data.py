@@ -21,7 +21,7 @@ from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders
-from tests.cifar_files import published_files, write_archive
+from tests.cifar_files import cifar100_at, published_files, write_archive
 from tests.faults.serving import Serve
 from tests.waiting import wait_for
 
@@ -43,8 +43,7 @@ def fetched(
     monkeypatch: pytest.MonkeyPatch,
     report: Callable[[DataProgressed], None] = lambda event: None,
 ) -> DataSet:
-    monkeypatch.setattr(download, "CIFAR100_URL", server["url"])
-    monkeypatch.setattr(download, "CIFAR100_MD5", server["md5"])
+    monkeypatch.setitem(download.PUBLISHED, "cifar100", cifar100_at(server["url"], server["md5"]))
     data_dir.mkdir(exist_ok=True)
     return load(Data(dataset="cifar100"), str(data_dir), 0, report)
 

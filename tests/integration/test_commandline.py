@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from engine.runs.run_dir import RunDir, list_runs
+from presets.schema import DATASETS
 from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]
@@ -153,7 +154,7 @@ def test_presets_data_and_doctor(cifartui: Call) -> None:
     assert '\n  dataset = "cifar100"\n' in one
     assert "\nreport: val " in one
     listed = {row["dataset"] for row in json.loads(cifartui("data", "--json").stdout)}
-    assert listed == {"shapes100", "cifar100", "cub200"}
+    assert listed == {*DATASETS} - {"class-folders"}
     machine = json.loads(cifartui("gpus", "--json").stdout)
     assert set(machine) == {"gpus", "missing", "num_cores", "host_free_bytes", "taken"}
     assert machine["taken"] == []

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import engine.data.download
+from engine.data import download
 from engine.data.download import fetch
 from engine.data.load import load
 from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
-from tests.cifar_files import published_files, write_archive
+from tests.cifar_files import cifar100_at, published_files, write_archive
 
 Serve = Callable[..., str]
 
@@ -108,8 +108,7 @@ def test_a_folder_that_cannot_be_written_gives_a_sentence(serve: Serve, tmp_path
 
 def test_absent_data_is_downloaded_and_loaded(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_archive(tmp_path / "made.tar.gz", "cifar-100-python", published_files()).read_bytes()
-    monkeypatch.setattr(engine.data.download, "CIFAR100_URL", serve(archive))
-    monkeypatch.setattr(engine.data.download, "CIFAR100_MD5", md5(archive))
+    monkeypatch.setitem(download.PUBLISHED, "cifar100", cifar100_at(serve(archive), md5(archive)))
     events: list[DataProgressed] = []
     data = load(Data(dataset="cifar100"), str(tmp_path / "data"), 0, events.append)
     assert len(data.train) == 36
@@ -123,7 +122,7 @@ def test_offline_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
-    monkeypatch.setattr(engine.data.download, "CIFAR100_URL", url)
+    monkeypatch.setitem(download.PUBLISHED, "cifar100", cifar100_at(url, ""))
     with pytest.raises(CifartuiError, match=r"CIFAR-100 is not in .* failed .*cifartui train demo"):
         load(Data(dataset="cifar100"), str(tmp_path), 0, ignore)
     assert list(tmp_path.iterdir()) == []

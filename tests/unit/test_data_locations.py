@@ -5,7 +5,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from engine.shared.data_locations import CIFAR100_MD5, CIFAR100_URL, Kind, locate, search_folders
+from engine.shared.data_locations import Kind, locate, search_folders
+from engine.shared.published_sets import PUBLISHED
 from presets.schema import Data
 
 CIFAR = Data(dataset="cifar100")
@@ -105,7 +106,8 @@ def test_folders_without_parts_and_tables_are_found(tmp_path: Path) -> None:
 def test_absence_says_what_to_do(tmp_path: Path) -> None:
     location = locate(CIFAR, str(tmp_path))
     assert (location.kind, location.path) == ("absent", None)
-    for said in (CIFAR100_URL, CIFAR100_MD5, str(tmp_path), "cifartui train demo"):
+    (archive,) = PUBLISHED["cifar100"].files
+    for said in (archive.url, archive.md5, str(tmp_path), "cifartui train demo"):
         assert said in location.advice
 
 

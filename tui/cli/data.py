@@ -1,13 +1,12 @@
 """Command `data`: places of data sets, or what lies at one path."""
 
 import shlex
-from typing import Literal
 
 import click
 
 from engine.shared.data_locations import locate
 from presets.errors import CifartuiError
-from presets.schema import Data
+from presets.schema import DATASETS, Data
 from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
 
@@ -32,15 +31,14 @@ def data(ctx: click.Context, path: str | None, all_classes: bool, with_files: bo
 
 
 def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
-    datasets: tuple[Literal["shapes100", "cifar100", "cub200"], ...] = ("shapes100", "cifar100", "cub200")
-    found = [locate(Data(dataset=name), data_dir) for name in datasets]
+    found = [locate(Data(dataset=name), data_dir) for name in DATASETS if name != "class-folders"]
     if as_json:
         say_json(found)
         return
     for location in found:
-        say(f"{location.dataset:<10} {location.text}")
+        say(f"{location.dataset:<14} {location.text}")
         if location.kind == "absent":
-            say(f"{'':<10} {location.advice}")
+            say(f"{'':<14} {location.advice}")
 
 
 def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:

@@ -25,7 +25,10 @@ from presets.plan import plan
 from presets.schema import Optimizer, Preset
 
 SHIPPED = Path(__file__).parents[2] / "presets" / "facts.json"
-_NUM_CLASSES = {"cifar100": 100, "shapes100": 100, "cub200": 200}
+_NUM_CLASSES = {
+    "cifar100": 100, "cifar10": 10, "mnist": 10, "fashion-mnist": 10, "flowers102": 102, "oxford-pets": 37,
+    "shapes100": 100, "cub200": 200,
+}  # fmt: skip
 _ASSUMED_NUM_CLASSES = 100
 
 

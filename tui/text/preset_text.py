@@ -15,6 +15,11 @@ from tui.theme import MUTED, REFERENCE, TEXT, TONES
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
+    "cifar10": "CIFAR-10",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "flowers102": "Oxford 102 Flowers",
+    "oxford-pets": "Oxford-IIIT Pets",
     "shapes100": "100 shapes, generated data",
     "class-folders": "class folders",
     "cub200": "Caltech-UCSD Birds 200",
@@ -24,6 +29,9 @@ _NORMALIZE = {
     "unit": "pixels in [0, 1]",
     "half": "mean 0.5, std 0.5",
     "cifar100": "CIFAR-100's mean and std",
+    "cifar10": "CIFAR-10's mean and std",
+    "mnist": "MNIST's mean and std",
+    "fashion-mnist": "Fashion-MNIST's mean and std",
     "imagenet": "ImageNet's mean and std",
     "clip": "CLIP's mean and std",
 }

@@ -1,0 +1,103 @@
+"""Published data sets that are found by name: files, md5s, addresses, and the folders that they unpack to. No torch.
+
+`engine.shared.data_locations` looks for them, `engine.data.download` fetches them.
+"""
+
+from msgspec import Struct
+
+
+class PublishedFile(Struct, frozen=True):
+    """A file as its publisher sends it."""
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.url.rpartition("/")[2]
+
+
+class PublishedSet(Struct, frozen=True, kw_only=True):
+    """A data set that is downloaded where it is absent."""
+
+    title: str
+    """For people."""
+    num_classes: int
+    size: str
+    """Of all files together, for people."""
+    files: tuple[PublishedFile, ...]
+    folder: str = ""
+    """Folder of the files within a data folder, as torchvision names it; "" if they lie in the data folder itself."""
+
+
+def _idx(base: str, *md5s: str) -> tuple[PublishedFile, ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(PublishedFile(f"{base}{name}-ubyte.gz", md5) for name, md5 in zip(names, md5s, strict=True))
+
+
+_TORONTO = "https://www.cs.toronto.edu/~kriz/"
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+
+PUBLISHED: dict[str, PublishedSet] = {
+    "cifar100": PublishedSet(
+        title="CIFAR-100",
+        num_classes=100,
+        size="169 MB",
+        files=(PublishedFile(f"{_TORONTO}cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),),
+    ),
+    "cifar10": PublishedSet(
+        title="CIFAR-10",
+        num_classes=10,
+        size="170 MB",
+        files=(PublishedFile(f"{_TORONTO}cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
+    ),
+    "mnist": PublishedSet(
+        title="MNIST",
+        num_classes=10,
+        size="12 MB",
+        folder="MNIST/raw",
+        files=_idx(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+    ),
+    "fashion-mnist": PublishedSet(
+        title="Fashion-MNIST",
+        num_classes=10,
+        size="31 MB",
+        folder="FashionMNIST/raw",
+        files=_idx(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+    ),
+    "flowers102": PublishedSet(
+        title="Oxford 102 Flowers",
+        num_classes=102,
+        size="345 MB",
+        folder="flowers-102",
+        files=(
+            PublishedFile(f"{_OXFORD}flowers/102/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"),
+            PublishedFile(f"{_OXFORD}flowers/102/imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
+            PublishedFile(f"{_OXFORD}flowers/102/setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
+        ),
+    ),
+    "oxford-pets": PublishedSet(
+        title="Oxford-IIIT Pets",
+        num_classes=37,
+        size="811 MB",
+        folder="oxford-iiit-pet",
+        files=(
+            PublishedFile(f"{_OXFORD}pets/data/images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+            PublishedFile(f"{_OXFORD}pets/data/annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"),
+        ),
+    ),
+}
+"""By the names that presets write."""
