@@ -30,6 +30,7 @@ from tui.terminal.driver import ControlCharFilter, DiffDriver
 from tui.theme import theme
 
 if TYPE_CHECKING:
+    from tui.data.environment import GpuReadings
     from tui.data.follower import History
 
 _SAME_END_WITHIN_S = 60.0
@@ -166,6 +167,11 @@ class CifartuiApp(App[None]):
         self.set_timer(_STARTED_S, _collect_garbage)
         if self._first_run is not None:
             self.open_monitor(self._first_run, self._ahead)
+
+    def readings(self) -> "GpuReadings | None":
+        """Return Home's latest reading of the machine."""
+        home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
+        return home.readings() if home is not None else None
 
     @property
     def opens_on_a_run(self) -> bool:

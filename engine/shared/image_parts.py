@@ -21,6 +21,8 @@ PARTS: dict[str, Part] = {
 """Folders that hold a part of a data set, in any case."""
 _NAMED = 10
 """Names in a sentence, before the number of the others."""
+_LONGEST_NAME = 80
+"""Characters of a name in a sentence, before it is cut."""
 
 
 class Files(Struct, frozen=True):
@@ -124,9 +126,15 @@ def without_images(labels: Iterable[int], class_names: tuple[str, ...], part: st
     return f"{len(missing):,} classes have no {what} image: {listed(missing)}."
 
 
+def short(name: str) -> str:
+    """Return a name for people, cut if it is very long."""
+    text = shown(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first names in a row, and how many follow."""
-    all_names = [shown(name) for name in names]
+    all_names = [short(name) for name in names]
     more = len(all_names) - _NAMED
     if more > 0:
         return f"{', '.join(all_names[:_NAMED])} and {more:,} more"
@@ -140,11 +148,15 @@ def unread_notices(all_unread: Iterable[Unread]) -> list[str]:
         if unread.folder or not unread.reason.endswith(NO_IMAGE):
             by_reason.setdefault(unread.reason, []).append(unread)
     sentences = []
-    for reason, groups in by_reason.items():
+    reasons = list(by_reason.items())
+    for reason, groups in reasons[:_NAMED]:
         if len(groups) == 1:
             sentences.append(groups[0].sentence())
             continue
         total = sum(group.num_files for group in groups)
         folders = listed(group.folder or "the folder itself" for group in groups)
         sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
+    if others := reasons[_NAMED:]:
+        total = sum(group.num_files for _, groups in others for group in groups)
+        sentences.append(f"{total:,} more files are not read, for {len(others):,} other reasons.")
     return sentences

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine import files
-from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, unread_notices, without_images
+from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, short, unread_notices, without_images
 from engine.shared.image_scan import Poll, Scanner, shown
 from presets.errors import CifartuiError
 
@@ -66,7 +66,7 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
     images = [image for _, image in scan.below([(0, "")])]
     parts, absent = _by_part(found, _Names(images))
     if not any(parts.values()):
-        first = f", {shown(absent[0])} first" if absent else ""
+        first = f", {short(absent[0])} first" if absent else ""
         raise CifartuiError(
             f"{found.where} names no image that is in {shown(str(root))}{first}; name the folder that holds them with "
             "--data (data.path in a preset)."
@@ -119,8 +119,8 @@ def _read(path: Path) -> _Table:
         if any(field.strip() for field in line):
             values = [line[at].strip() if at is not None and at < len(line) else "" for at in (file, label, split)]
             rows.append(_Row(number, *values))
-    taken = [f"files by column {columns[file]}", f"labels by column {columns[label]}"]
-    taken += [f"parts by column {columns[split]}"] if split is not None else []
+    taken = [f"files by column {short(columns[file])}", f"labels by column {short(columns[label])}"]
+    taken += [f"parts by column {short(columns[split])}"] if split is not None else []
     return _Table(where, listed(taken), split is not None, rows)
 
 
@@ -173,15 +173,15 @@ def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], 
         where = f"{table.where}, line {row.line}"
         if len(found) > 1:
             raise CifartuiError(
-                f"{where}: {shown(row.file)} may mean {shown(found[0])} or {shown(found[1])}; write the folder too."
+                f"{where}: {short(row.file)} may mean {short(found[0])} or {short(found[1])}; write the folder too."
             )
         label = unicodedata.normalize("NFC", row.label)
         if found[0] in seen:
             other, split, line = seen[found[0]]
             if (other, split) != (label, row.split):
                 raise CifartuiError(
-                    f"{where}: {shown(row.file)} is {shown(label)} {shown(row.split)}".rstrip()
-                    + f", and {shown(other)} {shown(split)}".rstrip()
+                    f"{where}: {short(row.file)} is {short(label)} {short(row.split)}".rstrip()
+                    + f", and {short(other)} {short(split)}".rstrip()
                     + f" in line {line}; an image has one label and is in one part."
                 )
             continue
@@ -198,7 +198,7 @@ def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], 
 def _named_part(split: str, where: str) -> Part:
     part = PARTS.get(split.lower() or "train")
     if part is None:
-        raise CifartuiError(f"{where}: the part is {shown(split)}; known are train, val and test.")
+        raise CifartuiError(f"{where}: the part is {short(split)}; known are train, val and test.")
     return part
 
 
@@ -216,7 +216,7 @@ def _listing(
 ) -> Listing:  # fmt: skip
     names = _sorted_labels({label for label in parts["train"].values() if label})
     if len(names) < 2:
-        has = f"one label only, {shown(names[0])}," if names else "no label"
+        has = f"one label only, {short(names[0])}," if names else "no label"
         raise CifartuiError(f"{table.where} has {has} for training images; a classifier needs two classes.")
     place = {label: index for index, label in enumerate(names)}
     for part in ("val", "test"):
@@ -276,5 +276,5 @@ def _notices(
     if num_without:
         notices.append(f"{num_without:,} images have no label in {table.where}, and are left out.")
     if extra:
-        notices.append(f"{len(extra):,} images are not in {table.where}, and are left out, {shown(extra[0])} first.")
+        notices.append(f"{len(extra):,} images are not in {table.where}, and are left out, {short(extra[0])} first.")
     return notices

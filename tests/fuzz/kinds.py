@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import string
+import tarfile
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -26,6 +27,7 @@ from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir
 from engine.runs.run_dir import RunDir
+from engine.shared.image_listing import list_images
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -388,10 +390,69 @@ def cifar_pickles(seed: int, place: Path) -> bool:
     return True
 
 
+# --- images of others --------------------------------------------------------------------------------
+
+_LABELS = b"file,label,split\n" + b"".join(
+    b"%d.jpg,%s,%s\n" % (row, (b"cat", b"dog")[row % 2], (b"train", b"val", b"test")[row // 4]) for row in range(12)
+)
+
+
+def label_tables(seed: int, place: Path) -> bool:
+    """A table of images and labels with faults, beside its images."""
+    chance = random.Random(seed)
+    for row in range(12):
+        (place / f"{row}.jpg").touch()
+    fault = chance.choice((mutations.of_lines, mutations.of_bytes, mutations.of_word))
+    (place / "labels.csv").write_bytes(fault(_LABELS, chance))
+    return _listed(place / "labels.csv", place)
+
+
+@cache
+def _archives() -> dict[str, bytes]:
+    """Return a zip and tar files of class folders, by name."""
+    names = [f"train/{name}/{number}.jpg" for name in ("cat", "dog") for number in range(3)]
+    zipped, plain, packed = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, name * 9)
+    for file, mode in ((plain, "w"), (packed, "w:gz")):
+        with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.size = 9 * len(name)
+                tar.addfile(member, io.BytesIO(name.encode() * 9))
+    return {"x.zip": zipped.getvalue(), "x.tar": plain.getvalue(), "x.tar.gz": packed.getvalue()}
+
+
+def image_archives(seed: int, place: Path) -> bool:
+    """An archive of images with faults, unpacked into a cache."""
+    chance = random.Random(seed)
+    name, content = chance.choice(list(_archives().items()))
+    (place / name).write_bytes(mutations.of_bytes(content, chance))
+    with mock.patch.dict(os.environ, {"CIFARTUI_CACHE": str(place / "cache")}):
+        taken = _listed(place / name, place)
+    assert {path.name for path in place.iterdir()} <= {name, "cache"}, "something is written elsewhere"
+    return taken
+
+
+def _listed(path: Path, place: Path) -> bool:
+    """Return true if images can be listed, all of them below `place` and all that is said in words for people."""
+    try:
+        found = list_images(path)
+    except CifartuiError as error:
+        return refused(error)
+    for text in (found.layout, *found.notices, *(unread.sentence() for unread in found.unread)):
+        refused(CifartuiError(text))
+    assert all(visible_in_a_row(name) == name for name in found.class_names)
+    for name in (*found.train.names, *found.val.names, *found.test.names, *found.unlabelled):
+        assert (found.root / name).resolve().is_relative_to(place.resolve())
+    return True
+
+
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
         preset_files, overrides, journals, values, run_files, command_files, queues, configurations, run_names,
-        checkpoints, cifar_pickles,
+        checkpoints, cifar_pickles, label_tables, image_archives,
     )
 }  # fmt: skip

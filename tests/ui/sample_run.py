@@ -165,6 +165,15 @@ class SampleRun:
                 )
             )  # fmt: skip
 
+    def save(self, epoch: int = 1) -> Self:
+        """A checkpoint to go on from is written."""
+        saved = ev.CheckpointSaved(
+            kind="last", path="checkpoints/last.pt", epoch=epoch, global_step=self.global_step, num_bytes=476_000,
+            seconds=0.1,
+        )  # fmt: skip
+        self.write(saved)
+        return self
+
     def telemetry(self, *, gpu: bool = False) -> None:
         """One reading: of the machine, and of a GPU where asked for."""
         wave = math.sin(self.now / 40)

@@ -123,11 +123,11 @@ async def test_a_lost_run_says_so_with_its_last_words_and_what_to_do(runs_dir: P
         app = app_on(run)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: "worker lost" in header(app), "the state")
-            assert "Press r to start it again: there is no checkpoint yet" in notice(app)
+            assert "Press a to start it anew: there is no checkpoint to go on from." in notice(app)
             assert "Killed by" in notice(app)
             assert "\x1b" not in notice(app)
             await pilot.press("s")
-            assert "this run has no worker (worker lost); r resumes it" in strip(app)
+            assert "this run has no worker (worker lost); a starts it anew" in strip(app)
             assert not run.folder.commands.exists()
 
 

@@ -11,12 +11,17 @@ from textual.widgets import Input
 from engine.journal import events as ev
 from engine.journal import jsonl
 from engine.journal.commands import AnyCommand, ScaleLearningRate, Validate
-from tests.ui.conftest import until
+from engine.runs.run_dir import RunDir
+from engine.runs.run_options import RunOptions
+from engine.shared.data_path import NamedData
+from presets import catalog
+from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, staged, training
 from tests.ui.test_monitor import app_on, header, monitor, strip
 from tui.app import CifartuiApp
 from tui.plots.chart import Chart
 from tui.screens.dialogs import ResumePanel
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
@@ -231,7 +236,7 @@ async def test_a_run_whose_loss_was_no_number_is_offered_half_the_rate(
     with training(runs_dir, epochs_done=1) as run:
         change = "optimizer.lr=0.0025"
         run.write(ev.Alerted(severity="error", kind="non-finite-loss", text="No number.", changes=(change,)))
-        run.finish("failed", "The training loss is no longer a number")
+        run.save().finish("failed", "The training loss is no longer a number")
         app = app_on(run)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "failed" in header(app), "the run")
@@ -282,3 +287,46 @@ async def test_a_key_that_comes_to_nothing_says_why(runs_dir: Path) -> None:
             await until(pilot, lambda: "stop" in bar.text.plain, "the keys")
             assert "next" not in bar.text.plain
             assert "resume" not in bar.text.plain
+
+
+async def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("engine.runs.resume.resume_run", lambda *_args: pytest.fail("resumed without a checkpoint"))
+    folder = 'data.path="/photos"'
+    weights = "model.weights=/gone.pt"
+    info = {"overrides": ("data.dataset=class-folders", folder, weights), "seed": 4, "device": "cpu", "data_dir": "/d"}
+    with SampleRun(runs_dir, preset_name="photos/frozen", **info).live().begin() as run:  # type: ignore[arg-type]
+        run.finish("failed", "There are no weights called /gone.pt")
+
+        def start(where: Path, name: str, options: RunOptions) -> RunDir:
+            asked.append((where, name, options))
+            return run.folder
+
+        ways = environment(
+            loader=lambda: catalog.load, start=start, data_at=lambda path, _: NamedData("class-folders", path)
+        )
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=ways)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the run")
+            assert "Press a to start it anew" in app.screen.query_one(OutcomeNotice).text.plain
+            bar = app.screen.query_one(KeyBar)
+            await until(pilot, lambda: "a start again" in bar.text.plain, "the keys")
+            assert "resume" not in bar.text.plain
+            for key in ("r", "R"):
+                await pilot.press(key)
+                assert "no checkpoint to go on from; a starts it anew" in strip(app)
+            await pilot.press("a")
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the dialog")
+            panel = app.screen
+            assert isinstance(panel, StartPanel)
+            filled = [panel.query_one(f"#{name}", Input).value for name in ("data", "seed", "device", "changes")]
+            assert filled == ["/photos", "4", "cpu", weights]
+            row = panel.query_one("#changes-error", ChangedStatic)
+            await until(pilot, lambda: "The weights /gone.pt do not exist" in row.text.plain, "what was wrong")
+            panel.query_one("#changes", Input).value = ""
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the start")
+    overrides = ("data.dataset=class-folders", folder)
+    assert asked == [(runs_dir, "photos/frozen", RunOptions(overrides=overrides, seed=4, device="cpu", data_dir="/d"))]

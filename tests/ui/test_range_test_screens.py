@@ -17,6 +17,7 @@ from tui.app import CifartuiApp
 from tui.display import Display
 from tui.plots.chart import Chart
 from tui.screens.monitor import Monitor
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, RunHeader
 from tui.widgets.plot import Plot
 
@@ -179,7 +180,7 @@ async def test_an_exploded_loss_is_drawn_to_the_edge(runs_dir: Path) -> None:
             assert max(chart.lines[0].ys) == chart.y.upper
 
 
-async def test_f_on_home_starts_the_test_of_the_highlighted_preset(runs_dir: Path) -> None:
+async def test_f_on_home_asks_and_starts_the_test_of_the_highlighted_preset(runs_dir: Path) -> None:
     asked = []
     with ended(runs_dir) as run:
 
@@ -190,5 +191,8 @@ async def test_f_on_home_starts_the_test_of_the_highlighted_preset(runs_dir: Pat
         app = CifartuiApp(runs_dir, environment=environment(find_lr=find_lr))
         async with app.run_test(size=(100, 30)) as pilot:
             await pilot.press("j", "f")
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the dialog")
+            assert asked == []
+            await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
     assert asked == ["basenet"]

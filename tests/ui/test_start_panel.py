@@ -1,7 +1,7 @@
 """The panel before a start: fields, errors under them, memory, several presets at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs.run_options import RunOptions
+from engine.shared.data_path import NamedData
+from presets import catalog
+from presets.errors import CifartuiError
 from presets.schema import Preset
 from tests.ui.conftest import ONE_GPU, environment, facts_for, until
 from tests.ui.test_home import said
@@ -42,17 +45,17 @@ async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> No
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         assert {field.id: field.value for field in panel.query(Input)} == {
-            "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto", "devices": "1",
-                "changes": "",
+            "data": "", "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto",
+            "devices": "1", "changes": "",
         }  # fmt: skip
         seen = []
         for _ in panel.query(Input):
             assert app.focused is not None
             seen.append(app.focused.id)
             await pilot.press("tab")
-        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "devices", "changes"]
+        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "devices", "changes", "data"]
         await pilot.press("up")
-        assert app.focused is panel.query_one("#changes")
+        assert app.focused is panel.query_one("#data")
 
 
 async def test_typing_replaces_and_is_checked_at_once(runs_dir: Path) -> None:
@@ -198,3 +201,94 @@ async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:
         presets.action_select()
         await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
         assert sum(isinstance(screen, StartPanel) for screen in app.screen_stack) == 1
+
+
+def data_at(named: str, _poll: Callable[[], object]) -> NamedData:
+    """There is one folder of images."""
+    if named.rstrip("/") != "/photos":
+        raise CifartuiError(f"{named} does not exist; name a folder of images.")
+    return NamedData("class-folders", "/photos")
+
+
+async def test_data_is_looked_at_and_is_in_the_order(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment(data_at=data_at, loader=lambda: catalog.load))
+    orders: list[RunOptions | None] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(StartPanel(["basenet"], lambda: None), orders.append)
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
+        assert isinstance(app.screen, StartPanel)
+        type_into(app.screen, data="/phot")
+        await until(pilot, lambda: "/phot does not exist" in error(app, "data"), "the error")
+        await pilot.press("enter")
+        assert app.focused is app.screen.query_one("#data")
+        type_into(app.screen, data="/photos")
+        await until(pilot, lambda: "in place of CIFAR-100" in said(app, "#plan"), "what it replaces")
+        type_into(app.screen, data="/photos/")
+        await pilot.press("enter")  # before it is looked at
+        await until(pilot, lambda: orders, "the order")
+    assert orders == [RunOptions(overrides=NamedData("class-folders", "/photos").overrides)]
+
+
+async def test_a_disk_that_does_not_answer_keeps_nobody(runs_dir: Path) -> None:
+    was_asked, may_answer, was_withdrawn = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(named: str, poll: Callable[[], object]) -> NamedData:
+        was_asked.set()
+        may_answer.wait(20)
+        try:
+            poll()
+        finally:
+            was_withdrawn.set()
+        return NamedData("class-folders", named)
+
+    app = CifartuiApp(runs_dir, environment=environment(data_at=slow))
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        type_into(panel, data="/slow")
+        await pilot.press("enter")
+        await until(pilot, lambda: "looking at the data" in error(app, "data"), "that it looks")
+        await until(pilot, was_asked.is_set, "the disk to be asked")
+        await pilot.press("escape")
+        assert isinstance(app.screen, Home)
+    assert not was_withdrawn.is_set()  # the dashboard was left before it answered
+    may_answer.set()
+    assert was_withdrawn.wait(20)
+
+
+async def test_a_gpu_that_is_not_there_is_a_warning_and_no_obstacle(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment(ONE_GPU))
+    orders: list[RunOptions | None] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "36.3" in said(app, "#gpus"), "the GPU")
+        home = app.screen
+        assert isinstance(home, Home)
+        app.push_screen(StartPanel(["basenet"], home.readings), orders.append)
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
+        assert isinstance(app.screen, StartPanel)
+        type_into(app.screen, device="cuda:3")
+        await until(pilot, lambda: "there is no cuda:3; the last one is cuda:0" in error(app, "device"), "the warning")
+        await pilot.press("enter")
+        await until(pilot, lambda: orders, "the order")
+    assert orders == [RunOptions(device="cuda:3")]
+
+
+async def test_a_range_test_asks_for_what_it_uses(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("j", "f")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+        assert [field.id for field in app.screen.query(Input)] == ["data", "batch", "size", "seed", "device", "changes"]
+        assert "Find a learning rate for basenet" in said(app, "#what")
+        await until(pilot, lambda: "2,000 batches while the learning rate rises" in said(app, "#plan"), "the plan")
+
+
+async def test_the_options_of_another_run_are_filled_in(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    options = RunOptions(overrides=("train.epochs=2",), seed=7, device="cpu")
+    orders: list[RunOptions | None] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(StartPanel(["basenet"], lambda: None, options=options), orders.append)
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
+        await pilot.press("enter")
+        await until(pilot, lambda: orders, "the order")
+    assert orders == [options]

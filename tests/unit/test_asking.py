@@ -44,7 +44,11 @@ def test_every_command_has_a_line_of_the_command_line(tmp_path: Path, monkeypatc
 def test_every_command_has_a_key() -> None:
     keys = {each.action: asked_by(each) for each in Binding.make_bindings(_OF_THE_RUN)}
     assert {*keys.values(), Continue} - {None} == set(get_args(AnyCommand))  # the key of a pause goes on, too
-    assert {action for action, command in keys.items() if command is None} == {"resume", "resume_changed"}
+    assert {action for action, command in keys.items() if command is None} == {
+        "resume",
+        "resume_changed",
+        "start_again",
+    }
     assert all(hasattr(Monitor, f"action_{name}") for name in ASKED)
 
 

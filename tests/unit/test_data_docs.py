@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.shared.image_listing import list_images
-from engine.shared.image_scan import why_not_read
+from engine.shared.image_scan import OPTIONAL_SUFFIXES, SUFFIXES, why_not_read
 from presets.errors import CifartuiError
 
 GUIDE = Path(__file__).parents[2] / "docs" / "data.md"
@@ -63,6 +63,12 @@ def write_archive(path: Path, members: list[str]) -> Path:
 def _without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     why_not_read.cache_clear()
     monkeypatch.setattr("engine.shared.image_scan.find_spec", lambda _module: None)
+
+
+def test_every_extension_that_is_read_is_named() -> None:
+    text = next(line for line in GUIDE.read_text("utf-8").splitlines() if line.startswith("Read are "))
+    named = set(re.findall(r"\w+", text))
+    assert {suffix.removeprefix(".") for suffix in (*SUFFIXES, *OPTIONAL_SUFFIXES)} <= named
 
 
 @pytest.mark.parametrize(("cell", "images", "said"), rows("in the folder | images"), ids=lambda value: value[:60])

@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from engine.data import image_formats
 from presets import catalog
 from presets.errors import CifartuiError
 from tests import bird_files, cifar_files
 from tui.cli.main import cifartui
+from tui.data import folder_summary
 from tui.data.folder_summary import ClassCount, class_rows, files_of, rows, summarize
 
 
@@ -210,6 +212,10 @@ def test_a_listing_can_be_ended(photos: Path) -> None:
         summarize(str(photos), end)
     with pytest.raises(CifartuiError):
         summarize(str(photos / "gone"), end)
+
+
+def test_headers_are_read_of_the_formats_that_training_reads() -> None:
+    assert folder_summary._FORMATS == image_formats.FORMATS
 
 
 def test_it_imports_nothing_heavy() -> None:

@@ -114,6 +114,13 @@ def test_what_is_not_read_is_counted_by_folder_and_reason(tmp_path: Path, monkey
     )
 
 
+def test_a_folder_of_everything_is_said_in_a_few_sentences(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *FLAT, *(f"cat/x.e{number}" for number in range(30))))
+    assert len(found.unread) == 30
+    assert len(found.notices) == 11
+    assert found.notices[-1] == "20 more files are not read, for 20 other reasons."
+
+
 def test_a_file_without_extension_is_read_if_it_is_an_image(tmp_path: Path) -> None:
     write(tmp_path, *FLAT)
     (tmp_path / "cat/photo").write_bytes(b"\xff\xd8\xff\xe0" + bytes(20))

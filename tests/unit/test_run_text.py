@@ -119,14 +119,16 @@ def test_a_lost_run_is_said_alike_on_the_screen_on_the_page_and_in_plain_output(
         state = run.folder.read_state()
         ended = f"he worker ended{run_text.place(state)} "
         assert run_text.place(state) == " in epoch 1, at step 1,407"
-        again = "Press r to start it again: there is no checkpoint yet."
-        assert run_text.outcome("lost", state, "r") == f"T{ended}without a last word. {again}"
-        assert run_text.outcome("lost", state, "") == f"T{ended}without a last word."
+        again = "Press a to start it anew: there is no checkpoint to go on from."
+        assert run_text.outcome("lost", state, "r", "a") == f"T{ended}without a last word. {again}"
+        assert run_text.outcome("lost", state, "", "a") == f"T{ended}without a last word."
         said = f"Run {run.folder.id} is lost: t{ended}{why}{run.folder.log} may say why. "
         assert follow._lost(run.folder, state) == f"{said}To start it again: cifartui resume {run.folder.id}"
         page = dict(run_page.fields(run_detail(run.folder, NOW)))
         assert page["state"] == f"lost: the worker ended {why}worker.log in its folder may say why"
         saved = CheckpointSaved(kind="last", path="last.pt", epoch=1, global_step=9, num_bytes=1, seconds=0.1)
+        after = run_text.outcome("lost", fold([saved]), "r", "a")
+        assert after.endswith("without a last word. Press r to resume from the last checkpoint.")
         advice = follow._lost(run.folder, fold([saved])).partition("may say why. ")[2]
         assert advice == f"To resume from the last checkpoint: cifartui resume {run.folder.id}"
 
@@ -146,7 +148,7 @@ def test_a_silent_run_is_said_alike_on_the_screen_and_on_the_page(tmp_path: Path
         since = run_text.clock(run.now)
         assert said.startswith(f"stalled since {since}: the worker lives, and says nothing. Was it frozen")
         state = run.folder.read_state()
-        assert run_text.outcome("stalled", state, "r").replace(run_text.place(state), "") == f"S{said[1:]}"
+        assert run_text.outcome("stalled", state, "r", "a").replace(run_text.place(state), "") == f"S{said[1:]}"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,29 @@
 """What is typed before a start: overrides, and errors under the field that they are about."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from engine.runs.run_options import RunOptions
+from engine.shared.data_path import NamedData
 from engine.shared.device_names import is_device_name
 from presets import catalog
-from tui.data.start_form import Checked, Field, check, fields_of
+from presets.errors import CifartuiError
+from tests import bird_files
+from tests.ui.conftest import NO_GPU, ONE_GPU
+from tui.data.environment import Environment
+from tui.data.start_form import (
+    Checked,
+    Field,
+    FoundFiles,
+    NeededFiles,
+    check,
+    device_warnings,
+    fields_of,
+    look,
+    typed_for,
+)
 
 
 def asked(names: Sequence[str], **typed: str) -> Checked:
@@ -22,8 +38,8 @@ def by_id(*names: str) -> dict[str, Field]:
 def test_fields_hold_what_the_preset_has() -> None:
     fields = by_id("vgg-custom")
     assert {name: field.initial for name, field in fields.items()} == {
-        "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "device": "auto", "devices": "1",
-        "changes": "",
+        "data": "", "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "device": "auto",
+        "devices": "1", "changes": "",
     }  # fmt: skip
 
 
@@ -127,3 +143,106 @@ def test_these_are_names_of_devices(device: str) -> None:
 @pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:٣", "cuda:1234", "cuda:0\n", "CPU"])
 def test_these_are_none(device: str) -> None:
     assert not is_device_name(device)
+
+
+# --- files and devices -------------------------------------------------------------------------------
+
+
+def looked_at(names: Sequence[str], **typed: str) -> Checked:
+    """Return what is said once the files have been looked at, as the dialog does."""
+    fields = fields_of([catalog.load(name) for name in names])
+    texts = {field.id: field.initial for field in fields} | typed
+    needed = check(names, catalog.load, fields, texts, lambda _: None).waits_for
+    assert needed is not None
+    found = look(needed, Environment(), None, lambda: None)
+    return check(names, catalog.load, fields, texts, {needed: found}.get)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("cat", "dog"):
+        for number in range(20):
+            bird_files.save(tmp_path / "photos" / name / f"{number}.png", (0, 0, 0))
+    return tmp_path / "photos"
+
+
+def test_without_a_look_at_the_files_there_is_nothing_to_start() -> None:
+    fields = fields_of([catalog.load("demo")])
+    checked = check(["demo"], catalog.load, fields, {"data": "/photos"}, lambda _: None)
+    assert (checked.options, checked.errors) == (None, {})
+    assert checked.waits_for == NeededFiles("/photos", ((catalog.load("demo").data, None),))
+
+
+def test_data_typed_is_in_the_order_and_in_the_presets(photos: Path) -> None:
+    checked = looked_at(["basenet", "photos/frozen"], data=f" {photos} ", seed="3")
+    assert checked.options == RunOptions(overrides=NamedData("class-folders", str(photos)).overrides, seed=3)
+    assert [preset.data.path for preset in checked.presets] == [str(photos)] * 2
+
+
+def test_mistakes_in_files_are_said_in_the_words_of_the_dialog(photos: Path) -> None:
+    gone = looked_at(["photos/frozen"], data=f"{photos}/gone", changes=f"model.weights={photos}/gone.pt")
+    assert gone.options is None
+    assert gone.errors["data"] == f"{photos}/gone does not exist; name a folder of images."
+    assert gone.errors["changes"].startswith(f"The weights {photos}/gone.pt do not exist; name another file")
+    nothing = looked_at(["photos/frozen"])
+    assert nothing.errors == {"data": "Type the path of your images: a folder with a folder for each class."}
+    assert "type the path of the data here" in looked_at(["birds/resnet50-frozen"]).errors["data"]
+    assert "--" not in " ".join([*gone.errors.values(), *nothing.errors.values()])
+
+
+def test_data_that_is_fetched_or_generated_is_no_mistake() -> None:
+    assert looked_at(["demo", "basenet"]).options == RunOptions()
+
+
+def test_two_paths_are_refused(photos: Path) -> None:
+    assert looked_at(["demo"], data=str(photos), changes="data.path=/x").errors == {
+        "changes": "data.path is set by the data field too; leave one of them out."
+    }
+
+
+def test_errors_of_the_changes_do_not_name_an_option() -> None:
+    assert asked(["vgg-custom"], changes="train.epochs=x").errors["changes"].startswith("train.epochs=x: train.epochs")
+    assert asked(["vgg-custom"], lr="x" * 200).errors["lr"].startswith("optimizer.lr must be")
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "field", "said"),
+    [
+        ("cuda:1", 1, "device", "1 GPU is found here, so there is no cuda:1; the last one is cuda:0."),
+        ("cuda", 2, "devices", "1 GPU is found here, and 2 are asked for."),
+    ],
+)
+def test_gpus_that_are_not_there_are_a_warning(device: str, devices: int, field: str, said: str) -> None:
+    options = RunOptions(device=device, devices=devices)
+    assert device_warnings(options, ONE_GPU, None) == {field: said}
+    assert "no NVIDIA driver on this machine" in device_warnings(options, NO_GPU, None)["device"]
+    assert "CUDA_VISIBLE_DEVICES" in device_warnings(options, ONE_GPU, "")["device"]
+    assert device_warnings(options, None, None) == {}
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:0", "cuda"])
+def test_devices_that_are_there_are_none(device: str) -> None:
+    assert device_warnings(RunOptions(device=device), ONE_GPU, None) == {}
+
+
+def test_the_options_of_a_run_are_filled_in_and_come_out_again(photos: Path) -> None:
+    options = RunOptions(
+        overrides=(*NamedData("class-folders", str(photos)).overrides, "train.epochs=3", "loss.label_smoothing=0.2",
+                   'train.augment=[{op = "horizontal-flip"}]'),
+        seed=4, device="cpu", devices=2,
+    )  # fmt: skip
+    typed = typed_for(fields_of([catalog.load("basenet")]), options)
+    assert (typed["data"], typed["epochs"], typed["seed"]) == (str(photos), "3", "4")
+    again = looked_at(["basenet"], **typed)
+    assert again.options == options
+
+
+def test_a_look_that_nobody_waits_for_ends(photos: Path) -> None:
+    def end() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        look(NeededFiles(str(photos)), Environment(), None, end)
+    assert look(NeededFiles(), Environment(), None, end) == FoundFiles()
+    with pytest.raises(CifartuiError):
+        Environment().data_at(f"{photos}/gone", end)

@@ -159,7 +159,7 @@ def _go_on(record: RunDetail) -> list[str]:
         if status == "paused":
             ways.append((f"cifartui continue {name}", "go on with training"))
         ways.append((f"cifartui stop {name}", "end early: validate, test the best weights"))
-    elif status != "completed" and record.range_test is None:
+    elif status != "completed" and record.range_test is None and record.checkpoints:
         ways.append((f"cifartui resume {name}", "go on from the last checkpoint"))
     if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
         ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from engine.runs.run_dir import RunDir
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
+    from engine.shared.data_path import NamedData
     from presets.catalog import Listed
+    from tui.data.folder_summary import FolderSummary
     from tui.data.network_facts import NetworkFacts
 
 
@@ -66,6 +68,30 @@ def _locate(data: Data, data_dir: str | None) -> "Location":
     from engine.shared import data_locations
 
     return data_locations.locate(data, data_dir)
+
+
+def _data_at(named: str, poll: Callable[[], object]) -> "NamedData":
+    from engine.shared import data_path
+
+    return data_path.data_at(named, poll)
+
+
+def _summarize(named: str, poll: Callable[[], object]) -> "FolderSummary":
+    from tui.data import folder_summary
+
+    return folder_summary.summarize(named, poll)
+
+
+def _recent_folders() -> tuple[str, ...]:
+    from tui.data import recent_folders
+
+    return recent_folders.recent_folders()
+
+
+def _remember_folder(folder: str) -> None:
+    from tui.data import recent_folders
+
+    recent_folders.remember_folder(folder)
 
 
 def _gpu_reader() -> Callable[[], GpuReadings]:
@@ -148,6 +174,14 @@ class Environment:
     loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader
     """Makes what loads several presets in a row, reading each file once."""
     locate: "Callable[[Data, str | None], Location]" = _locate
+    data_at: "Callable[[str, Callable[[], object]], NamedData]" = _data_at
+    """Finds out what data lies at a path; raises CifartuiError, and what its second argument raises, which it calls
+    now and then."""
+    summarize: "Callable[[str, Callable[[], object]], FolderSummary]" = _summarize
+    """Looks into the folder at a path; likewise."""
+    recent_folders: Callable[[], tuple[str, ...]] = _recent_folders
+    """Returns the folders opened recently, newest first; quick."""
+    remember_folder: Callable[[str], None] = _remember_folder
     gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
     visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))

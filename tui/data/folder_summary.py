@@ -35,7 +35,7 @@ Part: TypeAlias = Literal["train", "val", "test", "unlabelled"]
 _MOST_HEADERS = 400
 _HEADERS_S = 0.4
 """Time for the sample: a summary of 100,000 files takes about a second."""
-_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "TIFF", "GIF", "BMP", "AVIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 """Pillow's names of the formats that are opened; never one of those that start programs."""
 _TURNED = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation with which a viewer shows height as width."""

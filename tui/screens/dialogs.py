@@ -88,6 +88,8 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_dialog", "StartPanel"),)),
+    ("Open a folder", "OpenFolder", (("tui.screens.folder", "OpenFolder"), ("tui.screens.folder", "_Folders"))),
+    ("Folder of images", "FolderScreen", (("tui.screens.folder", "_Choices"), ("tui.screens.folder", "FolderScreen"))),
     ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
     ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),

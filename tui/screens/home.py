@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tui.data.network_facts import NetworkFacts
     from tui.data.run_list import RunsListed
     from tui.data.summary import Summary
+    from tui.screens.start_dialog import Purpose
 
 _READ_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
@@ -58,6 +59,8 @@ class Home(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "find", key_display="/", id="home.filter",
                 tooltip="filter the presets by words of their name, title or group"),
+        Binding("o", "open_folder", "open", id="home.open",
+                tooltip="open a folder of images: what is in it, and the presets for it"),
         Binding("l", "layers", "layers", id="home.layers", tooltip="the layer table, or back to the description"),
         Binding("tab", "swap", "presets / runs", key_display="tab", show=False, id="home.swap",
                 tooltip="move between presets and recent runs"),
@@ -379,7 +382,7 @@ class Home(Screen[None]):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self._open_dialog(marked, lambda options: self._enqueue(marked, options), to_queue=True)
+            self._open_dialog(marked, lambda options: self._enqueue(marked, options), "queue")
         else:
             self._offer_start(event.option.id)
 
@@ -391,7 +394,7 @@ class Home(Screen[None]):
 
     def _offer_start(self, name: str) -> None:
         if self._is_usable(name):
-            self._open_dialog([name], lambda options: self.start(name, options), to_queue=False)
+            self._open_dialog([name], lambda options: self.start(name, options))
 
     def _is_usable(self, name: str) -> bool:
         """Return whether a preset can be started; notify the user if not."""
@@ -410,12 +413,10 @@ class Home(Screen[None]):
             self.notify("There is no preset called demo here.", severity="warning")
 
     def action_find_lr(self) -> None:
-        """Start the range test of the highlighted preset."""
-        from engine.runs.run_options import RunOptions
-
-        name = self.query_one(PresetList).chosen()
+        """Start the range test of the highlighted preset; asks first what to change."""
+        name, find_lr = self.query_one(PresetList).chosen(), self.app.environment.find_lr
         if name is not None and self._is_usable(name):
-            self._begin(self.app.environment.find_lr, name, RunOptions())
+            self._open_dialog([name], lambda options: self._begin(find_lr, name, options), "range test")
 
     def action_preview(self) -> None:
         """Show training images of the highlighted preset, as a run with seed 0 would be given them."""
@@ -427,7 +428,19 @@ class Home(Screen[None]):
 
             self.app.push_screen(PreviewScreen(preset.title, Question(preset=preset, data_dir=self.app.data_dir)))
 
-    def _open_dialog(self, names: Sequence[str], then: "Callable[[RunOptions], object]", *, to_queue: bool) -> None:
+    def action_open_folder(self) -> None:
+        """Ask for a folder of images, say what is in it, and start a preset on it."""
+        from tui.screens.folder import Chosen, OpenFolder
+
+        def answered(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.start(chosen.preset, chosen.options)
+
+        self.app.push_screen(OpenFolder(list(self._presets.values())), answered)
+
+    def _open_dialog(
+        self, names: Sequence[str], then: "Callable[[RunOptions], object]", purpose: "Purpose" = "start"
+    ) -> None:
         from tui.screens.start_dialog import StartPanel
 
         if self.app.screen is not self:  # two keys that came at once, on a slow line
@@ -437,7 +450,11 @@ class Home(Screen[None]):
             if options is not None:
                 then(options)
 
-        self.app.push_screen(StartPanel(names, lambda: self._readings, to_queue=to_queue), start_with)
+        self.app.push_screen(StartPanel(names, self.readings, purpose=purpose), start_with)
+
+    def readings(self) -> GpuReadings | None:
+        """Return the latest reading of the machine."""
+        return self._readings
 
     def start(self, name: str, options: "RunOptions") -> None:
         """Start a preset and open the Monitor; nothing if a start is under way already."""

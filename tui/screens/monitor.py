@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from msgspec import structs
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -29,6 +30,8 @@ from engine.journal.commands import (
 )
 from engine.journal.state import RunState, fold
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
+from engine.runs.run_options import RunOptions
+from presets.range_test import tested_name
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.plots.lr_range import LrChart
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
     from tui.app import CifartuiApp
+    from tui.screens.start_dialog import Purpose
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _SMOOTHINGS = (0.6, 0.9, 0.0)
@@ -81,8 +85,10 @@ _OF_THE_RUN: list[BindingType] = [
     Binding("r", "resume", "resume", id="monitor.resume", tooltip="resume a run that has no worker"),
     Binding("R", "resume_changed", "resume with…", id="monitor.resume_changed",
             tooltip="resume with changes: more epochs, another lr"),
+    Binding("a", "start_again", "start again", id="monitor.start_again",
+            tooltip="start a run anew that has ended, with its settings filled in, to change one"),
 ]  # fmt: skip
-"""Keys that send the run a command, or resume it."""
+"""Keys that send the run a command, resume it, or start it anew."""
 
 
 def asked_by(binding: Binding) -> type[Command] | None:
@@ -132,7 +138,7 @@ class Monitor(Screen[None]):
         self._metrics: dict[str, MetricChart | LrChart] = {}
         self._memory = MemoryChart()
         self._stop = threading.Event()
-        self._offered: tuple[bool, bool] | None = None
+        self._offered: tuple[bool, ...] | None = None
         self.zoomed = "all"
         self.view = View()
 
@@ -239,12 +245,15 @@ class Monitor(Screen[None]):
         """Actions without effect now: not offered, and answered with the reason."""
         keys = [(each.action, asked_by(each)) for each in Binding.make_bindings(_OF_THE_RUN)]
         of_a_run_at_rest = {action for action, command in keys if command is None}
+        resumes = of_a_run_at_rest - {"start_again"}
         idle = set() if "best" in self.state.checkpoints else {"images"}
         if not self.has_stages:
             idle.add("next_stage")
         if self.is_range_test:
             useless = {action for action, command in keys if command is not None and not command.in_range_test}
-            idle |= of_a_run_at_rest | useless | {"smoothing", "x_axis"}
+            idle |= resumes | useless | {"smoothing", "x_axis"}
+        if not self.state.checkpoints:
+            idle |= resumes
         if self.is_live:
             return frozenset(idle | of_a_run_at_rest)
         return frozenset(idle | {action for action, command in keys if command is not None})
@@ -280,7 +289,8 @@ class Monitor(Screen[None]):
             self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
-        self.query_one(OutcomeNotice).show(view, self._log_tail, max(2, self.size.height // 6), resume_key)
+        num_lines = max(2, self.size.height // 6)
+        self.query_one(OutcomeNotice).show(view, self._log_tail, num_lines, resume_key, self._again_key)
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
@@ -290,7 +300,7 @@ class Monitor(Screen[None]):
         self.set_class(self.status in {"failed", "lost"}, "-troubled")
         if not has_curves:
             preparation.show(view)
-        offered = (self.is_live, "best" in self.state.checkpoints)
+        offered = (self.is_live, "best" in self.state.checkpoints, bool(self.state.checkpoints))
         if offered != self._offered:  # r, n and i come and go; the row of keys is built anew for them
             self._offered = offered
             self.refresh_bindings()
@@ -505,11 +515,53 @@ class Monitor(Screen[None]):
     def _cannot_resume(self) -> bool:
         """Return whether the run cannot be resumed, and show the reason."""
         if self.is_range_test:
-            self.query_one(CommandStrip).say(f"resume: {NO_WEIGHTS}; run it anew instead", "warn", self.now())
+            self.query_one(CommandStrip).say(
+                f"resume: {NO_WEIGHTS}; {self._again_key} starts it anew", "warn", self.now()
+            )
             return True
         if self.is_live:
             self.query_one(CommandStrip).say("resume: this run has its worker already", "warn", self.now())
-        return self.is_live
+            return True
+        if not self.state.checkpoints:
+            why = f"resume: this run has no checkpoint to go on from; {self._again_key} starts it anew"
+            self.query_one(CommandStrip).say(why, "warn", self.now())
+            return True
+        return False
+
+    @property
+    def _again_key(self) -> str:
+        return self.app.key_of("monitor.start_again", "a")
+
+    def action_start_again(self) -> None:
+        """Ask as before a start, with the settings of this run filled in, and start a run of its own."""
+        from tui.screens.start_dialog import StartPanel
+
+        if self.info is None or self.is_live:
+            why = "the run is still being read" if self.info is None else "this run has its worker still"
+            self.query_one(CommandStrip).say(f"start again: {why}", "warn", self.now())
+            return
+        info, environment = self.info, self.app.environment
+        name = tested_name(info.preset_name) if self.is_range_test else info.preset_name
+        options = RunOptions(
+            overrides=(*info.overrides, *run_text.remedy(self.state)), seed=info.seed, device=info.device,
+            devices=info.devices,
+        )  # fmt: skip
+        start = environment.find_lr if self.is_range_test else environment.start
+        notify, data_dir = self.app.display_settings.notify, self.app.data_dir or info.data_dir
+
+        def answered(chosen: RunOptions | None) -> None:
+            if chosen is None:
+                return
+            chosen = structs.replace(chosen, data_dir=data_dir, notify=notify)
+            self._say("start again: starting a worker…")
+            self.app.run_in_background(
+                lambda: start(self.app.runs_dir, name, chosen),
+                self.app.open_monitor,
+                lambda why: self.app.notify(why, severity="error", timeout=15),
+            )
+
+        purpose: Purpose = "range test" if self.is_range_test else "start"
+        self.app.push_screen(StartPanel([name], self.app.readings, purpose=purpose, options=options), answered)
 
     def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
@@ -523,11 +575,14 @@ class Monitor(Screen[None]):
         elif self.is_range_test:
             why = f"this range test is over ({run_text.status(self.status, self.state)}); Esc goes Home."
         elif self.status == "completed":
-            more = self.app.key_of("monitor.resume_changed", "R")
-            why = f"this run is completed; {more} trains it for more epochs, Esc goes Home."
+            more = f"{self.app.key_of('monitor.resume_changed', 'R')} trains it for more epochs"
+            more = more if self.state.checkpoints else f"{self._again_key} starts it anew"
+            why = f"this run is completed; {more}, Esc goes Home."
         else:
-            again = self.app.key_of("monitor.resume", "r")
-            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again} resumes it."
+            again = f"{self.app.key_of('monitor.resume', 'r')} resumes it"
+            if not self.state.checkpoints:
+                again = f"{self._again_key} starts it anew"
+            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again}."
         self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
         return False
 

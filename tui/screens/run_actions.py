@@ -28,9 +28,14 @@ def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
     """Start a worker that goes on from the last checkpoint.
 
     Raises:
-        CifartuiError: the run has a worker.
+        CifartuiError: the run has a worker, or no checkpoint.
     """
-    resume_run(RunDir(runs_dir / run_id), notify=notify)
+    run = RunDir(runs_dir / run_id)
+    if not any(run.checkpoints.glob("*.pt")):
+        raise CifartuiError(
+            "there is no checkpoint to go on from; Enter opens the run, which can be started anew there."
+        )
+    resume_run(run, notify=notify)
     return f"{run_text.STARTED}. Enter opens the run."
 
 

@@ -1,8 +1,8 @@
-"""Start dialog: the usual fields, any other key, memory; validated as they are typed. Starts nothing."""
+"""Start dialog: the data, the usual fields, any other key, memory; validated as they are typed. Starts nothing."""
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from rich.text import Text
 from textual import work
@@ -17,12 +17,27 @@ from textual.widgets import Input, Label, Static
 
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
-from presets.schema import Preset
+from presets.range_test import default_range, tested_optimizer
+from presets.schema import RANGE_TEST_STEPS, Data, Preset
 from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
 from tui.data.preset_info import Found, lookup
-from tui.data.start_form import CHANGES, DEVICE, Checked, Field, check, fields_of
+from tui.data.start_form import (
+    CHANGES,
+    DATA,
+    DEVICE,
+    NOT_IN_RANGE_TEST,
+    Checked,
+    Field,
+    FoundFiles,
+    NeededFiles,
+    check,
+    device_warnings,
+    fields_of,
+    look,
+    typed_for,
+)
 from tui.text import preset_text
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
@@ -30,6 +45,23 @@ from tui.widgets.basic import ChangedStatic, TextField
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
+
+
+Purpose: TypeAlias = Literal["start", "queue", "range test"]
+_LOOK_AFTER_S = 0.3
+"""Delay before a path that is being typed is looked at."""
+
+
+class _WithdrawnError(Exception):
+    """Nobody waits for the files any more."""
+
+
+class FilesSeen(Message):
+    """Files that the presets need, as they were found."""
+
+    def __init__(self, needed: NeededFiles, found: FoundFiles) -> None:
+        self.needed, self.found = needed, found
+        super().__init__()
 
 
 class FactsRead(Message):
@@ -62,18 +94,32 @@ class StartPanel(ModalScreen[RunOptions | None]):
     """As in Textual, whose screens paint all of themselves (13 kB) when the focus moves: here two fields do."""
 
     def __init__(
-        self, names: Sequence[str], readings: Callable[[], GpuReadings | None], *, to_queue: bool = False
+        self,
+        names: Sequence[str],
+        readings: Callable[[], GpuReadings | None],
+        *,
+        purpose: Purpose = "start",
+        options: RunOptions | None = None,
+        data: str = "",
     ) -> None:
         """Ask about the presets called `names`.
 
         Args:
             names: of presets that can be used.
             readings: returns the latest reading of the machine.
-            to_queue: they go to the queue, where one is started at once otherwise.
+            purpose: one is started, several are queued, or one is given a range test.
+            options: those of a run that is to be started again; they are filled in.
+            data: a path to fill in.
         """
         super().__init__()
-        self.names, self._readings, self._to_queue = tuple(names), readings, to_queue
+        self.names, self._readings, self._purpose = tuple(names), readings, purpose
+        self._options, self._data = options, data
         self._fields: tuple[Field, ...] = ()
+        self._own_data: Data | None = None
+        self._files: dict[NeededFiles, FoundFiles] = {}
+        self._looks_at: NeededFiles | None = None
+        self._look_ends = threading.Event()
+        self._is_wanted = False
         self._withdraw = threading.Event()
         self._asked: tuple[Preset, ...] = ()
         self._found: Found = ()
@@ -82,41 +128,67 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
-        verb = f"Queue {fmt.plural(len(self.names), 'preset')}: " if self._to_queue else "Start "
+        verb = {
+            "start": "Start ",
+            "queue": f"Queue {fmt.plural(len(self.names), 'preset')}: ",
+            "range test": "Find a learning rate for ",
+        }[self._purpose]
         with VerticalScroll(classes="panel", id="start", can_focus=False):
             yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}")), id="what")
             if len(self.names) == 1:
                 yield Static(id="plan")
             try:
                 load = self.app.environment.loader()
-                self._fields = fields_of([load(name, ()) for name in self.names])
+                presets = [load(name, ()) for name in self.names]
+                self._own_data = presets[0].data
+                self._fields, typed = self._filled(presets)
             except CifartuiError as error:  # edited since it was listed
+                typed = {}
                 yield Static(Text(str(error), TONES["bad"]), id="broken")
             for field in self._fields:
                 with Horizontal(classes="field"):
                     yield Label(Text(field.label, MUTED), classes="label")
+                    text = typed.get(field.id, field.initial)
                     if field.id == CHANGES:
-                        yield TextField(placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
+                        yield TextField(text, placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
+                    elif field.id == DATA:
+                        yield TextField(
+                            text, placeholder="a folder of images, in place of the preset's data", id=field.id
+                        )
                     else:
-                        yield TextField(field.initial, id=field.id, classes="short")
+                        yield TextField(text, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
                 yield ChangedStatic(id=f"{field.id}-error", classes="error")
             yield ChangedStatic(id="room")
-            act = " queues them   " if self._to_queue else " starts   "
+            act = " queues them   " if self._purpose == "queue" else " starts   "
             keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
             yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
 
+    def _filled(self, presets: Sequence[Preset]) -> tuple[tuple[Field, ...], dict[str, str]]:
+        """Return the fields, and texts for them."""
+        fields = fields_of(presets)
+        typed = {} if self._options is None else typed_for(fields, self._options)
+        if self._data:
+            typed[DATA] = self._data
+        if self._purpose == "range test":
+            fields = tuple(field for field in fields if field.id not in NOT_IN_RANGE_TEST)
+        return fields, typed
+
     def on_mount(self) -> None:
-        """Check the presets as they stand."""
+        """Check the presets as they stand, and begin at what was most likely wanted."""
+        if self._fields and self._options is None:
+            self.query_one(f"#{self._fields[1].id}", Input).focus()  # most people keep the data
         if self._fields:
             self._check()
 
     def on_unmount(self) -> None:
         """Ask for nothing any more."""
         self._withdraw.set()
+        self._look_ends.set()
 
     def on_input_changed(self) -> None:
         """Check what has been typed so far."""
+        self._is_wanted = False
         self._check()
 
     def on_input_submitted(self) -> None:
@@ -124,15 +196,18 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self.action_start()
 
     def action_start(self) -> None:
-        """Give the order back if it is valid; else go to the first field that is not."""
+        """Give the options back if they are valid, once the files are looked at; else go to the first wrong field."""
         if not self._fields:
             return
+        self._is_wanted = True
         self._check()
         if self.checked.options is not None:
             self.dismiss(self.checked.options)
             return
-        wrong = next(field.id for field in self._fields if field.id in self.checked.errors)
-        self.query_one(f"#{wrong}", Input).focus()
+        wrong = next((field.id for field in self._fields if field.id in self.checked.errors), None)
+        if wrong is not None:
+            self._is_wanted = False
+            self.query_one(f"#{wrong}", Input).focus()
 
     def action_leave(self) -> None:
         """Start nothing."""
@@ -140,13 +215,20 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def _check(self) -> None:
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
-        self.checked = check(self.names, self.app.environment.loader(), self._fields, typed)
+        self.checked = check(self.names, self.app.environment.loader(), self._fields, typed, self._files.get)
+        if self.checked.waits_for is not None:
+            self._look_at(self.checked.waits_for)
+        warnings = self._warnings()
         for field in self._fields:
-            text = self.checked.errors.get(field.id, "")
+            text, tone = self.checked.errors.get(field.id, ""), TONES["bad"]
+            if not text and field.id in warnings:
+                text, tone = warnings[field.id], TONES["warn"]
+            if not text and field.id == DATA and self._is_wanted and self.checked.waits_for is not None:
+                text, tone = "looking at the data …", MUTED
             row = self.query_one(f"#{field.id}-error", ChangedStatic)
             if row.display != bool(text):  # each change of the layout paints the whole screen
                 row.display = bool(text)
-            row.set_text(Text(text, TONES["bad"]))
+            row.set_text(Text(text, tone))
         if self.checked.options is None:
             self._withdraw.set()
             self._asked = ()
@@ -163,15 +245,72 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self._withdraw = threading.Event()
         self._look_up(self._asked, self._withdraw)
 
+    def _warnings(self) -> dict[str, str]:
+        options = self.checked.options
+        visible = self.app.environment.visible_gpus
+        return {} if options is None else device_warnings(options, self._readings(), visible)
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def _look_at(self, needed: NeededFiles) -> None:
+        """Look at files in a thread, which nobody waits for: a folder may be on a disk that does not answer."""
+        if needed == self._looks_at:
+            return
+        self._look_ends.set()
+        self._looks_at, self._look_ends = needed, threading.Event()
+        environment, data_dir, ends = self.app.environment, self.app.data_dir, self._look_ends
+        delay_s = _LOOK_AFTER_S if needed.data and needed.data != self._data else 0.0
+
+        def poll() -> None:
+            if ends.is_set():
+                raise _WithdrawnError
+
+        def work() -> None:
+            if ends.wait(delay_s):
+                return
+            try:
+                found = look(needed, environment, data_dir, poll)
+            except _WithdrawnError:
+                return
+            if not ends.is_set():
+                self.post_message(FilesSeen(needed, found))
+
+        threading.Thread(target=work, name="files", daemon=True).start()
+
+    def on_files_seen(self, event: FilesSeen) -> None:
+        """Check anew with the files found; start if that was asked for meanwhile."""
+        self._files[event.needed] = event.found
+        if event.needed == self._looks_at:
+            self._looks_at = None
+        if self._is_wanted:
+            self.action_start()
+        else:
+            self._check()
+
+    # --- what is planned -------------------------------------------------------------------------
+
     def _show_plan(self, preset: Preset) -> None:
-        rows = [
-            ("training", preset_text.training(preset)),
-            ("optimizer", preset_text.optimizer(preset.optimizer)),
-            ("schedule", preset_text.schedule(preset.schedule)),
-        ]
+        rows = (
+            self._range_test_plan(preset)
+            if self._purpose == "range test"
+            else [
+                ("training", preset_text.training(preset)),
+                ("optimizer", preset_text.optimizer(preset.optimizer)),
+                ("schedule", preset_text.schedule(preset.schedule)),
+            ]
+        )
+        if self._own_data is not None and (replaced := preset_text.replaced_data(preset.data, self._own_data)):
+            rows = [("data", replaced), *rows]
         if rows != self._planned:
             self._planned = rows
             self.query_one("#plan", Static).update(table(rows))
+
+    def _range_test_plan(self, preset: Preset) -> list[tuple[str, str]]:
+        first, last = default_range(tested_optimizer(preset))
+        return [
+            ("test", f"{RANGE_TEST_STEPS:,} batches while the learning rate rises from {first:g} to {last:g}"),
+            ("optimizer", preset_text.optimizer(tested_optimizer(preset))),
+        ]
 
     # --- memory ----------------------------------------------------------------------------------
 

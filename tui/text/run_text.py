@@ -123,29 +123,35 @@ def place(state: RunState) -> str:
     return f" in epoch {state.epoch}, at step {fmt.count(state.global_step)}" if state.epoch else " before training"
 
 
-def outcome(status: Status, state: RunState, resume_key: str) -> str:
+def outcome(status: Status, state: RunState, resume_key: str, again_key: str) -> str:
     """Return one sentence about a run without a worker, or one that has gone silent: what, why, what to press.
 
-    Where `resume_key` is empty, the run cannot be resumed.
+    Args:
+        status: of the run.
+        state: of the run.
+        resume_key: key that resumes it; empty if it cannot be resumed, as a range test.
+        again_key: key that starts it anew, for a run without a checkpoint.
     """
     reason = state.finished.reason if state.finished else ""
     where = place(state)
-    if status == "lost":
-        why = "" if state.checkpoints else ": there is no checkpoint yet"
-        again = f" Press {resume_key} to {way_on(state)}{why}." if resume_key else ""
-        return f"{sentence(lost(where))}.{again}"
     if status == "stalled":
         return sentence(stalled(state.last_time or 0.0, where))
+    if not state.checkpoints:
+        again = f" Press {again_key} to start it anew: there is no checkpoint to go on from."
+    elif status == "lost":
+        again = f" Press {resume_key} to {way_on(state)}."
+    else:
+        again = f" Press {resume_key} to resume{''.join(f' with {change}' for change in remedy(state))}."
+    if not resume_key or status == "completed":
+        again = ""
+    if status == "lost":
+        return f"{sentence(lost(where))}.{again}"
     said = {
         "completed": "Completed: every epoch was trained",
         "stopped": f"Stopped{where}",
         "aborted": f"Aborted{where}, without a last validation",
         "failed": f"Failed{where}",
     }[status]
-    changed = "".join(f" with {change}" for change in remedy(state))
-    again = (
-        f" Press {resume_key} to resume{changed}." if resume_key and status in {"stopped", "aborted", "failed"} else ""
-    )
     if reason and status == "completed" and state.best is None:  # nothing was validated: a range test
         return f"Completed: {reason.rstrip('.')}."
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"

@@ -176,13 +176,15 @@ def _waiting(view: RunView) -> Text:
 class OutcomeNotice(ChangedStatic):
     """Takes no room while training goes well."""
 
-    def show(self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str) -> None:
+    def show(
+        self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str, again_key: str
+    ) -> None:
         """Draw the outcome of `view`; `log_tail` is shown only if something went wrong."""
         wanted = not run_text.is_live(view.status) or view.status == "stalled"
         self.display = wanted
         if not wanted:
             return
-        outcome = run_text.outcome(view.status, view.state, resume_key)
+        outcome = run_text.outcome(view.status, view.state, resume_key, again_key)
         text = Text.assemble((outcome, f"bold {TONES[run_text.tone(view.status)]}"))
         test = view.range_test
         if test is not None and test.points:

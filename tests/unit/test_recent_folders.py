@@ -1,0 +1,62 @@
+"""The list of recent folders: newest first, bounded, private, and harmless where it is damaged."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tui.data.recent_folders import completion, recent_folders, recent_path, remember_folder
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_newest_first_each_once_and_ten_at_most() -> None:
+    assert recent_folders() == ()
+    for number in [*range(12), 5]:
+        remember_folder(f"/data/{number}")
+    assert recent_folders() == tuple(f"/data/{number}" for number in (5, 11, 10, 9, 8, 7, 6, 4, 3, 2))
+
+
+def test_nobody_else_can_read_it() -> None:
+    remember_folder("/data/mine")
+    assert stat.S_IMODE(recent_path().stat().st_mode) == 0o600
+    assert stat.S_IMODE(recent_path().parent.stat().st_mode) == 0o700
+    assert [path.name for path in recent_path().parent.iterdir()] == ["folders.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'["a"', b"\xff"])
+def test_a_damaged_list_is_no_list_and_is_replaced(content: bytes) -> None:
+    recent_path().parent.mkdir(parents=True)
+    recent_path().write_bytes(content)
+    assert recent_folders() == ()
+    remember_folder("/data")
+    assert recent_folders() == ("/data",)
+
+
+def test_where_it_cannot_be_written_nothing_is_lost(state: Path) -> None:
+    state.write_text("a file in the place of the folder")
+    remember_folder("/data")
+    assert recent_folders() == ()
+
+
+def test_names_that_json_cannot_hold_are_left_out() -> None:
+    remember_folder("/data/\udcff")
+    assert recent_folders() == ()
+
+
+def test_a_path_is_completed_with_the_first_folder_that_begins_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos", "photographs", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "phone.txt").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert completion(f"{tmp_path}/photos") == f"{tmp_path}/photos/"
+    assert completion("~/pho") == "~/photographs/"
+    assert completion("~/") == "~/photographs/"
+    assert completion("~/.h") == "~/.hidden/"
+    assert [completion(text) for text in ("pho", "~/x", "/no/such/", "/\0/")] == [None] * 4

@@ -1,0 +1,378 @@
+"""Screens that open a folder of images: a browser with a path field, then its summary and the presets for it."""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from msgspec import Struct
+from rich.text import Text, TextType
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+from textual.screen import Screen
+from textual.suggester import Suggester
+from textual.widgets import DirectoryTree, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.runs.run_options import RunOptions
+from engine.shared.image_archives import is_archive
+from presets.errors import CifartuiError
+from presets.problems import printable
+from tui import format as fmt
+from tui.data import folder_summary
+from tui.data.folder_summary import FolderSummary
+from tui.data.recent_folders import completion
+from tui.text.layout import table
+from tui.theme import MUTED, TEXT, TONES, TRAIN
+from tui.widgets.basic import ChangedStatic, TextField, TooSmall
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.lists import Pickable
+
+if TYPE_CHECKING:
+    from presets.catalog import Listed
+    from tui.app import CifartuiApp
+
+_MOST_RECENT = 5
+"""Recent folders that are shown."""
+_TELL_EVERY_S = 0.2
+
+
+class Chosen(Struct, frozen=True):
+    """A preset to be started, and its options, which name the folder."""
+
+    preset: str
+    options: RunOptions
+
+
+class _Folders(DirectoryTree):
+    """Tree of folders, and of archives, which may hold images. Enter chooses, space and the arrows unfold."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "look into it", key_display="enter", id="open.look",
+                tooltip="look into the folder: classes, sizes, a preset"),
+        Binding("right", "unfold(True)", "unfold", id="open.unfold", tooltip="unfold the folder; so does space"),
+        Binding("left", "unfold(False)", "fold", show=False, id="open.fold",
+                tooltip="fold the folder, or go to the one above"),
+        Binding("j", "cursor_down", "Down", show=False),
+        Binding("k", "cursor_up", "Up", show=False),
+    ]  # fmt: skip
+    ICON_NODE, ICON_NODE_EXPANDED, ICON_FILE = "▶ ", "▼ ", "  "  # Textual's are as wide as the terminal's font decides
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, id="folders")
+        self.auto_expand, self.show_guides, self.guide_depth = False, False, 2
+
+    def process_label(self, label: TextType) -> Text:
+        """Return a name as it is: Textual would take a str for markup."""
+        return Text(printable(label)) if isinstance(label, str) else label
+
+    def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
+        """Keep folders and archives that are not hidden. Runs in a thread of the tree's."""
+        return [
+            path for path in paths if not path.name.startswith(".") and (self._safe_is_dir(path) or is_archive(path))
+        ]
+
+    def action_unfold(self, unfold: bool) -> None:
+        """Unfold the folder under the cursor; or fold it, or go to the one above if it is folded already."""
+        node = self.cursor_node
+        if node is None:
+            return
+        if unfold:
+            node.expand()
+        elif node.is_expanded and node.allow_expand:
+            node.collapse()
+        elif node.parent is not None:
+            self.move_cursor(node.parent)
+
+
+class _Completed(Suggester):
+    """Suggester of folders' names."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """Return the path completed, as a thread finds it that nobody waits for."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[str | None] = loop.create_future()
+
+        def answer(text: str | None) -> None:
+            if not found.done():
+                found.set_result(text)
+
+        def work() -> None:
+            text = completion(value)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(answer, text)
+
+        threading.Thread(target=work, name="completion", daemon=True).start()
+        return await found
+
+
+class OpenFolder(Screen[Chosen | None]):
+    """Asks for a folder of images: a path to be typed, recent folders, a tree. Then shows its summary."""
+
+    CSS_PATH = "folder.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "type", "type a path", key_display="/", id="open.type", tooltip="type a path; → completes it"),
+        Binding("u", "up", "folder above", id="open.up", tooltip="let the tree begin one folder higher"),
+        Binding("tab,down", "app.focus_next", "next", show=False, id="open.next",
+                tooltip="from the path to the recent folders, and to the tree"),
+        Binding("escape", "back", "Home", show=False, id="open.back", tooltip="back to Home"),
+    ]  # fmt: skip
+    app: "CifartuiApp"
+
+    def __init__(self, listed: "Sequence[Listed]", start: Path | None = None) -> None:
+        """Ask for a folder to train one of the presets `listed` on; the tree begins at `start`."""
+        super().__init__()
+        self._listed, self._start = listed, start or _working_folder()
+        self._recent: tuple[str, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        self._recent = self.app.environment.recent_folders()[:_MOST_RECENT]
+        yield TooSmall()
+        with Vertical(id="body"):
+            title = (("Open a folder of images", f"bold {TEXT}"), ("   Enter says what is in it", MUTED))
+            yield Static(Text.assemble(*title), id="top")
+            yield TextField(placeholder="type a path; → completes it", id="path", suggester=_Completed())
+            if self._recent:
+                lines = [Text(printable(folder), TEXT, no_wrap=True) for folder in self._recent]
+                yield Pickable(
+                    *(Option(line, id=str(row)) for row, line in enumerate(lines)), id="recents", compact=True
+                )
+            yield _Folders(self._start)
+            yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Begin with the recent folders if there are any."""
+        for name, title in (("#recents", "recent folders"), ("#folders", "folders")):
+            for pane in self.query(name):
+                pane.border_title = title
+        self.query_one("#recents" if self._recent else "#folders").focus()
+        self.call_after_refresh(self._begin_at_the_root)
+
+    def _begin_at_the_root(self) -> None:
+        tree = self.query_one(_Folders)
+        tree.move_cursor(tree.root)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Look into the folder typed."""
+        if event.value.strip():
+            self._open(event.value.strip())
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Look into a recent folder."""
+        self._open(self._recent[int(event.option.id or 0)])
+
+    def on_directory_tree_directory_selected(self, event: DirectoryTree.DirectorySelected) -> None:
+        """Look into a folder of the tree."""
+        self._open(str(event.path))
+
+    def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:
+        """Look into an archive of the tree."""
+        self._open(str(event.path))
+
+    def action_type(self) -> None:
+        """Move to the path field."""
+        self.query_one("#path").focus()
+
+    def action_up(self) -> None:
+        """Let the tree begin with the folder above."""
+        tree = self.query_one(_Folders)
+        tree.path = Path(tree.path).parent
+
+    def action_back(self) -> None:
+        """Leave without a folder."""
+        self.dismiss(None)
+
+    def _open(self, path: str) -> None:
+        def chosen(found: Chosen | None) -> None:
+            if found is not None:
+                self.dismiss(found)
+
+        self.app.push_screen(FolderScreen(path, self._listed), chosen)
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed
+        return Path("/")
+
+
+class FoldersRead(Message):
+    """So many folders and images have been looked at."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+class Summarized(Message):
+    """The summary of a folder, or why there is none."""
+
+    def __init__(self, summary: FolderSummary | None, problem: str = "") -> None:
+        self.summary, self.problem = summary, problem
+        super().__init__()
+
+
+class _LeftError(Exception):
+    """Nobody waits for the summary any more."""
+
+
+class _Choices(Pickable):
+    """Presets that can be trained on a folder. The page keys scroll its summary."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pagedown", "screen.page(1)", "more", key_display="pgdn", id="folder.page_down",
+                tooltip="scroll the summary"),
+        Binding("pageup", "screen.page(-1)", "summary up", show=False, id="folder.page_up",
+                tooltip="scroll the summary up"),
+    ]  # fmt: skip
+
+
+class FolderScreen(Screen[Chosen | None]):
+    """Summary of a folder, as `cifartui data PATH` prints it, and the presets that can be trained on it."""
+
+    CSS_PATH = "folder.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "classes", "all classes", id="folder.classes", tooltip="every class, or the largest and smallest"),
+        Binding("escape", "back", "back", id="folder.back", tooltip="back to the folders; ends the listing"),
+    ]
+    app: "CifartuiApp"
+
+    def __init__(self, path: str, listed: "Sequence[Listed]") -> None:
+        """Look into `path`, and offer those of the presets `listed` whose data set it is."""
+        super().__init__()
+        self._path, self._listed = path, listed
+        self._left = threading.Event()
+        self._has_all = False
+        self.summary: FolderSummary | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield Static(
+                Text.assemble(("Folder of images   ", f"bold {TEXT}"), (printable(self._path), TRAIN)), id="top"
+            )
+            with VerticalScroll(id="summary", can_focus=False):
+                yield ChangedStatic(id="found")
+                yield Static(id="facts")
+                yield ChangedStatic(id="classes")
+            yield _Choices(id="choices", compact=True)
+            yield KeyBar()
+
+    def on_mount(self) -> None:
+        """List the folder in a thread, which nobody waits for: it may be on a disk that does not answer."""
+        choices = self.query_one("#choices")
+        choices.border_title = "presets for it: Enter asks what to change, and starts"
+        choices.display = False
+        self.query_one("#found", ChangedStatic).set_text(Text("looking into it …   Esc ends that", MUTED))
+        threading.Thread(target=self._summarize, name="folder", daemon=True).start()
+
+    def on_unmount(self) -> None:
+        """End the listing."""
+        self._left.set()
+
+    def _summarize(self) -> None:
+        environment = self.app.environment
+        number, told_at = 0, time.monotonic()
+
+        def poll() -> None:
+            nonlocal number, told_at
+            if self._left.is_set():
+                raise _LeftError
+            number += 1
+            if time.monotonic() - told_at > _TELL_EVERY_S:
+                told_at = time.monotonic()
+                self.post_message(FoldersRead(number))
+
+        try:
+            summary = environment.summarize(self._path, poll)
+            environment.remember_folder(summary.path)
+            message = Summarized(summary)
+        except _LeftError:
+            return
+        except CifartuiError as error:
+            message = Summarized(None, str(error))
+        if not self._left.is_set():
+            self.post_message(message)
+
+    def on_folders_read(self, event: FoldersRead) -> None:
+        """Show how far the listing is."""
+        if self.summary is None:
+            text = f"looking into it: {fmt.count(event.number)} folders and images …   Esc ends that"
+            self.query_one("#found", ChangedStatic).set_text(Text(text, MUTED))
+
+    def on_summarized(self, event: Summarized) -> None:
+        """Show the summary and the presets, or why the folder cannot be used."""
+        found = self.query_one("#found", ChangedStatic)
+        if event.summary is None:
+            found.set_text(Text(event.problem, TONES["bad"]))
+            return
+        self.summary = event.summary
+        found.display = False
+        self.query_one("#facts", Static).update(table(folder_summary.rows(event.summary)))
+        self._show_classes()
+        choices = self.query_one(_Choices)
+        choices.display = True
+        choices.fill([self._option(each, event.summary) for each in self._presets(event.summary)])
+        choices.focus()
+
+    def _show_classes(self) -> None:
+        if self.summary is None:
+            return
+        most = None if self._has_all else folder_summary.MOST_CLASSES
+        lines = folder_summary.class_rows(self.summary, most)
+        text = Text("\n", no_wrap=True).join(
+            [Text(line, TEXT if number else MUTED) for number, line in enumerate(lines)]
+        )
+        self.query_one("#classes", ChangedStatic).set_text(text)
+
+    def _presets(self, summary: FolderSummary) -> "list[Listed]":
+        """Return the usable presets for this data set: the advised one first, then those for photographs."""
+        fitting = [
+            each for each in self._listed if each.preset is not None and each.preset.data.dataset == summary.dataset
+        ]
+        return sorted(fitting, key=lambda each: (each.name != summary.preset, not each.name.startswith("photos/")))
+
+    def _option(self, listed: "Listed", summary: FolderSummary) -> Option:
+        advised = "  advised" if listed.name == summary.preset else ""
+        title = listed.preset.title if listed.preset is not None else ""
+        text = Text.assemble((f"{listed.name:<18} ", TEXT), (title, MUTED), (advised, TRAIN), no_wrap=True)
+        return Option(text, id=listed.name)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Ask as before every start, with this folder filled in."""
+        from tui.screens.start_dialog import StartPanel
+
+        name, summary = event.option.id, self.summary
+        if name is None or summary is None or self.app.screen is not self:
+            return
+
+        def answered(options: RunOptions | None) -> None:
+            if options is not None:
+                self.dismiss(Chosen(name, options))
+
+        self.app.push_screen(StartPanel([name], self.app.readings, data=summary.path), answered)
+
+    def action_classes(self) -> None:
+        """Show every class, or the largest and the smallest again."""
+        self._has_all = not self._has_all
+        self._show_classes()
+
+    def action_page(self, direction: int) -> None:
+        """Scroll the summary."""
+        pane = self.query_one("#summary", VerticalScroll)
+        pane.scroll_relative(y=direction * max(1, pane.size.height - 1), animate=False)
+
+    def action_back(self) -> None:
+        """Go back to the folders."""
+        self.dismiss(None)
