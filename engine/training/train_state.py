@@ -85,6 +85,7 @@ class TrainState:
         """
         checks.check_format(state)
         try:
+            checks.data_of(state)
             batch_size = self._setup.info.preset.train.batch_size
             before = self.steps_per_epoch if num_train is None else num_batches(num_train, batch_size)
             self.progress = progress = checks.progress_of(state, self.plan, batch_size, before)
