@@ -253,6 +253,7 @@ async def test_a_run_whose_data_has_changed_is_asked_about_it(runs_dir: Path, mo
     asked: list[Any] = []
     monkeypatch.setattr("engine.runs.resume.resume_run", lambda run, changes, notify: asked.append(changes))
     with training(runs_dir, epochs_done=1) as run:
+        run.save()
         accept, why = "--accept-changed-data", "The data in /x has changed: 70 training images, not 60."
         run.write(ev.Alerted(severity="error", kind="changed-data", text=why, changes=(accept,)))
         run.finish("failed", why)

@@ -311,7 +311,7 @@ async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.Monkey
     several(runs_dir)
     started: list[Any] = []
     monkeypatch.setattr(
-        "engine.runs.start.start_worker", lambda run, *, resume, prepare, notify: started.append((run.id[16:], resume))
+        "engine.runs.start.start_worker", lambda run, *, resume, **_: started.append((run.id[16:], resume))
     )
     app = CifartuiApp(runs_dir, environment=environment())
     async with app.run_test(size=(80, 24)) as pilot:
