@@ -9,6 +9,7 @@ from torch import nn
 
 from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit, record_of
+from engine.journal.events import DataRecord
 from engine.journal.jsonl import EventWriter
 from engine.models.build import build
 from engine.runs.run_dir import RunDir, RunInfo
@@ -29,6 +30,9 @@ PRESET = schema.Preset(
     optimizer=schema.Sgd(lr=0.01, momentum=0.9),
 )
 CPU = torch.device("cpu")
+
+NO_RECORD = DataRecord(dataset="cifar100", source="", class_names=(), splits={})
+"""Of data on a pretended device, whose labels cannot be read."""
 
 
 def random_images(num_images: int, seed: int, device: torch.device = CPU) -> ImageSplit:
@@ -82,5 +86,5 @@ def make_setup(
         ),
         measures_balanced=device.type == "cpu" and measures_balanced(preset.train, dataset),
         plain_transform=plain_transform(preset.data), autocast=autocast(device, "fp32"),
-        data_record=record_of(dataset),
+        data_record=record_of(dataset) if device.type == "cpu" else NO_RECORD,
     )  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_named_file_has_to_exist(file: Path) -> None:
         ("plots = 3", 'plots must be "ascii", "auto", "blocks" or "braille", not 3.'),
         ("colors = 256", "not 256."),
         ('bell = "yes"', 'bell must be true or false, not "yes".'),
-        ("keys = 3", "keys must be a table, not 3."),
+        ("keys = 3", "keys must be a table, each value text in quotes, not 3."),
         ('[keys]\n"monitor.stop" = 4', 'keys."monitor.stop" must be a key such as "ctrl+s", not 4.'),
         ("[keys]\nmonitor.stop = 'x'", 'put the whole id in quotes: "monitor.stop" = "ctrl+s".'),
         ("theme", "is not valid TOML"),

@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> SampleRun:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
 
-    def start(folder: RunDir, *, resume: bool, prepare: object, notify: str) -> None:
+    def start(folder: RunDir, *, resume: bool, prepare: object, **_others: object) -> None:
         prepare()  # type: ignore[operator]
         ids.append(folder.id)
 
