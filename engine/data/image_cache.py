@@ -23,11 +23,11 @@ import numpy.typing as npt
 from engine import files
 from engine.data import image_decoders
 from engine.data.image_decoders import DECODED, Answer, Job
-from engine.data.image_formats import Fault
 from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
 from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.image_formats import Fault
 from presets.errors import CifartuiError
 
 _VERSION = 2

@@ -21,9 +21,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from engine.data.image_formats import fault_of
 from engine.data.image_pixels import Colour, read_square
 from engine.shared import child_process
+from engine.shared.image_formats import fault_of
 from presets.errors import CifartuiError
 
 DECODED = 1

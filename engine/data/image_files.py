@@ -10,13 +10,13 @@ import torch
 from engine.data.archives import unpack
 from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
-from engine.data.image_formats import Fault
 from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.data.published_listings import list_flowers102, list_oxford_pets
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
+from engine.shared.image_formats import Fault
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing, check_validation, split_by_name, without_images
 from engine.shared.image_scan import shown

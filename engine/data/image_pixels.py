@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from engine.data.image_formats import Fault, UnreadableError, open_image
+from engine.shared.image_formats import Fault, UnreadableError, open_image
 
 Colour: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from engine.data import cifar_cache
-from engine.data.image_formats import FORMATS, open_image
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.image_formats import FORMATS, open_image
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import write_class_folders

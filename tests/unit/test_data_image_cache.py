@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from engine.data import image_decoders
-from engine.data.image_formats import Fault
 from engine.data.image_pixels import Colour
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
 from engine.shared.cache_folder import cache_folder
+from engine.shared.image_formats import Fault
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.bird_files import save, write_class_folders

@@ -1,4 +1,4 @@
-"""What `cifartui data PATH` says of a folder: counts, imbalance, sizes, the split, a preset, and what is not read."""
+"""Summary by `cifartui data PATH`: counts, imbalance, sizes, the split, a preset, and what is not read."""
 
 import json
 import shutil
@@ -10,12 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from engine.data import image_formats
+from engine.shared import image_formats
 from presets import catalog
 from presets.errors import CifartuiError
 from tests import bird_files, cifar_files
 from tui.cli.main import cifartui
-from tui.data import folder_summary
 from tui.data.folder_summary import ClassCount, class_rows, files_of, rows, summarize
 
 
@@ -214,8 +213,14 @@ def test_a_listing_can_be_ended(photos: Path) -> None:
         summarize(str(photos / "gone"), end)
 
 
-def test_headers_are_read_of_the_formats_that_training_reads() -> None:
-    assert folder_summary._FORMATS == image_formats.FORMATS
+def test_headers_are_read_of_the_formats_that_training_reads(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = summarize(str(photos)).images
+    monkeypatch.setattr(image_formats, "formats", lambda: ())
+    after = summarize(str(photos)).images
+    assert before is not None
+    assert after is not None
+    assert before.modes
+    assert (after.modes, after.unreadable) == ({}, after.looked_at)
 
 
 def test_it_imports_nothing_heavy() -> None:

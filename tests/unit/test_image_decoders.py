@@ -14,8 +14,8 @@ import pytest
 
 from engine.data import image_decoders
 from engine.data.image_cache import ImageCache
-from engine.data.image_formats import Fault
 from engine.journal.events import DataProgressed
+from engine.shared.image_formats import Fault
 from presets.errors import CifartuiError
 from tests.bird_files import save
 from tests.waiting import wait_for

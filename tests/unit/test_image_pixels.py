@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, features
 
-from engine.data import image_formats
-from engine.data.image_formats import Fault, fault_of
 from engine.data.image_pixels import WHITE, Colour, read_square
+from engine.shared import image_formats
+from engine.shared.image_formats import Fault, fault_of
 
 SIZE = 16
 Pixels = npt.NDArray[np.uint8]
@@ -426,11 +426,11 @@ def test_heif_is_read_where_its_package_is_installed(tmp_path: Path, monkeypatch
     (tmp_path / "x.heic").write_bytes(HEIC + COLOURS.tobytes())
     assert fault(tmp_path / "x.heic") == Fault.NEEDS_HEIF
     monkeypatch.setitem(sys.modules, "pillow_heif", package)
-    image_formats._formats.cache_clear()
+    image_formats.formats.cache_clear()
     try:
         assert np.array_equal(read(tmp_path / "x.heic"), COLOURS)
     finally:
-        image_formats._formats.cache_clear()
+        image_formats.formats.cache_clear()
         del Image.OPEN["HEIF"]
         Image.ID.remove("HEIF")
 

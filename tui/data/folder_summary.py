@@ -9,9 +9,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,8 +32,6 @@ Part: TypeAlias = Literal["train", "val", "test", "unlabelled"]
 _MOST_HEADERS = 400
 _HEADERS_S = 0.4
 """Time for the sample: a summary of 100,000 files takes about a second."""
-_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
-"""Pillow's names of the formats that are opened; never one of those that start programs."""
 _TURNED = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation with which a viewer shows height as width."""
 _EXIF_ORIENTATION = 0x0112
@@ -335,20 +330,11 @@ def _header(path: Path) -> tuple[tuple[int, int], str] | None:
     """Return width, height and mode of an image as a viewer shows it; None if its header cannot be read."""
     from PIL import Image
 
+    from engine.shared.image_formats import formats
+
     try:
-        with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=_formats()) as image:
+        with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=formats()) as image:
             size, mode = image.size, image.mode
             return (size[::-1] if image.getexif().get(_EXIF_ORIENTATION) in _TURNED else size), mode
     except Exception:  # what Pillow's many readers raise on damaged bytes is open-ended
         return None
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Return those of _FORMATS that this Pillow can read, and HEIF where its package is installed."""
-    from PIL import Image
-
-    Image.init()
-    with suppress(ImportError):
-        import_module("pillow_heif").register_heif_opener()
-    return tuple(name for name in (*_FORMATS, "HEIF") if name in Image.OPEN)

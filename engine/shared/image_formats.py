@@ -81,7 +81,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         OSError: it is no regular file (nobody is made to wait for a pipe), cannot be read, or is no image.
         UnreadableError: it has more pixels than memory is taken for.
     """
-    with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=_formats()) as image:
+    with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=formats()) as image:
         if image.width * image.height > _MOST_PIXELS:  # a small file may unpack to many gigabytes
             raise UnreadableError(Fault.TOO_LARGE)
         yield image
@@ -112,14 +112,14 @@ def _unidentified(path: Path) -> Fault:
             start = file.read(12)
     except OSError:
         return Fault.NOT_READABLE
-    if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and HEIF not in _formats():
+    if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and HEIF not in formats():
         return Fault.NEEDS_HEIF
     return Fault.NO_IMAGE if start else Fault.EMPTY
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """Return those of FORMATS that this Pillow can read, and HEIF where its package is installed."""
+def formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this Pillow can read, and HEIF if its package is installed."""
     Image.init()
     try:
         from pillow_heif import register_heif_opener
