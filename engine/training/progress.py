@@ -57,6 +57,12 @@ class Progress(msgspec.Struct):
             share = self.step * batch_size / num_images
             self.epoch_sums = Sums(loss * share, int(hits * share), self.step * batch_size)
 
+    def best_scores(self, best_by: BestBy) -> tuple[float | None, float | None]:
+        """Return the best accuracy of the run and of the stage, of the kind that decides; None if there is none."""
+        if best_by == "val_balanced":
+            return self.best_val_balanced, self.stage_best_val_balanced
+        return self.best_val_top1, self.stage_best_val_top1
+
     def note_best(
         self, val_top1: float, val_balanced: float | None = None, best_by: BestBy = "val_top1"
     ) -> tuple[bool, bool]:
@@ -67,10 +73,8 @@ class Progress(msgspec.Struct):
             val_balanced: balanced accuracy; None if it was not measured.
             best_by: the one that decides.
         """
-        is_balanced = best_by == "val_balanced"
-        score = val_balanced if is_balanced else val_top1
-        best = self.best_val_balanced if is_balanced else self.best_val_top1
-        stage_best = self.stage_best_val_balanced if is_balanced else self.stage_best_val_top1
+        score = val_balanced if best_by == "val_balanced" else val_top1
+        best, stage_best = self.best_scores(best_by)
         is_best = best is None or (score is not None and score > best)
         is_stage_best = stage_best is None or (score is not None and score > stage_best)
         if is_best:

@@ -137,9 +137,8 @@ class Trainer:
             else:
                 progress.forget_best("best")
                 progress.forget_best("stage-best")
-            is_balanced = self._train.best_by == "val_balanced"
-            best = progress.stage_best_val_balanced if is_balanced else progress.stage_best_val_top1
-            self._train_state.stage_optimizer.set_best(best)
+            _, stage_best = progress.best_scores(self._train.best_by)
+            self._train_state.stage_optimizer.set_best(stage_best)
         self._save_on_command()
 
     def _check_best(self, kind: Best) -> None:
