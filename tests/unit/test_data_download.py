@@ -1,8 +1,7 @@
 import hashlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,9 @@ from engine.data.load import load
 from engine.journal.events import DataProgressed
 from presets.errors import CifartuiError
 from presets.schema import Data
+from tests import http_server
 from tests.cifar_files import cifar100_at, published_files, write_archive
+from tests.http_server import Answer
 
 Serve = Callable[..., str]
 
@@ -31,18 +32,7 @@ def serve() -> Iterator[Serve]:
     servers: list[ThreadingHTTPServer] = []
 
     def start(content: bytes, *, status: int = 200, sent: int | None = None) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[:sent])
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        server = http_server.serve(lambda _path: Answer(status, content, sent))
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/cifar-100-python.tar.gz"
 

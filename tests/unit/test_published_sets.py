@@ -5,10 +5,8 @@ import hashlib
 import io
 import struct
 import tarfile
-import threading
 import zlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,9 @@ from engine.shared.data_locations import locate
 from engine.shared.published_sets import PUBLISHED, PublishedFile
 from presets.errors import CifartuiError
 from presets.schema import DATASETS, Data
+from tests import http_server
 from tests.cifar_files import pickled, write_archive, write_folder
+from tests.http_server import Answer
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -338,19 +338,7 @@ def serve() -> Iterator[Callable[[dict[str, bytes]], str]]:
     servers = []
 
     def start(files: dict[str, bytes]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                content = files.get(self.path[1:])
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write(content or b"")
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        server = http_server.serve(lambda path: Answer(200 if path in files else 404, files.get(path, b"")))
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/"
 
