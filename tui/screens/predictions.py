@@ -2,7 +2,7 @@
 
 import mmap
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.console import Group
 from rich.text import Text
@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from engine.runs import predictions
@@ -19,16 +18,12 @@ from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
-from tui.terminal.capabilities import image_widget
+from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
-
-if TYPE_CHECKING:
-    from tui.app import CifartuiApp
-
 
 _SPLIT_NAMES: dict[Split, str] = {"val": "validation images", "test": "test images"}
 _TICK_S = 0.5
@@ -47,10 +42,9 @@ class PredictionsRead(Message):
         super().__init__()
 
 
-class PredictionsScreen(Screen[None]):
+class PredictionsScreen(GalleryScreen):
     """A gallery; where there are no predictions yet, an offer to make them."""
 
-    CSS_PATH = "predictions.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "make", "measure now", id="predictions.make", tooltip="measure the test images now"),
         Binding(
@@ -82,7 +76,6 @@ class PredictionsScreen(Screen[None]):
         Binding("escape", "back", "run", id="predictions.back", tooltip="back"),
     ]
     AUTO_FOCUS = ""  # the field for a class would take the keys
-    app: "CifartuiApp"
 
     def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool, has_test: bool = True) -> None:
         """Show the test images of `run`, whose best weights are of `best_step`; `is_live` if it still trains.
@@ -96,7 +89,6 @@ class PredictionsScreen(Screen[None]):
         self.wanted: predictions.Wanted = "wrong"
         self.class_wanted = ""
         self.rows: list[int] = []
-        self._page_start = 0
         self._pixels: mmap.mmap | None = None
         self._started_at: float | None = None
         self._problem = ""
@@ -113,7 +105,7 @@ class PredictionsScreen(Screen[None]):
             )
             yield Static(id="making")
             with Horizontal(id="gallery"):
-                yield images_of(self.app)
+                yield self.new_gallery()
                 yield Static(id="scores")
             yield KeyBar()
 
@@ -228,13 +220,6 @@ class PredictionsScreen(Screen[None]):
         self.query_one("#class").display = bool(self.class_wanted)
         self.set_focus(None)
 
-    def action_turn(self, pages: int) -> None:
-        """Turn pages."""
-        start = self._page_start + pages * self.query_one("#images", Gallery).capacity
-        if 0 <= start < len(self.rows):
-            self._page_start = start
-            self._show()
-
     def action_back(self) -> None:
         """Show all classes again, or go back to the run."""
         field = self.query_one("#class", Input)
@@ -245,13 +230,8 @@ class PredictionsScreen(Screen[None]):
         else:
             self.dismiss()
 
-    def on_resize(self) -> None:
-        """Show as many images as fit now."""
-        self.call_after_refresh(self._show)
-
-    def on_gallery_sized(self) -> None:
-        """Show as many images as fit, now that it is known."""
-        self._show()
+    def _num_pictures(self) -> int:
+        return len(self.rows)
 
     def _tick(self) -> None:
         if self._started_at is not None:
@@ -330,16 +310,6 @@ class PredictionsScreen(Screen[None]):
             is_right = found.true[row] == found.predicted[row]
             captions = ((found.class_names[found.true[row]], TEXT), (text, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
-
-
-def images_of(app: "CifartuiApp") -> Gallery:
-    """Return the gallery that the terminal can show: real images, or half blocks."""
-    widget = image_widget() if app.has_colors and app.plot_style != "ascii" else None
-    if widget is None:
-        return Gallery(id="images")
-    from tui.widgets.photo_gallery import Photos
-
-    return Photos(widget, id="images")
 
 
 def _close(pixels: mmap.mmap | None) -> None:

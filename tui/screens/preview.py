@@ -1,7 +1,7 @@
 """Preview screen: a preset's training images as its network is given them, in its first epochs. Asks torch once."""
 
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 from rich.console import Group
@@ -11,21 +11,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.runs.preview import Preview, Question
 from presets.errors import CifartuiError
 from tui.data.torch_process import run_module
-from tui.screens.predictions import images_of
+from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
-
-if TYPE_CHECKING:
-    from tui.app import CifartuiApp
 
 
 class PreviewRead(Message):
@@ -36,10 +32,9 @@ class PreviewRead(Message):
         super().__init__()
 
 
-class PreviewScreen(Screen[None]):
+class PreviewScreen(GalleryScreen):
     """A gallery: each image by the validation transform, then as it is trained on in each epoch."""
 
-    CSS_PATH = "predictions.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,down,pagedown,l,j", "turn(1)", "next page", key_display="→", id="preview.next_page",
                 tooltip="the next page"),
@@ -47,7 +42,6 @@ class PreviewScreen(Screen[None]):
                 tooltip="the page before"),
         Binding("escape", "back", "back", id="preview.back", tooltip="back"),
     ]  # fmt: skip
-    app: "CifartuiApp"
 
     def __init__(self, title: str, question: Question) -> None:
         """Show the images of a run of the preset called `title`, started as `question` says."""
@@ -55,7 +49,6 @@ class PreviewScreen(Screen[None]):
         self._title, self._question = title, question
         self.found: Preview | None = None
         self._pictures: list[Picture] = []
-        self._page_start = 0
         self._problem = ""
         self._left = threading.Event()
 
@@ -67,7 +60,7 @@ class PreviewScreen(Screen[None]):
             yield ChangedStatic(id="sorting")
             yield Static(id="making")
             with Horizontal(id="gallery"):
-                yield images_of(self.app)
+                yield self.new_gallery()
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -101,24 +94,12 @@ class PreviewScreen(Screen[None]):
         """Offer pages where there are images."""
         return self.found is not None or action != "turn"
 
-    def action_turn(self, pages: int) -> None:
-        """Turn pages."""
-        start = self._page_start + pages * self._per_page()
-        if 0 <= start < len(self._pictures):
-            self._page_start = start
-            self._show()
-
     def action_back(self) -> None:
         """Leave the screen."""
         self.dismiss()
 
-    def on_resize(self) -> None:
-        """Show as many images as fit now."""
-        self.call_after_refresh(self._show)
-
-    def on_gallery_sized(self) -> None:
-        """Show as many images as fit, now that it is known."""
-        self._show()
+    def _num_pictures(self) -> int:
+        return len(self._pictures)
 
     def _per_page(self) -> int:
         """Return the tiles of a page: of as many whole images as fit, or as many tiles as fit of a single one."""
