@@ -154,7 +154,7 @@ def load_trained(
         checkpoint=which,
         epoch=epoch,
         global_step=global_step,
-        is_average="ema" in state,
+        is_average=preset.train.ema_decay > 0,
         class_names=class_names,
         network=network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False),
         device=device,
