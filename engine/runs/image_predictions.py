@@ -28,9 +28,9 @@ class Request(Struct, frozen=True, kw_only=True):
     top: Annotated[int, Meta(ge=1, le=MOST_GUESSES)] = 2
     """Classes of each image, the most probable first."""
     folder: str
-    """That relative names begin at."""
+    """The start of relative names, absolute."""
     num_names: int | None = None
-    """How many names follow; None if that is not known."""
+    """The number of names that follow; None if it is not known."""
     pixels_fd: int | None = None
     """Open file that takes the images, uint8 [rows, side, side, 3], side being `Loaded.side`; absent ones are black."""
 

@@ -63,9 +63,8 @@ def test_a_line_an_image_and_exit_1_for_one_that_cannot_be_read(predict: Run) ->
 
 
 def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
-    result = predict(
-        "images/val/blue", "images/val/green", "--top", "3", "--threshold", "0.99", "--json", "--csv", "x.csv"
-    )
+    options = ("--top", "3", "--threshold", "0.99", "--json", "--csv", "x.csv")
+    result = predict("images/val/blue", "images/val/green", *options)
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["class"] for each in found] == [None] * 4  # none of them is so sure
     assert [len(each["top"]) for each in found] == [3, 3, 3, 0]
@@ -73,16 +72,8 @@ def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
     assert found[3]["problem"] == "empty"
     with (tmp_path / "x.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [
-        "file",
-        "class",
-        "confidence",
-        "class_2",
-        "confidence_2",
-        "class_3",
-        "confidence_3",
-        "problem",
-    ]
+    further = ["class_2", "confidence_2", "class_3", "confidence_3"]
+    assert list(rows[0]) == ["file", "class", "confidence", *further, "problem"]
     assert [row["file"] for row in rows] == [each["file"] for each in found]
     assert [row["class"] for row in rows] == [""] * 4
     assert [row["class_2"] for row in rows[:3]] == [each["top"][1]["class"] for each in found[:3]]
