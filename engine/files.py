@@ -24,6 +24,19 @@ _NOT_WAITED_FOR = os.O_NONBLOCK | os.O_NOCTTY
 """A pipe is not waited for, and a terminal does not become that of a worker, which has none."""
 
 
+def expanded(named: str) -> Path:
+    """Return a path with a leading ~ or ~user replaced by that home; as it is if there is no such user."""
+    return Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises there)
+
+
+def working_folder() -> Path:
+    """Return the working directory; the root if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def new_folder(path: Path) -> None:
     """Make a folder, 0700; raise FileExistsError where its name is taken."""
     path.mkdir(mode=_FOLDER)

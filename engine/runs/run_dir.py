@@ -73,7 +73,7 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
 def default_runs_dir() -> Path:
     """Return CIFARTUI_RUNS, or the runs folder in the user's state directory."""
     named = os.environ.get("CIFARTUI_RUNS")
-    return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
+    return files.expanded(named) if named else platformdirs.user_state_path("cifartui") / "runs"
 
 
 class RunDir:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine import files
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.resume import resume_run
@@ -48,7 +49,7 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
     from tui.data.output_file import write_new
     from tui.plots.export import curves_text
 
-    run, path = RunDir(runs_dir / run_id), Path(where).expanduser().absolute()
+    run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
     state = run.read_state()
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
@@ -12,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
+from engine import files
 from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
@@ -372,7 +372,7 @@ class RunsScreen(Listing[None]):
                 write = partial(run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path)
                 self._act_and_say("export", write)
 
-        self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)
+        self.app.push_screen(ExportPanel(run.id, str(files.working_folder())), answered)
 
     # --- deleting --------------------------------------------------------------------------------
 
