@@ -120,6 +120,16 @@ def _user_name(number: int) -> str:
         return f"user {number}"
 
 
+def why_refused(path: Path, error: OSError) -> str:
+    """Return the reason of an error, and whose `path` is if it is another user's."""
+    why = error.strerror or type(error).__name__
+    if isinstance(error, PermissionError):
+        with suppress(OSError):
+            owner = path.lstat().st_uid
+            return why if owner == os.geteuid() else f"{why}: it belongs to {_user_name(owner)}"
+    return why
+
+
 def check_no_link(path: Path) -> None:
     """Raise OSError if a link lies in the place of a file or folder; nothing is read or written through one."""
     try:

@@ -7,6 +7,7 @@ from typing import Literal
 from engine import files
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
+from engine.runs.newer_info import read_shown
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
@@ -22,7 +23,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
         CifartuiError: one of them cannot be read.
     """
     folders = [RunDir(runs_dir / run_id) for run_id in ids]
-    return differences([RunSide(run.read_info(), read_outline(run.events).started) for run in folders])
+    return differences([RunSide(read_shown(run), read_outline(run.events).started) for run in folders])
 
 
 def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:

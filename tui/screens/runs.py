@@ -16,8 +16,8 @@ from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
-from tui.data.run_list import Damaged, RunLister, RunsListed
-from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
+from tui.data.run_list import RunLister, RunsListed
+from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words, matches, ordered
 from tui.plots.overlay import COLORS, OverlaidRun
 from tui.screens.run_listing import Listing
 from tui.text import run_text
@@ -135,7 +135,7 @@ class RunsScreen(Listing[None]):
         whole = ordered(
             (run for run in self.listed.runs if matches(run, wanted)), self.order.key, rising=self.order.rising
         )
-        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} damaged", wanted)]
+        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted)]
         return [*whole, *damaged]
 
     def _show(self) -> None:
