@@ -24,6 +24,19 @@ _NOT_WAITED_FOR = os.O_NONBLOCK | os.O_NOCTTY
 """A pipe is not waited for, and a terminal does not become that of a worker, which has none."""
 
 
+def expanded(named: str) -> Path:
+    """Return a path with a leading ~ or ~user replaced by that home; as it is if there is no such user."""
+    return Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises there)
+
+
+def working_folder() -> Path:
+    """Return the working directory; the root if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def new_folder(path: Path) -> None:
     """Make a folder, 0700; raise FileExistsError where its name is taken."""
     path.mkdir(mode=_FOLDER)
@@ -105,6 +118,16 @@ def _user_name(number: int) -> str:
         return f"{getpwuid(number).pw_name} (user {number})"
     except KeyError:
         return f"user {number}"
+
+
+def why_refused(path: Path, error: OSError) -> str:
+    """Return the reason of an error, and whose `path` is if it is another user's."""
+    why = error.strerror or type(error).__name__
+    if isinstance(error, PermissionError):
+        with suppress(OSError):
+            owner = path.lstat().st_uid
+            return why if owner == os.geteuid() else f"{why}: it belongs to {_user_name(owner)}"
+    return why
 
 
 def check_no_link(path: Path) -> None:

@@ -21,7 +21,7 @@ from engine import files
 from engine.files import DAMAGED, is_locked
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
-from presets.problems import printable
+from presets.problems import is_unknown, printable
 from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
@@ -73,7 +73,7 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
 def default_runs_dir() -> Path:
     """Return CIFARTUI_RUNS, or the runs folder in the user's state directory."""
     named = os.environ.get("CIFARTUI_RUNS")
-    return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
+    return files.expanded(named) if named else platformdirs.user_state_path("cifartui") / "runs"
 
 
 class RunDir:
@@ -98,7 +98,11 @@ class RunDir:
 
     def read_info(self) -> RunInfo:
         """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
-        return self._read_info(self.amended) if self.amended.exists() else self.read_original()
+        return self._read_info(self.info_file())
+
+    def info_file(self) -> Path:
+        """Return the path of amended.json, or of run.json where no resume changed anything."""
+        return self.amended if os.path.lexists(self.amended) else self.path / "run.json"
 
     def read_original(self) -> RunInfo:
         """Return run.json, whatever was changed since; raise CifartuiError where it is absent or not one."""
@@ -108,10 +112,19 @@ class RunDir:
         try:
             return msgspec.json.decode(files.read(file), type=RunInfo)
         except (OSError, *DAMAGED) as error:
-            why = printable(str(error))
-            raise CifartuiError(
-                f"{printable(str(self.path))} is not a run directory: {file.name} cannot be read ({why})."
-            ) from error
+            raise CifartuiError(self._why_unread(file, error)) from error
+
+    def _why_unread(self, file: Path, error: Exception) -> str:
+        shown, why = printable(str(self.path)), printable(str(error))
+        if is_unknown(error):
+            return (
+                f"Run {printable(self.id)} was made by a newer version of cifartui: {file.name} holds what this one "
+                f"does not know ({why}). It is shown as far as it is understood; resume it with that version."
+            )
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            why = files.why_refused(self.path, error)
+            return f"{shown} cannot be read: {file.name} cannot be opened ({why})."
+        return f"{shown} is not a run directory: {file.name} cannot be read ({why})."
 
     def write_amended(self, info: RunInfo) -> None:
         """Keep what a resume changed, beside run.json, which stays."""
@@ -295,13 +308,31 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def list_runs(runs_dir: Path) -> list[RunDir]:
-    """Return every run directory below `runs_dir`, newest first; hidden folders are none."""
+    """Return every run directory below `runs_dir`, newest first; hidden folders are none.
+
+    One that cannot be looked into is among them: whoever reads it is told why.
+
+    Raises:
+        CifartuiError: the folder is there, and cannot be listed.
+    """
     try:
-        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
+        with os.scandir(runs_dir) as entries:
+            paths = [Path(entry.path) for entry in entries if not entry.name.startswith(".") and _may_be_run(entry)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    paths = [Path(entry.path) for entry in entries]
-    return [RunDir(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
+    except OSError as error:
+        raise CifartuiError(
+            f"The runs in {printable(str(runs_dir))} cannot be listed ({files.why_refused(runs_dir, error)}); check "
+            "its permissions, or choose another folder with --runs-dir."
+        ) from error
+    return [RunDir(path) for path in sorted(paths, reverse=True)]
+
+
+def _may_be_run(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir() and (Path(entry.path) / "run.json").exists()
+    except OSError:  # another user's, a link to itself, a stale handle of a file server
+        return True
 
 
 def find_run(runs_dir: Path, name: str) -> RunDir:

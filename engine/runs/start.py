@@ -155,7 +155,7 @@ def _with_absolute_paths(preset: Preset) -> Preset:
 def data_from_environment() -> str | None:
     """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
     named = os.environ.get("CIFARTUI_DATA")
-    return str(Path(named).expanduser().absolute()) if named else None
+    return str(files.expanded(named).absolute()) if named else None
 
 
 def start_worker(

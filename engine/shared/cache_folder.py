@@ -14,7 +14,7 @@ from presets.errors import CifartuiError
 def cache_folder() -> Path:
     """Return the folder of all caches: CIFARTUI_CACHE, or the user's cache folder."""
     named = os.environ.get("CIFARTUI_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")
+    return files.expanded(named) if named else platformdirs.user_cache_path("cifartui")
 
 
 def make_cache_folder(folder: Path) -> None:

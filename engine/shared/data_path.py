@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from engine import files
 from engine.shared import label_table
 from engine.shared.data_locations import (
     CIFAR10_ARCHIVE,
@@ -82,7 +83,7 @@ def resolved(named: str) -> Path:
     Raises:
         CifartuiError: it cannot, or has a name that no preset can hold.
     """
-    path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    path = files.expanded(named).absolute()
     shown = printable(str(path))
     try:
         mode = path.stat().st_mode

@@ -17,6 +17,7 @@ from engine.journal import commands, events
 from engine.journal.eta import time_left
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
@@ -238,7 +239,7 @@ def _lost(run: RunDir, state: RunState) -> str:
     if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
         return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
     text = f"Run {run.id} is lost: {run_text.lost(run_text.place(state), str(run.log))}."
-    if is_range_test(run.read_info().preset):
+    if is_range_test(read_shown(run).preset):
         return text
     return f"{text} To {run_text.way_on(state)}: cifartui resume {run.id}"
 

@@ -138,8 +138,12 @@ def _find_lr(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
 def _taken(runs_dir: Path) -> frozenset[str]:
     from engine.queue.allocation import taken_devices
     from engine.runs.run_dir import list_runs
+    from presets.errors import CifartuiError
 
-    return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+    try:
+        return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+    except CifartuiError:  # the folder cannot be listed: the list of runs says so
+        return frozenset()
 
 
 def _queued(runs_dir: Path) -> Queued:

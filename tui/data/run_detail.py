@@ -15,6 +15,7 @@ from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
@@ -117,7 +118,7 @@ def detail_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEP
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, events = run.read_info(), read_events(run.events)
+    info, events = read_shown(run), read_events(run.events)
     state = fold(events)
     samples = (event for event in events if isinstance(event, ev.DeviceSampled))
     return record_of(run, info, state, samples, command_reader(run.commands).read(), now, most_steps), state

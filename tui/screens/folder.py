@@ -17,6 +17,7 @@ from textual.suggester import Suggester
 from textual.widgets import DirectoryTree, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine import files
 from engine.runs.run_options import RunOptions
 from engine.shared.image_archives import is_archive
 from presets.errors import CifartuiError
@@ -130,7 +131,7 @@ class OpenFolder(Screen[Chosen | None]):
     def __init__(self, listed: "Sequence[Listed]", start: Path | None = None) -> None:
         """Ask for a folder to train one of the presets `listed` on; the tree begins at `start`."""
         super().__init__()
-        self._listed, self._start = listed, start or _working_folder()
+        self._listed, self._start = listed, start or files.working_folder()
         self._recent: tuple[str, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -197,13 +198,6 @@ class OpenFolder(Screen[Chosen | None]):
                 self.dismiss(found)
 
         self.app.push_screen(FolderScreen(path, self._listed), chosen)
-
-
-def _working_folder() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # it was removed
-        return Path("/")
 
 
 class FoldersRead(Message):

@@ -87,6 +87,7 @@ class Home(Screen[None]):
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
+        self._runs_problem = ""
         self._stop, self._wake, self._read_again = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
         self._queued = Queued()
@@ -279,6 +280,7 @@ class Home(Screen[None]):
             for run in newly_ended(self.runs, message.runs):
                 self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
             self.runs, self._num_runs = message.runs, message.num_all
+            self._runs_problem = message.problem
             self._post(message)
 
         lister = RunLister(self.app.runs_dir, self.app.environment.now)
@@ -294,6 +296,8 @@ class Home(Screen[None]):
         listing.display, empty.display = bool(self.runs), not self.runs
         if self.runs:
             listing.show(self.runs, self.app.environment.now())
+        elif self._runs_problem:
+            empty.set_text(Text(self._runs_problem, TONES["bad"]))
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
             empty.set_text(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
