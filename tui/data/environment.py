@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.shared.data_locations import Location
     from engine.shared.data_path import NamedData
     from presets.catalog import Listed
+    from presets.range_test import Sweep
     from tui.data.folder_summary import FolderSummary
     from tui.data.network_facts import NetworkFacts
 
@@ -129,10 +130,10 @@ def _start(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
     return start_run(runs_dir, name, options)
 
 
-def _find_lr(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
+def _find_lr(runs_dir: Path, name: str, options: "RunOptions", sweep: "Sweep") -> "RunDir":
     from engine.runs.start import start_range_test
 
-    return start_range_test(runs_dir, name, options)
+    return start_range_test(runs_dir, name, options, sweep)
 
 
 def _taken(runs_dir: Path) -> frozenset[str]:
@@ -192,7 +193,7 @@ class Environment:
     """Takes seconds. A sentence stands for a preset that fails; raises CifartuiError if the process fails."""
     start: "Callable[[Path, str, RunOptions], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
-    find_lr: "Callable[[Path, str, RunOptions], RunDir]" = _find_lr
+    find_lr: "Callable[[Path, str, RunOptions, Sweep], RunDir]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that live runs of a runs folder hold."""
