@@ -151,13 +151,16 @@ class ImageCache:
             os.close(fd)
 
     def _remove_outdated(self) -> None:
-        """Remove caches of the same folder: those of earlier versions, and of this one for files that changed."""
+        """Remove caches of the same folder, of earlier versions or for files that changed, and of removed copies."""
+        copies = str(cache_folder()) + os.sep
         (self._folder / "about.json").write_text(json.dumps(self._about))
         for other in self._folder.parent.iterdir():
             with suppress(OSError, ValueError, AttributeError):
                 about = json.loads(files.read(other / "about.json"))
-                is_old = about.get("version", 1) < _VERSION and about.get("root") == self._about["root"]
-                if other != self._folder and (is_old or about == self._about):
+                root = about.get("root", "")
+                is_old = about.get("version", 1) < _VERSION and root == self._about["root"]
+                is_of_no_use = root.startswith(copies) and not Path(root).exists()  # an archive that has changed
+                if other != self._folder and (is_old or is_of_no_use or about == self._about):
                     shutil.rmtree(other)
 
 

@@ -54,20 +54,27 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
-    broken = {shown(name): fault for name, fault in cache.faults(needed).items()}
-    notices = _notices(listing.root, broken, len(needed))
+    unlabelled = len(names) - len(listing.unlabelled)
+    notices = _notices(listing.root, _broken(cache, needed[needed < unlabelled]), (needed < unlabelled).sum())
+    if broken := _broken(cache, needed[needed >= unlabelled]):
+        notices += (_untested(broken, len(listing.unlabelled)),)
     pixels = cache.pixels()
     splits = {
         part: _split(pixels, labels, names, chosen, cache.is_broken(chosen))
         for part, chosen in rows.items()
         if len(chosen)
     }
-    if not all(len(split) for split in splits.values()):
-        raise CifartuiError(
-            f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove them."
-        )
+    for part, split in splits.items():
+        if not len(split) and not (part == "test" and listing.unlabelled):
+            broken = _broken(cache, rows[part])
+            raise CifartuiError(
+                f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove "
+                "them."
+            )
     if (test := splits.get("test")) is not None:
         splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
+    if not len(splits.get("test", ())):
+        splits.pop("test", None)
     return DataSet(
         name=listing.name,
         source=shown(str(location.path)),
@@ -196,6 +203,20 @@ def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
     elif not listing.test:
         said.append("There is no test part: the run is judged on its validation images.")
     return list(filter(None, said))
+
+
+def _broken(cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Fault]:
+    """Return the printable names of those of the cache's rows that cannot be read, with the reason."""
+    return {shown(name): fault for name, fault in cache.faults(rows).items()}
+
+
+def _untested(broken: dict[str, Fault], num_images: int) -> str:
+    """Return what to say of test images without labels that cannot be read: training does not need them."""
+    rest = " …" if len(broken) > _BROKEN_NAMED else ""
+    return (
+        f"{len(broken):,} of {num_images:,} test images without labels cannot be read; a submission has a row for them, "
+        f"with the most frequent class: {_named(broken, _BROKEN_NAMED)}{rest}."
+    )
 
 
 def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
     from engine.shared.data_path import NamedData
+    from engine.shared.image_archives import OnBytes
     from presets.catalog import Listed
     from presets.range_test import Sweep
     from tui.data.folder_summary import FolderSummary
@@ -77,10 +78,10 @@ def _data_at(named: str, poll: Callable[[], object]) -> "NamedData":
     return data_path.data_at(named, poll)
 
 
-def _summarize(named: str, poll: Callable[[], object]) -> "FolderSummary":
+def _summarize(named: str, poll: Callable[[], object], on_bytes: "OnBytes") -> "FolderSummary":
     from tui.data import folder_summary
 
-    return folder_summary.summarize(named, poll)
+    return folder_summary.summarize(named, poll, on_bytes)
 
 
 def _recent_folders() -> tuple[str, ...]:
@@ -178,8 +179,8 @@ class Environment:
     data_at: "Callable[[str, Callable[[], object]], NamedData]" = _data_at
     """Finds out what data lies at a path; raises CifartuiError, and what its second argument raises, which it calls
     now and then."""
-    summarize: "Callable[[str, Callable[[], object]], FolderSummary]" = _summarize
-    """Looks into the folder at a path; likewise."""
+    summarize: "Callable[[str, Callable[[], object], OnBytes], FolderSummary]" = _summarize
+    """Looks into the folder at a path; likewise, and the third argument is told of an archive's unpacking."""
     recent_folders: Callable[[], tuple[str, ...]] = _recent_folders
     """Returns the folders opened recently, newest first; quick."""
     remember_folder: Callable[[str], None] = _remember_folder
