@@ -55,7 +55,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
     unlabelled = len(names) - len(listing.unlabelled)
-    notices = _notices(listing.root, _broken(cache, needed[needed < unlabelled]), (needed < unlabelled).sum())
+    notices = _notices(listing.root, _broken(cache, needed[needed < unlabelled]), int((needed < unlabelled).sum()))
     if broken := _broken(cache, needed[needed >= unlabelled]):
         notices += (_untested(broken, len(listing.unlabelled)),)
     pixels = cache.pixels()
@@ -212,10 +212,12 @@ def _broken(cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Fault]:
 
 def _untested(broken: dict[str, Fault], num_images: int) -> str:
     """Return what to say of test images without labels that cannot be read: training does not need them."""
+    if len(broken) == num_images:
+        return f"No test image can be read, so there is none to predict: {_named(broken, 1)} is the first."
     rest = " …" if len(broken) > _BROKEN_NAMED else ""
     return (
-        f"{len(broken):,} of {num_images:,} test images without labels cannot be read; a submission has a row for them, "
-        f"with the most frequent class: {_named(broken, _BROKEN_NAMED)}{rest}."
+        f"{len(broken):,} of {num_images:,} test images without labels cannot be read; a submission has a row for "
+        f"them, with the most frequent class: {_named(broken, _BROKEN_NAMED)}{rest}."
     )
 
 
