@@ -43,7 +43,10 @@ _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
 
 
 class ImageCache:
-    """The images of one data set at one size. `pixels`, `is_broken` and `faults` are for rows that were `decode`d."""
+    """The images of one data set at one size. `pixels`, `is_broken` and `faults` are for rows that were `decode`d.
+
+    `sizes` are those of the files in bytes, int64 [N], as they were when the cache was named.
+    """
 
     def __init__(self, root: Path, names: Sequence[str], size: int, background: Colour = WHITE) -> None:
         """Name the cache of the files `names` under `root`; nothing but their status is read yet.
@@ -58,7 +61,8 @@ class ImageCache:
         self._names = names
         self._size = size
         self._about = {"version": _VERSION, "root": str(root), "size": size, "background": list(background)}
-        self._folder = cache_folder() / "images" / _key(self._about, names)
+        key, self.sizes = _key_and_sizes(self._about, names)
+        self._folder = cache_folder() / "images" / key
         self._job = Job(root, names, self._folder / "pixels", size, background)
         self._shape = (len(names), 3, size, size)
         self._marks: np.memmap[Any, np.dtype[np.uint8]]
@@ -164,18 +168,20 @@ class ImageCache:
                     shutil.rmtree(other)
 
 
-def _key(about: dict[str, Any], names: Sequence[str]) -> str:
-    """Return a name that changes with `about`, with the files and with their order."""
+def _key_and_sizes(about: dict[str, Any], names: Sequence[str]) -> tuple[str, npt.NDArray[np.int64]]:
+    """Return a name that changes with `about`, with the files and their order; and their sizes, 0 for one not there."""
+    sizes = np.zeros(len(names), dtype=np.int64)
     digest = hashlib.blake2b(f"{json.dumps(about)}\n".encode(), digest_size=12)
-    for name in names:
+    for row, name in enumerate(names):
         facts: tuple[object, ...]
         try:
             file = os.stat(f"{about['root']}/{name}")
+            sizes[row] = file.st_size
             facts = (file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino)  # another may have size and mtime
         except OSError as error:
             facts = (error.errno,)
         digest.update(f"{name}\0{facts}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    return digest.hexdigest(), sizes
 
 
 def _allocate(path: Path, num_bytes: int) -> bool:

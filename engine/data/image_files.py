@@ -59,11 +59,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     if broken := _broken(cache, needed[needed >= unlabelled]):
         notices += (_untested(broken, len(listing.unlabelled)),)
     pixels = cache.pixels()
-    splits = {
-        part: _split(pixels, labels, names, chosen, cache.is_broken(chosen))
-        for part, chosen in rows.items()
-        if len(chosen)
-    }
+    splits = {part: _split(pixels, labels, names, chosen, cache) for part, chosen in rows.items() if len(chosen)}
     for part, split in splits.items():
         if not len(split) and not (part == "test" and listing.unlabelled):
             broken = _broken(cache, rows[part])
@@ -178,9 +174,10 @@ def _split(
     labels: npt.NDArray[np.int64],
     names: tuple[str, ...],
     chosen: npt.NDArray[np.int64],
-    is_broken: npt.NDArray[np.bool_],
+    cache: ImageCache,
 ) -> ImageSplit:
     """Return the images at the cache rows `chosen`, without the broken ones."""
+    is_broken = cache.is_broken(chosen)
     rows = chosen[~is_broken]
     is_range = len(rows) > 0 and bool((np.diff(rows) == 1).all())
     images = pixels[rows[0] : rows[-1] + 1] if is_range else np.asarray(pixels[rows])
@@ -189,6 +186,7 @@ def _split(
         torch.from_numpy(labels[rows]),
         names=tuple(names[row] for row in rows),
         unreadable=tuple(names[row] for row in chosen[is_broken]),
+        sizes=tuple(cache.sizes[rows].tolist()),
     )
 
 
