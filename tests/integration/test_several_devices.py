@@ -373,7 +373,9 @@ def test_changed_data_is_refused_and_accepted_by_all_ranks_as_by_one(start: Star
         end = finished(run)
         assert end.outcome == "failed"
         assert "51 training images, not 40, 19 validation images, not 14" in end.reason
-        errors = [event for event in read_events(run.events) if isinstance(event, Alerted) and event.severity == "error"]
+        errors = [
+            event for event in read_events(run.events) if isinstance(event, Alerted) and event.severity == "error"
+        ]
         assert len(errors) == 1
         resume_run(run, [ACCEPT])
         assert finished(run).outcome == "completed", finished(run).reason
