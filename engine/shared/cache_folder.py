@@ -104,6 +104,6 @@ def _is_old(copy: Path, source: bytes) -> bool:
     except OSError:
         pass
     try:
-        return (copy / _LOCK).exists() and not files.is_locked(copy / _LOCK)
+        return (copy / _LOCK).exists() and files.is_locked(copy / _LOCK) is False  # None if nobody can tell
     except OSError:
         return False
