@@ -22,6 +22,7 @@ from engine.files import DAMAGED, is_locked
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import is_unknown, printable
+from presets.range_test import tested_name
 from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
@@ -43,6 +44,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     preset_name: str
+    preset_file: str = ""
+    """Absolute path of the preset where it was given as a file; else empty."""
     preset: Preset
     overrides: tuple[str, ...] = ()
     seed: int
@@ -57,6 +60,11 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     notify: str = ""
     """The shell command that was to run when the run has ended: a record, which nobody obeys (`engine.runs.notify`)."""
+
+    @property
+    def preset_source(self) -> str:
+        """Name or file by which the preset is loaded again; of a range test, that of the preset it tests."""
+        return self.preset_file or tested_name(self.preset_name)
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):

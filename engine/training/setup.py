@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.data.augment import plain_transform
 from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
-from engine.journal.data_record import DataRecord
+from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
@@ -160,7 +160,7 @@ def _data_ready(data: DataSet, record: DataRecord, seconds: float) -> DataReady:
         image_size=data.train.images.shape[-1],
         test_labels_hidden=data.test_labels_hidden,
         notices=data.notices,
-        record=record,
+        record=without_sizes(record),
         seconds=seconds,
     )
 
