@@ -364,3 +364,23 @@ def find_run(runs_dir: Path, name: str) -> RunDir:
         raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
     shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
     raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
+
+
+def find_model(runs_dir: Path, named: str) -> RunDir:
+    """Return the run whose network is to be loaded: by its folder's path, or as `find_run` finds it.
+
+    Exported models, once there are any, are told apart here: `named` is then the path of a file.
+
+    Raises:
+        CifartuiError: nothing that can be loaded answers to the name.
+    """
+    path = Path(named).expanduser()
+    if (path / "run.json").is_file():
+        return RunDir(path.absolute())
+    try:
+        return find_run(runs_dir, named)
+    except CifartuiError:
+        if not path.exists():
+            raise
+    where = printable(str(path))
+    raise CifartuiError(f"{where} is no run's folder; name one, or a run by its id, a unique part of one, or latest.")
