@@ -34,6 +34,8 @@ _POLL_S = 0.02
 _ASKED = 64
 """Images in one question at most; two questions are with each process, so that it never waits."""
 _HEADER = struct.Struct("<Q")
+_NOT_FOR_DECODERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals to the whole process group, meant for the process that started the decoders."""
 
 Answer: TypeAlias = tuple[int, int]
 """A row, and DECODED or a Fault."""
@@ -131,14 +133,18 @@ class _Decoder:
         self.asked: deque[int] = deque()
         self._job = job
         numbers = (job.size, *job.background)
-        self._process = child_process.start(
-            __name__,
-            [str(job.pixels), str(job.root), *map(str, numbers)],
-            environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_DECODERS)  # inherited, so from the first moment
+        try:
+            self._process = child_process.start(
+                __name__,
+                [str(job.pixels), str(job.root), *map(str, numbers)],
+                environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
@@ -188,8 +194,6 @@ class _Decoder:
 
 def main() -> None:
     """Decode what is asked for on standard input, until it ends; one byte of answer for each image."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the process that started this one
-        signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # what a decoder prints is no answer
     pixels_path, root, *numbers = sys.argv[1:]
