@@ -54,7 +54,7 @@ class DeviceReader:
         self._process: Process | None = None
         self._end: Callable[[], object] = lambda: None
         self._asked: tuple[float, float] | None = None
-        """When the reading was asked for that has not come yet, by both clocks."""
+        """Times, by both clocks, of the request that is not answered yet."""
         self._received = b""
 
     def __enter__(self) -> "DeviceReader":
