@@ -40,7 +40,11 @@ def working_folder() -> Path:
 def new_folder(path: Path) -> None:
     """Make a folder, 0700; raise FileExistsError where its name is taken."""
     path.mkdir(mode=_FOLDER)
-    path.chmod(_FOLDER)
+    try:
+        path.chmod(_FOLDER)
+    except OSError:
+        path.rmdir()
+        raise
 
 
 def make_folders(path: Path) -> None:
@@ -60,6 +64,25 @@ def make_folders(path: Path) -> None:
             path = folder
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk; nothing is done on a file system that does not do that for folders.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+    finally:
+        os.close(fd)
 
 
 def open_to_read(path: Path) -> int:
@@ -254,16 +277,30 @@ def free_room(reserve: Path) -> None:
         reserve.unlink(missing_ok=True)
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether some process holds the flock on `path`."""
+def try_flock(fd: int, kind: int) -> bool:
+    """Take the flock of an open file at once; return False if its file system refuses locks.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Return whether some process holds the flock on `path`; None if its file system refuses locks (some NFS, FUSE)."""
     try:
         fd = open_to_read(path)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        return False if try_flock(fd, fcntl.LOCK_SH) else None
+    except BlockingIOError:
         return True
     finally:
         os.close(fd)
-    return False

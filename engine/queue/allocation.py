@@ -76,7 +76,7 @@ def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> di
     """
     held: dict[str, RunDir] = {}
     for run in runs:
-        if run.worker_lives() and run.is_ours():
+        if run.works_here() and run.is_ours():
             with suppress(CifartuiError):
                 for name in _held_by(run, gpus):
                     held.setdefault(name, run)
@@ -110,7 +110,7 @@ def taken_devices(runs: Iterable[RunDir]) -> frozenset[str]:
     """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
     for run in runs:
-        if run.worker_lives() and run.is_ours():
+        if run.works_here() and run.is_ours():
             with suppress(CifartuiError):
                 info = read_shown(run)
                 taken.update(_chosen(run) or (() if info.device == _AUTO else _asked(info.device, info.devices)))

@@ -6,9 +6,11 @@ workers (`engine.runs.start`).
 
 import os
 import re
+import shutil
 import socket
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -34,6 +36,9 @@ Status: TypeAlias = Literal[
 ]  # fmt: skip
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
+WATCHED_S = 5.0
+"""For so long a journal is watched where times cannot be believed; a living worker writes in every two seconds."""
+_LOOK_EVERY_S = 0.1
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _START_FIELD = 19
 """Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
@@ -175,11 +180,18 @@ class RunDir:
         return True
 
     def worker_lives(self) -> bool | None:
-        """Return whether a worker holds the lock; None where that cannot be seen from this host."""
+        """Return whether a worker holds the lock; None where that cannot be seen from this host, or on this disk."""
         mark = self.read_mark()
         if mark is not None and mark.host != socket.gethostname():
             return None
         return is_locked(self.lock)
+
+    def works_here(self) -> bool:
+        """Return whether a worker of this host trains it; by its heartbeat, where the disk refuses locks."""
+        lives, mark = self.worker_lives(), self.read_mark()
+        if lives is None and mark is not None and mark.host == socket.gethostname():
+            return self.spoke_lately()
+        return bool(lives)
 
     def is_gone(self) -> bool:
         """Return whether the folder was deleted or moved; a disk that is away for a while is not taken for that."""
@@ -196,11 +208,35 @@ class RunDir:
         return f"{self.path} was deleted or moved, so training has ended."
 
     def spoke_lately(self) -> bool:
-        """Return whether its journal was written to in the last half minute, by whomever and from wherever."""
+        """Return whether its journal was written to in the last half minute, by whomever and from wherever.
+
+        Times come from other clocks: of one in the future nothing is believed, the journal is watched for its growth.
+        """
         try:
-            return time.time() - self.events.stat().st_mtime < STALLED_AFTER_S
+            ago_s = time.time() - self.events.stat().st_mtime
         except OSError:
             return False
+        return self.grows() if ago_s < -STALLED_AFTER_S else ago_s < STALLED_AFTER_S
+
+    def grows(self, watch_s: float | None = None) -> bool:
+        """Watch the journal for more than two heartbeats, and return whether anything was written to it."""
+        deadline, before = time.monotonic() + (WATCHED_S if watch_s is None else watch_s), self._journal_size()
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+            if self._journal_size() != before:
+                return True
+        return False
+
+    def _journal_size(self) -> int:
+        """Return the bytes of the journal. It is opened for that: a file server's client asks the server then."""
+        try:
+            fd = files.open_to_read(self.events)
+        except OSError:
+            return 0
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
 
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
@@ -249,11 +285,12 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
         return "lost"
     if heard_s is None:
         heard_s = 0.0 if state.last_time is None else now - state.last_time
-    silent = heard_s > STALLED_AFTER_S
+    is_elsewhere = lives is None
+    silent = heard_s > STALLED_AFTER_S or (is_elsewhere and heard_s < -STALLED_AFTER_S)  # its clock is not ours
     if silent and lives and state.is_finished:  # a worker that resumes it has not spoken yet
         return "starting"
     if silent:
-        return "lost" if lives is None else "stalled"
+        return "lost" if is_elsewhere else "stalled"
     return state.phase
 
 
@@ -268,31 +305,37 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     """
     now = datetime.now(timezone.utc)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    is_new = not runs_dir.exists()
+    path = None
     try:
         files.make_folders(runs_dir)
-        while True:
-            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
+        while path is None:
+            wanted = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
-                files.new_folder(path)
-                break
+                files.new_folder(wanted)
+                path = wanted
             except FileExistsError:
                 if run_name:
-                    raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
-                continue
+                    raise CifartuiError(f"Run {wanted.name} was started this second; try again.") from None
         folder = RunDir(path)
         files.new_folder(folder.checkpoints)
         record = RunInfo(
             id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
         )
         write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
-    except UnicodeEncodeError:
-        folder.checkpoints.rmdir()
-        path.rmdir()
-        raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
-    except OSError as error:
-        raise CifartuiError(
-            f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
-        ) from error
+    except BaseException as error:
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # somebody else may have begun to use it
+                runs_dir.rmdir()
+        if isinstance(error, UnicodeEncodeError):
+            raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
+        if isinstance(error, OSError):
+            raise CifartuiError(
+                f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
+            ) from error
+        raise
     return folder
 
 

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from engine.journal.events import TorchMemory
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, visible_gpus
-from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

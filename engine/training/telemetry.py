@@ -11,7 +11,8 @@ from typing import Protocol
 
 from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
 from engine.journal.jsonl import EventWriter
-from engine.shared.sampling import DeviceReader, HostReader
+from engine.shared.device_reader import ASKED_AGAIN_S, DeviceReader
+from engine.shared.sampling import HostReader
 from engine.training.alerts import MachineWatch
 from presets.errors import CifartuiError
 
@@ -54,7 +55,7 @@ class Telemetry:
     def _run(self) -> None:
         started, has_failed = time.monotonic(), False
         host = HostReader()
-        with DeviceReader() as devices:
+        with DeviceReader(ASKED_AGAIN_S) as devices:
             while not self._stop.is_set():
                 try:
                     self._beat(host, devices, started)

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from engine.training.parallel import Parallel
 
 
+_NO_LOCKS = (
+    "The disk with this run refuses locks (some NFS and FUSE file systems do): its worker is known by what it writes, "
+    "and is taken for lost after half a minute of silence."
+)
+
+
 class StoppedBeforeTraining(Exception):
     """A stop came while data was still being prepared."""
 
@@ -213,6 +219,8 @@ def train_run(
     started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
+    if files.is_locked(folder.lock) is None:
+        journal.write(Alerted(severity="notice", kind="no-locks", text=_NO_LOCKS))
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":

@@ -96,10 +96,12 @@ def _remember_folder(folder: str) -> None:
     recent_folders.remember_folder(folder)
 
 
-def _gpu_reader() -> Callable[[], GpuReadings]:
-    from engine.shared.sampling import DeviceReader, HostReader
+def gpu_reader(wait_s: float = 1.0) -> Callable[[], GpuReadings]:
+    """Return a reader of this machine, which waits so many seconds for its driver."""
+    from engine.shared.device_reader import DeviceReader
+    from engine.shared.sampling import HostReader
 
-    reader, host_reader = DeviceReader(), HostReader()
+    reader, host_reader = DeviceReader(wait_s), HostReader()
 
     def read() -> GpuReadings:
         gpus, missing = reader.sample(os.getpid())
@@ -188,7 +190,7 @@ class Environment:
     recent_folders: Callable[[], tuple[str, ...]] = _recent_folders
     """Returns the folders opened recently, newest first; quick."""
     remember_folder: Callable[[str], None] = _remember_folder
-    gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
+    gpu_reader: Callable[[], Callable[[], GpuReadings]] = gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
     visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
     known_facts: "Callable[[Sequence[Preset], str | None], list[NetworkFacts | None]]" = _known_facts

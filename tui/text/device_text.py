@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from engine.shared.device_names import NO_ANSWER
 from tui import format as fmt
 from tui.text.layout import bar, in_a_row, labelled
-from tui.theme import MUTED, TEXT
+from tui.theme import MUTED, TEXT, TONES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,10 @@ def gpus_now(gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: i
     if not gpus:
         cores = fmt.plural(num_cores, "core")
         reason = missing.rstrip(".")
+        if reason.startswith(NO_ANSWER):
+            return Text.assemble(
+                (f"T{reason[1:]}.", TONES["bad"]), " Training may hang too; --device cpu does without it."
+            )
         text = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
         return Text.assemble(text, (f"Training will use the CPU ({cores}).", TEXT))
     rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
@@ -60,7 +65,8 @@ def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
     if gpu is None:
         host = sample.host
         used = f"{host.memory_used_bytes / 1e9:.1f} of {fmt.memory(host.memory_total_bytes)}"
-        fields = [Text("no NVIDIA GPU: host memory", MUTED), Text(used, TEXT)]
+        why = sample.gpus_missing if sample.gpus_missing.startswith(NO_ANSWER) else "no NVIDIA GPU"
+        fields = [Text(f"{why}: host memory", MUTED), Text(used, TEXT)]
         fields.append(labelled("worker", fmt.memory(host.process_rss_bytes)))
         if host.cpu_utilization is not None:
             fields.append(labelled("CPU busy", fmt.percent(host.cpu_utilization, 0)))
