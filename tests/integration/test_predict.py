@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from engine.runs import predictions
+from engine.runs.run_dir import find_run
 from tests import sample_model
 from tests.integration.conftest import run_cifartui
 from tests.waiting import PATIENCE_S, wait_for
@@ -163,3 +167,26 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: "subprocess.Pop
     assert at_work.wait(PATIENCE_S) == 141
     assert "Traceback" not in errors
     assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
+
+
+@pytest.mark.real_data
+def test_photographs_by_file_have_the_accuracy_of_evaluate(cifar100_dir: Path, tmp_path: Path) -> None:
+    archive = cifar100_dir / "ants-bees.tar"
+    if not archive.is_file():
+        pytest.skip(f"needs the photographs of ants and bees: no ants-bees.tar in {cifar100_dir}")
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path / "photos", filter="data")
+    cifartui = partial(run_cifartui, tmp_path / "runs")
+    smaller = ("--set=data.image_size=64", "--set=data.cache_size=80", "--epochs=1", "--device=cpu")
+    trained = cifartui("train", "photos/scratch", "--data", str(tmp_path / "photos"), *smaller, "--output", "quiet")
+    assert trained.returncode == 0, trained.stderr
+    evaluated = json.loads(cifartui("evaluate", "latest", "--device", "cpu", "--json").stdout)
+    assert evaluated["split"] == "val"
+    result = cifartui("predict", "latest", str(tmp_path / "photos/val"), "--device", "cpu", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (len(rows), result.returncode) == (evaluated["num_images"], 0)
+    hits = sum(row["file"].split("/")[-2] == row["class"] for row in rows)
+    assert hits / len(rows) == evaluated["top1"]
+    found = predictions.read(find_run(tmp_path / "runs", "latest"), "val")
+    assert found is not None
+    assert [row["confidence"] for row in rows] == list(found.confidence)
