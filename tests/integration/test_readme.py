@@ -11,6 +11,7 @@ from tests import sample_model
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
+SMALLER = ("data.image_size=32", "data.cache_size=32", "train.batch_size=6", "optimizer.lr=0.001")
 
 
 def lines() -> tuple[str, str]:
@@ -33,7 +34,7 @@ def test_a_folder_of_photographs_becomes_a_prediction(tmp_path: Path) -> None:
     photos = sample_model.write_images(tmp_path / "photos", 6, 3)
     (photos / "val/red/06.png").rename(tmp_path / "photo.jpg")
     environment = {**os.environ, "CIFARTUI_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT)}
-    smaller = [f"--set={override}" for override in ("data.image_size=16", "data.cache_size=16", "train.batch_size=8")]
+    smaller = [f"--set={override}" for override in SMALLER]
     name, *arguments = shlex.split(command)
     assert name == "cifartui"
     trained = subprocess.run(

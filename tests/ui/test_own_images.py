@@ -89,7 +89,7 @@ async def test_images_are_predicted_and_shown_as_they_come(
         assert [text for text, _ in screen._picture(1).captions] == ["bad.png", "damaged"]
         may_end.set()
         await until(pilot, lambda: screen.is_over, "the end")
-        assert "in order: 1 to 4 of 4, 2 cannot be read   best.pt (epoch 3) of run r" in sorting(screen)  # type: ignore[arg-type]
+        assert "in order: 1 to 4 of 4, 2 without a prediction   best.pt (epoch 3) of run r" in sorting(screen)  # type: ignore[arg-type]
         assert "Predicting" not in title(screen)
         await pilot.press("escape", "escape")
         await until(pilot, lambda: isinstance(app.screen, PredictionsScreen), "the predictions again")

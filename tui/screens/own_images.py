@@ -196,9 +196,9 @@ class OwnImages(GalleryScreen):
         images = self.query_one("#images", Gallery)
         last = min(len(self.rows), self._page_start + images.capacity)
         images.show([self._picture(number) for number in range(self._page_start, last)])
-        unreadable = sum(bool(row.problem) for row in self.rows)
+        failed = sum(bool(row.problem) for row in self.rows)
         text = f"in order: {self._page_start + 1:,} to {last:,} of {len(self.rows):,}"
-        text += f", {unreadable:,} cannot be read" if unreadable else ""
+        text += f", {failed:,} without a prediction" if failed else ""
         self.query_one("#sorting", ChangedStatic).set_text(Text(f"{text}   {' '.join(self._said)}", MUTED))
 
     def _elapsed(self) -> str:
