@@ -161,7 +161,7 @@ def test_a_worker_where_torch_cannot_be_imported_says_so_as_its_last_word(
     start.start_worker(run)
     finished = wait_for(lambda: run.read_state().finished, "its last word")
     assert finished.outcome == "failed"
-    assert finished.reason == (
+    assert finished.reason.startswith(  # with several devices the agent says how to go on
         "torch cannot be imported (libcudart.so.12: cannot open shared object file); reinstall it for this Python: "
         "pip install torch torchvision"
     )
