@@ -97,6 +97,13 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     return _load_named(name, overrides, _Library())
 
 
+def file_of(name: str) -> str:
+    """Return the absolute path of the file that `load` reads for a name that is a path; "" for a preset's name."""
+    if name in _Library().files:
+        return ""
+    return os.path.abspath(_expanded(name))  # noqa: PTH100 (without a look at links)
+
+
 def loader() -> Callable[[str, Sequence[str]], Preset]:
     """Return a `load` for several presets in a row: it reads each file once, as it is now."""
     library = _Library()

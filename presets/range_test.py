@@ -3,17 +3,47 @@
 Smith, "Cyclical Learning Rates for Training Neural Networks" (2017). No training.
 """
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from presets.checks import check
 from presets.plan import plan
-from presets.schema import AdamW, FreezableModel, Model, Muon, Optimizer, Preset, RangeTest, Report
+from presets.schema import (
+    RANGE_TEST_STEPS,
+    AdamW,
+    FreezableModel,
+    Model,
+    Muon,
+    Optimizer,
+    Preset,
+    RangeTest,
+    Report,
+)
 
 _LONGEST_TITLE = 80
 _SUFFIX = ", range test"
 _NAMED = "lr-find "
 _RANGE = (1e-5, 10.0)
 _RANGE_OF_ADAMW = (1e-7, 1.0)
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """Rates of a range test, and its number of batches. A rate of None is the one that suits the optimizer."""
+
+    first_lr: float | None = None
+    last_lr: float | None = None
+    steps: int = RANGE_TEST_STEPS
+
+    def rates(self, optimizer: Optimizer) -> tuple[float, float]:
+        """Return the first and the last rate for an optimizer."""
+        first, last = default_range(optimizer)
+        return (
+            first if self.first_lr is None else self.first_lr,
+            last if self.last_lr is None else self.last_lr,
+        )
+
+
+DEFAULT_SWEEP = Sweep()
 
 
 def default_range(optimizer: Optimizer) -> tuple[float, float]:
@@ -96,6 +126,19 @@ def with_lr(optimizer: Optimizer, lr: float) -> Optimizer:
 def table_of(preset: Preset) -> RangeTest | None:
     """Return the schedule of a preset that is a range test; None of any other."""
     return preset.schedule if isinstance(preset.schedule, RangeTest) else None
+
+
+def sweep_of(test: Preset) -> Sweep:
+    """Return the rates and the number of batches that a preset from `range_test` was made with."""
+    table = table_of(test)
+    if table is None:
+        return DEFAULT_SWEEP
+    first, last = default_range(test.optimizer)
+    return Sweep(
+        first_lr=None if table.first_lr == first else table.first_lr,
+        last_lr=None if test.optimizer.lr == last else test.optimizer.lr,
+        steps=table.steps,
+    )
 
 
 def rate_at(table: RangeTest, last_lr: float, step: float) -> float:

@@ -1,7 +1,6 @@
 """Archives of published data sets, unpacked once into the cache folder."""
 
 import hashlib
-import os
 import re
 import shutil
 import tarfile
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.progress import LoadProgress, Report
-from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use
 from presets.errors import CifartuiError
 
 _WANTED = {
@@ -35,13 +34,12 @@ def unpack(name: str, archives: Sequence[Path], report: Report) -> Path:
     unpacked = cache_folder() / f"{name}-{_key(archives)}"
     if unpacked.is_dir():
         make_cache_folder(unpacked)
+        note_use(unpacked)
         return unpacked
-    temporary = unpacked.with_name(f"{unpacked.name}.{os.getpid()}")
     try:
-        temporary.mkdir(parents=True, mode=0o700)
-        for archive in archives:
-            _unpack(archive, temporary, _WANTED[name], report)
-        temporary.rename(unpacked)
+        with new_copy(unpacked, str(folder)) as temporary:
+            for archive in archives:
+                _unpack(archive, temporary, _WANTED[name], report)
     except (OSError, EOFError, tarfile.TarError) as error:
         if unpacked.is_dir():  # another process was quicker
             return unpacked
@@ -49,8 +47,6 @@ def unpack(name: str, archives: Sequence[Path], report: Report) -> Path:
             f"The archives in {folder} could not be unpacked into {cache_folder()} ({error}); fetch a damaged one "
             "again, or free some room."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return unpacked
 
 

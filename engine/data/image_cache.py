@@ -43,7 +43,10 @@ _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
 
 
 class ImageCache:
-    """The images of one data set at one size. `pixels`, `is_broken` and `faults` are for rows that were `decode`d."""
+    """The images of one data set at one size. `pixels`, `is_broken` and `faults` are for rows that were `decode`d.
+
+    `sizes` are those of the files in bytes, int64 [N], as they were when the cache was named.
+    """
 
     def __init__(self, root: Path, names: Sequence[str], size: int, background: Colour = WHITE) -> None:
         """Name the cache of the files `names` under `root`; nothing but their status is read yet.
@@ -58,7 +61,8 @@ class ImageCache:
         self._names = names
         self._size = size
         self._about = {"version": _VERSION, "root": str(root), "size": size, "background": list(background)}
-        self._folder = cache_folder() / "images" / _key(self._about, names)
+        key, self.sizes = _key_and_sizes(self._about, names)
+        self._folder = cache_folder() / "images" / key
         self._job = Job(root, names, self._folder / "pixels", size, background)
         self._shape = (len(names), 3, size, size)
         self._marks: np.memmap[Any, np.dtype[np.uint8]]
@@ -151,28 +155,33 @@ class ImageCache:
             os.close(fd)
 
     def _remove_outdated(self) -> None:
-        """Remove caches of the same folder: those of earlier versions, and of this one for files that changed."""
+        """Remove caches of the same folder, of earlier versions or for files that changed, and of removed copies."""
+        copies = str(cache_folder()) + os.sep
         (self._folder / "about.json").write_text(json.dumps(self._about))
         for other in self._folder.parent.iterdir():
             with suppress(OSError, ValueError, AttributeError):
                 about = json.loads(files.read(other / "about.json"))
-                is_old = about.get("version", 1) < _VERSION and about.get("root") == self._about["root"]
-                if other != self._folder and (is_old or about == self._about):
+                root = about.get("root", "")
+                is_old = about.get("version", 1) < _VERSION and root == self._about["root"]
+                is_of_no_use = root.startswith(copies) and not Path(root).exists()  # an archive that has changed
+                if other != self._folder and (is_old or is_of_no_use or about == self._about):
                     shutil.rmtree(other)
 
 
-def _key(about: dict[str, Any], names: Sequence[str]) -> str:
-    """Return a name that changes with `about`, with the files and with their order."""
+def _key_and_sizes(about: dict[str, Any], names: Sequence[str]) -> tuple[str, npt.NDArray[np.int64]]:
+    """Return a name that changes with `about`, with the files and their order; and their sizes, 0 for one not there."""
+    sizes = np.zeros(len(names), dtype=np.int64)
     digest = hashlib.blake2b(f"{json.dumps(about)}\n".encode(), digest_size=12)
-    for name in names:
+    for row, name in enumerate(names):
         facts: tuple[object, ...]
         try:
             file = os.stat(f"{about['root']}/{name}")
+            sizes[row] = file.st_size
             facts = (file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino)  # another may have size and mtime
         except OSError as error:
             facts = (error.errno,)
         digest.update(f"{name}\0{facts}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    return digest.hexdigest(), sizes
 
 
 def _allocate(path: Path, num_bytes: int) -> bool:

@@ -10,7 +10,7 @@ import torch
 from engine.data.archives import unpack
 from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
-from engine.data.image_pixels import WHITE, Colour
+from engine.data.image_pixels import background_of
 from engine.data.progress import LoadProgress, Report
 from engine.data.published_listings import list_flowers102, list_oxford_pets
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -26,7 +26,6 @@ from presets.schema import Data
 _BROKEN_ALLOWED = 10
 _BROKEN_FRACTION = 0.01
 _BROKEN_NAMED = 10
-_COLOURS: dict[str, Colour] = {"white": WHITE, "gray": (128, 128, 128), "black": (0, 0, 0)}
 
 
 def load_image_files(location: Location, data: Data, seed: int, report: Report) -> DataSet:
@@ -50,24 +49,26 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     listing = _list(location, data.labels, report)
     order, labels, names = _in_cache_order(listing)
     rows = _divide(listing, order, data, seed)
-    background = _COLOURS[data.background] if isinstance(data.background, str) else data.background
-    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
+    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background_of(data))
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
-    broken = {shown(name): fault for name, fault in cache.faults(needed).items()}
-    notices = _notices(listing.root, broken, len(needed))
+    unlabelled = len(names) - len(listing.unlabelled)
+    notices = _notices(listing.root, _broken(cache, needed[needed < unlabelled]), int((needed < unlabelled).sum()))
+    if broken := _broken(cache, needed[needed >= unlabelled]):
+        notices += (_untested(broken, len(listing.unlabelled)),)
     pixels = cache.pixels()
-    splits = {
-        part: _split(pixels, labels, names, chosen, cache.is_broken(chosen))
-        for part, chosen in rows.items()
-        if len(chosen)
-    }
-    if not all(len(split) for split in splits.values()):
-        raise CifartuiError(
-            f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove them."
-        )
+    splits = {part: _split(pixels, labels, names, chosen, cache) for part, chosen in rows.items() if len(chosen)}
+    for part, split in splits.items():
+        if not len(split) and not (part == "test" and listing.unlabelled):
+            broken = _broken(cache, rows[part])
+            raise CifartuiError(
+                f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove "
+                "them."
+            )
     if (test := splits.get("test")) is not None:
         splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
+    if not len(splits.get("test", ())):
+        splits.pop("test", None)
     return DataSet(
         name=listing.name,
         source=shown(str(location.path)),
@@ -171,9 +172,10 @@ def _split(
     labels: npt.NDArray[np.int64],
     names: tuple[str, ...],
     chosen: npt.NDArray[np.int64],
-    is_broken: npt.NDArray[np.bool_],
+    cache: ImageCache,
 ) -> ImageSplit:
     """Return the images at the cache rows `chosen`, without the broken ones."""
+    is_broken = cache.is_broken(chosen)
     rows = chosen[~is_broken]
     is_range = len(rows) > 0 and bool((np.diff(rows) == 1).all())
     images = pixels[rows[0] : rows[-1] + 1] if is_range else np.asarray(pixels[rows])
@@ -182,6 +184,7 @@ def _split(
         torch.from_numpy(labels[rows]),
         names=tuple(names[row] for row in rows),
         unreadable=tuple(names[row] for row in chosen[is_broken]),
+        sizes=tuple(cache.sizes[rows].tolist()),
     )
 
 
@@ -196,6 +199,22 @@ def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
     elif not listing.test:
         said.append("There is no test part: the run is judged on its validation images.")
     return list(filter(None, said))
+
+
+def _broken(cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Fault]:
+    """Return the printable names of those of the cache's rows that cannot be read, with the reason."""
+    return {shown(name): fault for name, fault in cache.faults(rows).items()}
+
+
+def _untested(broken: dict[str, Fault], num_images: int) -> str:
+    """Return what to say of test images without labels that cannot be read: training does not need them."""
+    if len(broken) == num_images:
+        return f"No test image can be read, so there is none to predict: {_named(broken, 1)} is the first."
+    rest = " …" if len(broken) > _BROKEN_NAMED else ""
+    return (
+        f"{len(broken):,} of {num_images:,} test images without labels cannot be read; a submission has a row for "
+        f"them, with the most frequent class: {_named(broken, _BROKEN_NAMED)}{rest}."
+    )
 
 
 def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.journal.data_record import DataRecord, SplitRecord, class_indices, same_name
+from engine.journal.data_record import DataRecord, SplitRecord, class_indices, packed_sizes, same_name
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -21,12 +21,14 @@ class ImageSplit:
         labels: int64 [N], on the CPU; indices into the data set's `class_names`.
         names: of image files, relative to the data set's root; empty for other data.
         unreadable: files of this split that cannot be read, and so have no row.
+        sizes: of image files, in bytes; empty for other data.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -85,17 +87,19 @@ def record_of(data: DataSet) -> DataRecord:
     splits = {}
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         if split is not None:
-            labels: list[int] = split.labels.tolist()
-            splits[name] = SplitRecord(num_images=len(labels), digest=_digest(split.names, labels, data.class_names))
+            splits[name] = _record_of(split, [same_name(name) for name in data.class_names])
     return DataRecord(dataset=data.name, source=data.source, class_names=data.class_names, splits=splits)
 
 
-def _digest(names: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> str:
-    classes = [same_name(name) for name in class_names]
-    rows = [classes[label] for label in labels]
-    if names:
-        rows = sorted(f"{same_name(name)}\0{row}" for name, row in zip(names, rows, strict=True))
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+def _record_of(split: ImageSplit, classes: Sequence[str]) -> SplitRecord:
+    rows: list[str] = [classes[label] for label in split.labels.tolist()]
+    sizes = split.sizes
+    if split.names:
+        named = [f"{same_name(name)}\0{row}" for name, row in zip(split.names, rows, strict=True)]
+        order = sorted(range(len(named)), key=lambda at: (named[at], sizes[at] if sizes else 0))
+        rows, sizes = [named[at] for at in order], tuple(sizes[at] for at in order if sizes)
+    digest = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+    return SplitRecord(num_images=len(rows), digest=digest, sizes=packed_sizes(sizes))
 
 
 def split_rows(num_rows: int, data: Data, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,22 @@
-"""Record of a run's data: its classes in order, and the number of images and a digest of each split. No torch."""
+"""Record of a run's data: its classes in order, and the number of images, a digest and file sizes of each split.
 
+No torch, and no image is read: a file is known by its name, its class and its size in bytes.
+"""
+
+import base64
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 
 _NAMED = 3
+_SIZE_BYTES = 4
+_MOST_BYTES = 256**_SIZE_BYTES - 1
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -21,6 +28,10 @@ class SplitRecord(Struct, frozen=True, kw_only=True):
 
     num_images: Annotated[int, Meta(ge=0, le=2**53)]
     digest: str
+    sizes: str = ""
+    """Sizes of the image files in bytes, in the order of the digest (`packed_sizes`), by which a file that took the
+    place of another is seen. In checkpoints only; empty for images that are no files of their own, and in records of
+    versions before: then they are not compared."""
 
 
 class DataRecord(Struct, frozen=True, kw_only=True):
@@ -33,6 +44,16 @@ class DataRecord(Struct, frozen=True, kw_only=True):
     """One a class, in label order."""
     splits: dict[str, SplitRecord]
     """By name: train, val, test."""
+
+
+def packed_sizes(sizes: Iterable[int]) -> str:
+    """Return file sizes in the form of a record: four bytes each, in base64."""
+    return base64.b64encode(b"".join(min(size, _MOST_BYTES).to_bytes(_SIZE_BYTES, "little") for size in sizes)).decode()
+
+
+def without_sizes(record: DataRecord) -> DataRecord:
+    """Return a record as the journal has it, whose lines are short."""
+    return replace(record, splits={name: replace(split, sizes="") for name, split in record.splits.items()})
 
 
 def same_name(name: str) -> str:
@@ -74,11 +95,27 @@ def differences(before: DataRecord, now: DataRecord) -> str:
 def _of_split(name: str, before: Mapping[str, SplitRecord], now: Mapping[str, SplitRecord]) -> str:
     nothing = SplitRecord(num_images=0, digest="")
     was, is_now, text = before.get(name, nothing), now.get(name, nothing), _NAMES.get(name, visible_in_a_row(name))
-    if was == is_now:
-        return ""
+    if (was.num_images, was.digest) == (is_now.num_images, is_now.digest):
+        num_replaced = _num_replaced(was, is_now)
+        images = f"1 {text} image was" if num_replaced == 1 else f"{num_replaced:,} {text} images were"
+        return f"{images} replaced (same names, other sizes)" if num_replaced else ""
     if was.num_images != is_now.num_images:
         return f"{is_now.num_images:,} {text} images, not {was.num_images:,}"
     return f"other {text} images or labels than before, though as many"
+
+
+def _num_replaced(before: SplitRecord, now: SplitRecord) -> int:
+    """Return how many files of the same names have other sizes; 0 if one of the records has none."""
+    if before.sizes == now.sizes:
+        return 0
+    try:
+        sizes = [base64.b64decode(record.sizes, validate=True) for record in (before, now)]
+    except ValueError:  # a checkpoint may be damaged, or a stranger's
+        return 0
+    if any(len(packed) != _SIZE_BYTES * now.num_images for packed in sizes):
+        return 0
+    was, is_now = sizes
+    return sum(was[at : at + _SIZE_BYTES] != is_now[at : at + _SIZE_BYTES] for at in range(0, len(was), _SIZE_BYTES))
 
 
 def _quoted(names: Sequence[str]) -> str:

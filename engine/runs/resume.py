@@ -5,6 +5,7 @@ it has the values that hold now, and the RunStarted events have the changes of e
 """
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.problems import printable
-from presets.range_test import table_of, tested_name
+from presets.range_test import table_of
 from presets.schema import Preset
 
 _CHANGEABLE = (
@@ -98,7 +99,7 @@ def _prepare(folder: RunDir, asked: Asked, devices: int | None) -> tuple[str, ..
     told = (*((ACCEPT,) if asked.accept_changed_data else ()), *((f"{_DATA}{asked.data}",) if asked.data else ()))
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
-        again = f"cifartui lr-find {tested_name(info.preset_name)}"
+        again = f"cifartui lr-find {shlex.quote(info.preset_source)}"
         raise CifartuiError(
             f"Run {folder.id} is a range test, which keeps no weights to go on from; run it anew: {again}"
         )

@@ -24,6 +24,7 @@ from engine.files import DAMAGED, is_locked
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
 from presets.problems import is_unknown, printable
+from presets.range_test import tested_name
 from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
@@ -48,6 +49,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     preset_name: str
+    preset_file: str = ""
+    """Absolute path of the preset where it was given as a file; else empty."""
     preset: Preset
     overrides: tuple[str, ...] = ()
     seed: int
@@ -62,6 +65,11 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     notify: str = ""
     """The shell command that was to run when the run has ended: a record, which nobody obeys (`engine.runs.notify`)."""
+
+    @property
+    def preset_source(self) -> str:
+        """Name or file by which the preset is loaded again; of a range test, that of the preset it tests."""
+        return self.preset_file or tested_name(self.preset_name)
 
 
 class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -399,3 +407,23 @@ def find_run(runs_dir: Path, name: str) -> RunDir:
         raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
     shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
     raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
+
+
+def find_model(runs_dir: Path, named: str) -> RunDir:
+    """Return the run whose network is to be loaded: by its folder's path, or as `find_run` finds it.
+
+    Exported models, once there are any, are told apart here: `named` is then the path of a file.
+
+    Raises:
+        CifartuiError: nothing that can be loaded answers to the name.
+    """
+    path = Path(named).expanduser()
+    if (path / "run.json").is_file():
+        return RunDir(path.absolute())
+    try:
+        return find_run(runs_dir, named)
+    except CifartuiError:
+        if not path.exists():
+            raise
+    where = printable(str(path))
+    raise CifartuiError(f"{where} is no run's folder; name one, or a run by its id, a unique part of one, or latest.")

@@ -26,8 +26,8 @@ from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.checks import LARGEST_LR
 from presets.errors import CifartuiError
-from presets.range_test import default_range, range_test, range_test_name, table_of, tested_optimizer
-from presets.schema import RANGE_TEST_STEPS, Preset
+from presets.range_test import DEFAULT_SWEEP, Sweep, range_test, range_test_name, table_of, tested_optimizer
+from presets.schema import Preset
 
 _LOCK_PATIENCE_S = 0.5
 NOTIFY = "CIFARTUI_NOTIFY"
@@ -63,17 +63,16 @@ def start_run(
     preset = catalog.load(name, options.overrides)
     if table_of(preset) is not None:
         _check_one_device(options)
-    return _start(runs_dir, recorded_name(name), preset, options, argv, run_name, start=start)
+    file = catalog.file_of(name)
+    return _start(runs_dir, recorded_name(name), preset, options, argv, file, run_name, start=start)
 
 
 def start_range_test(
     runs_dir: Path,
     name: str,
     options: RunOptions = DEFAULT_OPTIONS,
+    sweep: Sweep = DEFAULT_SWEEP,
     *,
-    first_lr: float | None = None,
-    last_lr: float | None = None,
-    steps: int = RANGE_TEST_STEPS,
     argv: Sequence[str] | None = None,
 ) -> RunDir:
     """Start the range test of a preset as a run of its own; see `start_run`.
@@ -82,9 +81,7 @@ def start_range_test(
         runs_dir: made where absent.
         name: of the preset.
         options: its overrides are of the preset, before it is made a test.
-        first_lr: where the rate begins; None for what suits the optimizer.
-        last_lr: where it ends; likewise.
-        steps: batches.
+        sweep: its rates and batches.
         argv: the command that asked for the run.
 
     Raises:
@@ -93,16 +90,14 @@ def start_range_test(
     """
     _check_one_device(options)
     preset = catalog.load(name, options.overrides)
-    usual = default_range(tested_optimizer(preset))
-    first = usual[0] if first_lr is None else first_lr
-    last = usual[1] if last_lr is None else last_lr
+    first, last = sweep.rates(tested_optimizer(preset))
     if not 0 < first < last <= LARGEST_LR:
         raise CifartuiError(
             f"A range test goes from a learning rate above 0 up to a larger one, at most {LARGEST_LR:g}, "
             f"not from {first:g} to {last:g}; give others with --from and --to."
         )
-    test = range_test(preset, first, last, steps)
-    return _start(runs_dir, range_test_name(recorded_name(name)), test, options, argv)
+    test = range_test(preset, first, last, sweep.steps)
+    return _start(runs_dir, range_test_name(recorded_name(name)), test, options, argv, catalog.file_of(name))
 
 
 def _check_one_device(options: RunOptions) -> None:
@@ -117,6 +112,7 @@ def _start(
     preset: Preset,
     options: RunOptions,
     argv: Sequence[str] | None,
+    preset_file: str,
     run_name: str = "",
     *,
     start: bool = True,
@@ -126,6 +122,7 @@ def _start(
         runs_dir,
         recorded,
         run_name,
+        preset_file=preset_file,
         preset=_with_absolute_paths(preset),
         overrides=options.overrides,
         seed=options.seed,

@@ -14,13 +14,14 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
 import msgspec
 
 from engine import files
-from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use
 from engine.shared.image_scan import Unread, base_of, folder_of, is_junk, shown
 from presets.errors import CifartuiError
 
@@ -40,7 +41,8 @@ _DAMAGED = (
 )  # fmt: skip
 
 OnBytes: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes of the archive that are read, and all of them; its exceptions end the unpacking."""
+"""Called with the bytes of the archive that are read, and all of them, at least once a megabyte that is written; its
+exceptions end the unpacking."""
 
 
 class Unpacked(NamedTuple):
@@ -99,7 +101,7 @@ def unpacked_before(archive: Path) -> Unpacked | None:
 
 
 def unpack(archive: Path, on_bytes: OnBytes = say_nothing) -> Unpacked:
-    """Unpack an archive into the cache folder unless that was done before.
+    """Unpack an archive into the cache folder unless that was done before; remove the copies of what it was before.
 
     Junk is skipped; links, devices, and members that would lie outside of the folder are left out and counted.
 
@@ -112,17 +114,13 @@ def unpack(archive: Path, on_bytes: OnBytes = say_nothing) -> Unpacked:
     """
     before = unpacked_before(archive)
     if before is not None:
+        note_use(before.folder)
         return before
     folder = _folder_of(archive)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
-        make_cache_folder(folder.parent)
-        shutil.rmtree(temporary, ignore_errors=True)
-        files.new_folder(temporary)
-        unread = _write(archive, temporary, on_bytes)
-        (temporary / _LEFT_OUT).write_bytes(msgspec.json.encode(unread))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with new_copy(folder, str(archive.absolute())) as temporary:
+            unread = _write(archive, temporary, on_bytes)
+            (temporary / _LEFT_OUT).write_bytes(msgspec.json.encode(unread))
     except _DAMAGED as error:
         with suppress(CifartuiError):
             if (before := unpacked_before(archive)) is not None:  # another process was quicker
@@ -131,8 +129,6 @@ def unpack(archive: Path, on_bytes: OnBytes = say_nothing) -> Unpacked:
             f"{shown(str(archive))} could not be unpacked into {cache_folder()} ({shown(str(error))}); fetch it again "
             "if it is damaged, or free some room."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Unpacked(folder, unread)
 
 
@@ -171,13 +167,14 @@ def _write(archive: Path, folder: Path, on_bytes: OnBytes) -> tuple[Unread, ...]
         if (parent := folder_of(name)) not in made:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(parent)
-        counts["bytes"] += _copy(member, path, room - counts["bytes"], archive)
+        written = partial(on_bytes, member.position, num_bytes)
+        counts["bytes"] += _copy(member, path, room - counts["bytes"], archive, written)
     on_bytes(num_bytes, num_bytes)
     return tuple(left_out.values())
 
 
-def _copy(member: _Member, path: Path, room: int, archive: Path) -> int:
-    """Write a member's content, and return how many bytes it has."""
+def _copy(member: _Member, path: Path, room: int, archive: Path, poll: Callable[[], object]) -> int:
+    """Write a member's content, calling `poll` after each piece; return how many bytes it has."""
     written = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file, member.open() as content:
@@ -189,6 +186,7 @@ def _copy(member: _Member, path: Path, room: int, archive: Path) -> int:
                     "data set is; free some room, or name another folder in CIFARTUI_CACHE."
                 )
             file.write(chunk)
+            poll()
     return written
 
 

@@ -27,7 +27,7 @@ def test_what_could_do_harm_is_not_written(tmp_path: Path) -> None:
             tar.addfile(member)
     found = list_images(archive)
     assert found.train.names == FILES[:3]
-    assert written() == [".left-out.json", *sorted(FILES)]
+    assert written() == [".left-out.json", ".source", *sorted(FILES)]
     assert not list(tmp_path.rglob("evil*"))
     assert "2 files in train/cat are not read (a link)." in found.notices
     assert "2 files in train/cat are not read (not a regular file)." in found.notices

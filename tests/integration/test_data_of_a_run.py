@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import msgspec
 import pytest
+from PIL import Image
 
+from engine.journal.data_record import without_sizes
 from engine.journal.events import Alerted, BestMeasured, DataReady
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunDir, list_runs
@@ -96,11 +100,56 @@ def test_data_that_grew_is_shown_and_needs_a_word_once(cifartui: Cifartui, run: 
     records = [event.record for event in events if isinstance(event, DataReady)]
     state = run.read_state()
     assert (state.phase, state.epoch, state.global_step) == ("completed", 4, 2 * 15 + 2 * 18)
-    assert data_of(checkpoint_files.load(run.last)) == records[-1] != records[0]
+    trained = data_of(checkpoint_files.load(run.last))
+    assert trained is not None
+    assert without_sizes(trained) == records[-1] != records[0]
 
     again = cifartui("resume", "latest", "--epochs", "5")
     assert again.returncode == 0, again.stderr
     assert sum(isinstance(event, BestMeasured) for event in read_events(run.events)) == 1
+
+
+def test_an_image_that_took_the_place_of_another_is_noticed_by_its_size(
+    cifartui: Cifartui, run: RunDir, folder: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(folder, copied)
+    with zipfile.ZipFile(tmp_path / "copy.zip", "w") as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, path.relative_to(folder))
+    for same in (copied, tmp_path / "copy.zip"):
+        assert evaluated(cifartui, "--data", str(same))["notices"] == []
+    for number in range(2):
+        Image.new("RGB", (50 + number, 40), (9, number, 200)).save(copied / f"train/red/0{number}.png")
+    Image.new("RGB", (77, 40), (9, 99, 200)).save(copied / "val/red/00.png")
+    (notice,) = evaluated(cifartui, "--data", str(copied))["notices"]  # type: ignore[misc]
+    replaced = "2 training images were replaced (same names, other sizes), 1 validation image was replaced"
+    assert replaced in notice
+    refused = cifartui("resume", "latest", "--epochs", "3", "--data", str(copied))
+    assert refused.returncode == 1
+    assert replaced in refused.stdout + refused.stderr
+    accepted = cifartui("resume", "latest", "--data", str(copied), ACCEPT)
+    assert accepted.returncode == 0, accepted.stderr
+    assert sum(isinstance(event, BestMeasured) for event in read_events(run.events)) == 1
+    assert evaluated(cifartui, "--checkpoint", "last")["notices"] == []  # best.pt may be older than the data
+
+
+def test_a_checkpoint_without_sizes_is_not_compared_by_them(cifartui: Cifartui, run: RunDir, folder: Path) -> None:
+    for path in (run.last, run.best, run.checkpoints / "last.prev.pt"):
+        content = checkpoint_files.load(path)
+        record = data_of(content)
+        assert record is not None
+        assert record != without_sizes(record)
+        content["data"] = msgspec.to_builtins(without_sizes(record))
+        for split in content["data"]["splits"].values():
+            del split["sizes"]  # as a version without them wrote it
+        checkpoint_files.save(content, path)
+    Image.new("RGB", (50, 40), (9, 9, 200)).save(folder / "train/red/00.png")
+    done = cifartui("resume", "latest", "--epochs", "3")
+    assert done.returncode == 0, done.stderr
+    saved = data_of(checkpoint_files.load(run.last))
+    assert saved is not None
+    assert saved.splits["train"].sizes
 
 
 def test_data_that_moved_is_taken_if_it_is_the_same(

@@ -16,14 +16,16 @@ from PIL import Image
 
 from engine.data.shapes import CLASS_NAMES
 from engine.journal import commands
-from engine.journal.events import CommandApplied, RunFinished, RunStarted
+from engine.journal.events import Alerted, BestMeasured, CommandApplied, RunFinished, RunStarted
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir
-from engine.runs.resume import resume_run
+from engine.runs.resume import ACCEPT, resume_run
 from engine.runs.run_dir import RunDir
 from engine.runs.start import start_worker
 from engine.training import checkpoint_files
+from engine.training.checkpoint_checks import data_of
 from presets import catalog
+from tests.bird_files import save
 from tests.waiting import wait_for
 
 # BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
@@ -348,3 +350,47 @@ def test_a_machine_that_cannot_read_the_data_is_named(
     assert end.outcome == "failed"
     assert f"on {socket.gethostname()} (pid " in end.reason
     assert "failed: " in end.reason
+
+
+def test_changed_data_is_refused_and_accepted_by_all_ranks_as_by_one(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+
+    def paint(part: str, name: str, numbers: range) -> None:
+        for number in numbers:
+            save(folder / part / name / f"{number:02}.png", (number * 8, 250 if name == "green" else 0, 90))
+
+    for name in ("green", "red"):
+        paint("train", name, range(20))
+        paint("val", name, range(7))
+    data = ("data.dataset=class-folders", f"data.path={folder}", "data.train_limit=1000", "train.batch_size=9")
+    alone, together = (start(*data, "train.epochs=2", devices=devices) for devices in (1, 2))
+    for run in (alone, together):
+        assert finished(run).outcome == "completed"
+    paint("train", "red", range(20, 31))
+    paint("val", "red", range(7, 12))
+    for run in (alone, together):
+        resume_run(run, ["train.epochs=3"])
+        end = finished(run)
+        assert end.outcome == "failed"
+        assert "51 training images, not 40, 19 validation images, not 14" in end.reason
+        errors = [
+            event for event in read_events(run.events) if isinstance(event, Alerted) and event.severity == "error"
+        ]
+        assert len(errors) == 1
+        resume_run(run, [ACCEPT])
+        assert finished(run).outcome == "completed", finished(run).reason
+    measured = {
+        run.id: [event for event in read_events(run.events) if isinstance(event, BestMeasured)]
+        for run in (alone, together)
+    }
+    (one,), (both,) = measured.values()
+    assert (both.epoch, both.global_step) == (one.epoch, one.global_step)
+    assert both.val_top1 == pytest.approx(one.val_top1)
+    assert both.val_loss == pytest.approx(one.val_loss, rel=1e-5)
+    assert len(ranks_of(together)) == 2
+    assert curve(together) == [pytest.approx(epoch, rel=1e-4) for epoch in curve(alone)]
+    assert data_of(checkpoint_files.load(together.last)) == data_of(checkpoint_files.load(alone.last))
+    again = finished(together)
+    resume_run(together, ["train.epochs=4"])  # what was accepted is not asked again
+    assert finished(together).epoch == again.epoch + 1
+    assert sum(isinstance(event, BestMeasured) for event in read_events(together.events)) == 1

@@ -11,6 +11,7 @@ from textual.widgets import Input, Static
 
 from engine.runs.run_options import RunOptions
 from engine.shared.data_path import NamedData
+from engine.shared.image_archives import OnBytes
 from engine.shared.image_scan import Unread
 from presets import catalog
 from presets.errors import CifartuiError
@@ -143,7 +144,7 @@ async def test_a_name_is_shown_as_it_is(runs_dir: Path, photos: Path) -> None:
 async def test_recent_folders_come_first_and_are_looked_into(runs_dir: Path, photos: Path) -> None:
     asked: list[str] = []
 
-    def summarize(path: str, poll: Callable[[], object]) -> FolderSummary:
+    def summarize(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
         asked.append(path)
         return SUMMARY
 
@@ -184,7 +185,7 @@ async def test_what_cannot_be_used_says_why(runs_dir: Path, photos: Path) -> Non
 async def test_a_listing_tells_how_far_it_is_and_ends_with_escape(runs_dir: Path, photos: Path) -> None:
     ended = threading.Event()
 
-    def endless(path: str, poll: Callable[[], object]) -> FolderSummary:
+    def endless(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
         try:
             while True:
                 poll()
@@ -202,10 +203,31 @@ async def test_a_listing_tells_how_far_it_is_and_ends_with_escape(runs_dir: Path
         await until(pilot, ended.is_set, "the end of the listing")
 
 
+async def test_an_archive_shows_how_far_it_is_unpacked_and_escape_ends_that(runs_dir: Path, photos: Path) -> None:
+    ended = threading.Event()
+
+    def unpacks(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
+        try:
+            while True:
+                on_bytes(3_100_000, 9_400_000)
+                ended.wait(0.001)
+        finally:
+            ended.set()
+
+    app = CifartuiApp(runs_dir, environment=opening(summarize=unpacks, recent_folders=lambda: ("/photos.zip",)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await browser(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "unpacking: 3.1 MB of 9.4 MB …   Esc ends that" in said(app, "#found"), "how far")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, OpenFolder), "the browser")
+        await until(pilot, ended.is_set, "the end of the unpacking")
+
+
 async def test_a_disk_that_does_not_answer_keeps_nobody(runs_dir: Path, photos: Path) -> None:
     may_answer = threading.Event()
 
-    def slow(path: str, poll: Callable[[], object]) -> FolderSummary:
+    def slow(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
         may_answer.wait(60)
         return SUMMARY
 
@@ -242,5 +264,5 @@ def test_picture_of_a_folder(
         await until(pilot, lambda: pilot.app.screen.query_one("#choices").display, "the summary")
         await pilot.pause()
 
-    app = CifartuiApp(runs_dir, environment=opening(summarize=lambda path, poll: SUMMARY), display=display)
+    app = CifartuiApp(runs_dir, environment=opening(summarize=lambda path, poll, on_bytes: SUMMARY), display=display)
     assert snap_compare(app, terminal_size=size, run_before=ready)

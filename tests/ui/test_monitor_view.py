@@ -356,3 +356,26 @@ async def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
             await until(pilot, lambda: asked, "the start")
     overrides = ("data.dataset=class-folders", folder)
     assert asked == [(runs_dir, "photos/frozen", RunOptions(overrides=overrides, seed=4, device="cpu", data_dir="/d"))]
+
+
+async def test_a_run_of_a_preset_file_is_started_anew_from_that_file(runs_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "birds.toml"
+    file.write_text('extends = "demo"\ntitle = "Birds"\n')
+    asked: list[Any] = []
+    with SampleRun(runs_dir, preset_name="birds", preset_file=str(file)).live().begin() as run:
+        run.finish("failed", "no memory")
+
+        def start(where: Path, name: str, options: RunOptions) -> RunDir:
+            asked.append(name)
+            return run.folder
+
+        ways = environment(loader=lambda: catalog.load, start=start)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=ways)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the run")
+            await pilot.press("a")
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the dialog")
+            assert not app.screen.query("#broken")
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the start")
+    assert asked == [str(file)]

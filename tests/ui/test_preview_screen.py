@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from engine.runs.preview import Preview, Question, Row, Tile
 from presets.errors import CifartuiError
@@ -18,6 +18,7 @@ from tests.ui.test_predictions import said
 from tui.app import CifartuiApp
 from tui.screens import preview as screens
 from tui.screens.preview import PreviewScreen, pictures
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery
 
@@ -103,6 +104,44 @@ async def test_the_monitor_asks_for_the_images_of_its_run(runs_dir: Path, child:
             asked = child.questions[0]
             assert (asked.preset, asked.seed, asked.device) == (run.info.preset, 7, "cpu")
             await pilot.press("escape")  # the process is ended: nobody lets it go
+
+
+async def test_the_start_panel_shows_the_images_of_what_is_typed_while_a_field_has_the_focus(
+    runs_dir: Path, child: Child
+) -> None:
+    started: list[object] = []
+    ways = environment(start=lambda *arguments: started.append(arguments))
+    async with CifartuiApp(runs_dir, environment=ways).run_test(size=(80, 24)) as pilot:
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, StartPanel), "the panel")
+        panel = pilot.app.screen
+        assert isinstance(panel, StartPanel)
+        assert "Ctrl+g training images" in "\n".join(str(each.content) for each in panel.query(Static))
+        panel.query_one("#batch", Input).value = "x"
+        await pilot.press("ctrl+g")
+        assert pilot.app.screen is panel  # there is nothing to show of what is wrong
+        assert pilot.app.focused is panel.query_one("#batch")
+        panel.query_one("#batch", Input).value = "8"
+        panel.query_one("#seed", Input).value = "5"
+        await opened(pilot, "ctrl+g")
+        await until(pilot, lambda: child.questions, "the question")
+        asked = child.questions[0]
+        assert (asked.preset.train.batch_size, asked.seed, asked.device) == (8, 5, "auto")
+        await pilot.press("escape")
+        assert pilot.app.screen is panel
+        assert panel.query_one("#batch", Input).value == "8"
+    assert started == []
+
+
+async def test_of_several_presets_no_images_are_offered(runs_dir: Path, child: Child) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(StartPanel(["basenet", "demo"], lambda: None, purpose="queue"))
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the panel")
+        await pilot.press("ctrl+g")
+        assert isinstance(app.screen, StartPanel)
+        assert "training images" not in "\n".join(str(each.content) for each in app.screen.query(Static))
+    assert child.questions == []
 
 
 async def test_a_failure_is_said_in_its_sentence(runs_dir: Path, child: Child) -> None:

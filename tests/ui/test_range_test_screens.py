@@ -10,9 +10,10 @@ from textual.pilot import Pilot
 
 from engine.journal import events as ev
 from presets import schema
-from presets.range_test import range_test, rate_at, table_of
+from presets.range_test import DEFAULT_SWEEP, Sweep, range_test, rate_at, table_of
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, preset
+from tests.ui.test_home import said as text_of
 from tui.app import CifartuiApp
 from tui.display import Display
 from tui.plots.chart import Chart
@@ -184,8 +185,8 @@ async def test_f_on_home_asks_and_starts_the_test_of_the_highlighted_preset(runs
     asked = []
     with ended(runs_dir) as run:
 
-        def find_lr(folder: Path, name: str, order: object) -> object:
-            asked.append(name)
+        def find_lr(folder: Path, name: str, order: object, sweep: Sweep) -> object:
+            asked.append((name, sweep))
             return run.folder
 
         app = CifartuiApp(runs_dir, environment=environment(find_lr=find_lr))
@@ -195,4 +196,29 @@ async def test_f_on_home_asks_and_starts_the_test_of_the_highlighted_preset(runs
             assert asked == []
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
-    assert asked == ["basenet"]
+    assert asked == [("basenet", DEFAULT_SWEEP)]
+
+
+@pytest.mark.parametrize("own", [Sweep(first_lr=1e-4, last_lr=2.0, steps=STEPS), Sweep(steps=STEPS)])
+async def test_a_test_that_is_started_anew_keeps_its_rates_and_its_batches(runs_dir: Path, own: Sweep) -> None:
+    asked: list[Any] = []
+    test = range_test(preset(), *own.rates(preset().optimizer), own.steps)
+    with SampleRun(runs_dir, preset=test, preset_name="lr-find basenet").live().begin() as run:
+        run.finish("failed", "no data")
+
+        def find_lr(folder: Path, name: str, order: object, sweep: Sweep) -> object:
+            asked.append((name, sweep))
+            return run.folder
+
+        ways = environment(find_lr=find_lr)
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=ways)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: getattr(app.screen, "info", None), "the run")
+            await pilot.press("a")
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the dialog")
+            first, last = own.rates(preset().optimizer)
+            said = f"{STEPS:,} batches while the learning rate rises from {first:g} to {last:g}"
+            await until(pilot, lambda: said in text_of(app, "#plan"), "the plan")
+            await pilot.press("enter")
+            await until(pilot, lambda: asked, "the start")
+    assert asked == [("basenet", own)]

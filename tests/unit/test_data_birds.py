@@ -1,6 +1,7 @@
 """The birds in every published form, and what is refused."""
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,14 @@ def test_archives_are_unpacked_once(tmp_path: Path) -> None:
     assert "unpack" not in second
 
 
+def test_the_copy_of_archives_that_have_changed_is_removed(tmp_path: Path) -> None:
+    write_2010_archives(tmp_path)
+    load(Data(dataset="cub200", path=str(tmp_path), image_size=8), None, 0, lambda event: None)
+    os.utime(tmp_path / "lists.tgz", (1, 1))
+    load(Data(dataset="cub200", path=str(tmp_path), image_size=8), None, 0, lambda event: None)
+    assert len(list(cache_folder().glob("cub-200-2010-*"))) == 1
+
+
 def test_what_an_archive_should_not_hold_is_not_written(tmp_path: Path) -> None:
     write_2010_archives(tmp_path / "data")
     with tarfile.open(tmp_path / "data" / "images.tgz", "w:gz") as tar:
@@ -85,7 +94,7 @@ def test_what_an_archive_should_not_hold_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match=r"cannot be read, .*\(not there\)"):
         birds(tmp_path / "data")
     (unpacked,) = cache_folder().glob("cub-200-2010-*")
-    written = [path.relative_to(unpacked) for path in unpacked.rglob("*") if not path.is_dir()]
+    written = [path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file() and path.name[0] != "."]
     assert {path.parts[0] for path in written} == {"images", "lists"}
     assert [path.name for path in written if path.parts[0] == "images"] == ["00.jpg"]
     assert not list(tmp_path.rglob("evil*"))

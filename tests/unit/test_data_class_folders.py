@@ -140,6 +140,28 @@ def test_loose_test_images_are_there_for_predictions_only(root: Path) -> None:
     assert data.notices[-1] == "The test images have no labels, so there is no test accuracy."
 
 
+@pytest.mark.parametrize("broken", [12, 13])
+def test_loose_test_images_that_cannot_be_read_do_not_keep_a_run_from_training(root: Path, broken: int) -> None:
+    shutil.rmtree(root / "test")
+    for number in range(13):
+        save(root / f"test/{number:02}.png", (number, 0, 0))
+    for number in range(broken):
+        (root / f"test/{number:02}.png").write_bytes(b"")
+    (root / "train/crow/5.png").write_bytes(b"")
+    data = load_folders(root)
+    assert "1 of 30 images cannot be read and are left out: train/crow/5.png (empty)." in data.notices[0]
+    if broken == 13:
+        assert data.test is None
+        assert (
+            data.notices[1]
+            == "No test image can be read, so there is none to predict: test/00.png (empty) is the first."
+        )
+    else:
+        assert data.test is not None
+        assert (data.test.names, len(data.test.unreadable)) == (("test/12.png",), 12)
+        assert data.notices[1].startswith("12 of 13 test images without labels cannot be read; a submission has a row")
+
+
 def test_a_few_images_are_divided_by_the_fraction_asked_for(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for number in range(2):

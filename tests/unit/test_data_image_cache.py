@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -235,3 +236,15 @@ def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
     answers = [process.communicate(timeout=120)[0].split() for process in processes]
     assert sum(int(count) for count, _ in answers) == NUM_IMAGES
     assert answers[0][1] == answers[1][1]
+
+
+def test_what_was_decoded_of_an_archive_that_has_changed_is_removed(root: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "birds"), "tar", root))
+    load_from(archive)
+    (before,) = (cache_folder() / "images").iterdir()
+    first = next(path for path in (root / "train").rglob("*") if path.is_file())
+    first.unlink()
+    shutil.make_archive(str(tmp_path / "birds"), "tar", root)
+    load_from(archive)
+    (after,) = (cache_folder() / "images").iterdir()
+    assert after != before

@@ -1,13 +1,14 @@
 """Records of data: equal where the data are, and differences in words; classes matched by name."""
 
 import unicodedata
+from dataclasses import replace as with_fields
 
 import pytest
 import torch
 from msgspec.structs import replace
 
 from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
-from engine.journal.data_record import DataRecord, SplitRecord, class_indices, differences
+from engine.journal.data_record import DataRecord, SplitRecord, class_indices, differences, without_sizes
 from presets.errors import CifartuiError
 
 IMAGES = torch.zeros(4, 3, 1, 1, dtype=torch.uint8)
@@ -65,6 +66,31 @@ def test_data_that_is_the_same_has_no_differences(same: DataSet) -> None:
 )
 def test_what_changed_is_named_with_both_counts(other: DataSet, said: str) -> None:
     assert said in differences(RECORD, record_of(other))
+
+
+def sized(*sizes: int, names: tuple[str, ...] = NAMED.names) -> DataRecord:
+    labels = tuple(int(name.startswith("dog")) for name in names)
+    return record_of(data_of(with_fields(split_of(*names, labels=labels), sizes=sizes)))
+
+
+def test_files_of_the_same_names_and_other_sizes_are_counted() -> None:
+    before = sized(10, 20, 30, 2**33)
+    assert differences(before, sized(10, 20, 30, 2**33)) == ""
+    assert differences(before, sized(10, 21, 30, 2**33)) == "1 training image was replaced (same names, other sizes)"
+    assert differences(before, sized(30, 20, 10, 1)) == "3 training images were replaced (same names, other sizes)"
+    in_another_order = sized(2**33, 10, 30, 20, names=("dog/2", "cat/1", "dog/1", "cat/2"))
+    assert differences(before, in_another_order) == ""
+    assert "other training images or labels" in differences(
+        before, sized(1, 2, 3, 4, names=("cat/1", "cat/3", "dog/1", "dog/2"))
+    )
+
+
+@pytest.mark.parametrize("sizes", ["", "not base64", "AAAA"])
+def test_sizes_that_are_not_there_or_no_sizes_are_not_compared(sizes: str) -> None:
+    now = sized(10, 20, 30, 40)
+    before = replace(now, splits={**now.splits, "train": replace(now.splits["train"], sizes=sizes)})
+    assert differences(before, now) == differences(now, before) == ""
+    assert differences(without_sizes(now), now) == ""
 
 
 def test_a_split_that_is_new_or_gone_is_a_difference() -> None:

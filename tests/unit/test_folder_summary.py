@@ -1,6 +1,8 @@
 """Summary by `cifartui data PATH`: counts, imbalance, sizes, the split, a preset, and what is not read."""
 
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +13,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from engine.shared import image_formats
+from engine.shared.cache_folder import cache_folder
+from engine.shared.image_archives import OnBytes, Unpacked, unpack
 from presets import catalog
 from presets.errors import CifartuiError
 from tests import bird_files, cifar_files
+from tui.cli.data import _print_summary
 from tui.cli.main import cifartui
 from tui.data.folder_summary import ClassCount, class_rows, files_of, rows, summarize
 
@@ -230,3 +235,29 @@ def test_it_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_command_line_shows_how_far_an_archive_is_unpacked_and_ctrl_c_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = shutil.make_archive(str(tmp_path / "x"), "tar", photos)
+    screen = _Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+
+    def interrupted(path: Path, on_bytes: OnBytes) -> Unpacked:
+        def then_ctrl_c(done: int, total: int) -> None:
+            on_bytes(done, total)
+            raise KeyboardInterrupt
+
+        return unpack(path, then_ctrl_c)
+
+    monkeypatch.setattr("engine.shared.image_listing.unpack", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _print_summary(archive, as_json=False, all_classes=False)
+    assert re.search(r"unpacking: [0-9.]+ kB of [0-9.]+ kB   Ctrl-C ends that", screen.getvalue())
+    assert list((cache_folder() / "unpacked").iterdir()) == []

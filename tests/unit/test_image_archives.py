@@ -3,13 +3,16 @@
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from engine.shared.cache_folder import cache_folder
+from engine.shared.cache_folder import UNUSED_DAYS, cache_folder
 from engine.shared.image_archives import is_archive, unpack, unpacked_before
 from engine.shared.image_listing import list_images, num_classes
 from presets.errors import CifartuiError
@@ -115,6 +118,76 @@ def test_a_stop_while_unpacking_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         unpack(make(tmp_path / "x.tar"), stop)
     assert written() == []
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_a_stop_within_a_large_member_leaves_nothing(tmp_path: Path, name: str) -> None:
+    archive, calls = make(tmp_path / name, ("cat/1.jpg",)), 0
+    with zipfile.ZipFile(archive, "w") if name == "x.zip" else tarfile.open(archive, "w") as opened:
+        if isinstance(opened, zipfile.ZipFile):
+            opened.writestr("cat/1.jpg", bytes(3_000_000))
+        else:
+            member = tarfile.TarInfo("cat/1.jpg")
+            member.size = 3_000_000
+            opened.addfile(member, io.BytesIO(bytes(3_000_000)))
+
+    def stop(_done: int, _total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack(archive, stop)
+    assert written() == []
+
+
+def copies() -> list[Path]:
+    return sorted((cache_folder() / "unpacked").iterdir())
+
+
+def test_a_copy_of_what_an_archive_was_before_is_removed(tmp_path: Path) -> None:
+    archive, other = make(tmp_path / "x.zip"), make(tmp_path / "y.zip")
+    kept, old = unpack(other).folder, unpack(archive).folder
+    make(archive, FILES[:2])
+    new = unpack(archive).folder
+    assert new != old
+    assert copies() == sorted([kept, new])
+
+
+def test_a_copy_that_nobody_uses_is_removed_after_its_days_and_a_use_begins_them_anew(tmp_path: Path) -> None:
+    used, unused = unpack(make(tmp_path / "x.zip")).folder, unpack(make(tmp_path / "y.zip")).folder
+    for copy in (used, unused):
+        os.utime(copy / ".source", (time.time() - 86_400 * (UNUSED_DAYS + 1),) * 2)
+    unpack(tmp_path / "x.zip")
+    new = unpack(make(tmp_path / "z.zip")).folder
+    assert copies() == sorted([used, new])
+
+
+def test_what_a_killed_process_unpacked_in_part_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom engine.shared.image_archives import unpack\n"
+        "unpack(Path(sys.argv[1]), lambda done, total: done and os._exit(9))"
+    )
+    dead = subprocess.Popen([sys.executable, "-c", script, str(make(tmp_path / "x.tar"))])
+    assert dead.wait() == 9
+    (left,) = copies()
+
+    def look(_done: int, _total: int) -> None:
+        seen.update(path.name for path in copies())
+
+    seen: set[str] = set()
+    second = make(tmp_path / "y.zip")
+    inner = make(tmp_path / "z.zip")
+
+    def within(done: int, total: int) -> None:
+        unpack(inner)  # which removes what is left of the first, and not what is under way
+        look(done, total)
+
+    unpacked = unpack(second, within).folder
+    assert left not in copies()
+    assert copies() == sorted([unpacked, unpack(inner).folder])
+    assert any(name.startswith(unpacked.name + ".") for name in seen)
 
 
 def test_a_password_is_said(tmp_path: Path) -> None:

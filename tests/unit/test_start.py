@@ -5,7 +5,7 @@ import pytest
 from engine.runs import start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
-from engine.runs.start import start_run
+from engine.runs.start import start_range_test, start_run
 
 
 @pytest.fixture
@@ -23,6 +23,17 @@ def test_a_preset_file_gives_the_run_its_bare_name(tmp_path: Path, launched: lis
     assert [each.id for each in launched] == [run.id]
     assert run.id.split("-")[1] == "mine"
     assert (info.preset.train.epochs, info.seed, info.device, info.overrides) == (2, 3, "cpu", ("train.epochs=2",))
+
+
+def test_a_preset_that_was_given_as_a_file_is_recorded_from_the_root(
+    tmp_path: Path, launched: list[RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "demo"\n')
+    monkeypatch.chdir(tmp_path)
+    mine, test = start_run(tmp_path / "runs", "mine.toml"), start_range_test(tmp_path / "runs", "mine.toml")
+    assert {run.read_info().preset_source for run in (mine, test)} == {str(tmp_path / "mine.toml")}
+    assert start_run(tmp_path / "runs", "demo").read_info().preset_file == ""
+    assert start_range_test(tmp_path / "runs", "demo").read_info().preset_source == "demo"
 
 
 def test_paths_are_kept_from_the_root(tmp_path: Path, launched: list[RunDir], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
 """Command `data`: places of data sets, or what lies at one path."""
 
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from engine.shared.data_locations import locate
+from engine.shared.image_archives import OnBytes, say_nothing
 from presets.errors import CifartuiError
 from presets.schema import DATASETS, Data
 from tui.cli.options import as_json_option, places, with_places
@@ -44,7 +48,8 @@ def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
 def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
     from tui.data import folder_summary
 
-    summary = folder_summary.summarize(path)
+    with _unpacking() as on_bytes:
+        summary = folder_summary.summarize(path, on_bytes=on_bytes)
     if as_json:
         say_json(summary)
         return
@@ -59,11 +64,28 @@ def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
     say(f"\nTrain on it: cifartui train {summary.preset} --data {shlex.quote(path)}")
 
 
+@contextmanager
+def _unpacking() -> Iterator[OnBytes]:
+    """Give the block a function that shows how far the unpacking of an archive is, on a terminal."""
+    from tui.cli.live_line import LiveLine
+    from tui.data import folder_summary
+
+    if not sys.stderr.isatty():
+        yield say_nothing
+        return
+    with LiveLine(sys.stderr, lambda: None) as line:
+        yield lambda done, total: line.show(
+            lambda columns: f"{folder_summary.unpacking(done, total)}   Ctrl-C ends that"[:columns]
+        )
+        line.clear()
+
+
 def _print_files(path: str, as_json: bool) -> None:
     """Print part, class and file of each image, separated by tabs."""
     from tui.data import folder_summary
 
-    found = folder_summary.files_of(path)
+    with _unpacking() as on_bytes:
+        found = folder_summary.files_of(path, on_bytes)
     if as_json:
         say_json(found, indent=0)
         return

@@ -6,6 +6,7 @@ from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
+from presets.range_test import Sweep
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
 from tui.cli.options import as_set, device_option, overrides_option, places, seed_option, with_places
@@ -46,7 +47,8 @@ def lr_find(
     """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
     where = places(ctx)
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
-    run = start_range_test(where.runs_dir, name, options, first_lr=first_lr, last_lr=last_lr, steps=steps)
+    sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=steps)
+    run = start_range_test(where.runs_dir, name, options, sweep)
     is_told = output not in {"json", "quiet"}
     if is_told:
         say(f"{read_shown(run).preset.title}: run {run.id}")

@@ -56,6 +56,7 @@ def _modules() -> dict[str, str]:
         "resume": "train",
         "ablation": "compare",
         "evaluate": "evaluate",
+        "predict": "predict",
         "export": "export",
         "delete": "runs",
         "presets": "presets",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
     from engine.shared.data_path import NamedData
+    from engine.shared.image_archives import OnBytes
     from presets.catalog import Listed
+    from presets.range_test import Sweep
     from tui.data.folder_summary import FolderSummary
     from tui.data.network_facts import NetworkFacts
     from tui.data.summary import Summary
@@ -77,10 +79,10 @@ def _data_at(named: str, poll: Callable[[], object]) -> "NamedData":
     return data_path.data_at(named, poll)
 
 
-def _summarize(named: str, poll: Callable[[], object]) -> "FolderSummary":
+def _summarize(named: str, poll: Callable[[], object], on_bytes: "OnBytes") -> "FolderSummary":
     from tui.data import folder_summary
 
-    return folder_summary.summarize(named, poll)
+    return folder_summary.summarize(named, poll, on_bytes)
 
 
 def _recent_folders() -> tuple[str, ...]:
@@ -132,10 +134,10 @@ def _start(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
     return start_run(runs_dir, name, options)
 
 
-def _find_lr(runs_dir: Path, name: str, options: "RunOptions") -> "RunDir":
+def _find_lr(runs_dir: Path, name: str, options: "RunOptions", sweep: "Sweep") -> "RunDir":
     from engine.runs.start import start_range_test
 
-    return start_range_test(runs_dir, name, options)
+    return start_range_test(runs_dir, name, options, sweep)
 
 
 def _taken(runs_dir: Path) -> frozenset[str]:
@@ -190,8 +192,8 @@ class Environment:
     data_at: "Callable[[str, Callable[[], object]], NamedData]" = _data_at
     """Finds out what data lies at a path; raises CifartuiError, and what its second argument raises, which it calls
     now and then."""
-    summarize: "Callable[[str, Callable[[], object]], FolderSummary]" = _summarize
-    """Looks into the folder at a path; likewise."""
+    summarize: "Callable[[str, Callable[[], object], OnBytes], FolderSummary]" = _summarize
+    """Looks into the folder at a path; likewise, and the third argument is told of an archive's unpacking."""
     recent_folders: Callable[[], tuple[str, ...]] = _recent_folders
     """Returns the folders opened recently, newest first; quick."""
     remember_folder: Callable[[str], None] = _remember_folder
@@ -205,7 +207,7 @@ class Environment:
     """Takes seconds. A sentence stands for a preset that fails; raises CifartuiError if the process fails."""
     start: "Callable[[Path, str, RunOptions], RunDir]" = _start
     """Starts a preset in a runs folder; raises CifartuiError."""
-    find_lr: "Callable[[Path, str, RunOptions], RunDir]" = _find_lr
+    find_lr: "Callable[[Path, str, RunOptions, Sweep], RunDir]" = _find_lr
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that live runs of a runs folder hold."""

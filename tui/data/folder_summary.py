@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from engine import files
 from engine.shared.data_locations import locate
 from engine.shared.data_path import known_data, resolved
+from engine.shared.image_archives import OnBytes, say_nothing
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing, split_by_name, without_images
 from engine.shared.image_scan import Unread, shown
@@ -111,8 +112,13 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
     """A clause about that preset."""
 
 
-def summarize(named: str, poll: Poll = lambda: None) -> FolderSummary:
+def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing) -> FolderSummary:
     """Return the summary of the data at a path, which may begin with ~ or be relative to the current folder.
+
+    Args:
+        named: the path.
+        poll: called before each folder and each image; its exceptions end the work.
+        on_bytes: told of progress while an archive is unpacked; likewise, and nothing half unpacked is left.
 
     Raises:
         CifartuiError: see `engine.shared.data_path.data_at`.
@@ -126,17 +132,17 @@ def summarize(named: str, poll: Poll = lambda: None) -> FolderSummary:
             path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why,
             split="The published training and test images; a tenth of the training images is held back to validate.",
         )  # fmt: skip
-    listing = list_images(path, poll=poll)
+    listing = list_images(path, poll=poll, on_bytes=on_bytes)
     return _of_listing(str(path), listing, poll)
 
 
-def files_of(named: str, poll: Poll = lambda: None) -> list[ImageFile]:
+def files_of(named: str, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
     """Return every image of a folder and the part that it is in, as a run with seed 0 divides them.
 
     Raises:
         CifartuiError: see `summarize`.
     """
-    listing = list_images(resolved(named), poll=poll)
+    listing = list_images(resolved(named), on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
         ImageFile(shown(name), part, listing.class_names[label])
@@ -219,6 +225,11 @@ def _advice(num_train: int, num_classes: int) -> tuple[str, str]:
 
 
 # --- words -----------------------------------------------------------------------------------------
+
+
+def unpacking(done: int, total: int) -> str:
+    """Return how far the unpacking of an archive is, in bytes of the archive."""
+    return f"unpacking: {fmt.memory(done)} of {fmt.memory(total)}"
 
 
 def rows(summary: FolderSummary) -> list[tuple[str, str]]:

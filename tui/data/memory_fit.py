@@ -96,6 +96,23 @@ def fits(
     return verdict(needed, free_memory(device, readings, visible))
 
 
+def fits_largest(
+    found: Sequence[tuple[str, Preset, NetworkFacts]], device: str, readings: GpuReadings | None, visible: str | None
+) -> tuple[str, Tone]:
+    """Return a sentence on whether the largest of some presets fits, and how it is to be taken.
+
+    Args:
+        found: their names, they, and the facts of their networks; at least one.
+        device: auto, cpu, cuda, cuda:N or mps.
+        readings: the latest ones.
+        visible: CUDA_VISIBLE_DEVICES, by which a run counts GPUs.
+    """
+    on_gpu = is_on_gpu(device, readings, visible)
+    most, name = max((needed_bytes(preset, facts, on_gpu=on_gpu), name) for name, preset, facts in found)
+    subject = f"memory: {name}" if len(found) > 1 else "memory:"
+    return verdict(most, free_memory(device, readings, visible), subject=subject)
+
+
 def _about(num_bytes: int) -> str:
     """Return "41 GB" or "2.5 GB": no finer than the estimate, and calm while memory is read again and again."""
     return f"{num_bytes / 1e9:.0f} GB" if num_bytes >= 9.95e9 else f"{num_bytes / 1e9:.1f} GB"

@@ -11,7 +11,7 @@ from engine.runs.lr_suggestion import Point, Suggestion, points_of, smoothed, su
 from engine.runs.run_dir import RunInfo
 from presets import catalog
 from presets.errors import CifartuiError
-from presets.range_test import table_of, tested_name, tested_optimizer, with_lr
+from presets.range_test import table_of, tested_optimizer, with_lr
 from presets.schema import Muon, Preset
 
 _LEAST_ABOVE = 0.05
@@ -100,7 +100,7 @@ def how_to_train(info: RunInfo, lr: float, name: str = "") -> str:
         lr: to train with.
         name: of the preset as the user gave it; if empty, as the run records it.
     """
-    name = name or tested_name(info.preset_name)
+    name = name or info.preset_source
     try:
         preset = catalog.load(name, info.overrides)
     except CifartuiError:

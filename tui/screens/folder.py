@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -200,11 +200,11 @@ class OpenFolder(Screen[Chosen | None]):
         self.app.push_screen(FolderScreen(path, self._listed), chosen)
 
 
-class FoldersRead(Message):
-    """So many folders and images have been looked at."""
+class Progressed(Message):
+    """Part of the work that is done, as a clause."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, done: str) -> None:
+        self.done = done
         super().__init__()
 
 
@@ -279,17 +279,24 @@ class FolderScreen(Screen[Chosen | None]):
         environment = self.app.environment
         number, told_at = 0, time.monotonic()
 
-        def poll() -> None:
-            nonlocal number, told_at
+        def tell(done: Callable[[], str]) -> None:
+            nonlocal told_at
             if self._left.is_set():
                 raise _LeftError
-            number += 1
             if time.monotonic() - told_at > _TELL_EVERY_S:
                 told_at = time.monotonic()
-                self.post_message(FoldersRead(number))
+                self.post_message(Progressed(done()))
+
+        def poll() -> None:
+            nonlocal number
+            number += 1
+            tell(lambda: f"looking into it: {fmt.count(number)} folders and images")
+
+        def on_bytes(done: int, total: int) -> None:
+            tell(lambda: folder_summary.unpacking(done, total))
 
         try:
-            summary = environment.summarize(self._path, poll)
+            summary = environment.summarize(self._path, poll, on_bytes)
             environment.remember_folder(summary.path)
             message = Summarized(summary)
         except _LeftError:
@@ -299,11 +306,10 @@ class FolderScreen(Screen[Chosen | None]):
         if not self._left.is_set():
             self.post_message(message)
 
-    def on_folders_read(self, event: FoldersRead) -> None:
-        """Show how far the listing is."""
+    def on_progressed(self, event: Progressed) -> None:
+        """Show how far the work is."""
         if self.summary is None:
-            text = f"looking into it: {fmt.count(event.number)} folders and images …   Esc ends that"
-            self.query_one("#found", ChangedStatic).set_text(Text(text, MUTED))
+            self.query_one("#found", ChangedStatic).set_text(Text(f"{event.done} …   Esc ends that", MUTED))
 
     def on_summarized(self, event: Summarized) -> None:
         """Show the summary and the presets, or why the folder cannot be used."""

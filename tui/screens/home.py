@@ -425,7 +425,12 @@ class Home(Screen[None]):
 
     def action_find_lr(self) -> None:
         """Start the range test of the highlighted preset; asks first what to change."""
-        name, find_lr = self.query_one(PresetList).chosen(), self.app.environment.find_lr
+        from presets.range_test import DEFAULT_SWEEP
+
+        def find_lr(runs_dir: Path, name: str, options: "RunOptions") -> RunDir:
+            return self.app.environment.find_lr(runs_dir, name, options, DEFAULT_SWEEP)
+
+        name = self.query_one(PresetList).chosen()
         if name is not None and self._is_usable(name):
             self._open_dialog([name], lambda options: self._begin(find_lr, name, options), "range test")
 

@@ -32,7 +32,7 @@ from engine.journal.state import RunState, fold
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from engine.runs.run_options import RunOptions
-from presets.range_test import tested_name
+from presets.range_test import is_range_test_name, sweep_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.plots.lr_range import LrChart
@@ -545,12 +545,18 @@ class Monitor(Screen[None]):
             self.query_one(CommandStrip).say(f"start again: {why}", "warn", self.now())
             return
         info, environment = self.info, self.app.environment
-        name = tested_name(info.preset_name) if self.is_range_test else info.preset_name
+        name, sweep = info.preset_source, sweep_of(info.preset)
+        is_test = is_range_test_name(info.preset_name)
         options = RunOptions(
             overrides=(*info.overrides, *run_text.remedy(self.state)), seed=info.seed, device=info.device,
             devices=info.devices,
         )  # fmt: skip
-        start = environment.find_lr if self.is_range_test else environment.start
+
+        def start(options: RunOptions) -> RunDir:
+            if is_test:
+                return environment.find_lr(self.app.runs_dir, name, options, sweep)
+            return environment.start(self.app.runs_dir, name, options)
+
         notify, data_dir = self.app.display_settings.notify, self.app.data_dir or info.data_dir
 
         def answered(chosen: RunOptions | None) -> None:
@@ -559,13 +565,14 @@ class Monitor(Screen[None]):
             chosen = structs.replace(chosen, data_dir=data_dir, notify=notify)
             self._say("start again: starting a worker…")
             self.app.run_in_background(
-                lambda: start(self.app.runs_dir, name, chosen),
+                lambda: start(chosen),
                 self.app.open_monitor,
                 lambda why: self.app.notify(why, severity="error", timeout=15),
             )
 
-        purpose: Purpose = "range test" if self.is_range_test else "start"
-        self.app.push_screen(StartPanel([name], self.app.readings, purpose=purpose, options=options), answered)
+        purpose: Purpose = "range test" if is_test else "start"
+        panel = StartPanel([name], self.app.readings, purpose=purpose, options=options, sweep=sweep)
+        self.app.push_screen(panel, answered)
 
     def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())

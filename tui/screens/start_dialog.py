@@ -1,4 +1,7 @@
-"""Start dialog: the data, the usual fields, any other key, memory; validated as they are typed. Starts nothing."""
+"""Start dialog: the data, the usual fields, any other key, memory; validated as they are typed. Starts nothing.
+
+Its preview shows the training images of the preset as typed.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -17,8 +20,8 @@ from textual.widgets import Input, Label, Static
 
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
-from presets.range_test import default_range, tested_optimizer
-from presets.schema import RANGE_TEST_STEPS, Data, Preset
+from presets.range_test import DEFAULT_SWEEP, Sweep
+from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
@@ -78,17 +81,14 @@ class StartPanel(ModalScreen[RunOptions | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="start.leave", tooltip="start nothing"),
         Binding("enter", "start", "start", id="start.start", tooltip="start, or queue, if nothing is wrong"),
+        # A key that no field takes for itself.
+        Binding("ctrl+g", "preview", "images", id="start.preview",
+                tooltip="training images of the preset as typed, as its network is given them"),
         # First of all, because of keys that come at once on a slow line: what follows a tab is for the next field.
         Binding("tab,down", "app.focus_next", "next field", priority=True, id="start.next", tooltip="the next field"),
-        Binding(
-            "shift+tab,up",
-            "app.focus_previous",
-            "field before",
-            priority=True,
-            id="start.previous",
-            tooltip="the field before",
-        ),
-    ]
+        Binding("shift+tab,up", "app.focus_previous", "field before", priority=True, id="start.previous",
+                tooltip="the field before"),
+    ]  # fmt: skip
     app: "CifartuiApp"
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     """As in Textual, whose screens paint all of themselves (13 kB) when the focus moves: here two fields do."""
@@ -101,6 +101,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         purpose: Purpose = "start",
         options: RunOptions | None = None,
         data: str = "",
+        sweep: Sweep = DEFAULT_SWEEP,
     ) -> None:
         """Ask about the presets called `names`.
 
@@ -110,16 +111,17 @@ class StartPanel(ModalScreen[RunOptions | None]):
             purpose: one is started, several are queued, or one is given a range test.
             options: those of a run that is to be started again; they are filled in.
             data: a path to fill in.
+            sweep: of a range test.
         """
         super().__init__()
         self.names, self._readings, self._purpose = tuple(names), readings, purpose
-        self._options, self._data = options, data
+        self._options, self._data, self._sweep = options, data, sweep
         self._fields: tuple[Field, ...] = ()
         self._own_data: Data | None = None
         self._files: dict[NeededFiles, FoundFiles] = {}
         self._looks_at: NeededFiles | None = None
         self._look_ends = threading.Event()
-        self._is_wanted = False
+        self._wanted: Callable[[RunOptions], object] | None = None
         self._withdraw = threading.Event()
         self._asked: tuple[Preset, ...] = ()
         self._found: Found = ()
@@ -161,7 +163,10 @@ class StartPanel(ModalScreen[RunOptions | None]):
                 yield ChangedStatic(id=f"{field.id}-error", classes="error")
             yield ChangedStatic(id="room")
             act = " queues them   " if self._purpose == "queue" else " starts   "
-            keys = (("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED))
+            keys = [("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED)]
+            if self._can_preview:
+                shown = self.app.key_of("start.preview", "ctrl+g").capitalize()
+                keys += [(shown, TRAIN), (" training images   ", MUTED)]
             yield Static(Text.assemble(*keys, ("Esc", TRAIN), (" back", MUTED)))
 
     def _filled(self, presets: Sequence[Preset]) -> tuple[tuple[Field, ...], dict[str, str]]:
@@ -188,7 +193,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def on_input_changed(self) -> None:
         """Check what has been typed so far."""
-        self._is_wanted = False
+        self._wanted = None
         self._check()
 
     def on_input_submitted(self) -> None:
@@ -197,16 +202,41 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def action_start(self) -> None:
         """Give the options back if they are valid, once the files are looked at; else go to the first wrong field."""
+        self._once_valid(self.dismiss)
+
+    def action_preview(self) -> None:
+        """Show the training images of the preset as typed, once the files are looked at; start nothing."""
+        self._once_valid(self._preview)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer the preview of one preset."""
+        return action != "preview" or self._can_preview
+
+    @property
+    def _can_preview(self) -> bool:
+        return len(self.names) == 1
+
+    def _preview(self, options: RunOptions) -> None:
+        from engine.runs.preview import Question
+        from tui.screens.preview import PreviewScreen
+
+        preset = self.checked.presets[0]
+        question = Question(preset=preset, seed=options.seed, device=options.device, data_dir=self.app.data_dir)
+        self.app.push_screen(PreviewScreen(preset.title, question))
+
+    def _once_valid(self, then: Callable[[RunOptions], object]) -> None:
+        """Call `then` with the options if they are valid, once the files are looked at; else go to the wrong field."""
         if not self._fields:
             return
-        self._is_wanted = True
+        self._wanted = then
         self._check()
         if self.checked.options is not None:
-            self.dismiss(self.checked.options)
+            self._wanted = None
+            then(self.checked.options)
             return
         wrong = next((field.id for field in self._fields if field.id in self.checked.errors), None)
         if wrong is not None:
-            self._is_wanted = False
+            self._wanted = None
             self.query_one(f"#{wrong}", Input).focus()
 
     def action_leave(self) -> None:
@@ -223,7 +253,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
             text, tone = self.checked.errors.get(field.id, ""), TONES["bad"]
             if not text and field.id in warnings:
                 text, tone = warnings[field.id], TONES["warn"]
-            if not text and field.id == DATA and self._is_wanted and self.checked.waits_for is not None:
+            if not text and field.id == DATA and self._wanted and self.checked.waits_for is not None:
                 text, tone = "looking at the data …", MUTED
             row = self.query_one(f"#{field.id}-error", ChangedStatic)
             if row.display != bool(text):  # each change of the layout paints the whole screen
@@ -282,35 +312,19 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self._files[event.needed] = event.found
         if event.needed == self._looks_at:
             self._looks_at = None
-        if self._is_wanted:
-            self.action_start()
+        if self._wanted is not None:
+            self._once_valid(self._wanted)
         else:
             self._check()
 
     # --- what is planned -------------------------------------------------------------------------
 
     def _show_plan(self, preset: Preset) -> None:
-        rows = (
-            self._range_test_plan(preset)
-            if self._purpose == "range test"
-            else [
-                ("training", preset_text.training(preset)),
-                ("optimizer", preset_text.optimizer(preset.optimizer)),
-                ("schedule", preset_text.schedule(preset.schedule)),
-            ]
-        )
-        if self._own_data is not None and (replaced := preset_text.replaced_data(preset.data, self._own_data)):
-            rows = [("data", replaced), *rows]
+        sweep = self._sweep if self._purpose == "range test" else None
+        rows = preset_text.planned(preset, self._own_data, sweep)
         if rows != self._planned:
             self._planned = rows
             self.query_one("#plan", Static).update(table(rows))
-
-    def _range_test_plan(self, preset: Preset) -> list[tuple[str, str]]:
-        first, last = default_range(tested_optimizer(preset))
-        return [
-            ("test", f"{RANGE_TEST_STEPS:,} batches while the learning rate rises from {first:g} to {last:g}"),
-            ("optimizer", preset_text.optimizer(tested_optimizer(preset))),
-        ]
 
     # --- memory ----------------------------------------------------------------------------------
 
@@ -342,15 +356,12 @@ class StartPanel(ModalScreen[RunOptions | None]):
         """Return whether the largest of the presets fits."""
         device = self.query_one(f"#{DEVICE}", Input).value.strip() or "auto"
         readings, visible = self._readings(), self.app.environment.visible_gpus
-        on_gpu = memory_fit.is_on_gpu(device, readings, visible)
-        needed = [
-            (memory_fit.needed_bytes(preset, found, on_gpu=on_gpu), name)
-            for name, preset, found in zip(self.names, self._asked, self._found, strict=True)
-            if not isinstance(found, str) and found is not None
+        found = [
+            (name, each, facts)
+            for name, each, facts in zip(self.names, self._asked, self._found, strict=True)
+            if not isinstance(facts, str) and facts is not None
         ]
-        most, name = max(needed)
-        subject = f"memory: {name}" if len(self.names) > 1 else "memory:"
-        text, tone = memory_fit.verdict(most, memory_fit.free_memory(device, readings, visible), subject=subject)
+        text, tone = memory_fit.fits_largest(found, device, readings, visible)
         return Text(text, TONES[tone])
 
     def _show_memory_line(self, text: Text) -> None:

@@ -1,6 +1,7 @@
 """Text of a preset: network, data, training, schedule, augmentation, published results."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
@@ -12,6 +13,9 @@ from presets.schema import Preset, Report
 from tui import format as fmt
 from tui.text.layout import table
 from tui.theme import MUTED, REFERENCE, TEXT, TONES
+
+if TYPE_CHECKING:
+    from presets.range_test import Sweep
 
 _DATASETS = {
     "cifar100": "CIFAR-100",
@@ -144,6 +148,33 @@ def replaced_data(data: schema.Data, own: schema.Data) -> str:
     """Return which data took the place of a preset's own; empty if it is the same."""
     is_same = (data.dataset, data.path) == (own.dataset, own.path)
     return "" if is_same else f"{source(data)}, in place of {source(own)}"
+
+
+def planned(preset: Preset, own_data: schema.Data | None, sweep: "Sweep | None") -> list[tuple[str, str]]:
+    """Return what is done with a preset, in rows of a label and a text.
+
+    Args:
+        preset: as it would be started.
+        own_data: of its file, which may have been replaced.
+        sweep: rates of its range test, if that is what is started; else None.
+    """
+    if sweep is not None:
+        from presets.range_test import tested_optimizer
+
+        tested = tested_optimizer(preset)
+        first, last = sweep.rates(tested)
+        rows = [
+            ("test", f"{sweep.steps:,} batches while the learning rate rises from {first:g} to {last:g}"),
+            ("optimizer", optimizer(tested)),
+        ]
+    else:
+        rows = [
+            ("training", training(preset)),
+            ("optimizer", optimizer(preset.optimizer)),
+            ("schedule", schedule(preset.schedule)),
+        ]
+    replaced = "" if own_data is None else replaced_data(preset.data, own_data)
+    return [("data", replaced), *rows] if replaced else rows
 
 
 def data(data: schema.Data) -> str:
