@@ -121,9 +121,12 @@ def explain(error: Exception) -> str:
     """Return one sentence for an error; the traceback of one that nobody foresaw goes to worker.log."""
     if isinstance(error, CifartuiError):
         return str(error)
-    import torch
-
     traceback.print_exc()
+    torch = sys.modules.get("torch")
+    if torch is None or isinstance(error, ImportError):  # of torch only what is imported whole stays there
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        what = "torch" if torch is None else "A package that training needs"
+        return f"{what} cannot be imported ({said}); reinstall it for this Python: pip install torch torchvision"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
         return (
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
@@ -203,7 +206,7 @@ def train_run(
         CifartuiError: training cannot begin, or cannot go on.
     """
     from engine.training.checkpoint_checks import data_of
-    from engine.training.device import torch_memory
+    from engine.training.device import torch_memory, why_cpu
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up, unsupported_speedups
     from engine.training.trainer import Trainer
@@ -225,6 +228,8 @@ def train_run(
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":
         telemetry.torch_memory = partial(torch_memory, device)
+    elif device.type == "cpu":
+        telemetry.unused = why_cpu(info.device)
 
     def report(event: DataProgressed) -> None:
         journal.write(event)
@@ -288,7 +293,7 @@ def _started(
 ) -> RunStarted:
     import torch
 
-    from engine.training.device import device_name
+    from engine.training.device import device_name, num_gpus_of
 
     return RunStarted(
         pid=os.getpid(),
@@ -302,6 +307,7 @@ def _started(
         changes=tuple(process.arguments.change),
         import_s=max(0.0, time.time() - process.began),
         ranks=ranks,
+        num_gpus=num_gpus_of(process.info.device),
     )
 
 

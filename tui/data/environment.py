@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from presets.range_test import Sweep
     from tui.data.folder_summary import FolderSummary
     from tui.data.network_facts import NetworkFacts
+    from tui.data.summary import Summary
 
 
 RUNS_LOOKED_AT = 50
@@ -150,6 +151,12 @@ def _taken(runs_dir: Path) -> frozenset[str]:
         return frozenset()
 
 
+def _torch_gpus(runs: "Sequence[Summary]", host: str) -> int | None:
+    from tui.data.summary import torch_gpus_here
+
+    return torch_gpus_here(runs, host)
+
+
 def _queued(runs_dir: Path) -> Queued:
     from engine.queue import queue_file
     from presets.errors import CifartuiError
@@ -204,6 +211,8 @@ class Environment:
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that live runs of a runs folder hold."""
+    torch_gpus: "Callable[[Sequence[Summary], str], int | None]" = _torch_gpus
+    """Returns how many GPUs torch saw in the newest of these runs of a host that tells; quick."""
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

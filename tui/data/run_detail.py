@@ -21,6 +21,7 @@ from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
 from tui.data.summary import Summary, summary_of
 from tui.text import run_text
+from tui.text.device_text import gpus_of_run
 
 MOST_STEPS = 2000
 
@@ -165,7 +166,7 @@ def record_of(
         asked=_command_records(state, commands),
         alerts=state.alerts,
         device=state.device,
-        peak_memory=_peaks(samples),
+        peak_memory=_peaks(samples, state.started),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
         range_test=verdict_with_command(info, state),
         log=[LogLine(time=event.time, text=run_text.event(event)[0]) for event in state.log],
@@ -205,7 +206,7 @@ def _command_records(state: RunState, commands: Sequence[AnyCommand]) -> list[Co
     return sorted(records, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
 
 
-def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
+def _peaks(samples: Iterable[ev.DeviceSampled], started: ev.RunStarted | None) -> PeakMemory:
     peaks: dict[str, int] = {}
     for sample in samples:
         readings = {
@@ -213,7 +214,7 @@ def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
             "machine_bytes": sample.host.memory_used_bytes,
             "torch_allocated_bytes": sample.torch_memory.peak_bytes if sample.torch_memory else None,
             "gpu_process_bytes": max((gpu.process_memory_bytes or 0 for gpu in sample.gpus), default=0) or None,
-            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in sample.gpus), default=0) or None,
+            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in gpus_of_run(sample, started)), default=0) or None,
         }
         for name, value in readings.items():
             if value is not None:

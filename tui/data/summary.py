@@ -61,6 +61,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     has_test: bool = True
     """False if the data has no test part: there is no test accuracy, and will be none."""
 
+    torch_gpus: int | None = None
+    """GPUs that torch saw where its worker ran, at least; None if that is not known."""
     not_understood: tuple[str, ...] = ()
     """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
 
@@ -164,8 +166,20 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
         has_test=state.data is None or state.data.num_test > 0,
+        torch_gpus=_torch_gpus(state),
         not_understood=tuple(not_understood(info)),
     )
+
+
+def _torch_gpus(state: RunState) -> int | None:
+    if state.started is None:
+        return None
+    return state.started.num_gpus or (1 if state.started.device.startswith("cuda") else state.started.num_gpus)
+
+
+def torch_gpus_here(runs: Iterable[Summary], host: str) -> int | None:
+    """Return how many GPUs torch saw in the newest of these runs of `host` that tells; None if none does."""
+    return next((run.torch_gpus for run in runs if run.host == host and run.torch_gpus is not None), None)
 
 
 def _epochs_done(state: RunState) -> int:

@@ -289,6 +289,7 @@ class Home(Screen[None]):
     def on_runs_listed(self) -> None:
         """Show the runs found."""
         self._show_runs()
+        self._show_machine()
         self._describe_again()
 
     def _show_runs(self) -> None:
@@ -370,10 +371,16 @@ class Home(Screen[None]):
         if now is None:
             pane.set_text(Text("reading the GPUs …", MUTED))
         else:
-            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS))
+            seen = self._torch_gpus()
+            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, seen))
         text = preset_browser.queue(self._queued)
         queue.display = bool(text)
         queue.set_text(text)
+
+    def _torch_gpus(self) -> int | None:
+        """Return how many GPUs torch saw in the last run here; 1 until runs are listed: nothing is said till then."""
+        environment = self.app.environment
+        return 1 if self._num_runs is None else environment.torch_gpus(self.runs, environment.host)
 
     # --- starting --------------------------------------------------------------------------------
 
