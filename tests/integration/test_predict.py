@@ -23,7 +23,7 @@ from engine.runs.image_predictions import Loaded, Predicted, Request
 from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tests import sample_model
-from tests.integration.conftest import run_cifartui
+from tests.integration.conftest import start_cifartui
 from tests.waiting import PATIENCE_S, wait_for
 from tui.data import image_predictor
 
@@ -122,7 +122,7 @@ def test_nothing_to_predict_is_said(predict: Run, tmp_path: Path) -> None:
 
 def test_a_run_without_weights_is_said(images: Path) -> None:
     (images.parent / "runs" / RUN / "checkpoints/best.pt").unlink()
-    result = run_cifartui(images.parent / "runs", "predict", "tiny", str(images))
+    result = start_cifartui(images.parent / "runs", "predict", "tiny", str(images))
     assert (result.returncode, result.stderr) == (
         2, f"cifartui: Run {RUN} has no best.pt yet; it is written after the first epoch.\n",
     )  # fmt: skip
@@ -183,7 +183,7 @@ def test_photographs_by_file_have_the_accuracy_of_evaluate(cifar100_dir: Path, t
         pytest.skip(f"needs the photographs of ants and bees: no ants-bees.tar in {cifar100_dir}")
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path / "photos", filter="data")
-    cifartui = partial(run_cifartui, tmp_path / "runs")
+    cifartui = partial(start_cifartui, tmp_path / "runs")
     smaller = ("--set=data.image_size=64", "--set=data.cache_size=80", "--epochs=1", "--device=cpu")
     trained = cifartui("train", "photos/scratch", "--data", str(tmp_path / "photos"), *smaller, "--output", "quiet")
     assert trained.returncode == 0, trained.stderr
