@@ -5,6 +5,7 @@ Reads a `Request` and names of files on standard input, and prints `Answer`s, a 
 predicted and forgotten batch by batch: of the rest only names are kept.
 """
 
+import math
 import os
 import signal
 import sys
@@ -51,6 +52,7 @@ _MOST_WAITING = 8
 """Rows that are kept back for a batch to fill, in batches: files that cannot be read fill none."""
 _LEAST_AHEAD = 128
 """Images that may be decoded ahead of the network however small a batch is."""
+_NO_NUMBER = "the network's output for it is not a number; its weights are of no use"
 _SAY_EVERY_S = 0.2
 _CHUNK_BYTES = 1 << 16
 
@@ -181,13 +183,11 @@ def _rows(batch: _Batch, trained: TrainedNetwork, at_once: MicroBatch, top: int)
     guessed = iter(zip(confidences.tolist(), classes.tolist(), strict=True))
     rows = []
     for found, problem in batch.rows:
-        if problem:
-            rows.append(Row(found.name, problem=problem))
-            continue
-        guesses = (
-            Guess(trained.class_names[index], confidence) for confidence, index in zip(*next(guessed), strict=True)
-        )
-        rows.append(Row(found.name, tuple(guesses)))
+        guesses = () if problem else tuple(zip(*next(guessed), strict=True))
+        if any(math.isnan(confidence) for confidence, _ in guesses):
+            guesses, problem = (), _NO_NUMBER
+        top_classes = tuple(Guess(trained.class_names[index], confidence) for confidence, index in guesses)
+        rows.append(Row(found.name, top_classes, problem))
     return rows
 
 
