@@ -47,8 +47,7 @@ def count_classes(path: Path) -> int:
     parts = _parts(scan, folders)
     if parts and "train" not in parts:
         raise _no_train(scan, parts)
-    inside = scan.look(parts["train"]).all_folders if parts else folders
-    names = {_name_of(folder) for folder in inside if scan.has_image(folder)}
+    names = {_name_of(folder) for folder in scan.each_once(parts.get("train", "")) if scan.has_image(folder)}
     if not names:
         raise _no_images(scan, parts.get("train", ""))
     if len(names) == 1:
