@@ -328,6 +328,11 @@ def test_it_imports_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_class_folders_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="Two classes look the same, a␊b"):
+        list_images(write(tmp_path, "a\nb/1.jpg", "a␊b/1.jpg"))
+
+
 @pytest.mark.parametrize("where", ["", "x/" * 12])
 def test_classes_are_counted_as_they_are_listed(tmp_path: Path, where: str) -> None:
     write(tmp_path, f"cat/{where}1.jpg", "dog/1.jpg", "owl/")
