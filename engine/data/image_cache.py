@@ -36,9 +36,8 @@ _TODO = 0
 _KEEP_S = 1.0
 """Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""
 _WAIT_S = 0.2
-
-
 _KNOWN = [_TODO, DECODED, *Fault]
+"""Marks that an image can have; another one is of a damaged file."""
 _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
 """Marks of images that are decoded at the next start."""
 
