@@ -44,7 +44,6 @@ from engine.shared.image_formats import Fault
 from engine.shared.image_scan import shown
 from engine.training.device import prepare_backend
 from engine.training.microbatch import MicroBatch
-from engine.training.setup import EVAL_BATCH_FACTOR
 from engine.training.trained_network import TrainedNetwork, load_trained
 from presets.errors import CifartuiError
 
@@ -127,8 +126,7 @@ def predict(request: Request, names: Iterator[str]) -> None:
         CifartuiError: the weights cannot be loaded, or the machine runs out of memory.
     """
     trained = load_trained(RunDir(Path(request.run)), request.checkpoint, request.device, _prepare)
-    validated_with = trained.info.preset.train.batch_size * EVAL_BATCH_FACTOR
-    batch_size = request.batch_size or validated_with
+    batch_size = request.batch_size or trained.eval_batch_size
     side = min(trained.stored_size, MAX_SIDE)
     say(
         Loaded(

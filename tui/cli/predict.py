@@ -111,10 +111,8 @@ def predict(
                 _take(answer, tally, progress, write)
             if not tally.done:
                 raise CifartuiError("There is no image to predict; name files, folders or archives of images.")
-    except BaseException as error:
-        code = _CODES.get(type(error))
-        if code is None:
-            raise
+    except (KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+        code = _CODES[type(error)]
         _say_unfinished(tally, csv_file, code)
         ctx.exit(code)
     if csv_file is not None:

@@ -11,12 +11,11 @@ from typing import IO, ClassVar
 from rich.console import Group
 from rich.text import Text
 from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Static
 
+from engine import files
 from engine.runs.image_predictions import Answer, Loaded, Noticed, Predicted, Request, Row, Unpacking
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.image_archives import is_archive
@@ -29,9 +28,8 @@ from tui.screens.folder import Folders, OpenFolder
 from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets.basic import ChangedStatic, TooSmall
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, Picture
-from tui.widgets.key_bar import KeyBar
 
 _TICK_S = 0.5
 
@@ -102,17 +100,6 @@ class OwnImages(GalleryScreen):
         self.is_over = False
         self.problem = ""
 
-    def compose(self) -> ComposeResult:
-        """Lay the screen out."""
-        yield TooSmall()
-        with Vertical(id="body"):
-            yield ChangedStatic(id="top")
-            yield ChangedStatic(id="sorting")
-            yield Static(id="making")
-            with Horizontal(id="gallery"):
-                yield self.new_gallery()
-            yield KeyBar()
-
     def on_mount(self) -> None:
         """Predict in a process of its own, which a thread reads."""
         self._started_at = self.app.environment.now()
@@ -130,7 +117,7 @@ class OwnImages(GalleryScreen):
         with self._pixels:
             request = Request(
                 run=str(self._run.path.absolute()),
-                folder=str(_working_folder()),
+                folder=str(files.working_folder()),
                 pixels_fd=self._pixels.fileno(),
             )
             problem = ""
@@ -167,10 +154,6 @@ class OwnImages(GalleryScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer pages where there are images."""
         return bool(self.rows) or action != "turn"
-
-    def action_back(self) -> None:
-        """Go back to the folders, and end the prediction."""
-        self.dismiss()
 
     def _num_pictures(self) -> int:
         return len(self.rows)
@@ -223,10 +206,3 @@ class OwnImages(GalleryScreen):
         else:
             below = (f"{row.top[0].class_name} {fmt.percent(row.top[0].confidence, 0)}", TEXT)
         return Picture(pixels, self._side, ((row.file.rpartition("/")[2], MUTED), below))
-
-
-def _working_folder() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # it was removed
-        return Path("/")
