@@ -21,9 +21,9 @@ _LOOK_EVERY_S = 0.05
 def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
     """Write the command, print its acknowledgement if one arrives in time, and return the events after it."""
     if run.worker_lives() is False:
-        finished = run.read_state().finished
-        how = finished.outcome if finished else "lost"
-        raise CifartuiError(f"Run {run.id} has no worker ({how}); go on with it by: cifartui resume {run.id}")
+        state = run.read_state()
+        how = state.finished.outcome if state.finished else "lost"
+        raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(run.read_info(), state)}")
     events = _events(run)
     append_command(run.commands, command)
     deadline = time.monotonic() + _PATIENCE_S
