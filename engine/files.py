@@ -24,10 +24,27 @@ _NOT_WAITED_FOR = os.O_NONBLOCK | os.O_NOCTTY
 """A pipe is not waited for, and a terminal does not become that of a worker, which has none."""
 
 
+def expanded(named: str) -> Path:
+    """Return a path with a leading ~ or ~user replaced by that home; as it is if there is no such user."""
+    return Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises there)
+
+
+def working_folder() -> Path:
+    """Return the working directory; the root if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def new_folder(path: Path) -> None:
     """Make a folder, 0700; raise FileExistsError where its name is taken."""
     path.mkdir(mode=_FOLDER)
-    path.chmod(_FOLDER)
+    try:
+        path.chmod(_FOLDER)
+    except OSError:
+        path.rmdir()
+        raise
 
 
 def make_folders(path: Path) -> None:
@@ -47,6 +64,25 @@ def make_folders(path: Path) -> None:
             path = folder
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk; nothing is done on a file system that does not do that for folders.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+    finally:
+        os.close(fd)
 
 
 def open_to_read(path: Path) -> int:
@@ -105,6 +141,16 @@ def _user_name(number: int) -> str:
         return f"{getpwuid(number).pw_name} (user {number})"
     except KeyError:
         return f"user {number}"
+
+
+def why_refused(path: Path, error: OSError) -> str:
+    """Return the reason of an error, and whose `path` is if it is another user's."""
+    why = error.strerror or type(error).__name__
+    if isinstance(error, PermissionError):
+        with suppress(OSError):
+            owner = path.lstat().st_uid
+            return why if owner == os.geteuid() else f"{why}: it belongs to {_user_name(owner)}"
+    return why
 
 
 def check_no_link(path: Path) -> None:
@@ -231,16 +277,30 @@ def free_room(reserve: Path) -> None:
         reserve.unlink(missing_ok=True)
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether some process holds the flock on `path`."""
+def try_flock(fd: int, kind: int) -> bool:
+    """Take the flock of an open file at once; return False if its file system refuses locks.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Return whether some process holds the flock on `path`; None if its file system refuses locks (some NFS, FUSE)."""
     try:
         fd = open_to_read(path)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        return False if try_flock(fd, fcntl.LOCK_SH) else None
+    except BlockingIOError:
         return True
     finally:
         os.close(fd)
-    return False

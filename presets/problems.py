@@ -2,14 +2,20 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct, inspect
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+_Kind = TypeVar("_Kind")
 _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_UNKNOWN_KEY = re.compile(r"Object contains unknown field `([\w.-]{1,100})`")
+_UNKNOWN_CHOICE = re.compile(r"Invalid (?:enum )?value ")
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_CHOOSERS = ("network", "name", "op")
+_MOST_UNKNOWN = 100
 _ANY_NUMBER = 1e9
 """An upper limit from here on only keeps numbers storable, and is not mentioned."""
 _PATH_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
@@ -43,13 +49,66 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], schema: type,
     return _wrong_value(node, value, tuple(path))
 
 
+def is_unknown(error: Exception) -> bool:
+    """Return true if a key, or a value out of a list of allowed ones, is not known: a newer version may know it."""
+    text = str(error)
+    return isinstance(error, msgspec.ValidationError) and bool(_UNKNOWN_KEY.match(text) or _UNKNOWN_CHOICE.match(text))
+
+
+def without_unknown(table: Any, schema: type[_Kind], stand_ins: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
+    """Convert what a newer version wrote, as far as it is understood here.
+
+    Args:
+        table: builtin values; changed in place.
+        schema: of the result.
+        stand_ins: values, by dotted path, for required keys whose own value is not known.
+
+    Returns:
+        The result, and by dotted path what was left out.
+
+    Raises:
+        msgspec.ValidationError: something else is wrong in it.
+    """
+    left_out: dict[str, Any] = {}
+    while True:
+        try:
+            return msgspec.convert(table, schema), left_out
+        except msgspec.ValidationError as error:
+            path = _path_of_unknown(str(error), stand_ins.keys() & left_out.keys())
+            if not path or len(left_out) >= _MOST_UNKNOWN:
+                raise
+            node, key = table, dotted(path)
+            for part in path[:-1]:
+                node = node[part]
+            if key in left_out:
+                node[path[-1]] = stand_ins[key]
+            else:
+                left_out[key] = node.pop(path[-1])
+
+
+def _path_of_unknown(text: str, replaceable: Set[str]) -> list[str | int]:
+    """Return what to leave out, or to replace, after an error of msgspec's; empty if it is about something else."""
+    found = _PATH.search(text)
+    path: list[str | int] = [name or int(index) for name, index in _PATH_PART.findall(found.group(1) if found else "")]
+    said = text[: found.start()] if found else text
+    if unknown := _UNKNOWN_KEY.fullmatch(said):
+        return [*path, unknown.group(1)]
+    if missing := _MISSING.fullmatch(said):
+        path.append(missing.group(1))
+        return path if dotted(path) in replaceable else []
+    if not _UNKNOWN_CHOICE.match(said) or not path:
+        return []
+    chosen = path[:-1] if path[-1] in _CHOOSERS else path  # what it chooses is not known as a whole
+    return [] if dotted(chosen) in replaceable else chosen
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return '; did you mean "half"?' if one of `allowed` is near, else nothing."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def dotted(path: KeyPath) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     """Return a path as in `train.augment[0].size`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in path)
     return text.removeprefix(".")

@@ -1,5 +1,6 @@
 """Fixtures of all tests, and guards: the caller's data and settings are hidden, no process is left behind."""
 
+import gc
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from presets import catalog
 from tests import processes
-from tests.workers import hire, nursery  # noqa: F401
+from tests.workers import forked, hire, nursery  # noqa: F401
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how quick a busy machine is with an example says nothing about the code
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if item.path.parent.name not in _QUICK or "cifar100_dir" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections, which look over all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

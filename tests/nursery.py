@@ -1,20 +1,33 @@
-"""A process that has imported torch, and forks a worker for every line it is sent: seconds become milliseconds.
+"""A process that has imported torch, and forks for every order it is sent: seconds become milliseconds.
 
 A forked worker is what `engine.runs.start` starts: a session of its own, the run's lock, the run's worker.log.
 It can be held at a place: there it makes the file `held` in its folder and waits until that file is gone.
+Any other fork is a program, with the descriptors that come with the order; see `tests.forks`.
 """
 
 import fcntl
+import gc
 import json
 import os
+import pkgutil
 import signal
+import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from tests import forks
+
+LARGEST_ORDER = 1 << 18
+"""Bytes."""
+ANSWER = 3
+"""Descriptor to which a forked command line writes its exit code."""
 
 PLACES = {
     "start": ("engine.runs.run_dir", "RunDir.read_info", 1),
@@ -49,8 +62,8 @@ def hold(place: str, folder: Path) -> None:
     setattr(owner, name, held)
 
 
-def work(order: dict[str, Any]) -> int:
-    """Be the worker of a run."""
+def work(order: dict[str, Any], asker: socket.socket) -> int:
+    """Be the worker of a run, and tell its process id once it has the lock."""
     from engine.data import download
     from engine.runs import start
     from engine.runs.run_dir import RunDir, sign_lock
@@ -64,7 +77,8 @@ def work(order: dict[str, Any]) -> int:
     lock_fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sign_lock(lock_fd, os.getpid())
-    print(os.getpid(), flush=True)
+    asker.send(str(os.getpid()).encode())
+    asker.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log_fd = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log_fd, 1)
@@ -80,24 +94,58 @@ def work(order: dict[str, Any]) -> int:
     return worker.main(arguments)
 
 
+def serve(order: dict[str, Any], asker: socket.socket, descriptors: Sequence[int]) -> int:
+    """Be what an order asks for, to its end, and return its exit code."""
+    if "folder" in order:
+        return work(order, asker)
+    asker.send(str(os.getpid()).encode())
+    forks.keep(descriptors, order["numbers"])
+    os.chdir(order["working_directory"])
+    signal.pthread_sigmask(signal.SIG_SETMASK, order["blocked"])
+    if order["has_session"]:
+        os.setsid()
+    if "command" in order:
+        return forks.ended(lambda: forks.be_the_module(order["command"], order["environment"]))
+    code = forks.ended(lambda: forks.be_the_command_line(order["arguments"], order["environment"]))
+    os.write(ANSWER, str(code).encode())
+    return code
+
+
 def main() -> None:
     import pooch  # noqa: F401
     import torch
+    import torch._dynamo
+    import torch.distributed.launcher.api
+    from torch.distributed.elastic.multiprocessing import errors  # noqa: F401
 
+    import tui.cli as commands
     from engine.data import image_files  # noqa: F401
-    from engine.training import trainer, worker  # noqa: F401
+    from engine.queue import runner  # noqa: F401
+    from engine.training import evaluate_checkpoint, preview, trainer, worker  # noqa: F401
+    from engine.training.distributed import agent, rank  # noqa: F401
 
-    torch.set_num_threads(1)
+    for found in pkgutil.walk_packages(commands.__path__, "tui.cli."):
+        import_module(found.name)
+    # in every fork, before it has threads: they would all put the parent's thread pool right at once, and torch aborts
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+    forks.replace_popen()
+    gc.freeze()  # or the first collection of a fork would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    for line in sys.stdin:
-        if os.fork() == 0:
-            code = 70
-            with suppress(KeyboardInterrupt):
+    with socket.socket(fileno=int(sys.argv[1])) as asker:
+        while True:
+            order, descriptors, *_ = socket.recv_fds(asker, LARGEST_ORDER, 4)
+            if not order:
+                return
+            if os.fork() == 0:
+                code = 70
                 try:
-                    code = work(json.loads(line))
+                    with suppress(KeyboardInterrupt):
+                        code = serve(json.loads(order), asker, descriptors)
                 finally:
                     sys.stderr.flush()
                     os._exit(code)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 if __name__ == "__main__":

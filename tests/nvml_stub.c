@@ -5,12 +5,14 @@
  *     used GPU BYTES           memory in use (0 unless told)
  *     process GPU PID BYTES    a process in the list; -1 bytes is NVML's "not available"
  *     mig GPU 1                MIG mode is on
+ *     hang FUNCTION            that function does not return for as long as this line is there
  *     fail FUNCTION GPU CODE   that function returns CODE for that GPU; "*" means any function, -1 any GPU
  * Compiled with -DOLD_DRIVER it lacks the third version of the process list, as drivers before 510 do.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS, UNINITIALIZED, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, NUM_GPUS = 2 };
 
@@ -37,10 +39,20 @@ static int driver_absent(void) {
     return absent;
 }
 
+static int hangs(const char *function) {
+    char line[256], name[128];
+    int found = 0;
+    FILE *file = told();
+    while (fgets(line, sizeof line, file)) found |= sscanf(line, "hang %127s", name) == 1 && !strcmp(name, function);
+    fclose(file);
+    return found;
+}
+
 /* The code that this call is to return before it does anything. */
 static int failure(const char *function, int gpu) {
     char line[256], name[128];
     int on, code, found = SUCCESS;
+    while (hangs(function)) usleep(10000);
     if (driver_absent() || !initialised) return UNINITIALIZED;
     FILE *file = told();
     while (fgets(line, sizeof line, file))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
+from engine import files
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
@@ -31,7 +32,7 @@ def config_path() -> Path:
     """Return the path of the configuration file, which need not exist."""
     named = os.environ.get(_VARIABLE)
     if named:
-        return Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises where there is no home)
+        return files.expanded(named)
     import platformdirs
 
     return platformdirs.user_config_path("cifartui") / "config.toml"
@@ -44,10 +45,14 @@ def read_config() -> Config:
         CifartuiError: the file cannot be read, or has an unknown field or a wrong value.
     """
     path = config_path()
-    if not path.exists():
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         if os.environ.get(_VARIABLE):
-            raise CifartuiError(f"{printable(str(path))} does not exist; write it, or unset {_VARIABLE}.")
+            raise CifartuiError(f"{printable(str(path))} does not exist; write it, or unset {_VARIABLE}.") from None
         return Config()
+    except (OSError, ValueError):  # `read_table` says why
+        pass
     table = read_table(path, "a configuration")
     _check_key_texts(table, path)
     try:

@@ -16,6 +16,7 @@ from msgspec import structs
 from engine.runs.run_dir import RunDir, default_runs_dir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
+from tui.account import check_account
 from tui.config import Config, config_path, read_config
 from tui.display import ColorDepth, Display, PlotStyle
 from tui.terminal import capabilities
@@ -24,6 +25,7 @@ from tui.terminal import capabilities
 def open_as_configured() -> int:
     """Show the dashboard as `cifartui` without arguments does; return the exit code."""
     try:
+        check_account()
         open_dashboard(default_runs_dir().absolute(), None)
     except CifartuiError as error:
         print(visible(f"cifartui: {error}"), file=sys.stderr)

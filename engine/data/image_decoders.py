@@ -1,4 +1,4 @@
-"""Decoding of many image files at once, by processes or threads, into a file of pixels. No torch.
+"""Decoding of many image files at once, by processes or threads, into a file of pixels or as a stream. No torch.
 
 Threads share Python's lock, which small images spend most of their time with: so many of them go to processes, which
 write pixels in place. Only file names and one byte for each image pass through pipes. The processes do not outlive
@@ -12,18 +12,22 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TypeAlias
+from tempfile import TemporaryFile
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.data.image_pixels import Colour, read_square
 from engine.shared import child_process
-from engine.shared.image_formats import fault_of
+from engine.shared.image_formats import Fault, fault_of
+from engine.shared.image_scan import shown
 from presets.errors import CifartuiError
 
 DECODED = 1
@@ -34,6 +38,8 @@ _POLL_S = 0.02
 _ASKED = 64
 """Images in one question at most; two questions are with each process, so that it never waits."""
 _HEADER = struct.Struct("<Q")
+_NOT_FOR_DECODERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals to the whole process group, meant for the process that started the decoders."""
 
 Answer: TypeAlias = tuple[int, int]
 """A row, and DECODED or a Fault."""
@@ -97,18 +103,25 @@ def _by_threads(job: Job, rows: Sequence[int], num_threads: int) -> Answers:
         os.close(pixels)
 
 
-def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
-    """Decode a file into its place in the open file `pixels`; return the answer."""
+def _decoded(path: Path, size: int, background: Colour) -> "npt.NDArray[np.uint8] | Fault":
+    """Return the pixels of a file, uint8 [3, size, size], or why there are none."""
     try:
-        planes = np.ascontiguousarray(np.moveaxis(read_square(path, job.size, job.background), 2, 0))
+        return np.ascontiguousarray(np.moveaxis(read_square(path, size, background), 2, 0))
     except Exception as error:
         return fault_of(error, path)
+
+
+def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
+    """Decode a file into its place in the open file `pixels`; return the answer."""
+    planes = _decoded(path, job.size, job.background)
+    if isinstance(planes, Fault):
+        return planes
     os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work for the system than pages of a memory map
     return DECODED
 
 
-def _by_processes(job: Job, rows: Sequence[int], num_processes: int) -> Answers:
-    left = deque(rows)
+def _by_processes(job: Job, all_rows: Sequence[int], num_processes: int) -> Answers:
+    left = deque(all_rows)
     decoders: list[_Decoder] = []
     try:
         decoders += [_Decoder(job) for _ in range(num_processes)]
@@ -116,7 +129,8 @@ def _by_processes(job: Job, rows: Sequence[int], num_processes: int) -> Answers:
             for decoder in decoders:
                 while left and len(decoder.asked) <= _ASKED:
                     num_rows = max(1, min(_ASKED, len(left) // (4 * num_processes)))
-                    decoder.ask([left.popleft() for _ in range(min(num_rows, len(left)))])
+                    rows = [left.popleft() for _ in range(min(num_rows, len(left)))]
+                    decoder.ask([(row, job.names[row]) for row in rows])
             time.sleep(_POLL_S)  # and not until there is an answer: there are thousands a second
             yield [answer for decoder in decoders for answer in decoder.answers()]
     finally:
@@ -125,28 +139,32 @@ def _by_processes(job: Job, rows: Sequence[int], num_processes: int) -> Answers:
 
 
 class _Decoder:
-    """A process that decodes; `asked` are the rows that it has not answered yet, in order."""
+    """A process that decodes; `asked` are rows and names that it has not answered yet, in order."""
 
-    def __init__(self, job: Job) -> None:
-        self.asked: deque[int] = deque()
+    def __init__(self, job: Job, pass_fds: tuple[int, ...] = ()) -> None:
+        self.asked: deque[tuple[int, str]] = deque()
         self._job = job
         numbers = (job.size, *job.background)
-        self._process = child_process.start(
-            __name__,
-            [str(job.pixels), str(job.root), *map(str, numbers)],
-            environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_DECODERS)  # inherited, so from the first moment
+        try:
+            self._process = child_process.start(
+                __name__,
+                [str(job.pixels), str(job.root), *map(str, numbers)],
+                environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=pass_fds,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
-    def ask(self, rows: Sequence[int]) -> None:
-        """Have rows decoded after those asked before."""
+    def ask(self, rows: Sequence[tuple[int, str]]) -> None:
+        """Have files decoded into rows after those asked before; names are relative to the job's root, or absolute."""
         assert self._process.stdin is not None
-        parts = [part for row in rows for part in (b"%d" % row, os.fsencode(self._job.names[row]))]
-        question = b"\0".join(parts)
+        question = b"\0".join(part for row, name in rows for part in (b"%d" % row, os.fsencode(name)))
         self.asked.extend(rows)
         with suppress(BrokenPipeError):  # `answers` finds out
             self._process.stdin.write(_HEADER.pack(len(question)) + question)
@@ -164,18 +182,17 @@ class _Decoder:
             return []
         if not marks:
             raise self._ended()
-        return [(self.asked.popleft(), mark) for mark in marks]
+        return [(self.asked.popleft()[0], mark) for mark in marks]
 
     def _ended(self) -> CifartuiError:
         code = self._process.wait()
         reason = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
-        at = f" while it read {self._job.root / self._job.names[self.asked[0]]}" if self.asked else ""
+        at = f" while it read {shown(str(self._job.root / self.asked[0][1]))}" if self.asked else ""
         cure = (
             "perhaps memory ran out; make some free" if code == -signal.SIGKILL else "if it is that file, take it away"
         )
-        return CifartuiError(
-            f"A process that decodes images ended ({reason}){at}: {cure}, then start again. What is decoded is kept."
-        )
+        kept = " What is decoded is kept." if self._job.names else ""
+        return CifartuiError(f"A process that decodes images ended ({reason}){at}: {cure}, then start again.{kept}")
 
     def kill(self) -> None:
         """End the process, whatever it does, and wait until it is gone."""
@@ -186,10 +203,102 @@ class _Decoder:
             pipe.close()
 
 
+Decoded: TypeAlias = "npt.NDArray[np.uint8] | Fault | None"
+"""Pixels uint8 [3, S, S], why there are none, or None where no file was asked for."""
+
+
+def decode_in_order(
+    paths: Iterable[Path | None], size: int, background: Colour, num_ahead: int
+) -> Generator[Decoded, None, None]:
+    """Decode files one after another as `paths` yields them; at most `num_ahead` of them are begun and not taken.
+
+    The first thousand are decoded by threads, and what follows by processes. Closing the iterator ends the decoding.
+
+    Args:
+        paths: absolute; None has no file.
+        size: S, in pixels.
+        background: what shows through transparent pixels.
+        num_ahead: at least 1.
+
+    Yields:
+        Pixels uint8 [3, S, S], valid until the next is asked for; or a Fault, or None.
+
+    Raises:
+        CifartuiError: a process was ended by something else.
+    """
+    left, num_cpus = iter(paths), usable_cpus()
+    first = left if num_cpus == 1 else islice(left, _WORTH_PROCESSES)
+    with ThreadPoolExecutor(max(4, num_cpus)) as pool:
+        yield from map_in_order(
+            pool, lambda path: None if path is None else _decoded(path, size, background), first, num_ahead
+        )
+    if num_cpus > 1 and (path := next(left, _END)) is not _END:
+        yield from _streamed(chain([path], left), size, background, num_ahead, num_cpus)
+
+
+_END: Any = object()
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], num_ahead: int
+) -> Generator[Result, None, None]:
+    """Yield `function` of every item, in order; at most `num_ahead` of them are begun and not taken."""
+    begun: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            begun.append(pool.submit(function, item))
+            if len(begun) >= num_ahead:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for future in begun:
+            future.cancel()
+
+
+def _streamed(
+    paths: Iterator[Path | None], size: int, background: Colour, num_ahead: int, num_processes: int
+) -> Generator[Decoded, None, None]:
+    """Decode by processes, which write into the rows of a file that nobody else can open; each is used again."""
+    with TemporaryFile() as file:
+        file.truncate(num_ahead * 3 * size * size)
+        slots = np.memmap(file, np.uint8, "r", shape=(num_ahead, 3, size, size))
+        job = Job(Path("/"), (), Path(f"/dev/fd/{file.fileno()}"), size, background)
+        waiting: deque[int | None] = deque()
+        """Rows in the order of the paths; None where there is no file."""
+        free, marks = list(range(num_ahead)), dict[int, int]()
+        decoders: list[_Decoder] = []
+        try:
+            decoders += [_Decoder(job, (file.fileno(),)) for _ in range(num_processes)]
+            while True:
+                idlest = min(decoders, key=lambda decoder: len(decoder.asked))
+                some = list(islice(paths, min(_ASKED, len(free), max(1, num_ahead // (2 * num_processes)))))
+                rows = [None if path is None else free.pop() for path in some]
+                waiting.extend(rows)
+                asked = [(row, str(path)) for row, path in zip(rows, some, strict=True) if row is not None]
+                if asked:
+                    idlest.ask(asked)
+                elif not waiting:
+                    return
+                marks.update(answer for decoder in decoders for answer in decoder.answers())
+                if not some and waiting[0] not in marks and waiting[0] is not None:
+                    time.sleep(_POLL_S / 10)
+                while waiting and (waiting[0] is None or waiting[0] in marks):
+                    if (row := waiting.popleft()) is None:
+                        yield None
+                    else:
+                        mark = marks.pop(row)
+                        yield slots[row] if mark == DECODED else Fault(mark)
+                        free.append(row)
+        finally:
+            for decoder in decoders:
+                decoder.kill()
+
+
 def main() -> None:
     """Decode what is asked for on standard input, until it ends; one byte of answer for each image."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the process that started this one
-        signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # what a decoder prints is no answer
     pixels_path, root, *numbers = sys.argv[1:]

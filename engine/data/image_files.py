@@ -10,7 +10,7 @@ import torch
 from engine.data.archives import unpack
 from engine.data.cub_listings import list_cub_2010, list_cub_2011
 from engine.data.image_cache import ImageCache
-from engine.data.image_pixels import WHITE, Colour
+from engine.data.image_pixels import background_of
 from engine.data.progress import LoadProgress, Report
 from engine.data.published_listings import list_flowers102, list_oxford_pets
 from engine.data.sets import DataSet, ImageSplit, split_rows
@@ -26,7 +26,6 @@ from presets.schema import Data
 _BROKEN_ALLOWED = 10
 _BROKEN_FRACTION = 0.01
 _BROKEN_NAMED = 10
-_COLOURS: dict[str, Colour] = {"white": WHITE, "gray": (128, 128, 128), "black": (0, 0, 0)}
 
 
 def load_image_files(location: Location, data: Data, seed: int, report: Report) -> DataSet:
@@ -50,8 +49,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     listing = _list(location, data.labels, report)
     order, labels, names = _in_cache_order(listing)
     rows = _divide(listing, order, data, seed)
-    background = _COLOURS[data.background] if isinstance(data.background, str) else data.background
-    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background)
+    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background_of(data))
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
     unlabelled = len(names) - len(listing.unlabelled)

@@ -15,10 +15,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from engine.shared.image_formats import Fault, UnreadableError, open_image
+from presets.schema import Data
 
 Colour: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 WHITE: Colour = (255, 255, 255)
+_NAMED: dict[str, Colour] = {"white": WHITE, "gray": (128, 128, 128), "black": (0, 0, 0)}
 
 _DRAFT = 2
 """A JPEG is decoded no smaller than this many times the size asked for; see docs/presets.md for the difference."""
@@ -49,6 +51,11 @@ _PLAIN = {
 """Modes that cannot be resized as they are, and what they become before."""
 
 
+def background_of(data: Data) -> Colour:
+    """Return the colour behind transparent pixels that a preset's data table asks for."""
+    return _NAMED[data.background] if isinstance(data.background, str) else data.background
+
+
 def read_square(path: Path, size: int, background: Colour) -> npt.NDArray[np.uint8]:
     """Return an image as uint8 [size, size, 3]: shorter side resized, keeping its shape, and the middle cut out.
 
@@ -61,19 +68,29 @@ def read_square(path: Path, size: int, background: Colour) -> npt.NDArray[np.uin
         Exception: it cannot be read; `image_formats.fault_of` says why.
     """
     with open_image(path) as image:
-        draft = image.draft(None, (_DRAFT * size, _DRAFT * size))
-        _scale_clear_value(image)
-        stored = _stored_form(image)
-        image.load()
-        turn = _UPRIGHT.get(_orientation(image))
-        square = _with_low_bytes(image, path) if stored in _LOW_BYTES else _plain(image)
-        width, height = draft[1][2:] if draft else square.size  # of a draft, the last row and column may be part of it
-        if square.size != (size, size):
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-            square = square.resize((size, size), Image.Resampling.BILINEAR, box)
-        square = _in_srgb(square, image.info.get("icc_profile"))
+        return square_of(image, size, background, path)
+
+
+def square_of(
+    image: Image.Image, size: int, background: Colour = WHITE, path: Path | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return an open image as `read_square` returns a file. If it is loaded already, all of its pixels are resized.
+
+    `path` is that of its file, which is read again for colours of 16 bits; without it they go by their high bytes.
+    """
+    draft = image.draft(None, (_DRAFT * size, _DRAFT * size))
+    _scale_clear_value(image)
+    stored = _stored_form(image)
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    square = _with_low_bytes(image, path) if path is not None and stored in _LOW_BYTES else _plain(image)
+    width, height = draft[1][2:] if draft else square.size  # of a draft, the last row and column may be part of it
+    if square.size != (size, size):
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        square = square.resize((size, size), Image.Resampling.BILINEAR, box)
+    square = _in_srgb(square, image.info.get("icc_profile"))
     if turn is not None:
         square = square.transpose(turn)
     pixels = np.asarray(square)

@@ -12,6 +12,14 @@ from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
 from presets.schema import Data
 
+_STORED = {"cifar10": 32, "cifar100": 32, "shapes100": 32, "mnist": 28, "fashion-mnist": 28}
+"""Side in pixels of data sets whose images are no files."""
+
+
+def stored_size(data: Data) -> int:
+    """Return the side in pixels of the images that `load` returns, before any transform."""
+    return _STORED.get(data.dataset) or data.cache_size or data.image_size
+
 
 def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet:
     """Read the data set of a preset into memory; fetch or generate it if needed.

@@ -62,6 +62,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag=True):
     """Seconds to import torch, look at a checkpoint and choose the device."""
     ranks: tuple[RankPlace, ...] = ()
     """All ranks, with several devices; `pid`, `host` and `device_name` are those of rank 0."""
+    num_gpus: Count | None = None
+    """GPUs that torch sees; None if it was not asked, or CUDA_VISIBLE_DEVICES chooses among them."""
 
 
 class DataProgressed(Event, frozen=True, kw_only=True, tag=True):

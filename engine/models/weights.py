@@ -225,7 +225,7 @@ def find_weights(weights: str, published: type[WeightsEnum] | None) -> Path:
         if not path.is_file():
             download(url, path)
         return path
-    path = Path(weights).expanduser()
+    path = files.expanded(weights)
     if not path.is_file():
         names = f"one of {', '.join(known.name for known in published)}" if published else '"default"'
         raise CifartuiError(

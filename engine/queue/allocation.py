@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from engine import files
 from engine.journal.events import GpuSample
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
 from engine.runs.run_options import StoredOptions
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
@@ -75,7 +76,7 @@ def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> di
     """
     held: dict[str, RunDir] = {}
     for run in runs:
-        if run.worker_lives() and run.is_ours():
+        if run.works_here() and run.is_ours():
             with suppress(CifartuiError):
                 for name in _held_by(run, gpus):
                     held.setdefault(name, run)
@@ -99,17 +100,19 @@ def mark_devices(run: RunDir, devices: Iterable[str]) -> None:
 
 
 def others_of(run: RunDir) -> list[RunDir]:
-    """Return the other runs of a run's folder."""
-    return [other for other in list_runs(run.path.parent) if other.id != run.id]
+    """Return the other runs of a run's folder; none if it cannot be listed."""
+    with suppress(CifartuiError):
+        return [other for other in list_runs(run.path.parent) if other.id != run.id]
+    return []
 
 
 def taken_devices(runs: Iterable[RunDir]) -> frozenset[str]:
     """Return the devices of this machine that living runs have chosen or were told to take."""
     taken: set[str] = set()
     for run in runs:
-        if run.worker_lives() and run.is_ours():
+        if run.works_here() and run.is_ours():
             with suppress(CifartuiError):
-                info = run.read_info()
+                info = read_shown(run)
                 taken.update(_chosen(run) or (() if info.device == _AUTO else _asked(info.device, info.devices)))
     return frozenset(taken)
 
@@ -121,7 +124,7 @@ def _chosen(run: RunDir) -> tuple[str, ...]:
 
 def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     """Raise CifartuiError where the run cannot be read."""
-    info, chosen = run.read_info(), _chosen(run)
+    info, chosen = read_shown(run), _chosen(run)
     if info.device != _AUTO:
         return chosen or _asked(info.device, info.devices)
     if not chosen:

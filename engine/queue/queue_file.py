@@ -86,7 +86,7 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
     if not is_device_name(options.device):
         raise CifartuiError(f"{printable(options.device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
     check_devices(options.device, options.devices)
-    folder = str(Path(options.data_dir).expanduser().absolute()) if options.data_dir else data_from_environment()
+    folder = str(files.expanded(options.data_dir).absolute()) if options.data_dir else data_from_environment()
     added = tuple(
         Entry(
             id=os.urandom(6).hex(),
@@ -218,7 +218,7 @@ def _damaged(path: Path, why: str) -> CifartuiError:
 
 def _from_the_root(name: str) -> str:
     """Return a preset's name as it is, and that of a file as its full path."""
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    path = files.expanded(name)
     is_file = name.endswith(".toml") or (path.is_file() and name not in {each.name for each in catalog.list_presets()})
     return str(path.absolute()) if is_file else name
 

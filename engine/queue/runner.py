@@ -24,8 +24,8 @@ from engine.runs import start
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
 from engine.runs.run_options import RunOptions, StoredOptions
 from engine.runs.start import start_run
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
-from engine.shared.sampling import DeviceReader
 from presets import catalog
 from presets.errors import CifartuiError
 
@@ -65,7 +65,7 @@ class _Runner:
 
     def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event, notify: str) -> None:
         self._runs_dir, self._lock_fd, self._stop, self._notify = runs_dir, lock_fd, stop, notify
-        self._gpus = DeviceReader()
+        self._gpus = DeviceReader()  # waits for a driver that hangs once, and not again
         self._waiting: tuple[Entry, ...] = ()
         self._holders: tuple[RunDir, ...] = ()
         self._look_closely_at = 0.0
@@ -118,7 +118,7 @@ class _Runner:
         return (
             waiting != self._waiting
             or time.monotonic() >= self._look_closely_at
-            or not all(is_locked(run.lock) for run in self._holders)
+            or not all(is_locked(run.lock) is not False for run in self._holders)
         )
 
     def _serve(self, waiting: tuple[Entry, ...]) -> None:

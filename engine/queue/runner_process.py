@@ -27,7 +27,7 @@ _LOG_TAIL_BYTES = 4096
 
 def runner_lives(runs_dir: Path) -> bool:
     """Return whether a runner holds its lock."""
-    return is_locked(runs_dir / _LOCK)
+    return bool(is_locked(runs_dir / _LOCK))
 
 
 def runner_mark(runs_dir: Path) -> WorkerMark | None:

@@ -120,7 +120,7 @@ def _locked(run: RunDir) -> Iterator[None]:
     try:
         mark = run.read_mark()
         if mark is None or mark.host == socket.gethostname():  # a lock of another machine need not be seen here
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.try_flock(fd, fcntl.LOCK_EX)
         yield
     except BlockingIOError:
         raise CifartuiError(f"Run {run.id} was just given a worker; it is not deleted.") from None

@@ -133,15 +133,18 @@ def _prepare(folder: RunDir, asked: Asked, devices: int | None) -> tuple[str, ..
 
 
 def heard_elsewhere(folder: RunDir, state: RunState) -> float | None:
-    """Return the age in seconds of the last event of a worker on another host; None if it is silent.
+    """Return the age in seconds of the last event of a worker whose lock cannot be seen; None if it is silent.
 
-    Its lock need not be visible here.
+    That is a worker of another host, or of a disk that refuses locks. Its clock may differ from ours: unless it was
+    heard in the last half minute, its journal is watched for a while.
     """
     if folder.worker_lives() is not None or state.is_finished:
         return None
     heard = state.last_time if state.last_time is not None else folder.lock.stat().st_mtime
-    ago_s = max(0.0, time.time() - heard)
-    return ago_s if ago_s <= STALLED_AFTER_S else None
+    ago_s = time.time() - heard
+    if 0 <= ago_s <= STALLED_AFTER_S:
+        return ago_s
+    return 0.0 if folder.grows() else None
 
 
 def _check_there(run_id: str, info: RunInfo) -> None:

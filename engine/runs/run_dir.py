@@ -6,9 +6,11 @@ workers (`engine.runs.start`).
 
 import os
 import re
+import shutil
 import socket
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -21,7 +23,7 @@ from engine import files
 from engine.files import DAMAGED, is_locked
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
-from presets.problems import printable
+from presets.problems import is_unknown, printable
 from presets.range_test import tested_name
 from presets.schema import Preset
 
@@ -34,6 +36,9 @@ Status: TypeAlias = Literal[
 ]  # fmt: skip
 STALLED_AFTER_S = 30.0
 """A living worker sends telemetry every two seconds; this long without any means it is not running."""
+WATCHED_S = 5.0
+"""For so long a journal is watched where times cannot be believed; a living worker writes in every two seconds."""
+_LOOK_EVERY_S = 0.1
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _START_FIELD = 19
 """Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
@@ -81,7 +86,7 @@ class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
 def default_runs_dir() -> Path:
     """Return CIFARTUI_RUNS, or the runs folder in the user's state directory."""
     named = os.environ.get("CIFARTUI_RUNS")
-    return Path(named).expanduser() if named else platformdirs.user_state_path("cifartui") / "runs"
+    return files.expanded(named) if named else platformdirs.user_state_path("cifartui") / "runs"
 
 
 class RunDir:
@@ -106,7 +111,11 @@ class RunDir:
 
     def read_info(self) -> RunInfo:
         """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
-        return self._read_info(self.amended) if self.amended.exists() else self.read_original()
+        return self._read_info(self.info_file())
+
+    def info_file(self) -> Path:
+        """Return the path of amended.json, or of run.json where no resume changed anything."""
+        return self.amended if os.path.lexists(self.amended) else self.path / "run.json"
 
     def read_original(self) -> RunInfo:
         """Return run.json, whatever was changed since; raise CifartuiError where it is absent or not one."""
@@ -116,10 +125,19 @@ class RunDir:
         try:
             return msgspec.json.decode(files.read(file), type=RunInfo)
         except (OSError, *DAMAGED) as error:
-            why = printable(str(error))
-            raise CifartuiError(
-                f"{printable(str(self.path))} is not a run directory: {file.name} cannot be read ({why})."
-            ) from error
+            raise CifartuiError(self._why_unread(file, error)) from error
+
+    def _why_unread(self, file: Path, error: Exception) -> str:
+        shown, why = printable(str(self.path)), printable(str(error))
+        if is_unknown(error):
+            return (
+                f"Run {printable(self.id)} was made by a newer version of cifartui: {file.name} holds what this one "
+                f"does not know ({why}). It is shown as far as it is understood; resume it with that version."
+            )
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            why = files.why_refused(self.path, error)
+            return f"{shown} cannot be read: {file.name} cannot be opened ({why})."
+        return f"{shown} is not a run directory: {file.name} cannot be read ({why})."
 
     def write_amended(self, info: RunInfo) -> None:
         """Keep what a resume changed, beside run.json, which stays."""
@@ -162,11 +180,18 @@ class RunDir:
         return True
 
     def worker_lives(self) -> bool | None:
-        """Return whether a worker holds the lock; None where that cannot be seen from this host."""
+        """Return whether a worker holds the lock; None where that cannot be seen from this host, or on this disk."""
         mark = self.read_mark()
         if mark is not None and mark.host != socket.gethostname():
             return None
         return is_locked(self.lock)
+
+    def works_here(self) -> bool:
+        """Return whether a worker of this host trains it; by its heartbeat, where the disk refuses locks."""
+        lives, mark = self.worker_lives(), self.read_mark()
+        if lives is None and mark is not None and mark.host == socket.gethostname():
+            return self.spoke_lately()
+        return bool(lives)
 
     def is_gone(self) -> bool:
         """Return whether the folder was deleted or moved; a disk that is away for a while is not taken for that."""
@@ -183,11 +208,35 @@ class RunDir:
         return f"{self.path} was deleted or moved, so training has ended."
 
     def spoke_lately(self) -> bool:
-        """Return whether its journal was written to in the last half minute, by whomever and from wherever."""
+        """Return whether its journal was written to in the last half minute, by whomever and from wherever.
+
+        Times come from other clocks: of one in the future nothing is believed, the journal is watched for its growth.
+        """
         try:
-            return time.time() - self.events.stat().st_mtime < STALLED_AFTER_S
+            ago_s = time.time() - self.events.stat().st_mtime
         except OSError:
             return False
+        return self.grows() if ago_s < -STALLED_AFTER_S else ago_s < STALLED_AFTER_S
+
+    def grows(self, watch_s: float | None = None) -> bool:
+        """Watch the journal for more than two heartbeats, and return whether anything was written to it."""
+        deadline, before = time.monotonic() + (WATCHED_S if watch_s is None else watch_s), self._journal_size()
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+            if self._journal_size() != before:
+                return True
+        return False
+
+    def _journal_size(self) -> int:
+        """Return the bytes of the journal. It is opened for that: a file server's client asks the server then."""
+        try:
+            fd = files.open_to_read(self.events)
+        except OSError:
+            return 0
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
 
     def read_mark(self) -> WorkerMark | None:
         """Return who last took the lock, where that is known."""
@@ -236,11 +285,12 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
         return "lost"
     if heard_s is None:
         heard_s = 0.0 if state.last_time is None else now - state.last_time
-    silent = heard_s > STALLED_AFTER_S
+    is_elsewhere = lives is None
+    silent = heard_s > STALLED_AFTER_S or (is_elsewhere and heard_s < -STALLED_AFTER_S)  # its clock is not ours
     if silent and lives and state.is_finished:  # a worker that resumes it has not spoken yet
         return "starting"
     if silent:
-        return "lost" if lives is None else "stalled"
+        return "lost" if is_elsewhere else "stalled"
     return state.phase
 
 
@@ -255,31 +305,37 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     """
     now = datetime.now(timezone.utc)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    is_new = not runs_dir.exists()
+    path = None
     try:
         files.make_folders(runs_dir)
-        while True:
-            path = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
+        while path is None:
+            wanted = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
-                files.new_folder(path)
-                break
+                files.new_folder(wanted)
+                path = wanted
             except FileExistsError:
                 if run_name:
-                    raise CifartuiError(f"Run {path.name} was started this second; try again.") from None
-                continue
+                    raise CifartuiError(f"Run {wanted.name} was started this second; try again.") from None
         folder = RunDir(path)
         files.new_folder(folder.checkpoints)
         record = RunInfo(
             id=path.name, preset_name=preset_name, created=now.timestamp(), host=socket.gethostname(), **info
         )
         write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
-    except UnicodeEncodeError:
-        folder.checkpoints.rmdir()
-        path.rmdir()
-        raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
-    except OSError as error:
-        raise CifartuiError(
-            f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
-        ) from error
+    except BaseException as error:
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # somebody else may have begun to use it
+                runs_dir.rmdir()
+        if isinstance(error, UnicodeEncodeError):
+            raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
+        if isinstance(error, OSError):
+            raise CifartuiError(
+                f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
+            ) from error
+        raise
     return folder
 
 
@@ -303,13 +359,31 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def list_runs(runs_dir: Path) -> list[RunDir]:
-    """Return every run directory below `runs_dir`, newest first; hidden folders are none."""
+    """Return every run directory below `runs_dir`, newest first; hidden folders are none.
+
+    One that cannot be looked into is among them: whoever reads it is told why.
+
+    Raises:
+        CifartuiError: the folder is there, and cannot be listed.
+    """
     try:
-        entries = [entry for entry in os.scandir(runs_dir) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
+        with os.scandir(runs_dir) as entries:
+            paths = [Path(entry.path) for entry in entries if not entry.name.startswith(".") and _may_be_run(entry)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    paths = [Path(entry.path) for entry in entries]
-    return [RunDir(path) for path in sorted(paths, reverse=True) if (path / "run.json").exists()]
+    except OSError as error:
+        raise CifartuiError(
+            f"The runs in {printable(str(runs_dir))} cannot be listed ({files.why_refused(runs_dir, error)}); check "
+            "its permissions, or choose another folder with --runs-dir."
+        ) from error
+    return [RunDir(path) for path in sorted(paths, reverse=True)]
+
+
+def _may_be_run(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir() and (Path(entry.path) / "run.json").exists()
+    except OSError:  # another user's, a link to itself, a stale handle of a file server
+        return True
 
 
 def find_run(runs_dir: Path, name: str) -> RunDir:
@@ -333,3 +407,23 @@ def find_run(runs_dir: Path, name: str) -> RunDir:
         raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
     shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
     raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
+
+
+def find_model(runs_dir: Path, named: str) -> RunDir:
+    """Return the run whose network is to be loaded: by its folder's path, or as `find_run` finds it.
+
+    Exported models, once there are any, are told apart here: `named` is then the path of a file.
+
+    Raises:
+        CifartuiError: nothing that can be loaded answers to the name.
+    """
+    path = files.expanded(named)
+    if (path / "run.json").is_file():
+        return RunDir(path.absolute())
+    try:
+        return find_run(runs_dir, named)
+    except CifartuiError:
+        if not path.exists():
+            raise
+    where = printable(str(path))
+    raise CifartuiError(f"{where} is no run's folder; name one, or a run by its id, a unique part of one, or latest.")

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from engine import files
 from engine.runs import run_dir as runs
+from engine.runs.claim import claim, has_worker
 from engine.runs.run_dir import RunDir, sign_lock
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
 from engine.runs.worker_process import signal_worker
@@ -152,7 +154,7 @@ def _with_absolute_paths(preset: Preset) -> Preset:
 def data_from_environment() -> str | None:
     """Return CIFARTUI_DATA as it is now: the run may be resumed from a shell that does not have it."""
     named = os.environ.get("CIFARTUI_DATA")
-    return str(Path(named).expanduser().absolute()) if named else None
+    return str(files.expanded(named).absolute()) if named else None
 
 
 def start_worker(
@@ -212,7 +214,8 @@ def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify:
             pass_fds=(lock_fd,),
             start_new_session=True,
         )
-        sign_lock(lock_fd, process.pid)
+        with suppress(OSError):  # the disk is full: the worker lives, and signs again once it has chosen its device
+            sign_lock(lock_fd, process.pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(log_fd)
@@ -222,6 +225,8 @@ def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify:
 def take_lock(folder: RunDir) -> int:
     """Return a file descriptor that holds the run's lock for as long as it is open, here or where it is inherited.
 
+    On a disk that refuses locks it holds nothing; the run's claim (`engine.runs.claim`) is taken in either case.
+
     Raises:
         CifartuiError: a worker already holds the run, or it belongs to another user.
     """
@@ -229,22 +234,23 @@ def take_lock(folder: RunDir) -> int:
     fd = files.open_file(folder.lock, os.O_RDWR)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     try:
-        while not _locks(fd):  # a worker has it, or a viewer who is just looking whether there is one
+        while (has_lock := _locks(fd)) is None:  # a worker has it, or a viewer who is just looking whether there is one
             if time.monotonic() > deadline:
-                raise CifartuiError(f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}")
+                raise has_worker(folder)
             time.sleep(0.02)
+        claim(folder, has_lock=has_lock)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _locks(fd: int) -> bool:
+def _locks(fd: int) -> bool | None:
+    """Return True once the lock is held, None while somebody else holds it, False if the disk refuses locks."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return files.try_flock(fd, fcntl.LOCK_EX)
     except BlockingIOError:
-        return False
-    return True
+        return None
 
 
 def hurry_worker(folder: RunDir) -> bool:

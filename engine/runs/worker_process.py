@@ -36,7 +36,7 @@ def signal_worker(folder: RunDir, number: int) -> bool:
         about = folder.lock.lstat()
         if os.geteuid():
             files.check_ours(about, folder.lock)
-        if mark is not None and folder.worker_lives():
+        if mark is not None and folder.works_here():
             return _send(mark.pid, number, folder.path, _WORKERS, mark.started, os.geteuid() or about.st_uid)
     return False
 

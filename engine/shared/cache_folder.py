@@ -23,7 +23,7 @@ _SOURCE, _LOCK = ".source", ".lock"
 def cache_folder() -> Path:
     """Return the folder of all caches: CIFARTUI_CACHE, or the user's cache folder."""
     named = os.environ.get("CIFARTUI_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")
+    return files.expanded(named) if named else platformdirs.user_cache_path("cifartui")
 
 
 def make_cache_folder(folder: Path) -> None:
@@ -70,8 +70,8 @@ def new_copy(folder: Path, source: str) -> Iterator[Path]:
     files.new_folder(temporary)
     lock_fd = os.open(temporary / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(BlockingIOError):  # somebody is just looking whether it is held
+            files.try_flock(lock_fd, fcntl.LOCK_EX)
         yield temporary
         (temporary / _SOURCE).write_bytes(os.fsencode(source))
         (temporary / _LOCK).unlink()
@@ -104,6 +104,6 @@ def _is_old(copy: Path, source: bytes) -> bool:
     except OSError:
         pass
     try:
-        return (copy / _LOCK).exists() and not files.is_locked(copy / _LOCK)
+        return (copy / _LOCK).exists() and files.is_locked(copy / _LOCK) is False  # None if nobody can tell
     except OSError:
         return False

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import platformdirs
 from msgspec import Struct, structs
 
+from engine import files
 from engine.shared.image_listing import num_classes
 from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
@@ -77,7 +78,7 @@ def search_folders(data_dir: str | None) -> list[Path]:
     `data_dir` (from --data-dir) goes before the environment's CIFARTUI_DATA and the user data folder.
     """
     named = [folder for folder in (data_dir, os.environ.get("CIFARTUI_DATA")) if folder]
-    folders = [Path(folder).expanduser() for folder in named]
+    folders = [files.expanded(folder) for folder in named]
     return list(dict.fromkeys([*folders, platformdirs.user_data_path("cifartui")]))
 
 
@@ -115,7 +116,7 @@ def _searched_paths(data: Data, data_dir: str | None) -> list[Path]:
     folders = search_folders(data_dir)
     if data.path is None:
         return folders
-    path = Path(data.path).expanduser()
+    path = files.expanded(data.path)
     return list(dict.fromkeys(folder / path for folder in folders))  # an absolute path stays what it is
 
 

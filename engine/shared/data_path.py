@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from engine import files
 from engine.shared import label_table
 from engine.shared.data_locations import (
     CIFAR10_ARCHIVE,
@@ -82,7 +83,9 @@ def resolved(named: str) -> Path:
     Raises:
         CifartuiError: it cannot, or has a name that no preset can hold.
     """
-    path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    if not named.strip():
+        raise CifartuiError("The path of the data is empty; name a folder of images, or . for this folder.")
+    path = files.expanded(named).absolute()
     shown = printable(str(path))
     try:
         mode = path.stat().st_mode

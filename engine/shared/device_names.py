@@ -4,6 +4,8 @@ import re
 
 from presets.errors import CifartuiError
 
+NO_ANSWER = "the NVIDIA driver does not answer"
+"""Beginning of the reason why there are no readings of GPUs, if a call into the driver does not return."""
 MOST_DEVICES = 64
 """Largest number of devices on one machine."""
 

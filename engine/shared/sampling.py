@@ -14,12 +14,13 @@ from engine.journal.events import GpuSample, HostSample
 
 _NOT_SUPPORTED = 3
 
+NO_LIBRARY = "no NVIDIA driver library (libnvidia-ml.so.1) on this machine"
 _REASONS: Mapping[int, str] = {  # by NVML return code
     1: "the NVIDIA driver went away",
     _NOT_SUPPORTED: "not supported by this GPU",
     4: "no permission",
     9: "the NVIDIA driver is not loaded",
-    12: "no NVIDIA driver library (libnvidia-ml.so.1) on this machine",
+    12: NO_LIBRARY,
     13: "not offered by this NVIDIA driver",
     15: "GPU is lost",
     16: "GPU needs a reset",
@@ -36,8 +37,10 @@ class _ReadingError(Exception):
     """A reading that cannot be had; the message is the reason."""
 
 
-class DeviceReader:
-    """Reads every GPU that NVML shows. One reader per process is enough; it is not safe to share between threads.
+class NvmlReader:
+    """Reads every GPU that NVML shows, in this process: a driver that hangs never lets it return (`device_reader`).
+
+    It is not safe to share between threads.
 
     NVML is opened at the first sample, and again if the driver went away and came back. NVML ignores
     CUDA_VISIBLE_DEVICES: indices are those of nvidia-smi.
@@ -47,7 +50,7 @@ class DeviceReader:
         self._nvml: Any = None
         self._gpus: list[_Gpu] = []
 
-    def __enter__(self) -> "DeviceReader":
+    def __enter__(self) -> "NvmlReader":
         return self
 
     def __exit__(

@@ -42,16 +42,8 @@ def save(content: dict[str, Any], path: Path, *, keep_previous: bool = False) ->
     if keep_previous and path.exists():
         path.replace(path.with_name(f"{path.stem}.prev{path.suffix}"))
     temporary.replace(path)
-    _sync_folder(path.parent)
+    files.sync_folder(path.parent)
     return num_bytes
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from engine.journal.events import TorchMemory
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, visible_gpus
-from engine.shared.sampling import DeviceReader
+from engine.training.telemetry import UnusedGpus
 from presets.errors import CifartuiError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -69,6 +70,34 @@ def _emptiest_gpu(taken: Callable[[], Collection[str]]) -> int:
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
     return emptiest(gpus, taken()) if gpus is not None and len(gpus) == num_gpus else 0
+
+
+def num_gpus_of(asked: str) -> int | None:
+    """Return the number of GPUs that torch sees; None if the CPU was asked for, or a variable chooses among them."""
+    if asked == "cpu" or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0  # the first counts what NVML shows
+
+
+def why_cpu(asked: str) -> UnusedGpus:
+    """Return the reason why a run trains on the CPU, whatever GPUs there are.
+
+    Args:
+        asked: the device, by the user.
+    """
+    if asked == "cpu":
+        return UnusedGpus("notice", "--device cpu was asked for", "To train on a GPU, start it without --device cpu.")
+    version = f"torch {torch.__version__}"
+    if not torch.version.cuda:
+        advice = "Install the build of torch for this driver (pytorch.org says which); cifartui doctor checks it."
+        return UnusedGpus("warning", f"{version} is a build without CUDA", advice)
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        said = "it sees no GPU"
+    except Exception as error:  # of several kinds, by version
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    advice = "Update the driver, or install a build of torch that fits it (pytorch.org says which)."
+    return UnusedGpus("warning", f"{version}, built for CUDA {torch.version.cuda}, cannot use them ({said})", advice)
 
 
 def device_name(device: torch.device) -> str:

@@ -22,13 +22,13 @@ from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
 from engine.shared.image_scan import shown
 from engine.training import checkpoint_files
-from engine.training.checkpoint_checks import check_weights, class_names_of, data_of, place_of
+from engine.training.checkpoint_checks import class_names_of, data_of
 from engine.training.microbatch import MicroBatch
 from engine.training.setup import choose_hardware, set_up
+from engine.training.trained_network import check_evaluated, read_weights
 from engine.training.validation import evaluate
 from presets import catalog
 from presets.errors import CifartuiError
-from presets.range_test import table_of
 
 _SHRINK_BATCH = 256
 
@@ -64,12 +64,7 @@ def measure(
         CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent.
     """
     info = folder.read_info()
-    path = folder.best if which == "best" else folder.last
-    if table_of(info.preset) is not None:
-        raise CifartuiError(f"Run {folder.id} is a range test, which keeps no weights: there is nothing to evaluate.")
-    if not path.exists():
-        raise CifartuiError(f"Run {folder.id} has no {which}.pt yet; it is written after the first epoch.")
-    state = checkpoint_files.load(path)
+    path, state = read_weights(folder, info, which)
     preset = (
         info.preset
         if data is None
@@ -83,13 +78,7 @@ def measure(
         raise CifartuiError(f"{path} cannot be used: {error}.") from error
     setup = set_up(info, device, precision, write=_ignore, report=_ignore, class_names=class_names)
     changed = differences(record, setup.data_record) if record is not None else ""
-    try:
-        check_weights(checkpoint_files.evaluated(state), setup.network)
-        epoch, global_step = place_of(state)
-    except KeyError:
-        raise CifartuiError(f"{path} holds no weights.") from None
-    except ValueError as error:
-        raise CifartuiError(f"{path} does not fit this run's preset: {error}.") from error
+    epoch, global_step = check_evaluated(path, state, setup.network)
     setup.network.load_state_dict(checkpoint_files.evaluated(state))
     has_test = setup.data.test is not None
     split = split or ("test" if has_test else "val")

@@ -28,7 +28,7 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Muon, Preset
 
-_EVAL_BATCH_FACTOR = 4
+EVAL_BATCH_FACTOR = 4
 """Training batches at once in evaluation, which saves no activations."""
 _RESIDENT_SHARE = 0.4
 """Fraction of a GPU's free memory for one split's images; larger splits stay on the host."""
@@ -55,17 +55,17 @@ class Setup:
     @property
     def eval_batch_size(self) -> int:
         """Images at once in evaluation."""
-        return self.info.preset.train.batch_size * _EVAL_BATCH_FACTOR
+        return self.info.preset.train.batch_size * EVAL_BATCH_FACTOR
 
 
 def choose_hardware(info: RunInfo, taken: Callable[[], Collection[str]] = frozenset) -> tuple[torch.device, str]:
     """Return the device and the precision that a run asked for, prepared for use; `taken` as in `choose_device`."""
     device = choose_device(info.device, taken)
     prepare_backend(device, tf32=info.preset.train.tf32)
-    return device, choose_precision(info.preset.train.precision, device, lambda: _flops(info.preset))
+    return device, choose_precision(info.preset.train.precision, device, lambda: flops_of(info.preset))
 
 
-def _flops(preset: Preset) -> int:
+def flops_of(preset: Preset) -> int:
     """Return those of one image's forward pass, but for the last layer, whose classes are not known yet."""
     return flops_per_image(build_on_meta(preset.model, 1, preset.data.image_size), preset.data.image_size)
 

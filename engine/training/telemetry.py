@@ -1,17 +1,20 @@
 """Telemetry thread of the worker: device readings every two seconds, which are its heartbeat, and alerts."""
 
+import os
 import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from engine.journal.events import Alerted, AnyEvent, DeviceSampled, TorchMemory
+from engine.journal.events import Alerted, AnyEvent, DeviceSampled, GpuSample, TorchMemory
 from engine.journal.jsonl import EventWriter
-from engine.shared.sampling import DeviceReader, HostReader
+from engine.shared.device_reader import ASKED_AGAIN_S, DeviceReader
+from engine.shared.gpus import visible_gpus
+from engine.shared.sampling import HostReader
 from engine.training.alerts import MachineWatch
 from presets.errors import CifartuiError
 
@@ -27,10 +30,18 @@ class Steps(Protocol):
         """Return the seconds since the current step began; None between steps."""
 
 
+class UnusedGpus(NamedTuple):
+    """Reason why a run uses no GPU, to be said if the driver shows any."""
+
+    severity: Literal["notice", "warning"]
+    why: str
+    advice: str
+
+
 class Telemetry:
     """A daemon thread that writes DeviceSampled and alerts; a context manager.
 
-    Set `torch_memory` once there is CUDA, and `steps` once there is a loop.
+    Set `torch_memory` once there is CUDA or else `unused`, and `steps` once there is a loop.
     """
 
     def __init__(self, journal: EventWriter, pid: int, folder: Path) -> None:
@@ -41,6 +52,7 @@ class Telemetry:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self.torch_memory: Callable[[], TorchMemory] | None = None
+        self.unused: UnusedGpus | None = None
         self.steps: Steps | None = None
 
     def __enter__(self) -> "Telemetry":
@@ -54,7 +66,7 @@ class Telemetry:
     def _run(self) -> None:
         started, has_failed = time.monotonic(), False
         host = HostReader()
-        with DeviceReader() as devices:
+        with DeviceReader(ASKED_AGAIN_S) as devices:
             while not self._stop.is_set():
                 try:
                     self._beat(host, devices, started)
@@ -81,9 +93,19 @@ class Telemetry:
 
     def _alerts(self, sample: DeviceSampled) -> list[Alerted]:
         alerts = self._watch.memory(sample)
+        if self.unused is not None and (gpus := visible_gpus(sample.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))):
+            alerts.append(_unused(self.unused, gpus))
+            self.unused = None
         with suppress(OSError):  # a disk that cannot be asked is the journal's trouble
             usage = shutil.disk_usage(self._folder)
             alerts += self._watch.disk(usage.free, usage.total)
         if self.steps is not None:
             alerts += self._watch.stall(self.steps.running_s(), self.steps.longest_s)
         return alerts
+
+
+def _unused(unused: UnusedGpus, gpus: Sequence[GpuSample]) -> Alerted:
+    names = ", ".join(dict.fromkeys(gpu.name for gpu in gpus))
+    shown = f"The driver shows {len(gpus)} GPU{'' if len(gpus) == 1 else 's'} ({names})"
+    text = f"{shown}, and training uses the CPU: {unused.why}."
+    return Alerted(severity=unused.severity, kind="unused-gpus", text=text, advice=unused.advice)

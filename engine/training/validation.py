@@ -26,6 +26,31 @@ from engine.training.reports import ReportInterval, validated
 from engine.training.setup import Setup
 
 
+def logits_of(
+    network: nn.Module,
+    images: Tensor,
+    transform: Callable[[Tensor], Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
+    *,
+    flip_average: bool,
+) -> Tensor:
+    """Return the logits [B, C] by which images are judged, in the dtype of the forward pass.
+
+    Args:
+        network: in eval mode.
+        images: uint8 [B, 3, H, W] (or features float [B, F]) on the network's device.
+        transform: from these to the network's float input.
+        autocast: context of the forward pass.
+        flip_average: run every image mirrored too, and return the mean of the two logits.
+    """
+    inputs = transform(images)
+    with autocast():
+        logits: Tensor = network(inputs)
+        if flip_average:
+            logits = (logits + network(inputs.flip(3))) / 2
+    return logits
+
+
 def evaluate(
     network: nn.Module,
     split: ImageSplit,
@@ -60,13 +85,8 @@ def evaluate(
     device, num_images, parallel = split.labels.device, len(split), parallel or Parallel()
 
     def forward(start: int, stop: int, num_rows: int) -> Tensor:
-        images = split.images[start : min(start + num_rows, stop)]
-        inputs = transform(images.to(device, non_blocking=True))
-        with autocast():
-            logits: Tensor = network(inputs)
-            if flip_average:
-                logits = (logits + network(inputs.flip(3))) / 2
-        return logits
+        images = split.images[start : min(start + num_rows, stop)].to(device, non_blocking=True)
+        return logits_of(network, images, transform, autocast, flip_average=flip_average)
 
     was_training = network.training
     network.eval()

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from engine.training.parallel import Parallel
 
 
+_NO_LOCKS = (
+    "The disk with this run refuses locks (some NFS and FUSE file systems do): its worker is known by what it writes, "
+    "and is taken for lost after half a minute of silence."
+)
+
+
 class StoppedBeforeTraining(Exception):
     """A stop came while data was still being prepared."""
 
@@ -113,18 +119,27 @@ def explain(error: Exception) -> str:
     """Return one sentence for an error; the traceback of one that nobody foresaw goes to worker.log."""
     if isinstance(error, CifartuiError):
         return str(error)
-    import torch
-
     traceback.print_exc()
+    torch = sys.modules.get("torch")
+    if isinstance(error, ImportError) or (torch is None and _is_from_torch(error)):
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        what = "torch" if torch is None else "A package that training needs"
+        return f"{what} cannot be imported ({said}); reinstall it for this Python: pip install torch torchvision"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
         return (
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
             "2."
         )
-    if isinstance(error, torch.OutOfMemoryError):
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+
+
+def _is_from_torch(error: Exception) -> bool:
+    """Return true for an error that torch's own code raised, as while it was imported."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] == "torch" for frame in frames)
 
 
 def outcome_of(
@@ -195,7 +210,7 @@ def train_run(
         CifartuiError: training cannot begin, or cannot go on.
     """
     from engine.training.checkpoint_checks import data_of
-    from engine.training.device import torch_memory
+    from engine.training.device import torch_memory, why_cpu
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up, unsupported_speedups
     from engine.training.trainer import Trainer
@@ -211,10 +226,14 @@ def train_run(
     started = journal.write(_started(process, device, precision, global_step(state), ranks))
     for alert in watch.see(started):
         journal.write(alert)
+    if files.is_locked(folder.lock) is None:
+        journal.write(Alerted(severity="notice", kind="no-locks", text=_NO_LOCKS))
     if fallback:
         journal.write(Alerted(severity="warning", kind="damaged-checkpoint", text=fallback))
     if device.type == "cuda":
         telemetry.torch_memory = partial(torch_memory, device)
+    elif device.type == "cpu":
+        telemetry.unused = why_cpu(info.device)
 
     def report(event: DataProgressed) -> None:
         journal.write(event)
@@ -249,7 +268,7 @@ def _started(
 ) -> RunStarted:
     import torch
 
-    from engine.training.device import device_name
+    from engine.training.device import device_name, num_gpus_of
 
     return RunStarted(
         pid=os.getpid(),
@@ -263,6 +282,7 @@ def _started(
         changes=tuple(process.arguments.change),
         import_s=max(0.0, time.time() - process.began),
         ranks=ranks,
+        num_gpus=num_gpus_of(process.info.device),
     )
 
 

@@ -420,6 +420,7 @@ def _ended(run: RunDir) -> Any:
     return wait_for(lambda: None if run.worker_lives() else run.read_state().finished, "its end")
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_worker_goes_on_from_the_one_before_and_says_so_and_an_evaluation_refuses_what_is_no_number(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,10 @@
 """Disks that are full, cannot be written, or lose what was on them."""
 
+import errno
 import os
 import resource
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -235,3 +237,65 @@ def test_show_and_lists_take_a_journal_with_damage_in_the_middle_and_at_the_end(
     again = EventWriter(run.events)
     again.write(BEAT)
     assert read_events(run.events)[-1].seq == len(lines) + 1
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_disk_that_flushes_no_folders_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fsync = os.fsync
+
+    def refuse_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    assert checkpoint_files.save({"step": 1}, tmp_path / "last.pt") > 0
+    assert checkpoint_files.load(tmp_path / "last.pt") == {"step": 1}
+
+
+def test_a_disk_that_fails_to_flush_a_folder_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync_folder(tmp_path)
+
+
+def test_a_disk_that_fills_between_the_start_of_a_worker_and_its_signature_leaves_it_at_work(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny()
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(start, "sign_lock", full)
+    start.start_worker(run)
+    wait_for(lambda: run.read_state().finished, "its end", patience_s=60)
+    assert status(run) == "completed"
+    wait_for(lambda: not run.worker_lives(), "the end of its process")
+
+
+@pytest.mark.parametrize("step", ["chmod", "checkpoints", "run.json"])
+def test_a_creation_that_fails_leaves_no_folder(
+    tmp_path: Path, tiny: Make, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    preset = tiny().read_info().preset
+    runs_dir = tmp_path / "new"
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    new_folder = files.new_folder
+    if step == "chmod":
+        monkeypatch.setattr(Path, "chmod", full)
+    elif step == "checkpoints":
+        monkeypatch.setattr(files, "new_folder", lambda path: (full if path.name == step else new_folder)(path))
+    else:
+        monkeypatch.setattr(run_dir, "write_atomically", full)
+    with pytest.raises(CifartuiError, match=r"Cannot write to .*: No space left on device"):
+        run_dir.create(runs_dir, "tiny", preset=preset, seed=0, device="cpu")
+    assert not runs_dir.exists()

@@ -18,7 +18,7 @@ from presets import catalog
 from tests import processes
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
-from tests.workers import Hire
+from tests.workers import CommandLine, Hire, Nursery
 
 SMALL = ("data.train_limit=1280", "train.batch_size=32")
 
@@ -56,8 +56,8 @@ def start(demo: Callable[..., RunDir], hire: Hire) -> Callable[..., RunDir]:
     return start_demo
 
 
-def run_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with a runs folder."""
+def start_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with a runs folder, in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "cifartui", *arguments],
         env={**os.environ, "CIFARTUI_RUNS": str(runs_dir), **environment},
@@ -69,10 +69,33 @@ def run_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subproc
     )
 
 
+def run_cifartui(
+    nursery: Nursery, runs_dir: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line with a runs folder: forked, or in a new process if variables are given, as of a language."""
+    if environment:
+        return start_cifartui(runs_dir, *arguments, **environment)
+    process = nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    printed = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, *printed)
+
+
 @pytest.fixture
-def cifartui(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line with this test's runs folder."""
-    return partial(run_cifartui, runs_dir)
+def cifartui(runs_dir: Path, nursery: Nursery) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line with this test's runs folder, forked; so are the workers that it starts."""
+    return partial(run_cifartui, nursery, runs_dir)
+
+
+@pytest.fixture
+def cifartui_process(runs_dir: Path, nursery: Nursery) -> Callable[..., CommandLine]:
+    """Start the command line with this test's runs folder, forked, and return its process."""
+    return lambda *arguments: nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+
+
+@pytest.fixture
+def new_cifartui(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line with this test's runs folder as a user does: it and its workers are new processes."""
+    return partial(start_cifartui, runs_dir)
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def all_over(runs_dir: Path, num_runs: int) -> bool:
     return len(runs) == num_runs and not queue_file.entries(runs_dir) and all(is_over(run) for run in runs)
 
 
+@pytest.mark.usefixtures("forked")
 def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path) -> None:
     add(runs_dir, 1)
     add(runs_dir, 2)
@@ -100,6 +101,7 @@ def test_runs_go_one_after_another_and_what_is_taken_out_does_not(runs_dir: Path
     assert (runs_dir / "queue.log").read_text().count("started demo as ") == 2
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
     start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
@@ -114,7 +116,7 @@ def test_the_next_one_waits_for_a_run_started_by_hand_and_other_devices_do_not(
 
 
 def test_a_gpu_is_given_away_when_nobody_uses_it(
-    start: Callable[..., RunDir], cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., RunDir], new_cifartui: Call, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two GPUs for the runner, none for torch: so the first run that may choose comes to the processor."""
     library = compile_stub(tmp_path)
@@ -128,7 +130,7 @@ def test_a_gpu_is_given_away_when_nobody_uses_it(
     os.close(lock_fd)
     add(runs_dir, 1, device="auto")
     add(runs_dir, 2, device="auto")
-    states = [row["state"] for row in json.loads(cifartui("queue", "--json").stdout)["entries"]]
+    states = [row["state"] for row in json.loads(new_cifartui("queue", "--json").stdout)["entries"]]
     assert states == [f"waits for {by_hand.id.partition('-')[2]}", "after 1"]
     pid = runner_pid(runs_dir)
     wait_for(lambda: "libnvidia-ml" in Path(f"/proc/{pid}/maps").read_text(), "the runner's look at the GPUs")
@@ -143,6 +145,7 @@ def test_a_gpu_is_given_away_when_nobody_uses_it(
     assert by_hand.worker_lives()
 
 
+@pytest.mark.usefixtures("forked")
 def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('extends = "demo"\n')
@@ -157,6 +160,7 @@ def test_runs_that_end_badly_and_presets_that_are_gone_do_not_stop_it(runs_dir: 
     assert f"took {mine} out, it cannot be started: {mine} does not exist" in log
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_runner_loses_and_doubles_nothing(runs_dir: Path) -> None:
     for seed in range(3):
         add(runs_dir, seed)
@@ -171,6 +175,7 @@ def test_a_killed_runner_loses_and_doubles_nothing(runs_dir: Path) -> None:
     assert all(run.read_state().phase == "completed" for run in list_runs(runs_dir))
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("has_worker", [False, True])
 def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, has_worker: bool
@@ -189,6 +194,7 @@ def test_a_runner_killed_between_starting_and_taking_out_goes_on_from_there(
     assert [each.id for each in list_runs(runs_dir)] == [run.id]
 
 
+@pytest.mark.usefixtures("forked")
 def test_sigterm_ends_it_and_leaves_the_queue_and_sighup_does_nothing(
     start: Callable[..., RunDir], runs_dir: Path
 ) -> None:
@@ -237,6 +243,7 @@ def test_it_looks_cheaply(start: Callable[..., RunDir], runs_dir: Path) -> None:
     assert cpu_s() - before <= 0.02 * (time.monotonic() - began)  # the clock ticks in hundredths of a second
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_command_line(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     assert "The queue is empty" in cifartui("queue").stdout
     assert json.loads(cifartui("queue", "--json").stdout) == {"runner_lives": False, "entries": []}
@@ -263,6 +270,7 @@ def test_the_command_line(cifartui: Call, start: Callable[..., RunDir], runs_dir
     wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
 
 
+@pytest.mark.usefixtures("forked")
 def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[..., RunDir], runs_dir: Path) -> None:
     start("train.epochs=500")
     trained = cifartui("train", "demo", "basenet", "--detach", "--epochs", "2", "--device", "cpu")

@@ -48,7 +48,7 @@ Start = Callable[..., RunDir]
 
 @pytest.fixture
 def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Start a small BaseNet on so many devices."""
+    """Start a small BaseNet on so many devices, in new processes unless the test uses `forked`."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def start_small(*overrides: str, devices: int, launched: bool = True, name: str = "basenet") -> RunDir:
@@ -93,6 +93,7 @@ def curve(run: RunDir) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Start, tmp_path: Path) -> None:
     plan = tmp_path / "stages.toml"
     plan.write_text(STAGES)
@@ -112,6 +113,7 @@ def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Sta
         torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_processes_weigh_draw_and_judge_classes_as_one(start: Start) -> None:
     weights = f'{{"{CLASS_NAMES[0]}" = 5.0, "{CLASS_NAMES[1]}" = 0.2}}'
     uneven = (f"loss.class_weights={weights}", "data.sampler=balanced", "train.best_by=val_balanced")
@@ -130,6 +132,7 @@ def test_two_processes_weigh_draw_and_judge_classes_as_one(start: Start) -> None
         torch.testing.assert_close(checkpoint_files.load(together.last)["network"][key], weights, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("forked")
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
     run = start(LONG, devices=2)
     trains(run)
@@ -206,6 +209,7 @@ def test_a_rank_that_hangs_ends_the_run_by_name(start: Start, monkeypatch: pytes
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.usefixtures("forked")
 def test_sigterm_to_the_one_that_holds_the_lock_stops_in_order(start: Start) -> None:
     run = start(LONG, devices=2)
     trains(run)
@@ -218,6 +222,7 @@ def test_sigterm_to_the_one_that_holds_the_lock_stops_in_order(start: Start) -> 
     assert run.best.exists()
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_loss_that_is_no_number_is_said_by_rank_0(start: Start) -> None:
     end = finished(start(LONG, "optimizer.lr=1e30", devices=2))
     assert end.outcome == "failed"
@@ -319,6 +324,7 @@ def test_two_machines_train_one_run_by_torchrun(
     assert [node.wait(60) for node in nodes] == [0, 0]
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("num_images", [1, 2])
 def test_fewer_images_than_devices_are_trained_on(start: Start, tmp_path: Path, num_images: int) -> None:
     images = tmp_path / "images"

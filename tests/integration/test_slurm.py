@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,20 @@ from engine.journal import events as ev
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunDir, list_runs
 from tests.waiting import PATIENCE_S, wait_for
+from tests.workers import CommandLine
 
 NOTICE_S = 30.0
 SMALL = ("--set", "data.train_limit=1280", "--set", "train.batch_size=32", "--device", "cpu")
 GUIDE = Path(__file__).parents[2] / "docs/slurm.md"
 
 
-def train(runs_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "cifartui", "train", "demo", *SMALL, "--output", "lines", *arguments],
-        env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+Train = Callable[..., CommandLine]
+
+
+@pytest.fixture
+def train(cifartui_process: Callable[..., CommandLine]) -> Train:
+    """Start `cifartui train demo`, small."""
+    return partial(cifartui_process, "train", "demo", *SMALL, "--output", "lines")
 
 
 def only_run(runs_dir: Path) -> RunDir:
@@ -34,14 +37,14 @@ def only_run(runs_dir: Path) -> RunDir:
     return run
 
 
-def ends(process: "subprocess.Popen[str]") -> tuple[int, str]:
+def ends(process: "CommandLine | subprocess.Popen[str]") -> tuple[int, str]:
     _, said = process.communicate(timeout=PATIENCE_S)
     return process.returncode, said
 
 
-def test_sigterm_saves_then_validates_then_tests_and_the_run_goes_on_by_its_name(runs_dir: Path) -> None:
+def test_sigterm_saves_then_validates_then_tests_and_the_run_goes_on_by_its_name(train: Train, runs_dir: Path) -> None:
     command = ("--epochs", "400", "--name", "job-17")
-    process = train(runs_dir, *command)
+    process = train(*command)
     run = only_run(runs_dir)
     assert run.id.partition("-")[2] == "job-17"
     wait_for(lambda: run.read_state().steps, "training")
@@ -61,7 +64,7 @@ def test_sigterm_saves_then_validates_then_tests_and_the_run_goes_on_by_its_name
     assert end is not None
     assert (end.outcome, end.global_step) == ("stopped", saved.global_step)
 
-    again = train(runs_dir, *command)  # what the script does after a requeue
+    again = train(*command)  # what the script does after a requeue
     wait_for(lambda: run.read_state().global_step > end.global_step, "training from there on")
     assert list_runs(runs_dir)[0].id == run.id
     assert len(list_runs(runs_dir)) == 1
@@ -69,8 +72,8 @@ def test_sigterm_saves_then_validates_then_tests_and_the_run_goes_on_by_its_name
     assert ends(again)[0] == 143
 
 
-def test_a_second_sigterm_ends_validation_and_test(runs_dir: Path) -> None:
-    process = train(runs_dir, "--epochs", "400", "--set", "data.image_size=192")  # validation takes a while
+def test_a_second_sigterm_ends_validation_and_test(train: Train, runs_dir: Path) -> None:
+    process = train("--epochs", "400", "--set", "data.image_size=192")  # validation takes a while
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().steps, "training")
     process.send_signal(signal.SIGTERM)
@@ -87,8 +90,8 @@ def test_a_second_sigterm_ends_validation_and_test(runs_dir: Path) -> None:
     assert not state.epochs
 
 
-def test_sigterm_while_data_is_prepared_ends_the_run_before_training(runs_dir: Path) -> None:
-    process = train(runs_dir, "--epochs", "2", "--set", "data.image_size=64", "--set", "data.train_limit=50000")
+def test_sigterm_while_data_is_prepared_ends_the_run_before_training(train: Train, runs_dir: Path) -> None:
+    process = train("--epochs", "2", "--set", "data.image_size=64", "--set", "data.train_limit=50000")
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().data_progress, "the data being generated")
     process.send_signal(signal.SIGTERM)
@@ -99,9 +102,9 @@ def test_sigterm_while_data_is_prepared_ends_the_run_before_training(runs_dir: P
     assert "before training began" in end.reason
 
 
-def test_a_killed_job_is_gone_on_with_and_a_completed_one_left_alone(runs_dir: Path) -> None:
+def test_a_killed_job_is_gone_on_with_and_a_completed_one_left_alone(train: Train, runs_dir: Path) -> None:
     command = ("--epochs", "3", "--name", "job-18")
-    process = train(runs_dir, *command)
+    process = train(*command)
     run = only_run(runs_dir)
     wait_for(run.last.exists, "a checkpoint")
     mark = run.read_mark()
@@ -110,12 +113,12 @@ def test_a_killed_job_is_gone_on_with_and_a_completed_one_left_alone(runs_dir: P
     os.kill(mark.pid, signal.SIGKILL)
     process.communicate()
     wait_for(lambda: run.worker_lives() is False, "the death of the worker")
-    assert ends(train(runs_dir, *command))[0] == 0
+    assert ends(train(*command))[0] == 0
     state = run.read_state()
     assert state.phase == "completed"
     assert [type(event) for event in state.log].count(ev.RunStarted) == 2
     size = run.events.stat().st_size
-    assert ends(train(runs_dir, *command))[0] == 0
+    assert ends(train(*command))[0] == 0
     assert run.events.stat().st_size == size
 
 
@@ -167,8 +170,8 @@ def test_names_are_for_one_run_and_for_one_plan(
     assert not runs_dir.exists()
 
 
-def test_sigterm_during_a_validation_saves_the_epoch_before_that_is_over(runs_dir: Path) -> None:
-    process = train(runs_dir, "--epochs", "400", "--set", "data.image_size=128", "--set", "data.train_limit=64")
+def test_sigterm_during_a_validation_saves_the_epoch_before_that_is_over(train: Train, runs_dir: Path) -> None:
+    process = train("--epochs", "400", "--set", "data.image_size=128", "--set", "data.train_limit=64")
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().evaluation, "the first validation")
     assert not run.last.exists()

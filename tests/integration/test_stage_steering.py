@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from engine.journal import commands
 from engine.journal.events import RunFinished, StageStarted
 from engine.journal.jsonl import append_command, read_events
@@ -35,6 +37,7 @@ def ended(run: RunDir) -> RunFinished | None:
     return None if run.worker_lives() else run.read_state().finished
 
 
+@pytest.mark.usefixtures("forked")
 def test_next_stage_a_kill_and_a_resume(runs_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(PLAN)

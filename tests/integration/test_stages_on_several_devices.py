@@ -25,6 +25,7 @@ from engine.training.trainer import Trainer
 from presets import schema
 from tests.tiny_trainer import PRESET, make_folder, make_setup
 
+pytestmark = pytest.mark.xdist_group("together")  # one process of tests has the two ranks, for all cases
 FLIP = (schema.HorizontalFlip(),)
 KINDS = {
     "frozen": schema.Stage(name="frozen", epochs=2, frozen=True, augment=FLIP),

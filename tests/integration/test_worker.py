@@ -119,6 +119,7 @@ def test_a_terminal_that_closes_does_nothing_and_sigterm_stops(start_process: St
     assert run.best.exists()
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start_process: Start) -> None:
     plan = ("train.epochs=3", "schedule.name=plateau", "schedule.patience=0")
     whole, run = start_process(*plan), start_process(*plan)

@@ -100,6 +100,7 @@ def environment(gpus: GpuReadings = NO_GPU, now: Callable[[], float] = lambda: N
     defaults: dict[str, Any] = {
         "now": now, "host": HOST, "presets": presets, "loader": lambda: load, "locate": locate, "visible_gpus": None,
         "gpu_reader": lambda: lambda: gpus, "known_facts": known_facts, "queued": lambda runs_dir: Queued(),
+        "torch_gpus": lambda runs, host: 1,
     }  # fmt: skip
     return Environment(**{**defaults, **ways})
 

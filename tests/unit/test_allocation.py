@@ -14,8 +14,8 @@ from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import on_machine
-from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
 from presets import catalog
 

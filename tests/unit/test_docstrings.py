@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COVERED = ("cifartui.py", "presets", "engine", "tui")
+COVERED = ("cifartui", "presets", "engine", "tui")
 QUESTION_WORDS = frozenset({"What", "How", "Whether", "When", "Which", "Where", "Who", "Whoever", "That", "Knows"})
 
 

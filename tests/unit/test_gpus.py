@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from engine.journal.events import GpuSample
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, free_bytes, visible_gpus
-from engine.shared.sampling import DeviceReader
 from engine.training.device import choose_device
 
 GB = 10**9

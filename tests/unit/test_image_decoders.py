@@ -108,12 +108,13 @@ def test_signals_to_the_group_are_for_the_process_that_started_them(tmp_path: Pa
     asked: set[int] = set()
 
     def disturb(event: DataProgressed) -> None:
-        for child in decoders() if event.done else ():
+        for child in decoders():  # from the start on, when they have not yet imported anything
             asked.add(child.pid)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 child.send_signal(number)
 
     assert len(decoded(tmp_path, names, disturb).faults(ROWS)) == 2
+    assert len(asked) == 2
 
 
 def test_they_work_in_no_folder_of_anybodys(tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

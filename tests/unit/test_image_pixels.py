@@ -368,7 +368,9 @@ def test_a_profile_goes_with_transparency(tmp_path: Path) -> None:
     assert np.abs(read(tmp_path / "x.png").astype(int) - expected).max() <= 2
 
 
-@pytest.mark.parametrize("profile", [with_profile("sRGB"), b"no profile", with_profile("LAB")])
+@pytest.mark.parametrize(
+    "profile", [with_profile("sRGB"), b"no profile", with_profile("LAB")], ids=["sRGB", "none", "LAB"]
+)
 def test_srgb_and_profiles_of_no_use_change_nothing(profile: bytes, tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / "x.png", icc_profile=profile)
     assert np.array_equal(read(tmp_path / "x.png"), COLOURS)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from engine.journal import events as ev
-from engine.runs import named_runs, resume
+from engine.runs import named_runs, resume, run_dir
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
@@ -110,6 +110,7 @@ def test_a_worker_of_another_node_is_waited_for(
         silent_for(monkeypatch, STALLED_AFTER_S + 1)
 
     monkeypatch.setattr("engine.runs.named_runs.time.sleep", sleep)
+    monkeypatch.setattr(run_dir, "WATCHED_S", 0.0)
     assert named_runs.resume_named(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
     assert started == [run.folder.id]
     assert len(waited) == 1

@@ -31,7 +31,7 @@ sampling._in_pid_namespace = lambda: in_namespace
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 pid = child.pid if through_child else os.getpid()
 seen = []
-with sampling.DeviceReader() as reader:
+with sampling.NvmlReader() as reader:
     for step in steps:
         if "STUB_NVML" in os.environ:
             open(os.environ["STUB_NVML"], "w").write(step.replace("PID", str(pid)))
@@ -176,7 +176,7 @@ def test_telemetry_never_imports_torch_and_the_module_loads_no_reader_before_it_
 import sys
 import engine.shared.sampling
 print(sorted({"pynvml", "psutil", "torch", "textual"} & sys.modules.keys()))
-engine.shared.sampling.DeviceReader().sample()
+engine.shared.sampling.NvmlReader().sample()
 engine.shared.sampling.HostReader().sample()
 print(sorted({"pynvml", "psutil", "torch", "textual"} & sys.modules.keys()))
 """

@@ -1,11 +1,11 @@
 """Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
-from functools import partial
 
 import click
 
 from engine.journal.outline import read_outline
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import find_run
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
@@ -48,7 +48,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     if not diff:
         _show(rows, as_json)
         return
-    differing = differences([RunSide(run.read_info(), read_outline(run.events).started) for run in found])
+    differing = differences([RunSide(read_shown(run), read_outline(run.events).started) for run in found])
     if as_json:
         say_json({"runs": rows, "differences": differing})
         return
@@ -97,7 +97,7 @@ def ablation(
         _show(
             rows_of(
                 names,
-                newest_by_preset(summarise_all(where.runs_dir, partial(say, err=True))),
+                newest_by_preset(summarise_all(where.runs_dir, lambda bad: say(f"left out: {bad.problem}", err=True))),
                 catalog.list_presets(),
             ),
             as_json,

@@ -8,6 +8,7 @@ import click
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.journal.jsonl import append_command, event_reader
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
 from tui.cli.options import places, with_places
@@ -23,7 +24,7 @@ def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None
     if run.worker_lives() is False:
         state = run.read_state()
         how = state.finished.outcome if state.finished else "lost"
-        raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(run.read_info(), state)}")
+        raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(read_shown(run), state)}")
     events = _events(run)
     append_command(run.commands, command)
     deadline = time.monotonic() + _PATIENCE_S

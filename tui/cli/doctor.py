@@ -1,5 +1,6 @@
 """Commands `doctor`, `doctor --benchmark` and `gpus`: this machine, its devices and their speed. No torch."""
 
+import fcntl
 import importlib.metadata
 import os
 import platform
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +18,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine import files
 from engine.shared import child_process
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed, ceiling
 from engine.shared.data_locations import locate
-from engine.shared.sampling import DeviceReader
+from engine.shared.device_names import NO_ANSWER
+from engine.shared.device_reader import ASKED_ONCE_S, DeviceReader
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
@@ -30,6 +34,8 @@ from tui.main import checked_config, color_choice, plot_choice
 from tui.terminal.capabilities import has_screen
 
 _LITTLE_DISK_BYTES = 1e9
+_TORCH_WITHIN_S = (120.0, 20.0)
+"""For so long torch is waited for; the second if the driver hangs."""
 
 
 class Check(Struct, frozen=True):
@@ -68,8 +74,8 @@ def run_checks(where: Places) -> list[Check]:
     gpus, missing = _gpus()
     return [
         _versions(),
-        _torch(num_gpus=len(gpus)),
-        Check("gpu", "ok" if gpus else "note", "; ".join(gpus) or f"none seen: {missing}"),
+        _torch(num_gpus=len(gpus), is_hung=missing.startswith(NO_ANSWER)),
+        _gpu(gpus, missing),
         *_dashboard(),
         _data(where),
         _disk(where.runs_dir),
@@ -96,10 +102,22 @@ def _gpus() -> tuple[list[str], str]:
     return [f"{gpu.name}, {fmt.memory(gpu.memory_total_bytes)}" for gpu in samples], missing
 
 
-def _torch(num_gpus: int) -> Check:
+def _gpu(gpus: list[str], missing: str) -> Check:
+    if missing.startswith(NO_ANSWER):
+        return Check("gpu", "problem", f"{missing}; nvidia-smi and dmesg may say why, a restart of the machine helps")
+    return Check("gpu", "ok" if gpus else "note", "; ".join(gpus) or f"none seen: {missing}")
+
+
+def _torch(num_gpus: int, *, is_hung: bool) -> Check:
     pipe = subprocess.PIPE
-    with child_process.start("engine.training.device", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
-        printed, complaints = child.communicate()
+    child = child_process.start("engine.training.device", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    patience_s = _TORCH_WITHIN_S[is_hung]
+    try:
+        printed, complaints = child.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:  # it is not waited for: a process in a driver that hangs cannot even be killed
+        child.kill()
+        why = NO_ANSWER if is_hung else "is the disk with it busy, or does a driver hang?"
+        return Check("torch", "problem", f"did not answer within {patience_s:.0f} s ({why})")
     if child.returncode:
         last = (complaints.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         return Check(
@@ -151,14 +169,23 @@ def _data(where: Places) -> Check:
 
 
 def _disk(runs_dir: Path) -> Check:
-    existing = next(folder for folder in (runs_dir, *runs_dir.parents) if folder.exists())
+    existing = next(folder for folder in (runs_dir, *runs_dir.parents) if os.path.exists(folder))  # noqa: PTH110 (raises no PermissionError)
     free = shutil.disk_usage(existing).free
     text = f"{fmt.memory(free)} free for runs in {runs_dir}"
     if not os.access(existing, os.W_OK):
         return Check("disk", "problem", f"{runs_dir} cannot be written; choose another folder with --runs-dir")
+    if _refuses_locks(existing):
+        known = "it refuses locks, so there is no queue, and a run's worker is known by what it writes"
+        return Check("disk", "note", f"{text}; {known}")
     if free < _LITTLE_DISK_BYTES:
         return Check("disk", "problem", f"only {text}; delete old runs or choose another folder with --runs-dir")
     return Check("disk", "ok", text)
+
+
+def _refuses_locks(folder: Path) -> bool:
+    with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        return not files.try_flock(file.fileno(), fcntl.LOCK_EX)
+    return False
 
 
 _ARITHMETIC = {"matmul": "matrix products", "convolution": "3×3 convolutions"}
@@ -253,10 +280,9 @@ _PIPE_COLUMNS = 80
 @click.pass_context
 def gpus(ctx: click.Context, as_json: bool) -> None:
     """Say what the GPUs of this machine do now, or why none is seen."""
-    from tui.data.environment import Environment
+    from tui.data.environment import Environment, gpu_reader
 
-    environment = Environment()
-    readings = environment.gpu_reader()()
+    environment, readings = Environment(), gpu_reader(ASKED_ONCE_S)()
     if as_json:
         say_json(replace(readings, taken=environment.taken(places(ctx).runs_dir)))
         return

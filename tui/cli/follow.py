@@ -17,7 +17,8 @@ from engine.journal import commands, events
 from engine.journal.eta import time_left
 from engine.journal.jsonl import append_command, event_reader
 from engine.journal.state import RunState, apply
-from engine.runs.run_dir import RunDir, Status, status_of
+from engine.runs.newer_info import read_shown
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
@@ -161,20 +162,22 @@ def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
 def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
     reader = event_reader(run.events)
     state = RunState()
-    num_read, asked, second_signal = 0, False, False
+    num_read, asked, second_signal, heard = 0, False, False, time.monotonic()
     while True:
         lives = run.worker_lives()  # checked before reading: what a dying worker wrote last is not missed
         new = reader.read()
         with _writing():
             for event in new:
-                num_read += 1
+                num_read, heard = num_read + 1, time.monotonic()
                 apply(state, event)
                 if num_read > num_known:
                     printer.event(event, state)
-        if state.finished is not None and lives is not True:
+        heard_s = time.monotonic() - heard
+        is_known = num_read > num_known or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
+        if state.finished is not None and (lives is False or (lives is None and is_known)):
             return _exit_code(state, interrupts)
-        now = time.time()
-        status = status_of(state, lives, now) if num_read > num_known or not lives else "starting"
+        is_told = lives is False or (is_known if lives is None else num_read > num_known)
+        status = status_of(state, lives, time.time(), heard_s) if is_told else "starting"
         if status == "lost":
             printer.say(_lost(run, state))
             return 1
@@ -191,7 +194,7 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             second_signal = True
             printer.say(_HURRIED if hurry_worker(run) else _NOT_HURRIED)
         with _writing():
-            printer.show_state(state, status, now)
+            printer.show_state(state, status, time.time())
         interrupts.wake.wait(_LOOK_EVERY_S)
         interrupts.wake.clear()
 
@@ -237,7 +240,7 @@ def _lost(run: RunDir, state: RunState) -> str:
     if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
         return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
     text = f"Run {run.id} is lost: {run_text.lost(run_text.place(state), str(run.log))}."
-    return f"{text} To {run_text.way_on(run.read_info(), state)}"
+    return f"{text} To {run_text.way_on(read_shown(run), state)}"
 
 
 def _printer(output: Output, wake: threading.Event) -> _Printer:

@@ -2,6 +2,7 @@
 
 import click
 
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
@@ -50,7 +51,7 @@ def lr_find(
     run = start_range_test(where.runs_dir, name, options, sweep)
     is_told = output not in {"json", "quiet"}
     if is_told:
-        say(f"{run.read_info().preset.title}: run {run.id}")
+        say(f"{read_shown(run).preset.title}: run {run.id}")
     if detach:
         return
     exit_code = follow(run, output)
@@ -65,7 +66,7 @@ def _tell(run: RunDir, name: str) -> None:
     from tui.data.range_test import verdict_with_command
     from tui.plots.lr_range import rows_of
 
-    found = verdict_with_command(run.read_info(), run.read_state(), name)
+    found = verdict_with_command(read_shown(run), run.read_state(), name)
     if found is None or not found.points:
         return
     say("")

@@ -6,6 +6,7 @@ import click
 
 from engine.runs import run_dir
 from presets.errors import CifartuiError
+from tui.account import check_account
 from tui.cli.options import given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
@@ -15,6 +16,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            check_account()
             return super().invoke(ctx)
         except CifartuiError as error:
             say(f"cifartui: {error}", err=True)
@@ -54,6 +56,7 @@ def _modules() -> dict[str, str]:
         "resume": "train",
         "ablation": "compare",
         "evaluate": "evaluate",
+        "predict": "predict",
         "export": "export",
         "delete": "runs",
         "presets": "presets",

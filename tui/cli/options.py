@@ -8,6 +8,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine import files
 from engine.runs import run_dir
 from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.shared.data_path import with_data
@@ -156,8 +157,8 @@ def as_json_option(command: Any) -> Any:
 def places(ctx: click.Context) -> Places:
     """Return the folders that the options, or else the environment, name."""
     named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
-    runs_dir = Path(named_runs).expanduser() if named_runs else run_dir.default_runs_dir()
-    data_dir = str(Path(named_data).expanduser().absolute()) if named_data else None
+    runs_dir = files.expanded(named_runs) if named_runs else run_dir.default_runs_dir()
+    data_dir = str(files.expanded(named_data).absolute()) if named_data else None
     if data_dir is not None and not Path(data_dir).is_dir():
         raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
     return Places(runs_dir.absolute(), data_dir)

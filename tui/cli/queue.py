@@ -12,8 +12,8 @@ from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import list_runs
 from engine.runs.run_options import RunOptions
+from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
-from engine.shared.sampling import DeviceReader
 from presets.errors import CifartuiError
 from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json

@@ -37,6 +37,7 @@ def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool =
     summary = record.summary
     status = Text(summary.status, f"bold {TONES[run_text.tone(summary.status)]}")
     rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
+    rows[2:2] = _field("newer", run_text.newer(summary.not_understood).strip(), width)
     rows += _plots(record, state, width, coloured=coloured)
     for label, value in fields(record):
         rows += _field(label, value, width)

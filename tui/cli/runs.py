@@ -2,7 +2,6 @@
 
 import sys
 import time
-from functools import partial
 
 import click
 
@@ -13,7 +12,8 @@ from tui import format as fmt
 from tui.cli.main import show_dashboard
 from tui.cli.options import as_json_option, places, with_display, with_places
 from tui.cli.output import say, say_json
-from tui.data.summary import SORT_KEYS, SortKey, matches, ordered, summarise_all
+from tui.data.summary import SORT_KEYS, Damaged, SortKey, has_words, matches, ordered, summarise_all
+from tui.text.run_text import newer
 
 
 @click.command()
@@ -41,18 +41,23 @@ def attach(ctx: click.Context, name: str) -> None:
 def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
     """List all runs, newest first."""
     runs_dir = places(ctx).runs_dir
-    found = summarise_all(runs_dir, partial(say, err=True))
+    unread: list[Damaged] = []
+    found = summarise_all(runs_dir, unread.append)
     summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
     if as_json:
+        for bad in unread:
+            say(f"left out: {bad.problem}", err=True)
         say_json(summaries)
         return
-    if found and not summaries:
-        say(f"None of {len(found)} runs matches: {wanted}")
+    num_found = len(found) + len(unread)
+    unread = [bad for bad in unread if has_words(f"{bad.id} {bad.state}", wanted)]
+    if num_found and not summaries and not unread:
+        say(f"None of {num_found} runs matches: {wanted}")
         return
-    if not summaries:
+    if not summaries and not unread:
         say(f"No runs in {runs_dir} yet. Start one with: cifartui train demo")
         return
-    width = max(len(summary.id) for summary in summaries)
+    width = max(len(run_id) for run_id in (*(run.id for run in summaries), *(run.id for run in unread)))
     balanced = any(summary.best_val_balanced is not None for summary in summaries)
     say(
         f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}{'  BALANCED' if balanced else ''}  {'TEST':>8}"
@@ -66,8 +71,10 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
             f"{of_classes}  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
-            f"  {fmt.ago(now - summary.created)}"
+            f"  {fmt.ago(now - summary.created)}{newer(summary.not_understood)}"
         )
+    for bad in unread:
+        say(f"{bad.id:<{width}}  {bad.state:<10}  {bad.reason}")
 
 
 @click.command()

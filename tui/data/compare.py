@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from engine.journal.events import RunStarted
+from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunInfo
 from presets.catalog import Listed
 from presets.plan import total_epochs
@@ -248,12 +249,19 @@ def _rank(name: str) -> int:
     return 1 + len(_BESIDES) if name.startswith("versions.") else 0
 
 
+def _is_below(key: str, above: str) -> bool:
+    return key == above or key.startswith((f"{above}.", f"{above}["))
+
+
 def _fields(side: RunSide) -> Iterator[tuple[str, str]]:
     info, started = side.info, side.started
     yield "preset", info.preset_name
+    unknown = {key.removeprefix("preset."): text for key, text in not_understood(info).items()}
     for name in info.preset.__struct_fields__:
         if name not in _NOT_TRAINED:
-            yield from _flat(name, getattr(info.preset, name))
+            flat = _flat(name, getattr(info.preset, name))  # of what is not understood it has a stand-in
+            yield from ((key, text) for key, text in flat if not any(_is_below(key, each) for each in unknown))
+    yield from unknown.items()
     if started is not None and started.changes:
         yield "changed on resume", " ".join(started.changes)
     yield "seed", str(info.seed)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from presets.range_test import Sweep
     from tui.data.folder_summary import FolderSummary
     from tui.data.network_facts import NetworkFacts
+    from tui.data.summary import Summary
 
 
 RUNS_LOOKED_AT = 50
@@ -96,10 +97,12 @@ def _remember_folder(folder: str) -> None:
     recent_folders.remember_folder(folder)
 
 
-def _gpu_reader() -> Callable[[], GpuReadings]:
-    from engine.shared.sampling import DeviceReader, HostReader
+def gpu_reader(wait_s: float = 1.0) -> Callable[[], GpuReadings]:
+    """Return a reader of this machine, which waits so many seconds for its driver."""
+    from engine.shared.device_reader import DeviceReader
+    from engine.shared.sampling import HostReader
 
-    reader, host_reader = DeviceReader(), HostReader()
+    reader, host_reader = DeviceReader(wait_s), HostReader()
 
     def read() -> GpuReadings:
         gpus, missing = reader.sample(os.getpid())
@@ -140,8 +143,18 @@ def _find_lr(runs_dir: Path, name: str, options: "RunOptions", sweep: "Sweep") -
 def _taken(runs_dir: Path) -> frozenset[str]:
     from engine.queue.allocation import taken_devices
     from engine.runs.run_dir import list_runs
+    from presets.errors import CifartuiError
 
-    return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+    try:
+        return taken_devices(list_runs(runs_dir)[:RUNS_LOOKED_AT])
+    except CifartuiError:  # the folder cannot be listed: the list of runs says so
+        return frozenset()
+
+
+def _torch_gpus(runs: "Sequence[Summary]", host: str) -> int | None:
+    from tui.data.summary import torch_gpus_here
+
+    return torch_gpus_here(runs, host)
 
 
 def _queued(runs_dir: Path) -> Queued:
@@ -184,7 +197,7 @@ class Environment:
     recent_folders: Callable[[], tuple[str, ...]] = _recent_folders
     """Returns the folders opened recently, newest first; quick."""
     remember_folder: Callable[[str], None] = _remember_folder
-    gpu_reader: Callable[[], Callable[[], GpuReadings]] = _gpu_reader
+    gpu_reader: Callable[[], Callable[[], GpuReadings]] = gpu_reader
     """Makes a reader; called, and its result called, in one thread only."""
     visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
     known_facts: "Callable[[Sequence[Preset], str | None], list[NetworkFacts | None]]" = _known_facts
@@ -198,6 +211,8 @@ class Environment:
     """Starts the range test of a preset as it is; likewise."""
     taken: Callable[[Path], frozenset[str]] = _taken
     """Returns the devices that live runs of a runs folder hold."""
+    torch_gpus: "Callable[[Sequence[Summary], str], int | None]" = _torch_gpus
+    """Returns how many GPUs torch saw in the newest of these runs of a host that tells; quick."""
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""

@@ -18,6 +18,7 @@ from engine import files
 from engine.journal import jsonl
 from engine.journal.events import AnyEvent, RunStarted
 from engine.journal.state import RunState, fold
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 
@@ -138,7 +139,7 @@ def follow_run(
     """
     history = ahead() if ahead is not None else None  # first: whatever happens here, the helper is waited for
     try:
-        info = run.read_info()
+        info = read_shown(run)
         state, reader = read(run) if history is None else go_on_from(run, history)
         posted = _life(run)
     except CifartuiError as error:
@@ -169,7 +170,7 @@ def follow_run(
 def _changed_info(run: RunDir, events: list[AnyEvent]) -> RunInfo | None:
     if any(isinstance(event, RunStarted) and event.changes for event in events):
         with suppress(CifartuiError):
-            return run.read_info()
+            return read_shown(run)
     return None
 
 

@@ -122,7 +122,7 @@ def cache_folder() -> Path:
     import platformdirs
 
     named = os.environ.get("CIFARTUI_CACHE")
-    return (Path(named).expanduser() if named else platformdirs.user_cache_path("cifartui")) / "facts"
+    return (files.expanded(named) if named else platformdirs.user_cache_path("cifartui")) / "facts"
 
 
 def known(

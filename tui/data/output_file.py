@@ -4,7 +4,10 @@ Apart from engine/files.py, whose files are a run's own: private, and written ov
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from presets.errors import CifartuiError
 
@@ -15,14 +18,29 @@ def write_new(path: Path, content: bytes, *, force: bool = False) -> None:
     Raises:
         CifartuiError: it exists and `force` is not set, or it cannot be written.
     """
+    with new_file(path, force=force) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file to write; it has its name only once the context ends, and is removed if an exception ends it.
+
+    Raises:
+        CifartuiError: as `write_new`.
+    """
     if path.exists() and not force:
         raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CifartuiError(
-            f"{path} cannot be written ({error.strerror}); name a file in a folder of yours."
-        ) from error
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # of standard output
+            raise CifartuiError(
+                f"{path} cannot be written ({error.strerror}); name a file in a folder of yours."
+            ) from error
+        raise

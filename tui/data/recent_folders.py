@@ -44,9 +44,9 @@ def completion(typed: str) -> str | None:
     if not slash:
         return None
     try:
-        folder = Path(f"{base}/").expanduser()
+        folder = files.expanded(f"{base}/")
         names = sorted(each.name for each in folder.iterdir() if each.name.startswith(start) and each.is_dir())
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: there is no home
+    except (OSError, ValueError):
         return None
     found = next((name for name in names if start or not name.startswith(".")), None)
     return None if found is None else f"{base}/{found}/"

@@ -15,11 +15,13 @@ from engine.journal.jsonl import command_reader, read_events
 from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, fold, worked_s
 from engine.runs.delete import size_bytes
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
 from tui.data.summary import Summary, summary_of
 from tui.text import run_text
+from tui.text.device_text import gpus_of_run
 
 MOST_STEPS = 2000
 
@@ -119,7 +121,7 @@ def detail_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEP
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, events = run.read_info(), read_events(run.events)
+    info, events = read_shown(run), read_events(run.events)
     state = fold(events)
     samples = (event for event in events if isinstance(event, ev.DeviceSampled))
     return record_of(run, info, state, samples, command_reader(run.commands).read(), now, most_steps), state
@@ -166,7 +168,7 @@ def record_of(
         asked=_command_records(state, commands),
         alerts=state.alerts,
         device=state.device,
-        peak_memory=_peaks(samples),
+        peak_memory=_peaks(samples, state.started),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
         start_command=run_text.start_command(info),
         range_test=verdict_with_command(info, state),
@@ -207,7 +209,7 @@ def _command_records(state: RunState, commands: Sequence[AnyCommand]) -> list[Co
     return sorted(records, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
 
 
-def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
+def _peaks(samples: Iterable[ev.DeviceSampled], started: ev.RunStarted | None) -> PeakMemory:
     peaks: dict[str, int] = {}
     for sample in samples:
         readings = {
@@ -215,7 +217,7 @@ def _peaks(samples: Iterable[ev.DeviceSampled]) -> PeakMemory:
             "machine_bytes": sample.host.memory_used_bytes,
             "torch_allocated_bytes": sample.torch_memory.peak_bytes if sample.torch_memory else None,
             "gpu_process_bytes": max((gpu.process_memory_bytes or 0 for gpu in sample.gpus), default=0) or None,
-            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in sample.gpus), default=0) or None,
+            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in gpus_of_run(sample, started)), default=0) or None,
         }
         for name, value in readings.items():
             if value is not None:

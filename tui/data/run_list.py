@@ -4,9 +4,8 @@ For Home, the ablation's table and Runs. The summary of a finished run is kept, 
 has changed; a live run is read on from where reading stopped.
 """
 
-import calendar
+import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,11 @@ from engine.journal.outline import forget_curves, outline_reader
 from engine.journal.state import EpochPoint, RunState, fold
 from engine.runs import run_dir as runs
 from engine.runs.delete import size_bytes
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from presets.schema import Report
-from tui.data.summary import Summary, summary_of
+from tui.data.summary import Damaged, Summary, damaged_of, summary_of
 from tui.text.run_text import is_live
 
 RECENT = 50
@@ -43,20 +43,6 @@ class RunCurves(Struct, frozen=True):
     report: Report
 
 
-class Damaged(Struct, frozen=True):
-    """A run directory whose run.json cannot be read, and why. `created` is Unix seconds, by its name."""
-
-    id: str
-    problem: str
-    created: float
-    num_bytes: int
-
-    @property
-    def reason(self) -> str:
-        """The problem without the folder's path, where that stands before it."""
-        return self.problem.partition(": ")[2] or self.problem
-
-
 @dataclass
 class RunsListed(Message):
     """The newest runs, newest first, and how many there are in all."""
@@ -68,6 +54,8 @@ class RunsListed(Message):
     """By id."""
     num_unread: int = 0
     """Number of the runs to be listed that were not read yet."""
+    problem: str = ""
+    """The reason, if the folder cannot be listed."""
 
 
 @dataclass
@@ -103,7 +91,11 @@ class RunLister:
 
     def refresh(self) -> Iterator[RunsListed]:
         """Read the changes; yield the listing so far now and then, and the whole one last."""
-        found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
+        try:
+            found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
+        except CifartuiError as error:
+            yield RunsListed((), 0, problem=str(error))
+            return
         chosen = found[: self._limit]
         ids = {run.id for run in chosen}
         self._known = {run_id: known for run_id, known in self._known.items() if run_id in ids}
@@ -140,14 +132,13 @@ class RunLister:
         try:
             follower = known.follower if known is not None else None
             if follower is None:
-                follower = _Follower(run.read_info(), outline_reader(run.events), RunState())
+                follower = _Follower(read_shown(run), outline_reader(run.events), RunState())
             self._known[run.id] = self._read(run, stamps, follower)
             self._damaged.pop(run.id, None)
-        except (CifartuiError, OSError) as error:
+        except Exception as error:  # whatever is in one run's files, the others are listed
             self._known.pop(run.id, None)
-            if run.path.exists():  # else it was deleted meanwhile
-                damaged = Damaged(run.id, str(error), _created(run), size_bytes(run.path))
-                self._damaged[run.id] = (_files_of(run), damaged)
+            if os.path.lexists(run.path):  # else it was deleted meanwhile
+                self._damaged[run.id] = (_files_of(run), damaged_of(run, error))
         return True
 
     def _may_be_readable(self, run: RunDir) -> bool:
@@ -175,14 +166,6 @@ def _stamp_of(path: Path) -> _FileStamp:
 
 def _files_of(run: RunDir) -> tuple[_FileStamp, _FileStamp]:
     return _stamp_of(run.path / "run.json"), _stamp_of(run.events)
-
-
-def _created(run: RunDir) -> float:
-    """Return the time in a run's name as Unix seconds; 0 if there is none."""
-    try:
-        return calendar.timegm(time.strptime(run.id[:15], "%Y%m%dT%H%M%S"))
-    except ValueError:
-        return 0.0
 
 
 def list_repeatedly(

@@ -1,5 +1,7 @@
 """Summary of a run in a few plain values, filter and sorting of summaries, earlier runs of a preset. No Textual."""
 
+import calendar
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
+from engine import files
 from engine.journal.outline import read_outline
 from engine.journal.state import RunState, worked_s
 from engine.runs.delete import size_bytes
+from engine.runs.newer_info import not_understood, read_shown
 from engine.runs.run_dir import RunDir, RunInfo, Status, list_runs, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
@@ -57,10 +61,51 @@ class Summary(Struct, frozen=True, kw_only=True):
     has_test: bool = True
     """False if the data has no test part: there is no test accuracy, and will be none."""
 
+    torch_gpus: int | None = None
+    """GPUs that torch saw where its worker ran, at least; None if that is not known."""
+    not_understood: tuple[str, ...] = ()
+    """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
+
     @property
     def no_test(self) -> str:
         """A word for a table in place of the test accuracy: "no part" if there is no test part."""
         return "" if self.has_test else "no part"
+
+
+class Damaged(Struct, frozen=True):
+    """A run that cannot be read, and why. `created` is Unix seconds, by its name."""
+
+    id: str
+    problem: str
+    created: float
+    num_bytes: int
+    state: Literal["damaged", "unreadable"] = "damaged"
+
+    @property
+    def reason(self) -> str:
+        """The problem without the folder's path, where that stands before it."""
+        return self.problem.partition(": ")[2] or self.problem
+
+
+def damaged_of(run: RunDir, error: Exception) -> Damaged:
+    """Return the row of a run whose files raised `error` when they were read."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(error, CifartuiError):
+        problem = str(error)
+    elif isinstance(error, OSError):
+        problem = f"{run.path} cannot be read: {files.why_refused(run.path, error)}"
+    else:
+        problem = f"{run.path} cannot be read: {type(error).__name__}, {error}"
+    is_there = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+    return Damaged(run.id, problem, _created(run), size_bytes(run.path), "unreadable" if is_there else "damaged")
+
+
+def _created(run: RunDir) -> float:
+    """Return the time in a run's name as Unix seconds; 0 if there is none."""
+    try:
+        return calendar.timegm(time.strptime(run.id[:15], "%Y%m%dT%H%M%S"))
+    except ValueError:
+        return 0.0
 
 
 def summarise(run: RunDir) -> Summary:
@@ -69,17 +114,18 @@ def summarise(run: RunDir) -> Summary:
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    return summary_of(run, run.read_info(), read_outline(run.events), time.time(), size_bytes(run.path))
+    return summary_of(run, read_shown(run), read_outline(run.events), time.time(), size_bytes(run.path))
 
 
-def summarise_all(runs_dir: Path, warn: Callable[[str], object]) -> list[Summary]:
-    """Return the summaries of all runs of a folder, newest first; call `warn` for one that cannot be read."""
+def summarise_all(runs_dir: Path, leave_out: Callable[[Damaged], object]) -> list[Summary]:
+    """Return the summaries of all runs of a folder, newest first; call `leave_out` for one that cannot be read."""
     summaries = []
     for run in list_runs(runs_dir):
         try:
             summaries.append(summarise(run))
-        except CifartuiError as error:
-            warn(f"left out: {error}")
+        except Exception as error:  # whatever is in one run's files, the others are listed
+            if os.path.lexists(run.path):
+                leave_out(damaged_of(run, error))
     return summaries
 
 
@@ -120,7 +166,20 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
         has_test=state.data is None or state.data.num_test > 0,
+        torch_gpus=_torch_gpus(state),
+        not_understood=tuple(not_understood(info)),
     )
+
+
+def _torch_gpus(state: RunState) -> int | None:
+    if state.started is None:
+        return None
+    return state.started.num_gpus or (1 if state.started.device.startswith("cuda") else state.started.num_gpus)
+
+
+def torch_gpus_here(runs: Iterable[Summary], host: str) -> int | None:
+    """Return how many GPUs torch saw in the newest of these runs of `host` that tells; None if none does."""
+    return next((run.torch_gpus for run in runs if run.host == host and run.torch_gpus is not None), None)
 
 
 def _epochs_done(state: RunState) -> int:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Literal
 
 from engine.journal.state import RunState
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
@@ -31,7 +32,7 @@ _CHARACTER_WIDTH = 7
 
 def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
     """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
-    preset = run.read_info().preset
+    preset = read_shown(run).preset
     test = verdict(preset, state)
     if test is not None and kind == "csv":
         return range_test_csv(test)

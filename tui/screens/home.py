@@ -87,6 +87,7 @@ class Home(Screen[None]):
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
+        self._runs_problem = ""
         self._stop, self._wake, self._read_again = threading.Event(), threading.Event(), threading.Event()
         self._readings: GpuReadings | None = None
         self._queued = Queued()
@@ -279,6 +280,7 @@ class Home(Screen[None]):
             for run in newly_ended(self.runs, message.runs):
                 self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
             self.runs, self._num_runs = message.runs, message.num_all
+            self._runs_problem = message.problem
             self._post(message)
 
         lister = RunLister(self.app.runs_dir, self.app.environment.now)
@@ -287,6 +289,7 @@ class Home(Screen[None]):
     def on_runs_listed(self) -> None:
         """Show the runs found."""
         self._show_runs()
+        self._show_machine()
         self._describe_again()
 
     def _show_runs(self) -> None:
@@ -294,6 +297,8 @@ class Home(Screen[None]):
         listing.display, empty.display = bool(self.runs), not self.runs
         if self.runs:
             listing.show(self.runs, self.app.environment.now())
+        elif self._runs_problem:
+            empty.set_text(Text(self._runs_problem, TONES["bad"]))
         else:
             has_gpu = None if self._readings is None else bool(self._readings.gpus)
             empty.set_text(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
@@ -366,10 +371,16 @@ class Home(Screen[None]):
         if now is None:
             pane.set_text(Text("reading the GPUs …", MUTED))
         else:
-            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS))
+            seen = self._torch_gpus()
+            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, seen))
         text = preset_browser.queue(self._queued)
         queue.display = bool(text)
         queue.set_text(text)
+
+    def _torch_gpus(self) -> int | None:
+        """Return how many GPUs torch saw in the last run here; 1 until runs are listed: nothing is said till then."""
+        environment = self.app.environment
+        return 1 if self._num_runs is None else environment.torch_gpus(self.runs, environment.host)
 
     # --- starting --------------------------------------------------------------------------------
 

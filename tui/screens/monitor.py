@@ -29,6 +29,7 @@ from engine.journal.commands import (
     Validate,
 )
 from engine.journal.state import RunState, fold
+from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from engine.runs.run_options import RunOptions
 from presets.range_test import is_range_test_name, sweep_of
@@ -416,6 +417,9 @@ class Monitor(Screen[None]):
         from tui.screens.preview import PreviewScreen
 
         info = self.info
+        if unknown := not_understood(info):
+            self._say(f"not previewed:{run_text.newer(list(unknown))}")
+            return
         device = self.state.started.device if self.state.started is not None else info.device
         question = Question(
             preset=info.preset, seed=info.seed, device=device, data_dir=self.app.data_dir or info.data_dir

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine import files
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
+from engine.runs.newer_info import read_shown
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
@@ -21,7 +23,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
         CifartuiError: one of them cannot be read.
     """
     folders = [RunDir(runs_dir / run_id) for run_id in ids]
-    return differences([RunSide(run.read_info(), read_outline(run.events).started) for run in folders])
+    return differences([RunSide(read_shown(run), read_outline(run.events).started) for run in folders])
 
 
 def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
@@ -48,7 +50,7 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
     from tui.data.output_file import write_new
     from tui.plots.export import curves_text
 
-    run, path = RunDir(runs_dir / run_id), Path(where).expanduser().absolute()
+    run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
     state = run.read_state()
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
@@ -12,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Input
 
+from engine import files
 from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
-from tui.data.run_list import Damaged, RunLister, RunsListed
-from tui.data.summary import SORT_KEYS, Summary, has_words, matches, ordered
+from tui.data.run_list import RunLister, RunsListed
+from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words, matches, ordered
 from tui.plots.overlay import COLORS, OverlaidRun
 from tui.screens.run_listing import Listing
 from tui.text import run_text
@@ -135,7 +135,7 @@ class RunsScreen(Listing[None]):
         whole = ordered(
             (run for run in self.listed.runs if matches(run, wanted)), self.order.key, rising=self.order.rising
         )
-        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} damaged", wanted)]
+        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted)]
         return [*whole, *damaged]
 
     def _show(self) -> None:
@@ -372,7 +372,7 @@ class RunsScreen(Listing[None]):
                 write = partial(run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path)
                 self._act_and_say("export", write)
 
-        self.app.push_screen(ExportPanel(run.id, str(Path.cwd())), answered)
+        self.app.push_screen(ExportPanel(run.id, str(files.working_folder())), answered)
 
     # --- deleting --------------------------------------------------------------------------------
 

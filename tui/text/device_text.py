@@ -4,30 +4,50 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from engine.shared.device_names import NO_ANSWER
 from tui import format as fmt
 from tui.text.layout import bar, in_a_row, labelled
-from tui.theme import MUTED, TEXT
+from tui.theme import MUTED, TEXT, TONES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.journal.events import GpuSample, TorchMemory
+    from engine.journal.events import DeviceSampled, GpuSample, RunStarted, TorchMemory
     from engine.journal.state import RunState
 
 _BAR_WIDTH = 12
+_UNUSABLE = "Training will use the CPU: torch could use no GPU in the last run here. See cifartui doctor."
+_UNKNOWN = "Whether torch can use them is not known before a first run here."
 
 
-def gpus_now(gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: int, max_rows: int) -> Text:
-    """Return a row for every GPU; if there is none, the reason (`missing`) and what that means."""
+def gpus_now(
+    gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: int, max_rows: int, torch_gpus: int | None = 1
+) -> Text:
+    """Return a row for every GPU; if there is none, the reason and what that means.
+
+    Args:
+        gpus: of this machine.
+        missing: the reason.
+        num_cores: of this machine.
+        width: columns.
+        max_rows: rows.
+        torch_gpus: how many GPUs torch saw when it was asked last; None if it never was.
+    """
     if not gpus:
         cores = fmt.plural(num_cores, "core")
         reason = missing.rstrip(".")
+        if reason.startswith(NO_ANSWER):
+            return Text.assemble(
+                (f"T{reason[1:]}.", TONES["bad"]), " Training may hang too; --device cpu does without it."
+            )
         text = f"No NVIDIA GPU: {reason}. " if reason else "No NVIDIA GPU. "
         return Text.assemble(text, (f"Training will use the CPU ({cores}).", TEXT))
+    notes = [] if torch_gpus else [Text(_UNUSABLE, TONES["warn"]) if torch_gpus == 0 else Text(_UNKNOWN, MUTED)]
+    max_rows = max(1, max_rows - len(notes))
     rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
     if len(gpus) > max_rows:
         rows[-1] = Text(f"and {len(gpus) - max_rows + 1} more GPUs", MUTED)
-    return Text("\n").join(rows)
+    return Text("\n").join([*notes, *rows])
 
 
 def _gpu(gpu: "GpuSample", width: int) -> Text:
@@ -60,7 +80,10 @@ def memory_panel(state: "RunState", width: int, max_rows: int) -> Text:
     if gpu is None:
         host = sample.host
         used = f"{host.memory_used_bytes / 1e9:.1f} of {fmt.memory(host.memory_total_bytes)}"
-        fields = [Text("no NVIDIA GPU: host memory", MUTED), Text(used, TEXT)]
+        why = sample.gpus_missing if sample.gpus_missing.startswith(NO_ANSWER) else "no NVIDIA GPU"
+        if sample.gpus:
+            why = "on the CPU" if state.started is not None else "no device yet"
+        fields = [Text(f"{why}: host memory", MUTED), Text(used, TEXT)]
         fields.append(labelled("worker", fmt.memory(host.process_rss_bytes)))
         if host.cpu_utilization is not None:
             fields.append(labelled("CPU busy", fmt.percent(host.cpu_utilization, 0)))
@@ -96,11 +119,16 @@ def _condition_of(gpu: "GpuSample") -> list[Text]:
 
 
 def run_gpu(state: "RunState") -> "GpuSample | None":
-    """Return the GPU that the run uses by the readings: the one it has most memory on."""
-    if state.device is None or not state.device.gpus:
+    """Return the GPU that the run uses by the readings: the one it has most memory on; None if it uses none."""
+    if state.device is None:
         return None
-    gpus = state.device.gpus
-    named = state.started.device.partition(":")[2] if state.started else ""
-    default = next((gpu for gpu in gpus if str(gpu.index) == named), gpus[0])
-    most = max(gpus, key=lambda gpu: gpu.process_memory_bytes or 0)
-    return most if most.process_memory_bytes else default
+    return max(gpus_of_run(state.device, state.started), key=lambda gpu: gpu.process_memory_bytes or 0, default=None)
+
+
+def gpus_of_run(sample: "DeviceSampled", started: "RunStarted | None") -> "list[GpuSample]":
+    """Return the GPUs of a reading that the run uses: none on the CPU, whatever others do with them."""
+    if started is None or not started.device.startswith("cuda") or not sample.gpus:
+        return []
+    named = started.device.partition(":")[2]
+    default = next((gpu for gpu in sample.gpus if str(gpu.index) == named), sample.gpus[0])
+    return [gpu for gpu in sample.gpus if gpu.process_memory_bytes] or [default]

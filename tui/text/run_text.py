@@ -2,11 +2,13 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.journal import events as ev
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
+from presets.problems import printable
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
 
@@ -35,6 +37,11 @@ def tone(status: Status) -> "Tone":
 def is_live(status: Status) -> bool:
     """Return whether a worker is there to obey."""
     return status not in {"lost", "completed", "stopped", "aborted", "failed"}
+
+
+def newer(keys: Sequence[str]) -> str:
+    """Return a note that a newer version made a run, with its settings that are not known here; empty without any."""
+    return f"  made by a newer version: {', '.join(map(printable, keys))} not known here" if keys else ""
 
 
 def status(status: Status, state: RunState) -> str:

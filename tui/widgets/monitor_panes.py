@@ -8,6 +8,7 @@ from rich.text import Text
 from engine.journal.eta import time_left
 from engine.journal.events import Alerted, CommandApplied
 from engine.journal.state import RunState, worked_s
+from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
@@ -45,6 +46,7 @@ class RunHeader(ChangedStatic):
 
 def _title(view: RunView, width: int) -> Text:
     left = Text.assemble((view.info.preset.title, f"bold {TEXT}"), (f"   {fmt.short_id(view.info.id)}", MUTED))
+    left.append(f" {run_text.newer(list(not_understood(view.info)))}".rstrip(), TONES["warn"])
     tone = run_text.tone(view.status)
     if run_text.is_live(view.status) and view.state.is_stopping:
         tone = "warn"

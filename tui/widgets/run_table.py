@@ -16,8 +16,8 @@ from textual.strip import Strip
 
 from presets.problems import printable
 from tui import format as fmt
-from tui.data.run_list import Damaged, RunsListed
-from tui.data.summary import SortKey, Summary
+from tui.data.run_list import RunsListed
+from tui.data.summary import Damaged, SortKey, Summary
 from tui.text import run_text
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES, VAL
@@ -240,13 +240,13 @@ class RunTable(ScrollView, can_focus=True):
         )
         if isinstance(row, Damaged):
             before = " " * (_GAP + _PRESET.width) if _PRESET in layout.columns else ""
-            return line.append(f"{before}  {'damaged':<10}  {printable(row.reason)}", TONES["bad"])
+            return line.append(f"{before}  {row.state:<10}  {printable(row.reason)}", TONES["bad"])
         for column in layout.columns:
             text = fmt.column(column.value(row, self._now), column.width)
             line.append(" " * _GAP).append(
                 text.rstrip().rjust(column.width) if column.is_right else text, column.color(row)
             )
-        return line
+        return line.append(run_text.newer(row.not_understood), TONES["warn"])
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by so many rows, as far as there are any."""
@@ -312,6 +312,8 @@ def nothing(listed: RunsListed, runs_dir: Path) -> Text:
     """Return why there is no row, and what to do."""
     if listed.num_unread:
         return Text("reading the runs …", MUTED)
+    if listed.problem:
+        return Text(listed.problem, TONES["bad"])
     if listed.num_all:
         return Text("No run has all these words. Esc takes the filter away.", MUTED)
     return Text(

@@ -64,7 +64,10 @@ def _train_together(folder: RunDir, arguments: Sequence[str]) -> str:
     after this batch.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGHUP})
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    try:
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    except Exception as error:
+        return worker.explain(error)
 
     threading.Thread(target=_hand_signals_on, name="signals", daemon=True).start()
     try:

@@ -47,7 +47,7 @@ class RankLost(NamedTuple):
         sentence: who it is and what is known of it, without a full stop.
         place: of the rank; None where it cannot be told which.
         how: "failed" has said why; "gone" is a process that ended and did not; "silent" may hang; "ended" is rank 0,
-            which has had the last word; "stuck" are all of them.
+            which ended the run as planned; "stuck" are all of them.
     """
 
     sentence: str
@@ -97,17 +97,10 @@ class Heartbeat:
         """Let what comes until the next `looked` take as long as it needs."""
         self._looked_at = None
 
-    def fail(self, sentence: str) -> None:
-        """Tell the others why this rank cannot go on, and watch them no more."""
-        self._failure = sentence
-        self._end()
-
-    def leave(self) -> None:
-        """Tell the others that this rank ends as it should, and watch them no more."""
-        self._has_left = True
-        self._end()
-
-    def _end(self) -> None:
+    def leave(self, failure: str = "") -> None:
+        """Tell the others that this rank ends as it should, or why it cannot go on, and watch them no more."""
+        self._failure = failure
+        self._has_left = not failure
         self._ending.set()
         with suppress(RuntimeError):  # whoever kept the store is gone as well
             self._tell()

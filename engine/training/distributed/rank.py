@@ -113,11 +113,12 @@ class _Rank:
                 return self._end_alone(alone.lost)
         self._last_word(finished)
         self._journal.close()
+        failed = finished.outcome == "failed"
         if self._heartbeat is not None:
-            self._heartbeat.leave()
+            self._heartbeat.leave(finished.reason if failed else "")
         if self._place.is_first:
             worker.notify_of(self._folder, finished, self._command)
-        return 1 if finished.outcome == "failed" else 0
+        return 1 if failed else 0
 
     def _train(self, telemetry: Telemetry) -> RunFinished:
         place, arguments = self._place, self._arguments
@@ -160,7 +161,7 @@ class _Rank:
         if not is_first:
             reason = f"{capital(self._place)} failed: {reason}"
             if self._heartbeat is not None:
-                self._heartbeat.fail(reason)
+                self._heartbeat.leave(reason)
             raise LeftAlone(RankLost(reason, self._place, "failed")) from error
         return reason
 
@@ -175,12 +176,12 @@ class _Rank:
         """Say, as rank 0, who is lost, unless the agent will know more; return the exit code."""
         print(f"{self._place} ends: {lost.sentence}", file=sys.stderr, flush=True)
         if not self._place.is_first or (lost.how == "gone" and self._arguments.has_agent):
-            return LEFT_ALONE
+            return exit_code_of(lost)
         reason = f"{lost.sentence.rstrip('.')}. What was saved stays: cifartui resume {self._folder.id}"
         finished = worker.ended(self._controls, "failed", reason)
         self._last_word(finished)
         if self._heartbeat is not None:
-            self._heartbeat.leave()
+            self._heartbeat.leave(reason)
         worker.notify_of(self._folder, finished, self._command)
         return 1
 
@@ -194,6 +195,14 @@ class _Rank:
         except OSError:
             code = LEFT_ALONE
         os._exit(code)
+
+
+def exit_code_of(lost: RankLost) -> int:
+    """Return the exit code of a rank that ends because of another: 0 if that one, rank 0, ended as planned.
+
+    torchrun takes anything else for a failure, and torchrun on the other machines then waits five minutes for this one.
+    """
+    return 0 if lost.how == "ended" else LEFT_ALONE
 
 
 def _device_of(asked: str, place: RankInfo) -> str:
@@ -218,5 +227,4 @@ if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    if exit_code:
-        os._exit(exit_code)  # torch's own end would wait for ranks that are gone
+    os._exit(exit_code)  # the end of torch's process group may wait for ranks that are gone, or die of it

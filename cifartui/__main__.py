@@ -1,0 +1,5 @@
+"""Program `python -m cifartui`: the command line."""
+
+from cifartui import main
+
+main()

@@ -1,0 +1,142 @@
+"""Predictions for images of one's own: the request to the helper process, its answers, and the files below a path.
+
+The process is `engine.training.predict_images`. No torch.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+
+from msgspec import Meta, Struct
+
+from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack
+from engine.shared.image_scan import Scanner, shown
+from presets.errors import CifartuiError
+
+MOST_GUESSES = 1000
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """First line of the helper's standard input. The names of files follow, each ended by a zero byte."""
+
+    run: str
+    """Path of the run's folder."""
+    checkpoint: Literal["best", "last"] = "best"
+    device: str = "auto"
+    batch_size: Annotated[int, Meta(ge=1)] | None = None
+    """Images at once; by default as many as in validation."""
+    top: Annotated[int, Meta(ge=1, le=MOST_GUESSES)] = 2
+    """Classes of each image, the most probable first."""
+    folder: str
+    """The start of relative names, absolute."""
+    num_names: int | None = None
+    """The number of names that follow; None if it is not known."""
+    pixels_fd: int | None = None
+    """Open file that takes the images, uint8 [rows, side, side, 3], side being `Loaded.side`; absent ones are black."""
+
+
+class Guess(Struct, frozen=True):
+    """A class, and its softmax probability."""
+
+    class_name: str
+    confidence: float
+
+
+class Row(Struct, frozen=True):
+    """Prediction for one image: classes, the most probable first, or in `problem` a clause why there are none."""
+
+    file: str
+    """As it was named, or below the folder or archive that was; printable."""
+    top: tuple[Guess, ...] = ()
+    problem: str = ""
+
+
+class Loaded(Struct, frozen=True, kw_only=True, tag=True):
+    """The network is ready."""
+
+    run: str
+    checkpoint: str
+    epoch: int
+    is_average: bool
+    """True if the weights are a moving average."""
+    device: str
+    precision: str
+    class_names: tuple[str, ...]
+    image_size: int
+    """Side in pixels of the network's input."""
+    side: int
+    """Side in pixels of the images in the file of `Request.pixels_fd`."""
+
+    def sentence(self) -> str:
+        """Return what is said of the weights."""
+        weights = "the moving average of the weights" if self.is_average else "the weights"
+        return (
+            f"{self.checkpoint}.pt (epoch {self.epoch}) of run {self.run}: {weights}, {len(self.class_names):,} "
+            f"classes, {self.image_size} px, on {self.device} in {self.precision}."
+        )
+
+
+class Noticed(Struct, frozen=True, tag=True):
+    """A sentence that the user should see."""
+
+    text: str
+
+
+class Unpacking(Struct, frozen=True, tag=True):
+    """Bytes of an archive that are unpacked, and all of them."""
+
+    what: str
+    done: int
+    total: int
+
+
+class Predicted(Struct, frozen=True, kw_only=True, tag=True):
+    """Rows in order, and how far it is: images done with these, and images known so far."""
+
+    rows: tuple[Row, ...]
+    done: int
+    known: int
+    is_all: bool
+    """True if no more images will become known."""
+
+
+Answer: TypeAlias = Loaded | Noticed | Unpacking | Predicted
+"""One line of the helper's standard output."""
+
+
+class Found(NamedTuple):
+    """A file that is to be predicted, or a clause why it is not."""
+
+    name: str
+    path: Path | None
+    problem: str = ""
+
+
+def images_at(
+    named: str, folder: Path, on_bytes: OnBytes = say_nothing, poll: Callable[[], object] = lambda: None
+) -> Iterator[Found]:
+    """Yield the images at a path: a file, whatever it is called; all below a folder, sorted; those of an archive.
+
+    Args:
+        named: path, perhaps relative to `folder`.
+        folder: absolute.
+        on_bytes: told of progress where an archive is unpacked.
+        poll: called before each folder is read; its exceptions end the listing.
+    """
+    path = folder / named
+    try:
+        if is_archive(path):
+            root = unpack(path, on_bytes).folder
+        elif path.is_dir():
+            root = path
+        else:
+            yield Found(shown(named), path)
+            return
+        scanner = Scanner(root, poll)
+        names = [name for _, name in scanner.below([(0, "")])]
+    except (CifartuiError, ValueError) as error:  # ValueError: a zero byte
+        yield Found(shown(named), None, str(error).rstrip("."))
+        return
+    prefix = "" if named in (".", "./") else f"{named.rstrip('/') or '/'}/".replace("//", "/")
+    for name in sorted({*names, *scanner.unread_images}):
+        yield Found(shown(prefix + name), root / name)
