@@ -35,7 +35,7 @@ OPTIONAL_SUFFIXES = {
 """Extensions that are read where a module is installed: the module, and what to do where it is not."""
 
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-"""What stands behind `ftyp` in HEIF files: of single images, of series, and of either whatever their coding."""
+"""Bytes behind `ftyp` in HEIF files: of single images, of series, and of either whatever their coding."""
 NO_IMAGE = "not an image format that is read"
 """Reason why files of any other extension are not read."""
 _SIGNATURES = (
