@@ -417,7 +417,7 @@ def test_there_is_an_end_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_large_folder_is_polled_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.shared.image_scan._POLL_EVERY", 10)
     asked: list[None] = []
-    list_images(write(tmp_path, *FLAT, *(f"dog/{name}.jpg" for name in range(95))), poll=lambda: asked.append(None))
+    list_images(write(tmp_path, *FLAT, *(f"dog/{name}.jpg" for name in range(96))), poll=lambda: asked.append(None))
     assert len(asked) == 3 + 10
 
 
