@@ -83,18 +83,23 @@ def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> di
     return held
 
 
-def mark_devices(run: RunDir, devices: Iterable[str]) -> None:
+def machine_names(devices: Iterable[str]) -> tuple[str, ...]:
+    """Return the machine's names of `devices`, which are named as this process calls them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(on_machine(device, visible) for device in devices)
+
+
+def mark_devices(run: RunDir, names: Iterable[str]) -> None:
     """Write into a run's lock, which this process holds, what it trains on; a full disk leaves it as it is.
 
     Args:
         run: whose lock.
-        devices: as this process calls them.
+        names: of the devices, from `machine_names`.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     with suppress(OSError):
         fd = files.open_file(run.lock, os.O_RDWR)
         try:
-            sign_lock(fd, os.getpid(), tuple(on_machine(device, visible) for device in devices))
+            sign_lock(fd, os.getpid(), tuple(names))
         finally:
             os.close(fd)
 

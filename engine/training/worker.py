@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from engine import files
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.jsonl import EventWriter
-from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.queue.allocation import machine_names, mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
@@ -177,7 +177,7 @@ def _train(
     from engine.training.setup import choose_hardware
 
     device, precision = choose_hardware(process.info, lambda: taken_devices(others_of(folder)))
-    mark_devices(folder, [str(device)])
+    mark_devices(folder, machine_names([str(device)]))
     return train_run(Parallel(), process, device, precision)
 
 

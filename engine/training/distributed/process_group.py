@@ -29,11 +29,13 @@ class RankInfo(NamedTuple):
 
     Attributes:
         rank: among all, from 0.
-        local_rank: among those of its machine, from 0; the number of its GPU.
+        local_rank: among those of its machine, from 0; the number of its GPU, unless it is shown one GPU alone.
         num_ranks: how many there are in all.
         node: tells the machines apart.
         host: the machine's name, for people.
         pid: process id on that machine.
+        device: that it trains on, by the machine's name: cpu, or cuda:N as nvidia-smi counts; empty until it is chosen.
+        gpu: UUID of its GPU; empty if it has none, or torch does not say.
     """
 
     rank: int
@@ -42,6 +44,8 @@ class RankInfo(NamedTuple):
     node: str
     host: str
     pid: int
+    device: str = ""
+    gpu: str = ""
 
     @property
     def is_first(self) -> bool:
