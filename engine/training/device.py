@@ -121,8 +121,16 @@ def choose_precision(asked: str, device: torch.device, flops: Callable[[], int])
     if asked != "auto":
         return asked
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() and flops() >= _BF16_FLOPS else "fp32"
+        return "bf16" if has_bf16(device) else "fp16"
+    return "bf16" if has_bf16(device) and flops() >= _BF16_FLOPS else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return true if `device` multiplies bf16 itself; GPUs before Ampere emulate it, slower than fp32."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:

@@ -19,7 +19,7 @@ from engine.training.microbatch import MicroBatch, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
 from engine.training.parallel import Parallel
 from engine.training.seeds import reseed, seed_at
-from engine.training.setup import Setup, records_steps
+from engine.training.setup import Setup, compile_errors_explained, records_steps
 from engine.training.step_timer import StepTimer
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -235,7 +235,8 @@ class Stepper:
                 loss = shard.mean_loss(criterion, output, theirs)
             if share < 1:
                 loss = loss * share
-            stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
+            with compile_errors_explained():
+                stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:

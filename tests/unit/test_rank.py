@@ -1,13 +1,16 @@
-"""A rank's device: the GPU of its number, or the only one that its launcher shows it."""
+"""A rank's device, the GPU of its number or the only one that its launcher shows it; its network in DDP."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from engine.queue.allocation import machine_names
 from engine.training.distributed import rank
-from engine.training.distributed.process_group import RankInfo
+from engine.training.distributed.process_group import ProcessGroup, RankInfo
 from presets.errors import CifartuiError
 
 
@@ -55,3 +58,16 @@ def test_ranks_that_would_share_a_gpu_are_refused_by_name() -> None:
     rank.check_gpus([place(0, device="cpu"), place(1, device="cpu")])
     with pytest.raises(CifartuiError, match=r"Ranks 0 and 2 on gpu-box have the same GPU \(cuda:0\): start as many"):
         rank.check_gpus([*own, place(2, device="cuda:0", gpu="a")])
+
+
+def test_a_network_is_wrapped_without_arguments_that_torch_deprecates() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        group = ProcessGroup.__new__(ProcessGroup)
+        group.num_ranks, group._device = 2, torch.device("cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            wrapped = group.wrap(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    finally:
+        dist.destroy_process_group()
+    assert wrapped.forward_sync_buffers is False if hasattr(wrapped, "forward_sync_buffers") else True

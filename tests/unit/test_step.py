@@ -150,6 +150,29 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
         train(trainer, [8])
 
 
+def test_a_backward_pass_that_cannot_be_compiled_is_said_in_the_same_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(torch.autograd.Function):
+        @staticmethod
+        def forward(_context: Any, logits: torch.Tensor) -> torch.Tensor:
+            return logits.clone()
+
+        @staticmethod
+        def backward(_context: Any, *_gradients: torch.Tensor) -> torch.Tensor:
+            from torch._dynamo.exc import TorchDynamoException
+
+            raise TorchDynamoException("no Triton found\nand a long story")  # it is compiled when it is first run
+
+    def compiled(network: torch.nn.Module, **_more: object) -> object:
+        return lambda images: Late.apply(network(images))  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, compile="default")))
+    with pytest.raises(CifartuiError, match=r'could not be compiled \(no Triton found\).*train.compile = "off"'):
+        train(trainer, [8])
+
+
 def test_graphs_have_no_effect_on_the_cpu_and_that_is_said(tmp_path: Path) -> None:
     trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, cuda_graphs=True)))
     assert unsupported_speedups(trainer._setup) == {

@@ -1,5 +1,6 @@
 """The processes that train one run together: place of this one, and collective operations of all. No files."""
 
+import inspect
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,9 @@ from engine.training.setup import Setup
 from presets.errors import CifartuiError
 
 _TURNS = 3
+_DDP_ARGUMENTS = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _DDP_ARGUMENTS else "broadcast_buffers"
+"""Argument about buffers in forward passes: torch 2.13 deprecates the second, which was the only one before."""
 _PATIENCE = timedelta(days=1)
 """Of torch itself: a rank may download for hours while the others wait. `heartbeat` finds what is dead or hangs."""
 
@@ -123,7 +127,7 @@ class ProcessGroup(Parallel):
         return DistributedDataParallel(
             network,
             device_ids=[self._device] if self._device.type == "cuda" else None,
-            broadcast_buffers=False,  # rank 0's count, and are handed out for validation
+            **{_SYNC_BUFFERS: False},  # rank 0's count, and are handed out for validation
         )
 
     def shard(self, num_rows: int) -> Shard:
