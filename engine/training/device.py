@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from engine.journal.events import TorchMemory
 from engine.shared.device_reader import DeviceReader
@@ -145,6 +146,12 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
         return nullcontext
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`; on CUDA only kernels wait for the copy, never the host."""
+    # CUDA has read pageable memory when the call returns; MPS reads it later, when it may be another's
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:

@@ -1,15 +1,19 @@
 """Images that do not fit the GPU: kept with the host, gathered ahead of the loop, and sent batch by batch."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
+from engine.training.device import copy_to
 from engine.training.input_pipeline import HostImages, SplitInputs
+from engine.training.microbatch import MicroBatch
+from engine.training.validation import evaluate
 
 NUM_BYTES = 10 * 3 * 32 * 32
 CPU = torch.device("cpu")
@@ -32,6 +36,31 @@ def test_batches_arrive_where_the_labels_are() -> None:
     batch, labels = inputs.take(torch.arange(4))
     assert (batch.device.type, labels.device.type) == ("meta", "meta")
     assert (batch.shape, labels.shape) == ((4, 3, 32, 32), (4,))
+
+
+@pytest.mark.parametrize(("device", "goes_on"), [("mps", False), ("cuda", True)])
+def test_only_cuda_is_copied_to_without_waiting(device: str, goes_on: bool) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        assert copy_to(torch.zeros(4, dtype=torch.int64), torch.device(device)).device.type == device
+    assert copies.goes_on == [goes_on]
+
+
+def test_rows_and_validation_images_are_copied_that_way() -> None:
+    mps = torch.device("mps")
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        images, labels = torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64, device=mps)
+        split, network = ImageSplit(images, labels), torch.nn.Flatten()
+        inputs = SplitInputs(network, split, lambda batch: batch, host=HostImages(images, mps))
+        inputs.take(torch.arange(4))
+        inputs.labels(torch.arange(4))
+        with pytest.raises(DataDependentOutputException):  # the sums, which have no values here
+            evaluate(
+                network, split, lambda batch: batch.float(), torch.nn.CrossEntropyLoss(),
+                batch_size=4, at_once=MicroBatch(4, mps, lambda _alert: None), autocast=nullcontext,
+                progress=lambda _done: None,
+            )  # fmt: skip
+    assert sum({"cpu", "mps"} <= devices for devices in copies.devices) >= 5
+    assert not any(copies.goes_on)
 
 
 def test_what_is_expected_is_gathered_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
