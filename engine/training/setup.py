@@ -22,6 +22,7 @@ from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
 from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
+from engine.training.microbatch import is_out_of_memory
 from engine.training.seeds import seed_at
 from presets.backbones import network_name
 from presets.errors import CifartuiError
@@ -209,7 +210,7 @@ def compile_errors_explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not type(error).__module__.startswith(_COMPILERS):
+        if is_out_of_memory(error) or not type(error).__module__.startswith(_COMPILERS):
             raise
         text = (str(error).strip().splitlines() or ["no message"])[0]
         raise CifartuiError(

@@ -10,6 +10,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from engine.journal.events import Alerted
+from engine.journal.jsonl import read_events
 from engine.training.device import autocast
 from engine.training.setup import unsupported_speedups
 from engine.training.step import RecordedStep
@@ -63,7 +65,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def record_with(trainer: Trainer, tape: Tape) -> None:
-    trainer._stepper._recorded = RecordedStep(8, CPU, tape)
+    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, tape)
 
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
@@ -102,6 +104,22 @@ def test_a_recorded_step_trains_as_a_plain_one(tmp_path: Path) -> None:
     assert train(recorded, batches) == train(plain, batches)
     assert torch.equal(weights(plain), weights(recorded))
     assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 4  # and the batch of 5 as it comes
+
+
+def test_a_recording_without_memory_leaves_steps_as_they_come(tmp_path: Path) -> None:
+    class NoRoom(Tape):
+        def record(self, work: Callable[[], Any]) -> Any:
+            self.done.append("record")
+            raise RuntimeError("CUDA error: out of memory")
+
+    plain, recorded = make(tmp_path / "a")[0], make(tmp_path / "b")
+    tape = NoRoom()
+    record_with(recorded[0], tape)
+    assert train(recorded[0], [8] * 6) == train(plain, [8] * 6)
+    assert tape.done == ["warm-up"] * 3 + ["record"]
+    [alert] = [event for event in read_events(recorded[1].events) if isinstance(event, Alerted)]
+    assert "for a recorded step" in alert.text
+    assert "train.cuda_graphs = false" in alert.advice
 
 
 @pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)

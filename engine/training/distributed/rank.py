@@ -30,6 +30,7 @@ from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
 from engine.training.distributed.process_group import ProcessGroup, RankInfo, place_from_environment
+from engine.training.microbatch import is_out_of_memory
 from engine.training.setup import choose_hardware
 from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
@@ -156,7 +157,7 @@ class _Rank:
         if isinstance(error, CifartuiError):
             may_be_another = not is_first  # most likely rank 0 found the same, and has said so
         else:
-            may_be_another = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+            may_be_another = isinstance(error, RuntimeError) and not is_out_of_memory(error)
         if may_be_another and (lost := self._lost_within(_PATIENCE_S)) is not None:
             raise LeftAlone(lost) from error
         if not is_first:
