@@ -47,7 +47,7 @@ class Copies(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if "copy" in str(func):
             tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor)]
-            self.goes_on.append(True in args or (kwargs or {}).get("non_blocking") is True)
+            self.goes_on.append(any(each is True for each in (*args, (kwargs or {}).get("non_blocking"))))
             self.dtypes.update(tensor.dtype for tensor in tensors)
             self.devices.append({tensor.device.type for tensor in tensors})
         return result

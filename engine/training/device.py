@@ -130,7 +130,7 @@ def has_bf16(device: torch.device) -> bool:
     """Return true if `device` multiplies bf16 itself; GPUs before Ampere emulate it, slower than fp32."""
     if device.type == "cuda" and torch.cuda.is_available():
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_has_bf16()
 
 

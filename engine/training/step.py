@@ -124,9 +124,7 @@ class RecordedStep:
         assert self._taken is not None
         return self._taken
 
-    def _record(
-        self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]
-    ) -> bool:
+    def _record(self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]) -> bool:
         """Record the step; return False, and record no more, if memory runs out for the recording's own."""
         try:
             with stage_optimizer.rate_in(self._lr):

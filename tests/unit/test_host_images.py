@@ -14,6 +14,7 @@ from engine.training.device import copy_to
 from engine.training.input_pipeline import HostImages, SplitInputs
 from engine.training.microbatch import MicroBatch
 from engine.training.validation import evaluate
+from tests.pretended_gpu import Copies
 
 NUM_BYTES = 10 * 3 * 32 * 32
 CPU = torch.device("cpu")

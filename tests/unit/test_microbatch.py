@@ -152,7 +152,9 @@ NO_MEMORY: list[RuntimeError] = [
     RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 8.13 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)"),
+    RuntimeError(
+        "MPS backend out of memory (MPS allocated: 8.13 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)"
+    ),
     RuntimeError("Invalid buffer size: 24.00 GB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
     TorchDynamoException("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -177,16 +179,20 @@ def test_whoever_runs_out_of_memory_is_understood(error: RuntimeError) -> None:
 
 
 def test_an_error_that_follows_from_one_is_one() -> None:
-    try:
+    def fail() -> None:
         try:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        except torch.OutOfMemoryError:
-            raise RuntimeError("the capture was invalidated")  # noqa: B904 - as torch's context managers do
-    except RuntimeError as error:
-        assert is_out_of_memory(error)
+        finally:
+            raise RuntimeError("the capture was invalidated")  # as the end of a recording does
+
+    with pytest.raises(RuntimeError, match="invalidated") as caught:
+        fail()
+    assert is_out_of_memory(caught.value)
 
 
-@pytest.mark.parametrize("text", ["CUDA error: device-side assert triggered", "mat1 and mat2 shapes cannot be multiplied"])
+@pytest.mark.parametrize(
+    "text", ["CUDA error: device-side assert triggered", "mat1 and mat2 shapes cannot be multiplied"]
+)
 def test_other_errors_are_nobodys_memory(text: str) -> None:
     def attempt(_num_images: int) -> int:
         raise RuntimeError(text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -124,11 +124,9 @@ class ProcessGroup(Parallel):
         """Return `network` in DistributedDataParallel, for the parameters that want gradients now."""
         if self.num_ranks == 1:
             return network
-        return DistributedDataParallel(
-            network,
-            device_ids=[self._device] if self._device.type == "cuda" else None,
-            **{_SYNC_BUFFERS: False},  # rank 0's count, and are handed out for validation
-        )
+        without_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}  # rank 0's count, and are handed out for validation
+        device_ids = [self._device] if self._device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=device_ids, **without_buffers)
 
     def shard(self, num_rows: int) -> Shard:
         """Return this rank's share of a batch of so many rows."""

@@ -136,9 +136,7 @@ class _Rank:
             mark_devices(self._folder, dict.fromkeys(each.device for each in places if each.node == place.node))
         began = psutil.Process().create_time()
         process = worker.Process(self._folder, info, self._journal, self._controls, telemetry, arguments, began)
-        ranks = tuple(
-            RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=each.device) for each in places
-        )
+        ranks = tuple(RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=each.device) for each in places)
         finished = worker.train_run(group, process, device, precision, ranks)
         heartbeat.rest()
         group.barrier()
