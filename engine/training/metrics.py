@@ -52,8 +52,9 @@ class Meter:
     """Sums of an epoch or an evaluation, kept on the device; with several ranks, each its part of them.
 
     `add` never waits for the device. `request` starts a copy to pinned memory and `arrived` hands it
-    over once it is there (`request` waits for it where there are no CUDA events); `read` waits. Sums are float64 (float32 on MPS, which has no float64), so the
-    difference of two readings is as good as a sum of its own.
+    over once it is there (`request` waits for it where there are no CUDA events); `read` waits. Sums
+    are float64 (float32 on MPS, which has no float64), so the difference of two readings is as good as a sum of its
+    own.
     """
 
     def __init__(

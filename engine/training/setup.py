@@ -196,8 +196,8 @@ class Compiled(nn.Module):
             logits: Tensor = self.network(images)
             return logits
         with compile_errors_explained():
-            logits = self._compiled(images)
-        return logits
+            compiled: Tensor = self._compiled(images)
+            return compiled
 
 
 @contextmanager

@@ -245,8 +245,8 @@ class Stepper:
             if not is_out_of_memory(error):
                 raise
             raise CifartuiError(
-                f"{capital_device(self._setup.device)} ran out of memory in the optimizer's step, which no smaller batch "
-                "changes. Free memory on it (nvidia-smi shows who holds it), or train again with a smaller network, or "
+                f"{capital_device(self._setup.device)} ran out of memory in the optimizer's step, whatever the batch: "
+                "free memory on it (nvidia-smi shows who holds it), or train again with a smaller network, or "
                 'with optimizer.name = "sgd", which keeps the least beside the weights.'
             ) from error
 
