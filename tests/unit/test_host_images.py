@@ -1,7 +1,7 @@
 """Images that do not fit the GPU: kept with the host, gathered ahead of the loop, and sent batch by batch."""
 
 import threading
-from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +12,6 @@ from engine.data.sets import ImageSplit
 from engine.training import setup
 from engine.training.device import copy_to
 from engine.training.input_pipeline import HostImages, SplitInputs
-from engine.training.microbatch import MicroBatch
-from engine.training.validation import evaluate
 from tests.pretended_gpu import Copies
 
 NUM_BYTES = 10 * 3 * 32 * 32
@@ -46,7 +44,7 @@ def test_only_cuda_is_copied_to_without_waiting(device: str, goes_on: bool) -> N
     assert copies.goes_on == [goes_on]
 
 
-def test_rows_and_validation_images_are_copied_that_way() -> None:
+def test_rows_are_copied_that_way() -> None:
     meta = torch.device("meta")  # stands for a device that is neither the host's memory nor CUDA's
     with Copies() as copies:
         images, labels = torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64, device=meta)
@@ -54,14 +52,14 @@ def test_rows_and_validation_images_are_copied_that_way() -> None:
         inputs = SplitInputs(network, split, lambda batch: batch, host=HostImages(images, meta))
         inputs.take(torch.arange(4))
         inputs.labels(torch.arange(4))
-        with pytest.raises(NotImplementedError, match="meta"):  # the sums have no values here
-            evaluate(
-                network, split, lambda batch: batch.float(), torch.nn.CrossEntropyLoss(),
-                batch_size=4, at_once=MicroBatch(4, meta, lambda _alert: None), autocast=nullcontext,
-                progress=lambda _done: None,
-            )  # fmt: skip
-    assert sum({"cpu", "meta"} <= devices for devices in copies.devices) >= 5
+    assert sum({"cpu", "meta"} <= devices for devices in copies.devices) == 3
     assert not any(copies.goes_on)
+
+
+def test_nothing_else_goes_on_unless_an_event_is_waited_for() -> None:
+    root = Path(setup.__file__).parents[1]
+    goes_on = {path.name for path in root.rglob("*.py") if "non_blocking=True" in path.read_text(encoding="utf-8")}
+    assert goes_on == {"input_pipeline.py", "benchmark.py"}  # to CUDA, with an event; a measurement that synchronises
 
 
 def test_what_is_expected_is_gathered_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
