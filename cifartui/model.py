@@ -21,7 +21,6 @@ from engine.runs.run_dir import RunDir, default_runs_dir, find_model
 from engine.shared.image_formats import fault_of
 from engine.shared.image_scan import shown
 from engine.training.microbatch import MicroBatch
-from engine.training.setup import EVAL_BATCH_FACTOR
 from engine.training.trained_network import TrainedNetwork, Which, load_trained
 from presets.errors import CifartuiError
 from presets.schema import Preset
@@ -162,7 +161,7 @@ class Model:
 
     def _batches(self, images: "Image | Iterable[Image]", batch_size: int | None) -> Iterator[Tensor]:
         """Yield probabilities float32 [B, C] on the CPU of batch after batch."""
-        size = self.preset.train.batch_size * EVAL_BATCH_FACTOR if batch_size is None else batch_size
+        size = self._trained.eval_batch_size if batch_size is None else batch_size
         if size < 1:
             raise ValueError(f"batch_size is {size}, and is at least 1")
         at_once = MicroBatch(size, self.device, lambda _alert: None)

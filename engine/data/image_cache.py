@@ -36,8 +36,8 @@ _TODO = 0
 _KEEP_S = 1.0
 """Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""
 _WAIT_S = 0.2
-
-
+_KNOWN = [_TODO, DECODED, *Fault]
+"""Marks that an image can have; another one is of a damaged file."""
 _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
 """Marks of images that are decoded at the next start."""
 
@@ -66,6 +66,7 @@ class ImageCache:
         self._job = Job(root, names, self._folder / "pixels", size, background)
         self._shape = (len(names), 3, size, size)
         self._marks: np.memmap[Any, np.dtype[np.uint8]]
+        self._pixels: np.memmap[Any, np.dtype[np.uint8]]
 
     def decode(self, rows: npt.NDArray[np.int64], report: Report) -> None:
         """Decode those images of `rows` that are not decoded yet, and try those again that may be readable now.
@@ -85,20 +86,25 @@ class ImageCache:
             if len(left):
                 self._decode(left.tolist(), progress)
                 self._remove_outdated()
+            self._pixels = np.memmap(self._folder / "pixels", np.uint8, "c", shape=self._shape)
         progress.finish()
 
     def _open(self) -> None:
         """Make the files of the cache if they are absent. A cache without pixels has no marks."""
+        about, marks = self._folder / "about.json", self._folder / "marks"
         try:
             if _allocate(self._folder / "pixels", int(np.prod(self._shape))):
-                (self._folder / "marks").unlink(missing_ok=True)
-            _allocate(self._folder / "marks", len(self._names))
+                marks.unlink(missing_ok=True)
+            if not (about.exists() and marks.exists()):
+                about.write_text(json.dumps(self._about))
+            _allocate(marks, len(self._names))
         except OSError as error:
             raise CifartuiError(
                 f"There is no room for the decoded images in {self._folder.parent} ({error.strerror}, "
                 f"{np.prod(self._shape) / 1e9:.1f} GB are needed); free some, or name another folder in CIFARTUI_CACHE."
             ) from error
-        self._marks = np.memmap(self._folder / "marks", np.uint8, "r+", shape=(len(self._names),))
+        self._marks = np.memmap(marks, np.uint8, "r+", shape=(len(self._names),))
+        self._marks[~np.isin(self._marks, _KNOWN)] = _TODO  # of a damaged file
 
     def _decode(self, rows: list[int], progress: LoadProgress) -> None:
         done: list[Answer] = []
@@ -134,30 +140,39 @@ class ImageCache:
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Return all images, memory-mapped: uint8 [N, 3, S, S]; rows not decoded are black. Writing changes a copy."""
-        return np.memmap(self._folder / "pixels", np.uint8, "c", shape=self._shape)
+        return self._pixels
 
     @contextmanager
     def _alone(self, report: Report) -> Iterator[None]:
         """Hold the cache's lock; wait for it while another process decodes."""
-        make_cache_folder(self._folder)
-        fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        while (fd := self._try_lock()) is None:
+            what = f"{self._root}, which another process does now"
+            report(DataProgressed(phase="decode", done=0, total=0, unit="images", what=what))
+            time.sleep(_WAIT_S)
         try:
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    what = f"{self._root}, which another process does now"
-                    report(DataProgressed(phase="decode", done=0, total=0, unit="images", what=what))
-                    time.sleep(_WAIT_S)
             yield
         finally:
             os.close(fd)
 
+    def _try_lock(self) -> int | None:
+        """Return the open lock file, locked if its file system has locks; None if another process holds it."""
+        make_cache_folder(self._folder)
+        try:
+            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # another process has just removed this cache
+            return None
+        try:
+            files.try_flock(fd, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(fd), (self._folder / "lock").stat()):
+                return fd
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(fd)
+        return None
+
     def _remove_outdated(self) -> None:
         """Remove caches of the same folder, of earlier versions or for files that changed, and of removed copies."""
         copies = str(cache_folder()) + os.sep
-        (self._folder / "about.json").write_text(json.dumps(self._about))
         for other in self._folder.parent.iterdir():
             with suppress(OSError, ValueError, AttributeError):
                 about = json.loads(files.read(other / "about.json"))
@@ -165,7 +180,21 @@ class ImageCache:
                 is_old = about.get("version", 1) < _VERSION and root == self._about["root"]
                 is_of_no_use = root.startswith(copies) and not Path(root).exists()  # an archive that has changed
                 if other != self._folder and (is_old or is_of_no_use or about == self._about):
-                    shutil.rmtree(other)
+                    _remove_unused(other)
+
+
+def _remove_unused(cache: Path) -> None:
+    """Remove a cache unless a process decodes into it now, or nobody can tell.
+
+    Raises:
+        OSError: one does, or it cannot be removed.
+    """
+    fd = os.open(cache / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if files.try_flock(fd, fcntl.LOCK_EX):
+            shutil.rmtree(cache)
+    finally:
+        os.close(fd)
 
 
 def _key_and_sizes(about: dict[str, Any], names: Sequence[str]) -> tuple[str, npt.NDArray[np.int64]]:

@@ -103,12 +103,19 @@ def _by_threads(job: Job, rows: Sequence[int], num_threads: int) -> Answers:
         os.close(pixels)
 
 
-def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
-    """Decode a file into its place in the open file `pixels`; return the answer."""
+def _decoded(path: Path, size: int, background: Colour) -> "npt.NDArray[np.uint8] | Fault":
+    """Return the pixels of a file, uint8 [3, size, size], or why there are none."""
     try:
-        planes = np.ascontiguousarray(np.moveaxis(read_square(path, job.size, job.background), 2, 0))
+        return np.ascontiguousarray(np.moveaxis(read_square(path, size, background), 2, 0))
     except Exception as error:
         return fault_of(error, path)
+
+
+def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
+    """Decode a file into its place in the open file `pixels`; return the answer."""
+    planes = _decoded(path, job.size, job.background)
+    if isinstance(planes, Fault):
+        return planes
     os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work for the system than pages of a memory map
     return DECODED
 
@@ -222,7 +229,9 @@ def decode_in_order(
     left, num_cpus = iter(paths), usable_cpus()
     first = left if num_cpus == 1 else islice(left, _WORTH_PROCESSES)
     with ThreadPoolExecutor(max(4, num_cpus)) as pool:
-        yield from map_in_order(pool, lambda path: _decoded(path, size, background), first, num_ahead)
+        yield from map_in_order(
+            pool, lambda path: None if path is None else _decoded(path, size, background), first, num_ahead
+        )
     if num_cpus > 1 and (path := next(left, _END)) is not _END:
         yield from _streamed(chain([path], left), size, background, num_ahead, num_cpus)
 
@@ -247,15 +256,6 @@ def map_in_order(
     finally:
         for future in begun:
             future.cancel()
-
-
-def _decoded(path: Path | None, size: int, background: Colour) -> Decoded:
-    if path is None:
-        return None
-    try:
-        return np.ascontiguousarray(np.moveaxis(read_square(path, size, background), 2, 0))
-    except Exception as error:
-        return fault_of(error, path)
 
 
 def _streamed(

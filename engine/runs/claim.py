@@ -69,12 +69,17 @@ def _check_silent(run: RunDir, before: _Claim) -> None:
     mark = run.read_mark()
     if mark is not None and mark.host == socket.gethostname() == before.host and mark.started:
         if process_start(mark.pid) == mark.started:
-            raise CifartuiError(f"Run {run.id} already has a worker; watch it with: cifartui attach {run.id}")
+            raise has_worker(run)
         return
     if not (run.events.exists() and run.read_state().is_finished) and run.grows():
-        raise CifartuiError(f"Run {run.id} already has a worker; watch it with: cifartui attach {run.id}")
+        raise has_worker(run)
     if (_read(run), run.read_mark()) != (before, mark):
         raise _taken(run)
+
+
+def has_worker(run: RunDir) -> CifartuiError:
+    """Return the error of a start that finds a worker at work."""
+    return CifartuiError(f"Run {run.id} already has a worker; watch it with: cifartui attach {run.id}")
 
 
 def _taken(run: RunDir, more: str = "") -> CifartuiError:

@@ -417,7 +417,7 @@ def find_model(runs_dir: Path, named: str) -> RunDir:
     Raises:
         CifartuiError: nothing that can be loaded answers to the name.
     """
-    path = Path(named).expanduser()
+    path = files.expanded(named)
     if (path / "run.json").is_file():
         return RunDir(path.absolute())
     try:

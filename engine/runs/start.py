@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from engine import files
 from engine.runs import run_dir as runs
-from engine.runs.claim import claim
+from engine.runs.claim import claim, has_worker
 from engine.runs.run_dir import RunDir, sign_lock
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
 from engine.runs.worker_process import signal_worker
@@ -236,7 +236,7 @@ def take_lock(folder: RunDir) -> int:
     try:
         while (has_lock := _locks(fd)) is None:  # a worker has it, or a viewer who is just looking whether there is one
             if time.monotonic() > deadline:
-                raise CifartuiError(f"Run {folder.id} already has a worker; watch it with: cifartui attach {folder.id}")
+                raise has_worker(folder)
             time.sleep(0.02)
         claim(folder, has_lock=has_lock)
     except BaseException:

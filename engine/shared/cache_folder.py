@@ -70,8 +70,8 @@ def new_copy(folder: Path, source: str) -> Iterator[Path]:
     files.new_folder(temporary)
     lock_fd = os.open(temporary / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(BlockingIOError):  # somebody is just looking whether it is held
+            files.try_flock(lock_fd, fcntl.LOCK_EX)
         yield temporary
         (temporary / _SOURCE).write_bytes(os.fsencode(source))
         (temporary / _LOCK).unlink()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, unread_notices, without_images
+from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, shown_names, unread_notices, without_images
 from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, shown
 from presets.errors import CifartuiError
 
@@ -47,8 +47,7 @@ def count_classes(path: Path) -> int:
     parts = _parts(scan, folders)
     if parts and "train" not in parts:
         raise _no_train(scan, parts)
-    inside = scan.look(parts["train"]).all_folders if parts else folders
-    names = {_name_of(folder) for folder in inside if scan.has_image(folder)}
+    names = {_name_of(folder) for folder in scan.each_once(parts.get("train", "")) if scan.has_image(folder)}
     if not names:
         raise _no_images(scan, parts.get("train", ""))
     if len(names) == 1:
@@ -205,7 +204,7 @@ class _Classes:
 
     def shown_names(self) -> tuple[str, ...]:
         """Return the names in label order, printable."""
-        return tuple(map(shown, self.names))
+        return shown_names(self.names)
 
     def _by_name(self, folders: list[str]) -> dict[str, list[str]]:
         """Return class folders by their composed names (NFC), and say where two are one class."""

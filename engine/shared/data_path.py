@@ -83,6 +83,8 @@ def resolved(named: str) -> Path:
     Raises:
         CifartuiError: it cannot, or has a name that no preset can hold.
     """
+    if not named.strip():
+        raise CifartuiError("The path of the data is empty; name a folder of images, or . for this folder.")
     path = files.expanded(named).absolute()
     shown = printable(str(path))
     try:

@@ -37,7 +37,7 @@ _LEFT_OUT = ".left-out.json"
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _DAMAGED = (
     OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
+    lzma.LZMAError, RecursionError,
 )  # fmt: skip
 
 OnBytes: TypeAlias = Callable[[int, int], object]

@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -130,6 +131,21 @@ def short(name: str) -> str:
     """Return a name for people, cut if it is very long."""
     text = shown(name)
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+
+
+def shown_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names for people, by which classes are told apart from then on.
+
+    Raises:
+        CifartuiError: two of them look the same.
+    """
+    found = tuple(map(shown, names))
+    if len(set(found)) < len(found):
+        alike = next(name for name, number in Counter(found).items() if number > 1)
+        raise CifartuiError(
+            f"Two classes look the same, {short(alike)}, and differ in characters that cannot be shown; rename one."
+        )
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

@@ -49,8 +49,6 @@ _SIGNATURES = (
 )
 """First bytes of the formats, for files without an extension."""
 _SIGNATURE_BYTES = 16
-_MOST_LEVELS = 8
-"""Folders below a class folder that are searched for its first image."""
 _EXTENSION = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _JUNK = frozenset(
     name.casefold()
@@ -209,11 +207,11 @@ class Scanner:
             found.images.append(prefix + name)
 
     def has_image(self, folder: str) -> bool:
-        """Return true if there is an image in a folder or, a few levels deep, below it; stop at the first one."""
-        waiting = [(self.root / folder, 0)]
+        """Return true if there is an image in a folder or below it; stop at the first one."""
+        waiting = [self.root / folder]
         seen = set()
         while waiting:
-            path, depth = waiting.pop()
+            path = waiting.pop()
             if (identity := _identity(path)) in seen:
                 continue
             seen.add(identity)
@@ -221,11 +219,22 @@ class Scanner:
                 for entry in entries:
                     if is_junk(entry.name):
                         continue
-                    if entry.is_dir():
-                        waiting += [(Path(entry.path), depth + 1)] if depth < _MOST_LEVELS else []
-                    elif entry.is_file() and not _why_left_out(entry.name, entry.path)[1]:
-                        return True
+                    with suppress(OSError):  # a link that leads in a circle
+                        if entry.is_dir():
+                            waiting.append(Path(entry.path))
+                        elif entry.is_file() and not _why_left_out(entry.name, entry.path)[1]:
+                            return True
         return False
+
+    def each_once(self, folder: str) -> Iterator[str]:
+        """Yield the folders in a folder, and the linked ones that lead to none of these, nor to one another."""
+        here = self.look(folder)
+        known = {_identity(self.root / name) for name in here.folders} if here.links else set()
+        yield from here.folders
+        for name in here.links:
+            if (identity := _identity(self.root / name)) not in known:
+                known.add(identity)
+                yield name
 
     def below(self, folders: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
         """Return the images of folders and of all folders below them, sorted by label and name.
@@ -325,7 +334,7 @@ def _look_inside(path: str) -> tuple[str, str]:
     """Return the extension that a file without one should have, and why it is not read ("" if it is)."""
     try:
         with os.fdopen(files.open_to_read(Path(path)), "rb") as file:
-            start = file.read(_SIGNATURE_BYTES)
+            start = file.read(_SIGNATURE_BYTES) or b""  # None: one of the system's files, which would be waited for
     except OSError as error:
         return "", str(error.strerror).lower()
     for signature, suffix in _SIGNATURES:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -10,8 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine import files
-from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, short, unread_notices, without_images
-from engine.shared.image_scan import Poll, Scanner, shown
+from engine.shared.image_parts import (
+    PARTS,
+    Files,
+    Listing,
+    Part,
+    listed,
+    short,
+    shown_names,
+    unread_notices,
+    without_images,
+)
+from engine.shared.image_scan import OPTIONAL_SUFFIXES, Poll, Scanner, folder_of, shown, suffix_of
+from engine.shared.image_scan import SUFFIXES as IMAGE_SUFFIXES
 from presets.errors import CifartuiError
 
 SUFFIXES = frozenset({".csv", ".tsv"})
@@ -25,6 +37,7 @@ _LABEL_COLUMNS = (
     "diagnosis", "y",
 )  # fmt: skip
 _SPLIT_COLUMNS = ("split", "set", "subset", "part", "partition")
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _MOST_BYTES = 1_000_000_000
 _EXPECTED = "a column file (or filename, image, path, id) and a column label (or class, category)"
 
@@ -105,6 +118,8 @@ def _read(path: Path) -> _Table:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        if '"' in text:
+            _check_quotes(text, delimiter)
     except csv.Error as error:
         raise CifartuiError(f"{where} is no table that can be read ({error}).") from error
     columns = [column.strip() for column in lines[0]] if lines else []
@@ -122,6 +137,18 @@ def _read(path: Path) -> _Table:
     taken = [f"files by column {short(columns[file])}", f"labels by column {short(columns[label])}"]
     taken += [f"parts by column {short(columns[split])}"] if split is not None else []
     return _Table(where, listed(taken), split is not None, rows)
+
+
+def _check_quotes(text: str, delimiter: str) -> None:
+    """Raise csv.Error if a quote is not closed: all that follows it would be part of one field."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    began = 1
+    try:
+        for _ in reader:
+            began = reader.line_num + 1
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise csv.Error(f"the quote that begins in line {began} is not closed") from error
 
 
 def _column(columns: list[str], names: Iterable[str]) -> int | None:
@@ -142,18 +169,34 @@ class _Names:
                 index[_stem(key)].append(image)
 
     def find(self, named: str) -> list[str]:
-        """Return the images that a name may mean: none, one, or several where it is not clear."""
+        """Return the images that a name may mean: none, one, or several where it is not clear.
+
+        A name and an image that both have folders agree in all that the shorter of them has.
+        """
         name = unicodedata.normalize("NFC", named.replace("\\", "/")).removeprefix("./")
         for index, key in ((self._whole, name), (self._last, name.rpartition("/")[2])):
-            if found := index.get(key) or index.get(_stem(key)):
-                exact = [image for image in found if unicodedata.normalize("NFC", image).endswith(key)]
-                return exact or found
+            found = index.get(key) or (index.get(_stem(key)) if _may_be_renamed(key) else None) or []
+            if fitting := [image for image in found if _same_place(image, name)]:
+                exact = [image for image in fitting if unicodedata.normalize("NFC", image).endswith(key)]
+                return exact or fitting
         return []
 
 
 def _stem(name: str) -> str:
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last.rpartition('.')[0] or last}"
+
+
+def _may_be_renamed(name: str) -> bool:
+    """Return true if a name ends like an image's, which may be there in another format."""
+    suffix = suffix_of(name)
+    return suffix in IMAGE_SUFFIXES or suffix in OPTIONAL_SUFFIXES
+
+
+def _same_place(image: str, named: str) -> bool:
+    """Return true if the folders of one are the last folders of the other."""
+    ours, theirs = (folder_of(unicodedata.normalize("NFC", name)).strip("/") for name in (image, named))
+    return not ours or not theirs or f"/{ours}".endswith(f"/{theirs}") or f"/{theirs}".endswith(f"/{ours}")
 
 
 def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], list[str]]:
@@ -234,7 +277,7 @@ def _listing(
         unlabelled = []
     missing = [] if of["val"] else ["no validation part"]
     missing += [] if of["test"] else ["a test part without labels" if unlabelled else "no test part"]
-    class_names = tuple(map(shown, names))
+    class_names = shown_names(names)
     said = [without_images(of[part].labels, class_names, part) for part in ("val", "test") if of[part]]
     return Listing(
         name=name,
@@ -258,7 +301,7 @@ def _listing(
 
 def _sorted_labels(labels: set[str]) -> list[str]:
     """Return labels in order: by number if all of them are whole numbers, else by name."""
-    if all(label.lstrip("-").isdecimal() for label in labels):
+    if all(_WHOLE_NUMBER.fullmatch(label) for label in labels):
         return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)
 

@@ -64,7 +64,7 @@ def measure(
         CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent.
     """
     info = folder.read_info()
-    path, state = read_weights(folder, which)
+    path, state = read_weights(folder, info, which)
     preset = (
         info.preset
         if data is None

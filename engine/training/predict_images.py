@@ -5,6 +5,7 @@ Reads a `Request` and names of files on standard input, and prints `Answer`s, a 
 predicted and forgotten batch by batch: of the rest only names are kept.
 """
 
+import math
 import os
 import signal
 import sys
@@ -43,7 +44,6 @@ from engine.shared.image_formats import Fault
 from engine.shared.image_scan import shown
 from engine.training.device import prepare_backend
 from engine.training.microbatch import MicroBatch
-from engine.training.setup import EVAL_BATCH_FACTOR
 from engine.training.trained_network import TrainedNetwork, load_trained
 from presets.errors import CifartuiError
 
@@ -51,6 +51,7 @@ _MOST_WAITING = 8
 """Rows that are kept back for a batch to fill, in batches: files that cannot be read fill none."""
 _LEAST_AHEAD = 128
 """Images that may be decoded ahead of the network however small a batch is."""
+_NO_NUMBER = "the network's output for it is not a number; its weights are of no use"
 _SAY_EVERY_S = 0.2
 _CHUNK_BYTES = 1 << 16
 
@@ -125,8 +126,7 @@ def predict(request: Request, names: Iterator[str]) -> None:
         CifartuiError: the weights cannot be loaded, or the machine runs out of memory.
     """
     trained = load_trained(RunDir(Path(request.run)), request.checkpoint, request.device, _prepare)
-    validated_with = trained.info.preset.train.batch_size * EVAL_BATCH_FACTOR
-    batch_size = request.batch_size or validated_with
+    batch_size = request.batch_size or trained.eval_batch_size
     side = min(trained.stored_size, MAX_SIDE)
     say(
         Loaded(
@@ -181,13 +181,11 @@ def _rows(batch: _Batch, trained: TrainedNetwork, at_once: MicroBatch, top: int)
     guessed = iter(zip(confidences.tolist(), classes.tolist(), strict=True))
     rows = []
     for found, problem in batch.rows:
-        if problem:
-            rows.append(Row(found.name, problem=problem))
-            continue
-        guesses = (
-            Guess(trained.class_names[index], confidence) for confidence, index in zip(*next(guessed), strict=True)
-        )
-        rows.append(Row(found.name, tuple(guesses)))
+        guesses = () if problem else tuple(zip(*next(guessed), strict=True))
+        if any(math.isnan(confidence) for confidence, _ in guesses):
+            guesses, problem = (), _NO_NUMBER
+        top_classes = tuple(Guess(trained.class_names[index], confidence) for confidence, index in guesses)
+        rows.append(Row(found.name, top_classes, problem))
     return rows
 
 

@@ -22,7 +22,7 @@ from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import check_weights, class_names_of, place_of
 from engine.training.device import autocast, choose_device, choose_precision
 from engine.training.microbatch import MicroBatch
-from engine.training.setup import flops_of
+from engine.training.setup import EVAL_BATCH_FACTOR, flops_of
 from engine.training.validation import logits_of
 from presets.errors import CifartuiError
 from presets.range_test import table_of
@@ -64,6 +64,11 @@ class TrainedNetwork:
     stored_size: int
     background: Colour
 
+    @property
+    def eval_batch_size(self) -> int:
+        """Images that validation runs at once."""
+        return self.info.preset.train.batch_size * EVAL_BATCH_FACTOR
+
     def probabilities(self, images: Tensor, at_once: MicroBatch) -> Tensor:
         """Return the softmax probabilities, float32 [B, C] on the CPU, of images uint8 [B, 3, H, H] on any device.
 
@@ -85,13 +90,13 @@ class TrainedNetwork:
             return torch.cat(parts) if parts else torch.empty(0, len(self.class_names))
 
 
-def read_weights(folder: RunDir, which: str) -> tuple[Path, dict[str, Any]]:
+def read_weights(folder: RunDir, info: RunInfo, which: str) -> tuple[Path, dict[str, Any]]:
     """Return path and content of a run's checkpoint, best or last, which is not checked against its preset yet.
 
     Raises:
         CifartuiError: the run has none, or it is damaged, a link or another user's.
     """
-    if table_of(folder.read_info().preset) is not None:
+    if table_of(info.preset) is not None:
         raise CifartuiError(f"Run {folder.id} is a range test, which keeps no weights: there is nothing to evaluate.")
     path = folder.best if which == "best" else folder.last
     if not path.exists():
@@ -132,7 +137,7 @@ def load_trained(
         CifartuiError: there is no such checkpoint or device, or the weights do not fit the run's preset.
     """
     info = folder.read_info()
-    path, state = read_weights(folder, which)
+    path, state = read_weights(folder, info, which)
     try:
         class_names = class_names_of(state)
     except ValueError as error:

@@ -123,7 +123,7 @@ def explain(error: Exception) -> str:
         return str(error)
     traceback.print_exc()
     torch = sys.modules.get("torch")
-    if torch is None or isinstance(error, ImportError):  # of torch only what is imported whole stays there
+    if isinstance(error, ImportError) or (torch is None and _is_from_torch(error)):
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         what = "torch" if torch is None else "A package that training needs"
         return f"{what} cannot be imported ({said}); reinstall it for this Python: pip install torch torchvision"
@@ -132,10 +132,16 @@ def explain(error: Exception) -> str:
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
             "2."
         )
-    if isinstance(error, torch.OutOfMemoryError):
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+
+
+def _is_from_torch(error: Exception) -> bool:
+    """Return true for an error that torch's own code raised, as while it was imported."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] == "torch" for frame in frames)
 
 
 def outcome_of(

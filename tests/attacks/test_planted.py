@@ -113,7 +113,7 @@ def test_the_queues_runner_and_its_run(mark: Path, runs_dir: Path) -> None:
 def test_what_is_asked_of_a_process_with_torch() -> None:
     (found,) = network_facts.compute_many([(catalog.load("demo"), 100)])
     assert isinstance(found, network_facts.NetworkFacts)
-    assert doctor._torch(num_gpus=0).verdict == "ok"
+    assert doctor._torch(num_gpus=0, is_hung=False).verdict == "ok"
     with pytest.raises(CifartuiError, match="cuda:77 cannot be used"):
         benchmark("cuda:77", as_json=True)
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from engine.journal.state import RunState
 from engine.runs import run_dir, start
 from engine.runs.run_dir import RunDir, list_runs
 from engine.training import device as devices
+from engine.training import worker
 from engine.training.telemetry import Telemetry
 from presets import catalog
 from tests.nvml_stub import compile_stub
@@ -166,3 +168,9 @@ def test_a_worker_where_torch_cannot_be_imported_says_so_as_its_last_word(
         "pip install torch torchvision"
     )
     wait_for(lambda: not run.worker_lives(), "its end")
+
+
+def test_another_error_before_torch_is_imported_is_not_called_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    told = worker.explain(OSError("the disk does not answer"))
+    assert told == "OSError: the disk does not answer (the traceback is in worker.log)"

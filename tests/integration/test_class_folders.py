@@ -124,7 +124,7 @@ def test_a_submission_of_image_files_has_a_row_for_every_file(
     result = cifartui("evaluate", "latest", "--submission", str(path), "--device", "cpu")
     assert result.returncode == 0, result.stderr
     assert "The test images have no labels, so there is no test accuracy.\n" in result.stdout
-    assert "1 of 83 images cannot be read" in result.stdout
+    assert "1 of 4 test images without labels cannot be read" in result.stdout
     said = f"4 predictions are in {path}. test/broken.png cannot be read and stands as "
     assert said in result.stdout
     rows = path.read_text().splitlines()

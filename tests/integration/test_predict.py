@@ -7,14 +7,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
+import msgspec
 import pytest
 
+from engine.data.image_pixels import WHITE, read_square
+from engine.runs import predictions
+from engine.runs.image_predictions import Loaded, Predicted, Request
+from engine.runs.run_dir import find_run
+from presets.errors import CifartuiError
 from tests import sample_model
-from tests.integration.conftest import run_cifartui
+from tests.integration.conftest import start_cifartui
 from tests.waiting import PATIENCE_S, wait_for
+from tui.data import image_predictor
 
 KEPT = Path(__file__).parents[1] / "data/run-0.1.0"
 RUN = "20260101T000000-tiny-0000"
@@ -50,8 +61,8 @@ def test_a_line_an_image_and_exit_1_for_one_that_cannot_be_read(predict: Run) ->
     assert [line[0] for line in lines] == [
         *(f"images/val/{name}/0{number}.png" for name in sample_model.CLASSES for number in range(2)), "gone.png",
     ]  # fmt: skip
-    assert lines[3][1:] == ["cannot be read: empty"]
-    assert lines[6][1:] == ["cannot be read: not there"]
+    assert lines[3][1:] == ["no prediction: empty"]
+    assert lines[6][1:] == ["no prediction: not there"]
     _, class_name, confidence, runner_up = lines[0]
     assert class_name in sample_model.CLASSES
     assert confidence.endswith(" %")
@@ -59,7 +70,7 @@ def test_a_line_an_image_and_exit_1_for_one_that_cannot_be_read(predict: Run) ->
     assert result.returncode == 1
     assert "best.pt (epoch 2) of run" in result.stderr
     assert "moving average of the weights, 3 classes, 12 px, on cpu in fp32" in result.stderr
-    assert result.stderr.endswith("2 of 7 images cannot be read.\n")
+    assert result.stderr.endswith("There is no prediction for 2 of 7 images.\n")
 
 
 def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_nothing_to_predict_is_said(predict: Run, tmp_path: Path) -> None:
 
 def test_a_run_without_weights_is_said(images: Path) -> None:
     (images.parent / "runs" / RUN / "checkpoints/best.pt").unlink()
-    result = run_cifartui(images.parent / "runs", "predict", "tiny", str(images))
+    result = start_cifartui(images.parent / "runs", "predict", "tiny", str(images))
     assert (result.returncode, result.stderr) == (
         2, f"cifartui: Run {RUN} has no best.pt yet; it is written after the first epoch.\n",
     )  # fmt: skip
@@ -163,3 +174,50 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: "subprocess.Pop
     assert at_work.wait(PATIENCE_S) == 141
     assert "Traceback" not in errors
     assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
+
+
+@pytest.mark.real_data
+def test_photographs_by_file_have_the_accuracy_of_evaluate(cifar100_dir: Path, tmp_path: Path) -> None:
+    archive = cifar100_dir / "ants-bees.tar"
+    if not archive.is_file():
+        pytest.skip(f"needs the photographs of ants and bees: no ants-bees.tar in {cifar100_dir}")
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path / "photos", filter="data")
+    cifartui = partial(start_cifartui, tmp_path / "runs")
+    smaller = ("--set=data.image_size=64", "--set=data.cache_size=80", "--epochs=1", "--device=cpu")
+    trained = cifartui("train", "photos/scratch", "--data", str(tmp_path / "photos"), *smaller, "--output", "quiet")
+    assert trained.returncode == 0, trained.stderr
+    evaluated = json.loads(cifartui("evaluate", "latest", "--device", "cpu", "--json").stdout)
+    assert evaluated["split"] == "val"
+    result = cifartui("predict", "latest", str(tmp_path / "photos/val"), "--device", "cpu", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (len(rows), result.returncode) == (evaluated["num_images"], 0)
+    hits = sum(row["file"].split("/")[-2] == row["class"] for row in rows)
+    assert hits / len(rows) == evaluated["top1"]
+    found = predictions.read(find_run(tmp_path / "runs", "latest"), "val")
+    assert found is not None
+    assert [row["confidence"] for row in rows] == list(found.confidence)
+
+
+def test_the_helper_writes_the_images_into_a_file_that_it_is_handed(images: Path) -> None:
+    request = Request(run=str(images.parent / "runs" / RUN), device="cpu", folder=str(images.parent))
+    with TemporaryFile() as pixels:
+        request = msgspec.structs.replace(request, pixels_fd=pixels.fileno())
+        loaded, *others = image_predictor.answers(request, ["images/val/green"])
+        pixels.seek(0)
+        content = pixels.read()
+    assert isinstance(loaded, Loaded)
+    rows = [row for answer in others if isinstance(answer, Predicted) for row in answer.rows]
+    assert [row.problem for row in rows] == ["", "empty"]
+    first = read_square(images / "val/green/00.png", loaded.side, WHITE).tobytes()
+    assert content == first + bytes(len(first))
+
+
+def test_a_helper_that_is_not_wanted_any_more_ends(images: Path) -> None:
+    stop = threading.Event()
+    request = Request(run=str(images.parent / "runs" / RUN), device="cpu", folder=str(images.parent))
+    found = image_predictor.answers(request, ["images/val"], stop)
+    assert isinstance(next(found), Loaded)
+    stop.set()
+    with pytest.raises(CifartuiError, match="withdrawn"):
+        list(found)

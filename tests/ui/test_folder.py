@@ -21,7 +21,7 @@ from tests.ui.test_home import said
 from tui.app import CifartuiApp
 from tui.data.folder_summary import ClassCount, FolderSummary, SampledImages
 from tui.display import Display
-from tui.screens.folder import FolderScreen, OpenFolder, _Folders
+from tui.screens.folder import Folders, FolderScreen, OpenFolder
 from tui.screens.home import Home
 from tui.screens.start_dialog import StartPanel
 from tui.widgets.lists import Pickable
@@ -85,7 +85,7 @@ async def test_from_the_tree_to_the_start(runs_dir: Path, photos: Path) -> None:
     app = CifartuiApp(runs_dir, environment=opening(start=start, remember_folder=remembered.append))
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await browser(pilot)
-        tree = screen.query_one(_Folders)
+        tree = screen.query_one(Folders)
         await until(pilot, lambda: len(tree.root.children) == 1, "the tree")
         await pilot.press("j", "right")
         await until(pilot, lambda: len(tree.root.children[0].children) == 2, "what is in photos")
@@ -136,7 +136,7 @@ async def test_a_name_is_shown_as_it_is(runs_dir: Path, photos: Path) -> None:
     app = CifartuiApp(runs_dir, environment=opening())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await browser(pilot)
-        tree = screen.query_one(_Folders)
+        tree = screen.query_one(Folders)
         await until(pilot, lambda: len(tree.root.children) == 1, "the tree")
         assert str(tree.root.children[0].label) == "[red]x\\x1b[2J"
 
@@ -247,7 +247,7 @@ def test_picture_of_the_browser(
     async def ready(pilot: Pilot[Any]) -> None:
         await pilot.app.push_screen(OpenFolder(catalog.list_presets(), Path("photos")))
         screen = pilot.app.screen
-        tree = screen.query_one(_Folders)
+        tree = screen.query_one(Folders)
         await until(pilot, lambda: len(tree.root.children) == 2, "the tree")
         screen.query_one("#path", Input).cursor_blink = False
 

@@ -1,16 +1,20 @@
 """Decoding once: what stays after an interruption, what makes a cache out of date, what is memory-mapped."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from engine import files
 from engine.data import image_decoders
 from engine.data.image_pixels import Colour
 from engine.data.load import load
@@ -248,3 +252,69 @@ def test_what_was_decoded_of_an_archive_that_has_changed_is_removed(root: Path, 
     load_from(archive)
     (after,) = (cache_folder() / "images").iterdir()
     assert after != before
+
+
+def caches() -> list[Path]:
+    return sorted((cache_folder() / "images").iterdir())
+
+
+def test_marks_of_a_damaged_file_are_decoded_again(root: Path, decoded: list[str]) -> None:
+    before = load_from(root).train.images.clone()
+    marks = caches()[0] / "marks"
+    marks.write_bytes(b"\xc8" * 3 + marks.read_bytes()[3:])
+    decoded.clear()
+    assert torch.equal(load_from(root).train.images, before)
+    assert len(decoded) == 3
+
+
+def test_a_cache_that_another_process_fills_is_not_removed(root: Path) -> None:
+    load_from(root)
+    (first,) = caches()
+    save(root / "train/001.Crow/99.jpg", (1, 2, 3), (9, 9))
+    with (first / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        load_from(root)
+        assert first in caches()
+    save(root / "train/001.Crow/98.jpg", (1, 2, 3), (9, 9))
+    load_from(root)
+    assert len(caches()) == 1
+
+
+def test_a_cache_is_filled_where_there_are_no_locks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def said(event: DataProgressed) -> None:
+        assert "another process" not in event.what
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert len(load(Data(dataset="class-folders", path=str(root), image_size=8), None, 0, said).train)
+
+
+def test_a_cache_that_is_removed_while_it_is_waited_for_is_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = files.try_flock, list[Path]()
+
+    def remove_first(fd: int, kind: int) -> bool:
+        if not removed:
+            removed.append(caches()[0])
+            shutil.rmtree(removed[0])
+        return lock(fd, kind)
+
+    monkeypatch.setattr(files, "try_flock", remove_first)
+    assert len(load_from(root).train)
+    assert caches() == removed
+
+
+def test_a_disk_that_is_full_at_the_last_file_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text = Path.write_text
+
+    def full(path: Path, *arguments: Any, **more: Any) -> int:
+        if path.name == "about.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CifartuiError, match="There is no room for the decoded images"):
+        load_from(root)

@@ -193,3 +193,9 @@ def test_it_imports_nothing_heavy() -> None:
     code = "import sys, engine.shared.data_path; print(sorted({'torch', 'numpy', 'pooch', 'PIL'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("named", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(named: str) -> None:
+    with pytest.raises(CifartuiError, match="The path of the data is empty"):
+        data_at(named)

@@ -14,9 +14,11 @@ from PIL import Image
 
 from engine.shared import image_formats
 from engine.shared.cache_folder import cache_folder
+from engine.shared.data_path import NamedData
 from engine.shared.image_archives import OnBytes, Unpacked, unpack
 from presets import catalog
 from presets.errors import CifartuiError
+from presets.schema import DATASETS
 from tests import bird_files, cifar_files
 from tui.cli.data import _print_summary
 from tui.cli.main import cifartui
@@ -146,6 +148,17 @@ def test_published_data_is_known_and_has_a_preset(dataset: str, tmp_path: Path) 
     assert (found.dataset, found.classes) == (dataset, ())
     assert catalog.load(found.preset).data.dataset == dataset
     assert found.preset in call("data", tmp_path).stdout
+
+
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if name not in {"class-folders", "shapes100"}])
+def test_every_published_data_set_has_a_summary(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = NamedData(dataset, str(tmp_path))  # type: ignore[arg-type]
+    monkeypatch.setattr("tui.data.folder_summary.known_data", lambda path: known)
+    found = summarize(str(tmp_path))
+    assert (found.dataset, found.classes) == (dataset, ())
+    assert catalog.load(found.preset, known.overrides).data.dataset == dataset
+    with pytest.raises(CifartuiError, match=f"the published data set {dataset}, whose files are not listed"):
+        files_of(str(tmp_path))
 
 
 def test_many_classes_are_bounded_unless_all_are_asked_for(tmp_path: Path) -> None:

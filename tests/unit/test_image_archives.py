@@ -221,3 +221,14 @@ def test_published_archives_are_read_as_they_are(
     found = list_images(cifar100_dir / name)
     assert (len(found.train), len(found.val), len(found.test)) == counts
     assert (found.layout, found.notices) == (layout, ())
+
+
+def test_a_tar_with_a_long_chain_of_names_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 5
+    archive = tmp_path / "x.tar"
+    link = member.tobuf(tarfile.GNU_FORMAT) + b"cat/1".ljust(512, b"\0")
+    archive.write_bytes(link * 3000 + tarfile.TarInfo("cat/1.jpg").tobuf() + bytes(1024))
+    with pytest.raises(CifartuiError, match="could not be unpacked"):
+        list_images(archive)
+    assert written() == []

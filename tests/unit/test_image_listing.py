@@ -1,14 +1,16 @@
 """Layouts of folders of images: what is read of each, and what is said of the rest."""
 
+import io
 import os
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.shared.image_listing import list_images
+from engine.shared.image_listing import list_images, num_classes
 from engine.shared.image_parts import Files, Listing
 from engine.shared.image_scan import is_junk, shown, suffix_of, why_not_read
 from presets.errors import CifartuiError
@@ -324,3 +326,39 @@ def test_it_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_class_folders_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="Two classes look the same, a␊b"):
+        list_images(write(tmp_path, "a\nb/1.jpg", "a␊b/1.jpg"))
+
+
+@pytest.mark.parametrize("where", ["", "x/" * 12])
+def test_classes_are_counted_as_they_are_listed(tmp_path: Path, where: str) -> None:
+    write(tmp_path, f"cat/{where}1.jpg", "dog/1.jpg", "owl/")
+    for number in range(50):  # the order of a folder's entries is not known
+        (tmp_path / f"cat/loop{number}").symlink_to(f"loop{number}")
+    assert num_classes(tmp_path) == len(list_images(tmp_path).class_names) == 2
+
+
+def test_a_file_that_has_nothing_to_read_yet_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(io.BytesIO):
+        def read(self, size: int | None = -1) -> Any:  # as a buffered file that is not waited for
+            return None
+
+    def opened(fd: int, _mode: str) -> Waiting:
+        os.close(fd)
+        return Waiting()
+
+    write(tmp_path, *FLAT, "cat/kmsg")
+    monkeypatch.setattr("engine.shared.image_scan.os.fdopen", opened)
+    assert list_images(tmp_path).unread[0].first == "kmsg"
+
+
+def test_a_link_to_another_class_is_not_counted(tmp_path: Path) -> None:
+    write(tmp_path, *FLAT, "elsewhere/owl/1.jpg")
+    data = tmp_path / "data"
+    for link, folder in (("cat", "cat"), ("dog", "dog"), ("kitty", "cat"), ("owl", "elsewhere/owl")):
+        data.mkdir(exist_ok=True)
+        (data / link).symlink_to(tmp_path / folder)
+    assert num_classes(data) == len(list_images(data).class_names) == 3

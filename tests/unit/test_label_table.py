@@ -135,3 +135,38 @@ def test_a_table_that_is_not_there_and_loose_images_that_have_one(tmp_path: Path
     (tmp_path / "train.csv").write_text("file,label\n")
     with pytest.raises(CifartuiError, match=r"lie loose.*data\.labels, such as train\.csv\."):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["dog/1.jpg", "old/dog/1.jpg", "dog\\1.jpg", "dog/1"])
+def test_a_file_that_is_not_there_is_no_other_of_its_name(tmp_path: Path, named: str) -> None:
+    found = list_with(
+        tmp_path, f"file,label\n{named},dog\ncat/2.jpg,cat\nowl/3.jpg,owl\n", "cat/1.jpg", "cat/2.jpg", "owl/3.jpg"
+    )
+    assert found.train == Files(("cat/2.jpg", "owl/3.jpg"), (0, 1))
+    assert any(f"names a file that is not there, and left out: {named}" in notice for notice in found.notices)
+
+
+@pytest.mark.parametrize("named", ["cat/1.jpg", "old/photos/cat/1.jpg", "photos/cat/1.png", "1.jpg", "1"])
+def test_folders_above_the_images_may_be_others(tmp_path: Path, named: str) -> None:
+    found = list_with(tmp_path, f"file,label\n{named},cat\n2,dog\n", "photos/cat/1.jpg", "photos/dog/2.jpg")
+    assert found.train.names == ("photos/cat/1.jpg", "photos/dog/2.jpg")
+
+
+def test_what_follows_a_dot_in_a_name_is_part_of_it(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label\nv1.2,cat\nv1,dog\nb,cat\n", "v1.jpg", "b.jpg")
+    assert found.train == Files(("b.jpg", "v1.jpg"), (0, 1))
+
+
+def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="the quote that begins in line 3 is not closed"):
+        list_with(tmp_path, 'file,label\na,cat\nb,"dog\nc,cat\nd,dog\n')
+
+
+@pytest.mark.parametrize("label", ["--5", pytest.param("9" * 5000, id="long")])
+def test_labels_that_are_almost_numbers_are_names(tmp_path: Path, label: str) -> None:
+    assert set(list_with(tmp_path, f"file,label\na,{label}\nb,3\n").class_names) == {label, "3"}
+
+
+def test_labels_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="Two classes look the same, a␊b"):
+        list_with(tmp_path, 'file,label\na,"a\nb"\nb,a␊b\n')

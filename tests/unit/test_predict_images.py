@@ -24,7 +24,7 @@ from engine.runs.image_predictions import Answer, Loaded, Noticed, Predicted, Re
 from engine.runs.run_dir import RunDir
 from engine.shared import child_process
 from engine.shared.image_formats import Fault
-from engine.training import predict_images
+from engine.training import checkpoint_files, predict_images
 from engine.training.evaluate_checkpoint import measure
 from presets.schema import Data
 from tests import sample_model
@@ -142,6 +142,17 @@ def test_images_are_stored_at_the_size_that_is_predicted(dataset: Any, tmp_path:
     assert [stored_size(Data(dataset=name, image_size=48)) for name in ("cifar10", "cifar100", "mnist")] == [32, 32, 28]
 
 
+def test_an_output_that_is_no_number_is_a_reason(run: RunDir, predict: Predict, tmp_path: Path) -> None:
+    sample_model.write_images(tmp_path / "images", 0, 1)
+    state = checkpoint_files.load(run.best)
+    for weights in state["network"].values():
+        if weights.is_floating_point() and weights.ndim > 1:
+            weights.fill_(3e38)
+    checkpoint_files.save(state, run.best)
+    rows = rows_of(predict("images"))
+    assert [(row.top, "not a number" in row.problem) for row in rows] == [((), True)] * 3
+
+
 # --- the stream -----------------------------------------------------------------------------------
 
 
@@ -198,7 +209,7 @@ def test_no_more_is_decoded_ahead_than_asked_for(
 
 _PEAK = """
 import resource, sys
-from engine.training import predict_images
+from engine.training import checkpoint_files, predict_images
 predict_images.say = lambda answer: None
 predict_images.main()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)

@@ -83,6 +83,11 @@ def test_names_that_find_no_one_run(tmp_path: Path, name: str, said: str) -> Non
         run_dir.find_run(tmp_path, name)
 
 
+def test_a_model_in_the_home_of_no_user_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="There are no runs in"):
+        run_dir.find_model(tmp_path, "~nobody-of-this-name/run")
+
+
 def test_a_damaged_run_json_is_said(tmp_path: Path) -> None:
     run = create(tmp_path)
     (run.path / "run.json").write_text("{")

@@ -111,24 +111,22 @@ def predict(
                 _take(answer, tally, progress, write)
             if not tally.done:
                 raise CifartuiError("There is no image to predict; name files, folders or archives of images.")
-    except BaseException as error:
-        code = _CODES.get(type(error))
-        if code is None:
-            raise
+    except (KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+        code = _CODES[type(error)]
         _say_unfinished(tally, csv_file, code)
         ctx.exit(code)
     if csv_file is not None:
         say(f"{fmt.plural(tally.done, 'prediction')} {'is' if tally.done == 1 else 'are'} in {csv_file}.", err=True)
-    if tally.unreadable:
-        say(f"{tally.unreadable:,} of {fmt.plural(tally.done, 'image')} cannot be read.", err=True)
-    ctx.exit(1 if tally.unreadable else 0)
+    if tally.failed:
+        say(f"There is no prediction for {tally.failed:,} of {fmt.plural(tally.done, 'image')}.", err=True)
+    ctx.exit(1 if tally.failed else 0)
 
 
 class Tally(Struct):
-    """Images done so far, and those of them that cannot be read. Mutable."""
+    """Images done so far, and those of them without a prediction. Mutable."""
 
     done: int = 0
-    unreadable: int = 0
+    failed: int = 0
 
 
 class _Terminated(BaseException):
@@ -231,7 +229,7 @@ def _take(answer: Answer, tally: Tally, progress: _Progress, write: Callable[[Se
             progress.clear()
             write(answer.rows)
             tally.done = answer.done
-            tally.unreadable += sum(bool(row.problem) for row in answer.rows)
+            tally.failed += sum(bool(row.problem) for row in answer.rows)
             progress.show_done(answer)
 
 
@@ -289,7 +287,7 @@ def _csv(rows: Sequence[Sequence[object]]) -> bytes:
 
 def _columns(row: Row, class_name: str) -> list[str]:
     if row.problem:
-        return [row.file, f"cannot be read: {row.problem}"]
+        return [row.file, f"no prediction: {row.problem}"]
     first, *others = row.top
     confidence = fmt.percent(first.confidence, 2)
     known = [class_name, confidence] if class_name else ["unsure", f"{first.class_name} {confidence}"]

@@ -22,6 +22,7 @@ from engine.shared.image_archives import OnBytes, say_nothing
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing, split_by_name, without_images
 from engine.shared.image_scan import Unread, shown
+from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from presets.schema import Data
 from tui import format as fmt
@@ -46,8 +47,17 @@ _FEW_IMAGES, _MANY_IMAGES = 1_000, 50_000
 """Training images below which a frozen backbone is advised, and from which a network without pretrained weights is."""
 _ADVISED: dict[str, tuple[str, str]] = {
     "cifar100": ("recipes/resnet18-fast", "a recipe for CIFAR-100 that a GPU trains in minutes"),
+    "cifar10": ("recipes/resnet18-fast", "a recipe for images of CIFAR's size that a GPU trains in minutes"),
+    "mnist": ("recipes/resnet18-fast", "a recipe for small images that a GPU trains in minutes"),
+    "fashion-mnist": ("recipes/resnet18-fast", "a recipe for small images that a GPU trains in minutes"),
+    "flowers102": ("photos/finetune", "for photographs: all of a pretrained network is fine-tuned"),
+    "oxford-pets": ("photos/finetune", "for photographs: all of a pretrained network is fine-tuned"),
     "cub200": ("birds/resnet50-finetune", "the one for these birds"),
 }
+
+
+_PUBLISHED_SPLIT = "The published training and test images; a tenth of the training images is held back to validate."
+_PUBLISHED_PARTS = "The published training, validation and test images."
 
 
 class ClassCount(Struct, frozen=True):
@@ -130,7 +140,7 @@ def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_not
         found = locate(Data(dataset=known.dataset, path=known.path), None)
         return FolderSummary(
             path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why,
-            split="The published training and test images; a tenth of the training images is held back to validate.",
+            split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
     listing = list_images(path, poll=poll, on_bytes=on_bytes)
     return _of_listing(str(path), listing, poll)
@@ -142,7 +152,13 @@ def files_of(named: str, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
     Raises:
         CifartuiError: see `summarize`.
     """
-    listing = list_images(resolved(named), on_bytes=on_bytes)
+    path = resolved(named)
+    if (known := known_data(path)) is not None:
+        raise CifartuiError(
+            f"{visible_in_a_row(known.path)} is the published data set {known.dataset}, whose files are not listed; "
+            "leave --files out."
+        )
+    listing = list_images(path, on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
         ImageFile(shown(name), part, listing.class_names[label])

@@ -110,14 +110,19 @@ def _lines(process: child_process.Process, stop: threading.Event | None) -> Iter
     while True:
         if stop is not None:
             while not select.select([fd], [], [], _POLL_EVERY_S)[0]:
-                if stop.is_set():
-                    raise CifartuiError("The question was withdrawn.")
+                _check_wanted(stop)
         if not (chunk := os.read(fd, 1 << 16)):
             return
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
-        if stop is not None and stop.is_set():
-            raise CifartuiError("The question was withdrawn.")
+        if stop is not None:
+            _check_wanted(stop)
+
+
+def _check_wanted(stop: threading.Event) -> None:
+    """Raise CifartuiError if nobody wants the answer any more."""
+    if stop.is_set():
+        raise CifartuiError("The question was withdrawn.")
 
 
 def _check_end(module: str, code: int, complaints: bytes) -> None:
@@ -135,9 +140,9 @@ def _talk(process: child_process.Process, stdin: bytes, stop: threading.Event | 
     if stop is None:
         return process.communicate(stdin)
     sent: bytes | None = stdin
-    while not stop.is_set():
+    while True:
+        _check_wanted(stop)
         try:
             return process.communicate(sent, timeout=_POLL_EVERY_S)
         except subprocess.TimeoutExpired:
             sent = None
-    raise CifartuiError("The question was withdrawn.")

@@ -88,12 +88,13 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_dialog", "StartPanel"),)),
-    ("Open a folder", "OpenFolder", (("tui.screens.folder", "OpenFolder"), ("tui.screens.folder", "_Folders"))),
+    ("Open a folder", "OpenFolder", (("tui.screens.folder", "OpenFolder"), ("tui.screens.folder", "Folders"))),
     ("Folder of images", "FolderScreen", (("tui.screens.folder", "_Choices"), ("tui.screens.folder", "FolderScreen"))),
     ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
     ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
+    ("Images of your own", "OwnImages", (("tui.screens.own_images", "OwnImages"),)),
     ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
 )
 """A title, the class of the screen, and the classes with its keys, imported with the help."""

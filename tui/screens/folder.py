@@ -48,7 +48,7 @@ class Chosen(Struct, frozen=True):
     options: RunOptions
 
 
-class _Folders(DirectoryTree):
+class Folders(DirectoryTree):
     """Tree of folders, and of archives, which may hold images. Enter chooses, space and the arrows unfold."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -126,6 +126,7 @@ class OpenFolder(Screen[Chosen | None]):
                 tooltip="from the path to the recent folders, and to the tree"),
         Binding("escape", "back", "Home", show=False, id="open.back", tooltip="back to Home"),
     ]  # fmt: skip
+    ASKS: ClassVar[tuple[str, str]] = ("Open a folder of images", "Enter says what is in it")
     app: "CifartuiApp"
 
     def __init__(self, listed: "Sequence[Listed]", start: Path | None = None) -> None:
@@ -139,7 +140,7 @@ class OpenFolder(Screen[Chosen | None]):
         self._recent = self.app.environment.recent_folders()[:_MOST_RECENT]
         yield TooSmall()
         with Vertical(id="body"):
-            title = (("Open a folder of images", f"bold {TEXT}"), ("   Enter says what is in it", MUTED))
+            title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
             yield Static(Text.assemble(*title), id="top")
             yield TextField(placeholder="type a path; → completes it", id="path", suggester=_Completed())
             if self._recent:
@@ -147,8 +148,12 @@ class OpenFolder(Screen[Chosen | None]):
                 yield Pickable(
                     *(Option(line, id=str(row)) for row, line in enumerate(lines)), id="recents", compact=True
                 )
-            yield _Folders(self._start)
+            yield self.new_tree(self._start)
             yield KeyBar()
+
+    def new_tree(self, start: Path) -> Folders:
+        """Return the tree of what can be chosen."""
+        return Folders(start)
 
     def on_mount(self) -> None:
         """Begin with the recent folders if there are any."""
@@ -159,7 +164,7 @@ class OpenFolder(Screen[Chosen | None]):
         self.call_after_refresh(self._begin_at_the_root)
 
     def _begin_at_the_root(self) -> None:
-        tree = self.query_one(_Folders)
+        tree = self.query_one(Folders)
         tree.move_cursor(tree.root)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -185,7 +190,7 @@ class OpenFolder(Screen[Chosen | None]):
 
     def action_up(self) -> None:
         """Let the tree begin with the folder above."""
-        tree = self.query_one(_Folders)
+        tree = self.query_one(Folders)
         tree.path = Path(tree.path).parent
 
     def action_back(self) -> None:

@@ -1,11 +1,16 @@
-"""Base of the screens that show images page by page: Predictions and the preview."""
+"""Base of the screens that show images page by page: Predictions, images of one's own, the preview."""
 
 from typing import TYPE_CHECKING
 
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
+from textual.widgets import Static
 
 from tui.terminal.capabilities import image_widget
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.gallery import Gallery
+from tui.widgets.key_bar import KeyBar
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
@@ -22,6 +27,17 @@ class GalleryScreen(Screen[None]):
         super().__init__()
         self._page_start = 0
 
+    def compose(self) -> ComposeResult:
+        """Lay the screen out: a title, what the page shows, and the gallery, or what is said in its place."""
+        yield TooSmall()
+        with Vertical(id="body"):
+            yield ChangedStatic(id="top")
+            yield ChangedStatic(id="sorting")
+            yield Static(id="making")
+            with Horizontal(id="gallery"):
+                yield self.new_gallery()
+            yield KeyBar()
+
     def new_gallery(self) -> Gallery:
         """Return the gallery that the terminal can show: real images, or half blocks."""
         widget = image_widget() if self.app.has_colors and self.app.plot_style != "ascii" else None
@@ -30,6 +46,10 @@ class GalleryScreen(Screen[None]):
         from tui.widgets.photo_gallery import Photos
 
         return Photos(widget, id="images")
+
+    def action_back(self) -> None:
+        """Leave the screen."""
+        self.dismiss()
 
     def action_turn(self, pages: int) -> None:
         """Turn pages, and stop at the ends."""

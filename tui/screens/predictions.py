@@ -73,6 +73,7 @@ class PredictionsScreen(GalleryScreen):
             id="predictions.page_before",
             tooltip="the page before",
         ),
+        Binding("o", "open", "open", id="predictions.open", tooltip="predict an image or a folder of your own"),
         Binding("escape", "back", "run", id="predictions.back", tooltip="back"),
     ]
     AUTO_FOCUS = ""  # the field for a class would take the keys
@@ -181,6 +182,12 @@ class PredictionsScreen(GalleryScreen):
             self._problem = ""
             self._show()
             self._measure(self.app.data_dir)
+
+    def action_open(self) -> None:
+        """Ask for an image or a folder of one's own, and predict it with the best weights."""
+        from tui.screens.own_images import OpenImages
+
+        self.app.push_screen(OpenImages(self._run, self._info))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer measuring where it would bring something, filters where there are labels."""

@@ -7,9 +7,7 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Static
 
@@ -19,9 +17,8 @@ from tui.data.torch_process import run_module
 from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets.basic import ChangedStatic, TooSmall
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, Picture
-from tui.widgets.key_bar import KeyBar
 
 
 class PreviewRead(Message):
@@ -51,17 +48,6 @@ class PreviewScreen(GalleryScreen):
         self._pictures: list[Picture] = []
         self._problem = ""
         self._left = threading.Event()
-
-    def compose(self) -> ComposeResult:
-        """Lay the screen out."""
-        yield TooSmall()
-        with Vertical(id="body"):
-            yield ChangedStatic(id="top")
-            yield ChangedStatic(id="sorting")
-            yield Static(id="making")
-            with Horizontal(id="gallery"):
-                yield self.new_gallery()
-            yield KeyBar()
 
     def on_mount(self) -> None:
         """Ask for the images, in a thread."""
@@ -93,10 +79,6 @@ class PreviewScreen(GalleryScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer pages where there are images."""
         return self.found is not None or action != "turn"
-
-    def action_back(self) -> None:
-        """Leave the screen."""
-        self.dismiss()
 
     def _num_pictures(self) -> int:
         return len(self._pictures)
