@@ -44,7 +44,7 @@ def read_table(path: Path, what: str = "a preset") -> dict[str, Any]:
     label = printable(str(path))
     try:
         if path.exists() and not path.is_file():
-            raise CifartuiError(f"{label} is a folder or a device, not a file; name a .toml file.")
+            raise CifartuiError(f"{label} is a folder or a device, not {what}; name a .toml file.")
         with path.open("rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:

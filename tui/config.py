@@ -53,7 +53,7 @@ def read_config() -> Config:
         return Config()
     except (OSError, ValueError):  # `read_table` says why
         pass
-    table = read_table(path, "a configuration")
+    table = read_table(path, f"a configuration ({_VARIABLE})" if os.environ.get(_VARIABLE) else "a configuration")
     _check_key_texts(table, path)
     try:
         return msgspec.convert(table, Config)

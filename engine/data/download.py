@@ -9,7 +9,7 @@ import pooch
 
 from engine.data.progress import LoadProgress, Report
 from engine.shared.data_locations import Location, search_folders
-from engine.shared.published_sets import PUBLISHED
+from engine.shared.published_sets import PUBLISHED, reason_of
 from presets.errors import CifartuiError
 
 _TIMEOUT_S = (5.0, 30.0)
@@ -75,7 +75,7 @@ def fetch(url: str, md5: str, path: Path, report: Report) -> Path:
     except PermissionError:
         raise CifartuiError(f"{path.parent} cannot be written to.") from None
     except OSError as error:  # the errors of the library that pooch downloads with, too
-        raise CifartuiError(f"downloading {url} failed ({_reason(error)}).") from error
+        raise CifartuiError(f"downloading {url} failed ({reason_of(error)}).") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -88,18 +88,3 @@ def _sweep(path: Path) -> None:
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
                 part.unlink()
-
-
-def _reason(error: OSError) -> str:
-    """Return the reason of a failed download, in words."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):  # the latter in mid-file
-        return "the server sent nothing for too long"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "the server cannot be reached"
-    return error.strerror or type(error).__name__

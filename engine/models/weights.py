@@ -19,6 +19,7 @@ from torchvision.models import WeightsEnum
 from engine import files
 from engine.journal.data_record import same_name
 from engine.models.tensor_files import load_tensors
+from engine.shared.published_sets import reason_of
 from presets.errors import CifartuiError
 
 _HEAD = "fc."
@@ -253,8 +254,9 @@ def download(url: str, path: Path) -> None:
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=fetch)
     except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise CifartuiError(
-            f"Could not fetch the pretrained weights ({type(error).__name__}: {error}). "
+            f"Could not fetch the pretrained weights ({reason}). "
             f"Where there is a network, download {url} and put the file {path.name} into {path.parent}, or name it in "
             "model.weights."
         ) from error

@@ -273,15 +273,19 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
             f"{folder} is a class too, put all of them into another train/, else put its images into class folders."
         )
     if loose:
-        tables = [unread.first for unread in scan.unread if unread.reason.startswith((".csv", ".tsv"))]
+        tables = [
+            f"{unread.folder}/{unread.first}".lstrip("/")
+            for unread in scan.unread
+            if unread.reason.startswith((".csv", ".tsv"))
+        ]
         return CifartuiError(
             f"The {len(loose):,} images in {where} lie loose, so their classes are not known; put them into a folder "
-            "for each class, or name a table of file names and labels with data.labels"
-            f"{f', such as {shown(tables[0])}' if tables else ''}."
+            "for each class, or name a table of file names and labels as the data, or as data.labels="
+            f"{shown(tables[0]) if tables else 'FILE.csv'}."
         )
     unread = scan.unread
     why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
-    return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another data.path.")
+    return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another folder.")
 
 
 def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:

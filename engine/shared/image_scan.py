@@ -139,9 +139,10 @@ def why_not_read(suffix: str) -> str:
 class Scanner:
     """Reader of the folders below a root. Each is read once, and what is not read is counted in `unread`."""
 
-    def __init__(self, root: Path, poll: Poll) -> None:
-        """Prepare; `poll` is called before each folder, and may raise to end the scan."""
+    def __init__(self, root: Path, poll: Poll, table: Path | None = None) -> None:
+        """Prepare; `poll` is called before each folder, and may raise to end the scan; `table` is not counted."""
         self.root = root
+        self._table = "" if table is None else os.path.normpath(table)
         self._poll = poll
         self._known: dict[str, Folder] = {}
         self._unread: dict[tuple[str, str], tuple[int, str]] = {}
@@ -202,7 +203,8 @@ class Scanner:
                 return
         suffix, why = _why_left_out(name, entry.path)
         if why:
-            self.leave_out(folder, name, f"{suffix or 'no extension'}: {why}")
+            if os.path.normpath(entry.path) != self._table:
+                self.leave_out(folder, name, f"{suffix or 'no extension'}: {why}")
         else:
             found.images.append(prefix + name)
 

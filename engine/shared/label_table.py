@@ -75,7 +75,7 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
             there; or there are fewer than two classes.
     """
     found = _read(root / table)
-    scan = Scanner(root, poll)
+    scan = Scanner(root, poll, root / table)
     images = [image for _, image in scan.below([(0, "")])]
     parts, absent = _by_part(found, _Names(images))
     if not any(parts.values()):

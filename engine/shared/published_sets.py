@@ -101,3 +101,18 @@ PUBLISHED: dict[str, PublishedSet] = {
     ),
 }
 """By the names that presets write."""
+
+
+def reason_of(error: OSError) -> str:
+    """Return the reason of a failed download, in words."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):  # the latter in mid-file
+        return "the server sent nothing for too long"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, requests.ConnectionError):
+        return "the server cannot be reached"
+    return error.strerror or type(error).__name__

@@ -1,10 +1,12 @@
-"""Reports of training for the journal: their interval, and their events. No tensors, no files."""
+"""Reports of training for the journal: their interval, their events, and the watch over them. No tensors."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from engine.journal.events import (
+    AnyEvent,
     BestMeasured,
     EpochCompleted,
     RunFinished,
@@ -13,9 +15,13 @@ from engine.journal.events import (
     StepTiming,
     Validated,
 )
+from engine.journal.jsonl import EventWriter
+from engine.training.alerts import LearningWatch
 from engine.training.metrics import Sums
+from engine.training.non_finite import NonFiniteError
 from engine.training.progress import Progress
 from presets.plan import PlannedStage
+from presets.schema import BestBy
 
 
 class ReportWindow(NamedTuple):
@@ -69,6 +75,48 @@ class ReportInterval:
         return ReportWindow(new, num_steps, new.num_images / seconds if seconds > 0 else 0.0)
 
 
+class Reporter:
+    """Journal of the training loop: its events with what the watch makes of them, and the steps of each interval.
+
+    `interval` is that of the epoch under way.
+    """
+
+    def __init__(self, journal: EventWriter, watch: LearningWatch, batch_size: int) -> None:
+        """Write to `journal`; `open_epoch` comes before the first report."""
+        self._journal, self._watch, self._batch_size = journal, watch, batch_size
+
+    def open_epoch(self, progress: Progress) -> None:
+        """Begin an epoch, or go on in one."""
+        self.interval = ReportInterval(progress.epoch_sums, progress.step)
+
+    def tell(self, event: AnyEvent) -> None:
+        """Journal an event that the watch goes by, and what it says of it."""
+        self._journal.write(event)
+        for alert in self._watch.see(event):
+            self._journal.write(alert)
+
+    def report(self, sums: Sums | None, progress: Progress, lr: float, timing: Callable[[], StepTiming | None]) -> None:
+        """Journal what was trained since the last report.
+
+        Args:
+            sums: of the epoch, up to some step; None if there are none yet.
+            progress: where training is, perhaps some steps ahead of the sums.
+            lr: of now.
+            timing: takes where the time of the steps went.
+
+        Raises:
+            NonFiniteError: the loss is none.
+        """
+        step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
+        window = None if sums is None else self.interval.take(sums, step)
+        if window is None:
+            return
+        self.tell(steps_trained(progress, window, step, lr, timing()))
+        if not window.sums.is_finite():
+            where = f"{window.steps(step)} of epoch {progress.epoch}"
+            raise NonFiniteError(f"The training loss is no longer a number ({where})")
+
+
 def stage_started(
     progress: Progress, plan: Sequence[PlannedStage], steps_per_epoch: int, seconds_left: float | None
 ) -> StageStarted:
@@ -118,7 +166,15 @@ def validated(progress: Progress, val: Sums, seconds: float) -> Validated:
 
 
 def epoch_completed(
-    progress: Progress, train: Sums, val: Sums, *, lr: float, seconds: float, is_best: bool, partial: bool
+    progress: Progress,
+    train: Sums,
+    val: Sums,
+    best_by: BestBy,
+    *,
+    lr: float,
+    seconds: float,
+    is_best: bool,
+    partial: bool,
 ) -> EpochCompleted:
     """Return the event of the epoch under way, trained and validated."""
     return EpochCompleted(
@@ -133,6 +189,7 @@ def epoch_completed(
         lr=lr,
         seconds=seconds,
         is_best=is_best,
+        best_by=best_by,
         partial=partial,
     )
 

@@ -26,6 +26,7 @@ class TrainState:
 
     Attributes:
         plan: all stages.
+        best_by: the accuracy that decides which weights are best.
         steps_per_epoch: batches of an epoch.
         progress: where training is.
         ema: the average of the weights, where the preset wants one.
@@ -35,7 +36,7 @@ class TrainState:
     def __init__(self, setup: Setup, plan: Sequence[PlannedStage]) -> None:
         """Begin the first stage of `plan` with the network of `setup` as it is."""
         self._setup = setup
-        self.plan = plan
+        self.plan, self.best_by = plan, setup.info.preset.train.best_by
         self.steps_per_epoch = num_batches(len(setup.data.train.labels), setup.info.preset.train.batch_size)
         self.progress = Progress()
         decay = setup.info.preset.train.ema_decay
@@ -48,6 +49,11 @@ class TrainState:
         """The network whose accuracy counts: with averaged weights where there are any."""
         return self._setup.network if self.ema is None else self.ema.network
 
+    @property
+    def next_begins_with_best(self) -> bool:
+        """True if the stage after the one under way begins with the best weights of this one."""
+        return any(stage.from_best for stage in self.plan[self.progress.stage + 1 :][:1])
+
     def enter_stage(self, number: int) -> None:
         """Make the optimizer and schedule of a stage; its number is not written into `progress`."""
         network, stage = self._setup.network, self.plan[number]
@@ -56,6 +62,24 @@ class TrainState:
         self.stage_optimizer = StageOptimizer(
             stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch
         )
+
+    def begin_stage(self, load_best: Callable[[nn.Module, str], object]) -> None:
+        """Begin the stage that `progress` names, with the best weights of the stage before if it is planned so.
+
+        Args:
+            load_best: fills a network with those weights; told what to say if they are lost.
+        """
+        progress = self.progress
+        before, stage = self.plan[progress.stage - 1 : progress.stage + 1]
+        if stage.from_best:
+            instead = f"The stage {stage.name} begins with the last weights of the stage before."
+            load_best(self._setup.network, instead)
+        is_freezing = stage.frozen and not before.frozen  # the head to come is one for the backbone as it is now
+        if self.ema is not None and (stage.from_best or is_freezing):
+            self.ema.restart()
+        progress.stage_first_epoch = progress.epoch
+        progress.forget_best("stage-best")
+        self.enter_stage(progress.stage)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what last.pt holds: tensors, which go on changing, and plain values."""

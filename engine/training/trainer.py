@@ -6,17 +6,16 @@ interrupted does not show in its result. With several devices every rank goes th
 decisions by the clock are rank 0's, and the journal and the checkpoints are its own.
 """
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from msgspec.structs import replace
 from torch import Tensor
 
-from engine.journal.events import AnyEvent, DataProgressed, RunFinished
+from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
@@ -28,13 +27,12 @@ from engine.training.non_finite import NonFiniteError, all_finite, explain
 from engine.training.parallel import Parallel
 from engine.training.progress import Progress, seconds_left, spent, why_stage_ends
 from engine.training.reports import (
-    ReportInterval,
-    best_measured,
+    Reporter,
     epoch_completed,
     run_finished,
     stage_started,
-    steps_trained,
 )
+from engine.training.resume import check_best_weights, take_changed_data
 from engine.training.setup import Setup
 from engine.training.step import Stepper
 from engine.training.step_timer import StepTimer
@@ -61,9 +59,10 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
-        self._watch = watch or LearningWatch()
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
+        self._reporter = Reporter(journal, watch or LearningWatch(), self._batch_size)
+        self._tell = self._reporter.tell
         self._train_state = TrainState(setup, plan(setup.info.preset))
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
@@ -89,7 +88,7 @@ class Trainer:
         """Let the sums and the clock of the epoch under way go on from where it was left; a new one has none."""
         progress = self.progress
         self._meter = Meter(self._setup.device, progress.epoch_sums, self._parallel)
-        self._interval = ReportInterval(progress.epoch_sums, progress.step)
+        self._reporter.open_epoch(progress)
         self._epoch_started = time.monotonic() - progress.epoch_seconds
         self.step_timer.rest()
 
@@ -111,45 +110,16 @@ class Trainer:
             CifartuiError: it belongs to another network or another version.
         """
         self._train_state.restore(state, self._checkpoints.stage_of, num_train)
+        check_best_weights(self._train_state, self._checkpoints)
         progress = self.progress
-        if progress.best_val_top1 is not None:
-            self._check_best("best")
-        if progress.stage_best_val_top1 is not None and self._next_begins_with_best():
-            self._check_best("stage-best")
         self._stepper.begin_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
         self._open_epoch()
         if num_train is not None:
-            self._take_changed_data(state)
-
-    def _take_changed_data(self, state: dict[str, Any]) -> None:
-        """Measure the best weights so far on the validation images of now, and save that the data is accepted."""
-        progress = self.progress
-        if progress.best_val_top1 is not None and progress.best_epoch is not None:
-            instead = "The best accuracy so far is forgotten."
-            if self._checkpoints.load_best("best", self._train_state.evaluated, instead):
-                val = self._evaluate("val")
-                self._train_state.fill(state)
-                progress.take_best(val.top1(), val.balanced)
-                self._tell(best_measured(progress, val))
-            else:
-                progress.forget_best("best")
-                progress.forget_best("stage-best")
-            _, stage_best = progress.best_scores(self._train.best_by)
-            self._train_state.stage_optimizer.set_best(stage_best)
-        self._save_on_command()
-
-    def _check_best(self, kind: Best) -> None:
-        """Check best weights that will be needed; if they cannot be used, an alert says so and they are forgotten."""
-        instead = "The best weights so far are lost; those of the next validation take their place."
-        if not self._checkpoints.has_best(kind, self._train_state.evaluated, instead):
-            self.progress.forget_best(kind)
-
-    def _next_begins_with_best(self) -> bool:
-        """Return true if the stage after the one under way begins with the best weights of this one."""
-        return any(stage.from_best for stage in self._plan[self.progress.stage + 1 :][:1])
+            take_changed_data(state, self._train_state, self._checkpoints, self._evaluate, self._tell)
+            self._save_on_command()  # so that it is asked once
 
     def _save_last(self, *best: Best) -> None:
         """Hand last.pt over to be written, and its weights as the best ones where they are.
@@ -186,10 +156,8 @@ class Trainer:
                         self._train_stage()
                 return self._finish()
         except NonFiniteError as error:
-            info, stage = self._setup.info, self.progress.stage
-            alert = explain(
-                error, info, self._plan, stage, self._train_state.stage_optimizer, self._checkpoints.last_step
-            )
+            stage, optimizer = self.progress.stage, self._train_state.stage_optimizer
+            alert = explain(error, self._setup.info, self._plan, stage, optimizer, self._checkpoints.last_step)
             self._journal.write(alert)
             raise CifartuiError(f"{alert.text} {alert.advice}") from error
 
@@ -224,10 +192,11 @@ class Trainer:
     def _is_stage_over(self) -> bool:
         """Return whether no further epoch of the stage is begun, because time or patience is."""
         why = why_stage_ends(self._train, self.progress, self._epoch_seconds)
-        is_over, self._budget_spent = self._parallel.agree(bool(why), self._share_of_budget())
+        is_over, self._budget_spent = self._parallel.agree(bool(why), self._share_of_budget)
         self._early = why if is_over else ""
         return bool(is_over)
 
+    @property
     def _share_of_budget(self) -> float:
         return spent(self._train, self.progress, self._epoch_seconds)
 
@@ -240,16 +209,7 @@ class Trainer:
             return
         if progress.step:  # the epoch was cut short by the wish for the next stage
             progress.next_epoch()
-        before, stage = self._plan[progress.stage - 1 : progress.stage + 1]
-        if stage.from_best:
-            instead = f"The stage {stage.name} begins with the last weights of the stage before."
-            self._checkpoints.load_best("stage-best", self._setup.network, instead)
-        is_freezing = stage.frozen and not before.frozen  # the head to come is one for the backbone as it is now
-        if self._train_state.ema is not None and (stage.from_best or is_freezing):
-            self._train_state.ema.restart()
-        progress.stage_first_epoch = progress.epoch
-        progress.forget_best("stage-best")
-        self._train_state.enter_stage(progress.stage)
+        self._train_state.begin_stage(partial(self._checkpoints.load_best, "stage-best"))
         self._stepper.begin_stage()
         self._open_epoch()
         self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
@@ -267,7 +227,7 @@ class Trainer:
         while progress.step < self._steps_per_epoch:
             if still_s := self._controls.poll():
                 self._epoch_started += still_s
-                self._interval.skip(still_s)
+                self._reporter.interval.skip(still_s)
                 self.step_timer.skip(still_s)
             if self._controls.stop_after == "batch" or self._controls.next_stage or self._budget_spent >= 1:
                 break
@@ -297,9 +257,9 @@ class Trainer:
         save: float = False
         if self._controls.was_round:
             report, save, self._budget_spent = self._parallel.agree(
-                self._interval.is_due() and not self._meter.is_pending,
+                self._reporter.interval.is_due() and not self._meter.is_pending,
                 self._checkpoints.last_is_due(),
-                self._share_of_budget(),
+                self._share_of_budget,
             )
             if report:
                 self._meter.request()
@@ -313,22 +273,7 @@ class Trainer:
         Raises:
             NonFiniteError: the loss is none.
         """
-        step = 0 if sums is None else math.ceil(sums.num_images / self._batch_size)
-        window = None if sums is None else self._interval.take(sums, step)
-        if window is None:
-            return
-        self._tell(
-            steps_trained(self.progress, window, step, self._train_state.stage_optimizer.lr, self.step_timer.take())
-        )
-        if not window.sums.is_finite():
-            where = f"{window.steps(step)} of epoch {self.progress.epoch}"
-            raise NonFiniteError(f"The training loss is no longer a number ({where})")
-
-    def _tell(self, event: AnyEvent) -> None:
-        """Journal an event that the watch goes by, and what it says of it."""
-        self._journal.write(event)
-        for alert in self._watch.see(event):
-            self._journal.write(alert)
+        self._reporter.report(sums, self.progress, self._train_state.stage_optimizer.lr, self.step_timer.take)
 
     def _complete_epoch(self) -> None:
         """Validate, say so, keep the best, and move on; a stop within the epoch leaves it open."""
@@ -341,12 +286,14 @@ class Trainer:
             raise NonFiniteError(f"The weights are no longer numbers since the last step of epoch {progress.epoch}")
         is_best, is_stage_best = progress.note_best(val.top1(), val.balanced, self._train.best_by)
         best: list[Best] = ["best"] if is_best else []
-        if is_stage_best and self._next_begins_with_best():
+        if is_stage_best and self._train_state.next_begins_with_best:
             best.append("stage-best")
         partial = progress.step < self._steps_per_epoch
         seconds = self._epoch_seconds
-        event = epoch_completed(progress, train, val, lr=lr, seconds=seconds, is_best=is_best, partial=partial)
-        self._tell(replace(event, best_by=self._train.best_by))
+        event = epoch_completed(
+            progress, train, val, self._train.best_by, lr=lr, seconds=seconds, is_best=is_best, partial=partial
+        )
+        self._tell(event)
         progress.epoch_seconds = seconds
         if not partial:
             self._train_state.stage_optimizer.epoch_done(val.score(self._train.best_by))

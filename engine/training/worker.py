@@ -6,7 +6,6 @@ only after it has begun to speak and to listen. With several devices each has a 
 """
 
 import argparse
-import json
 import os
 import platform
 import socket
@@ -16,20 +15,19 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from engine import files
-from engine.journal.data_record import DataRecord, differences
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
-from engine.journal.jsonl import EventWriter, event_reader
+from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import mark_devices, others_of, taken_devices
-from engine.runs.resume import ACCEPT
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Controls, SecondSignal
+from engine.training.resume import check_data, global_step, has_checkpoint, keep_data_path, load_last, look_back
 from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
 from presets.range_test import table_of
@@ -247,7 +245,9 @@ def train_run(
     setup = parallel.in_turn(
         lambda: set_up(info, device, precision, write=journal.write, report=report, class_names=names)
     )
-    is_changed = _check_data(process, before, setup.data_record, is_first=parallel.is_first)
+    is_changed = check_data(folder, journal, before, setup.data_record, accept=arguments.accept_changed_data)
+    if arguments.data_path is not None and parallel.is_first:
+        keep_data_path(folder, info)
     setup = parallel.prepare(setup)
     for kind, notices in (("data", setup.data.notices), ("option", unsupported_speedups(setup).values())):
         for notice in notices:
@@ -261,37 +261,6 @@ def train_run(
     if state:
         trainer.restore(state, before.splits["train"].num_images if before is not None and is_changed else None)
     return trainer.run()
-
-
-def _check_data(process: Process, before: DataRecord | None, now: DataRecord, *, is_first: bool) -> bool:
-    """Return true if the data has changed since the checkpoint, and is accepted; keep the path of data that moved.
-
-    Args:
-        process: of the run.
-        before: data of the checkpoint; None if there is no record.
-        now: data of now.
-        is_first: true in the one rank that writes.
-
-    Raises:
-        CifartuiError: it has changed, and is not accepted.
-    """
-    folder, info, journal, *_ = process
-    changed = differences(before, now) if before is not None else ""
-    if changed and not process.arguments.accept_changed_data:
-        text = f"The data in {now.source} has changed since the last checkpoint of this run: {changed}."
-        advice = f"To train on with it: cifartui resume {folder.id} {ACCEPT}"
-        journal.write(Alerted(severity="error", kind="changed-data", text=text, advice=f"{advice}.", changes=(ACCEPT,)))
-        raise CifartuiError(f"{text} {advice}")
-    if changed:
-        text = f"Training goes on with data that has changed: {changed}. The best weights so far are validated again."
-        journal.write(Alerted(severity="warning", kind="changed-data", text=text))
-    path = process.arguments.data_path
-    if path is not None and is_first:
-        ours = folder.read_info()
-        moved = f"data.path={json.dumps(path, ensure_ascii=False)}"
-        if ours.preset.data.path != path:
-            folder.write_amended(replace(ours, preset=info.preset, overrides=(*ours.overrides, moved)))
-    return bool(changed)
 
 
 def _started(
@@ -315,37 +284,6 @@ def _started(
         ranks=ranks,
         num_gpus=num_gpus_of(process.info.device),
     )
-
-
-def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
-    """Show `watch` what an earlier worker saw, and said."""
-    for batch in event_reader(folder.events).batches() if resume else ():
-        for event in batch:
-            watch.see(event)
-
-
-def load_last(folder: RunDir, info: RunInfo) -> tuple[dict[str, Any], str]:
-    """Return the newest checkpoint from which a run can go on, and a sentence if that is not last.pt.
-
-    Raises:
-        CifartuiError: there is none that belongs to the run and holds usable numbers.
-    """
-    from engine.training import checkpoint_files
-    from engine.training.train_state import check_state
-
-    return checkpoint_files.load_last(folder.checkpoints, lambda state: check_state(state, info.preset))
-
-
-def has_checkpoint(folder: RunDir) -> bool:
-    """Return whether there is anything to resume from."""
-    return any(folder.checkpoints.glob("last*.pt"))
-
-
-def global_step(state: dict[str, object]) -> int:
-    """Return how many batches were trained for the checkpoint `state`; 0 where it is empty."""
-    progress = state.get("progress")
-    step = progress.get("global_step", 0) if isinstance(progress, dict) else 0
-    return step if isinstance(step, int) else 0
 
 
 def ended(controls: Controls, outcome: str, reason: str) -> RunFinished:

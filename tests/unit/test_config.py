@@ -44,6 +44,12 @@ def test_a_named_file_has_to_exist(file: Path) -> None:
         read_config()
 
 
+def test_a_named_folder_is_refused_with_the_variable_that_names_it(file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(CifartuiError, match=r"is a folder or a device, not a configuration \(CIFARTUI_CONFIG\); name"):
+        read_config()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -107,6 +107,33 @@ def test_parts_are_kept_as_they_are(tmp_path: Path) -> None:
     assert ("val", "dog", "val/dog/1.png") in parts
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((20, 20), "2, all of the same size"),
+        ((121, 124), "2, nearly of the same size"),
+        ((20, 22), "2; the largest has 1.1 times the images of the smallest"),
+        ((20, 61), "2, uneven: the largest has 3.05 times the images of the smallest"),
+    ],
+)
+def test_classes_are_compared_by_size(tmp_path: Path, sizes: tuple[int, int], said: str) -> None:
+    for part, numbers in (("train", sizes), ("val", (1, 1))):
+        for name, number in zip(("ants", "bees"), numbers, strict=True):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(number):
+                (tmp_path / part / name / f"{index}.png").touch()
+    assert dict(rows(summarize(str(tmp_path))))["classes"] == said
+
+
+def test_the_table_of_labels_is_not_among_what_is_not_read(tmp_path: Path) -> None:
+    for name in "abcd":
+        photo(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("file,label\na,cat\nb,cat\nc,dog\nd,dog\n")
+    (tmp_path / "other.csv").touch()
+    said = [text for _, text in rows(summarize(str(tmp_path / "labels.csv"))) if "not read" in text]
+    assert said == ["other.csv is not read (.csv: not an image format that is read)."]
+
+
 def test_files_are_in_the_parts_that_the_summary_counts(photos: Path) -> None:
     found, files = summarize(str(photos)), files_of(str(photos))
     assert sum(each.part == "val" for each in files) == found.num_val

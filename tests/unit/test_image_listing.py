@@ -181,6 +181,8 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
     [
         ([], "has no class folders with images"),
         (["a.jpg", "b.jpg"], "The 2 images in .* lie loose"),
+        (["a.jpg", "b.jpg", "notes/labels.csv"], r"or as data\.labels=notes/labels\.csv\.$"),
+        (["train/a.jpg", "labels.csv"], r"or as data\.labels=labels\.csv\.$"),
         (["cat/1.jpg"], r"images of one class only, cat"),
         (["train/cat/1.jpg"], r"images of one class only, cat"),
         (["train/1.jpg", "train/2.jpg"], r"The 2 images in .*train lie loose.*data\.labels"),

@@ -133,7 +133,7 @@ def test_a_table_that_is_not_there_and_loose_images_that_have_one(tmp_path: Path
     with pytest.raises(CifartuiError, match=r"gone\.csv cannot be read \(No such file or directory\)"):
         list_images(tmp_path, "gone.csv")
     (tmp_path / "train.csv").write_text("file,label\n")
-    with pytest.raises(CifartuiError, match=r"lie loose.*data\.labels, such as train\.csv\."):
+    with pytest.raises(CifartuiError, match=r"lie loose.*data\.labels=train\.csv\."):
         list_images(tmp_path)
 
 

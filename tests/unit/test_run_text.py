@@ -1,5 +1,6 @@
 """Words for a run's time, the same in the Monitor's header, in plain lines and on the printed page."""
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,7 +124,7 @@ def test_a_lost_run_is_said_alike_on_the_screen_on_the_page_and_in_plain_output(
         assert run_text.outcome("lost", state, "r", "a") == f"T{ended}without a last word. {again}"
         assert run_text.outcome("lost", state, "", "a") == f"T{ended}without a last word."
         said = f"Run {run.folder.id} is lost: t{ended}{why}{run.folder.log} may say why. "
-        assert follow._lost(run.folder, state) == f"{said}To start it again: cifartui resume {run.folder.id}"
+        assert follow._lost(run.folder, state) == f"{said}To start it anew: cifartui train basenet"
         page = dict(run_page.fields(run_detail(run.folder, NOW)))
         assert page["state"] == f"lost: the worker ended {why}worker.log in its folder may say why"
         saved = CheckpointSaved(kind="last", path="last.pt", epoch=1, global_step=9, num_bytes=1, seconds=0.1)
@@ -134,9 +135,26 @@ def test_a_lost_run_is_said_alike_on_the_screen_on_the_page_and_in_plain_output(
 
 
 def test_a_lost_range_test_is_not_offered_a_resume(tmp_path: Path) -> None:
-    with SampleRun(tmp_path, preset=range_test(preset(), 1e-5, 10.0, 300)).live().begin() as run:
+    with (
+        SampleRun(tmp_path, preset=range_test(preset(), 1e-5, 10.0, 300), preset_name="lr-find basenet")
+        .live()
+        .begin() as run
+    ):
         run.die()
-        assert follow._lost(run.folder, run.folder.read_state()).endswith("worker.log may say why.")
+        command = "cifartui lr-find basenet --steps 300"
+        assert follow._lost(run.folder, run.folder.read_state()).endswith(f"may say why. To start it anew: {command}")
+
+
+def test_the_command_that_starts_a_run_anew_has_all_that_it_was_started_with(tmp_path: Path) -> None:
+    with SampleRun(
+        tmp_path, preset_name="mine", preset_file="/home/me/my presets/mine.toml", seed=3, device="cpu", devices=2,
+        overrides=('data.path="/a b"', "train.epochs=2"), data_dir="/data",
+    ) as run:  # fmt: skip
+        command = run_text.start_command(run.info)
+    assert shlex.split(command) == [
+        "cifartui", "train", "/home/me/my presets/mine.toml", "--set", 'data.path="/a b"', "--set", "train.epochs=2",
+        "--seed", "3", "--device", "cpu", "--devices", "2", "--data-dir", "/data",
+    ]  # fmt: skip
 
 
 def test_a_silent_run_is_said_alike_on_the_screen_and_on_the_page(tmp_path: Path) -> None:

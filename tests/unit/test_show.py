@@ -90,6 +90,14 @@ def test_a_stage_counts_its_own_epochs(tmp_path: Path) -> None:
     assert "from epoch   4, 2 of 4 epochs" in text
 
 
+def test_a_lost_run_without_a_checkpoint_is_not_offered_a_resume(tmp_path: Path) -> None:
+    with SampleRun(tmp_path, seed=2).live().begin().prepare() as run:
+        run.die()
+        lost = "\n".join(printed(run))
+    assert "cifartui train basenet --seed 2  start it anew" in lost
+    assert "resume" not in lost
+
+
 def test_what_to_do_next_fits_what_became_of_the_run(tmp_path: Path) -> None:
     with training(tmp_path) as run:
         assert "cifartui stop" in "\n".join(printed(run))
@@ -97,6 +105,7 @@ def test_what_to_do_next_fits_what_became_of_the_run(tmp_path: Path) -> None:
         lost = "\n".join(printed(run))
         assert "lost: the worker ended without a last word" in lost
         assert "cifartui resume basenet-a3f2" in lost
+        assert "start it anew" not in lost
         run.finish()
         done = "\n".join(printed(run))
         assert "resume" not in done

@@ -319,5 +319,6 @@ def test_offline_the_sentence_says_what_to_download_and_where_to_put_it(
     with pytest.raises(CifartuiError) as caught:
         find_weights("IMAGENET1K_V2", ResNet50_Weights)
     message = str(caught.value)
+    assert message.startswith("Could not fetch the pretrained weights (the server cannot be reached). Where there is a")
     assert ResNet50_Weights.IMAGENET1K_V2.url in message
     assert f"put the file {V2_FILE} into {hub}" in message

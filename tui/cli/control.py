@@ -8,6 +8,7 @@ import click
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.journal.jsonl import append_command, event_reader
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
 from tui.cli.options import places, with_places
@@ -21,9 +22,9 @@ _LOOK_EVERY_S = 0.05
 def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
     """Write the command, print its acknowledgement if one arrives in time, and return the events after it."""
     if run.worker_lives() is False:
-        finished = run.read_state().finished
-        how = finished.outcome if finished else "lost"
-        raise CifartuiError(f"Run {run.id} has no worker ({how}); go on with it by: cifartui resume {run.id}")
+        state = run.read_state()
+        how = state.finished.outcome if state.finished else "lost"
+        raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(read_shown(run), state)}")
     events = _events(run)
     append_command(run.commands, command)
     deadline = time.monotonic() + _PATIENCE_S

@@ -23,7 +23,6 @@ from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
 from tui.cli.live_line import LiveLine
-from tui.data.range_test import is_range_test
 from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 from tui.text import run_text
 
@@ -244,9 +243,7 @@ def _lost(run: RunDir, state: RunState) -> str:
     if run.is_gone() or not run.lock.exists():  # the latter while it is being deleted
         return f"Run {run.id} is gone: {run.path} was deleted or moved, and its worker ends with it."
     text = f"Run {run.id} is lost: {run_text.lost(run_text.place(state), str(run.log))}."
-    if is_range_test(read_shown(run).preset):
-        return text
-    return f"{text} To {run_text.way_on(state)}: cifartui resume {run.id}"
+    return f"{text} To {run_text.way_on(read_shown(run), state)}"
 
 
 def _printer(output: Output, wake: threading.Event) -> _Printer:

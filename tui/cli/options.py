@@ -50,7 +50,7 @@ def seed_option(command: Any) -> Any:
 
 def data_option(command: Any) -> Any:
     """Give a command --data; its argument `data` is None where that is not used."""
-    text = "The data: a folder of images, of CIFAR-100 or of CUB-200. It replaces the preset's."
+    text = "The data: a folder, an archive or a table of images, CIFAR-100 or CUB-200. It replaces the preset's."
     return click.option("--data", metavar="PATH", help=text)(command)
 
 

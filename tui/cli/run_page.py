@@ -162,6 +162,8 @@ def _go_on(record: RunDetail) -> list[str]:
         ways.append((f"cifartui stop {name}", "end early: validate, test the best weights"))
     elif status != "completed" and record.range_test is None and record.checkpoints:
         ways.append((f"cifartui resume {name}", "go on from the last checkpoint"))
+    elif status != "completed":
+        ways.append((record.start_command, "start it anew"))
     if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
         ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))
     if record.epochs:

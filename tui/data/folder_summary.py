@@ -43,6 +43,8 @@ _WIDEST_NAME = 40
 _MOST_SENTENCES = 8
 _UNEVEN = 3
 """Largest class over smallest from which that is called uneven."""
+_ABOUT_EVEN = 1.05
+"""The same ratio below which two digits would show 1."""
 _FEW_IMAGES, _MANY_IMAGES = 1_000, 50_000
 """Training images below which a frozen backbone is advised, and from which a network without pretrained weights is."""
 _ADVISED: dict[str, tuple[str, str]] = {
@@ -296,6 +298,8 @@ def _classes(summary: FolderSummary) -> str:
     text = f"{len(summary.classes):,}"
     if summary.imbalance is None or summary.imbalance == 1:
         return f"{text}, all of the same size"
+    if summary.imbalance < _ABOUT_EVEN:
+        return f"{text}, nearly of the same size"
     if summary.imbalance < _UNEVEN:
         return f"{text}; the largest has {summary.imbalance:.2g} times the images of the smallest"
     return f"{text}, uneven: the largest has {summary.imbalance:,.3g} times the images of the smallest"

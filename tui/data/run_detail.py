@@ -102,6 +102,8 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     log: list[LogLine]
     range_test: Verdict | None
     """Of a run that is one: its curve and what it suggests."""
+    start_command: str
+    """The command that starts it anew."""
 
 
 def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> RunDetail:
@@ -168,6 +170,7 @@ def record_of(
         device=state.device,
         peak_memory=_peaks(samples, state.started),
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
+        start_command=run_text.start_command(info),
         range_test=verdict_with_command(info, state),
         log=[LogLine(time=event.time, text=run_text.event(event)[0]) for event in state.log],
     )

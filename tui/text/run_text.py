@@ -1,5 +1,6 @@
 """Runs and events in words, the same on every screen. Knows no widgets and no files."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,9 +9,11 @@ from engine.journal import events as ev
 from engine.journal.state import RunState
 from engine.runs.run_dir import Status
 from presets.problems import printable
+from presets.safe_text import visible_in_a_row
 from tui import format as fmt
 
 if TYPE_CHECKING:
+    from engine.runs.run_dir import RunInfo
     from tui.theme import Tone
 
 _TONES: "dict[Status, Tone]" = {
@@ -120,9 +123,36 @@ def stalled(since_s: float, where: str = "") -> str:
     )
 
 
-def way_on(state: RunState) -> str:
-    """Return the action of a resume of a run that has lost its worker."""
-    return "resume from the last checkpoint" if state.checkpoints else "start it again"
+def way_on(info: "RunInfo", state: RunState) -> str:
+    """Return what a run without a worker can be gone on with, and the command: a resume, or a start if it cannot."""
+    from presets.range_test import is_range_test_name
+
+    if state.checkpoints and not is_range_test_name(info.preset_name):
+        return f"resume from the last checkpoint: cifartui resume {info.id}"
+    return f"start it anew: {start_command(info)}"
+
+
+def start_command(info: "RunInfo") -> str:
+    """Return the command that starts a run anew, with all that it was started with."""
+    from presets.range_test import DEFAULT_SWEEP, is_range_test_name, sweep_of
+
+    is_test = is_range_test_name(info.preset_name)
+    words = ["cifartui", "lr-find" if is_test else "train", info.preset_source]
+    for change in info.overrides:
+        words += ["--set", change]
+    sweep = sweep_of(info.preset) if is_test else DEFAULT_SWEEP
+    options: tuple[tuple[str, object, object], ...] = (
+        ("--from", sweep.first_lr, None),
+        ("--to", sweep.last_lr, None),
+        ("--steps", sweep.steps, DEFAULT_SWEEP.steps),
+        ("--seed", info.seed, 0),
+        ("--device", info.device, "auto"),
+        ("--devices", info.devices, 1),
+        ("--data-dir", info.data_dir, None),
+    )
+    for name, value, usual in options:
+        words += [name, str(value)] if value != usual else []
+    return visible_in_a_row(shlex.join(words))
 
 
 def place(state: RunState) -> str:
@@ -146,7 +176,7 @@ def outcome(status: Status, state: RunState, resume_key: str, again_key: str) ->
     if not state.checkpoints:
         again = f" Press {again_key} to start it anew: there is no checkpoint to go on from."
     elif status == "lost":
-        again = f" Press {resume_key} to {way_on(state)}."
+        again = f" Press {resume_key} to resume from the last checkpoint."
     else:
         again = f" Press {resume_key} to resume{''.join(f' with {change}' for change in remedy(state))}."
     if not resume_key or status == "completed":
