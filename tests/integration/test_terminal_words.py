@@ -56,10 +56,10 @@ def test_replies_neither_steer_a_run_nor_keep_a_key_from_steering_it(terminals: 
             for part in parts:
                 terminal.process.send(part)
                 time.sleep(0.02)  # a read of its own
-            time.sleep(0.2)  # the pace of what is tried; nothing is awaited
+            terminal.text()  # until it is quiet for a moment, as after a reply
+    wait_for(lambda: "at once" not in terminal.text(), "the end of what is said of the last reply")
     terminal.process.send(b"vs[]X\rvs")
-    terminal.shows("8 characters at once: not taken for keys")
-    time.sleep(0.2)
+    terminal.shows("8 characters at once: not taken for")
     terminal.press("c")
     given = command_reader(run.commands)
     asked = wait_for(given.read, "the key that was pressed")
@@ -74,10 +74,10 @@ def test_input_that_cannot_be_read_is_ignored(terminals: Open) -> None:
         time.sleep(0.02)
     time.sleep(1.1)  # the longest that a sequence without an end holds keys up
     terminal.press("?")
-    terminal.shows("Keys")
+    terminal.shows("Keys", "pgdn scroll")
     assert cooked(terminal) is False
     terminal.press("q")
-    terminal.shows("demo")
+    wait_for(lambda: "pgdn scroll" not in terminal.text(), "the end of help")
     terminal.press("q")
     wait_for(terminal.ended, "leaving")
     assert terminal.process.exitstatus == 0

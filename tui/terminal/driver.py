@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import MouseEvent
+from textual.message import Message
 
 from tui.terminal.keyboard import Keyboard
 from tui.terminal.screen_diff import ScreenDiff
@@ -87,6 +89,14 @@ class DiffDriver(LinuxDriver):
                         found = keyboard.feed(content, time.monotonic())
                 for message in (*found, *keyboard.tick(time.monotonic())):
                     self.process_message(message)
+
+    def process_message(self, message: Message) -> None:
+        """Post a message, unless it is the mouse outside of the screen, where a click takes the focus away."""
+        if isinstance(message, MouseEvent) and self._app.mouse_captured is None:
+            columns, rows = self._app.size
+            if not (0 <= message.x < columns and 0 <= message.y < rows):
+                return
+        super().process_message(message)
 
     def _read(self) -> bytes | None:
         """Return what the terminal sent; nothing once it is gone, None if there is nothing yet."""
