@@ -59,7 +59,7 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
-        if setup.data.test is None or setup.data.test_labels_hidden:
+        if not setup.data.has_test_accuracy:
             controls.then = ""
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
