@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from engine.runs import predictions
+from engine.runs import predictions, scores
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
@@ -20,6 +20,11 @@ from tui.cli.options import as_json_option, data_option, device_option, places, 
 from tui.cli.output import say, say_json
 from tui.data.output_file import write_new
 from tui.data.torch_process import run_module
+from tui.text import score_text
+
+_LABEL_WIDTH = 17
+_FEW_CLASSES = 20
+"""So many are printed unasked."""
 
 
 @click.command()
@@ -34,7 +39,7 @@ from tui.data.torch_process import run_module
 @data_option
 @click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
 @click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
-@click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
+@click.option("--per-class", is_flag=True, help="Print every class, the lowest recall first, however many.")
 @as_json_option
 @with_places
 @click.pass_context
@@ -114,9 +119,10 @@ def _check_submission(split: Split | None, path: Path, force: bool) -> None:
 
 def _scores(found: Predictions) -> dict[str, Any]:
     return {
-        "classes": predictions.by_class(found),
-        "superclasses": predictions.by_group(found, cifar100_superclasses.CIFAR100),
-        "confusions": predictions.confusions(found),
+        "scores": scores.overall(found),
+        "classes": scores.by_class(found),
+        "superclasses": scores.by_group(found, cifar100_superclasses.CIFAR100),
+        "confusions": scores.confusions(found),
     }
 
 
@@ -131,20 +137,24 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.accuracy(result['top1'], result['balanced'], 2)}, loss {fmt.loss(result['loss'])}"
     )
-    groups = predictions.by_group(found, cifar100_superclasses.CIFAR100)
+    summed = scores.overall(found)
+    if summed is not None:
+        say("\n" + "\n".join(f"{label:<{_LABEL_WIDTH}}  {value}" for label, value in score_text.overall(summed)))
+    groups = scores.by_group(found, cifar100_superclasses.CIFAR100)
     if groups:
         width = max(len(score.name) for score in groups)
         say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
         for score in groups:
             group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
             say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}")
-    if per_class:
-        classes = predictions.by_class(found)
+    classes = scores.by_class(found)
+    if per_class or len(classes) <= _FEW_CLASSES:
         width = max(len(score.name) for score in classes)
-        say(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
+        say(f"\n{'class':<{width}}  {'images':>7}  {'precision':>9}  {'recall':>8}  {'F1':>8}")
         for score in classes:
-            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
-    wrong = predictions.confusions(found)
+            values = f"{fmt.percent(score.precision):>9}  {fmt.percent(score.recall):>8}  {fmt.percent(score.f1):>8}"
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {values}")
+    wrong = scores.confusions(found)
     if wrong:
         width = max(len(confusion.true) for confusion in wrong)
         say("\nmost often confused")
