@@ -54,7 +54,11 @@ class Muon(Optimizer):
         if is_orthogonal:
             torch._foreach_mul_(params, 1 - lr * decay)
             steps = [orthogonalize(step, self._dtype) for step in steps]
-        torch._foreach_add_(params, steps, alpha=-lr)
+        if isinstance(lr, Tensor):  # of a recorded step, in which a number would stay as it was
+            torch._foreach_mul_(steps, -lr)
+            torch._foreach_add_(params, steps)
+        else:
+            torch._foreach_add_(params, steps, alpha=-lr)
 
     def _buffer(self, param: Tensor) -> Tensor:
         state = self.state[param]

@@ -91,7 +91,8 @@ class RecordedStep:
         self._say = say
         self._device = device
         self._rows = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        self._lr = torch.zeros((), device=device)
+        self._rates: list[Tensor] = []
+        """Learning rates of the recorded step, which replays read: a scalar for each group of parameters."""
         self._recorder: Recorder | None = recorder or CudaRecorder(device)
         self._warm_ups_left = _NUM_WARM_UPS
         self._taken: Taken | None = None
@@ -119,15 +120,17 @@ class RecordedStep:
         self._rows.copy_(rows)
         if self._taken is None and not self._record(self._recorder, stage_optimizer, compute):
             return plain()
-        self._lr.fill_(stage_optimizer.lr)
+        for place, rate in zip(self._rates, stage_optimizer.rates, strict=True):
+            place.fill_(rate)
         self._recorder.replay()
         assert self._taken is not None
         return self._taken
 
     def _record(self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]) -> bool:
         """Record the step; return False, and record no more, if memory runs out for the recording's own."""
+        self._rates = [torch.full((), rate, device=self._device) for rate in stage_optimizer.rates]
         try:
-            with stage_optimizer.rate_in(self._lr):
+            with stage_optimizer.rates_in(self._rates):
                 self._taken = recorder.record(lambda: compute(self._rows))
             return True
         except RuntimeError as error:
