@@ -91,7 +91,8 @@ def _empty_copy(network: Any) -> Any:
     for name in ("_parameters", "_buffers"):
         made = {key: None if each is None else torch.empty_like(each) for key, each in getattr(network, name).items()}
         other.__dict__[name] = {
-            key: nn.Parameter(each) if name == "_parameters" and each is not None else each for key, each in made.items()
+            key: nn.Parameter(each) if name == "_parameters" and each is not None else each
+            for key, each in made.items()
         }
     other.__dict__["_modules"] = {key: _empty_copy(each) for key, each in network._modules.items()}
     return other
