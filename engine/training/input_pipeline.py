@@ -17,7 +17,7 @@ from engine.data.geometry import flip
 from engine.data.progress import LoadProgress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
-from engine.training.device import copy_to
+from engine.training.device import copy_to, use_device
 from engine.training.microbatch import MicroBatch
 from engine.training.seeds import balanced_draws, permutation, reseed, seed_at
 from engine.training.setup import Compiled, Setup, compile_mode
@@ -37,7 +37,7 @@ class HostImages:
         self._images = images
         self._device = device
         self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        self._thread = ThreadPoolExecutor(1, "images", use_device, (device,))
         self._ahead: deque[tuple[Tensor, Future[tuple[Tensor, Any]]]] = deque()
 
     def expect(self, rows: Tensor) -> None:

@@ -85,6 +85,7 @@ def test_memory_is_asked_of_the_device_that_trains_whatever_the_thread(monkeypat
     for name, num_bytes in (("memory_allocated", 1), ("memory_reserved", 2), ("max_memory_allocated", 3)):
         monkeypatch.setattr(torch.cuda, name, lambda at, answer=num_bytes: asked.append(at) or answer)
     second = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
     memory = device.torch_memory(second)
     assert (memory.allocated_bytes, memory.reserved_bytes, memory.peak_bytes) == (1, 2, 3)
     assert asked == [second] * 3
