@@ -1,4 +1,4 @@
-# make run · make test · make quick · make check · make fuzz · make pictures · make bench · make torture
+# make run · make test · make quick · make check · make fuzz · make pictures · make bench · make gpu · make torture
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST = $(BIN)/python -m pytest --durations=10
 PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadgroup
 
-.PHONY: run test quick check fuzz pictures bench torture clean
+.PHONY: run test quick check fuzz pictures bench gpu torture clean
 
 run: $(VENV)/installed
 	@$(BIN)/cifartui $(ARGS)
@@ -38,6 +38,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 	$(BIN)/python -m benchmarks.frozen
 	$(BIN)/python -m benchmarks.dashboard
+
+gpu: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.torture $(ARGS)
