@@ -126,25 +126,28 @@ def recorded(asked: Asked) -> str:
     device = asked.device
     if device.type == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    for optimizer, schedule in product(every.OPTIMIZERS, _SCHEDULES):
-        preset = replace(PRESET, optimizer=optimizer, schedule=schedule, train=replace(PRESET.train, epochs=20))
+    for optimizer, schedule, mix in product(every.OPTIMIZERS, _SCHEDULES, (schema.Mix(), every.MIXES[-1])):
+        train = replace(PRESET.train, epochs=20, alternating_flip=mix.is_on)
+        preset = replace(PRESET, optimizer=optimizer, schedule=schedule, train=train, mix=mix)
         graphs = replace(preset, train=replace(preset.train, cuda_graphs=True))
         found = []
         for is_recorded, table_of in ((False, preset), (True, graphs)):
             trainer, _ = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
             if is_recorded and device.type != "cuda":
-                trainer._stepper._recorded = RecordedStep(_BATCH, device, trainer._journal.write, BakedTape())
+                recorder = RecordedStep(_BATCH, device, trainer._journal.write, lambda _device: BakedTape())
+                trainer._stepper._recorded = recorder
             if (trainer._stepper._recorded is not None) != is_recorded:
                 raise RuntimeError("steps are not recorded")
             found.append(losses(trainer, number))
         furthest = max(abs(a - b) / abs(a) for a, b in zip(*found, strict=True))
-        rows.append((type(optimizer).__name__, type(schedule).__name__, f"{furthest:.1e}"))
+        mixed = "mixed, mirrored" if mix.is_on else ""
+        rows.append((type(optimizer).__name__, type(schedule).__name__, mixed, f"{furthest:.1e}"))
         if not furthest < _CLOSE:
             raise RuntimeError("\n".join(("recorded steps train otherwise:", table(_RECORDED, rows))))
     return f"{number} losses of each:\n\n" + table(_RECORDED, rows)
 
 
-_RECORDED = ("optimizer", "schedule", "largest relative difference")
+_RECORDED = ("optimizer", "schedule", "images", "largest relative difference")
 
 
 def compiled(asked: Asked) -> str:

@@ -239,8 +239,6 @@ def unsupported_speedups(setup: Setup) -> dict[str, str]:
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:
             whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
-        elif train.image_sizes or train.alternating_flip or setup.info.preset.mix.is_on:
-            whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from engine.journal.events import Alerted
 from engine.journal.jsonl import read_events
 from engine.training.device import autocast
+from engine.training.input_pipeline import of_epoch
 from engine.training.optimizers import _RATES
 from engine.training.setup import unsupported_speedups
 from engine.training.step import RecordedStep
@@ -31,7 +32,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def record_with(trainer: Trainer, tape: BakedTape) -> None:
-    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, tape)
+    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, lambda _device: tape)
 
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
@@ -97,6 +98,44 @@ def test_a_schedule_moves_learning_rates_and_no_other_number(
     train(trainer, [8] * 6)
     trainer._train_state.stage_optimizer.epoch_done(0.1)
     assert numbers(trainer) == numbers(unmoved)
+
+
+def test_epochs_that_treat_their_images_in_another_way_are_recorded_anew(tmp_path: Path) -> None:
+    changing = replace(PRESET.train, epochs=4, alternating_flip=True, image_sizes=((0.5, 24),))
+    network = schema.Vgg(blocks=((4,), (6,)), pools=("max", "avg"), head=(8,))
+    mix = schema.Mix(mixup=0.2, cutmix=1.0, p=0.7, off_epochs=1)
+    preset, tape, found = replace(PRESET, model=network, train=changing, mix=mix), BakedTape(), []
+    for name in ("plain", "recorded"):
+        trainer, _ = make(tmp_path / name, preset)
+        if name == "recorded":
+            record_with(trainer, tape)
+        stage, rows = trainer._plan[0], torch.arange(80)
+        inputs, losses = trainer._pipeline.train(stage, 0, lambda _event: None), []
+        for epoch in range(1, 5):  # mirrored in turn; the third is larger, the fourth not mixed
+            seen = of_epoch(inputs, preset, stage, epoch, epoch - 1)
+            for start in range(0, 48, 8):
+                before = trainer._meter.read()
+                trainer._train_batch(seen, rows[start : start + 8])
+                losses.append(trainer._meter.read().since(before).mean_loss())
+                trainer.progress.global_step += 1
+        found.append(losses)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    recording = ["warm-up"] * 3 + ["record"]
+    assert tape.done == [*recording, *["replay"] * 9, *recording, *["replay"] * 3, *recording, *["replay"] * 3]
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_comes(tmp_path: Path) -> None:
+    class Refuses(BakedTape):
+        def record(self, work: Callable[[], Any]) -> Any:
+            self.done.append("record")
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand a long story")
+
+    plain, (recorded, folder), tape = make(tmp_path / "a")[0], make(tmp_path / "b"), Refuses()
+    record_with(recorded, tape)
+    assert train(recorded, [8] * 6) == train(plain, [8] * 6)
+    assert tape.done == ["warm-up"] * 3 + ["record"]
+    [alert] = [event for event in read_events(folder.events) if isinstance(event, Alerted)]
+    assert "cannot be recorded (CUDA error: operation not permitted when stream is capturing): steps are" in alert.text
 
 
 def test_a_recording_without_memory_leaves_steps_as_they_come(tmp_path: Path) -> None:
