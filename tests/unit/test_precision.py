@@ -67,7 +67,8 @@ def test_muon_iterates_in_bf16_on_gpus_that_have_it_and_not_where_they_emulate_i
             return func(*args, **(kwargs or {}))
 
     multiplied: set[torch.dtype] = set()
-    with FakeTensorMode():
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
         filters = torch.nn.Parameter(torch.empty(8, 4, 3, 3, device="cuda"))
         filters.grad = torch.empty_like(filters)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -75,8 +76,10 @@ def test_muon_iterates_in_bf16_on_gpus_that_have_it_and_not_where_they_emulate_i
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or capability >= 8
     )
-    with Products():
-        Muon([{"params": [filters], "orthogonal": True}]).step()
+    muon = Muon([{"params": [filters], "orthogonal": True}])
+    monkeypatch.undo()
+    with fake, Products():
+        muon.step()
     assert multiplied == {dtype}
 
 
