@@ -8,6 +8,7 @@ only after it has begun to speak and to listen. With several devices each has a 
 import argparse
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 _NO_LOCKS = (
     "The disk with this run refuses locks (some NFS and FUSE file systems do): its worker is known by what it writes, "
     "and is taken for lost after half a minute of silence."
+)
+
+
+_OF_CUDA = re.compile(r"CUDA error|CUDA driver|cuDNN error|CUBLAS_STATUS|CUSOLVER_STATUS|NCCL (error|WARN)|cudaError")
+_ON_CUDA = (
+    "Go on with cifartui resume RUN --set train.cuda_graphs=false, then with --set train.compile=off too; if it stays, "
+    "`make gpu` in cifartui's source writes a page on this GPU for an issue."
 )
 
 
@@ -134,7 +142,8 @@ def explain(error: Exception) -> str:
         where = "The machine" if "DefaultCPUAllocator" in str(error) else "The GPU"
         return f"{where} ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+    said = f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+    return f"{said}. {_ON_CUDA}" if _OF_CUDA.search(str(error)) else said
 
 
 def _is_out_of_memory(error: Exception) -> bool:
