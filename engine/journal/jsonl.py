@@ -8,7 +8,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -177,7 +177,7 @@ class LineReader(Generic[Record]):
         self,
         path: Path,
         record_type: Any,
-        choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+        choose: Callable[[Sequence[bytes]], Iterable[bytes]] | None = None,
         *,
         ours_only: bool = False,
     ) -> None:

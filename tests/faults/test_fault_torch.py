@@ -79,7 +79,7 @@ def test_home_says_whether_torch_can_use_the_gpus_as_the_last_run_found_it(torch
 
 
 def test_what_torch_saw_is_taken_from_the_newest_run_of_this_host_that_tells(tmp_path: Path) -> None:
-    from tui.data.summary import summarise
+    from tui.data.summaries import summarise
 
     for name, device, num_gpus in (("a", "cuda:0", None), ("b", "cpu", 0), ("c", "cpu", None)):
         run = run_dir.create(tmp_path, "demo", name, preset=catalog.load("demo"), seed=0, device="auto")

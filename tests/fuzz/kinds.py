@@ -40,7 +40,7 @@ from tui.cli.follow import describe
 from tui.cli.run_page import run_page
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, detail_and_state
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
 from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]
