@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from engine.journal.events import AnyEvent
+from engine.journal.fold_file import start_from_fold
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
@@ -35,10 +36,19 @@ def _worth_decoding(lines: Sequence[bytes]) -> Iterator[bytes]:
         start = end + 1
 
 
+def start_outline(path: Path) -> tuple[RunState, LineReader[AnyEvent]]:
+    """Return the outline of the fold kept beside an events.jsonl, and the reader for what follows."""
+    state, whole = start_from_fold(path)
+    forget_curves(state)
+    reader = outline_reader(path)
+    reader.skip_to(whole.offset)
+    return state, reader
+
+
 def read_outline(path: Path) -> RunState:
     """Return the state after an events.jsonl as it is now, with one point an epoch as its only curve."""
-    state = RunState()
-    for batch in outline_reader(path).batches():
+    state, reader = start_outline(path)
+    for batch in reader.batches():
         fold(batch, state)
         forget_curves(state)
     return state

@@ -152,12 +152,15 @@ class RunDir:
         """Keep what a resume changed, beside run.json, which stays."""
         write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
 
-    def read_state(self) -> "RunState":
-        """Return what the journal so far adds up to."""
-        from engine.journal import jsonl
+    def read_state(self, *, every_step: bool = False) -> "RunState":
+        """Return what the journal so far adds up to; with `every_step` a very long run's curve is not thinned."""
+        from engine.journal import fold_file, jsonl
+        from engine.journal.series import StepSeries
         from engine.journal.state import RunState, fold
 
-        state = RunState()
+        if not every_step:
+            return fold_file.read_folded(self.events)[0]
+        state = RunState(steps=StepSeries(most=None))
         for batch in jsonl.event_reader(self.events).batches():
             fold(batch, state)
         return state

@@ -15,7 +15,7 @@ from textual.message import Message
 
 from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
-from engine.journal.outline import forget_curves, outline_reader
+from engine.journal.outline import forget_curves, start_outline
 from engine.journal.state import RunState, fold
 from engine.runs import run_dir as runs
 from engine.runs.delete import size_bytes
@@ -199,7 +199,8 @@ class RunLister:
         try:
             follower = known.follower if known is not None else None
             if follower is None:
-                follower = _Follower(read_shown(run), outline_reader(run.events), RunState())
+                info, (state, reader) = read_shown(run), start_outline(run.events)
+                follower = _Follower(info, reader, state)
             self._known[run.id] = self._read(run, stamps, follower)
             self._damaged.pop(run.id, None)
         except Exception as error:  # whatever is in one run's files, the others are listed
