@@ -68,7 +68,7 @@ def read_folded(journal: Path) -> tuple[RunState, LineReader[AnyEvent]]:
     for batch in reader.batches():
         fold(batch, state)
     if reader.offset - start >= WORTH_BYTES:
-        _keep(journal, state, reader.offset)
+        keep_fold(journal, state, reader.offset)
     return state, reader
 
 
@@ -141,7 +141,7 @@ def _load(journal: Path) -> tuple[_Header, RunState]:
     return header, _decoder().decode(body)
 
 
-def _keep(journal: Path, state: RunState, offset: int) -> None:
+def keep_fold(journal: Path, state: RunState, offset: int) -> None:
     """Write the fold of the first `offset` bytes of a journal of ours."""
     if state.steps.most is None:
         return

@@ -22,7 +22,6 @@ from engine.runs.run_dir import RunDir
 from engine.training.alerts import LearningWatch
 from engine.training.resume import look_back
 from tests import every
-from tests.other_user import NOBODY
 from tests.ui.sample_run import NOW, SampleRun
 from tests.unit.test_fold import everything, journals
 from tui.data.run_detail import run_detail
@@ -236,30 +235,6 @@ def test_a_fold_that_is_damaged_is_made_anew(run: RunDir, kind: str) -> None:
     assert start_from_fold(run.events)[1].offset == 0
     assert everything(read_folded(run.events)[0]) == truth(run)
     assert start_from_fold(run.events)[1].offset == run.events.stat().st_size
-
-
-def test_no_link_and_no_pipe_is_read_in_its_place(run: RunDir, tmp_path: Path) -> None:
-    read_folded(run.events)
-    fold_path(run.events).rename(tmp_path / "elsewhere")
-    fold_path(run.events).symlink_to(tmp_path / "elsewhere")
-    assert start_from_fold(run.events)[1].offset == 0
-    fold_path(run.events).unlink()
-    os.mkfifo(fold_path(run.events))
-    assert everything(read_folded(run.events)[0]) == truth(run)
-    assert fold_path(run.events).is_file()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("which", ["the fold", "the journal", "both"])
-def test_of_another_users_files_no_fold_is_believed_and_none_is_made(run: RunDir, which: str) -> None:
-    read_folded(run.events)
-    for name, path in (("the fold", fold_path(run.events)), ("the journal", run.events)):
-        if which in {name, "both"}:
-            os.chown(path, NOBODY, NOBODY)
-    before = fold_path(run.events).stat().st_ino
-    assert start_from_fold(run.events)[1].offset == 0
-    assert everything(read_folded(run.events)[0]) == truth(run)
-    assert (fold_path(run.events).stat().st_ino == before) == (which != "the fold")
 
 
 def test_a_copy_of_a_run_is_folded_anew(run: RunDir, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from engine.journal.jsonl import LineReader
 from engine.runs.run_dir import RunDir, WorkerMark
-from tests.other_user import NOBODY
 from tests.ui.sample_run import NOW, SampleRun
 from tui.data import run_list, summaries
 from tui.data.run_list import RunLister, RunsListed, list_repeatedly
@@ -167,37 +166,6 @@ def test_one_that_is_damaged_is_made_anew(tmp_path: Path, kind: str) -> None:
     assert same(summarise(run), truth)
     (listed,) = RunLister(tmp_path, lambda: NOW).list().runs
     assert same(listed, truth)
-
-
-def test_no_link_and_no_pipe_is_read_in_its_place(tmp_path: Path) -> None:
-    run = finished(tmp_path)
-    truth = summarise(run)
-    run.summary.rename(tmp_path / "elsewhere")
-    run.summary.symlink_to(tmp_path / "elsewhere")
-    assert read_kept(run) is None
-    assert same(summarise(run), truth)
-    assert not run.summary.is_symlink()
-    run.summary.unlink()
-    os.mkfifo(run.summary)
-    assert same(summarise(run), truth)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_summary_is_believed_only_from_whoever_the_journal_belongs_to(tmp_path: Path) -> None:
-    run = finished(tmp_path)
-    summarise(run)
-    os.chown(run.summary, NOBODY, NOBODY)
-    assert read_kept(run) is None
-    os.chown(run.events, NOBODY, NOBODY)
-    assert read_kept(run) is not None  # who could write that into the journal too
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_nothing_is_written_into_a_run_of_another_user(tmp_path: Path) -> None:
-    run = finished(tmp_path)
-    os.chown(run.events, NOBODY, NOBODY)
-    summarise(run)
-    assert not run.summary.exists()
 
 
 def test_a_folder_that_takes_no_file_costs_nothing_but_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
