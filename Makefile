@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST = $(BIN)/python -m pytest --durations=10
-PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadgroup
+# one more than there are cores, for tests wait too
+PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))') --dist=loadgroup
 
 .PHONY: run test quick check fuzz pictures bench torture clean
 

@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in set(os.environ) - _FOR_TESTS:
         if name.startswith(("CIFARTUI_", "XDG_")) or name in {"COLUMNS", "LINES"}:  # a size that no terminal here has
             del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes would compile the same modules again
     os.environ["HOME"] = home = tempfile.mkdtemp(prefix="cifartui-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from engine.journal.events import TorchMemory
 from engine.shared.device_reader import DeviceReader
@@ -121,8 +122,16 @@ def choose_precision(asked: str, device: torch.device, flops: Callable[[], int])
     if asked != "auto":
         return asked
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() and flops() >= _BF16_FLOPS else "fp32"
+        return "bf16" if has_bf16(device) else "fp16"
+    return "bf16" if has_bf16(device) and flops() >= _BF16_FLOPS else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return true if `device` multiplies bf16 itself; GPUs before Ampere emulate it, slower than fp32."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:
@@ -137,6 +146,12 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
         return nullcontext
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`; on CUDA only kernels wait for the copy, never the host."""
+    # CUDA has read pageable memory when the call returns; MPS reads it later, when it may be another's
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:

@@ -17,6 +17,7 @@ from engine.data.geometry import flip
 from engine.data.progress import LoadProgress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
+from engine.training.device import copy_to
 from engine.training.microbatch import MicroBatch
 from engine.training.seeds import balanced_draws, permutation, reseed, seed_at
 from engine.training.setup import Compiled, Setup, compile_mode
@@ -102,7 +103,7 @@ class SplitInputs(NamedTuple):
         if self.host is None:
             batch = images.index_select(0, rows)
         else:
-            batch, rows = self.host.take(rows), rows.to(labels.device, non_blocking=True)
+            batch, rows = self.host.take(rows), copy_to(rows, labels.device)
         if self.mirror_epoch is not None:
             batch = flip(batch, (_coin(rows) + self.mirror_epoch) % 2 == 1)
         return batch, labels.index_select(0, rows)
@@ -110,7 +111,7 @@ class SplitInputs(NamedTuple):
     def labels(self, rows: Tensor) -> Tensor:
         """Return the labels at `rows` (int64 [B], where the images are), on their device."""
         labels = self.split.labels
-        return labels.index_select(0, rows.to(labels.device, non_blocking=True))
+        return labels.index_select(0, copy_to(rows, labels.device))
 
 
 def _coin(rows: Tensor) -> Tensor:

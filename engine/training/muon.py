@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from engine.training.device import cpu_has_bf16
+from engine.training.device import has_bf16
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Of the published quintic, which takes singular values in (0, 1] near 1, roughly 0.7 to 1.2, in five steps."""
@@ -28,6 +28,8 @@ class Muon(Optimizer):
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
         """Take groups with params, lr, momentum, weight_decay and orthogonal."""
         super().__init__(groups, {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "orthogonal": False})
+        device = self.param_groups[0]["params"][0].device
+        self._dtype = torch.bfloat16 if has_bf16(device) else torch.float32
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -51,7 +53,7 @@ class Muon(Optimizer):
         steps = list(torch._foreach_add(gradients, buffers, alpha=momentum))
         if is_orthogonal:
             torch._foreach_mul_(params, 1 - lr * decay)
-            steps = [orthogonalize(step) for step in steps]
+            steps = [orthogonalize(step, self._dtype) for step in steps]
         torch._foreach_add_(params, steps, alpha=-lr)
 
     def _buffer(self, param: Tensor) -> Tensor:
@@ -61,11 +63,12 @@ class Muon(Optimizer):
         return state["momentum_buffer"]  # type: ignore[no-any-return]
 
 
-def orthogonalize(step: Tensor) -> Tensor:
+def orthogonalize(step: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the nearest matrix with orthogonal rows or columns, nearly, by Newton-Schulz iterations.
 
     Args:
         step: [O, ...]; what is behind the first dimension is taken as one.
+        dtype: of the iterations.
 
     Returns:
         The same shape and dtype; all singular values near 1, times the square root of rows over columns where there
@@ -73,8 +76,7 @@ def orthogonalize(step: Tensor) -> Tensor:
     """
     matrix = step.flatten(1)
     is_tall = matrix.shape[0] > matrix.shape[1]
-    in_bf16 = step.device.type == "cuda" or (step.device.type == "cpu" and cpu_has_bf16())
-    x: Tensor = matrix.to(torch.bfloat16 if in_bf16 else torch.float32)
+    x: Tensor = matrix.to(dtype)
     x = x.T if is_tall else x
     x = x / (x.norm() + 1e-7)
     for _ in range(_NUM_STEPS):

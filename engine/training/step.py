@@ -10,17 +10,26 @@ import torch
 from torch import Tensor
 
 from engine.data.mixup import mix_batch
+from engine.journal.events import Alerted
 from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import of_batch
 from engine.training.ema import Ema
 from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
-from engine.training.microbatch import MicroBatch, parts, smallest_part
+from engine.training.microbatch import (
+    MicroBatch,
+    capital_device,
+    free_memory,
+    is_out_of_memory,
+    parts,
+    smallest_part,
+)
 from engine.training.optimizers import StageOptimizer
 from engine.training.parallel import Parallel
 from engine.training.seeds import reseed, seed_at
-from engine.training.setup import Setup, records_steps
+from engine.training.setup import Setup, compile_errors_explained, records_steps
 from engine.training.step_timer import StepTimer
+from presets.errors import CifartuiError
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Result of a step to add to the sums, on the device: mean loss, logits [B, C], labels int64 [B]."""
@@ -71,10 +80,19 @@ class CudaRecorder:
 class RecordedStep:
     """The steps of one stage: the first few as they come, then a recording of one."""
 
-    def __init__(self, batch_size: int, device: torch.device, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        device: torch.device,
+        say: Callable[[Alerted], object],
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Record steps of `batch_size` images; `say` is given an alert if memory runs out for the recording."""
+        self._say = say
+        self._device = device
         self._rows = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self._lr = torch.zeros((), device=device)
-        self._recorder = recorder or CudaRecorder(device)
+        self._recorder: Recorder | None = recorder or CudaRecorder(device)
         self._warm_ups_left = _NUM_WARM_UPS
         self._taken: Taken | None = None
 
@@ -93,18 +111,35 @@ class RecordedStep:
             plain: takes the step at `rows` operation by operation.
             compute: the same, for rows that it is given, without a look at what the device has computed.
         """
-        if len(rows) != len(self._rows):
+        if len(rows) != len(self._rows) or self._recorder is None:
             return plain()
         if self._warm_ups_left:
             self._warm_ups_left -= 1
             return self._recorder.warm_up(plain)
         self._rows.copy_(rows)
-        if self._taken is None:
-            with stage_optimizer.rate_in(self._lr):
-                self._taken = self._recorder.record(lambda: compute(self._rows))
+        if self._taken is None and not self._record(self._recorder, stage_optimizer, compute):
+            return plain()
         self._lr.fill_(stage_optimizer.lr)
         self._recorder.replay()
+        assert self._taken is not None
         return self._taken
+
+    def _record(self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]) -> bool:
+        """Record the step; return False, and record no more, if memory runs out for the recording's own."""
+        try:
+            with stage_optimizer.rate_in(self._lr):
+                self._taken = recorder.record(lambda: compute(self._rows))
+            return True
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        self._recorder = None
+        stage_optimizer.forget_gradients()
+        free_memory()
+        text = f"{capital_device(self._device)} ran out of memory for a recorded step: steps are taken as they come."
+        advice = "Training takes longer. train.cuda_graphs = false does without recordings from the start."
+        self._say(Alerted(severity="warning", kind="out-of-memory", text=text, advice=advice))
+        return False
 
 
 class Stepper:
@@ -126,6 +161,7 @@ class Stepper:
         self._parallel = parallel or Parallel()
         self._step_timer = step_timer
         self._batch_size = setup.info.preset.train.batch_size
+        self._say = journal.write
         self.at_once = MicroBatch(
             self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network)
         )
@@ -134,7 +170,7 @@ class Stepper:
     def begin_stage(self) -> None:
         """Forget what was recorded with the inputs and the optimizer of another stage."""
         is_wanted = records_steps(self._setup)
-        self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
+        self._recorded = RecordedStep(self._batch_size, self._setup.device, self._say) if is_wanted else None
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
@@ -194,8 +230,25 @@ class Stepper:
             taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
         else:  # a rank that began its step anew would be out of step with the others
             taken = attempt(len(rows))
-        stage_optimizer.step()
+        self._move_weights(stage_optimizer)
         return taken
+
+    def _move_weights(self, stage_optimizer: StageOptimizer) -> None:
+        """Update the weights; the first time the optimizer allocates its state, beside weights and gradients.
+
+        Raises:
+            CifartuiError: memory runs out, which fewer images at once would not change: none are held any more.
+        """
+        try:
+            stage_optimizer.step()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CifartuiError(
+                f"{capital_device(self._setup.device)} ran out of memory in the optimizer's step, whatever the batch: "
+                "free memory on it (nvidia-smi shows who holds it), or train again with a smaller network, or "
+                'with optimizer.name = "sgd", which keeps the least beside the weights.'
+            ) from error
 
     def _compute(
         self,
@@ -235,7 +288,8 @@ class Stepper:
                 loss = shard.mean_loss(criterion, output, theirs)
             if share < 1:
                 loss = loss * share
-            stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
+            with compile_errors_explained():
+                stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:

@@ -23,7 +23,7 @@ from engine import files
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
 from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
-from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.queue.allocation import machine_names, mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
@@ -132,10 +132,17 @@ def explain(error: Exception) -> str:
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
             "2."
         )
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
+    if torch is not None and _is_out_of_memory(error):
+        where = "The machine" if "DefaultCPUAllocator" in str(error) else "The GPU"
+        return f"{where} ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from engine.training.microbatch import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _is_from_torch(error: Exception) -> bool:
@@ -179,7 +186,7 @@ def _train(
     from engine.training.setup import choose_hardware
 
     device, precision = choose_hardware(process.info, lambda: taken_devices(others_of(folder)))
-    mark_devices(folder, [str(device)])
+    mark_devices(folder, machine_names([str(device)]))
     return train_run(Parallel(), process, device, precision)
 
 

@@ -1,30 +1,23 @@
 """A training step waits for nothing that the device computes, and copies nothing between it and the host."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 from msgspec.structs import replace
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from engine.training.input_pipeline import of_epoch
 from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
 from presets import schema
 from tests import every
+from tests.pretended_gpu import Waits, pretended_cuda
 from tests.tiny_trainer import PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
 
 NETWORK = schema.Vgg(blocks=((4,), (6,)), pools=("max", "avg"), head=(8,), dropout=0.2)
-READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
 TWENTY_EPOCHS = replace(PRESET, train=replace(PRESET.train, epochs=20))  # a one-cycle ends with its last epoch
 AUGMENTED = replace(TWENTY_EPOCHS, train=replace(TWENTY_EPOCHS.train, augment=every.AUGMENTATIONS))
 MIRRORED = replace(AUGMENTED, model=NETWORK, train=replace(AUGMENTED.train, alternating_flip=True))
@@ -40,26 +33,6 @@ PRESETS = {
 }
 AVERAGED = replace(MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9))
 """Not among the others: a network of fake tensors cannot be copied."""
-
-
-class Waits(TorchDispatchMode):
-    """Counts what would make a GPU's host wait: values read back, and copies from one device to another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: list[str] = []
-        self.copies: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = str(func)
-        if any(word in name for word in READS):
-            self.reads.append(name)
-        if "copy" in name:
-            tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor)]
-            if len({tensor.device.type for tensor in tensors}) > 1:
-                self.copies.append(name)
-        return result
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
@@ -91,24 +64,6 @@ def test_nothing_that_a_step_is_made_of_reads_anything_back(
 ) -> None:
     monkeypatch.setattr(ReportInterval, "is_due", lambda _self: False)
     take_steps(make(tmp_path, preset, num_train=160)[0], 10)
-
-
-@contextmanager
-def pretended_cuda() -> Iterator[torch.device]:
-    """Let tensors be on a GPU that is not there: they have shapes, and whoever asks for a value gets an error.
-
-    torch's autograd wants a driver even so: gradients are left out.
-    """
-    with ExitStack() as stack:
-        for target, stand_in in (
-            ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
-            ("engine.training.step.reseed", lambda _device, _seed: None),
-            ("engine.training.optimizers.StageOptimizer.add_gradients", lambda _self, _loss: None),
-            ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
-        ):
-            stack.enter_context(mock.patch(target, stand_in))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        yield torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from engine.journal.events import Alerted
+from engine.journal.jsonl import read_events
 from engine.training.device import autocast
 from engine.training.setup import unsupported_speedups
 from engine.training.step import RecordedStep
@@ -63,7 +65,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def record_with(trainer: Trainer, tape: Tape) -> None:
-    trainer._stepper._recorded = RecordedStep(8, CPU, tape)
+    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, tape)
 
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
@@ -102,6 +104,22 @@ def test_a_recorded_step_trains_as_a_plain_one(tmp_path: Path) -> None:
     assert train(recorded, batches) == train(plain, batches)
     assert torch.equal(weights(plain), weights(recorded))
     assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 4  # and the batch of 5 as it comes
+
+
+def test_a_recording_without_memory_leaves_steps_as_they_come(tmp_path: Path) -> None:
+    class NoRoom(Tape):
+        def record(self, work: Callable[[], Any]) -> Any:
+            self.done.append("record")
+            raise RuntimeError("CUDA error: out of memory")
+
+    plain, recorded = make(tmp_path / "a")[0], make(tmp_path / "b")
+    tape = NoRoom()
+    record_with(recorded[0], tape)
+    assert train(recorded[0], [8] * 6) == train(plain, [8] * 6)
+    assert tape.done == ["warm-up"] * 3 + ["record"]
+    [alert] = [event for event in read_events(recorded[1].events) if isinstance(event, Alerted)]
+    assert "for a recorded step" in alert.text
+    assert "train.cuda_graphs = false" in alert.advice
 
 
 @pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)
@@ -147,6 +165,29 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
     monkeypatch.setattr(torch, "compile", no_compiler)
     trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, compile="default")))
     with pytest.raises(CifartuiError, match=r'could not be compiled \(no compiler found\).*train.compile = "off"'):
+        train(trainer, [8])
+
+
+def test_a_backward_pass_that_cannot_be_compiled_is_said_in_the_same_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(torch.autograd.Function):
+        @staticmethod
+        def forward(_context: Any, logits: torch.Tensor) -> torch.Tensor:
+            return logits.clone()
+
+        @staticmethod
+        def backward(_context: Any, *_gradients: torch.Tensor) -> torch.Tensor:
+            from torch._dynamo.exc import TorchDynamoException
+
+            raise TorchDynamoException("no Triton found\nand a long story")  # it is compiled when it is first run
+
+    def compiled(network: torch.nn.Module, **_more: object) -> object:
+        return lambda images: Late.apply(network(images))  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, compile="default")))
+    with pytest.raises(CifartuiError, match=r'could not be compiled \(no Triton found\).*train.compile = "off"'):
         train(trainer, [8])
 
 

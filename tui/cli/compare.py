@@ -5,6 +5,7 @@ import re
 import click
 
 from engine.journal.outline import read_outline
+from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import find_run
 from engine.runs.run_options import RunOptions
@@ -104,6 +105,8 @@ def ablation(
             as_json,
         )
         return
+    for name in names:
+        check_needed(catalog.load(name, overrides), where.data_dir)
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     if detach:
         add_and_report(names, options, where)

@@ -34,7 +34,7 @@ _NOBODY_READS = 141
 _TERMINATED = 143
 """Exit codes that a shell reports of a program ended by SIGPIPE, or by SIGTERM."""
 
-_ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
+_ASKED = "Asked to stop after this batch; Ctrl-C again does not wait for it."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
 
 _HURRIED = "SIGTERM again: asked to end without validation and test."
@@ -44,7 +44,9 @@ _NOT_HURRIED = (
 
 
 class _Interrupts:
-    """Counter of Ctrl-C: the first stops the run, the second returns and lets it train on.
+    """Counter of Ctrl-C: the first stops the run, the second returns without waiting for that.
+
+    Two that come before the run is asked to stop let it train on.
 
     SIGTERM stops it too, and the second one ends it without validation and test: its sender, mostly a
     scheduler, wants the machine. A hang-up only ends the watching; under nohup, not even that.
@@ -186,7 +188,8 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Know
         if interrupts.hung_up:
             return _leave("The terminal hung up", run, _HUNG_UP)
         if interrupts.num_interrupts >= 2:
-            printer.say(f"Training goes on; watch it with: cifartui attach {run.id}")
+            way = "It stops after this batch" if asked else "Training goes on"
+            printer.say(f"{way}; watch it with: cifartui attach {run.id}")
             return _INTERRUPTED
         if interrupts.num_interrupts + interrupts.num_terminations and not asked:
             asked = True

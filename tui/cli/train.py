@@ -6,6 +6,7 @@ import click
 
 from engine.journal.fold_file import read_folded
 from engine.runs.named_runs import COMPLETED, check_name, find_named, resume_named
+from engine.runs.needed_files import check_needed
 from engine.runs.run_dir import RunDir, find_run
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
@@ -55,6 +56,9 @@ def train(
     loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
         ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
+    if not prepare:  # which may be done where the data is not
+        for preset in loaded.values():
+            check_needed(preset, where.data_dir)
     if detach and len(names) > 1 and not prepare:
         add_and_report(names, options, where)
         return
@@ -88,6 +92,8 @@ def _train_named(
     ((preset_name, preset),) = loaded.items()
     known, run, is_new = None, find_named(where.runs_dir, run_name), False
     if run is None:
+        if not prepare:
+            check_needed(preset, where.data_dir)
         is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
     if prepare:
         say(str(run.path))
