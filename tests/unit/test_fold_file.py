@@ -288,6 +288,16 @@ def test_a_worker_keeps_the_fold_as_its_journal_grows(run: RunDir, monkeypatch: 
     keep_up(run.path / "gone" / "events.jsonl")
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), ValueError()])
+def test_no_training_ends_for_a_fold(run: RunDir, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fold_file, "keep_fold", fail)
+    keep_up(run.events)
+    assert not fold_path(run.events).exists()
+
+
 def test_it_is_private_and_leaves_nothing_beside_it(run: RunDir) -> None:
     before = {path.name for path in run.path.iterdir()}
     read_folded(run.events)
