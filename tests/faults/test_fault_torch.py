@@ -52,6 +52,11 @@ def sample(*gpus: GpuSample) -> DeviceSampled:
     return DeviceSampled(host=HOST, gpus=gpus, gpus_missing="")
 
 
+def alerts_of(telemetry: Telemetry, *gpus: GpuSample) -> list[Alerted]:
+    """Return the alerts about a machine with these GPUs."""
+    return telemetry._alerts(sample(*gpus), gpus)
+
+
 def test_the_memory_of_others_on_a_gpu_is_not_shown_as_that_of_a_run_on_the_cpu() -> None:
     state = RunState()
     state.device, state.started = sample(gpu(0), gpu(1)), started("cpu")
@@ -114,19 +119,19 @@ def test_gpus_that_are_not_used_are_told_once_with_the_reason_and_what_to_do(
     monkeypatch.setattr("engine.training.telemetry.shutil.disk_usage", lambda _path: (_ for _ in ()).throw(OSError))
     telemetry = Telemetry(EventWriter(tmp_path / "events.jsonl"), os.getpid(), tmp_path)
     telemetry.unused = devices.why_cpu(asked)
-    assert telemetry._alerts(sample()) == []
-    (alert,) = telemetry._alerts(sample(gpu(0), gpu(1)))
+    assert alerts_of(telemetry) == []
+    (alert,) = alerts_of(telemetry, gpu(0), gpu(1))
     assert alert.text.startswith("The driver shows 2 GPUs (Card 0, Card 1), and training uses the CPU: ")
     assert said in alert.text
     assert (alert.severity, bool(alert.advice)) == (severity, True)
-    assert telemetry._alerts(sample(gpu(0), gpu(1))) == []
+    assert alerts_of(telemetry, gpu(0), gpu(1)) == []
 
 
 def test_gpus_that_a_variable_hides_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     telemetry = Telemetry(EventWriter(tmp_path / "events.jsonl"), os.getpid(), tmp_path)
     telemetry.unused = devices.why_cpu("auto")
-    assert [alert for alert in telemetry._alerts(sample(gpu(0))) if alert.kind == "unused-gpus"] == []
+    assert [alert for alert in alerts_of(telemetry, gpu(0)) if alert.kind == "unused-gpus"] == []
     assert devices.num_gpus_of("auto") is None
 
 
