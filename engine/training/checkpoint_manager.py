@@ -17,6 +17,7 @@ from torch import nn
 
 from engine.journal.data_record import DataRecord
 from engine.journal.events import Alerted, CheckpointSaved
+from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
@@ -270,6 +271,7 @@ class Checkpoints:
         self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))
         if saved.kind == "last":
             self.last_step = saved.global_step
+            keep_up(self._folder.events)
 
     def _raise_if_failed(self) -> None:
         if self._failure is None:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from engine import files
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
+from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import machine_names, mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     except CifartuiError as error:
         return _give_up(error)
     journal.close()
+    keep_up(folder.events)
     notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
 

@@ -11,6 +11,7 @@ import torch
 
 from engine.journal.events import Alerted, DeviceSampled, GpuSample, HostSample, RunStarted
 from engine.journal.jsonl import EventWriter, read_events
+from engine.journal.peaks import PeakMemory, peaks_with
 from engine.journal.state import RunState
 from engine.runs import run_dir, start
 from engine.runs.run_dir import RunDir, list_runs
@@ -21,7 +22,6 @@ from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.terminal import Terminal
 from tests.waiting import wait_for
-from tui.data.run_detail import _peaks
 from tui.data.summary import torch_gpus_here
 from tui.text.device_text import gpus_now, memory_panel
 
@@ -63,10 +63,10 @@ def test_the_memory_of_others_on_a_gpu_is_not_shown_as_that_of_a_run_on_the_cpu(
     text = memory_panel(state, 100, 4).plain
     assert "Card" not in text.partition("\n")[0]
     assert text.startswith("on the CPU: host memory")
-    assert _peaks([sample(gpu(0), gpu(1))], state.started).gpu_bytes is None
+    assert peaks_with(PeakMemory(), sample(gpu(0), gpu(1)), state.started).gpu_bytes is None
     state.started = started("cuda:1")
     assert memory_panel(state, 100, 4).plain.startswith("1 Card 1")
-    assert _peaks([sample(gpu(0), gpu(1, 5))], state.started).gpu_bytes == 7 * 10**9
+    assert peaks_with(PeakMemory(), sample(gpu(0), gpu(1, 5)), state.started).gpu_bytes == 7 * 10**9
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_home_says_whether_torch_can_use_the_gpus_as_the_last_run_found_it(torch
 
 
 def test_what_torch_saw_is_taken_from_the_newest_run_of_this_host_that_tells(tmp_path: Path) -> None:
-    from tui.data.summary import summarise
+    from tui.data.summaries import summarise
 
     for name, device, num_gpus in (("a", "cuda:0", None), ("b", "cpu", 0), ("c", "cpu", None)):
         run = run_dir.create(tmp_path, "demo", name, preset=catalog.load("demo"), seed=0, device="auto")
