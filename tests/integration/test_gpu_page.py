@@ -27,14 +27,14 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", WITHOUT_GPU)
+@pytest.mark.parametrize("name", sorted(WITHOUT_GPU))
 def test_what_needs_no_gpu_is_checked_with_the_cpu(name: str) -> None:
     row = gpu.check(name, "cpu", is_short=True)
     assert (row.status, row.name) == ("ok", name), row.text
     assert row.text
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
 def test_what_is_left_out_says_why(name: str) -> None:
     row = gpu.check(name, "cpu", is_short=True)
     assert row.status == "left out"
