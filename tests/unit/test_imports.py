@@ -48,7 +48,7 @@ def test_only_screens_name_the_type_of_what_imports_them() -> None:
 _FIRST_SCREEN = """
 cifartui
 engine engine.files
-engine.journal engine.journal.data_record engine.journal.events
+engine.journal engine.journal.data_record engine.journal.events engine.journal.peaks
 engine.runs engine.runs.run_dir
 engine.shared engine.shared.device_names engine.shared.step_memory
 presets presets.backbones presets.checks presets.config_layers presets.errors presets.plan presets.problems
