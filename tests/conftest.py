@@ -79,8 +79,9 @@ def _leaves_no_process(kept_processes: set[int], grace_s: float) -> Iterator[Non
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_heard() -> None:
-    """Let the programs that tests start take SIGHUP and SIGINT as usual, also under nohup and in the background."""
+    """Let programs that tests start take SIGHUP, SIGQUIT and SIGINT as usual, under nohup and in the background too."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
