@@ -96,7 +96,9 @@ class _Layout:
     def __init__(self, matrix: Matrix) -> None:
         self.matrix, number = matrix, len(matrix.names)
         self.cell = next(
-            side for side, most in ((34, 12), (28, 20), (18, 50), (10, 120), (7, 300), (4, 2**31)) if number <= most
+            side
+            for side, most in ((64, 4), (34, 12), (28, 20), (18, 50), (10, 120), (7, 300), (4, 2**31))
+            if number <= most
         )
         self.font = min(12.0, 0.95 * self.cell)
         widest = max((len(name) for name in matrix.names), default=0) if number <= _NAMED_TO else 0
@@ -138,7 +140,7 @@ def matrix_svg(matrix: Matrix) -> str:
     layout = _Layout(matrix)
     side, cell = round(layout.side), layout.cell
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" role="img" aria-label="Confusion matrix" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}" role="img" aria-label="Confusion matrix" '
         f'font-family="sans-serif" fill="{_INK}">',
         f'<rect x="{layout.margin:g}" y="{layout.margin:g}" width="{len(matrix.names) * cell}" '
         f'height="{len(matrix.names) * cell}" fill="white" stroke="{_GRID}"/>',
