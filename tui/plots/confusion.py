@@ -140,7 +140,8 @@ def matrix_svg(matrix: Matrix) -> str:
     layout = _Layout(matrix)
     side, cell = round(layout.side), layout.cell
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}" role="img" aria-label="Confusion matrix" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}" '
+        f'role="img" aria-label="Confusion matrix" '
         f'font-family="sans-serif" fill="{_INK}">',
         f'<rect x="{layout.margin:g}" y="{layout.margin:g}" width="{len(matrix.names) * cell}" '
         f'height="{len(matrix.names) * cell}" fill="white" stroke="{_GRID}"/>',

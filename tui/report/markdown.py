@@ -8,7 +8,8 @@ from tui import format as fmt
 from tui.report.content import Detail, RunReport, SplitScores, groups_of
 from tui.text import score_text
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@:/.-])")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]#+!|~$@]|(?<=www)\.|(?<=^\d)\.(?=\s|$)|^-|:(?=/)", re.IGNORECASE)
+"""Markup, links that GitHub makes of addresses, and beginnings of lists."""
 _NONE = "–"
 
 
@@ -97,14 +98,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
 def escaped(text: str) -> str:
     """Return text that is no markup in Markdown, nor HTML, on one line."""
     shown = visible_in_a_row(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(_escape, shown)
-
-
-def _escape(found: "re.Match[str]") -> str:
-    """Return an escaped character; a point within a number or a word is nobody's markup, and stays legible."""
-    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
-    is_inside = found[0] in ".-:/" and before.isalnum() and after.isalnum()
-    return found[0] if is_inside else f"\\{found[0]}"
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", shown)
 
 
 def _top1(scored: SplitScores | None) -> str:
