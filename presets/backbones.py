@@ -14,6 +14,8 @@ from presets.problems import Fault
 from presets.schema import Backbone, FreezableModel, Model
 
 FILE = Path(__file__).with_name("backbones.json")
+OTHER = "other"
+"""The input of weights that no value of `data.normalize` is for, or that take no squares."""
 TIMM_ADVICE = "install it into this Python with: pip install 'cifartui[timm]'"
 
 
@@ -46,7 +48,7 @@ class Classifier(Struct, frozen=True, kw_only=True):
 class _Table(Struct, frozen=True):
     torchvision: dict[str, Classifier]
     timm: dict[str, tuple[str, ...]]
-    """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default."""
+    """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default; perhaps by `OTHER`."""
 
 
 @functools.cache
@@ -60,7 +62,7 @@ def torchvision() -> dict[str, Classifier]:
 
 
 def input_of(source: str, name: str, weights: str | None) -> Input | None:
-    """Return the images that a library's configuration names for a network; None if it is not in the table.
+    """Return the images that a library's configuration names for a network; None if the table does not say it.
 
     Args:
         source: torchvision or timm.
@@ -75,7 +77,7 @@ def input_of(source: str, name: str, weights: str | None) -> Input | None:
         return Input(chosen.size, chosen.normalize)
     inputs = {each: kind for kind, names in _table().timm.items() for each in names}
     kind = inputs.get(name) or inputs.get(name.partition(".")[0])
-    if kind is None:
+    if kind is None or kind == OTHER:
         return None
     size, normalize = kind.split()
     return Input(int(size), normalize)

@@ -8,7 +8,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -146,7 +146,9 @@ def _repair_tail(fd: int) -> int:
         lines = complete.split(b"\n")[0 if is_whole else 1 :]  # else the first is the end of one
         numbers = [number for line in lines if (number := _seq_of(line)) is not None]
         if numbers or is_whole:
-            os.ftruncate(fd, size - num_bytes + len(complete) + len(newline))
+            end = size - num_bytes + len(complete) + len(newline)
+            if end < size:  # else the file's time would change
+                os.ftruncate(fd, end)
             return max(numbers, default=0)
         num_bytes *= 4
 
@@ -177,7 +179,7 @@ class LineReader(Generic[Record]):
         self,
         path: Path,
         record_type: Any,
-        choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+        choose: Callable[[Sequence[bytes]], Iterable[bytes]] | None = None,
         *,
         ours_only: bool = False,
     ) -> None:
@@ -202,6 +204,17 @@ class LineReader(Generic[Record]):
     def skip_to(self, offset: int) -> None:
         """Start at byte `offset`, which must be the beginning of a line."""
         self._offset = offset
+
+    def skip_to_end(self) -> None:
+        """Start at the line that is not written yet, or not to its end."""
+        with suppress(FileNotFoundError):
+            fd = files.open_to_read(self._path)
+            try:
+                size = os.fstat(fd).st_size
+                start = max(0, size - _CHUNK_BYTES)
+                self._offset = start + _read_at(fd, start, size - start).rfind(b"\n") + 1
+            finally:
+                os.close(fd)
 
     @property
     def offset(self) -> int:

@@ -264,9 +264,10 @@ def _labelled_part(scan: Scanner, folder: str | None, classes: _Classes, notices
     if found:
         _leave_loose_out(scan, inside.images, folder)
     elif inside.images:
+        images = "an image" if len(inside.images) == 1 else f"{len(inside.images):,} images"
         raise CifartuiError(
-            f"{_where(scan, folder)} has {len(inside.images):,} images but no class folders, so their classes are "
-            "not known; put them into a folder for each class, or remove it."
+            f"{_where(scan, folder)} has {images} but no class folders, so classes are not known; put images into a "
+            "folder for each class, or remove it."
         )
     else:
         notices.append(f"{folder}/ has no image that is read, and is no part.")
@@ -308,8 +309,10 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
             for unread in scan.unread
             if unread.reason.startswith((".csv", ".tsv"))
         ]
+        is_one = len(loose) == 1
+        lie = f"The only image in {where} lies" if is_one else f"The {len(loose):,} images in {where} lie"
         return CifartuiError(
-            f"The {len(loose):,} images in {where} lie loose, so their classes are not known; put them into a folder "
+            f"{lie} loose, so {'its class is' if is_one else 'their classes are'} not known; put images into a folder "
             "for each class, or name a table of file names and labels as the data, or as data.labels="
             f"{shown(tables[0]) if tables else 'FILE.csv'}."
         )
@@ -357,11 +360,10 @@ def _missing_classes(classes: _Classes, parts: dict[str, Files]) -> list[str]:
 
 
 def _same_folder(scan: Scanner, parts: dict[Part, str]) -> list[str]:
-    train = scan.root / parts["train"]
     return [
         f"{folder}/ and {parts['train']}/ are the same folder: accuracy there is that of training images."
         for part, folder in parts.items()
-        if part != "train" and train.samefile(scan.root / folder)
+        if part != "train" and scan.is_same(folder, parts["train"])
     ]
 
 

@@ -259,6 +259,11 @@ class Scanner:
                             return True
         return False
 
+    def is_same(self, folder: str, other: str) -> bool:
+        """Return true if two folders are one, by a link; false if one of them is gone by now."""
+        identity = _identity(self.root / folder)
+        return identity is not None and identity == _identity(self.root / other)
+
     def each_once(self, folder: str) -> Iterator[str]:
         """Yield the folders in a folder, and the linked ones that lead to none of these, nor to one another."""
         here = self.look(folder)

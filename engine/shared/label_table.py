@@ -340,7 +340,10 @@ def _notices(
         files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
         notices.append(f"{table.where} {files_are} not there, and left out: {listed(absent)}.")
     if num_without:
-        notices.append(f"{num_without:,} images have no label in {table.where}, and are left out.")
+        have, are = ("image has", "is") if num_without == 1 else ("images have", "are")
+        notices.append(f"{num_without:,} {have} no label in {table.where}, and {are} left out.")
     if extra:
-        notices.append(f"{len(extra):,} images are not in {table.where}, and are left out, {short(extra[0])} first.")
+        first = f", {short(extra[0])} first" if len(extra) > 1 else f": {short(extra[0])}"
+        are = "image is" if len(extra) == 1 else "images are"
+        notices.append(f"{len(extra):,} {are} not in {table.where}, and left out{first}.")
     return notices

@@ -56,7 +56,7 @@ _WARM_UPS = {"cuda": 8, "cpu": 1}
 """Steps before those that count: compiling, recording, choosing algorithms."""
 
 
-class _Alerts(EventWriter):
+class Alerts(EventWriter):
     """Journal of alerts in memory, for a step that runs out of memory."""
 
     def __init__(self) -> None:
@@ -176,10 +176,10 @@ def _speed(
         options=tuple(key for key in options if key != "tf32"),
         flops_per_image=3 * flops_per_image(network, size),
     )
-    alerts = _Alerts()
+    alerts = Alerts()
     rate, trouble = None, _NO_MEMORY
     try:
-        rate = _images_per_s(_setup(device, preset, precision, network), alerts, seconds)
+        rate = _images_per_s(random_setup(device, preset, precision, network), alerts, seconds)
     except CifartuiError as error:
         trouble = str(error)
     except RuntimeError as error:
@@ -191,7 +191,8 @@ def _speed(
     return replace(speed, images_per_s=rate, trouble=" ".join(alerts.texts))
 
 
-def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Module) -> Setup:
+def random_setup(device: torch.device, preset: Preset, precision: str, network: nn.Module) -> Setup:
+    """Return the setup of a run of `preset` on random images; `network` is moved to `device`."""
     prepare_backend(device, tf32=preset.train.tf32)
     side = STORED_SIZE.get(preset.data.dataset, preset.data.image_size)
     images = torch.randint(256, (4 * preset.train.batch_size, 3, side, side), dtype=torch.uint8).to(device)
@@ -211,8 +212,8 @@ def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Mod
     )
 
 
-def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
-    """Return the images per second of training steps after the first few."""
+def stepping(setup: Setup, alerts: EventWriter) -> Callable[[], None]:
+    """Return what takes a training step of the first stage, always on the same images; `alerts` is told of memory."""
     stage, batch_size = plan(setup.info.preset)[0], setup.info.preset.train.batch_size
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
     stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
@@ -222,9 +223,16 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
     rows = torch.randperm(len(inputs.split))[:batch_size].to(setup.device)
     setup.network.train()
 
+    return lambda: stepper.step(inputs, rows, 0, stage_optimizer, meter)
+
+
+def _images_per_s(setup: Setup, alerts: Alerts, seconds: float) -> float:
+    """Return the images per second of training steps after the first few."""
+    step, batch_size = stepping(setup, alerts), setup.info.preset.train.batch_size
+
     def steps(number: int) -> None:
         for _ in range(number):
-            stepper.step(inputs, rows, 0, stage_optimizer, meter)
+            step()
 
     steps(_WARM_UPS.get(setup.device.type, 1))
     at_once = max(1, int(seconds / _NUM_ROUNDS / _timed(lambda: steps(1), setup.device)))

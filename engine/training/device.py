@@ -154,10 +154,20 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
-    """Let CUDA pick its quickest kernels: measured convolution algorithms, and with `tf32` TF32 for what is fp32."""
+def use_device(device: torch.device) -> None:
+    """Make a CUDA device the current one of this thread.
+
+    Every thread begins with cuda:0, and what it does with CUDA may make a context there: half a gigabyte of a GPU that
+    the run does not train on.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
+    """Let CUDA pick its quickest kernels: measured convolution algorithms, and with `tf32` TF32 for what is fp32."""
+    use_device(device)
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
@@ -180,8 +190,9 @@ def keep_freed_memory() -> bool:
 def torch_memory(device: torch.device) -> TorchMemory:
     """Return the bytes that torch's CUDA allocator holds on `device`.
 
-    It is named because the telemetry thread asks: every thread has a current device of its own, at first cuda:0.
+    The telemetry thread asks, which has a current device of its own.
     """
+    use_device(device)
     return TorchMemory(
         allocated_bytes=torch.cuda.memory_allocated(device),
         reserved_bytes=torch.cuda.memory_reserved(device),

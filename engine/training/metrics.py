@@ -69,8 +69,8 @@ class Meter:
         if not self._parallel.is_first:  # sums over the ranks, which rank 0 has
             start = Sums(0.0, 0, start.num_images)
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.tensor(start.loss, dtype=dtype, device=device)
-        self._hits = torch.tensor(start.hits, dtype=torch.int64, device=device)
+        self._loss = torch.full((), start.loss, dtype=dtype, device=device)  # torch.tensor would wait for a copy
+        self._hits = torch.full((), start.hits, dtype=torch.int64, device=device)
         self._num_images = start.num_images
         self.class_hits = torch.zeros(num_classes, dtype=torch.int32, device=device) if num_classes else None
         """Correct predictions of each class in this rank's part: int32 [C]."""

@@ -27,7 +27,7 @@ from engine.training.seeds import seed_at
 from presets.backbones import network_name
 from presets.errors import CifartuiError
 from presets.plan import plan
-from presets.schema import Muon, Preset
+from presets.schema import Preset
 
 EVAL_BATCH_FACTOR = 4
 """Training batches at once in evaluation, which saves no activations."""
@@ -239,10 +239,6 @@ def unsupported_speedups(setup: Setup) -> dict[str, str]:
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:
             whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
-        elif train.image_sizes or train.alternating_flip or setup.info.preset.mix.is_on:
-            whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
-        elif any(isinstance(stage.optimizer, Muon) for stage in plan(setup.info.preset)):
-            whys["train.cuda_graphs"] = "muon has two learning rates, and a graph is given one"
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 

@@ -25,6 +25,7 @@ from textual.events import Key
 from textual.message import Message
 
 from engine.journal import commands
+from engine.journal.fold_file import fold_path, keep_fold, read_folded
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir
@@ -42,7 +43,7 @@ from tui.cli.follow import describe
 from tui.cli.run_page import run_page
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, detail_and_state
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
 from tui.terminal.keyboard import Burst, Keyboard
 from tui.text import queue_text
 
@@ -212,6 +213,25 @@ def run_files(seed: int, place: Path) -> bool:
         return _looked_at(run)
     except CifartuiError as error:
         return refused(error)
+
+
+def copies(seed: int, place: Path) -> bool:
+    """summary.jsonl and events.fold with faults: what they copy is there, so that all is shown whatever they hold."""
+    chance = random.Random(seed)
+    run = _run(place, _thinned(chance), _journal()[1])
+    state, reader = read_folded(run.events)
+    keep_fold(run.events, state, reader.offset)
+    summarise(run)
+    fault = chance.choice((mutations.of_lines, mutations.of_bytes, mutations.of_word))
+    for path in (run.summary, fold_path(run.events)):
+        if chance.random() < 0.3:
+            line, _, rest = path.read_bytes().partition(b"\n")
+            values = mutations.of_values(json.loads(line), chance, chance.choice((0.02, 0.2)))
+            path.write_bytes(json.dumps(values).encode() + b"\n" + rest)
+        else:
+            path.write_bytes(fault(path.read_bytes(), chance))
+    assert _looked_at(run)
+    return read_folded(run.events)[1].offset == reader.offset
 
 
 def command_files(seed: int, place: Path) -> bool:
@@ -495,7 +515,7 @@ def _listed(path: Path, place: Path) -> bool:
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
-        preset_files, overrides, journals, values, run_files, command_files, queues, configurations, run_names,
+        preset_files, overrides, journals, values, run_files, copies, command_files, queues, configurations, run_names,
         checkpoints, cifar_pickles, label_tables, image_archives,
         terminal_input,
     )

@@ -1,16 +1,20 @@
 """Which GPU "auto" comes to: the emptiest that CUDA counts, by numbers that NVML and CUDA agree on."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from engine.journal.events import GpuSample, MigSample
+from engine.journal.events import DeviceSampled, GpuSample, MigSample
+from engine.journal.jsonl import EventWriter, read_events
 from engine.queue.allocation import machine_names
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, free_bytes, on_machine, visible_gpus
+from engine.shared.sampling import HostReader
 from engine.training.device import choose_device
+from engine.training.telemetry import Telemetry
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
 
@@ -116,6 +120,18 @@ def test_with_no_gpu_left_it_is_the_machines_memory_that_counts(visible: str) ->
     readings = GpuReadings(gpus=tuple(NAMED), missing="", num_cores=4, host_free_bytes=5 * GB)
     assert memory_fit.free_memory("auto", readings, visible) == memory_fit.FreeMemory(None, 5 * GB)
     assert not memory_fit.is_on_gpu("auto", readings, visible)
+
+
+def test_what_never_changes_of_a_gpu_is_not_journalled_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeviceReader, "sample", lambda _reader, _pid: (tuple(NAMED), ""))
+    journal = EventWriter(tmp_path / "events.jsonl")
+    with DeviceReader() as reader:
+        Telemetry(journal, 1, tmp_path)._beat(HostReader(), reader, 0.0)
+    [sampled] = [event for event in read_events(tmp_path / "events.jsonl") if isinstance(event, DeviceSampled)]
+    assert [gpu.memory_used_bytes for gpu in sampled.gpus] == [GB, 2 * GB, 3 * GB]
+    assert {(gpu.uuid, gpu.migs) for gpu in sampled.gpus} == {("", ())}
 
 
 def test_memory_that_is_not_told_is_not_free() -> None:

@@ -6,10 +6,14 @@ import pytest
 import torch
 from msgspec.structs import replace
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from engine.training.input_pipeline import of_epoch
+from engine.training.metrics import Meter
+from engine.training.microbatch import MicroBatch
 from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
+from engine.training.validation import evaluate
 from presets import schema
 from tests import every
 from tests.pretended_gpu import Waits, pretended_cuda
@@ -31,8 +35,9 @@ PRESETS = {
     "class weights": replace(TWENTY_EPOCHS, loss=WEIGHTED),
     **{type(table).__name__: replace(TWENTY_EPOCHS, schedule=table) for table in every.SCHEDULES},
 }
-AVERAGED = replace(MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9))
-"""Not among the others: a network of fake tensors cannot be copied."""
+PRESETS["a moving average"] = AVERAGED = replace(
+    MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9)
+)
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
@@ -74,6 +79,43 @@ def test_on_cuda_nothing_is_copied_to_or_from_the_host(preset: schema.Preset, tm
         take_steps(trainer, 20)
 
 
+def test_on_cuda_metrics_copy_nothing_until_they_are_asked_for() -> None:
+    with pretended_cuda() as cuda, Waits() as waits:
+        meter = Meter(cuda, num_classes=100)
+        for _ in range(3):
+            meter.add(torch.zeros((), device=cuda), torch.empty(8, 100, device=cuda), torch.arange(8, device=cuda))
+        assert waits.copies == []
+        meter.request()
+        assert meter.arrived() is None
+    assert len(waits.copies) == 1
+    assert waits.reads == []
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_on_cuda_an_evaluation_copies_nothing_until_its_end(tmp_path: Path, flip_average: bool) -> None:
+    with pretended_cuda() as cuda:
+        setup = make(tmp_path, AVERAGED, device=cuda)[0]._setup
+        setup.plain_transform(setup.data.val.images)  # brings constants to the device, once
+        num_copies: list[int] = []
+        with Waits() as waits, pytest.raises(DataDependentOutputException):  # the sums, which have no values here
+            evaluate(
+                setup.network, setup.data.val, setup.plain_transform, setup.criterion, batch_size=4, num_classes=100,
+                at_once=MicroBatch(4, cuda, lambda _alert: None), autocast=setup.autocast,
+                progress=lambda _done: num_copies.append(len(waits.copies)), flip_average=flip_average,
+            )  # fmt: skip
+    assert num_copies == [0] * 4
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_step_on_cuda_moves_every_weight(preset: schema.Preset, tmp_path: Path) -> None:
+    """Else the tests above would see nothing of the optimizers."""
+    with pretended_cuda() as cuda:
+        trainer, _ = make(tmp_path, preset, device=cuda)
+        optimizer = trainer._train_state.stage_optimizer.optimizer
+        take_steps(trainer, 1)
+        assert len(optimizer.state) == len(list(trainer._setup.network.parameters()))
+
+
 def test_the_counter_sees_what_it_should() -> None:
     with Waits() as waits:
         torch.ones(1).item()
@@ -82,5 +124,6 @@ def test_the_counter_sees_what_it_should() -> None:
         there = torch.ones(3, device=cuda)
         there.cpu()
         there.copy_(torch.ones(3))
+        there[1] = 5  # as a kernel was once made
         nn.functional.relu(there)
-    assert len(waits.copies) == 2
+    assert len(waits.copies) == 3

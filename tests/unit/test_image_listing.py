@@ -1,11 +1,13 @@
 """Layouts of folders of images: what is read of each, and what is said of the rest."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
 import unicodedata
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,7 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
         ([*FLAT, "val/1.jpg"], r"has a folder val/ but no train/: if it is the validation part"),
         (["train/1.jpg", "bus/1.jpg", "car/1.jpg"], r"looks like two layouts: images lie loose in train/ and in bus"),
         ([*TRAIN, "bus/1.jpg"], r"looks like two layouts: train/ has class folders inside, and images lie in bus"),
-        ([*TRAIN, "val/1.jpg"], r"val has 1 images but no class folders"),
+        ([*TRAIN, "val/1.jpg"], r"val has an image but no class folders"),
         ([*TRAIN, "test/heron/1.jpg", "test/cat/1.jpg"], r"test/heron is a class that the training part does not have"),
     ],
 )
@@ -446,3 +448,28 @@ def test_a_part_in_a_folder_of_its_own_name_is_read(tmp_path: Path) -> None:
     )  # fmt: skip
     assert num_classes(tmp_path) == 2
     assert list_images(write(tmp_path / "b", "train/train/1.jpg", "train/bus/1.jpg")).class_names == ("bus", "train")
+
+
+# --- what vanishes while it is read -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "victim", ["train", "train/cat", "train/cat/1.jpg", "val", "val/dog", "test", "test/cat/1.jpg"]
+)
+def test_what_vanishes_meanwhile_is_a_sentence_or_nothing(tmp_path: Path, victim: str) -> None:
+    parts = (*TRAIN, "val/cat/1.jpg", "val/dog/1.jpg", "test/dog/1.jpg", "test/cat/1.jpg")
+    outcomes = set()
+    for at in range(1, 14):
+        root = write(tmp_path / f"{at}", *parts)
+        asked = itertools.count(1)
+
+        def take_away(root: Path = root, asked: Iterator[int] = asked, at: int = at) -> None:
+            if next(asked) == at:
+                (root / victim).rename(root.parent / f"away{at}")
+
+        try:
+            list_images(root, poll=take_away)
+            outcomes.add("read")
+        except CifartuiError as error:  # and no other error
+            outcomes.add("refused" if str(error).endswith(".") else "")
+    assert outcomes in ({"read"}, {"read", "refused"})

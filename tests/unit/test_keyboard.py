@@ -202,6 +202,9 @@ def test_a_burst_keeps_its_text_and_knows_a_reply() -> None:
     assert (burst(b"/data/birds").text, burst(b"/data/birds").is_reply) == ("/data/birds", False)
     assert burst(b"[?62;22c").is_reply
     assert burst(b"1;rgb:1e1e/1e1e/2e2e\x1b\\").is_reply
+    for end in (b"\x1b\\", b"\x07", b"\xc2\x9c"):
+        assert burst(b"1e1e/1e1e" + end).is_reply
+        assert burst(b"ux 3.4" + end + b"bash").is_reply
 
 
 def test_seeded_bytes_leave_a_keyboard_that_works(tmp_path: pytest.TempPathFactory) -> None:

@@ -120,8 +120,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert found.train.names == ("a.jpg", "b.jpg")
     assert found.notices[1:] == (
         f"{tmp_path}/labels.csv names a file that is not there, and left out: gone.jpg.",
-        f"1 images have no label in {tmp_path}/labels.csv, and are left out.",
-        f"1 images are not in {tmp_path}/labels.csv, and are left out, sub/d.png first.",
+        f"1 image has no label in {tmp_path}/labels.csv, and is left out.",
+        f"1 image is not in {tmp_path}/labels.csv, and left out: sub/d.png.",
     )
 
 

@@ -260,7 +260,7 @@ def test_a_benchmark_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPat
         yield Limit(what="matmul", precision="fp32", per_s=1.0)
         no_room()
 
-    monkeypatch.setattr(benchmark, "_setup", no_room)
+    monkeypatch.setattr(benchmark, "random_setup", no_room)
     speed = benchmark._speed(CPU, "basenet", catalog.load("basenet"), "fp32", {}, 0.1)
     assert (speed.images_per_s, speed.trouble) == (None, "The device ran out of memory.")
     assert [limit.what for limit in benchmark._if_there_is_room(limits())] == ["matmul"]

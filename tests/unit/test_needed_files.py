@@ -38,7 +38,7 @@ COMMANDS = [("train",), ("train", "--detach"), ("train", "--name", "mine"), ("lr
             "gone does not exist; name a folder of images.",
         ),
         (("--set", "data.path={photos}/gone"), "There is no {photos}/gone. Name one that holds a folder of images"),
-        (("--set", "data.path={photos}/cat"), "The 1 images in {photos}/cat lie loose, so their classes are not known"),
+        (("--set", "data.path={photos}/cat"), "The only image in {photos}/cat lies loose, so its class is not known"),
         ((), "No folder of images is named. Name one"),
         (("--set", "data.dataset=cub200"), "Caltech-UCSD Birds 200 is not in"),
         (("--set", "data.dataset=cifar10", "--set", "data.path=/gone"), "CIFAR-10 is not in /gone"),

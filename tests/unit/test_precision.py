@@ -67,7 +67,8 @@ def test_muon_iterates_in_bf16_on_gpus_that_have_it_and_not_where_they_emulate_i
             return func(*args, **(kwargs or {}))
 
     multiplied: set[torch.dtype] = set()
-    with FakeTensorMode():
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
         filters = torch.nn.Parameter(torch.empty(8, 4, 3, 3, device="cuda"))
         filters.grad = torch.empty_like(filters)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -75,8 +76,10 @@ def test_muon_iterates_in_bf16_on_gpus_that_have_it_and_not_where_they_emulate_i
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or capability >= 8
     )
-    with Products():
-        Muon([{"params": [filters], "orthogonal": True}]).step()
+    muon = Muon([{"params": [filters], "orthogonal": True}])
+    monkeypatch.undo()
+    with fake, Products():
+        muon.step()
     assert multiplied == {dtype}
 
 
@@ -85,6 +88,7 @@ def test_memory_is_asked_of_the_device_that_trains_whatever_the_thread(monkeypat
     for name, num_bytes in (("memory_allocated", 1), ("memory_reserved", 2), ("max_memory_allocated", 3)):
         monkeypatch.setattr(torch.cuda, name, lambda at, answer=num_bytes: asked.append(at) or answer)
     second = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
     memory = device.torch_memory(second)
     assert (memory.allocated_bytes, memory.reserved_bytes, memory.peak_bytes) == (1, 2, 3)
     assert asked == [second] * 3

@@ -30,7 +30,8 @@ from tui.data.compare import (
     sentence,
 )
 from tui.data.compare import compare as rows_of
-from tui.data.summary import Summary, summarise, summarise_all
+from tui.data.summaries import summarise, summarise_all
+from tui.data.summary import Summary
 
 
 @click.command()

@@ -35,7 +35,7 @@ def export(
 ) -> None:
     """Write a run's curves to a file."""
     run = find_run(places(ctx).runs_dir, name)
-    state = run.read_state()
+    state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError(f"Run {run.id} has no curves yet: nothing was trained.")
     suffix = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}[kind]

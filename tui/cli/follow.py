@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from engine.journal import commands, events
 from engine.journal.eta import time_left
-from engine.journal.jsonl import append_command, event_reader
+from engine.journal.jsonl import LineReader, append_command, event_reader
 from engine.journal.state import RunState, apply
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, Status, status_of
@@ -143,17 +143,21 @@ class _Live(_Printer):
         print(visible(text), file=sys.stderr, flush=True)
 
 
-def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
+Known: TypeAlias = tuple[RunState, LineReader[events.AnyEvent]]
+"""State of a run before it is gone on with, and the reader for what follows."""
+
+
+def follow(run: RunDir, output: Output, known: Known | None = None) -> int:
     """Print a run until it ends; return 0, 1 if it failed or was lost, 130 if the user interrupted.
 
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
     is closed: the run trains on after both.
-    The first `num_known` events are not printed, so a resumed run does not repeat itself.
+    What is `known` is not printed, so a resumed run does not repeat itself.
     """
     interrupts = _Interrupts()
     try:
         with _printer(output, interrupts.wake) as printer:
-            return _follow(run, printer, interrupts, num_known)
+            return _follow(run, printer, interrupts, known)
     except _Unwritable as error:
         _drop(sys.stdout)
         return _leave(str(error), run, _HUNG_UP if interrupts.hung_up else _NOBODY_READS)
@@ -161,9 +165,8 @@ def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
         interrupts.restore()
 
 
-def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
-    reader = event_reader(run.events)
-    state = RunState()
+def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Known | None) -> int:
+    state, reader = known or (RunState(), event_reader(run.events))
     num_read, asked, second_signal, heard = 0, False, False, time.monotonic()
     while True:
         lives = run.worker_lives()  # checked before reading: what a dying worker wrote last is not missed
@@ -172,13 +175,12 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             for event in new:
                 num_read, heard = num_read + 1, time.monotonic()
                 apply(state, event)
-                if num_read > num_known:
-                    printer.event(event, state)
+                printer.event(event, state)
         heard_s = time.monotonic() - heard
-        is_known = num_read > num_known or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
+        is_known = num_read > 0 or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
         if state.finished is not None and (lives is False or (lives is None and is_known)):
             return _exit_code(state, interrupts)
-        is_told = lives is False or (is_known if lives is None else num_read > num_known)
+        is_told = lives is False or (is_known if lives is None else num_read > 0)
         status = status_of(state, lives, time.time(), heard_s) if is_told else "starting"
         if status == "lost":
             printer.say(_lost(run, state))

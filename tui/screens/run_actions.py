@@ -51,7 +51,7 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
     from tui.plots.export import curves_text
 
     run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
-    state = run.read_state()
+    state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")
     if path.exists():

@@ -48,7 +48,7 @@ _RELEASED = "3"
 _CONTROLS = {9, 13, 27}
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _OF_REPLIES = re.compile(r"[0-9;:>|$\x07]")
-_REPLY = re.compile(r"rgba?:|\x07$|^[\[?>=]*\d*(?:;\d*)*\$?[A-Za-z~]$")
+_REPLY = re.compile(r"rgba?:|[\x07\x9c]|^[\[?>=]*\d*(?:;\d*)*\$?[A-Za-z~]$")
 
 
 class Burst(Message):
@@ -296,9 +296,11 @@ class Keyboard:
                 self._burst_now(now)
 
     def _end_of_a_reply(self, now: float) -> None:
-        """Take the end of a reply whose beginning was lost: what came before it is no key."""
+        """Take the end of a reply whose beginning was lost: what came before it is no key, and belongs to no field."""
         if self._held:
             self._burst_now(now)
+        if self._burst:
+            self._burst, self._burst_at = self._burst + _ST, now
 
     def _let_go(self, now: float) -> None:
         typed = "".join(char for char, _ in self._held)
