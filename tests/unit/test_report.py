@@ -82,7 +82,7 @@ def evaluated(run: SampleRun, names: tuple[str, ...] = ("cat", "dog", "oak", "pi
     num_classes = len(names)
     true = tuple(row // 10 for row in range(10 * num_classes))
     predicted = tuple((label + (row % 3 == 0)) % num_classes for row, label in enumerate(true))
-    tops = tuple(tuple((label + rank) % num_classes for rank in range(min(5, num_classes))) for label in predicted)
+    tops = tuple(tuple((label - rank) % num_classes for rank in range(min(5, num_classes))) for label in predicted)
     found = Predictions(
         run=run.folder.id, split="test", checkpoint="best", epoch=3, global_step=10**6, class_names=names, image_size=4,
         true=true, predicted=predicted, confidence=(0.75,) * len(true), top=tops,
