@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from tests.hostile_run import ATTACK, MARK, hostile_run
 from tests.ui.sample_run import NOW, SampleRun
-from tui.report.content import RunReport, groups_of, read_report
+from tests.ui.test_range_test_screens import ended as range_test_of
+from tui.report.content import RunReport, read_report
 from tui.report.html import html
 from tui.report.markdown import escaped, markdown
+from tui.report.several import differing_data, groups_of
 
 _VOID = {"meta", "img", "br"}
 _SVG_EMPTY = {"rect", "path", "circle", "polyline", "polygon", "text"}
@@ -147,12 +150,64 @@ def test_predictions_of_weights_that_were_not_yet_the_best_are_not_shown_as_thei
     assert any("better weights" in sentence for sentence in report.missing)
 
 
-def test_a_run_that_failed_before_its_first_epoch_has_a_page(runs_dir: Path) -> None:
+def test_a_run_that_failed_before_its_first_epoch_has_a_page_without_empty_sections(runs_dir: Path) -> None:
     run = SampleRun(runs_dir).begin().prepare().finish("failed", "The loss is no number any more.", test_top1=None)
-    page = check(html([report_of(run)]))
-    assert "The run failed: failed: The loss is no number any more" in page.text
+    report = report_of(run)
+    page = check(html([report]))
+    assert "Failed, 0 of 15 epochs trained: The loss is no number any more." in page.text
     assert "no best weights" in page.text
-    assert "no epoch was completed" in page.text
+    for absent in ("Curves", "How good it is", "What is taken for what", "What the run warned of"):
+        assert absent not in page.text, absent
+    assert "svg" not in page.tags
+    shown = markdown([report])
+    assert "> Failed, 0 of 15 epochs trained: The loss is no number any more." in shown
+    assert "top-1" not in shown
+
+
+def test_a_run_of_data_without_a_test_part_says_so(runs_dir: Path) -> None:
+    run = SampleRun(runs_dir).begin().prepare(num_test=0)
+    for epoch in (1, 2, 3):
+        run.train_epoch(epoch)
+    reports = [report_of(run.finish(test_top1=None))]
+    page = check(html(reports))
+    assert "no test part" in page.text
+    assert "the weights were chosen by these images" in page.text
+    assert "--split test" not in page.text  # nobody can measure what is not there
+    assert "no part" in check(html(reports * 2)).text
+    assert "| no part |" in markdown(reports * 2)
+
+
+def test_a_range_test_has_its_curve_and_what_it_suggests(runs_dir: Path) -> None:
+    report = report_of(range_test_of(runs_dir))
+    page = check(html([report]))
+    assert "Suggested learning rate: " in page.text
+    assert "cifartui train " in page.text
+    assert "The loss over the learning rate" in page.text
+    assert page.tags.count("svg") == 1
+    for absent in ("has no best weights", "How good it is", "Curves"):
+        assert absent not in page.text, absent
+    assert "Suggested learning rate" in markdown([report])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("abc", "abc", ""),
+        ("abc", "xbc", "the same training images: compare them by their test images."),
+        ("abc", "xyc", "the same training and validation images: compare them by their test images."),
+        ("abc", "abz", "the same test images: compare them by their validation images."),
+        ("abc", "xyz", "the same training, validation and test images: their accuracies do not compare."),
+        ("ab", "xy", "the same training and validation images: their accuracies do not compare."),
+    ],
+)
+def test_runs_of_different_data_say_what_compares(make: Make, first: str, second: str, said: str) -> None:
+    report = report_of(make().finish())
+    runs = [
+        replace(report, images=dict(zip(("training", "validation", "test"), names, strict=False)))
+        for names in (first, second)
+    ]
+    assert differing_data(runs) == (f"These runs do not have {said}" if said else "")
+    assert (said in check(html(runs)).text) and (said in markdown(runs))
 
 
 def test_scores_without_their_images_are_shown_all_the_same(make: Make) -> None:

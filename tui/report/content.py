@@ -3,12 +3,12 @@
 import base64
 import io
 import mmap
-from collections import defaultdict
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from statistics import mean, stdev
 
+from engine.journal.events import DataReady
 from engine.journal.state import RunState
 from engine.runs import predictions, scores
 from engine.runs.newer_info import read_shown
@@ -18,13 +18,15 @@ from engine.runs.scores import ClassScore, Confusion, Interval, Scores
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
+from tui.data.range_test import Verdict, in_words
 from tui.data.run_detail import RunDetail, detail_and_state
 from tui.plots.confusion import matrix_of, matrix_svg
-from tui.plots.export import metrics_svg
+from tui.plots.export import metrics_svg, range_test_svg
 from tui.plots.reliability import reliability_svg
 from tui.text import preset_text, run_text
 
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
+_RECORDED = {"train": "training", "val": "validation"}
 MOST_CLASSES = 40
 """Rows of the table of classes; the others are counted."""
 _MOST_PHOTOS, _MOST_MISTAKES, _MOST_CONFUSIONS = 24, 16, 10
@@ -87,6 +89,11 @@ class RunReport:
     settings: list[tuple[str, str]]
     changes: tuple[str, ...]
     curves_svg: str
+    """Curves by epoch; of a range test, the loss over the learning rate. Empty if no batch was trained."""
+    verdict: tuple[str, ...] | None
+    """Of a range test, which keeps no weights: what it suggests, and the command that trains so. None of others."""
+    has_test: bool
+    """False if it is known that the data has no test part."""
     splits: list[SplitScores]
     detail: Detail | None
     samples: list[Photo]
@@ -97,40 +104,13 @@ class RunReport:
     num_parameters: int | None
     duration_s: float | None
     group: tuple[str, ...]
-    """Preset and changes: runs of one group differ in their seeds alone."""
+    """Preset, changes and data: runs of one group differ in their seeds alone."""
+    images: dict[str, str]
+    """What tells the training, validation and test images of a run from those of others; empty if not known."""
 
     def of(self, split: str) -> SplitScores | None:
         """Return the scores of a split, if they are known."""
         return next((each for each in self.splits if each.name == split), None)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Several runs of one preset that differ in their seeds: mean and sample standard deviation of top-1 by split."""
-
-    name: str
-    num_runs: int
-    top1: dict[str, tuple[float, float]]
-
-
-def groups_of(runs: Sequence[RunReport]) -> list[Group]:
-    """Return the groups of at least two runs that were trained to their ends with different seeds."""
-    found: dict[tuple[str, ...], dict[int, RunReport]] = defaultdict(dict)
-    for run in runs:
-        if run.status == "completed":
-            found[run.group][run.seed] = run
-    groups = []
-    for members in found.values():
-        if len(members) < 2:
-            continue
-        top1 = {}
-        for split in SPLIT_NAMES.values():
-            values = [scored.top1 for run in members.values() if (scored := run.of(split)) is not None]
-            if len(values) == len(members):
-                top1[split] = (mean(values), stdev(values))
-        first = next(iter(members.values()))
-        groups.append(Group(" ".join((first.title, *first.changes)), len(members), top1))
-    return groups
 
 
 def read_report(run: RunDir, now: float) -> RunReport:
@@ -169,7 +149,9 @@ def read_report(run: RunDir, now: float) -> RunReport:
         facts=[row for row in _facts(record, info) if row[1]],
         settings=[row for row in _settings(info) if row[1]],
         changes=summary.overrides,
-        curves_svg=metrics_svg(state, "", info.preset.report) if state.epochs and record.range_test is None else "",
+        curves_svg=_curves(record, state, info),
+        verdict=None if record.range_test is None else _verdict(record.range_test),
+        has_test=not run_text.has_no_test(record.data),
         splits=_splits(stored, record, state),
         detail=detail,
         samples=samples,
@@ -178,14 +160,48 @@ def read_report(run: RunDir, now: float) -> RunReport:
         seed=summary.seed,
         num_parameters=record.model.num_parameters if record.model is not None else None,
         duration_s=summary.duration_s,
-        group=(summary.preset_name, *summary.overrides),
+        group=(summary.preset_name, *summary.overrides, *_all_images(record.data)),
+        images=_images(record.data),
     )
+
+
+def _curves(record: RunDetail, state: RunState, info: RunInfo) -> str:
+    if not state.steps and not state.epochs:
+        return ""
+    if record.range_test is not None:
+        return range_test_svg(record.range_test)
+    return metrics_svg(state, "", info.preset.report)
+
+
+def _verdict(found: Verdict) -> tuple[str, ...]:
+    sentence = in_words(found.suggestion)
+    return (sentence, found.train_with) if found.train_with else (sentence,)
+
+
+def _images(data: DataReady | None) -> dict[str, str]:
+    """Return what tells each split of a run's data from that of another run, by the split's name."""
+    if data is None:
+        return {}
+    counts = {"training": data.num_train, "validation": data.num_val, "test": data.num_test}
+    splits = data.record.splits if data.record is not None else {}
+    digests = {_RECORDED.get(name, name): split.digest for name, split in splits.items()}
+    return {name: digests.get(name, f"{count} of {data.dataset}") for name, count in counts.items() if count}
+
+
+def _all_images(data: DataReady | None) -> tuple[str, ...]:
+    """Return what the data of runs has in common that differ in their seeds, by which validation may be split off."""
+    if data is None:
+        return ()
+    classes = data.record.class_names if data.record is not None else ()
+    return (data.dataset, f"{data.num_train + data.num_val}", _images(data).get("test", ""), *classes)
 
 
 def _stored(run: RunDir, record: RunDetail, state: RunState) -> tuple[list[Predictions], list[str]]:
     """Return the predictions of validation and test images by the best weights of now, and what is missing."""
     found, missing = [], []
     saved = state.checkpoints.get("best")
+    if record.range_test is not None:
+        return [], []
     if saved is None:
         return [], ["The run has no best weights, so there is nothing to evaluate."]
     splits: tuple[Split, ...] = ("val",) if run_text.has_no_test(record.data) else ("val", "test")
@@ -284,9 +300,12 @@ def _photo(found: Predictions, row: int, pixels: mmap.mmap, title: str, note: st
 
 
 def _ended(record: RunDetail) -> str:
+    """Return how a run ended, how far it came unless it was trained to its end, and why."""
     summary = record.summary
+    is_whole = summary.status == "completed" and bool(summary.reason)
+    trained = "" if is_whole else f", {len(record.epochs)} of {fmt.plural(summary.epochs, 'epoch')} trained"
     reason = f": {summary.reason.rstrip('.')}" if summary.reason else ""
-    return f"{summary.status}{reason}, after epoch {summary.epoch} of {summary.epochs}"
+    return f"{summary.status}{trained}{reason}"
 
 
 def _settings(info: RunInfo) -> Iterator[tuple[str, str]]:
@@ -309,13 +328,17 @@ def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
     data, model, started, summary = record.data, record.model, record.started, record.summary
     if data is not None:
         hidden = ", test labels hidden" if data.test_labels_hidden else ""
-        yield "data", f"{run_text.dataset(data)}: {run_text.counts(data)}, {data.num_classes} classes{hidden}"
+        yield (
+            "data",
+            f"{preset_text.dataset(data.dataset)}: {run_text.counts(data)}, {data.num_classes} classes{hidden}",
+        )
         yield "source", data.source
         if data.record is not None:
             digests = (f"{name} {split.digest[:_DIGEST_CHARACTERS]}" for name, split in data.record.splits.items())
-            yield "fingerprint", f"SHA-256 of names and classes: {', '.join(digests)}"
+            yield "fingerprint", f"{', '.join(digests)} (SHA-256 of names and classes)"
     if model is not None:
         yield "network", run_text.network(model)
+    yield "begun", time.strftime("%Y-%m-%d %H:%M", time.localtime(record.first_started_time or summary.created))
     yield "how it ended", _ended(record)
     yield "time", f"{fmt.duration(summary.duration_s)}, {fmt.duration(summary.seconds_per_epoch)} an epoch"
     if record.images_per_s is not None:

@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from presets.safe_text import visible
 from tui import format as fmt
-from tui.report.content import RunReport, groups_of
-from tui.text import score_text
+from tui.report.content import RunReport
+from tui.report.several import differing_data, groups_of
+from tui.text import run_text, score_text
 
 
 def html(runs: Sequence[RunReport]) -> str:
@@ -24,9 +25,12 @@ def html(runs: Sequence[RunReport]) -> str:
     )
     environment.filters.update(
         percent=fmt.percent, count=fmt.count, duration=fmt.duration, markup=lambda svg: Markup(visible(svg)),
-        interval=_interval, overall=score_text.overall,
+        interval=_interval, overall=score_text.overall, sentence=run_text.sentence,
+        share=lambda fraction: f"{100 * fraction:.1f}",
     )  # fmt: skip
-    return environment.get_template("page.html").render(runs=runs, groups=groups_of(runs))
+    return environment.get_template("page.html").render(
+        runs=runs, groups=groups_of(runs), differing_data=differing_data(runs)
+    )
 
 
 def _shown(value: object) -> object:

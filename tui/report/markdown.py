@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.report.content import Detail, RunReport, SplitScores, groups_of
-from tui.text import score_text
+from tui.report.content import Detail, RunReport, SplitScores
+from tui.report.several import differing_data, groups_of
+from tui.text import run_text, score_text
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#+!|~$@]|(?<=www)\.|(?<=^\d)\.(?=\s|$)|^-|:(?=/)", re.IGNORECASE)
 """Markup, links that GitHub makes of addresses, and beginnings of lists."""
@@ -25,6 +26,8 @@ def markdown(runs: Sequence[RunReport]) -> str:
         if groups:
             lines += ["", "Runs that differ in their seeds alone, mean ± std:", ""]
             lines += _table(("preset", "runs", "val top-1 %", "test top-1 %"), groups)
+        if differing := differing_data(runs):
+            lines += ["", f"> {escaped(differing)}"]
         lines.append("")
     for run in runs:
         lines += _run(run)
@@ -36,7 +39,8 @@ _BESIDE = ("run", "changed", "seed", "ended", "val top-1 %", "test top-1 %", "pa
 
 def _beside(run: RunReport) -> tuple[str, ...]:
     return (
-        run.name, " ".join(run.changes), f"{run.seed}", run.status, _top1(run.of("validation")), _top1(run.of("test")),
+        run.name, " ".join(run.changes), f"{run.seed}", run.status, _top1(run.of("validation")),
+        _top1(run.of("test")) if run.has_test else "no part",
         fmt.count(run.num_parameters), fmt.duration(run.duration_s),
     )  # fmt: skip
 
@@ -44,10 +48,14 @@ def _beside(run: RunReport) -> tuple[str, ...]:
 def _run(run: RunReport) -> Iterator[str]:
     yield from (f"# {escaped(run.title)}", "", escaped(run.summary), "")
     yield from (f"**{escaped(run.status)}**, run {escaped(run.id)}", "")
-    for sentence in run.missing:
+    if run.status != "completed":
+        yield from (f"> {escaped(run_text.sentence(run.ended))}.", "")
+    for sentence in (*run.missing, *(run.verdict or ())):
         yield from (f"> {escaped(sentence)}", "")
-    yield from _table(("images", "number", "top-1 %", "top-5 %", "balanced %", "macro F1 %", "ECE %"), _scores(run))
-    yield from ("", "## What was trained, on what", "", *_table(("", ""), (*run.facts, *run.settings)), "")
+    if run.splits:
+        yield from _table(("images", "number", "top-1 %", "top-5 %", "balanced %", "macro F1 %", "ECE %"), _scores(run))
+        yield ""
+    yield from ("## What was trained, on what", "", *_table(("", ""), (*run.facts, *run.settings)), "")
     for alert in run.alerts:
         yield from (f"> {escaped(alert)}", "")
     if run.detail is not None:
