@@ -207,7 +207,8 @@ def test_runs_of_different_data_say_what_compares(make: Make, first: str, second
         for names in (first, second)
     ]
     assert differing_data(runs) == (f"These runs do not have {said}" if said else "")
-    assert (said in check(html(runs)).text) and (said in markdown(runs))
+    assert said in check(html(runs)).text
+    assert said in markdown(runs)
 
 
 def test_scores_without_their_images_are_shown_all_the_same(make: Make) -> None:
