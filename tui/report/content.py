@@ -106,7 +106,7 @@ class RunReport:
     group: tuple[str, ...]
     """Preset, changes and data: runs of one group differ in their seeds alone."""
     images: dict[str, str]
-    """What tells the training, validation and test images of a run from those of others; empty if not known."""
+    """Digests of its training, validation and test images, by which they differ from others; empty if not known."""
 
     def of(self, split: str) -> SplitScores | None:
         """Return the scores of a split, if they are known."""
@@ -179,7 +179,7 @@ def _verdict(found: Verdict) -> tuple[str, ...]:
 
 
 def _images(data: DataReady | None) -> dict[str, str]:
-    """Return what tells each split of a run's data from that of another run, by the split's name."""
+    """Return the digest of each split of the data, by name; its number of images if there is no digest."""
     if data is None:
         return {}
     counts = {"training": data.num_train, "validation": data.num_val, "test": data.num_test}
