@@ -25,7 +25,7 @@ from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo, list_runs
 from tui.data.summary import Damaged, RunCurves, Summary, damaged_of, summary_of
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised whenever `Summary`, `RunCurves` or what a fold makes of a journal changes."""
 _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""
@@ -36,11 +36,13 @@ FileStamp: TypeAlias = tuple[int, int, int] | None
 
 
 class RunStamps(NamedTuple):
-    """All by which a change of a run is seen: its journal, its folder (names in it), its folder of checkpoints."""
+    """All by which a change of a run is seen: its journal, its folder (names in it), its checkpoints, its settings."""
 
     journal: FileStamp
     folder_ns: int
     checkpoints: FileStamp
+    info: FileStamp
+    """Of run.json, or of amended.json where there is one: an editor may write into the file that is there."""
 
 
 class _Kept(Struct, frozen=True):
@@ -49,6 +51,7 @@ class _Kept(Struct, frozen=True):
     format: int
     journal: FileStamp
     checkpoints: FileStamp
+    info: FileStamp
     summary: Summary
 
 
@@ -60,7 +63,12 @@ def stamps_of(run: RunDir) -> RunStamps:
         _stamp(_status(f"{path}/events.jsonl")),
         0 if folder is None else folder.st_mtime_ns,
         _stamp(_status(f"{path}/checkpoints")),
+        _stamp_of_info(path),
     )
+
+
+def _stamp_of_info(path: str) -> FileStamp:
+    return _stamp(_status(f"{path}/amended.json") or _status(f"{path}/run.json"))
 
 
 def stamp_of(path: Path) -> FileStamp:
@@ -110,8 +118,9 @@ def _read_kept(path: str, most_bytes: int) -> tuple[Summary, bytes] | None:
         and about.st_uid == (folder if journal is None else journal).st_uid
         and kept.journal == _stamp(journal)
         and kept.checkpoints == _stamp(checkpoints)
+        and kept.info == _stamp_of_info(path)
     )
-    return (replace(kept.summary, path=path), curves) if is_valid else None
+    return (replace(kept.summary, path=path, id=os.path.basename(path)), curves) if is_valid else None
 
 
 @lru_cache(maxsize=1)
@@ -137,7 +146,7 @@ def keep(run: RunDir, stamps: RunStamps, summary: Summary, curves: RunCurves) ->
     owner = _status(f"{path}/events.jsonl") or _status(path)
     if owner is None or owner.st_uid != os.geteuid() or summary.not_understood:
         return False
-    kept = _Kept(_FORMAT, stamps.journal, stamps.checkpoints, replace(summary, path=""))
+    kept = _Kept(_FORMAT, stamps.journal, stamps.checkpoints, stamps.info, replace(summary, path=""))
     try:
         line = msgspec.json.encode(kept)
         if len(line) >= _MOST_BYTES:
