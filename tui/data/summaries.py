@@ -120,7 +120,7 @@ def _read_kept(path: str, most_bytes: int) -> tuple[Summary, bytes] | None:
         and kept.checkpoints == _stamp(checkpoints)
         and kept.info == _stamp_of_info(path)
     )
-    return (replace(kept.summary, path=path, id=os.path.basename(path)), curves) if is_valid else None
+    return (replace(kept.summary, path=path, id=path.rpartition("/")[2]), curves) if is_valid else None
 
 
 @lru_cache(maxsize=1)
