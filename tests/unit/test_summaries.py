@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,33 @@ def test_a_silent_run_of_another_host_is_not_kept_as_lost(tmp_path: Path) -> Non
         (summary,) = RunLister(tmp_path, lambda: run.now + 3600).list().runs
     assert summary.status == "lost"
     assert not run.folder.summary.exists()
+
+
+def test_a_run_of_another_host_that_was_silent_for_an_hour_is_kept_until_it_grows(tmp_path: Path) -> None:
+    with SampleRun(tmp_path).begin().prepare().train_epoch(1) as run:
+        run.folder.lock.write_bytes(b'{"pid":7,"host":"elsewhere"}')
+        an_hour_ago = time.time() - 3700
+        os.utime(run.folder.events, (an_hour_ago, an_hour_ago))
+        lister = RunLister(tmp_path, lambda: run.now + 3700)
+        assert [each.status for each in lister.list().runs] == ["lost"]
+        assert read_kept(run.folder) is not None
+        run.telemetry()
+        assert read_kept(run.folder) is None
+        assert [each.status for each in RunLister(tmp_path, lambda: run.now).list().runs] == ["training"]
+
+
+def test_damaged_runs_are_looked_at_no_more_often_than_others(many: Path, read: Counter[str]) -> None:
+    runs = sorted(many.iterdir())
+    for run in runs:
+        (run / "run.json").write_bytes(b"{")
+    lister = RunLister(many, lambda: NOW, limit=None)
+    assert len(lister.list().damaged) == MANY
+    for _ in range(2):
+        list(lister.refresh(is_idle=True))
+    read.clear()
+    list(lister.refresh(is_idle=True))
+    older = (MANY - run_list.RECENT) / run_list._ROUNDS
+    assert read["stat"] <= 6 * (run_list.RECENT + older + 1) + 1
 
 
 def test_a_copy_of_a_run_is_summarised_anew(tmp_path: Path) -> None:

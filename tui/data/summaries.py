@@ -31,6 +31,8 @@ _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""
 _MOST_CURVE_BYTES = 1 << 24
 
+_SILENT_S = 3600.0
+
 FileStamp: TypeAlias = tuple[int, int, int] | None
 """Size, time of change and inode of a file; None where it is absent."""
 
@@ -157,10 +159,16 @@ def keep(run: RunDir, stamps: RunStamps, summary: Summary, curves: RunCurves) ->
 
 
 def has_ended(run: RunDir, state: RunState, summary: Summary) -> bool:
-    """Return whether nothing more is heard of a run until another worker takes it, as far as this host can see."""
+    """Return whether nothing more is heard of a run until another worker takes it, as far as this host can see.
+
+    Of a worker that cannot be seen from here that is believed after an hour without a word.
+    """
     if state.is_finished:
         return summary.status == state.phase
-    return summary.status == "lost" and run.worker_lives() is False
+    if summary.status != "lost":
+        return False
+    lives, journal = run.worker_lives(), _status(str(run.events))
+    return lives is False or (lives is None and journal is not None and time.time() - journal.st_mtime > _SILENT_S)
 
 
 def curves_of(info: RunInfo, state: RunState, summary: Summary) -> RunCurves:
