@@ -52,7 +52,7 @@ def test_an_exported_file_predicts_the_rows_of_its_run(call: Call, tmp_path: Pat
     sample_model.write_images(tmp_path / "images", 0, 3)
     result = call("export", "latest", "--format", "onnx")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "256 random images, for there are no validation images here (" in result.stdout
+    assert "256 random images, for there are no validation images (there is no /home/somebody" in result.stdout
     assert "the top class is the same for 256 of 256" in result.stdout
     assert result.stdout.endswith(f"onnx of run {RUN}: {RUN}.onnx\n")
     assert call("export", "latest", "--format", "safetensors", "--output", "w.safetensors").returncode == 0
@@ -103,7 +103,8 @@ def test_every_network_in_every_format(model: schema.Model, kind: Any, tmp_path:
         title="t", data=schema.Data(dataset="class-folders", image_size=32), model=model,
         train=schema.Train(epochs=1, batch_size=4), optimizer=schema.Sgd(lr=0.1),
     )  # fmt: skip
-    for in_graph in (False, True) if kind != "safetensors" else (False,):
+    prepares = kind != "safetensors" and isinstance(model, schema.BaseNet | schema.Resnet9)  # all are prepared alike
+    for in_graph in (False, True) if prepares else (False,):
         checked = checked_export(kind, preset, 70, in_graph=in_graph)
         assert checked.num_agreeing == checked.num_images == 70
 
