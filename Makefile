@@ -1,4 +1,4 @@
-# make run · make test · make quick · make check · make fuzz · make pictures · make bench · make torture
+# make run · make test · make quick · make check · make fuzz · make pictures · make bench · make gpu · make torture
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -6,9 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST = $(BIN)/python -m pytest --durations=10
-PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadgroup
+# one more than there are cores, for tests wait too
+PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))') --dist=loadgroup
 
-.PHONY: run test quick check fuzz pictures bench torture clean
+.PHONY: run test quick check fuzz pictures bench gpu torture clean
 
 run: $(VENV)/installed
 	@$(BIN)/cifartui $(ARGS)
@@ -38,6 +39,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.accuracy basenet --seeds 3
 	$(BIN)/python -m benchmarks.frozen
 	$(BIN)/python -m benchmarks.dashboard
+
+gpu: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.torture $(ARGS)

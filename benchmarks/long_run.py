@@ -7,6 +7,7 @@ import math
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,26 @@ _EPOCH_S = 60.0
 
 
 def write_long_run(
-    runs_dir: Path, name: str, *, epochs: int, num_reports: int, is_finished: bool, planned: int = 700
+    runs_dir: Path,
+    name: str,
+    *,
+    epochs: int,
+    num_reports: int,
+    is_finished: bool,
+    planned: int = 700,
+    samples_every: int = 0,
 ) -> RunDir:
-    """Write a run of basenet that was trained for `epochs` and reported `num_reports` times; return its folder."""
+    """Write a run of basenet that was trained for `epochs` and reported `num_reports` times; return its folder.
+
+    Args:
+        runs_dir: where its folder goes.
+        name: in its id.
+        epochs: trained.
+        num_reports: of steps, in all epochs together.
+        is_finished: with a RunFinished at the end.
+        planned: epochs.
+        samples_every: so many reports there is one DeviceSampled; 0 for none.
+    """
     began = time.time() - epochs * _EPOCH_S
     run = RunDir(runs_dir / f"20260101T000000-{name}-0000")
     run.checkpoints.mkdir(parents=True)
@@ -33,50 +51,58 @@ def write_long_run(
     )  # fmt: skip
     (run.path / "run.json").write_bytes(msgspec.json.encode(info))
     encode = msgspec.json.Encoder().encode
+    events = _events(began, epochs, num_reports, planned, samples_every, is_finished=is_finished)
     with run.events.open("wb") as journal:
-        for number, event in enumerate(_events(began, epochs, num_reports, planned, is_finished=is_finished), start=1):
+        for number, event in enumerate(events, start=1):
             journal.write(encode(msgspec.structs.replace(event, seq=number)) + b"\n")
     return run
 
 
-def _events(began: float, epochs: int, num_reports: int, planned: int, *, is_finished: bool) -> list[ev.AnyEvent]:
-    found: list[ev.AnyEvent] = [
-        ev.RunStarted(
-            pid=1, host=socket.gethostname(), device="cpu", device_name="CPU", precision="fp32", num_threads=2,
-            versions={}, time=began,
-        ),
-        ev.DataReady(
-            dataset="cifar100", source="", generated=False, num_train=45_000, num_val=5_000, num_test=10_000,
-            num_classes=100, image_size=32, time=began,
-        ),
-        ev.StageStarted(
-            stage=0, num_stages=1, name="", first_epoch=1, epochs=planned, steps_per_epoch=_STEPS_PER_EPOCH,
-            total_epochs=planned, time=began,
-        ),
-    ]  # fmt: skip
+def _events(
+    began: float, epochs: int, num_reports: int, planned: int, samples_every: int, *, is_finished: bool
+) -> Iterator[ev.AnyEvent]:
+    yield ev.RunStarted(
+        pid=1, host=socket.gethostname(), device="cpu", device_name="CPU", precision="fp32", num_threads=2,
+        versions={}, time=began,
+    )  # fmt: skip
+    yield ev.DataReady(
+        dataset="cifar100", source="", generated=False, num_train=45_000, num_val=5_000, num_test=10_000,
+        num_classes=100, image_size=32, time=began,
+    )  # fmt: skip
+    yield ev.StageStarted(
+        stage=0, num_stages=1, name="", first_epoch=1, epochs=planned, steps_per_epoch=_STEPS_PER_EPOCH,
+        total_epochs=planned, time=began,
+    )  # fmt: skip
     per_epoch = num_reports // epochs
     best = 0.0
     for epoch in range(1, epochs + 1):
         for report in range(1, per_epoch + 1):
-            found.append(step(epoch, _STEPS_PER_EPOCH * report // per_epoch, began))
+            told = step(epoch, _STEPS_PER_EPOCH * report // per_epoch, began)
+            yield told
+            if samples_every and report % samples_every == 0:
+                yield sample(told.time, began)
         val = 0.78 - 0.6 * math.exp(-epoch / 90)
-        found.append(
-            ev.EpochCompleted(
-                epoch=epoch, global_step=epoch * _STEPS_PER_EPOCH, train_loss=_loss(epoch), train_top1=val,
-                val_loss=_loss(epoch) + 0.1, val_top1=val, lr=0.1, seconds=_EPOCH_S, is_best=val > best,
-                time=began + epoch * _EPOCH_S,
-            )
+        yield ev.EpochCompleted(
+            epoch=epoch, global_step=epoch * _STEPS_PER_EPOCH, train_loss=_loss(epoch), train_top1=val,
+            val_loss=_loss(epoch) + 0.1, val_top1=val, lr=0.1, seconds=_EPOCH_S, is_best=val > best,
+            time=began + epoch * _EPOCH_S,
         )  # fmt: skip
         best = max(best, val)
     if is_finished:
-        found.append(
-            ev.RunFinished(
-                outcome="completed", reason=f"all {epochs} epochs are trained", epoch=epochs,
-                global_step=epochs * _STEPS_PER_EPOCH, best_epoch=epochs, best_val_top1=best, test_top1=best,
-                seconds=epochs * _EPOCH_S, time=began + epochs * _EPOCH_S,
-            )
+        yield ev.RunFinished(
+            outcome="completed", reason=f"all {epochs} epochs are trained", epoch=epochs,
+            global_step=epochs * _STEPS_PER_EPOCH, best_epoch=epochs, best_val_top1=best, test_top1=best,
+            seconds=epochs * _EPOCH_S, time=began + epochs * _EPOCH_S,
         )  # fmt: skip
-    return found
+
+
+def sample(at: float, began: float) -> ev.DeviceSampled:
+    """A reading of a machine without a GPU."""
+    host = ev.HostSample(
+        memory_used_bytes=4_000_000_000, memory_total_bytes=8_000_000_000, process_rss_bytes=700_000_000,
+        cpu_utilization=0.9,
+    )  # fmt: skip
+    return ev.DeviceSampled(host=host, gpus_missing="no NVIDIA driver", worker_s=at - began, time=at)
 
 
 def step(epoch: int, step: int, began: float, at: float | None = None) -> ev.StepsTrained:

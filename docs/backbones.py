@@ -60,15 +60,12 @@ def of_timm() -> dict[str, list[str]]:
         config = timm.models.get_pretrained_cfg(name)
         _, height, width = config.input_size
         normalize = _normalize(config.mean, config.std)
-        if normalize is None or height != width:
-            continue
-        kind = f"{height} {normalize}"
+        kind = backbones.OTHER if normalize is None or height != width else f"{height} {normalize}"
         architecture, _, tag = name.partition(".")
         if not tag:
             default[name] = kind
-        elif default.get(architecture) == kind:
-            continue
-        found[kind].append(name)
+        if kind != (default.get(architecture, backbones.OTHER) if tag else backbones.OTHER):
+            found[kind].append(name)
     return dict(sorted(found.items()))
 
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -227,6 +228,47 @@ def open_for_folders_owner(path: Path, flags: int) -> int:
                 raise
             return fd
     return open_file(path, flags)
+
+
+def read_derived(path: str, most_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Return the first bytes of a file that was derived from others, and its status; see `write_derived`.
+
+    Raises:
+        OSError: it cannot be read, or is a link or no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | _NOT_WAITED_FOR)
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "it is no file", path)
+        return os.read(fd, min(most_bytes, about.st_size)), about
+    finally:
+        os.close(fd)
+
+
+def write_derived(path: Path, pieces: Iterable[bytes]) -> bool:
+    """Write a file that can be made anew from others: whole or not at all, and not flushed. Return whether it was.
+
+    Whoever reads it must check that it is whole, because a power failure may have cut it. It is the last change of its
+    folder, until a name in that comes, goes or is replaced: then the folder's time is later than this file's.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        fd = open_file(temporary, os.O_WRONLY | os.O_EXCL)
+    except OSError:  # the folder is another user's or gone, or its disk is full
+        return False
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.writelines(pieces)
+        temporary.replace(path)
+        os.utime(path)  # so that it is changed later than its folder
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
+        return False
+    return True
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

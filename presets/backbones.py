@@ -11,9 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from presets.problems import Fault
-from presets.schema import Backbone, Model
+from presets.schema import Backbone, FreezableModel, Model
 
 FILE = Path(__file__).with_name("backbones.json")
+OTHER = "other"
+"""The input of weights that no value of `data.normalize` is for, or that take no squares."""
+TIMM_ADVICE = "install it into this Python with: pip install 'cifartui[timm]'"
 
 
 class Input(Struct, frozen=True):
@@ -45,7 +48,7 @@ class Classifier(Struct, frozen=True, kw_only=True):
 class _Table(Struct, frozen=True):
     torchvision: dict[str, Classifier]
     timm: dict[str, tuple[str, ...]]
-    """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default."""
+    """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default; perhaps by `OTHER`."""
 
 
 @functools.cache
@@ -59,7 +62,7 @@ def torchvision() -> dict[str, Classifier]:
 
 
 def input_of(source: str, name: str, weights: str | None) -> Input | None:
-    """Return the images that a library's configuration names for a network; None if it is not in the table.
+    """Return the images that a library's configuration names for a network; None if the table does not say it.
 
     Args:
         source: torchvision or timm.
@@ -74,10 +77,18 @@ def input_of(source: str, name: str, weights: str | None) -> Input | None:
         return Input(chosen.size, chosen.normalize)
     inputs = {each: kind for kind, names in _table().timm.items() for each in names}
     kind = inputs.get(name) or inputs.get(name.partition(".")[0])
-    if kind is None:
+    if kind is None or kind == OTHER:
         return None
     size, normalize = kind.split()
     return Input(int(size), normalize)
+
+
+def published_weights(model: FreezableModel) -> tuple[str, ...]:
+    """Return the names that `model.weights` may have besides a file; none of a network that is in no table."""
+    if isinstance(model, Backbone) and model.source == "timm":
+        return ("default",)  # another tag is a part of timm's name for the network
+    known = torchvision().get(network_name(model))
+    return () if known is None else ("default", *(each.name for each in known.weights))
 
 
 def fill_in(table: dict[str, Any]) -> Fault | None:
@@ -94,18 +105,20 @@ def fill_in(table: dict[str, Any]) -> Fault | None:
     source, name = model.get("source", "torchvision"), model.get("name")
     if source not in {"torchvision", "timm"} or not isinstance(name, str):
         return None  # the schema says what is wrong with that
-    found = input_of(source, name, model.get("weights"))
+    found, keys = input_of(source, name, model.get("weights")), (("model", "name"), ("model", "source"))
     if found is not None:
         table["data"] = {"image_size": found.size, "normalize": found.normalize, **data}
+    elif name in torchvision():
+        return Fault(f'model.name = "{name}" is a classifier of torchvision; set model.source = "torchvision".', keys)
     elif source == "timm":
         return Fault(
             f'model.name: the input of timm\'s "{name[:100]}" is not known here; check the name with '
             "`cifartui presets --backbones`, or set data.image_size and data.normalize.",
-            (("model", "name"),),
+            keys,
         )
     return None
 
 
-def network_name(model: Model) -> str:
+def network_name(model: Model | FreezableModel) -> str:
     """Return the name of a network: of a backbone its own."""
     return model.name if isinstance(model, Backbone) else str(model.__struct_config__.tag)

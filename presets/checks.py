@@ -6,13 +6,14 @@ The engine may rely on everything that is checked here.
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
 from presets import backbones
 from presets.errors import CifartuiError
 from presets.plan import plan
-from presets.problems import Fault, KeyPath, choices, dotted, nearest
+from presets.problems import Fault, KeyPath, choices, dotted, nearest, shown
 from presets.schema import (
     FREEZABLE,
     Augmentation,
@@ -43,8 +44,6 @@ STORED_SIZE = {"cifar100": 32, "cifar10": 32, "shapes100": 32, "mnist": 28, "fas
 _MAX_PIXELS = 4096
 LARGEST_LR = 1e6
 """Largest rate of a range test: no network learns at a tenth of it."""
-_PUBLISHED_WEIGHTS = frozenset({"IMAGENET1K_V1", "IMAGENET1K_V2"})
-_WEIGHTS_NAME = re.compile(r"IMAGENET[A-Z0-9_]*")
 _IMAGE_SIZE = ("data", "image_size")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that would break a line or control a terminal, and halves of characters, which no file can hold."""
@@ -143,32 +142,32 @@ def _of_frozen(preset: Preset) -> Iterator[Fault]:
 
 
 def _of_weights(model: Model) -> Iterator[Fault]:
-    if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in _PUBLISHED_WEIGHTS:
+    if not isinstance(model, FreezableModel) or model.weights is None:
+        return
+    weights, published = ("model", "weights"), backbones.published_weights(model)
+    if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in published:
         yield Fault(
             f'model.weights = "{model.weights}" were trained with model.stem = "imagenet"; use that stem, '
             "or leave the weights out.",
-            (("model", "weights"), ("model", "stem")),
+            (weights, ("model", "stem")),
+        )
+    elif published and model.weights not in published and not Path(model.weights).is_absolute():  # a file's path is
+        yield Fault(
+            f"model.weights of {backbones.network_name(model)} must be {choices(published)} or a file, not "
+            f"{shown(model.weights)}{nearest(model.weights, published) or '.'}",
+            (weights, ("model", "name")),
         )
 
 
 def _of_backbone(model: Backbone) -> Iterator[Fault]:
-    name = ("model", "name")
-    if model.source == "timm":
-        return  # its names are its own affair: another version has others
-    library = backbones.torchvision()
-    known = library.get(model.name)
-    if known is None:
-        hint = nearest(model.name, library) or "; `cifartui presets --backbones` lists them."
-        yield Fault(
-            f'model.name must be a classifier of torchvision, not "{model.name}"{hint}', (name, ("model", "source"))
-        )
+    if model.source == "timm" or model.name in backbones.torchvision():
+        return  # timm's names are its own affair: another version has others
+    keys = (("model", "name"), ("model", "source"))
+    if backbones.input_of("timm", model.name, None) is not None:
+        yield Fault(f'model.name = "{model.name}" is a network of timm; set model.source = "timm" too.', keys)
         return
-    names = ["default", *(each.name for each in known.weights)]
-    if model.weights is not None and _WEIGHTS_NAME.fullmatch(model.weights) and model.weights not in names:
-        yield Fault(
-            f'model.weights of {model.name} must be {choices(names)} or a file, not "{model.weights}".',
-            (("model", "weights"), name),
-        )
+    hint = nearest(model.name, backbones.torchvision()) or "; `cifartui presets --backbones` lists them."
+    yield Fault(f'model.name must be a classifier of torchvision, not "{model.name}"{hint}', keys)
 
 
 def _of_ingredients(preset: Preset) -> Iterator[Fault]:

@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in set(os.environ) - _FOR_TESTS:
         if name.startswith(("CIFARTUI_", "XDG_")) or name in {"COLUMNS", "LINES"}:  # a size that no terminal here has
             del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes would compile the same modules again
     os.environ["HOME"] = home = tempfile.mkdtemp(prefix="cifartui-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
@@ -78,8 +79,9 @@ def _leaves_no_process(kept_processes: set[int], grace_s: float) -> Iterator[Non
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_heard() -> None:
-    """Let the programs that tests start take SIGHUP and SIGINT as usual, also under nohup and in the background."""
+    """Let programs that tests start take SIGHUP, SIGQUIT and SIGINT as usual, under nohup and in the background too."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -4,7 +4,7 @@
  *     driver absent            as if the driver were not loaded, or had just been unloaded
  *     used GPU BYTES           memory in use (0 unless told)
  *     process GPU PID BYTES    a process in the list; -1 bytes is NVML's "not available"
- *     mig GPU 1                MIG mode is on
+ *     mig GPU 1                MIG mode is on, with two MIG devices of 2 GB of which the second is gone
  *     hang FUNCTION            that function does not return for as long as this line is there
  *     fail FUNCTION GPU CODE   that function returns CODE for that GPU; "*" means any function, -1 any GPU
  * Compiled with -DOLD_DRIVER it lacks the third version of the process list, as drivers before 510 do.
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SUCCESS, UNINITIALIZED, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, NUM_GPUS = 2 };
+enum { SUCCESS, UNINITIALIZED, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, NUM_GPUS = 2 };
 
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned gpu, memory; } utilization_t;
@@ -22,6 +22,9 @@ typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, c
 
 static int initialised = 0;
 static int gpus[NUM_GPUS] = {0, 1};
+static int migs[NUM_GPUS] = {0, 1};
+
+static int is_mig(const int *device) { return device >= migs && device < migs + NUM_GPUS; }
 
 static FILE *told(void) {
     FILE *file = fopen(getenv("STUB_NVML"), "r");
@@ -105,7 +108,29 @@ int nvmlDeviceGetName(int *device, char *name, unsigned length) {
     return failure("nvmlDeviceGetName", *device);
 }
 
+int nvmlDeviceGetUUID(int *device, char *uuid, unsigned length) {
+    if (is_mig(device)) snprintf(uuid, length, "MIG-%d", (int)(device - migs));
+    else snprintf(uuid, length, "GPU-%c%c", 'a' + *device, 'a' + *device);
+    return failure("nvmlDeviceGetUUID", *device);
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(int *device, unsigned *count) {
+    *count = 2;
+    return failure("nvmlDeviceGetMaxMigDeviceCount", *device);
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(int *device, unsigned index, int **mig) {
+    *mig = &migs[*device];
+    return index ? NOT_FOUND : failure("nvmlDeviceGetMigDeviceHandleByIndex", *device);
+}
+
 int nvmlDeviceGetMemoryInfo(int *device, memory_t *memory) {
+    if (is_mig(device)) {
+        memory->total = 2000000000ULL;
+        memory->used = 500;
+        memory->free = memory->total - memory->used;
+        return SUCCESS;
+    }
     memory->total = 8000000000ULL;
     memory->used = (unsigned long long)number("used %d %lld", *device);
     memory->free = memory->total - memory->used;

@@ -2,17 +2,19 @@
 
 import asyncio
 import gc
+import itertools
 import math
 import os
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Paste
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -26,7 +28,9 @@ from tui import format as fmt
 from tui.data.environment import Environment
 from tui.display import Display, PlotStyle
 from tui.screens.home import Home
-from tui.terminal.driver import ControlCharFilter, DiffDriver
+from tui.terminal.driver import DiffDriver
+from tui.terminal.keyboard import Burst
+from tui.terminal.screen_diff import ControlCharFilter
 from tui.theme import theme
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ class CifartuiApp(App[None]):
         Binding("q", "leave", "leave", id="app.leave", tooltip="leave; training goes on"),
         Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="paint the screen anew"),
         Binding("ctrl+q,ctrl+c", "leave", "leave", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "suspend", show=False, priority=True, system=True),
     ]
 
     def __init__(
@@ -90,6 +95,8 @@ class CifartuiApp(App[None]):
         self.environment = environment or Environment()
         self._first_run, self._ahead = attach, ahead
         self._notified_at: dict[str, float] = {}
+        self.crash: str | None = None
+        """Traceback of the fault that ended the dashboard."""
 
     # --- display -------------------------------------------------------------------------------
 
@@ -240,6 +247,38 @@ class CifartuiApp(App[None]):
                 self.call_from_thread(then, answer)
 
         self.run_worker(work, thread=True, group="actions")
+
+    def on_burst(self, burst: Burst) -> None:
+        """Put the first line of what no hand typed into a field; elsewhere it does nothing, and that is said."""
+        if isinstance(self.focused, Input) and not burst.is_reply:
+            typed = "".join(itertools.takewhile(str.isprintable, burst.text))
+            self.focused.post_message(Paste(typed))
+            if typed == burst.text:
+                return
+        self.clear_notifications()
+        self.notify(f"{len(burst.text)} characters at once: not taken for keys.")
+
+    @property
+    def ended_by(self) -> int | None:
+        """Number of the signal that ended the dashboard, if one did."""
+        return self._driver.ended_by if isinstance(self._driver, DiffDriver) else None
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep the traceback: `tui/main.py` puts it into a file."""
+        self.crash = self.crash or "".join(traceback.format_exception(error))
+        super()._handle_exception(error)
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Keep what Textual says of a fault outside of the loop."""
+        if self.crash is None:
+            self.crash = traceback.format_exc()
+        super().panic(*renderables)
+
+    def _print_error_renderables(self) -> None:
+        """Leave a long traceback out of the terminal: a sentence names its file."""
+        if self.crash is not None and not self.is_headless:
+            self._exit_renderables.clear()
+        super()._print_error_renderables()
 
     def on_resize(self) -> None:
         """Paint all of it: what the terminal shows of the old size is not known."""

@@ -20,6 +20,8 @@ class Display(Struct, frozen=True, kw_only=True):
     theme: Theme = "dark"
     plots: PlotStyle = "braille"
     colors: ColorDepth = "truecolor"
+    narrow: bool = False
+    """Signs of ambiguous width are shown in ASCII: in East Asian locales many terminals give them two columns."""
     low_bandwidth: bool = False
     bell: bool = True
     """Ring the terminal's bell when a run ends."""
@@ -31,4 +33,4 @@ class Display(Struct, frozen=True, kw_only=True):
     @property
     def is_as_drawn(self) -> bool:
         """True if the widgets' own colours and characters are shown as they are, without a fallback."""
-        return self.theme == "dark" and self.colors == "truecolor" and self.plots != "ascii"
+        return self.theme == "dark" and self.colors == "truecolor" and self.plots != "ascii" and not self.narrow

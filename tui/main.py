@@ -26,17 +26,18 @@ def open_as_configured() -> int:
     """Show the dashboard as `cifartui` without arguments does; return the exit code."""
     try:
         check_account()
-        open_dashboard(default_runs_dir().absolute(), None)
+        return open_dashboard(default_runs_dir().absolute(), None)
     except CifartuiError as error:
         print(visible(f"cifartui: {error}"), file=sys.stderr)
         return 2
-    return 0
 
 
 def open_dashboard(
     runs_dir: Path, data_dir: str | None, attach: RunDir | None = None, options: Mapping[str, Any] | None = None
-) -> None:
-    """Show the dashboard until the user leaves it.
+) -> int:
+    """Show the dashboard until the user leaves it; return the exit code, 1 after a fault of the dashboard.
+
+    A signal ends the process here, with 128 and its number.
 
     Args:
         runs_dir: where runs are kept.
@@ -67,7 +68,41 @@ def open_dashboard(
         ahead = read_ahead(attach)
     from tui.app import CifartuiApp
 
-    CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead).run()
+    app = CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead)
+    try:
+        app.run()
+    except Exception as error:
+        app.crash = app.crash or _traceback_of(error)
+    if app.ended_by is not None:
+        from tui.terminal.driver import end_process
+
+        end_process(128 + app.ended_by)
+    if app.crash is None:
+        return 0
+    print(visible(_crashed(app.crash, runs_dir)), file=sys.stderr)
+    return 1
+
+
+def _traceback_of(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
+def _crashed(crash: str, runs_dir: Path) -> str:
+    """Put a traceback into a file, and return the sentence that names it."""
+    import tempfile
+
+    last = crash.strip().splitlines()[-1]
+    for folder in (runs_dir, Path(tempfile.gettempdir())):
+        try:
+            fd, path = tempfile.mkstemp(prefix="dashboard-crash-", suffix=".txt", dir=folder)
+            with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(crash)
+        except OSError:
+            continue
+        return f"cifartui: the dashboard ended by a fault of its own ({last}). Training goes on; the fault is in {path}"
+    return f"cifartui: the dashboard ended by a fault of its own. Training goes on.\n{crash}"
 
 
 def checked_config() -> Config:
@@ -91,6 +126,7 @@ def display_of(config: Config) -> Display:
         theme=config.theme,
         plots=plots.value,
         colors=colors.value,
+        narrow=config.plots == "auto" and capabilities.wide_signs(os.environ).value,
         low_bandwidth=config.low_bandwidth,
         bell=config.bell,
         keys=config.keys,

@@ -27,7 +27,7 @@ _NUM_CLASSES = 10
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "fashion-mnist": (
-        "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
 }  # fmt: skip
 

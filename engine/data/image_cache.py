@@ -116,18 +116,36 @@ class ImageCache:
                     progress.advance(len(some))
                     if time.monotonic() - kept_at >= _KEEP_S:
                         self._keep(done)
-                        done, kept_at = [], time.monotonic()
+                        kept_at = time.monotonic()
+        except OSError as error:
+            raise self._not_written(error) from error
         finally:
             self._keep(done)
 
-    def _keep(self, done: Sequence[Answer]) -> None:
-        """Flush pixels to the disk, whoever wrote them, and mark them then."""
-        if done:
+    def _keep(self, done: list[Answer]) -> None:
+        """Flush pixels to the disk, whoever wrote them, and mark them then; empty the list in either case.
+
+        Raises:
+            CifartuiError: they cannot be flushed. Nothing is marked: the system has forgotten them by the next flush,
+                which would succeed.
+        """
+        if not done:
+            return
+        rows, marks = zip(*done, strict=True)
+        done.clear()
+        try:
             with self._job.pixels.open("r+b") as file:
                 os.fsync(file.fileno())
-            rows, marks = zip(*done, strict=True)
             self._marks[list(rows)] = marks
             self._marks.flush()
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> CifartuiError:
+        return CifartuiError(
+            f"Decoded images cannot be written to {self._folder} ({error.strerror}); look after that disk, or name "
+            "another folder in CIFARTUI_CACHE, then start again. What was written before is kept."
+        )
 
     def is_broken(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return true for each of `rows` whose file cannot be read: bool [M]."""

@@ -5,6 +5,7 @@ write pixels in place. Only file names and one byte for each image pass through 
 this one: they end as soon as nobody reads their answers.
 """
 
+import errno
 import os
 import signal
 import struct
@@ -31,7 +32,9 @@ from engine.shared.image_scan import shown
 from presets.errors import CifartuiError
 
 DECODED = 1
-"""The answer for an image whose pixels are written; other answers are a `Fault`."""
+"""The answer for an image whose pixels are written; other answers are a `Fault`, or that they cannot be written."""
+_NOT_WRITTEN = 128
+"""Such an answer is this plus the number of the system's error."""
 _WORTH_PROCESSES = 1000
 """Images from which on the start of processes is worth its third of a second."""
 _POLL_S = 0.02
@@ -72,11 +75,17 @@ def decode(job: Job, rows: Sequence[int]) -> Answers:
 
     Raises:
         CifartuiError: a process was ended by something else.
+        OSError: pixels cannot be written.
     """
     num_cpus = usable_cpus()
     if len(rows) < _WORTH_PROCESSES or num_cpus == 1:
         return _by_threads(job, rows, max(4, num_cpus))
     return _by_processes(job, rows, num_cpus)
+
+
+def _check_written(mark: int, pixels: Path) -> None:
+    if mark >= _NOT_WRITTEN:
+        raise OSError(mark - _NOT_WRITTEN, os.strerror(mark - _NOT_WRITTEN), str(pixels))
 
 
 def usable_cpus() -> int:
@@ -97,6 +106,7 @@ def _by_threads(job: Job, rows: Sequence[int], num_threads: int) -> Answers:
             while not answer.done():
                 yield []
                 time.sleep(_POLL_S)
+            _check_written(answer.result(), job.pixels)
             yield [(row, answer.result())]
     finally:
         pool.shutdown(cancel_futures=True)
@@ -116,8 +126,11 @@ def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
     planes = _decoded(path, job.size, job.background)
     if isinstance(planes, Fault):
         return planes
-    os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work for the system than pages of a memory map
-    return DECODED
+    try:
+        written = os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work than pages of a memory map
+    except OSError as error:
+        return _NOT_WRITTEN + min(error.errno or errno.EIO, 255 - _NOT_WRITTEN)
+    return DECODED if written == planes.nbytes else _NOT_WRITTEN + errno.ENOSPC
 
 
 def _by_processes(job: Job, all_rows: Sequence[int], num_processes: int) -> Answers:
@@ -174,6 +187,7 @@ class _Decoder:
 
         Raises:
             CifartuiError: the process has ended.
+            OSError: it could not write pixels.
         """
         assert self._process.stdout is not None
         try:
@@ -182,6 +196,7 @@ class _Decoder:
             return []
         if not marks:
             raise self._ended()
+        _check_written(max(marks), self._job.pixels)
         return [(self.asked.popleft()[0], mark) for mark in marks]
 
     def _ended(self) -> CifartuiError:
@@ -225,6 +240,7 @@ def decode_in_order(
 
     Raises:
         CifartuiError: a process was ended by something else.
+        OSError: pixels cannot be written to a temporary file.
     """
     left, num_cpus = iter(paths), usable_cpus()
     first = left if num_cpus == 1 else islice(left, _WORTH_PROCESSES)

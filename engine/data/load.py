@@ -7,9 +7,7 @@ from engine.data.image_files import load_image_files
 from engine.data.progress import Report
 from engine.data.sets import DataSet
 from engine.data.shapes import make_shapes100
-from engine.shared.data_locations import locate
-from engine.shared.published_sets import PUBLISHED
-from presets.errors import CifartuiError
+from engine.shared.data_locations import check_located, locate
 from presets.schema import Data
 
 _STORED = {"cifar10": 32, "cifar100": 32, "shapes100": 32, "mnist": 28, "fashion-mnist": 28}
@@ -38,9 +36,8 @@ def load(data: Data, data_dir: str | None, seed: int, report: Report) -> DataSet
         CifartuiError: absent and not to be fetched, damaged, or of another shape.
     """
     location = locate(data, data_dir)
+    check_located(location, data)
     if location.kind == "absent":
-        if data.dataset not in PUBLISHED or data.path is not None:
-            raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
         download_published(location, data_dir, report)
         location = locate(data, data_dir)
     if location.kind == "generated":

@@ -54,7 +54,7 @@ def list_flowers102(tables: Path, root: Path) -> Listing:
         )
     train, val, test = (
         Files(tuple(f"jpg/image_{row:05d}.jpg" for row in part), tuple(int(labels[row - 1]) - 1 for row in part))
-        for part in (sorted(part.tolist()) for part in rows)
+        for part in (part.tolist() for part in rows)
     )
     return Listing(name="flowers102", root=root, class_names=FLOWER_NAMES, train=train, val=val, test=test)
 

@@ -249,11 +249,23 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     val_balanced: Number | None = None
 
 
+class MigSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One MIG device, a part of a GPU with memory of its own, now."""
+
+    uuid: str
+    memory_used_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
+
+
 class GpuSample(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One GPU now. `missing` has the reason for each absent reading."""
 
     index: Count
     name: str
+    uuid: str = ""
+    """Empty if NVML does not say; not journalled."""
+    migs: tuple[MigSample, ...] = ()
+    """Its parts if it is in MIG mode; not journalled."""
     memory_used_bytes: Count | None = None
     memory_total_bytes: Count | None = None
     process_memory_bytes: Count | None = None

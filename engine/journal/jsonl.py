@@ -8,7 +8,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,12 +18,13 @@ import msgspec
 from engine import files
 from engine.files import DAMAGED
 from engine.journal.commands import AnyCommand
-from engine.journal.events import AnyEvent
+from engine.journal.events import AnyEvent, Count
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 _CHUNK_BYTES = 1 << 20
+_TAIL_BYTES = 1 << 22
 
 
 def append_command(path: Path, command: AnyCommand) -> None:
@@ -64,7 +65,7 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
-        self._seq = _repair_tail(path, self._fd)
+        self._seq = _repair_tail(self._fd)
         self._lock = threading.Lock()  # training and telemetry write from two threads
 
     def write(self, event: AnyEvent) -> AnyEvent:
@@ -73,12 +74,19 @@ class EventWriter:
         Raises:
             CifartuiError: the disk is full or away. Nothing of the event is left then, so that the next may follow.
         """
+        return self.write_all([event])[0]
+
+    def write_all(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
+        """Append events in one write, flushed once; see `write`."""
         with self._lock:
-            stamped = msgspec.structs.replace(event, seq=self._seq + 1, time=time.time())
-            self._append(_encoded(stamped) + b"\n")
-            self._seq += 1
+            stamped = [
+                msgspec.structs.replace(event, seq=seq, time=time.time())
+                for seq, event in enumerate(events, start=self._seq + 1)
+            ]
+            self._append(b"".join(_encoded(event) + b"\n" for event in stamped))
+            self._seq += len(stamped)
         try:
-            if event.sync:
+            if any(event.sync for event in stamped):
                 os.fsync(self._fd)
         except OSError as error:
             raise files.unwritable(self._path, error) from error
@@ -115,14 +123,49 @@ def _well_formed(value: Any) -> Any:
     return [_well_formed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _repair_tail(path: Path, fd: int) -> int:
-    """Cut an unfinished last line off and return the last sequence number used."""
-    end = os.fstat(fd).st_size
-    while end > 0 and os.pread(fd, 1, end - 1) != b"\n":
-        end -= 1
-    os.ftruncate(fd, end)
-    batches = event_reader(path).batches()
-    return max((event.seq for batch in batches for event in batch), default=0)
+class _Numbered(msgspec.Struct, frozen=True):
+    """The number of an event, also of one that this version does not know."""
+
+    seq: Count
+
+
+_SEQ_DECODER = msgspec.json.Decoder(_Numbered)
+
+
+def _repair_tail(fd: int) -> int:
+    """Cut an unfinished last line off and return the last sequence number used.
+
+    Only the end of the file is read: a crash may leave megabytes of NULs there, and before them lie days of lines, of
+    which the last has the greatest number.
+    """
+    size, num_bytes = os.fstat(fd).st_size, _TAIL_BYTES
+    while True:
+        num_bytes = min(num_bytes, size)
+        complete, newline, _ = _read_at(fd, size - num_bytes, num_bytes).rpartition(b"\n")
+        is_whole = num_bytes == size
+        lines = complete.split(b"\n")[0 if is_whole else 1 :]  # else the first is the end of one
+        numbers = [number for line in lines if (number := _seq_of(line)) is not None]
+        if numbers or is_whole:
+            end = size - num_bytes + len(complete) + len(newline)
+            if end < size:  # else the file's time would change
+                os.ftruncate(fd, end)
+            return max(numbers, default=0)
+        num_bytes *= 4
+
+
+def _seq_of(line: bytes) -> int | None:
+    try:
+        return _SEQ_DECODER.decode(line).seq
+    except DAMAGED:
+        return None
+
+
+def _read_at(fd: int, offset: int, num_bytes: int) -> bytes:
+    """Return so many bytes from an offset on; fewer at the end of the file."""
+    found = os.pread(fd, num_bytes, offset)
+    while len(found) < num_bytes and (more := os.pread(fd, num_bytes - len(found), offset + len(found))):
+        found += more
+    return found
 
 
 class LineReader(Generic[Record]):
@@ -136,7 +179,7 @@ class LineReader(Generic[Record]):
         self,
         path: Path,
         record_type: Any,
-        choose: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+        choose: Callable[[Sequence[bytes]], Iterable[bytes]] | None = None,
         *,
         ours_only: bool = False,
     ) -> None:
@@ -154,11 +197,24 @@ class LineReader(Generic[Record]):
         self._list_decoder = msgspec.json.Decoder(list[record_type])
         self._choose = choose
         self._offset = 0
+        self._unfinished: tuple[int, int] | None = None
+        """Offset of a line that had no end, and the size that the file had then."""
         self.num_skipped = 0
 
     def skip_to(self, offset: int) -> None:
         """Start at byte `offset`, which must be the beginning of a line."""
         self._offset = offset
+
+    def skip_to_end(self) -> None:
+        """Start at the line that is not written yet, or not to its end."""
+        with suppress(FileNotFoundError):
+            fd = files.open_to_read(self._path)
+            try:
+                size = os.fstat(fd).st_size
+                start = max(0, size - _CHUNK_BYTES)
+                self._offset = start + _read_at(fd, start, size - start).rfind(b"\n") + 1
+            finally:
+                os.close(fd)
 
     @property
     def offset(self) -> int:
@@ -189,11 +245,14 @@ class LineReader(Generic[Record]):
             if self._ours_only:
                 files.check_ours(about, self._path)
             self._offset = min(self._offset, about.st_size)  # a resuming worker cut a torn line
+            if self._unfinished == (self._offset, about.st_size):
+                return
             wanted = _CHUNK_BYTES
             while chunk := os.pread(fd, wanted, self._offset):
                 complete, newline, _rest = chunk.rpartition(b"\n")
                 if not newline:
                     if len(chunk) < wanted:
+                        self._unfinished = (self._offset, self._offset + len(chunk))
                         return
                     wanted *= 2  # one line longer than the chunk
                     continue

@@ -4,17 +4,19 @@ Nearly every line of a long journal is a report of the loop, a reading of the de
 of each before a rarer event matters to a summary; the others are recognised by the start of their line and skipped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 from engine.journal.events import AnyEvent
+from engine.journal.fold_file import start_from_fold
 from engine.journal.jsonl import LineReader
 from engine.journal.series import StepSeries
 from engine.journal.state import RunState, fold
 
-_FREQUENT = {kind.__struct_config__.tag.encode() for kind in get_args(AnyEvent) if kind.frequent}
-_NAME_STARTS = len('{"type":"')
+_STARTS = tuple(b'{"type":"%s"' % kind.__struct_config__.tag.encode() for kind in get_args(AnyEvent) if kind.frequent)
+_KIND = slice(9, 13)
+"""Of the start of a line: the letters by which frequent events are told apart."""
 
 
 def outline_reader(path: Path) -> LineReader[AnyEvent]:
@@ -22,25 +24,31 @@ def outline_reader(path: Path) -> LineReader[AnyEvent]:
     return LineReader(path, AnyEvent, _worth_decoding)
 
 
-def _worth_decoding(lines: Iterable[bytes]) -> Iterator[bytes]:
+def _worth_decoding(lines: Sequence[bytes]) -> Iterator[bytes]:
     """Yield the rare lines, and before each of them (and at the end) the latest of every frequent kind."""
-    latest: dict[bytes, bytes] = {}
-    for line in lines:
-        kind = line[_NAME_STARTS : line.find(b'"', _NAME_STARTS)]
-        if kind in _FREQUENT:
-            latest.pop(kind, None)  # so that the order is that of the lines kept
-            latest[kind] = line
-            continue
-        yield from latest.values()
-        latest.clear()
-        yield line
-    yield from latest.values()
+    start = 0
+    rare = [number for number, line in enumerate(lines) if not line.startswith(_STARTS)]
+    for end in [*rare, len(lines)]:
+        latest = {line[_KIND]: number for number, line in enumerate(lines[start:end], start)}
+        for number in sorted(latest.values()):
+            yield lines[number]
+        yield from lines[end : end + 1]
+        start = end + 1
+
+
+def start_outline(path: Path) -> tuple[RunState, LineReader[AnyEvent]]:
+    """Return the outline of the fold kept beside an events.jsonl, and the reader for what follows."""
+    state, whole = start_from_fold(path)
+    forget_curves(state)
+    reader = outline_reader(path)
+    reader.skip_to(whole.offset)
+    return state, reader
 
 
 def read_outline(path: Path) -> RunState:
     """Return the state after an events.jsonl as it is now, with one point an epoch as its only curve."""
-    state = RunState()
-    for batch in outline_reader(path).batches():
+    state, reader = start_outline(path)
+    for batch in reader.batches():
         fold(batch, state)
         forget_curves(state)
     return state

@@ -35,6 +35,7 @@ from engine.journal.events import (
     StepTiming,
     Validated,
 )
+from engine.journal.peaks import PeakMemory, peaks_with
 from engine.journal.series import StepSeries
 
 Phase: TypeAlias = Literal[
@@ -42,8 +43,8 @@ Phase: TypeAlias = Literal[
     "completed", "stopped", "aborted", "failed",
 ]  # fmt: skip
 FINISHED: frozenset[Phase] = frozenset({"completed", "stopped", "aborted", "failed"})
-_RATE_WINDOW = 20
-_SAMPLES_KEPT = 3600
+RATE_WINDOW = 20
+SAMPLES_KEPT = 3600
 _BETWEEN_BEATS_S = 4.0
 """Twice what lies between two samples: a clock that was set, or a frozen worker, adds no more than this."""
 
@@ -117,7 +118,8 @@ class RunState(Struct):
     marks: list[CommandApplied] = field(default_factory=list)
     """Commands that changed training, to be drawn at the step at which they took effect."""
     device: DeviceSampled | None = None
-    device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
+    device_history: deque[DeviceSampled] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
+    peak_memory: PeakMemory = PeakMemory()
     checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
     commands: dict[str, CommandApplied] = field(default_factory=dict)
     """Acknowledged commands by id."""
@@ -126,7 +128,7 @@ class RunState(Struct):
     """The events that are not frequent, oldest first."""
     last_time: float | None = None
     """Unix time of the newest event of any kind."""
-    rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+    rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))
     worker_s: float | None = None
     """Uptime of the last worker in seconds, as it measured it; None in older journals."""
     workers_before_s: float = 0.0
@@ -186,13 +188,28 @@ def worked_s(state: RunState, until: float | None) -> float | None:
 def fold(events: Iterable[AnyEvent], state: RunState | None = None) -> RunState:
     """Return the state after `events`; `state`, if given, is the one before and is updated in place."""
     state = RunState() if state is None else state
-    for kind, group in groupby(events, key=type):
-        if kind is StepsTrained:
-            _on_steps_trained(state, cast(list[StepsTrained], list(group)))
+    for is_of_curve, group in groupby(events, key=_is_of_curve):
+        if is_of_curve:
+            _on_curve(state, cast(list[StepsTrained | DeviceSampled], list(group)))
         else:
             for event in group:
                 apply(state, event)
     return state
+
+
+def _is_of_curve(event: AnyEvent) -> bool:
+    return type(event) is StepsTrained or type(event) is DeviceSampled
+
+
+def _on_curve(state: RunState, events: list[StepsTrained | DeviceSampled]) -> None:
+    """Apply consecutive events of the two kinds that most of a journal is made of; neither goes by the other."""
+    steps = [event for event in events if isinstance(event, StepsTrained)]
+    if steps:
+        _on_steps_trained(state, steps)
+    for event in events:
+        if isinstance(event, DeviceSampled):
+            _on_device_sampled(state, event)
+    state.last_time = events[-1].time
 
 
 def apply(state: RunState, event: AnyEvent) -> None:
@@ -247,7 +264,7 @@ def _on_steps_trained(state: RunState, events: list[StepsTrained]) -> None:
     last = events[-1]
     state.phase, state.evaluation, state.last_time = "training", None, last.time
     state.epoch, state.step, state.global_step, state.lr = last.epoch, last.step, last.global_step, last.lr
-    for event in events[-_RATE_WINDOW:]:
+    for event in events[-RATE_WINDOW:]:
         state.timing = event.timing or state.timing
         state.rates.append((event.num_images, event.num_images / event.images_per_s if event.images_per_s else 0.0))
     num_images, seconds = map(sum, zip(*state.rates, strict=True))
@@ -306,6 +323,7 @@ def _on_checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
 
 def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
     state.device = event
+    state.peak_memory = peaks_with(state.peak_memory, event, state.started)
     if event.worker_s is not None:
         if state.worker_s is not None and event.worker_s < state.worker_s:  # another worker has taken the run
             state.workers_before_s += state.worker_s

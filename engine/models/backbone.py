@@ -14,10 +14,9 @@ from torchvision.models.squeezenet import SqueezeNet
 
 from engine.models.resnet import FreezableBackbone
 from engine.models.weights import load_weights, timm_weights
+from presets.backbones import TIMM_ADVICE
 from presets.errors import CifartuiError
 from presets.schema import Backbone
-
-TIMM_ADVICE = "install it into this Python with: pip install 'cifartui[timm]'"
 
 
 class DropoutLinear(nn.Linear):

@@ -15,7 +15,8 @@ from engine.journal.events import GpuSample
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, list_runs, sign_lock
 from engine.runs.run_options import StoredOptions
-from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, on_machine
+from engine.shared.device_reader import DeviceReader
+from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, names_uuids, on_machine
 from presets.errors import CifartuiError
 
 _AUTO = "auto"
@@ -83,18 +84,32 @@ def held_devices(runs: Iterable[RunDir], gpus: Sequence[GpuSample] | None) -> di
     return held
 
 
-def mark_devices(run: RunDir, devices: Iterable[str]) -> None:
+def machine_names(devices: Iterable[str]) -> tuple[str, ...]:
+    """Return the machine's names of `devices`, which are named as this process calls them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = _machines_gpus(visible)
+    return tuple(on_machine(device, visible, gpus) for device in devices)
+
+
+def _machines_gpus(visible: str | None) -> Sequence[GpuSample]:
+    """Return all GPUs of the machine if CUDA_VISIBLE_DEVICES can only be interpreted by them, else none."""
+    if not names_uuids(visible):
+        return ()
+    with DeviceReader() as reader:
+        return reader.sample()[0]
+
+
+def mark_devices(run: RunDir, names: Iterable[str]) -> None:
     """Write into a run's lock, which this process holds, what it trains on; a full disk leaves it as it is.
 
     Args:
         run: whose lock.
-        devices: as this process calls them.
+        names: of the devices, from `machine_names`.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     with suppress(OSError):
         fd = files.open_file(run.lock, os.O_RDWR)
         try:
-            sign_lock(fd, os.getpid(), tuple(on_machine(device, visible) for device in devices))
+            sign_lock(fd, os.getpid(), tuple(names))
         finally:
             os.close(fd)
 
@@ -126,7 +141,7 @@ def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     """Raise CifartuiError where the run cannot be read."""
     info, chosen = read_shown(run), _chosen(run)
     if info.device != _AUTO:
-        return chosen or _asked(info.device, info.devices)
+        return chosen or _asked(info.device, info.devices, gpus)
     if not chosen:
         return _any_of(info.devices, gpus)
     return chosen if any(name.startswith("cuda") for name in chosen) else (_AUTO, *chosen)
@@ -135,7 +150,7 @@ def _held_by(run: RunDir, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
 def _ways(entry: StoredOptions, held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None) -> list[tuple[str, ...]]:
     """Return the sets of devices any of which will do; with a choice of GPUs, those that are free, or else all."""
     if entry.device != _AUTO:
-        return [_asked(entry.device, entry.devices)]
+        return [_asked(entry.device, entry.devices, gpus)]
     if entry.devices > 1 or not gpus:
         return [_any_of(entry.devices, gpus)]
     unheld = [gpu for gpu in gpus if machine_name(gpu) not in held]
@@ -148,16 +163,22 @@ def _ways(entry: StoredOptions, held: Mapping[str, RunDir], gpus: Sequence[GpuSa
 def _any_of(devices: int, gpus: Sequence[GpuSample] | None) -> tuple[str, ...]:
     """Return all that a run may come to which is left to choose."""
     if devices > 1:
-        return (_AUTO, *_asked("cuda", devices), *(() if gpus else ("cpu",)))
-    return (_AUTO, *(machine_name(gpu) for gpu in gpus)) if gpus else (_AUTO, "cpu", "mps", *_asked("cuda", 1))
+        return (_AUTO, *_asked("cuda", devices, gpus), *(() if gpus else ("cpu",)))
+    return (_AUTO, *(machine_name(gpu) for gpu in gpus)) if gpus else (_AUTO, "cpu", "mps", *_asked("cuda", 1, gpus))
 
 
-def _asked(device: str, devices: int) -> tuple[str, ...]:
-    """Return the devices that a run is told to take, as if it were shown the GPUs that this process is shown."""
+def _asked(device: str, devices: int, gpus: Sequence[GpuSample] | None = None) -> tuple[str, ...]:
+    """Return the devices that a run is told to take, as if it were shown the GPUs that this process is shown: `gpus`.
+
+    If those are not known, they are found out.
+    """
     if not device.startswith("cuda"):
         return (device,)
-    first, visible = int(device.partition(":")[2] or 0), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return tuple(on_machine(gpu_name(place), visible) for place in range(first, first + devices))
+    first = int(device.partition(":")[2] or 0)
+    places = range(first, first + devices)
+    if gpus is None:
+        return machine_names(map(gpu_name, places))
+    return tuple(machine_name(gpus[place]) if place < len(gpus) else gpu_name(place) for place in places)
 
 
 def _is_spare(gpu: GpuSample) -> bool:

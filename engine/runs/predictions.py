@@ -1,9 +1,11 @@
-"""Predictions of a run's weights for every image of a split, their file, and the scores they add up to. No torch."""
+"""Predictions of a run's weights for every image of a split, and their file. No torch.
+
+`engine.runs.scores` says what they add up to.
+"""
 
 import mmap
 import os
-from collections import Counter
-from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -19,6 +21,11 @@ from presets.problems import printable
 Split: TypeAlias = Literal["val", "test"]
 MAX_SIDE = 96
 """Images are stored no larger than this many pixels a side: a terminal shows no more."""
+MOST_TOP = 5
+"""Classes that are kept of each image, the most probable ones."""
+DIGITS = 4
+"""Decimals of a probability: with five classes an image takes about 70 bytes of the file, beside its name."""
+Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class Predictions(Struct, frozen=True, kw_only=True):
@@ -36,8 +43,13 @@ class Predictions(Struct, frozen=True, kw_only=True):
     true: tuple[int, ...] | None
     """Class indices; None if the labels of this split are hidden."""
     predicted: tuple[int, ...]
-    confidence: tuple[float, ...]
+    confidence: tuple[Probability, ...]
     """Softmax probability of the predicted class."""
+    top: tuple[tuple[int, ...], ...] = ()
+    """The `MOST_TOP` most probable classes of each image, or all if there are fewer, the predicted one first. Empty in
+    files of versions before, as is `top_probability`."""
+    top_probability: tuple[tuple[Probability, ...], ...] = ()
+    """Softmax probabilities of `top`, falling."""
     names: tuple[str, ...] = ()
     """Of the image files, relative to the data set and printable; empty for data that is not of image files."""
     unreadable: tuple[str, ...] = ()
@@ -80,14 +92,28 @@ def read(run: RunDir, split: Split) -> Predictions | None:
         return None
     except (OSError, *DAMAGED) as error:
         raise _damaged(path, printable(str(error))) from error
-    num_classes, num_images = len(found.class_names), len(found.predicted)
-    if any(not 0 <= index < num_classes for index in (*found.predicted, *(found.true or ()), found.most_frequent)):
-        raise _damaged(path, "it names classes that there are not")
-    if len(found.confidence) != num_images or (found.true is not None and len(found.true) != num_images):
-        raise _damaged(path, "its columns differ in length")
-    if found.names and len(found.names) != num_images:
-        raise _damaged(path, "its columns differ in length")
+    if why := _why_damaged(found):
+        raise _damaged(path, why)
     return found
+
+
+def _why_damaged(found: Predictions) -> str:
+    """Return what does not fit together in predictions; empty if all does."""
+    num_classes, num_images = len(found.class_names), len(found.predicted)
+    indices = chain(found.predicted, found.true or (), (found.most_frequent,), *found.top)
+    if any(not 0 <= index < num_classes for index in indices):
+        return "it names classes that there are not"
+    columns = (found.confidence, found.true, found.names or None, found.top or None, found.top_probability or None)
+    if any(column is not None and len(column) != num_images for column in columns):
+        return "its columns differ in length"
+    num_top = min(MOST_TOP, num_classes)
+    if bool(found.top) != bool(found.top_probability) or any(
+        len(each) != num_top for each in chain(found.top, found.top_probability)
+    ):
+        return f"it does not have {num_top} classes of every image"
+    if any(classes[0] != predicted for classes, predicted in zip(found.top, found.predicted, strict=False)):
+        return "its most probable classes are not those it predicts"
+    return ""
 
 
 def _damaged(path: Path, why: str) -> CifartuiError:
@@ -110,90 +136,3 @@ def open_pixels(run: RunDir, found: Predictions) -> mmap.mmap:
         pixels.close()
         raise CifartuiError(f"{path} does not hold the images of these predictions; measure the weights again.")
     return pixels
-
-
-Wanted: TypeAlias = Literal["wrong", "right", "all"]
-
-
-class Score(Struct, frozen=True, kw_only=True):
-    """Number of images of a class, or of a group of classes, that are predicted right."""
-
-    name: str
-    num_images: int
-    hits: int
-    group_hits: int | None = None
-    """Of a group: images predicted as any class of the group."""
-
-    @property
-    def top1(self) -> float:
-        """The fraction predicted right."""
-        return self.hits / self.num_images
-
-
-class Confusion(Struct, frozen=True, kw_only=True):
-    """Images of one class that are taken for another."""
-
-    true: str
-    predicted: str
-    num_images: int
-
-
-def by_class(found: Predictions) -> list[Score]:
-    """Return the classes that have images, the worst first; none if the labels are hidden."""
-    total, hits = Counter(found.true or ()), Counter(true for true, predicted in _pairs(found) if true == predicted)
-    scores = [
-        Score(name=found.class_names[index], num_images=count, hits=hits[index]) for index, count in total.items()
-    ]
-    return sorted(scores, key=lambda score: (score.top1, score.name))
-
-
-def by_group(found: Predictions, groups: Mapping[str, tuple[str, ...]]) -> list[Score]:
-    """Return the groups of classes, the worst first; none if the labels are hidden or the classes are others."""
-    group_of = {name: group for group, names in groups.items() for name in names}
-    if found.true is None or not set(found.class_names) <= group_of.keys():
-        return []
-    total: Counter[str] = Counter()
-    hits: Counter[str] = Counter()
-    group_hits: Counter[str] = Counter()
-    for true, predicted in _pairs(found):
-        group = group_of[found.class_names[true]]
-        total[group] += 1
-        hits[group] += true == predicted
-        group_hits[group] += group == group_of[found.class_names[predicted]]
-    scores = [
-        Score(name=group, num_images=count, hits=hits[group], group_hits=group_hits[group])
-        for group, count in total.items()
-    ]
-    return sorted(scores, key=lambda score: (score.top1, score.name))
-
-
-def confusions(found: Predictions, most: int = 10) -> list[Confusion]:
-    """Return the most frequent mistakes, at most so many."""
-    wrong = Counter((true, predicted) for true, predicted in _pairs(found) if true != predicted)
-    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:most]
-    return [
-        Confusion(true=found.class_names[true], predicted=found.class_names[predicted], num_images=count)
-        for (true, predicted), count in ranked
-    ]
-
-
-def matching(found: Predictions, wanted: Wanted, part_of_class: str = "") -> list[int]:
-    """Return the rows of the images that are wanted, the most confident first.
-
-    With `part_of_class`, only images whose true or predicted class has that in its name, in whatever case. Where the
-    labels are hidden nothing is right or wrong, so all are wanted.
-    """
-
-    def is_wanted(row: int) -> bool:
-        names, predicted = found.class_names[found.predicted[row]], found.predicted[row]
-        if found.true is not None:
-            if wanted != "all" and (found.true[row] == predicted) != (wanted == "right"):
-                return False
-            names += "\n" + found.class_names[found.true[row]]
-        return part_of_class.lower() in names.lower()
-
-    return sorted(filter(is_wanted, range(len(found.predicted))), key=lambda row: -found.confidence[row])
-
-
-def _pairs(found: Predictions) -> list[tuple[int, int]]:
-    return [] if found.true is None else list(zip(found.true, found.predicted, strict=True))

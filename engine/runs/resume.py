@@ -26,8 +26,8 @@ from presets.range_test import table_of
 from presets.schema import Preset
 
 _CHANGEABLE = (
-    "train.epochs", "train.augment", "train.precision", "train.patience", "train.max_minutes", "optimizer",
-    "schedule", "loss", "mix",
+    "train.epochs", "train.augment", "train.precision", "train.tf32", "train.compile", "train.cuda_graphs",
+    "train.patience", "train.max_minutes", "optimizer", "schedule", "loss", "mix",
 )  # fmt: skip
 _EPOCHS = "train.epochs"
 ACCEPT = "--accept-changed-data"

@@ -4,6 +4,7 @@ Knows names, paths and locks; knows nothing of what events mean (`engine.journal
 workers (`engine.runs.start`).
 """
 
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -93,20 +95,27 @@ def default_runs_dir() -> Path:
     return files.expanded(named) if named else platformdirs.user_state_path("cifartui") / "runs"
 
 
+def _file(name: str) -> "cached_property[Path]":
+    """Return a RunDir's attribute for one of its files, made when it is asked for: lists have thousands of runs."""
+    return cached_property(lambda run: run.path / name)
+
+
 class RunDir:
     """One run directory: its paths, and the few things that can be read without knowing their meaning."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.amended = path / "amended.json"
-        self.events = path / "events.jsonl"
-        self.commands = path / "commands.jsonl"
-        self.log = path / "worker.log"
-        self.lock = path / "worker.lock"
-        self.reserve = path / "reserve"
-        self.checkpoints = path / "checkpoints"
-        self.best = self.checkpoints / "best.pt"
-        self.last = self.checkpoints / "last.pt"
+
+    amended = _file("amended.json")
+    events = _file("events.jsonl")
+    commands = _file("commands.jsonl")
+    log = _file("worker.log")
+    lock = _file("worker.lock")
+    reserve = _file("reserve")
+    summary = _file("summary.jsonl")
+    checkpoints = _file("checkpoints")
+    best = _file("checkpoints/best.pt")
+    last = _file("checkpoints/last.pt")
 
     @property
     def id(self) -> str:
@@ -147,12 +156,15 @@ class RunDir:
         """Keep what a resume changed, beside run.json, which stays."""
         write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
 
-    def read_state(self) -> "RunState":
-        """Return what the journal so far adds up to."""
-        from engine.journal import jsonl
+    def read_state(self, *, every_step: bool = False) -> "RunState":
+        """Return what the journal so far adds up to; with `every_step` a very long run's curve is not thinned."""
+        from engine.journal import fold_file, jsonl
+        from engine.journal.series import StepSeries
         from engine.journal.state import RunState, fold
 
-        state = RunState()
+        if not every_step:
+            return fold_file.read_folded(self.events)[0]
+        state = RunState(steps=StepSeries(most=None))
         for batch in jsonl.event_reader(self.events).batches():
             fold(batch, state)
         return state
@@ -372,7 +384,7 @@ def list_runs(runs_dir: Path) -> list[RunDir]:
     """
     try:
         with os.scandir(runs_dir) as entries:
-            paths = [Path(entry.path) for entry in entries if not entry.name.startswith(".") and _may_be_run(entry)]
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _may_be_run(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -380,14 +392,23 @@ def list_runs(runs_dir: Path) -> list[RunDir]:
             f"The runs in {printable(str(runs_dir))} cannot be listed ({files.why_refused(runs_dir, error)}); check "
             "its permissions, or choose another folder with --runs-dir."
         ) from error
-    return [RunDir(path) for path in sorted(paths, reverse=True)]
+    return [RunDir(runs_dir / name) for name in sorted(names, reverse=True)]
+
+
+_NO_RUN = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def _may_be_run(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.is_dir() and (Path(entry.path) / "run.json").exists()
-    except OSError:  # another user's, a link to itself, a stale handle of a file server
+        if not entry.is_dir():
+            return False
+    except OSError:  # a link to itself
         return True
+    try:
+        os.stat(f"{entry.path}/run.json")
+    except OSError as error:  # else another user's, or a stale handle of a file server
+        return error.errno not in _NO_RUN
+    return True
 
 
 def find_run(runs_dir: Path, name: str) -> RunDir:

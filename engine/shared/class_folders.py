@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from engine.shared.image_archives import SUFFIXES as ARCHIVES
 from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, shown_names, unread_notices, without_images
 from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, shown
 from presets.errors import CifartuiError
 
 _UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled", "all"})
 """Names of the only folder in a test part that hold images without labels, unless there is such a class."""
+NAME_IT = "name that folder"
+"""Advice that holds for folders, and not for what is inside an archive."""
 _MOST_WRAPPERS = 8
 """Folders with nothing but one folder inside that are entered, one in the other."""
 
@@ -30,7 +33,8 @@ def list_class_folders(path: Path, name: str = "class-folders", poll: Poll = lam
     folders = scan.look().all_folders
     parts = _parts(scan, folders)
     if "train" in parts:
-        return _list_parts(scan, name, parts, [folder for folder in folders if folder not in parts.values()])
+        taken = {folder.split("/")[0] for folder in parts.values()}
+        return _list_parts(scan, name, parts, [folder for folder in folders if folder not in taken])
     if parts:
         raise _no_train(scan, parts)
     return _list_flat(scan, name, folders)
@@ -47,12 +51,12 @@ def count_classes(path: Path) -> int:
     parts = _parts(scan, folders)
     if parts and "train" not in parts:
         raise _no_train(scan, parts)
-    names = {_name_of(folder) for folder in scan.each_once(parts.get("train", "")) if scan.has_image(folder)}
-    if not names:
+    by_name = {_name_of(folder): folder for folder in scan.each_once(parts.get("train", "")) if scan.has_image(folder)}
+    if not by_name:
         raise _no_images(scan, parts.get("train", ""))
-    if len(names) == 1:
-        raise _one_class(scan, *names)
-    return len(names)
+    if len(by_name) == 1:
+        raise _one_class(scan, *by_name.values())
+    return len(by_name)
 
 
 def _enter(path: Path, poll: Poll) -> Scanner:
@@ -60,13 +64,21 @@ def _enter(path: Path, poll: Poll) -> Scanner:
     scan = Scanner(path, poll)
     for _ in range(_MOST_WRAPPERS):
         here = scan.look()
-        if here.images or len(here.all_folders) != 1 or here.all_folders[0].lower() in PARTS:
+        if here.images or len(here.all_folders) != 1:
             break
         inner = Scanner(scan.root / here.all_folders[0], poll)
-        if not inner.look().all_folders:
+        is_wrapper = here.all_folders[0].lower() not in PARTS or _is_divided(inner)
+        if not (is_wrapper and inner.look().all_folders):
             break
         scan = inner
     return scan
+
+
+def _is_divided(scan: Scanner, folder: str = "") -> bool:
+    """Return true if a folder has a training part and another one inside, as a data set has."""
+    inside = scan.look(folder)
+    parts = {PARTS.get(base_of(name).lower()) for name in inside.all_folders}
+    return "train" in parts and bool(parts & {"val", "test"}) and not inside.images
 
 
 def _parts(scan: Scanner, folders: list[str]) -> dict[Part, str]:
@@ -82,7 +94,15 @@ def _parts(scan: Scanner, folders: list[str]) -> dict[Part, str]:
                 "rename or remove the other."
             )
         parts[part] = folder
-    return parts
+    return {part: _unwrapped(scan, folder, part) for part, folder in parts.items()}
+
+
+def _unwrapped(scan: Scanner, folder: str, part: Part) -> str:
+    """Return a part's folder, or the only one inside if it is named for the part again, as unpacking often gives."""
+    inside = scan.look(folder)
+    if inside.images or len(inside.all_folders) != 1:
+        return folder
+    return inside.all_folders[0] if PARTS.get(base_of(inside.all_folders[0]).lower()) == part else folder
 
 
 # --- layouts ---------------------------------------------------------------------------------------
@@ -95,6 +115,11 @@ def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
     if not train:
         raise _no_images(scan, "")
     classes.check_number()
+    if whole := next((folder for folder in classes.folders() if _is_divided(scan, folder)), None):
+        raise CifartuiError(
+            f"{_where(scan, whole)} has parts of its own inside ({listed(map(base_of, scan.look(whole).all_folders))}):"
+            f" if it is the data set, {NAME_IT}; if it is a class, put the parts first, as in train/{shown(whole)}."
+        )
     _leave_loose_out(scan, here.images, "")
     return Listing(
         name=name,
@@ -130,7 +155,7 @@ def _list_parts(scan: Scanner, name: str, parts: dict[Part, str], others: list[s
         unlabelled = _without_labels(scan, parts["test"], classes)
         test = Files() if unlabelled else _labelled_part(scan, parts["test"], classes, notices)
     notices += _same_folder(scan, parts)
-    there = [f"{parts[part]}/" for part in ("train", "val", "test") if part in parts]
+    there = [f"{parts[part].split('/')[0]}/" for part in ("train", "val", "test") if part in parts]
     missing = [] if val else ["no validation part"]
     missing += [] if test else ["a test part without labels" if unlabelled else "no test part"]
     tail = f": {', '.join(missing)}" if missing else ""
@@ -159,6 +184,7 @@ class _Classes:
         self.notices: list[str] = []
         by_name = self._by_name(folders)
         names = sorted(by_name)
+        self._folders = by_name
         found = scan.below((label, folder) for label, name in enumerate(names) for folder in by_name[name])
         counts = Counter(label for label, _ in found)
         self.names = [name for label, name in enumerate(names) if counts[label]]
@@ -178,6 +204,10 @@ class _Classes:
     def files(self) -> Files:
         """Return those of the training part."""
         return self._files
+
+    def folders(self) -> list[str]:
+        """Return the folders of the classes."""
+        return [folder for name in self.names for folder in self._folders[name]]
 
     def files_of(self, folders: list[str], part_folder: str) -> Files:
         """Return the files of another part.
@@ -200,7 +230,7 @@ class _Classes:
     def check_number(self) -> None:
         """Raise CifartuiError if there are too few classes to tell apart."""
         if len(self.names) < 2:
-            raise _one_class(self._scan, *self.names)
+            raise _one_class(self._scan, self._folders[self.names[0]][0])
 
     def shown_names(self) -> tuple[str, ...]:
         """Return the names in label order, printable."""
@@ -234,9 +264,10 @@ def _labelled_part(scan: Scanner, folder: str | None, classes: _Classes, notices
     if found:
         _leave_loose_out(scan, inside.images, folder)
     elif inside.images:
+        images = "an image" if len(inside.images) == 1 else f"{len(inside.images):,} images"
         raise CifartuiError(
-            f"{_where(scan, folder)} has {len(inside.images):,} images but no class folders, so their classes are "
-            "not known; put them into a folder for each class, or remove it."
+            f"{_where(scan, folder)} has {images} but no class folders, so classes are not known; put images into a "
+            "folder for each class, or remove it."
         )
     else:
         notices.append(f"{folder}/ has no image that is read, and is no part.")
@@ -278,12 +309,17 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
             for unread in scan.unread
             if unread.reason.startswith((".csv", ".tsv"))
         ]
+        is_one = len(loose) == 1
+        lie = f"The only image in {where} lies" if is_one else f"The {len(loose):,} images in {where} lie"
         return CifartuiError(
-            f"The {len(loose):,} images in {where} lie loose, so their classes are not known; put them into a folder "
+            f"{lie} loose, so {'its class is' if is_one else 'their classes are'} not known; put images into a folder "
             "for each class, or name a table of file names and labels as the data, or as data.labels="
             f"{shown(tables[0]) if tables else 'FILE.csv'}."
         )
     unread = scan.unread
+    packed = next((each.first for each in unread if not each.folder and each.first.lower().endswith(ARCHIVES)), None)
+    if packed is not None:
+        return CifartuiError(f"{where} has no class folders with images; name the archive {shown(packed)} itself.")
     why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
     return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another folder.")
 
@@ -296,11 +332,15 @@ def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:
     )
 
 
-def _one_class(scan: Scanner, name: str) -> CifartuiError:
-    return CifartuiError(
-        f"{_where(scan)} has images of one class only, {shown(name)}; a classifier needs two: put the images of each "
-        "class into a folder of its own."
-    )
+def _one_class(scan: Scanner, folder: str) -> CifartuiError:
+    text = f"{_where(scan)} has images of one class only, {shown(_name_of(folder))}; a classifier needs two: "
+    inner = [name for name in scan.look(folder).all_folders if scan.has_image(name)]
+    if len(inner) < 2:
+        return CifartuiError(f"{text}put the images of each class into a folder of its own.")
+    where = f"{_where(scan, folder)}, with {listed(map(base_of, inner))} inside,"
+    if folder_of(folder):
+        return CifartuiError(f"{text}if {where} holds the classes, move them one folder up.")
+    return CifartuiError(f"{text}if {where} is the data set, {NAME_IT}.")
 
 
 def _name_of(folder: str) -> str:
@@ -320,11 +360,10 @@ def _missing_classes(classes: _Classes, parts: dict[str, Files]) -> list[str]:
 
 
 def _same_folder(scan: Scanner, parts: dict[Part, str]) -> list[str]:
-    train = scan.root / parts["train"]
     return [
         f"{folder}/ and {parts['train']}/ are the same folder: accuracy there is that of training images."
         for part, folder in parts.items()
-        if part != "train" and train.samefile(scan.root / folder)
+        if part != "train" and scan.is_same(folder, parts["train"])
     ]
 
 

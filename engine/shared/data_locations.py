@@ -112,6 +112,17 @@ def locate(data: Data, data_dir: str | None) -> Location:
     return _absent(data, data_dir, paths)
 
 
+def is_fetched(data: Data) -> bool:
+    """Return true for a published data set that a run downloads if it is absent."""
+    return data.path is None and data.dataset in PUBLISHED
+
+
+def check_located(location: Location, data: Data) -> None:
+    """Raise CifartuiError if the data of a preset is absent, and is not downloaded either."""
+    if location.kind == "absent" and not is_fetched(data):
+        raise CifartuiError(f"{location.text[0].upper()}{location.text[1:]}. {location.advice}".rstrip())
+
+
 def _searched_paths(data: Data, data_dir: str | None) -> list[Path]:
     folders = search_folders(data_dir)
     if data.path is None:

@@ -3,7 +3,11 @@
 The worker chooses by it; the dashboard and the queue predict its choice.
 """
 
+import re
 from collections.abc import Collection, Sequence
+from itertools import takewhile
+
+from msgspec.structs import replace
 
 from engine.journal.events import GpuSample
 
@@ -12,7 +16,11 @@ _ABOUT_AS_FREE_BYTES = 1 << 30
 
 
 def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSample] | None:
-    """Return the GPUs that CUDA counts, in its order; None if the variable cannot be interpreted.
+    """Return the GPUs that CUDA counts, in its order; None if the variable names UUIDs, and NVML tells none.
+
+    As CUDA does: the first entry says whether there are numbers, GPU UUIDs or MIG UUIDs, of which a unique beginning is
+    enough; the list ends at the first entry that is none or names nothing; one that names twice the same is empty.
+    Of several MIG devices CUDA uses the first.
 
     Args:
         gpus: all of the machine's, as NVML shows them.
@@ -20,9 +28,49 @@ def visible_gpus(gpus: Sequence[GpuSample], visible: str | None) -> list[GpuSamp
     """
     if visible is None or not gpus:
         return list(gpus)
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    by_index = {str(gpu.index): gpu for gpu in gpus}
-    return [by_index[name] for name in names] if all(name in by_index for name in names) else None
+    if not names_uuids(visible):
+        entries = [_leading_number(entry.strip()) for entry in visible.split(",")]
+        by_index = {gpu.index: gpu for gpu in gpus}
+        return _until_invalid([None if entry is None else by_index.get(entry) for entry in entries])
+    if not all(gpu.uuid for gpu in gpus):
+        return None
+    if visible.startswith("MIG-"):
+        return _until_invalid([_mig(gpus, visible.partition(",")[0])])
+    return _until_invalid([_of_uuid(gpus, entry) for entry in visible.split(",")])
+
+
+def names_uuids(visible: str | None) -> bool:
+    """Return true if CUDA_VISIBLE_DEVICES names GPUs by UUIDs, which only NVML can tell."""
+    return (visible or "").startswith(("GPU-", "MIG-"))
+
+
+def _leading_number(entry: str) -> int | None:
+    """Return the number that `entry` begins with, as strtoul reads it; None if it is negative or there is none."""
+    found = re.match(r"\+?([0-9]+)", entry)
+    return int(found[1]) if found else None
+
+
+def _until_invalid(found: Sequence[GpuSample | None]) -> list[GpuSample]:
+    valid = [gpu for gpu in takewhile(lambda gpu: gpu is not None, found) if gpu is not None]
+    return valid if len({gpu.index for gpu in valid}) == len(valid) else []
+
+
+def _of_uuid(gpus: Sequence[GpuSample], entry: str) -> GpuSample | None:
+    """Return the GPU whose UUID begins with `entry`; None if there is not one alone."""
+    found = [gpu for gpu in gpus if gpu.uuid.startswith(entry)] if entry.startswith("GPU-") else []
+    return found[0] if len(found) == 1 else None
+
+
+def _mig(gpus: Sequence[GpuSample], entry: str) -> GpuSample | None:
+    """Return the GPU of a MIG device, with that device's memory: MIG-UUID, or MIG-GPU-UUID/instance/instance."""
+    if entry.startswith("MIG-GPU-"):  # of drivers before 470
+        gpu = _of_uuid(gpus, entry.removeprefix("MIG-").partition("/")[0])
+        return None if gpu is None else replace(gpu, memory_used_bytes=None, memory_total_bytes=None)
+    found = [(gpu, mig) for gpu in gpus for mig in gpu.migs if mig.uuid.startswith(entry)]
+    if len(found) != 1:
+        return None
+    (gpu, mig) = found[0]
+    return replace(gpu, memory_used_bytes=mig.memory_used_bytes, memory_total_bytes=mig.memory_total_bytes)
 
 
 def gpu_name(number: int) -> str:
@@ -35,19 +83,24 @@ def machine_name(gpu: GpuSample) -> str:
     return gpu_name(gpu.index)
 
 
-def on_machine(device: str, visible: str | None) -> str:
+def on_machine(device: str, visible: str | None, gpus: Sequence[GpuSample] = ()) -> str:
     """Convert a process's cpu, mps, cuda or cuda:N to the machine's name, GPUs by nvidia-smi's number.
 
     Args:
         device: as the process calls it.
         visible: its CUDA_VISIBLE_DEVICES; if that cannot be interpreted, the process's own number is kept.
+        gpus: all of the machine's, by which UUIDs are interpreted.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return device
-    place, names = int(number or 0), (visible or "").split(",")
-    named = names[place].strip() if place < len(names) else ""
-    return gpu_name(int(named) if named.isdecimal() else place)
+    place = int(number or 0)
+    if names_uuids(visible):
+        shown = visible_gpus(gpus, visible) or []
+        return machine_name(shown[place]) if place < len(shown) else gpu_name(place)
+    names = (visible or "").split(",")
+    named = _leading_number(names[place].strip()) if place < len(names) else None
+    return gpu_name(place if named is None else named)
 
 
 def free_bytes(gpu: GpuSample) -> int | None:

@@ -164,11 +164,14 @@ def _write(archive: Path, folder: Path, on_bytes: OnBytes) -> tuple[Unread, ...]
         if counts["files"] > _MOST_FILES:
             raise CifartuiError(f"{shown(str(archive))} has more than {_MOST_FILES:,} files, which is no data set.")
         path = folder / name
-        if (parent := folder_of(name)) not in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.add(parent)
-        written = partial(on_bytes, member.position, num_bytes)
-        counts["bytes"] += _copy(member, path, room - counts["bytes"], archive, written)
+        try:
+            if (parent := folder_of(name)) not in made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.add(parent)
+            written = partial(on_bytes, member.position, num_bytes)
+            counts["bytes"] += _copy(member, path, room - counts["bytes"], archive, written)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            _count(left_out, member.name, "the archive has a file and a folder of one name")
     on_bytes(num_bytes, num_bytes)
     return tuple(left_out.values())
 

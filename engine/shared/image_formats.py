@@ -14,12 +14,12 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from engine import files
+from engine.shared.image_scan import HEIF_BRANDS
 
 FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 """Pillow's names of those that are read, the frequent ones first: pixels only, by decoders within the process."""
 HEIF = "HEIF"
 """Read where the package pillow-heif is installed."""
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _MOST_PIXELS = 100_000_000
 """Of an image: 300 MB in memory, for each process or thread that decodes."""
 
@@ -112,7 +112,7 @@ def _unidentified(path: Path) -> Fault:
             start = file.read(12)
     except OSError:
         return Fault.NOT_READABLE
-    if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and HEIF not in formats():
+    if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS and HEIF not in formats():
         return Fault.NEEDS_HEIF
     return Fault.NO_IMAGE if start else Fault.EMPTY
 

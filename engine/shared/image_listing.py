@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engine.shared import label_table
-from engine.shared.class_folders import count_classes, list_class_folders
+from engine.shared.class_folders import NAME_IT, count_classes, list_class_folders
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack, unpacked_before
 from engine.shared.image_parts import Listing, unread_notices
 from engine.shared.image_scan import Poll, shown
@@ -47,7 +47,8 @@ def list_images(
     try:
         found = _list(unpacked.folder, labels, name, poll)
     except CifartuiError as error:
-        raise CifartuiError(str(error).replace(shown(str(unpacked.folder)), shown(str(path)))) from error
+        text = str(error).replace(shown(str(unpacked.folder)), shown(str(path))).replace(NAME_IT, "pack it alone")
+        raise CifartuiError(text) from error
     return replace(
         found,
         unread=(*found.unread, *unpacked.unread),

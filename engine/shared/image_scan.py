@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from msgspec import Struct
 
 from engine import files
+from engine.shared.system_files import SystemFilesError, system_devices
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 
@@ -33,6 +34,8 @@ OPTIONAL_SUFFIXES = {
 }
 """Extensions that are read where a module is installed: the module, and what to do where it is not."""
 
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+"""Bytes behind `ftyp` in HEIF files: of single images, of series, and of either whatever their coding."""
 NO_IMAGE = "not an image format that is read"
 """Reason why files of any other extension are not read."""
 _SIGNATURES = (
@@ -45,10 +48,13 @@ _SIGNATURES = (
     (re.compile(rb"P[1-6]\s"), ".ppm"),
     (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), ".jp2"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), ".avif"),
-    (re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), ".heic"),
+    (re.compile(rb".{4}ftyp(?:" + b"|".join(HEIF_BRANDS) + rb")", re.DOTALL), ".heic"),
 )
 """First bytes of the formats, for files without an extension."""
 _SIGNATURE_BYTES = 16
+_MOST_ENTRIES = 20_000_000
+"""Files and folders that are looked at: no data set of image files has as many."""
+_POLL_EVERY = 10_000
 _EXTENSION = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _JUNK = frozenset(
     name.casefold()
@@ -144,6 +150,8 @@ class Scanner:
         self.root = root
         self._table = "" if table is None else os.path.normpath(table)
         self._poll = poll
+        self._num_entries = 0
+        self._system = system_devices()
         self._known: dict[str, Folder] = {}
         self._unread: dict[tuple[str, str], tuple[int, str]] = {}
         self.unread_images: set[str] = set()
@@ -175,17 +183,41 @@ class Scanner:
         found = Folder([], [], [])
         prefix = f"{folder}/" if folder else ""
         try:
-            with os.scandir(self.root / folder) as entries:
-                for entry in entries:
-                    if not is_junk(entry.name):
-                        self._sort_in(entry, folder, prefix, found)
+            for entry in self._entries(self.root / folder):
+                self._sort_in(entry, folder, prefix, found)
         except OSError as error:
             where = shown(str(self.root / folder))
-            raise CifartuiError(f"{where} could not be read: {error.strerror}.") from error
+            advice = "; name a folder of images" if isinstance(error, SystemFilesError) else ""
+            raise CifartuiError(f"{where} could not be read: {error.strerror}{advice}.") from error
         for names in found:
             names.sort()
         self._known[folder] = found
         return found
+
+    def _entries(self, folder: Path) -> Iterator["os.DirEntry[str]"]:
+        """Yield what is in a folder, without junk.
+
+        Raises:
+            CifartuiError: there is no end of files.
+            OSError: it cannot be read, or is one of the system's own.
+        """
+        if kind := self._system.get(folder.stat().st_dev):
+            raise SystemFilesError(kind)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._num_entries += 1
+                if self._num_entries % _POLL_EVERY == 0:
+                    self._poll()
+                    self._check_number()
+                if not is_junk(entry.name):
+                    yield entry
+
+    def _check_number(self) -> None:
+        if self._num_entries > _MOST_ENTRIES:
+            raise CifartuiError(
+                f"{shown(str(self.root))} has more than {_MOST_ENTRIES:,} files and folders, and was not read to the "
+                "end; name the folder of the images themselves."
+            )
 
     def _sort_in(self, entry: "os.DirEntry[str]", folder: str, prefix: str, found: Folder) -> None:
         name = entry.name
@@ -217,16 +249,20 @@ class Scanner:
             if (identity := _identity(path)) in seen:
                 continue
             seen.add(identity)
-            with suppress(OSError), os.scandir(path) as entries:
-                for entry in entries:
-                    if is_junk(entry.name):
-                        continue
+            self._poll()
+            with suppress(OSError):
+                for entry in self._entries(path):
                     with suppress(OSError):  # a link that leads in a circle
                         if entry.is_dir():
                             waiting.append(Path(entry.path))
                         elif entry.is_file() and not _why_left_out(entry.name, entry.path)[1]:
                             return True
         return False
+
+    def is_same(self, folder: str, other: str) -> bool:
+        """Return true if two folders are one, by a link; false if one of them is gone by now."""
+        identity = _identity(self.root / folder)
+        return identity is not None and identity == _identity(self.root / other)
 
     def each_once(self, folder: str) -> Iterator[str]:
         """Yield the folders in a folder, and the linked ones that lead to none of these, nor to one another."""
@@ -248,7 +284,8 @@ class Scanner:
             folders: labels and folders, relative to the root.
 
         Raises:
-            CifartuiError: one of `folders` cannot be read; one below them is left out, and counted.
+            CifartuiError: one of `folders` cannot be read; one below them, and one of the system's own file systems,
+                is left out, and counted.
         """
         asked = list(folders)
         links = [(label, name) for label, name in asked if name and (self.root / name).is_symlink()]
@@ -290,9 +327,10 @@ class Scanner:
             try:
                 here = self.look(name)
             except CifartuiError as error:
-                if name in tops or not isinstance(error.__cause__, OSError):
+                cause = error.__cause__
+                if not isinstance(cause, OSError) or (name in tops and not isinstance(cause, SystemFilesError)):
                     raise
-                self.leave_out(folder_of(name), base_of(name), f"{error.__cause__.strerror}".lower())
+                self.leave_out(folder_of(name), base_of(name), f"{cause.strerror}".lower())
                 continue
             images += [(label, image) for image in here.images]
             links += [(label, link) for link in here.links]

@@ -37,6 +37,7 @@ _LABEL_COLUMNS = (
     "diagnosis", "y",
 )  # fmt: skip
 _SPLIT_COLUMNS = ("split", "set", "subset", "part", "partition")
+_SEP = re.compile(r'"?sep=([,;\t|])"?[ \t]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _MOST_BYTES = 1_000_000_000
 _EXPECTED = "a column file (or filename, image, path, id) and a column label (or class, category)"
@@ -112,14 +113,15 @@ def _read(path: Path) -> _Table:
             content = opened.read(_MOST_BYTES)
     except OSError as error:
         raise CifartuiError(f"{where} cannot be read ({error.strerror}); name a table in data.labels.") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    text = _decoded(content, where)
+    named, text = _named_delimiter(text)
     header = text.split("\n", 1)[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+    delimiter = named or ("\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count))
+    before = 1 if named else 0
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         if '"' in text:
-            _check_quotes(text, delimiter)
+            _check_quotes(text, delimiter, before)
     except csv.Error as error:
         raise CifartuiError(f"{where} is no table that can be read ({error}).") from error
     columns = [column.strip() for column in lines[0]] if lines else []
@@ -130,7 +132,7 @@ def _read(path: Path) -> _Table:
             "its first line."
         )
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:], start=2 + before):
         if any(field.strip() for field in line):
             values = [line[at].strip() if at is not None and at < len(line) else "" for at in (file, label, split)]
             rows.append(_Row(number, *values))
@@ -139,7 +141,28 @@ def _read(path: Path) -> _Table:
     return _Table(where, listed(taken), split is not None, rows)
 
 
-def _check_quotes(text: str, delimiter: str) -> None:
+def _decoded(content: bytes, where: str) -> str:
+    """Return a table's text, of UTF-8 or UTF-16 with or without a byte order mark; bytes of others are kept.
+
+    Raises:
+        CifartuiError: it has zero bytes, as no text has.
+    """
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if encoding == "utf-8-sig" and b"\0" in content[:2]:  # the first character is a letter, so half of it is zero
+        encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    if "\0" in text:
+        raise CifartuiError(f"{where} has zero bytes, as no text has; save the table as CSV in UTF-8.")
+    return text
+
+
+def _named_delimiter(text: str) -> tuple[str, str]:
+    """Return the delimiter that a line before the columns names, as Excel writes it (`sep=;`), and what follows it."""
+    found = _SEP.match(text)
+    return (found[1], text[found.end() :]) if found else ("", text)
+
+
+def _check_quotes(text: str, delimiter: str, before: int) -> None:
     """Raise csv.Error if a quote is not closed: all that follows it would be part of one field."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     began = 1
@@ -148,7 +171,7 @@ def _check_quotes(text: str, delimiter: str) -> None:
             began = reader.line_num + 1
     except csv.Error as error:
         if "unexpected end" in str(error):
-            raise csv.Error(f"the quote that begins in line {began} is not closed") from error
+            raise csv.Error(f"the quote that begins in line {began + before} is not closed") from error
 
 
 def _column(columns: list[str], names: Iterable[str]) -> int | None:
@@ -317,7 +340,10 @@ def _notices(
         files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
         notices.append(f"{table.where} {files_are} not there, and left out: {listed(absent)}.")
     if num_without:
-        notices.append(f"{num_without:,} images have no label in {table.where}, and are left out.")
+        have, are = ("image has", "is") if num_without == 1 else ("images have", "are")
+        notices.append(f"{num_without:,} {have} no label in {table.where}, and {are} left out.")
     if extra:
-        notices.append(f"{len(extra):,} images are not in {table.where}, and are left out, {short(extra[0])} first.")
+        first = f", {short(extra[0])} first" if len(extra) > 1 else f": {short(extra[0])}"
+        are = "image is" if len(extra) == 1 else "images are"
+        notices.append(f"{len(extra):,} {are} not in {table.where}, and left out{first}.")
     return notices

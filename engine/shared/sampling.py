@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.journal.events import GpuSample, HostSample
+from engine.journal.events import GpuSample, HostSample, MigSample
 
 _NOT_SUPPORTED = 3
 
@@ -99,7 +99,7 @@ class _Gpu:
         self._nvml = nvml
         self._index = index
         self._handle: Any = None
-        self._name = ""
+        self._name = self._uuid = ""
         self._memory_total_bytes: int | None = None
 
     def sample(self, pid: int) -> GpuSample:
@@ -126,11 +126,27 @@ class _Gpu:
                 is_mig = code == _NOT_SUPPORTED and self._mig_enabled()
                 missing[field] = "not available in MIG mode" if is_mig else _reason(error)
         missing.pop("name", None)
-        return GpuSample(index=self._index, missing=missing, **{**values, "name": self._name or f"GPU {self._index}"})
+        values["name"] = self._name or f"GPU {self._index}"
+        return GpuSample(index=self._index, uuid=self._uuid, migs=self._migs(), missing=missing, **values)
 
     def _read_name(self) -> str:
         self._name = self._name or self._nvml.nvmlDeviceGetName(self._handle)
+        with suppress(self._nvml.NVMLError):
+            self._uuid = self._uuid or self._nvml.nvmlDeviceGetUUID(self._handle)
         return self._name
+
+    def _migs(self) -> tuple[MigSample, ...]:
+        """Return the MIG devices of this GPU; none unless it is in MIG mode."""
+        if self._handle is None or not self._mig_enabled():
+            return ()
+        nvml, found = self._nvml, []
+        with suppress(nvml.NVMLError):
+            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(self._handle)):
+                with suppress(nvml.NVMLError_NotFound):
+                    mig = nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, place)
+                    memory, uuid = nvml.nvmlDeviceGetMemoryInfo(mig), nvml.nvmlDeviceGetUUID(mig)
+                    found.append(MigSample(uuid=uuid, memory_used_bytes=memory.used, memory_total_bytes=memory.total))
+        return tuple(found)
 
     def _memory_used(self) -> int:
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)

@@ -29,6 +29,7 @@ from engine.shared.benchmark_lines import Device, Limit, Line, Speed
 from engine.training.device import autocast, choose_device, choose_precision, cpu_has_bf16, device_name, prepare_backend
 from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter
+from engine.training.microbatch import free_memory, is_out_of_memory
 from engine.training.optimizers import StageOptimizer
 from engine.training.setup import Setup
 from engine.training.step import Stepper
@@ -50,11 +51,12 @@ _CONVOLUTION = {"cuda": (256, 512), "cpu": (64, 256)}
 _BUFFER_BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}
 _NUM_CLASSES = 100
 _NUM_ROUNDS = 7
+_NO_MEMORY = "The device ran out of memory."
 _WARM_UPS = {"cuda": 8, "cpu": 1}
 """Steps before those that count: compiling, recording, choosing algorithms."""
 
 
-class _Alerts(EventWriter):
+class Alerts(EventWriter):
     """Journal of alerts in memory, for a step that runs out of memory."""
 
     def __init__(self) -> None:
@@ -73,14 +75,24 @@ def measure(device: torch.device, seconds: float) -> Iterator[Line]:
     name, version = device_name(device), str(torch.__version__)
     yield Device(device=str(device), name=name, torch=version, num_threads=torch.get_num_threads())
     for precision in ("fp32", "tf32", "bf16") if kind == "cuda" else ("fp32", "bf16"):
-        yield from _arithmetic(device, precision, _MATRIX_SIDE[kind], *_CONVOLUTION[kind])
-    yield from _transfers(device, _BUFFER_BYTES[kind])
+        yield from _if_there_is_room(_arithmetic(device, precision, _MATRIX_SIDE[kind], *_CONVOLUTION[kind]))
+    yield from _if_there_is_room(_transfers(device, _BUFFER_BYTES[kind]))
     for name, overrides in _PRESETS[kind]:
         for precision, options in _variants(device):
             yield _speed(device, name, catalog.load(name, overrides), precision, options, seconds)
 
 
 # --- what the hardware gives ------------------------------------------------------------------------
+
+
+def _if_there_is_room(limits: Iterator[Limit]) -> Iterator[Limit]:
+    """Yield the limits until memory runs out: what is not measured is not shown."""
+    try:
+        yield from limits
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory()
 
 
 def _arithmetic(device: torch.device, precision: str, side: int, batch_size: int, channels: int) -> Iterator[Limit]:
@@ -164,15 +176,23 @@ def _speed(
         options=tuple(key for key in options if key != "tf32"),
         flops_per_image=3 * flops_per_image(network, size),
     )
-    alerts = _Alerts()
+    alerts = Alerts()
+    rate, trouble = None, _NO_MEMORY
     try:
-        rate = _images_per_s(_setup(device, preset, precision, network), alerts, seconds)
+        rate = _images_per_s(random_setup(device, preset, precision, network), alerts, seconds)
     except CifartuiError as error:
-        return replace(speed, trouble=str(error))
+        trouble = str(error)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory()  # out here, where the error is gone, and with it what its traceback held
+    if rate is None:
+        return replace(speed, trouble=trouble)
     return replace(speed, images_per_s=rate, trouble=" ".join(alerts.texts))
 
 
-def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Module) -> Setup:
+def random_setup(device: torch.device, preset: Preset, precision: str, network: nn.Module) -> Setup:
+    """Return the setup of a run of `preset` on random images; `network` is moved to `device`."""
     prepare_backend(device, tf32=preset.train.tf32)
     side = STORED_SIZE.get(preset.data.dataset, preset.data.image_size)
     images = torch.randint(256, (4 * preset.train.batch_size, 3, side, side), dtype=torch.uint8).to(device)
@@ -192,8 +212,8 @@ def _setup(device: torch.device, preset: Preset, precision: str, network: nn.Mod
     )
 
 
-def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
-    """Return the images per second of training steps after the first few."""
+def stepping(setup: Setup, alerts: EventWriter) -> Callable[[], None]:
+    """Return what takes a training step of the first stage, always on the same images; `alerts` is told of memory."""
     stage, batch_size = plan(setup.info.preset)[0], setup.info.preset.train.batch_size
     scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
     stage_optimizer = StageOptimizer(stage, setup.network.parameters(), setup.device, scaler, 1_000_000)
@@ -203,9 +223,16 @@ def _images_per_s(setup: Setup, alerts: _Alerts, seconds: float) -> float:
     rows = torch.randperm(len(inputs.split))[:batch_size].to(setup.device)
     setup.network.train()
 
+    return lambda: stepper.step(inputs, rows, 0, stage_optimizer, meter)
+
+
+def _images_per_s(setup: Setup, alerts: Alerts, seconds: float) -> float:
+    """Return the images per second of training steps after the first few."""
+    step, batch_size = stepping(setup, alerts), setup.info.preset.train.batch_size
+
     def steps(number: int) -> None:
         for _ in range(number):
-            stepper.step(inputs, rows, 0, stage_optimizer, meter)
+            step()
 
     steps(_WARM_UPS.get(setup.device.type, 1))
     at_once = max(1, int(seconds / _NUM_ROUNDS / _timed(lambda: steps(1), setup.device)))

@@ -28,8 +28,9 @@ _LONGEST_S = 1e10
 _KEPT = {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"}
 """Keys of the state that optimizers keep for a parameter."""
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
-_MOVED_IN_GROUPS = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "base_momentum", "max_momentum", "betas")
+_MOVED_IN_GROUPS = ("lr", "initial_lr", "max_lr", "min_lr")
 """Values of parameter groups that schedules and commands change; all others come from the preset."""
+_CHECKED_IN_GROUPS = (*_MOVED_IN_GROUPS, "momentum", "betas")
 _COUNTS = ("last_epoch", "_step_count", "num_bad_epochs", "cooldown_counter")
 _RATES = ("base_lrs", "_last_lr")
 
@@ -160,8 +161,10 @@ def optimizer_state(saved: object, optimizer: Optimizer) -> dict[str, Any]:
         raise ValueError("its optimizer moves other parameters")
     fresh, merged = optimizer.state_dict()["param_groups"], []
     for new, old in zip(fresh, groups, strict=True):
-        moved = {name: _checked_in_group(name, old[name]) for name in _MOVED_IN_GROUPS if name in new and name in old}
-        merged.append({**new, **moved})
+        checked = {
+            name: _checked_in_group(name, old[name]) for name in _CHECKED_IN_GROUPS if name in new and name in old
+        }
+        merged.append({**new, **{name: checked[name] for name in _MOVED_IN_GROUPS if name in checked}})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     is_adam = isinstance(optimizer, torch.optim.AdamW)
     for index, kept in state.items():
@@ -315,7 +318,7 @@ def _checked_in_group(name: str, value: Any) -> Any:
         for beta in value:
             _within("optimizer's betas", beta, 0, 1, "they are from 0 to 1")
         return tuple(value)
-    if "momentum" in name:
+    if name == "momentum":
         _within(f"optimizer's {name}", value, 0, 1, "it is from 0 to 1")
         return value
     return _finite(f"optimizer's {name}", value)

@@ -17,11 +17,13 @@ from torch import nn
 
 from engine.journal.data_record import DataRecord
 from engine.journal.events import Alerted, CheckpointSaved
+from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import FORMAT, check_weights
 from engine.training.checkpoint_staging import StagedState, StagingBuffers
+from engine.training.device import use_device
 from engine.training.non_finite import NonFiniteError, all_finite
 from engine.training.parallel import Parallel
 from engine.training.progress import Progress
@@ -62,7 +64,7 @@ class Checkpoints:
         self._of_data = {"class_names": list(data_record.class_names), "data": msgspec.to_builtins(data_record)}
         self._staging = StagingBuffers(device)
         self._saved_at = time.monotonic()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._thread = ThreadPoolExecutor(1, "checkpoints", use_device, (device,))
         self._lock = threading.Lock()
         self._waiting: list[_File] = []
         """Handed over, and not begun."""
@@ -269,6 +271,7 @@ class Checkpoints:
         self._journal.write(replace(saved, num_bytes=num_bytes, seconds=time.monotonic() - started))
         if saved.kind == "last":
             self.last_step = saved.global_step
+            keep_up(self._folder.events)
 
     def _raise_if_failed(self) -> None:
         if self._failure is None:

@@ -65,7 +65,7 @@ class StagingBuffers:
 
     def _copy(self, value: Any, used: list[Tensor]) -> Any:
         if isinstance(value, Tensor):
-            copied = self._memory_for(value).copy_(value.detach(), non_blocking=True)
+            copied = self._memory_for(value).copy_(value.detach(), non_blocking=self._device.type == "cuda")
             used.append(copied)
             return copied
         if isinstance(value, dict):

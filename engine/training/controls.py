@@ -20,6 +20,11 @@ from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
+_MOST_AT_ONCE = 100
+"""Commands obeyed in one look, each with a flush of the disk; training goes on before the next. Where more wait, an
+end goes first."""
+_MOST_IN_A_WRITE = 10_000
+"""Answers, of some 200 bytes, that are written and flushed together."""
 
 
 class Aborted(Exception):
@@ -124,9 +129,34 @@ class Controls:
             if self.stop_after == "batch":
                 raise SecondSignal(f"{name} was received while the run was ending")
             self._stop("batch", f"{name} was received")
-        self._waiting.extend(self._arrived())
-        while self._waiting:  # a validation looks again meanwhile, and takes what comes behind it
+            self._waiting.extend(self._arrived())
+            self._overtake(len(self._waiting))
+        else:
+            self._waiting.extend(self._arrived())
+            ends = [number for number, each in enumerate(self._waiting) if isinstance(each, commands.Stop)]
+            self._overtake(ends[0] if ends else 0)
+        for _ in range(_MOST_AT_ONCE):
+            if not self._waiting or self._signal is not None:
+                break  # a validation looks again meanwhile, and takes what comes behind it
             self._obey(self._waiting.popleft())
+
+    def _overtake(self, num_before: int) -> None:
+        """Refuse the first commands that wait, so that an end behind them goes first; unless they are few.
+
+        Raises:
+            Aborted: an Abort is among those that wait; it goes before all.
+        """
+        if len(self._waiting) <= _MOST_AT_ONCE:
+            return
+        for command in self._waiting:
+            if isinstance(command, commands.Abort):
+                self._obey(command)
+        refused = [self._waiting.popleft() for _ in range(num_before)]
+        for start in range(0, num_before, _MOST_IN_A_WRITE):
+            self._journal.write_all(
+                self._answer(command, "not done: the end of the run was asked for and goes first", accepted=False)
+                for command in refused[start : start + _MOST_IN_A_WRITE]
+            )
 
     def _arrived(self) -> list[commands.AnyCommand]:
         """Return what is newly asked for.
@@ -251,13 +281,14 @@ class Controls:
             self._journal.write(Paused(global_step=self.global_step))
 
     def _acknowledge(self, command: commands.AnyCommand, effect: str, *, accepted: bool = True) -> None:
-        self._journal.write(
-            CommandApplied(
-                command_id=command.id,
-                command=type(command).__name__,
-                accepted=accepted,
-                effect=effect,
-                epoch=self.epoch,
-                global_step=self.global_step,
-            )
+        self._journal.write(self._answer(command, effect, accepted=accepted))
+
+    def _answer(self, command: commands.AnyCommand, effect: str, *, accepted: bool) -> CommandApplied:
+        return CommandApplied(
+            command_id=command.id,
+            command=type(command).__name__,
+            accepted=accepted,
+            effect=effect,
+            epoch=self.epoch,
+            global_step=self.global_step,
         )

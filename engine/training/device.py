@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from engine.journal.events import TorchMemory
 from engine.shared.device_reader import DeviceReader
@@ -121,8 +122,16 @@ def choose_precision(asked: str, device: torch.device, flops: Callable[[], int])
     if asked != "auto":
         return asked
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() and flops() >= _BF16_FLOPS else "fp32"
+        return "bf16" if has_bf16(device) else "fp16"
+    return "bf16" if has_bf16(device) and flops() >= _BF16_FLOPS else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return true if `device` multiplies bf16 itself; GPUs before Ampere emulate it, slower than fp32."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:
@@ -139,10 +148,26 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     return lambda: torch.autocast(device.type, dtype=dtype)
 
 
-def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
-    """Let CUDA pick its quickest kernels: measured convolution algorithms, and with `tf32` TF32 for what is fp32."""
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`; on CUDA only kernels wait for the copy, never the host."""
+    # CUDA has read pageable memory when the call returns; MPS reads it later, when it may be another's
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def use_device(device: torch.device) -> None:
+    """Make a CUDA device the current one of this thread.
+
+    Every thread begins with cuda:0, and what it does with CUDA may make a context there: half a gigabyte of a GPU that
+    the run does not train on.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def prepare_backend(device: torch.device, *, tf32: bool = True) -> None:
+    """Let CUDA pick its quickest kernels: measured convolution algorithms, and with `tf32` TF32 for what is fp32."""
+    use_device(device)
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
@@ -165,8 +190,9 @@ def keep_freed_memory() -> bool:
 def torch_memory(device: torch.device) -> TorchMemory:
     """Return the bytes that torch's CUDA allocator holds on `device`.
 
-    It is named because the telemetry thread asks: every thread has a current device of its own, at first cuda:0.
+    The telemetry thread asks, which has a current device of its own.
     """
+    use_device(device)
     return TorchMemory(
         allocated_bytes=torch.cuda.memory_allocated(device),
         reserved_bytes=torch.cuda.memory_reserved(device),

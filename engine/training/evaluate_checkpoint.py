@@ -17,7 +17,7 @@ from engine.data.geometry import resize
 from engine.journal.data_record import differences
 from engine.journal.events import DataProgressed
 from engine.runs import predictions
-from engine.runs.predictions import MAX_SIDE, Predictions
+from engine.runs.predictions import DIGITS, MAX_SIDE, MOST_TOP, Predictions
 from engine.runs.run_dir import RunDir
 from engine.shared.data_path import data_at
 from engine.shared.image_scan import shown
@@ -89,7 +89,7 @@ def measure(
             "--split val."
         )
     hidden = split == "test" and setup.data.test_labels_hidden
-    best = _Best()
+    best = _Top()
     sums = evaluate(
         setup.network,
         images,
@@ -103,6 +103,7 @@ def measure(
         flip_average=info.preset.train.flip_average,
         num_classes=len(setup.data.class_names) if setup.measures_balanced else 0,
     )
+    top, probabilities = best.read(path)
     pixels = _small_enough(images.images)
     found = Predictions(
         run=folder.id,
@@ -113,8 +114,10 @@ def measure(
         class_names=setup.data.class_names,
         image_size=pixels.shape[-2],
         true=None if hidden else tuple(images.labels.tolist()),
-        predicted=tuple(torch.cat(best.classes).tolist()),
-        confidence=tuple(round(value, 4) for value in torch.cat(best.confidences).tolist()),
+        predicted=tuple(classes[0] for classes in top),
+        confidence=tuple(values[0] for values in probabilities),
+        top=top,
+        top_probability=probabilities,
         names=tuple(map(shown, images.names)),
         unreadable=tuple(map(shown, images.unreadable)),
         most_frequent=int(setup.data.train.labels.bincount().argmax()),
@@ -144,17 +147,36 @@ def _notices(source: str, changed: str) -> tuple[str, ...]:
     return (f"The data in {source} is not what the weights were trained with: {changed}.",) if changed else ()
 
 
-class _Best:
-    """The most probable class of every image seen, and its probability."""
+class _Top:
+    """The most probable classes of every image seen, with their probabilities."""
 
     def __init__(self) -> None:
-        self.classes: list[Tensor] = []
-        self.confidences: list[Tensor] = []
+        self._classes: list[Tensor] = []
+        self._probabilities: list[Tensor] = []
 
     def on_logits(self, logits: Tensor) -> None:
-        confidence, predicted = logits.softmax(1).max(1)
-        self.classes.append(predicted.cpu())
-        self.confidences.append(confidence.cpu())
+        predicted = logits.argmax(1, keepdim=True)  # as a Meter counts hits: of equal ones the first, and it leads here
+        probabilities = logits.softmax(1)
+        classes = probabilities.scatter(1, predicted, 2.0).topk(min(MOST_TOP, logits.shape[1])).indices
+        self._classes.append(classes.cpu())
+        self._probabilities.append(probabilities.gather(1, classes).cpu())
+
+    def read(self, path: Path) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[float, ...], ...]]:
+        """Return classes and rounded probabilities, the most probable first.
+
+        Raises:
+            CifartuiError: the weights of `path` say no number of an image.
+        """
+        probabilities = torch.cat(self._probabilities)
+        num_without = int((~probabilities.isfinite().all(1)).sum())
+        if num_without:
+            raise CifartuiError(
+                f"The weights in {path} give no number (NaN) for {num_without:,} of {len(probabilities):,} images, so "
+                "there is no accuracy to measure; evaluate the other checkpoint (--checkpoint best or last), or train "
+                "again at a smaller learning rate."
+            )
+        rounded = tuple(tuple(round(value, DIGITS) for value in row) for row in probabilities.tolist())
+        return tuple(map(tuple, torch.cat(self._classes).tolist())), rounded
 
 
 def _small_enough(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from engine.data.geometry import flip
 from engine.data.progress import LoadProgress, Report
 from engine.data.sets import ImageSplit
 from engine.journal.events import Alerted
+from engine.training.device import copy_to, use_device
 from engine.training.microbatch import MicroBatch
 from engine.training.seeds import balanced_draws, permutation, reseed, seed_at
 from engine.training.setup import Compiled, Setup, compile_mode
@@ -36,7 +37,7 @@ class HostImages:
         self._images = images
         self._device = device
         self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        self._thread = ThreadPoolExecutor(1, "images", use_device, (device,))
         self._ahead: deque[tuple[Tensor, Future[tuple[Tensor, Any]]]] = deque()
 
     def expect(self, rows: Tensor) -> None:
@@ -81,7 +82,9 @@ class SplitInputs(NamedTuple):
         transform: from a batch of `split.images` to what `network` takes; may draw random numbers.
         mix: how the images of a batch are mixed with each other; None where they are not.
         host: hands out the images where they stay with the host; None where they are with the labels.
-        mirror_epoch: the epoch under way, where every image is mirrored in every other one; else None.
+        mirror_epoch: the epoch under way, where every image is mirrored in every other one; else None. A scalar int64
+            tensor on the device in a recorded step, which reads it at every replay.
+        size: side in pixels of the images of the epoch under way, where it grows; else None.
     """
 
     network: nn.Module
@@ -89,7 +92,8 @@ class SplitInputs(NamedTuple):
     transform: Callable[[Tensor], Tensor]
     mix: Mix | None = None
     host: HostImages | None = None
-    mirror_epoch: int | None = None
+    mirror_epoch: int | Tensor | None = None
+    size: int | None = None
 
     def expect(self, rows: Tensor) -> None:
         """Say that the images at `rows` are taken after those expected before; may be left out."""
@@ -102,7 +106,7 @@ class SplitInputs(NamedTuple):
         if self.host is None:
             batch = images.index_select(0, rows)
         else:
-            batch, rows = self.host.take(rows), rows.to(labels.device, non_blocking=True)
+            batch, rows = self.host.take(rows), copy_to(rows, labels.device)
         if self.mirror_epoch is not None:
             batch = flip(batch, (_coin(rows) + self.mirror_epoch) % 2 == 1)
         return batch, labels.index_select(0, rows)
@@ -110,7 +114,7 @@ class SplitInputs(NamedTuple):
     def labels(self, rows: Tensor) -> Tensor:
         """Return the labels at `rows` (int64 [B], where the images are), on their device."""
         labels = self.split.labels
-        return labels.index_select(0, rows.to(labels.device, non_blocking=True))
+        return labels.index_select(0, copy_to(rows, labels.device))
 
 
 def _coin(rows: Tensor) -> Tensor:
@@ -288,8 +292,8 @@ def of_epoch(inputs: SplitInputs, preset: Preset, stage: PlannedStage, epoch: in
     """
     train, mix = preset.train, preset.mix
     if train.image_sizes:
-        transform = train_transform(stage.augment, preset.data, image_size(preset, stage_epoch / stage.epochs))
-        inputs = inputs._replace(transform=transform)
+        size = image_size(preset, stage_epoch / stage.epochs)
+        inputs = inputs._replace(transform=train_transform(stage.augment, preset.data, size), size=size)
     mixes = mix.is_on and stage_epoch < stage.epochs - mix.off_epochs
     return inputs._replace(mix=mix if mixes else None, mirror_epoch=epoch if train.alternating_flip else None)
 

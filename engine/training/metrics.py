@@ -52,8 +52,9 @@ class Meter:
     """Sums of an epoch or an evaluation, kept on the device; with several ranks, each its part of them.
 
     `add` never waits for the device. `request` starts a copy to pinned memory and `arrived` hands it
-    over once it is there; `read` waits. Sums are float64 (float32 on MPS, which has no float64), so the
-    difference of two readings is as good as a sum of its own.
+    over once it is there (`request` waits for it where there are no CUDA events); `read` waits. Sums
+    are float64 (float32 on MPS, which has no float64), so the difference of two readings is as good as a sum of its
+    own.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class Meter:
         if not self._parallel.is_first:  # sums over the ranks, which rank 0 has
             start = Sums(0.0, 0, start.num_images)
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.tensor(start.loss, dtype=dtype, device=device)
-        self._hits = torch.tensor(start.hits, dtype=torch.int64, device=device)
+        self._loss = torch.full((), start.loss, dtype=dtype, device=device)  # torch.tensor would wait for a copy
+        self._hits = torch.full((), start.hits, dtype=torch.int64, device=device)
         self._num_images = start.num_images
         self.class_hits = torch.zeros(num_classes, dtype=torch.int32, device=device) if num_classes else None
         """Correct predictions of each class in this rank's part: int32 [C]."""
-        self._landing = torch.zeros(2, dtype=torch.float64, pin_memory=device.type == "cuda")
+        self._landing = torch.zeros(2, dtype=dtype, pin_memory=device.type == "cuda")
         self._landed: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pending: int | None = None
 
@@ -101,7 +102,7 @@ class Meter:
 
     def request(self) -> None:
         """Start a copy of the sums over all ranks as they are now, in place of one that is on its way."""
-        self._landing.copy_(self._total(), non_blocking=True)
+        self._landing.copy_(self._total(), non_blocking=self._landed is not None)
         if self._landed is not None:
             self._landed.record()
         self._pending = self._num_images

@@ -1,10 +1,12 @@
-"""Micro-batches: half as many images at once through the network whenever memory runs out. No loop, no files.
+"""Memory that runs out, and micro-batches: then half as many images go through the network at once. No loop, no files.
 
 A training batch then goes through the network in parts, whose gradients add up. The effective batch, the loss and
 the number of steps stay as they were. Two things change with the parts: BatchNorm normalises each by its own mean
 and variance, and moves its running statistics once a part; and dropout draws for each.
 """
 
+import gc
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
@@ -15,7 +17,37 @@ from engine.journal.events import Alerted
 from presets.errors import CifartuiError
 
 Result = TypeVar("Result")
+_NO_MEMORY = re.compile(
+    r"out of memory"  # CUDA's, HIP's and MPS's allocators, the driver, NCCL, and compilers that quote one of them
+    r"|_ALLOC_FAILED|ALLOCATION_FAILED"  # cuBLAS, cuSOLVER, cuDNN
+    r"|CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate"  # its handle needs memory too
+    r"|Invalid buffer size: "  # MPS, of one tensor that is too large
+    r"|DefaultCPUAllocator: (can't allocate|not enough) memory"
+)
 _IN_WORDS = {"training": "training", "evaluation": "evaluation", "features": "computing features"}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return true if a device's memory ran out, in torch's allocator or in a library that allocates by itself."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, torch.OutOfMemoryError) or (
+            isinstance(cause, RuntimeError) and _NO_MEMORY.search(str(cause)) is not None
+        ):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def free_memory() -> None:
+    """Hand back what is held without being used: by tracebacks that refer to themselves, and by torch."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 class MicroBatch:
@@ -50,16 +82,16 @@ class MicroBatch:
         while True:
             try:
                 return attempt(self.num_images)
-            except torch.OutOfMemoryError:
-                pass
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
             # out here the error is gone, and with it the tensors that its traceback held
             if undo is not None:
                 undo()
             self._halve(min(num_wanted, self.num_images))
 
     def _halve(self, num_images: int) -> None:
-        device = "The GPU" if self._device.type == "cuda" else f"The device {self._device}"
-        where = f"{device} ran out of memory in {_IN_WORDS[self._doing]}"
+        where = f"{capital_device(self._device)} ran out of memory in {_IN_WORDS[self._doing]}"
         if num_images <= self._smallest:
             images = "one image" if num_images == 1 else f"{num_images} images"
             raise CifartuiError(
@@ -67,8 +99,7 @@ class MicroBatch:
                 "or train again with a smaller data.image_size or network."
             )
         self.num_images = max(self._smallest, num_images // 2)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory()
         self._say(
             Alerted(
                 severity="warning",
@@ -78,6 +109,11 @@ class MicroBatch:
                 advice="This takes longer. Free memory on the device, or train with a smaller train.batch_size.",
             )
         )
+
+
+def capital_device(device: torch.device) -> str:
+    """Return the device's name, to begin a sentence."""
+    return "The GPU" if device.type == "cuda" else f"The device {device}"
 
 
 def smallest_part(network: nn.Module) -> int:

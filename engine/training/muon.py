@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from engine.training.device import cpu_has_bf16
+from engine.training.device import has_bf16
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Of the published quintic, which takes singular values in (0, 1] near 1, roughly 0.7 to 1.2, in five steps."""
 _NUM_STEPS = 5
+_LEAST_NORM = 1e-7
 
 
 class Muon(Optimizer):
@@ -28,6 +29,8 @@ class Muon(Optimizer):
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
         """Take groups with params, lr, momentum, weight_decay and orthogonal."""
         super().__init__(groups, {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "orthogonal": False})
+        device = self.param_groups[0]["params"][0].device
+        self._dtype = torch.bfloat16 if has_bf16(device) else torch.float32
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -51,8 +54,12 @@ class Muon(Optimizer):
         steps = list(torch._foreach_add(gradients, buffers, alpha=momentum))
         if is_orthogonal:
             torch._foreach_mul_(params, 1 - lr * decay)
-            steps = [orthogonalize(step) for step in steps]
-        torch._foreach_add_(params, steps, alpha=-lr)
+            steps = orthogonalize(steps, self._dtype)
+        if isinstance(lr, Tensor):  # of a recorded step, in which a number would stay as it was
+            torch._foreach_mul_(steps, -lr)
+            torch._foreach_add_(params, steps)
+        else:
+            torch._foreach_add_(params, steps, alpha=-lr)
 
     def _buffer(self, param: Tensor) -> Tensor:
         state = self.state[param]
@@ -61,25 +68,60 @@ class Muon(Optimizer):
         return state["momentum_buffer"]  # type: ignore[no-any-return]
 
 
-def orthogonalize(step: Tensor) -> Tensor:
-    """Return the nearest matrix with orthogonal rows or columns, nearly, by Newton-Schulz iterations.
+def orthogonalize(steps: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Return the nearest matrices with orthogonal rows or columns, nearly, by Newton-Schulz iterations.
+
+    Those of one shape are one batch. The order of columns does not matter, so filters stay in their memory format.
 
     Args:
-        step: [O, ...]; what is behind the first dimension is taken as one.
+        steps: [O, ...] each; what is behind the first dimension is taken as one.
+        dtype: of the iterations.
 
     Returns:
-        The same shape and dtype; all singular values near 1, times the square root of rows over columns where there
-        are more rows, so that what comes out of a layer moves alike whatever its shape.
+        The same shapes, dtypes and strides; all singular values near 1, times the square root of rows over columns
+        where there are more rows, so that what comes out of a layer moves alike whatever its shape.
     """
-    matrix = step.flatten(1)
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    in_bf16 = step.device.type == "cuda" or (step.device.type == "cpu" and cpu_has_bf16())
-    x: Tensor = matrix.to(torch.bfloat16 if in_bf16 else torch.float32)
-    x = x.T if is_tall else x
-    x = x / (x.norm() + 1e-7)
-    for _ in range(_NUM_STEPS):
-        square = x @ x.T
-        x = _A * x + (_B * square + _C * square @ square) @ x
-    x = x.T if is_tall else x
-    scale: float = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-    return (x * scale).view_as(step).to(step.dtype)
+    matrices = [_as_matrix(step) for step in steps]
+    norms = torch._foreach_norm(matrices)
+    torch._foreach_add_(norms, _LEAST_NORM)
+    places: dict[torch.Size, list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        places.setdefault(matrix.shape, []).append(place)
+    found: dict[int, Tensor] = {}
+    for shape, alike in places.items():
+        x = torch.empty((len(alike), *shape), dtype=dtype, device=steps[0].device)
+        for to, place in zip(x, alike, strict=True):
+            torch.div(matrices[place], norms[place], out=to)  # and converted, in one pass
+        orthogonal = _newton_schulz(x[0])[None] if len(alike) == 1 else _newton_schulz(x)
+        # rows one behind the other, also of a transposed result: then they are filters in their memory format
+        made = orthogonal.to(steps[0].dtype, memory_format=torch.contiguous_format).contiguous()
+        found.update(zip(alike, made, strict=True))
+    return [_as_filter(found[place], step) for place, step in enumerate(steps)]
+
+
+def _newton_schulz(x: Tensor) -> Tensor:
+    """Return matrices of norm 1, [M, N] or [B, M, N], made orthogonal: three products an iteration, two that add."""
+    rows, columns = x.shape[-2:]
+    add_product = torch.addmm if x.ndim == 2 else torch.baddbmm
+    x = x.mT if rows > columns else x
+    for left in reversed(range(_NUM_STEPS)):
+        square = x @ x.mT
+        scale = max(1.0, rows / columns) ** 0.5 if left == 0 else 1.0
+        x = add_product(x, add_product(square, square, square, beta=_B, alpha=_C), x, beta=_A * scale, alpha=scale)
+    return x.mT if rows > columns else x
+
+
+def _as_matrix(step: Tensor) -> Tensor:
+    """Return [O, ...] as [O, N], a view of filters in either memory format."""
+    return (step.permute(0, 2, 3, 1) if _is_channels_last(step) else step).flatten(1)
+
+
+def _as_filter(matrix: Tensor, step: Tensor) -> Tensor:
+    """Return a matrix as `_as_matrix` made it of `step` in the shape of that, and with its strides."""
+    if _is_channels_last(step) or step.is_contiguous():
+        return matrix.as_strided(step.shape, step.stride())
+    return matrix.reshape(step.shape)
+
+
+def _is_channels_last(step: Tensor) -> bool:
+    return step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)

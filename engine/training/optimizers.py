@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
@@ -89,8 +89,9 @@ class Schedule:
         self._by_accuracy: ReduceLROnPlateau | None = None
         self._total_steps = total_steps = steps_per_epoch * epochs
         if isinstance(table, schema.OneCycle):
-            max_lr = [group["lr"] for group in optimizer.param_groups]
-            self._by_step = OneCycleLR(optimizer, max_lr, total_steps, pct_start=table.warmup_fraction)
+            max_lr, share = [group["lr"] for group in optimizer.param_groups], table.warmup_fraction
+            # momentum stays the optimizer's: torch would cycle it, as a number that a recorded step keeps as it was
+            self._by_step = OneCycleLR(optimizer, max_lr, total_steps, pct_start=share, cycle_momentum=False)
         elif isinstance(table, schema.Cosine):
             peak = optimizer.param_groups[0]["lr"]
             warmup_steps = round(table.warmup_epochs * steps_per_epoch)
@@ -206,6 +207,11 @@ class StageOptimizer:
         """The learning rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates of the next step, one for each group of parameters."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
     def add_gradients(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, a scalar on the device, to that of the step to come."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -229,11 +235,15 @@ class StageOptimizer:
         self._schedule.step_done(budget_spent)
 
     @contextmanager
-    def rate_in(self, lr: Tensor) -> Iterator[None]:
-        """Within it, let a recording read its learning rate from `lr`, a scalar on the device, at every replay."""
+    def rates_in(self, rates: Sequence[Tensor]) -> Iterator[None]:
+        """Within it, let a recording read learning rates, all that a schedule moves, from `rates` at every replay.
+
+        Args:
+            rates: a scalar on the device for each group of parameters.
+        """
         groups = self.optimizer.param_groups
         before = [dict(group) for group in groups]
-        for group in groups:
+        for group, lr in zip(groups, rates, strict=True):
             group.update(lr=lr, capturable=True)
         try:
             yield

@@ -24,7 +24,7 @@ from engine.data.sets import DataSet, ImageSplit, record_of
 from engine.runs.predictions import MAX_SIDE
 from engine.runs.preview import Preview, Question, Row, Tile
 from engine.runs.run_dir import RunInfo
-from engine.training.device import choose_device
+from engine.training.device import choose_device, use_device
 from engine.training.input_pipeline import (
     InputPipeline,
     SplitInputs,
@@ -153,6 +153,7 @@ def answer(question: Question) -> Preview:
         CifartuiError: the data or the device is not there.
     """
     preset, device = question.preset, choose_device(question.device)
+    use_device(device)
     data = load(preset.data, question.data_dir, question.seed, lambda _event: None)
     ahead = look_ahead(preset, data, device, question.seed)
     epochs = range(1, min(question.num_epochs, total_epochs(preset)) + 1)

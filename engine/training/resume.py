@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from engine.journal.data_record import DataRecord, differences
 from engine.journal.events import Alerted, BestMeasured
-from engine.journal.jsonl import EventWriter, event_reader
+from engine.journal.jsonl import EventWriter
 from engine.runs.resume import ACCEPT
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.training.alerts import LearningWatch
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 def look_back(folder: RunDir, watch: LearningWatch, *, resume: bool) -> None:
     """Show `watch` what an earlier worker saw, and said."""
-    for batch in event_reader(folder.events).batches() if resume else ():
-        for event in batch:
-            watch.see(event)
+    for event in folder.read_state().log if resume else ():  # of the losses before, nothing counts after a RunStarted
+        watch.see(event)
 
 
 def load_last(folder: RunDir, info: RunInfo) -> tuple[dict[str, Any], str]:

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,14 +22,17 @@ from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
 from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
+from engine.training.microbatch import is_out_of_memory
 from engine.training.seeds import seed_at
 from presets.backbones import network_name
 from presets.errors import CifartuiError
 from presets.plan import plan
-from presets.schema import Muon, Preset
+from presets.schema import Preset
 
 EVAL_BATCH_FACTOR = 4
 """Training batches at once in evaluation, which saves no activations."""
+_COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""Modules whose errors are those of torch.compile."""
 _RESIDENT_SHARE = 0.4
 """Fraction of a GPU's free memory for one split's images; larger splits stay on the host."""
 
@@ -192,22 +195,28 @@ class Compiled(nn.Module):
         if len(images) != self._batch_size:
             logits: Tensor = self.network(images)
             return logits
-        try:
-            logits = self._compiled(images)
-        except Exception as error:
-            raise _explained(error) from error
-        return logits
+        with compile_errors_explained():
+            compiled: Tensor = self._compiled(images)
+            return compiled
 
 
-def _explained(error: Exception) -> Exception:
-    """Return the error for the user: a sentence if the compiler failed, else the error itself."""
-    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return error
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    return CifartuiError(
-        f"The network could not be compiled ({text}); torch.compile needs a C++ compiler, and on a GPU Triton. "
-        'Train with train.compile = "off".'
-    )
+@contextmanager
+def compile_errors_explained() -> Iterator[None]:
+    """Raise what the compiler fails with as a sentence; it compiles the backward pass when that is first run.
+
+    Raises:
+        CifartuiError: the network cannot be compiled here.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error) or not type(error).__module__.startswith(_COMPILERS):
+            raise
+        text = (str(error).strip().splitlines() or ["no message"])[0]
+        raise CifartuiError(
+            f"The network could not be compiled ({text}); torch.compile needs a C++ compiler, and on a GPU Triton. "
+            'Train with train.compile = "off".'
+        ) from error
 
 
 def unsupported_speedups(setup: Setup) -> dict[str, str]:
@@ -230,10 +239,6 @@ def unsupported_speedups(setup: Setup) -> dict[str, str]:
             whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
         elif setup.data.train.images.device != setup.device:
             whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
-        elif train.image_sizes or train.alternating_flip or setup.info.preset.mix.is_on:
-            whys["train.cuda_graphs"] = "epochs treat their images differently, and a graph does the same again"
-        elif any(isinstance(stage.optimizer, Muon) for stage in plan(setup.info.preset)):
-            whys["train.cuda_graphs"] = "muon has two learning rates, and a graph is given one"
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 

@@ -4,23 +4,33 @@ Images, augmentation, forward, backward, weights, sums; no epochs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from engine.data.mixup import mix_batch
+from engine.journal.events import Alerted
 from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import of_batch
 from engine.training.ema import Ema
 from engine.training.input_pipeline import SplitInputs
 from engine.training.metrics import Meter
-from engine.training.microbatch import MicroBatch, parts, smallest_part
+from engine.training.microbatch import (
+    MicroBatch,
+    capital_device,
+    free_memory,
+    is_out_of_memory,
+    parts,
+    smallest_part,
+)
 from engine.training.optimizers import StageOptimizer
 from engine.training.parallel import Parallel
 from engine.training.seeds import reseed, seed_at
-from engine.training.setup import Setup, records_steps
+from engine.training.setup import Setup, compile_errors_explained, records_steps
 from engine.training.step_timer import StepTimer
+from presets.errors import CifartuiError
 
 Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Result of a step to add to the sums, on the device: mean loss, logits [B, C], labels int64 [B]."""
@@ -69,42 +79,94 @@ class CudaRecorder:
 
 
 class RecordedStep:
-    """The steps of one stage: the first few as they come, then a recording of one."""
+    """The steps of one stage: the first few as they come, then a recording of one.
 
-    def __init__(self, batch_size: int, device: torch.device, recorder: Recorder | None = None) -> None:
+    Epochs whose images are mixed, or of a size, in another way than those before begin anew.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        device: torch.device,
+        say: Callable[[Alerted], object],
+        recorder: Callable[[torch.device], Recorder] = CudaRecorder,
+    ) -> None:
+        """Record steps of `batch_size` images; `say` is given an alert if that fails."""
+        self._say = say
+        self._make_recorder = recorder
+        self._is_given_up = False
+        self._epochs: object = None
+        """Mixing and size of the images for which a step is recorded."""
+        self._mirror_epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._device = device
         self._rows = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        self._lr = torch.zeros((), device=device)
-        self._recorder = recorder or CudaRecorder(device)
-        self._warm_ups_left = _NUM_WARM_UPS
+        self._rates: list[Tensor] = []
+        """Learning rates of the recorded step, which replays read: a scalar for each group of parameters."""
+        self._recorder: Recorder | None = None
+        self._warm_ups_left = 0
         self._taken: Taken | None = None
+        self._compute: object = None
 
     def take(
         self,
+        inputs: SplitInputs,
         rows: Tensor,
         stage_optimizer: StageOptimizer,
         plain: Callable[[], Taken],
-        compute: Callable[[Tensor], Taken],
+        compute: Callable[[SplitInputs, Tensor], Taken],
     ) -> Taken:
         """Move the weights.
 
         Args:
+            inputs: of the epoch.
             rows: of the batch, int64 [B] on the device.
             stage_optimizer: what the stage moves its weights with.
             plain: takes the step at `rows` operation by operation.
-            compute: the same, for rows that it is given, without a look at what the device has computed.
+            compute: the same, for inputs and rows that it is given, without a look at what the device has computed.
         """
-        if len(rows) != len(self._rows):
+        if len(rows) != len(self._rows) or self._is_given_up:
             return plain()
+        if self._recorder is None or self._epochs != (inputs.mix, inputs.size):
+            self._taken = self._recorder = None  # and with it the memory of the recording before
+            self._recorder, self._warm_ups_left = self._make_recorder(self._device), _NUM_WARM_UPS
+            self._epochs = inputs.mix, inputs.size
         if self._warm_ups_left:
             self._warm_ups_left -= 1
             return self._recorder.warm_up(plain)
         self._rows.copy_(rows)
-        if self._taken is None:
-            with stage_optimizer.rate_in(self._lr):
-                self._taken = self._recorder.record(lambda: compute(self._rows))
-        self._lr.fill_(stage_optimizer.lr)
+        if isinstance(inputs.mirror_epoch, int):
+            self._mirror_epoch.fill_(inputs.mirror_epoch)
+            inputs = inputs._replace(mirror_epoch=self._mirror_epoch)
+        if self._taken is None and not self._record(self._recorder, stage_optimizer, partial(compute, inputs)):
+            return plain()
+        for place, rate in zip(self._rates, stage_optimizer.rates, strict=True):
+            place.fill_(rate)
         self._recorder.replay()
+        assert self._taken is not None
         return self._taken
+
+    def _record(self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]) -> bool:
+        """Record the step; return False, say why, and record no more, if that fails."""
+        self._rates = [torch.full((), rate, device=self._device) for rate in stage_optimizer.rates]
+        self._compute = compute  # whose transform has constants in memory that replays read
+        try:
+            with stage_optimizer.rates_in(self._rates):
+                self._taken = recorder.record(lambda: compute(self._rows))
+            return True
+        except RuntimeError as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            has_room = not is_out_of_memory(error)
+        self._recorder, self._is_given_up = None, True
+        stage_optimizer.forget_gradients()
+        free_memory()
+        text = (
+            f"A step cannot be recorded ({said})" if has_room else f"{capital_device(self._device)} ran out of memory"
+        )
+        text += ": steps are taken as they come." if has_room else " for a recorded step: they are taken as they come."
+        advice = "Training takes longer. train.cuda_graphs = false does without recordings from the start."
+        kind = "option" if has_room else "out-of-memory"
+        self._say(Alerted(severity="warning", kind=kind, text=text, advice=advice))
+        return False
 
 
 class Stepper:
@@ -126,6 +188,7 @@ class Stepper:
         self._parallel = parallel or Parallel()
         self._step_timer = step_timer
         self._batch_size = setup.info.preset.train.batch_size
+        self._say = journal.write
         self.at_once = MicroBatch(
             self._batch_size, setup.device, journal.write, "training", smallest_part(setup.network)
         )
@@ -134,7 +197,7 @@ class Stepper:
     def begin_stage(self) -> None:
         """Forget what was recorded with the inputs and the optimizer of another stage."""
         is_wanted = records_steps(self._setup)
-        self._recorded = RecordedStep(self._batch_size, self._setup.device) if is_wanted else None
+        self._recorded = RecordedStep(self._batch_size, self._setup.device, self._say) if is_wanted else None
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
@@ -170,11 +233,12 @@ class Stepper:
             reseed(self._setup.device, seed)
             self._step_timer.has_data()  # a recording cannot be looked into
             taken = self._recorded.take(
+                inputs,
                 rows,
                 stage_optimizer,
                 plain=lambda: self._take(inputs, rows, seed, stage_optimizer),
-                compute=lambda kept: self._compute(
-                    inputs, kept, seed, stage_optimizer, self.at_once.num_images, _nothing
+                compute=lambda seen, kept: self._compute(
+                    seen, kept, seed, stage_optimizer, self.at_once.num_images, _nothing
                 ),
             )
         stage_optimizer.advance(budget_spent)
@@ -194,8 +258,25 @@ class Stepper:
             taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
         else:  # a rank that began its step anew would be out of step with the others
             taken = attempt(len(rows))
-        stage_optimizer.step()
+        self._move_weights(stage_optimizer)
         return taken
+
+    def _move_weights(self, stage_optimizer: StageOptimizer) -> None:
+        """Update the weights; the first time the optimizer allocates its state, beside weights and gradients.
+
+        Raises:
+            CifartuiError: memory runs out, which fewer images at once would not change: none are held any more.
+        """
+        try:
+            stage_optimizer.step()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CifartuiError(
+                f"{capital_device(self._setup.device)} ran out of memory in the optimizer's step, whatever the batch: "
+                "free memory on it (nvidia-smi shows who holds it), or train again with a smaller network, or "
+                'with optimizer.name = "sgd", which keeps the least beside the weights.'
+            ) from error
 
     def _compute(
         self,
@@ -235,7 +316,8 @@ class Stepper:
                 loss = shard.mean_loss(criterion, output, theirs)
             if share < 1:
                 loss = loss * share
-            stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
+            with compile_errors_explained():
+                stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
         if len(losses) == 1:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from engine.journal.events import Alerted, AnyEvent, DeviceSampled, GpuSample, TorchMemory
 from engine.journal.jsonl import EventWriter
 from engine.shared.device_reader import ASKED_AGAIN_S, DeviceReader
@@ -82,18 +84,18 @@ class Telemetry:
         gpus, missing = devices.sample(self._pid)
         sample = DeviceSampled(
             host=host.sample(),
-            gpus=gpus,
+            gpus=tuple(replace(gpu, uuid="", migs=()) for gpu in gpus),  # a run is long, and they do not change
             gpus_missing=missing,
             torch_memory=self.torch_memory() if self.torch_memory is not None else None,
             worker_s=round(time.monotonic() - started, 3),
         )
-        events: list[AnyEvent] = [sample, *self._alerts(sample)]
+        events: list[AnyEvent] = [sample, *self._alerts(sample, gpus)]
         for event in events:
             self._journal.write(event)
 
-    def _alerts(self, sample: DeviceSampled) -> list[Alerted]:
+    def _alerts(self, sample: DeviceSampled, shown: Sequence[GpuSample]) -> list[Alerted]:
         alerts = self._watch.memory(sample)
-        if self.unused is not None and (gpus := visible_gpus(sample.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))):
+        if self.unused is not None and (gpus := visible_gpus(shown, os.environ.get("CUDA_VISIBLE_DEVICES"))):
             alerts.append(_unused(self.unused, gpus))
             self.unused = None
         with suppress(OSError):  # a disk that cannot be asked is the journal's trouble

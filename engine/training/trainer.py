@@ -59,6 +59,8 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
+        if not setup.data.has_test_accuracy:
+            controls.then = ""
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
         self._reporter = Reporter(journal, watch or LearningWatch(), self._batch_size)

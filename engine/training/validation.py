@@ -17,6 +17,7 @@ from engine.journal.events import DataProgressed, EvaluationProgressed
 from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import balanced_accuracy, class_counts, of_batch
 from engine.training.controls import Controls, Stopped
+from engine.training.device import copy_to
 from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter, Sums
 from engine.training.microbatch import MicroBatch
@@ -85,7 +86,7 @@ def evaluate(
     device, num_images, parallel = split.labels.device, len(split), parallel or Parallel()
 
     def forward(start: int, stop: int, num_rows: int) -> Tensor:
-        images = split.images[start : min(start + num_rows, stop)].to(device, non_blocking=True)
+        images = copy_to(split.images[start : min(start + num_rows, stop)], device)
         return logits_of(network, images, transform, autocast, flip_average=flip_average)
 
     was_training = network.training

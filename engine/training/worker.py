@@ -8,6 +8,7 @@ only after it has begun to speak and to listen. With several devices each has a 
 import argparse
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -21,8 +22,9 @@ from msgspec.structs import replace
 
 from engine import files
 from engine.journal.events import Alerted, DataProgressed, RankPlace, RunFinished, RunStarted
+from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
-from engine.queue.allocation import mark_devices, others_of, taken_devices
+from engine.queue.allocation import machine_names, mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
@@ -41,6 +43,13 @@ if TYPE_CHECKING:
 _NO_LOCKS = (
     "The disk with this run refuses locks (some NFS and FUSE file systems do): its worker is known by what it writes, "
     "and is taken for lost after half a minute of silence."
+)
+
+
+_OF_CUDA = re.compile(r"CUDA error|CUDA driver|cuDNN error|CUBLAS_STATUS|CUSOLVER_STATUS|NCCL (error|WARN)|cudaError")
+_ON_CUDA = (
+    "Go on with cifartui resume RUN --set train.cuda_graphs=false, then with --set train.compile=off too; if it stays, "
+    "`make gpu` in cifartui's source writes a page on this GPU for an issue."
 )
 
 
@@ -98,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     except CifartuiError as error:
         return _give_up(error)
     journal.close()
+    keep_up(folder.events)
     notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
 
@@ -130,10 +140,18 @@ def explain(error: Exception) -> str:
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
             "2."
         )
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return "The GPU ran out of memory; train again with a smaller train.batch_size or data.image_size."
+    if torch is not None and _is_out_of_memory(error):
+        where = "The machine" if "DefaultCPUAllocator" in str(error) else "The GPU"
+        return f"{where} ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+    said = f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
+    return f"{said}. {_ON_CUDA}" if _OF_CUDA.search(str(error)) else said
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from engine.training.microbatch import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _is_from_torch(error: Exception) -> bool:
@@ -177,7 +195,7 @@ def _train(
     from engine.training.setup import choose_hardware
 
     device, precision = choose_hardware(process.info, lambda: taken_devices(others_of(folder)))
-    mark_devices(folder, [str(device)])
+    mark_devices(folder, machine_names([str(device)]))
     return train_run(Parallel(), process, device, precision)
 
 

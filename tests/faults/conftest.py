@@ -13,7 +13,7 @@ from presets import schema
 from tests.bird_files import write_class_folders
 from tests.faults.serving import serve  # noqa: F401
 from tests.integration.conftest import cifartui, runs_dir, terminals  # noqa: F401
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
 
 
 def status(run: RunDir, later_s: float = 0.0) -> Status:

@@ -24,7 +24,7 @@ from tests.workers import Hire
 from tui.app import CifartuiApp
 from tui.cli.run_page import run_page
 from tui.data.run_detail import detail_and_state
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
 from tui.screens.monitor import Monitor
 
 Make = Callable[..., RunDir]

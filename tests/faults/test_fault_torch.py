@@ -11,6 +11,7 @@ import torch
 
 from engine.journal.events import Alerted, DeviceSampled, GpuSample, HostSample, RunStarted
 from engine.journal.jsonl import EventWriter, read_events
+from engine.journal.peaks import PeakMemory, peaks_with
 from engine.journal.state import RunState
 from engine.runs import run_dir, start
 from engine.runs.run_dir import RunDir, list_runs
@@ -21,7 +22,6 @@ from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.terminal import Terminal
 from tests.waiting import wait_for
-from tui.data.run_detail import _peaks
 from tui.data.summary import torch_gpus_here
 from tui.text.device_text import gpus_now, memory_panel
 
@@ -52,16 +52,21 @@ def sample(*gpus: GpuSample) -> DeviceSampled:
     return DeviceSampled(host=HOST, gpus=gpus, gpus_missing="")
 
 
+def alerts_of(telemetry: Telemetry, *gpus: GpuSample) -> list[Alerted]:
+    """Return the alerts about a machine with these GPUs."""
+    return telemetry._alerts(sample(*gpus), gpus)
+
+
 def test_the_memory_of_others_on_a_gpu_is_not_shown_as_that_of_a_run_on_the_cpu() -> None:
     state = RunState()
     state.device, state.started = sample(gpu(0), gpu(1)), started("cpu")
     text = memory_panel(state, 100, 4).plain
     assert "Card" not in text.partition("\n")[0]
     assert text.startswith("on the CPU: host memory")
-    assert _peaks([sample(gpu(0), gpu(1))], state.started).gpu_bytes is None
+    assert peaks_with(PeakMemory(), sample(gpu(0), gpu(1)), state.started).gpu_bytes is None
     state.started = started("cuda:1")
     assert memory_panel(state, 100, 4).plain.startswith("1 Card 1")
-    assert _peaks([sample(gpu(0), gpu(1, 5))], state.started).gpu_bytes == 7 * 10**9
+    assert peaks_with(PeakMemory(), sample(gpu(0), gpu(1, 5)), state.started).gpu_bytes == 7 * 10**9
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_home_says_whether_torch_can_use_the_gpus_as_the_last_run_found_it(torch
 
 
 def test_what_torch_saw_is_taken_from_the_newest_run_of_this_host_that_tells(tmp_path: Path) -> None:
-    from tui.data.summary import summarise
+    from tui.data.summaries import summarise
 
     for name, device, num_gpus in (("a", "cuda:0", None), ("b", "cpu", 0), ("c", "cpu", None)):
         run = run_dir.create(tmp_path, "demo", name, preset=catalog.load("demo"), seed=0, device="auto")
@@ -114,19 +119,19 @@ def test_gpus_that_are_not_used_are_told_once_with_the_reason_and_what_to_do(
     monkeypatch.setattr("engine.training.telemetry.shutil.disk_usage", lambda _path: (_ for _ in ()).throw(OSError))
     telemetry = Telemetry(EventWriter(tmp_path / "events.jsonl"), os.getpid(), tmp_path)
     telemetry.unused = devices.why_cpu(asked)
-    assert telemetry._alerts(sample()) == []
-    (alert,) = telemetry._alerts(sample(gpu(0), gpu(1)))
+    assert alerts_of(telemetry) == []
+    (alert,) = alerts_of(telemetry, gpu(0), gpu(1))
     assert alert.text.startswith("The driver shows 2 GPUs (Card 0, Card 1), and training uses the CPU: ")
     assert said in alert.text
     assert (alert.severity, bool(alert.advice)) == (severity, True)
-    assert telemetry._alerts(sample(gpu(0), gpu(1))) == []
+    assert alerts_of(telemetry, gpu(0), gpu(1)) == []
 
 
 def test_gpus_that_a_variable_hides_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     telemetry = Telemetry(EventWriter(tmp_path / "events.jsonl"), os.getpid(), tmp_path)
     telemetry.unused = devices.why_cpu("auto")
-    assert [alert for alert in telemetry._alerts(sample(gpu(0))) if alert.kind == "unused-gpus"] == []
+    assert [alert for alert in alerts_of(telemetry, gpu(0)) if alert.kind == "unused-gpus"] == []
     assert devices.num_gpus_of("auto") is None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.reliability_table import TESTS, check_rows, named_in, names_of, rows
 
 SECTION = "Faults"
+OF_THE_TERMINAL = "The terminal"
 
 
 def _names_in(folder: Path) -> set[str]:
@@ -20,3 +21,10 @@ def test_every_test_named_is_there_and_every_test_here_is_named() -> None:
     named = named_in(SECTION)
     assert named - _names_in(TESTS) == set()
     assert _names_in(TESTS / "faults") - names_of(Path(__file__)) - named == set()
+
+
+def test_every_row_of_the_terminal_names_tests_that_are_there() -> None:
+    assert len(rows(OF_THE_TERMINAL)) > 10
+    check_rows(OF_THE_TERMINAL, 3)
+    assert named_in(OF_THE_TERMINAL) - _names_in(TESTS) == set()
+    assert names_of(TESTS / "integration/test_terminal_words.py") - named_in(OF_THE_TERMINAL) == set()

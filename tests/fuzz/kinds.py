@@ -21,8 +21,11 @@ from unittest import mock
 
 import msgspec
 import numpy as np
+from textual.events import Key
+from textual.message import Message
 
 from engine.journal import commands
+from engine.journal.fold_file import fold_path, keep_fold, read_folded
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir
@@ -40,7 +43,8 @@ from tui.cli.follow import describe
 from tui.cli.run_page import run_page
 from tui.config import read_config
 from tui.data.run_detail import MOST_STEPS, detail_and_state
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
+from tui.terminal.keyboard import Burst, Keyboard
 from tui.text import queue_text
 
 Kind: TypeAlias = Callable[[int, Path], bool]
@@ -209,6 +213,25 @@ def run_files(seed: int, place: Path) -> bool:
         return _looked_at(run)
     except CifartuiError as error:
         return refused(error)
+
+
+def copies(seed: int, place: Path) -> bool:
+    """summary.jsonl and events.fold with faults: what they copy is there, so that all is shown whatever they hold."""
+    chance = random.Random(seed)
+    run = _run(place, _thinned(chance), _journal()[1])
+    state, reader = read_folded(run.events)
+    keep_fold(run.events, state, reader.offset)
+    summarise(run)
+    fault = chance.choice((mutations.of_lines, mutations.of_bytes, mutations.of_word))
+    for path in (run.summary, fold_path(run.events)):
+        if chance.random() < 0.3:
+            line, _, rest = path.read_bytes().partition(b"\n")
+            values = mutations.of_values(json.loads(line), chance, chance.choice((0.02, 0.2)))
+            path.write_bytes(json.dumps(values).encode() + b"\n" + rest)
+        else:
+            path.write_bytes(fault(path.read_bytes(), chance))
+    assert _looked_at(run)
+    return read_folded(run.events)[1].offset == reader.offset
 
 
 def command_files(seed: int, place: Path) -> bool:
@@ -390,6 +413,46 @@ def cifar_pickles(seed: int, place: Path) -> bool:
     return True
 
 
+# --- the terminal ----------------------------------------------------------------------------------
+
+_STRINGS_A_CASE = 12
+"""So that `make fuzz`, which shares its cases out among the kinds, tries 20,000."""
+_OF_TERMINALS = (
+    b"\x1b", b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b_", b"\x1b^", b"\x1bX", b"\x1bO", b"\x1b[M", b"\x1b[<", b"\x1b[?",
+    b"\x1b[200~", b"\x1b[201~", b"\x1b\\", b"\x07", b"\x18", b"\x9b", b"\x9c", b"\x9d", b"\x90", b"\xc2\x9b", b"\xff",
+    b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"11;rgb:1e1e/1e1e/2e2e", b"?62;22c", b"97:65;2:1;97u", b"97;1:3u",
+    b"1114112u", b"48;0;1;2;3t", b"48;24;80;480;640t", b"0;99999;1M", b"35;1;1m", b"9" * 60, b"-", b":", b";", b"~",
+    b"A", b"u", b"m", b"[I", b"\r", b"\t", b"s", b"]", b"\x00", b"\x7f", "日é".encode(), b"2026;2$y", b"2048;2$y",
+    b"57441u",
+)  # fmt: skip
+
+
+def terminal_input(seed: int, place: Path) -> bool:
+    """Strings of bytes from the terminal, cut anywhere, at any pace; the keyboard works after each of them."""
+    chance, num_events = random.Random(seed), 0
+    for _ in range(_STRINGS_A_CASE):
+        keyboard, now, found = Keyboard(), 0.0, []
+        content = b"".join(
+            chance.choice(_OF_TERMINALS) if chance.random() < 0.8 else chance.randbytes(chance.randint(1, 6))
+            for _ in range(chance.randint(1, 12))
+        )
+        while content:
+            length = chance.randint(1, len(content))
+            found += keyboard.feed(content[:length], now)
+            content, now = content[length:], now + chance.choice((0.0, 0.01, 0.05, 0.12, 1.5))
+            found += keyboard.tick(now)
+        for _ in range(20):
+            if (due_s := keyboard.due_in_s(now)) is not None:
+                now += due_s + 1e-6
+                found += keyboard.tick(now)
+        assert keyboard.due_in_s(now) is None, "something is held for ever"
+        assert all(isinstance(each, Burst | Message) for each in found)
+        num_events += len(found)
+        after = keyboard.feed(b"q", now) + keyboard.tick(now + 1)
+        assert [each.key for each in after if isinstance(each, Key)] == ["q"], "a key is lost"
+    return num_events > _STRINGS_A_CASE * 2
+
+
 # --- images of others --------------------------------------------------------------------------------
 
 _LABELS = b"file,label,split\n" + b"".join(
@@ -452,7 +515,8 @@ def _listed(path: Path, place: Path) -> bool:
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
-        preset_files, overrides, journals, values, run_files, command_files, queues, configurations, run_names,
+        preset_files, overrides, journals, values, run_files, copies, command_files, queues, configurations, run_names,
         checkpoints, cifar_pickles, label_tables, image_archives,
+        terminal_input,
     )
 }  # fmt: skip

@@ -68,7 +68,7 @@ def test_a_detached_run_is_steered_and_resumed(cifartui: Call, runs_dir: Path) -
     assert "aborting" in cifartui("abort", "latest").stdout
 
 
-def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunDir, str]:
+def _train_interrupted(runs_dir: Path, times: int, *, at_once: bool = False) -> tuple[int, RunDir, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "cifartui", "train", "demo", "--epochs", "500", *SMALL],
         env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)},
@@ -81,7 +81,8 @@ def _train_interrupted(runs_dir: Path, times: int) -> tuple[int, RunDir, str]:
     for _ in range(times):
         process.send_signal(signal.SIGINT)
         if times > 1:
-            wait_for(lambda: run.commands.exists(), "the wish to stop")
+            if not at_once:
+                wait_for(lambda: run.commands.exists(), "the wish to stop")
             process.send_signal(signal.SIGINT)
             break
     _out, error = process.communicate(timeout=PATIENCE_S)
@@ -99,7 +100,19 @@ def test_ctrl_c_once_stops_and_waits_for_the_result(cifartui: Call, runs_dir: Pa
 def test_ctrl_c_twice_returns_and_says_how_to_come_back(cifartui: Call, runs_dir: Path) -> None:
     code, run, error = _train_interrupted(runs_dir, times=2)
     assert code == 130
-    assert f"cifartui attach {run.id}" in error
+    assert f"It stops after this batch; watch it with: cifartui attach {run.id}" in error
+    wait_for(lambda: run.read_state().phase == "stopped", "the stop that was told")
+
+
+def test_two_ctrl_c_at_once_do_what_is_said(cifartui: Call, runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(runs_dir, times=2, at_once=True)
+    assert code == 130
+    last = error.splitlines()[-1]
+    assert last.startswith(("Training goes on", "It stops after this batch", "Asked to stop")), error
+    assert last.startswith("Training goes on") == (not run.commands.exists())
+    if run.commands.exists():
+        assert "Training goes on" not in error
+        wait_for(lambda: run.read_state().phase == "stopped", "the stop that was told")
 
 
 @pytest.mark.parametrize(

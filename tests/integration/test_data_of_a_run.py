@@ -187,3 +187,50 @@ def test_a_run_of_a_version_without_records_goes_on_as_before(cifartui: Cifartui
     assert done.returncode == 0, done.stderr
     assert not any(isinstance(event, BestMeasured) for event in read_events(run.events))
     assert evaluated(cifartui)["notices"] == []
+
+
+def test_a_run_goes_on_without_a_class_and_with_it_again(cifartui: Cifartui, run: RunDir, folder: Path) -> None:
+    """What cannot be mapped is refused each time, and spoils nothing for the resume that comes after."""
+    aside = folder.parent / "aside"
+    for part in SIZES:
+        shutil.copytree(folder / part / "blue", aside / part)
+        shutil.rmtree(folder / part / "blue")
+    refused = cifartui("resume", "latest", "--epochs", "4")
+    assert refused.returncode == 1
+    assert "40 training images, not 60, 8 validation images, not 12, 8 test images, not 12" in refused.stdout
+    fewer = cifartui("resume", "latest", ACCEPT)
+    assert fewer.returncode == 0, fewer.stderr
+    names = [event.record.class_names for event in read_events(run.events) if isinstance(event, DataReady)]
+    assert {*names} == {("blue", "green", "red")}, "in the order of the weights"
+    saved = data_of(checkpoint_files.load(run.last))
+    assert saved is not None
+    assert (saved.class_names, saved.splits["train"].num_images) == (("blue", "green", "red"), 40)
+
+    for part in SIZES:
+        shutil.copytree(aside / part, folder / part / "azure")
+    refused = cifartui("resume", "latest", "--epochs", "5", ACCEPT)
+    assert refused.returncode == 1
+    assert 'has the class "azure", for which the weights were not trained, and not "blue"' in refused.stdout
+    renamed(folder, "azure", "blue")
+    whole = cifartui("resume", "latest", ACCEPT)
+    assert whole.returncode == 0, whole.stderr
+    state = run.read_state()
+    assert (state.phase, state.epoch) == ("completed", 5)
+    assert evaluated(cifartui)["notices"] == []
+    assert sum(isinstance(event, BestMeasured) for event in read_events(run.events)) == 2
+
+
+@pytest.mark.parametrize("overrides", [(), ("loss.class_weights=balanced", "data.sampler=balanced")])
+def test_uneven_classes_one_of_which_goes(cifartui: Cifartui, folder: Path, overrides: tuple[str, ...]) -> None:
+    for number in range(4, 20):
+        (folder / f"train/red/{number:02}.png").unlink()
+    changes = ("train.batch_size=4", "train.best_by=val_balanced", *overrides)
+    options = [part for change in changes for part in ("--set", change)]
+    done = cifartui("train", "demo", "--data", str(folder), "--epochs", "2", "--device", "cpu", *options)
+    assert done.returncode == 0, done.stderr
+    for part in SIZES:
+        shutil.rmtree(folder / part / "red")
+    done = cifartui("resume", "latest", "--epochs", "3", ACCEPT)
+    assert done.returncode == 0, done.stderr
+    assert "balanced" in done.stdout.splitlines()[-1]
+    assert "nan" not in done.stdout

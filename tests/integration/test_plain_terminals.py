@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,14 @@ def test_only_ascii_is_sent_where_the_terminal_has_no_more(ended_run: Path, name
     sent, seen = sent_to(ended_run, "?q", **named)
     assert sent.isascii(), sorted({char for char in sent.decode(errors="replace") if not char.isascii()})
     assert "= train" in seen
+
+
+def test_in_an_east_asian_locale_no_sign_of_ambiguous_width_is_sent(ended_run: Path) -> None:
+    sent, seen = sent_to(ended_run, "?q", TERM="xterm-256color", LC_ALL="ja_JP.UTF-8", PYTHONUTF8="1")
+    signs = {char for char in sent.decode(errors="replace") if unicodedata.east_asian_width(char) == "A"}
+    assert signs == set()
+    assert "= train" in seen
+    assert any("\u2800" < char < "\u2900" for char in sent.decode(errors="replace"))
 
 
 def test_no_colour_is_sent_with_no_color(ended_run: Path) -> None:

@@ -358,6 +358,7 @@ def test_a_machine_that_cannot_read_the_data_is_named(
     assert "failed: " in end.reason
 
 
+@pytest.mark.usefixtures("forked")
 def test_changed_data_is_refused_and_accepted_by_all_ranks_as_by_one(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
 

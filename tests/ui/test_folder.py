@@ -93,6 +93,7 @@ async def test_from_the_tree_to_the_start(runs_dir: Path, photos: Path) -> None:
         await until(pilot, lambda: "Class folders without parts" in rendered(app), "the summary")
         assert isinstance(app.screen, FolderScreen)
         assert "classes" in rendered(app)
+        assert keys(app) == {"escape", "pagedown", "pageup"}, "both classes are shown"
         choices = app.screen.query_one("#choices", Pickable)
         assert choices.options[0].id == "photos/frozen"
         assert {option.id for option in choices.options} >= {"photos/frozen", "photos/finetune", "photos/scratch"}
@@ -108,6 +109,12 @@ async def test_from_the_tree_to_the_start(runs_dir: Path, photos: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Home), "Home")
     assert started == [(choices.options[1].id, NamedData("class-folders", str(photos)).overrides)]
     assert remembered == [str(photos)]
+
+
+def keys(app: CifartuiApp) -> set[str]:
+    """Return the keys of the screen of a folder that can be used now."""
+    bindings = (each for each in app.screen.active_bindings.values() if each.binding.id and each.enabled)
+    return {each.binding.key for each in bindings if each.binding.id.startswith("folder.")}  # type: ignore[union-attr]
 
 
 def rendered(app: CifartuiApp) -> str:
@@ -163,6 +170,7 @@ async def test_recent_folders_come_first_and_are_looked_into(runs_dir: Path, pho
         await until(pilot, lambda: summary.scroll_y > 0, "the next page")
         await pilot.press("pageup")
         await until(pilot, lambda: summary.scroll_y == 0, "the first page")
+        assert "c" in keys(app)
         await pilot.press("c")
         assert "species 12" in said(app, "#classes")
         await pilot.press("escape")
@@ -180,6 +188,7 @@ async def test_what_cannot_be_used_says_why(runs_dir: Path, photos: Path) -> Non
         await pilot.press("enter")
         await until(pilot, lambda: "/no/such/folder does not exist" in said(app, "#found"), "why")
         assert not app.screen.query_one("#choices").display
+        assert keys(app) == {"escape"}
 
 
 async def test_a_listing_tells_how_far_it_is_and_ends_with_escape(runs_dir: Path, photos: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from textual.containers import VerticalScroll
+from textual.widgets import Input
 
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
@@ -366,3 +367,16 @@ def test_every_key_of_home_can_be_bound_anew(screen: type) -> None:
     ids = [binding.id for binding in screen.BINDINGS]  # type: ignore[attr-defined]
     assert all(ids)
     assert len(set(ids)) == len(ids)
+
+
+async def test_a_filter_that_is_closed_takes_no_keys_on_the_way_back(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.screen.set_focus(None)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help), "help")
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, Home), "Home")
+        assert isinstance(app.focused, PresetList)
+        await pilot.press("slash", "q")
+        assert app.screen.query_one("#filter", Input).value == "q"

@@ -180,6 +180,10 @@ async def test_preparation_is_visible_step_by_step(runs_dir: Path) -> None:
             await until(pilot, lambda: "reading images of CIFAR-100  10 % of 100 images" in steps.text.plain, "reading")
             run.prepare()
             await until(pilot, lambda: "the first batch is under way" in steps.text.plain, "the plan")
+            run.write(ev.DataProgressed(phase="features", done=40, total=80, unit="images", what="train images"))
+            await until(pilot, lambda: "features of train images  50 % of 80" in steps.text.plain, "the features")
+            assert "under way" not in steps.text.plain
+            assert steps.text.plain.index("━") > steps.text.plain.index("features"), "the bar is theirs"
             run.train_epoch(1, until=0.1)
             await until(pilot, lambda: not steps.display, "the plots in its place")
 

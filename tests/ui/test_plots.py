@@ -10,6 +10,7 @@ from engine.journal import jsonl
 from tests.ui.conftest import until
 from tests.ui.sample_run import NOW, SampleRun, preset, training
 from tests.ui.test_monitor import app_on, monitor
+from tui.app import CifartuiApp
 from tui.widgets.log_pane import LogPane
 from tui.widgets.plot import Plot
 
@@ -50,7 +51,10 @@ async def test_columns_of_an_older_window_narrow_neither_plots_nor_log(
             assert max(len(line.text.rstrip()) for line in log.lines) > 100
 
 
-async def test_only_changed_rows_of_a_plot_are_painted_and_limits_keep_still(runs_dir: Path) -> None:
+async def test_only_changed_rows_of_a_plot_are_painted_and_limits_keep_still(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CifartuiApp, "plots_every_s", 3600.0)  # nothing but this test paints the new step
     with training(runs_dir, epochs_done=4) as run:
         app = app_on(run)
         async with app.run_test(size=(120, 40)) as pilot:

@@ -84,12 +84,13 @@ async def test_home_shows_the_highlighted_preset_in_pages_of_whole_images(runs_d
         child.go.set()
         await until(pilot, lambda: screen.found is not None, "the images")
         gallery, sorting = screen.query_one("#images", Gallery), screen.query_one("#sorting", ChangedStatic)
-        per_page = gallery.capacity // 4 * 4
-        await until(pilot, lambda: sorting.text.plain == f"seed 0, on cpu: 1 to {per_page} of 31", "the first page")
+        assert gallery.place(3, gallery.shown_side, 4)[1] == 0, "all tiles of an image stand in one row"
+        assert (gallery.shown_side, gallery.capacity) == (28, 8)
+        await until(pilot, lambda: sorting.text.plain == "seed 0, on cpu: images 1 to 2 of 8", "the first page")
         await pilot.press("right")
-        await until(pilot, lambda: f": {per_page + 1} to " in sorting.text.plain, "the second page")
+        await until(pilot, lambda: ": images 3 to 4 of 8" in sorting.text.plain, "the second page")
         await pilot.press("left", "left")
-        await until(pilot, lambda: ": 1 to " in sorting.text.plain, "the first page again")
+        await until(pilot, lambda: ": images 1 to 2" in sorting.text.plain, "the first page again")
         await pilot.press("escape")
         assert not isinstance(pilot.app.screen, PreviewScreen)
 
@@ -153,7 +154,22 @@ async def test_a_failure_is_said_in_its_sentence(runs_dir: Path, child: Child) -
         await until(pilot, lambda: child.problem in said(making), "the sentence")
 
 
-def test_an_image_has_its_epochs_behind_it_and_one_that_is_left_out_is_not_shown() -> None:
-    captions = [picture.captions[1][0] for picture in pictures(FOUND)]
-    assert captions[:7] == ["validation", "epoch 1", "epoch 2", "epoch 3", "validation", "epoch 1", "epoch 3"]
+@pytest.mark.parametrize(("size", "side"), [((80, 24), 18), ((160, 45), 38), ((60, 24), 12), ((200, 20), 30)])
+async def test_tiles_of_an_image_stand_in_one_row_in_any_window(
+    runs_dir: Path, child: Child, size: tuple[int, int], side: int
+) -> None:
+    child.go.set()
+    async with CifartuiApp(runs_dir, environment=environment()).run_test(size=size) as pilot:
+        pilot.app.push_screen(PreviewScreen("Demo", Question(preset=SampleRun(runs_dir).info.preset)))
+        await until(pilot, lambda: getattr(pilot.app.screen, "found", None) is not None, "the images")
+        gallery = pilot.app.screen.query_one("#images", Gallery)
+        await until(pilot, lambda: gallery.size.height > 5, "the layout")
+        assert gallery.shown_side == side
+        assert gallery.capacity % 4 == 0 or size[0] < 80
+
+
+def test_an_image_has_its_epochs_behind_it_and_one_that_is_left_out_of_an_epoch_keeps_its_place() -> None:
+    captions = [tuple(text for text, _ in picture.captions) for picture in pictures(FOUND)]
+    assert [where for _, where in captions[:8]] == ["validation", "epoch 1", "epoch 2", "epoch 3"] * 2
+    assert captions[6] == ("not trained on", "epoch 2")
     assert pictures(FOUND)[1].captions[0][0] == "cat 70 %, dog 30 %"

@@ -11,6 +11,7 @@ from engine.journal import events as ev
 from engine.journal.state import RunState, fold
 from presets import schema
 from presets.catalog import list_presets
+from presets.schema import Report
 from tests.ui.sample_run import NOW, SampleRun, preset
 from tests.unit.test_compare import run as summary
 from tests.unit.test_state import DATA, STAGE, STARTED, epoch
@@ -18,9 +19,12 @@ from tui import format as fmt
 from tui.cli import follow, run_page
 from tui.cli.main import cifartui
 from tui.data.compare import compare_runs, comparison_table
-from tui.data.run_detail import run_detail
-from tui.plots.export import epochs_csv
+from tui.data.run_detail import RunDetail, detail_and_state, run_detail
+from tui.plots import render
+from tui.plots.export import epochs_csv, metrics_svg
+from tui.plots.metrics import MONOCHROME, MetricChart, View
 from tui.text import preset_text, run_text
+from tui.theme import MUTED, VAL
 
 EVEN = [epoch(1, 0.9), epoch(2, 0.8), epoch(3, 0.95)]
 UNEVEN = [
@@ -35,6 +39,10 @@ SAVED = ev.CheckpointSaved(
     kind="best", path="checkpoints/best.pt", epoch=2, global_step=20, num_bytes=1, seconds=0.1, val_top1=0.8,
     val_balanced=0.6,
 )  # fmt: skip
+
+
+def shown(folder: Path) -> tuple[RunDetail, RunState]:
+    return detail_and_state(uneven_run(folder).folder, NOW)
 
 
 def uneven_run(folder: Path) -> SampleRun:
@@ -92,6 +100,33 @@ def test_exported_curves_have_both() -> None:
     assert "val_balanced" not in even[0]
     assert uneven[0] == f"{even[0]},val_balanced"
     assert [row.rpartition(",")[2] for row in uneven[1:]] == ["0.4", "0.6", "0.5"]
+
+
+def test_the_plots_have_both_curves(tmp_path: Path) -> None:
+    """On the screen, on the printed page (with and without colours) and in the SVG."""
+    size = render.resolution_of(80, 12, "braille")
+    state = fold([STARTED, DATA, STAGE, *UNEVEN, SAVED, END])
+    for view in (View(), MONOCHROME, View(is_figure=True)):
+        chart = MetricChart("top1", Report()).chart(state, size, view)
+        curves = [list(line.ys) for line in chart.lines if line.color == MUTED]
+        assert curves == [pytest.approx([40.0, 60.0, 50.0])] * (2 if view.is_coloured else 1)
+        assert [line.marker for line in chart.lines if line.color == MUTED][-1] == "▪"
+        (best,) = [line for line in chart.lines if line.marker == "◆"]
+        assert list(best.ys) == pytest.approx([60.0]), "on the curve that decides"
+        assert ("▪ balanced" if view.is_figure else "▪ balanced 50.0", MUTED) in chart.legend
+    reading = MetricChart("top1", Report()).chart(state, size, View(cursor=0.0)).legend
+    assert reading[-2:] == (("• val 90.0 (epoch 1)", VAL), ("▪ balanced 40.0", MUTED))
+    assert "▪ balanced 50.0" in "\n".join(row.plain for row in run_page.run_page(*shown(tmp_path), 80, coloured=False))
+    picture = metrics_svg(state, "", Report())
+    assert (picture.count("<rect"), picture.count("▪ balanced")) == (1 + 3, 1)
+
+
+def test_the_plots_of_even_classes_have_one_and_so_has_that_of_the_loss() -> None:
+    size = render.resolution_of(80, 12, "braille")
+    for metric, epochs in (("top1", EVEN), ("loss", UNEVEN)):
+        chart = MetricChart(metric, Report()).chart(fold([STARTED, DATA, STAGE, *epochs]), size, View())  # type: ignore[arg-type]
+        assert MUTED not in {line.color for line in chart.lines}
+        assert "balanced" not in str(chart.legend)
 
 
 def test_a_comparison_has_a_column_of_them_if_any_run_has() -> None:

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.training.checkpoint_staging import StagingBuffers
+from tests.pretended_gpu import Copies
 
 CPU = torch.device("cpu")
 
@@ -20,6 +22,13 @@ def test_a_copy_keeps_memory_format_and_plain_values_and_shares_nothing() -> Non
     assert taken.content["groups"] == content["groups"]
     content["groups"][0]["params"].append(1)
     assert taken.content["groups"][0]["params"] == [0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_a_copy_without_an_event_has_ended_when_it_is_handed_over(device: str) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        StagingBuffers(torch.device(device)).take({"w": torch.ones(2, device=device)})
+    assert copies.goes_on == [False]
 
 
 def test_a_copy_made_in_an_evaluation_can_be_saved_elsewhere(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.journal import commands, events
@@ -195,3 +196,91 @@ def test_two_signals_within_a_batch_are_one_so_that_there_is_time_to_save(contro
         os.kill(os.getpid(), signal.SIGTERM)
     controls.poll()
     assert controls.stop_after == "batch"
+
+
+MANY = 100_000
+
+
+def ask_many(run: RunDir, *behind: commands.AnyCommand) -> None:
+    """Put very many commands into the queue, and others behind them."""
+    asked = [*(commands.SaveCheckpoint() for _ in range(MANY)), *behind]
+    run.commands.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in asked))
+
+
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    flushed: list[int] = []
+    monkeypatch.setattr("engine.journal.jsonl.os.fsync", flushed.append)
+    return flushed
+
+
+@pytest.mark.parametrize("after", ["batch", "epoch"])
+def test_a_stop_goes_before_very_many_commands_which_are_refused(
+    run: RunDir, controls: Controls, flushes: list[int], after: str
+) -> None:
+    stop = commands.Stop(after="epoch" if after == "epoch" else "batch")
+    ask_many(run, stop)
+    controls.poll()
+    assert controls.stop_after == after
+    assert len(flushes) < 20  # one a command took twenty seconds
+    found = answers(run)
+    assert len(found) == MANY + 1
+    assert [answer.accepted for answer in found[-1:]] == [True]
+    assert not any(answer.accepted for answer in found[:-1])
+    assert [event.seq for event in found] == list(range(1, MANY + 2))
+
+
+def test_an_abort_goes_before_very_many_commands(run: RunDir, controls: Controls, flushes: list[int]) -> None:
+    ask_many(run, commands.Stop(), commands.Abort())
+    with pytest.raises(Aborted):
+        controls.poll()
+    assert [answer.command for answer in answers(run)] == ["Abort"]
+    assert len(flushes) == 1
+
+
+def test_a_signal_goes_before_very_many_commands(run: RunDir, controls: Controls, flushes: list[int]) -> None:
+    ask_many(run, commands.Pause())
+    controls.listen_to_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert controls.poll() < 5
+    assert controls.stop_after == "batch"
+    assert len(answers(run)) == MANY + 1
+    assert len(flushes) < 20
+
+
+def test_a_signal_is_seen_between_two_of_many_commands(run: RunDir, controls: Controls, flushes: list[int]) -> None:
+    ask_many(run)
+    controls.listen_to_signals()
+    saved = []
+
+    def save() -> str:
+        saved.append(None)
+        if len(saved) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return "written"
+
+    controls.save_checkpoint = save
+    controls.poll()
+    assert len(saved) == 3
+    controls.poll()
+    assert controls.stop_after == "batch"
+
+
+def test_training_goes_on_between_very_many_commands_and_all_are_obeyed(run: RunDir, controls: Controls) -> None:
+    for _ in range(250):
+        ask(run, commands.SaveCheckpoint())
+    controls.save_checkpoint = lambda: "written"
+    controls.poll()
+    assert len(answers(run)) == 100
+    while len(answers(run)) < 250:
+        controls.poll_at_once()
+        controls.poll()
+    assert all(answer.accepted for answer in answers(run))
+
+
+def test_few_commands_before_a_stop_are_obeyed_in_their_order(run: RunDir, controls: Controls) -> None:
+    ask(run, commands.SaveCheckpoint())
+    ask(run, commands.Stop())
+    controls.save_checkpoint = lambda: "written"
+    controls.poll()
+    assert [(answer.command, answer.accepted) for answer in answers(run)] == [("SaveCheckpoint", True), ("Stop", True)]

@@ -11,6 +11,8 @@ from PIL import Image
 from engine.data.load import load
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
+from engine.shared.image_listing import list_images
+from engine.shared.image_parts import Listing
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -223,3 +225,33 @@ def test_progress_counts_images_and_may_stop_them(root: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         load(data, None, 0, stop)
+
+
+@pytest.mark.parametrize(
+    ("victims", "said"),
+    [
+        (("train/crow/1.png",), ""),
+        (
+            ("test/crow/0.jpg", "test/gull/0.jpg", "test/wren/0.jpg"),
+            r"No image of a whole split .* \(not there\) first",
+        ),
+        (("train",), r"30 of 33 images in .* cannot be read, train/crow/\d.png \(not there\) first; mend or remove"),
+    ],
+)
+def test_files_that_vanish_once_they_are_listed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, victims: tuple[str, ...], said: str
+) -> None:
+    def listed(*arguments: Any, **more: Any) -> Listing:
+        found = list_images(*arguments, **more)
+        for number, victim in enumerate(victims):
+            (root / victim).rename(root.parent / f"{root.name}-{number}")
+        return found
+
+    monkeypatch.setattr("engine.data.image_files.list_images", listed)
+    if said:
+        with pytest.raises(CifartuiError, match=said):
+            load_folders(root)
+        return
+    data = load_folders(root)
+    assert "1 of 33 images cannot be read and are left out: train/crow/1.png (not there)." in data.notices
+    assert (len(data.train), data.train.unreadable) == (28, ("train/crow/1.png",))

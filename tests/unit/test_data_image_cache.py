@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from engine import files
 from engine.data import image_decoders
+from engine.data.image_decoders import DECODED
 from engine.data.image_pixels import Colour
 from engine.data.load import load
 from engine.data.sets import DataSet
@@ -318,3 +321,42 @@ def test_a_disk_that_is_full_at_the_last_file_is_said(root: Path, monkeypatch: p
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(CifartuiError, match="There is no room for the decoded images"):
         load_from(root)
+
+
+def failing_once(real: Callable[..., Any], at: int) -> Callable[..., Any]:
+    """A system call that fails the `at`th time it is made."""
+    calls = 0
+
+    def call(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(("call", "at"), [("pwrite", 1), ("pwrite", 3), ("fsync", 1)])
+def test_pixels_that_a_disk_does_not_take_are_said_and_none_of_them_counts_as_decoded(
+    root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch, call: str, at: int
+) -> None:
+    with monkeypatch.context() as failing:
+        failing.setattr(os, call, failing_once(getattr(os, call), at))
+        with pytest.raises(CifartuiError, match=r"cannot be written to .* \(Input/output error\).*CIFARTUI_CACHE"):
+            load_from(root)
+    (marks,) = (cache_folder() / "images").glob("*/marks")
+    assert (np.fromfile(marks, np.uint8) == DECODED).sum() < (1 if call == "fsync" else NUM_IMAGES)
+    after = load_from(root).train.images.clone()
+    shutil.rmtree(cache_folder() / "images")
+    assert torch.equal(load_from(root).train.images, after)
+
+
+def test_half_of_an_image_is_not_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+    with monkeypatch.context() as short:
+        short.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, bytes(data)[: data.nbytes // 2], at))
+        with pytest.raises(CifartuiError, match="Decoded images cannot be written to"):
+            load_from(root)
+    (marks,) = (cache_folder() / "images").glob("*/marks")
+    assert not np.fromfile(marks, np.uint8).any()

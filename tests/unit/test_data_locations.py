@@ -83,7 +83,7 @@ def test_class_folders_need_folders_under_train(tmp_path: Path) -> None:
     data = Data(dataset="class-folders", path=str(tmp_path / "birds"))
     touch(tmp_path / "birds/train/notes.txt")
     absent = locate(data, None)
-    assert (absent.kind, "data.path" in absent.text) == ("absent", True)
+    assert (absent.kind, "put some there or name another folder" in absent.text) == ("absent", True)
     touch(tmp_path / "birds/train/wren/1.jpg")
     one = locate(data, None)
     assert (one.kind, "one class only, wren" in one.text) == ("absent", True)

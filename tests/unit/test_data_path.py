@@ -99,7 +99,7 @@ def test_archives_and_tables_are_named_like_folders(photos: Path) -> None:
     for number in range(2):
         bird_files.save(loose / f"{number}.png", (number, 0, 0))
     (loose / "labels.csv").write_text("file,label\n0,a\n1,b\n")
-    with pytest.raises(CifartuiError, match=r"data\.labels, such as labels\.csv"):
+    with pytest.raises(CifartuiError, match=r"data\.labels=labels\.csv\.$"):
         with_data(str(loose), ())
     assert with_data(str(loose), ("data.labels=labels.csv",))[1] == f'data.path="{loose}"'
 

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.ui.sample_run import HOST, SampleRun
-from tui.data.summary import Summary, earlier, summarise
+from tui.data.summaries import summarise
+from tui.data.summary import Summary, earlier
 
 
 @pytest.fixture

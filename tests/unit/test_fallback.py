@@ -1,5 +1,9 @@
 """The filter before the terminal: signs, colours, and nothing where nothing is asked."""
 
+import ast
+import unicodedata
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +109,30 @@ def test_clicks_survive() -> None:
     shown = filter_.apply([Segment("?", style)], Color(0, 0, 0))[0].style
     assert shown is not None
     assert shown.meta == {"@click": "app.help"}
+
+
+def _signs_of_the_screens() -> set[str]:
+    """Every sign outside ASCII that a string of the dashboard or the command line holds, docstrings aside."""
+    found: set[str] = set()
+    for path in (Path(__file__).parents[2] / "tui").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+                found |= {char for char in node.value if not char.isascii() and char.isprintable()}
+    return found
+
+
+def test_every_sign_of_the_screens_has_a_relative_in_ascii() -> None:
+    signs = _signs_of_the_screens()
+    assert {"▾", "…", "·"} <= signs
+    without = {sign for sign in signs - {"½", "\ue000"} if "?" in to_ascii(sign, ascii_table())}  # ×½ is a pair
+    assert without == set()
+    assert to_ascii("▾ steered … ▴", ascii_table()) == "v steered . ^"
+
+
+def test_signs_of_ambiguous_width_are_ascii_and_braille_and_east_asian_text_stay() -> None:
+    shown = painted(Display(narrow=True), "━━ 日本 · ▾ ⣀⠤ … ±0.3 ①e\u0301", VAL).text
+    assert shown == "== 日本 . v ⣀⠤ . _0.3 ?e\u0301" or cell_len(shown) == cell_len("━━ 日本 · ▾ ⣀⠤ … ±0.3 ①e\u0301")
+    assert not any(unicodedata.east_asian_width(char) == "A" and cell_len(char) for char in shown)
+    assert painted(Display(narrow=True), "▀", VAL, FAINT).text in " .:-=+*#%@"

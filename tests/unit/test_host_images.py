@@ -1,6 +1,7 @@
 """Images that do not fit the GPU: kept with the host, gathered ahead of the loop, and sent batch by batch."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
+from engine.training.device import copy_to
 from engine.training.input_pipeline import HostImages, SplitInputs
+from tests.pretended_gpu import Copies
 
 NUM_BYTES = 10 * 3 * 32 * 32
 CPU = torch.device("cpu")
@@ -32,6 +35,31 @@ def test_batches_arrive_where_the_labels_are() -> None:
     batch, labels = inputs.take(torch.arange(4))
     assert (batch.device.type, labels.device.type) == ("meta", "meta")
     assert (batch.shape, labels.shape) == ((4, 3, 32, 32), (4,))
+
+
+@pytest.mark.parametrize(("device", "goes_on"), [("meta", False), ("cuda", True)])
+def test_only_cuda_is_copied_to_without_waiting(device: str, goes_on: bool) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        assert copy_to(torch.zeros(4, dtype=torch.int64), torch.device(device)).device.type == device
+    assert copies.goes_on == [goes_on]
+
+
+def test_rows_are_copied_that_way() -> None:
+    meta = torch.device("meta")  # stands for a device that is neither the host's memory nor CUDA's
+    with Copies() as copies:
+        images, labels = torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64, device=meta)
+        split, network = ImageSplit(images, labels), torch.nn.Flatten()
+        inputs = SplitInputs(network, split, lambda batch: batch, host=HostImages(images, meta))
+        inputs.take(torch.arange(4))
+        inputs.labels(torch.arange(4))
+    assert sum({"cpu", "meta"} <= devices for devices in copies.devices) == 3
+    assert not any(copies.goes_on)
+
+
+def test_nothing_else_goes_on_unless_an_event_is_waited_for() -> None:
+    root = Path(setup.__file__).parents[1]
+    goes_on = {path.name for path in root.rglob("*.py") if "non_blocking=True" in path.read_text(encoding="utf-8")}
+    assert goes_on == {"input_pipeline.py", "benchmark.py"}  # to CUDA, with an event; a measurement that synchronises
 
 
 def test_what_is_expected_is_gathered_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,30 +1,27 @@
 """A training step waits for nothing that the device computes, and copies nothing between it and the host."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 from msgspec.structs import replace
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from engine.training.input_pipeline import of_epoch
+from engine.training.metrics import Meter
+from engine.training.microbatch import MicroBatch
 from engine.training.reports import ReportInterval
 from engine.training.trainer import Trainer
+from engine.training.validation import evaluate
 from presets import schema
 from tests import every
+from tests.pretended_gpu import Waits, pretended_cuda
 from tests.tiny_trainer import PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
 
 NETWORK = schema.Vgg(blocks=((4,), (6,)), pools=("max", "avg"), head=(8,), dropout=0.2)
-READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
 TWENTY_EPOCHS = replace(PRESET, train=replace(PRESET.train, epochs=20))  # a one-cycle ends with its last epoch
 AUGMENTED = replace(TWENTY_EPOCHS, train=replace(TWENTY_EPOCHS.train, augment=every.AUGMENTATIONS))
 MIRRORED = replace(AUGMENTED, model=NETWORK, train=replace(AUGMENTED.train, alternating_flip=True))
@@ -38,28 +35,9 @@ PRESETS = {
     "class weights": replace(TWENTY_EPOCHS, loss=WEIGHTED),
     **{type(table).__name__: replace(TWENTY_EPOCHS, schedule=table) for table in every.SCHEDULES},
 }
-AVERAGED = replace(MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9))
-"""Not among the others: a network of fake tensors cannot be copied."""
-
-
-class Waits(TorchDispatchMode):
-    """Counts what would make a GPU's host wait: values read back, and copies from one device to another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: list[str] = []
-        self.copies: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = str(func)
-        if any(word in name for word in READS):
-            self.reads.append(name)
-        if "copy" in name:
-            tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor)]
-            if len({tensor.device.type for tensor in tensors}) > 1:
-                self.copies.append(name)
-        return result
+PRESETS["a moving average"] = AVERAGED = replace(
+    MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9)
+)
 
 
 def take_steps(trainer: Trainer, num_steps: int) -> None:
@@ -93,30 +71,49 @@ def test_nothing_that_a_step_is_made_of_reads_anything_back(
     take_steps(make(tmp_path, preset, num_train=160)[0], 10)
 
 
-@contextmanager
-def pretended_cuda() -> Iterator[torch.device]:
-    """Let tensors be on a GPU that is not there: they have shapes, and whoever asks for a value gets an error.
-
-    torch's autograd wants a driver even so: gradients are left out.
-    """
-    with ExitStack() as stack:
-        for target, stand_in in (
-            ("torch.cuda.Event", mock.Mock(return_value=mock.Mock(query=lambda: False))),
-            ("engine.training.step.reseed", lambda _device, _seed: None),
-            ("engine.training.optimizers.StageOptimizer.add_gradients", lambda _self, _loss: None),
-            ("torch.nn.Module.to", lambda network, *_args, **_more: network),  # it is there already
-        ):
-            stack.enter_context(mock.patch(target, stand_in))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        yield torch.device("cuda", 0)
-
-
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_on_cuda_nothing_is_copied_to_or_from_the_host(preset: schema.Preset, tmp_path: Path) -> None:
     with pretended_cuda() as cuda:
         trainer, _ = make(tmp_path, preset, num_train=160, device=cuda)
         assert {parameter.device for parameter in trainer._setup.network.parameters()} == {cuda}
         take_steps(trainer, 20)
+
+
+def test_on_cuda_metrics_copy_nothing_until_they_are_asked_for() -> None:
+    with pretended_cuda() as cuda, Waits() as waits:
+        meter = Meter(cuda, num_classes=100)
+        for _ in range(3):
+            meter.add(torch.zeros((), device=cuda), torch.empty(8, 100, device=cuda), torch.arange(8, device=cuda))
+        assert waits.copies == []
+        meter.request()
+        assert meter.arrived() is None
+    assert len(waits.copies) == 1
+    assert waits.reads == []
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_on_cuda_an_evaluation_copies_nothing_until_its_end(tmp_path: Path, flip_average: bool) -> None:
+    with pretended_cuda() as cuda:
+        setup = make(tmp_path, AVERAGED, device=cuda)[0]._setup
+        setup.plain_transform(setup.data.val.images)  # brings constants to the device, once
+        num_copies: list[int] = []
+        with Waits() as waits, pytest.raises(DataDependentOutputException):  # the sums, which have no values here
+            evaluate(
+                setup.network, setup.data.val, setup.plain_transform, setup.criterion, batch_size=4, num_classes=100,
+                at_once=MicroBatch(4, cuda, lambda _alert: None), autocast=setup.autocast,
+                progress=lambda _done: num_copies.append(len(waits.copies)), flip_average=flip_average,
+            )  # fmt: skip
+    assert num_copies == [0] * 4
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_step_on_cuda_moves_every_weight(preset: schema.Preset, tmp_path: Path) -> None:
+    """Else the tests above would see nothing of the optimizers."""
+    with pretended_cuda() as cuda:
+        trainer, _ = make(tmp_path, preset, device=cuda)
+        optimizer = trainer._train_state.stage_optimizer.optimizer
+        take_steps(trainer, 1)
+        assert len(optimizer.state) == len(list(trainer._setup.network.parameters()))
 
 
 def test_the_counter_sees_what_it_should() -> None:
@@ -127,5 +124,6 @@ def test_the_counter_sees_what_it_should() -> None:
         there = torch.ones(3, device=cuda)
         there.cpu()
         there.copy_(torch.ones(3))
+        there[1] = 5  # as a kernel was once made
         nn.functional.relu(there)
-    assert len(waits.copies) == 2
+    assert len(waits.copies) == 3

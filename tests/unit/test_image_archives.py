@@ -232,3 +232,21 @@ def test_a_tar_with_a_long_chain_of_names_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="could not be unpacked"):
         list_images(archive)
     assert written() == []
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (("cat/a", "cat/a/1.jpg", "cat/a/b/2.jpg"), 2),
+        (("cat/a/1.jpg", "cat/a"), 1),
+    ],
+)
+def test_a_file_and_a_folder_of_one_name_are_no_damage(
+    tmp_path: Path, name: str, names: tuple[str, ...], left_out: int
+) -> None:
+    found = list_images(make(tmp_path / name, ("cat/9.jpg", "dog/1.jpg", *names)))
+    reason = "the archive has a file and a folder of one name"
+    assert sum(each.num_files for each in found.unread if each.reason == reason) == left_out
+    assert f"({reason})." in " ".join(found.notices)
+    assert "cat/9.jpg" in found.train.names

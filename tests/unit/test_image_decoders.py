@@ -149,3 +149,15 @@ def test_a_containers_share_of_the_cpus_counts(text: str, num_cpus: int, monkeyp
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64))
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: text)
     assert image_decoders.usable_cpus() == num_cpus
+
+
+@pytest.mark.parametrize("num_images", [1, NUM_IMAGES + 1])
+def test_a_disk_that_takes_no_pixels_is_no_fault_of_an_image(
+    tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch, num_images: int
+) -> None:
+    """By processes, and by threads."""
+    monkeypatch.setattr(image_decoders, "_WORTH_PROCESSES", num_images)
+    job = image_decoders.Job(tmp_path, names, Path("/dev/full"), 8, (0, 0, 0))
+    with pytest.raises(OSError, match="No space left on device"):
+        list(image_decoders.decode(job, ROWS.tolist()))
+    assert decoders() == []

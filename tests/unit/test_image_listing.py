@@ -1,15 +1,20 @@
 """Layouts of folders of images: what is read of each, and what is said of the rest."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
 import unicodedata
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import UnidentifiedImageError
 
+from engine.shared.image_formats import Fault, fault_of
 from engine.shared.image_listing import list_images, num_classes
 from engine.shared.image_parts import Files, Listing
 from engine.shared.image_scan import is_junk, shown, suffix_of, why_not_read
@@ -133,6 +138,19 @@ def test_a_file_without_extension_is_read_if_it_is_an_image(tmp_path: Path) -> N
     assert found.notices == ("cat/LICENSE is not read (no extension: no image that is read inside).",)
 
 
+@pytest.mark.parametrize("brand", ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"])
+def test_heif_is_known_by_each_of_its_brands_with_and_without_an_extension(tmp_path: Path, brand: str) -> None:
+    content = b"\0\0\0\x18ftyp" + brand.encode() + bytes(64)
+    for name in ("cat/photo", "cat/x.jpg"):
+        (write(tmp_path, *FLAT) / name).write_bytes(content)
+    if why_not_read(".heic"):
+        found = list_images(tmp_path)
+        assert found.notices == ("cat/photo is not read (.heic: install pillow-heif).",)
+        assert fault_of(UnidentifiedImageError(), tmp_path / "cat/x.jpg") == Fault.NEEDS_HEIF
+    else:
+        assert "cat/photo" in list_images(tmp_path).train.names
+
+
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("a.JPEG", ".jpeg"), ("a.b.png", ".png"), ("a", ""), ("a.", ""), ("v1.0", ""), ("x. y", ""), ("a.tar.gz", ".gz")],
@@ -196,7 +214,7 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
         ([*FLAT, "val/1.jpg"], r"has a folder val/ but no train/: if it is the validation part"),
         (["train/1.jpg", "bus/1.jpg", "car/1.jpg"], r"looks like two layouts: images lie loose in train/ and in bus"),
         ([*TRAIN, "bus/1.jpg"], r"looks like two layouts: train/ has class folders inside, and images lie in bus"),
-        ([*TRAIN, "val/1.jpg"], r"val has 1 images but no class folders"),
+        ([*TRAIN, "val/1.jpg"], r"val has an image but no class folders"),
         ([*TRAIN, "test/heron/1.jpg", "test/cat/1.jpg"], r"test/heron is a class that the training part does not have"),
     ],
 )
@@ -364,3 +382,94 @@ def test_a_link_to_another_class_is_not_counted(tmp_path: Path) -> None:
         data.mkdir(exist_ok=True)
         (data / link).symlink_to(tmp_path / folder)
     assert num_classes(data) == len(list_images(data).class_names) == 3
+
+
+# --- the system's own files, and no end of files -----------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux has such file systems")
+def test_file_systems_of_the_kernel_are_refused_and_left_out(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match=r"^/proc/bus could not be read: files of the system itself, proc; name a"):
+        list_images(Path("/proc/bus"))
+    with pytest.raises(CifartuiError, match="files of the system itself, proc"):
+        num_classes(Path("/proc"))
+    write(tmp_path, *FLAT, "dog/old/2.jpg")
+    (tmp_path / "dog/old/processes").symlink_to("/proc")
+    (tmp_path / "owl").symlink_to("/proc/self")
+    found = list_images(tmp_path)
+    assert found.class_names == ("cat", "dog")
+    assert [(each.folder, each.first) for each in found.unread] == [("", "owl"), ("dog/old", "processes")]
+    assert {each.reason for each in found.unread} == {"files of the system itself, proc"}
+    assert num_classes(tmp_path) == 2
+
+
+@pytest.mark.parametrize("junk", ["", "."])
+def test_there_is_an_end_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, junk: str) -> None:
+    monkeypatch.setattr("engine.shared.image_scan._POLL_EVERY", 10)
+    monkeypatch.setattr("engine.shared.image_scan._MOST_ENTRIES", 30)
+    write(tmp_path, *FLAT, *(f"dog/{number}/{junk}{name}" for number in range(4) for name in range(12)))
+    asked: list[None] = []
+    with pytest.raises(CifartuiError, match="has more than 30 files and folders, and was not read to the end; name"):
+        list_images(tmp_path, poll=lambda: asked.append(None))
+    assert len(asked) > 6, "for each folder, and for every ten files"
+    monkeypatch.setattr("engine.shared.image_scan._MOST_ENTRIES", 50)
+    assert len(list_images(tmp_path).train) == 3
+
+
+def test_a_large_folder_is_polled_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.shared.image_scan._POLL_EVERY", 10)
+    asked: list[None] = []
+    list_images(write(tmp_path, *FLAT, *(f"dog/{name}.jpg" for name in range(96))), poll=lambda: asked.append(None))
+    assert len(asked) == 3 + 10
+
+
+def test_an_archive_is_not_told_to_be_a_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("pets/cat/1.jpg", "pets/dog/1.jpg", "1.jpg"):
+            archive.writestr(name, "")
+    with pytest.raises(CifartuiError, match=r"if .*x.zip/pets, with cat and dog inside, is the data set, pack it al"):
+        list_images(tmp_path / "x.zip")
+
+
+def test_the_number_of_classes_of_what_is_refused_is_refused_alike(tmp_path: Path) -> None:
+    for names in (("pets/cat/1.jpg", "pets/dog/1.jpg", "notes/"), ("train/train/1.jpg",), ("photos.zip",)):
+        folder = write(tmp_path / names[0].replace("/", "_"), *names)
+        with pytest.raises(CifartuiError) as listed:
+            list_images(folder)
+        with pytest.raises(CifartuiError) as counted:
+            num_classes(folder)
+        assert str(counted.value) == str(listed.value)
+
+
+def test_a_part_in_a_folder_of_its_own_name_is_read(tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *(f"train/{name}" for name in TRAIN), "val/val/cat/1.jpg", "val/val/dog/1.jpg"))
+    assert (found.train_folder, found.train.names[0], found.val.names) == (
+        "train/train", "train/train/cat/1.jpg", ("val/val/cat/1.jpg", "val/val/dog/1.jpg"),
+    )  # fmt: skip
+    assert num_classes(tmp_path) == 2
+    assert list_images(write(tmp_path / "b", "train/train/1.jpg", "train/bus/1.jpg")).class_names == ("bus", "train")
+
+
+# --- what vanishes while it is read -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "victim", ["train", "train/cat", "train/cat/1.jpg", "val", "val/dog", "test", "test/cat/1.jpg"]
+)
+def test_what_vanishes_meanwhile_is_a_sentence_or_nothing(tmp_path: Path, victim: str) -> None:
+    parts = (*TRAIN, "val/cat/1.jpg", "val/dog/1.jpg", "test/dog/1.jpg", "test/cat/1.jpg")
+    outcomes = set()
+    for at in range(1, 14):
+        root = write(tmp_path / f"{at}", *parts)
+        asked = itertools.count(1)
+
+        def take_away(root: Path = root, asked: Iterator[int] = asked, at: int = at) -> None:
+            if next(asked) == at:
+                (root / victim).rename(root.parent / f"away{at}")
+
+        try:
+            list_images(root, poll=take_away)
+            outcomes.add("read")
+        except CifartuiError as error:  # and no other error
+            outcomes.add("refused" if str(error).endswith(".") else "")
+    assert outcomes in ({"read"}, {"read", "refused"})

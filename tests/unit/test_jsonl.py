@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import msgspec
@@ -130,3 +131,80 @@ def test_however_a_journal_grows_every_event_is_read_once(
         written = min(len(content), written + cut)
         read += reader.read()
     assert [event.global_step for event in read] == steps  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of every read."""
+    sizes: list[int] = []
+    pread = os.pread
+
+    def counting(fd: int, num_bytes: int, offset: int) -> bytes:
+        found = pread(fd, num_bytes, offset)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr("engine.journal.jsonl.os.pread", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("before", [0, 3], ids=["nothing before it", "lines before it"])
+def test_a_tail_of_nuls_is_cut_off_after_one_read(path: Path, reads: list[int], before: int) -> None:
+    writer = EventWriter(path)
+    written = [writer.write(events.Paused(global_step=step)) for step in range(before)]
+    writer.close()
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(bytes(3_000_000))
+    reads.clear()
+    again = EventWriter(path)
+    assert reads == [size + 3_000_000]
+    assert path.stat().st_size == size
+    assert again.write(events.Paused(global_step=9)).seq == before + 1
+    assert read_events(path)[:before] == written
+
+
+def test_a_writer_reads_the_end_of_a_long_journal_only(path: Path, reads: list[int]) -> None:
+    line = msgspec.json.encode(events.Paused(global_step=1, seq=1)) + b"\n"
+    last = msgspec.json.encode(events.Paused(global_step=1, seq=777)) + b"\n"
+    path.write_bytes(line * (20_000_000 // len(line)) + last)
+    reads.clear()
+    assert EventWriter(path).write(events.Paused(global_step=1)).seq == 778
+    assert len(reads) == 1
+    assert sum(reads) < 5_000_000
+
+
+def test_a_tail_longer_than_what_is_read_at_once_is_cut_off_too(path: Path, reads: list[int]) -> None:
+    last = msgspec.json.encode(events.Paused(global_step=1, seq=5)) + b"\n"
+    path.write_bytes(last + bytes(30_000_000))
+    reads.clear()
+    assert EventWriter(path).write(events.Paused(global_step=1)).seq == 6
+    assert path.read_bytes().startswith(last)
+    assert len(reads) < 5
+
+
+def test_the_number_of_a_line_that_only_a_newer_version_knows_counts(path: Path) -> None:
+    path.write_bytes(b'{"type":"FromTheFuture","seq":41,"time":1.0}\n')
+    assert EventWriter(path).write(events.Paused(global_step=1)).seq == 42
+
+
+def test_an_unfinished_line_is_not_read_again_until_it_grows(path: Path, reads: list[int]) -> None:
+    path.write_bytes(bytes(3_000_000))
+    reader = event_reader(path)
+    assert reader.read() == []
+    reads.clear()
+    assert reader.read() == []
+    assert reads == []
+    with path.open("ab") as file:
+        file.write(b"\n" + msgspec.json.encode(events.Paused(global_step=1)) + b"\n")
+    assert len(reader.read()) == 1
+
+
+def test_events_written_together_are_numbered_and_flushed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("engine.journal.jsonl.os.fsync", synced.append)
+    writer = EventWriter(path)
+    applied = next(event for event in every.EVENTS if isinstance(event, events.CommandApplied))
+    assert [event.seq for event in writer.write_all([applied, applied, events.Paused(global_step=1)])] == [1, 2, 3]
+    assert len(synced) == 1
+    assert [event.seq for event in read_events(path)] == [1, 2, 3]

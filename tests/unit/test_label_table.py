@@ -50,6 +50,29 @@ def test_ways_to_write_a_table(tmp_path: Path, name: str, text: str) -> None:
     assert (found.class_names, found.train) == (("cat", "dog"), Files(("a.jpg", "b.jpg"), (0, 1)))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("first", ["", "sep=;\n", "SEP=;\r\n", '"sep=;"\n', "sep=;\r"])
+def test_tables_as_excel_writes_them(tmp_path: Path, encoding: str, first: str) -> None:
+    write(tmp_path, "a,b.jpg", "b.jpg")
+    (tmp_path / "l.csv").write_bytes(f"{first}file;label\na,b.jpg;Käfer\nb.jpg;Aal\n".encode(encoding))
+    found = list_images(tmp_path, "l.csv")
+    assert (found.class_names, found.train) == (("Aal", "Käfer"), Files(("b.jpg", "a,b.jpg"), (0, 1)))
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match=r"line 4: a is dog, and cat in line 3;"):
+        list_with(tmp_path, "sep=,\nfile,label\na,cat\na,dog\n")
+    with pytest.raises(CifartuiError, match="the quote that begins in line 3 is not closed"):
+        list_with(tmp_path, 'sep=,\nfile,label\na,"cat\nb,dog\n')
+
+
+@pytest.mark.parametrize("content", [b"PK\3\4\0\0", "file,label\na,cat\n".encode("utf-32-be"), b"file,label\na,c\0t\n"])
+def test_what_is_no_text_is_no_table(tmp_path: Path, content: bytes) -> None:
+    (write(tmp_path, *IMAGES) / "l.csv").write_bytes(content)
+    with pytest.raises(CifartuiError, match=r"l\.csv has zero bytes, as no text has; save the table as CSV in UTF-8\."):
+        list_images(tmp_path, "l.csv")
+
+
 def test_a_table_is_named_itself_or_with_its_folder(tmp_path: Path) -> None:
     by_key = list_with(tmp_path, f"file,label\n{ROWS}")
     assert list_images(tmp_path / "labels.csv") == by_key
@@ -97,8 +120,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert found.train.names == ("a.jpg", "b.jpg")
     assert found.notices[1:] == (
         f"{tmp_path}/labels.csv names a file that is not there, and left out: gone.jpg.",
-        f"1 images have no label in {tmp_path}/labels.csv, and are left out.",
-        f"1 images are not in {tmp_path}/labels.csv, and are left out, sub/d.png first.",
+        f"1 image has no label in {tmp_path}/labels.csv, and is left out.",
+        f"1 image is not in {tmp_path}/labels.csv, and left out: sub/d.png.",
     )
 
 

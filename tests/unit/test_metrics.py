@@ -2,10 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.training.metrics import Meter, Sums
+from tests.pretended_gpu import Copies
 
 CPU = torch.device("cpu")
 
@@ -67,3 +69,15 @@ def test_adding_reads_nothing_back() -> None:
         assert count.reads == 0
         one[0].item()
         assert count.reads == 1  # the counter sees what it should
+
+
+def test_sums_on_mps_are_read_in_their_own_format_and_waited_for() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        meter = Meter(torch.device("mps"))
+        logits, labels = torch.empty(8, 10, device="mps"), torch.zeros(8, dtype=torch.int64, device="mps")
+        meter.add(torch.zeros((), device="mps"), logits, labels)
+        copies.dtypes.clear()
+        meter.request()
+    assert copies.dtypes == {torch.float32}  # MPS has no float64
+    assert {"mps", "cpu"} in copies.devices
+    assert not any(copies.goes_on)  # there is no event to wait for, so what was read then would be stale

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from benchmarks import roofline
 from engine.training.muon import Muon, orthogonalize
 
 
@@ -13,7 +14,7 @@ from engine.training.muon import Muon, orthogonalize
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
 def test_steps_are_orthogonal_whatever_their_size(shape: tuple[int, ...], scale: float) -> None:
     torch.manual_seed(0)
-    step = orthogonalize(torch.randn(shape) * scale)
+    [step] = orthogonalize([torch.randn(shape) * scale])
     assert step.shape == shape
     matrix = step.flatten(1) / max(1.0, shape[0] / step[0].numel()) ** 0.5
     values = torch.linalg.svdvals(matrix)
@@ -27,8 +28,42 @@ def test_a_step_points_where_the_gradient_does() -> None:
     gradient = torch.randn(16, 8, 3, 3)
     left, _, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
     nearest = left @ right
-    ours = orthogonalize(gradient).flatten(1)
+    ours = orthogonalize([gradient])[0].flatten(1)
     assert torch.cosine_similarity(ours.flatten(), nearest.flatten(), dim=0) > 0.97
+
+
+def published(step: Tensor, dtype: torch.dtype) -> Tensor:
+    """The iteration as it is published, a matrix at a time, operation by operation."""
+    matrix = step.flatten(1)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.to(dtype)
+    x = x.T if is_tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    x = x.T if is_tall else x
+    return (x * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5).view_as(step).to(step.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_batches_of_filters_come_to_what_the_published_iteration_does(
+    memory_format: torch.memory_format, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 8, 3, 3), (64, 3, 3, 3), (16, 8, 3, 3), (8, 16, 1, 1), (16, 8, 3, 3), (64, 3, 3, 3)]
+    steps = [torch.randn(shape).to(memory_format=memory_format) for shape in shapes]
+    for ours, step in zip(orthogonalize(steps, dtype), steps, strict=True):
+        assert (ours.shape, ours.dtype, ours.stride()) == (step.shape, step.dtype, step.stride())
+        exact, theirs = (published(step.contiguous(), each) for each in (torch.float32, dtype))
+        rounding = max(1e-4 * float(exact.norm()), float((theirs - exact).norm()))
+        assert (ours - exact).norm() <= 1.1 * rounding
+
+
+def test_a_step_of_the_fast_recipe_launches_few_kernels() -> None:
+    """558 by the count of operations when a filter took 54 of them."""
+    assert roofline.count("recipes/vgg-custom-fast").num_kernels <= 330
 
 
 def test_other_weights_move_as_with_sgd() -> None:

@@ -51,3 +51,12 @@ def test_of_frequent_events_the_last_is_read_and_of_the_others_all(tmp_path: Pat
     writer = EventWriter(path)
     written = [writer.write(event) for _ in range(3)]
     assert outline_reader(path).read() == (written[-1:] if event.frequent else written)
+
+
+def test_frequent_events_are_told_apart_by_the_letters_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    frequent = list({type(event): event for event in every.EVENTS if event.frequent}.values())
+    for event in frequent * 2:
+        writer.write(event)
+    assert [type(event) for event in outline_reader(path).read()] == [type(event) for event in frequent]

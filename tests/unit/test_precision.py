@@ -4,14 +4,19 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.runs.run_dir import RunInfo
 from engine.training import device
 from engine.training.device import choose_precision
+from engine.training.muon import Muon
 from engine.training.setup import choose_hardware
 from presets import catalog
 
@@ -51,11 +56,39 @@ def test_a_processor_says_what_its_flags_say() -> None:
     assert device.cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [(7, torch.float32), (8, torch.bfloat16)])
+def test_muon_iterates_in_bf16_on_gpus_that_have_it_and_not_where_they_emulate_it(
+    capability: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "mm" in str(func):
+                multiplied.update(each.dtype for each in args if isinstance(each, torch.Tensor))
+            return func(*args, **(kwargs or {}))
+
+    multiplied: set[torch.dtype] = set()
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        filters = torch.nn.Parameter(torch.empty(8, 4, 3, 3, device="cuda"))
+        filters.grad = torch.empty_like(filters)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or capability >= 8
+    )
+    muon = Muon([{"params": [filters], "orthogonal": True}])
+    monkeypatch.undo()
+    with fake, Products():
+        muon.step()
+    assert multiplied == {dtype}
+
+
 def test_memory_is_asked_of_the_device_that_trains_whatever_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     for name, num_bytes in (("memory_allocated", 1), ("memory_reserved", 2), ("max_memory_allocated", 3)):
         monkeypatch.setattr(torch.cuda, name, lambda at, answer=num_bytes: asked.append(at) or answer)
     second = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
     memory = device.torch_memory(second)
     assert (memory.allocated_bytes, memory.reserved_bytes, memory.peak_bytes) == (1, 2, 3)
     assert asked == [second] * 3

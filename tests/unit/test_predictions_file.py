@@ -1,77 +1,17 @@
-"""What predictions add up to, and the superclasses against the published data."""
+"""The predictions file, whole, old, damaged; and the superclasses against the published data."""
 
 import pickle
 import tarfile
-import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from engine.runs import predictions
-from engine.runs.predictions import Confusion, Predictions, by_class, by_group, confusions, matching
 from engine.runs.run_dir import RunDir
 from engine.shared.cifar100_superclasses import CIFAR100
 from presets.errors import CifartuiError
-
-GROUPS = {"pets": ("cat", "dog"), "plants": ("oak",)}
-
-
-def made(
-    true: tuple[int, ...] | None, predicted: tuple[int, ...], names: tuple[str, ...] = ("cat", "dog", "oak")
-) -> Any:
-    return Predictions(
-        run="r", split="test", checkpoint="best", epoch=1, global_step=1, class_names=names, image_size=1,
-        true=true, predicted=predicted, confidence=(0.5,) * len(predicted),
-    )  # fmt: skip
-
-
-FOUND = made((0, 0, 0, 1, 2, 2), (0, 1, 2, 1, 2, 0))
-
-
-def test_classes_are_scored_the_worst_first() -> None:
-    assert [(score.name, score.num_images, score.hits) for score in by_class(FOUND)] == [
-        ("cat", 3, 1), ("oak", 2, 1), ("dog", 1, 1),
-    ]  # fmt: skip
-
-
-def test_images_are_found_by_outcome_and_class_the_most_confident_first() -> None:
-    found = msgspec.structs.replace(FOUND, confidence=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
-    assert matching(found, "wrong") == [5, 2, 1]
-    assert matching(found, "right", "OAK") == [4]
-    assert matching(found, "all", "do") == [3, 1]  # true or predicted
-    hidden = made(None, (0, 1))
-    assert matching(hidden, "wrong") == matching(hidden, "right") == [0, 1]
-
-
-def test_groups_count_their_classes_and_themselves() -> None:
-    scores = {score.name: (score.num_images, score.hits, score.group_hits) for score in by_group(FOUND, GROUPS)}
-    assert scores == {"pets": (4, 2, 3), "plants": (2, 1, 1)}
-    assert by_group(made((0,), (0,), ("fox",)), GROUPS) == []
-
-
-def test_confusions_are_counted_by_direction() -> None:
-    found = made((0, 0, 1, 2), (1, 1, 0, 2))
-    assert confusions(found) == [
-        Confusion(true="cat", predicted="dog", num_images=2), Confusion(true="dog", predicted="cat", num_images=1),
-    ]  # fmt: skip
-    assert len(confusions(found, most=1)) == 1
-
-
-def test_hidden_labels_have_no_scores() -> None:
-    hidden = made(None, (0, 1))
-    assert by_class(hidden) == by_group(hidden, GROUPS) == confusions(hidden) == []
-
-
-def test_ten_thousand_images_are_quick() -> None:
-    names = tuple(name for group in CIFAR100.values() for name in group)
-    many = made(tuple(row % 100 for row in range(10_000)), tuple(row * 7 % 100 for row in range(10_000)), names)
-    started = time.process_time()
-    assert len(by_class(many)) == 100
-    assert len(by_group(many, CIFAR100)) == 20
-    confusions(many)
-    assert time.process_time() - started < 0.5
+from tests.unit.test_scores import FOUND, ranked
 
 
 def test_predictions_are_stored_whole_and_read_back(tmp_path: Path) -> None:
@@ -84,6 +24,51 @@ def test_predictions_are_stored_whole_and_read_back(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (text, pixels, text.parent))
     text.write_text("{")
     with pytest.raises(CifartuiError, match="delete it"):
+        predictions.read(run, "test")
+
+
+def test_the_most_probable_classes_are_stored_at_the_size_that_the_guide_states(tmp_path: Path) -> None:
+    run, found = RunDir(tmp_path), ranked(num_images=10_000, num_classes=100)
+    predictions.write(run, found, b"")
+    assert predictions.read(run, "test") == found
+    assert 60 <= predictions.paths(run, "test")[0].stat().st_size / 10_000 <= 80
+
+
+def test_a_file_of_a_version_that_kept_one_class_an_image_is_read(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    text, _ = predictions.paths(run, "test")
+    text.parent.mkdir()
+    text.write_text(
+        '{"run":"r","split":"test","checkpoint":"best","epoch":1,"global_step":1,"class_names":["cat","dog","oak"],'
+        '"image_size":1,"true":[0,1],"predicted":[0,2],"confidence":[0.5,1.0],"names":[],"unreadable":[],'
+        '"most_frequent":0,"data":null}'
+    )
+    found = predictions.read(run, "test")
+    assert found is not None
+    assert (found.top, found.top_probability, found.confidence) == ((), (), (0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("confidence", "[null,0.5]"), ("confidence", "[NaN,0.5]"), ("confidence", "[1e400,0.5]"),
+        ("confidence", "[1.5,0.5]"), ("confidence", "[-0.5,0.5]"),
+        ("top", "[[0,1,2]]"), ("top", "[[0,1],[1,0]]"), ("top", "[[0,1,3],[1,0,2]]"), ("top", "[[1,0,2],[1,0,2]]"),
+        ("top", "[]"), ("top_probability", "[[0.5,0.3,null],[0.5,0.3,0.2]]"), ("top_probability", "[]"),
+        ("top_probability", "[[0.5,0.3,0.2],[0.5,0.3,2.0]]"), ("top_probability", "[[0.5],[0.5]]"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_prediction_has_are_refused_in_a_sentence(tmp_path: Path, field: str, wrong: str) -> None:
+    run, found = RunDir(tmp_path), ranked(num_images=2, num_classes=3)
+    predictions.write(run, found, b"")
+    text, _ = predictions.paths(run, "test")
+    values = msgspec.to_builtins(found)
+    right = msgspec.json.encode(values.pop(field)).decode()
+    rest = msgspec.json.encode(values).decode()[:-1]
+    text.write_text(f'{rest},"{field}":{right}}}')
+    assert predictions.read(run, "test") == found
+    text.write_text(f'{rest},"{field}":{wrong}}}')
+    with pytest.raises(CifartuiError, match="delete it, and it will be made again"):
         predictions.read(run, "test")
 
 

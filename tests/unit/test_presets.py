@@ -227,12 +227,11 @@ def test_a_weights_file_of_any_name_that_is_there_is_a_file(
         assert msgspec.to_builtins(preset)["model"]["weights"] == str(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["default", "IMAGENET1K_V1", "absent"])
-def test_names_of_published_weights_and_of_nothing_stay_names(
+@pytest.mark.parametrize("name", ["default", "IMAGENET1K_V1"])
+def test_names_of_published_weights_stay_names_whatever_lies_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if name != "absent":
-        (tmp_path / name).touch()
+    (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     assert msgspec.to_builtins(load("resnet50-frozen", [f"model.weights={name}"]))["model"]["weights"] == name
 
@@ -326,6 +325,16 @@ def test_a_backbones_library_says_the_input_that_a_preset_leaves_out(tmp_path: P
         (["model.name=nothing_like_it"], "`cifartui presets --backbones` lists them"),
         (["model.name=alexnet", "data.image_size=32"], "data.image_size must be at least 63 for alexnet, not 32."),
         (["model.weights=IMAGENET1K_V9"], 'must be "default" or "IMAGENET1K_V1" or a file, not "IMAGENET1K_V9"'),
+        (["model.weights=imagenet"], '"IMAGENET1K_V1" or a file, not "imagenet".'),
+        (["model.name=vit_b_16", "model.weights=IMAGENET1K_SWAG_E2E"], 'mean "IMAGENET1K_SWAG_E2E_V1"?'),
+        (["model.source=timm", "model.weights=augreg"], 'model.weights of efficientnet_b0 must be "default" or a file'),
+        (["model.source=timm", "model.weights=IMAGENET1K_V1"], 'must be "default" or a file, not "IMAGENET1K_V1"'),
+        (
+            ["model.name=vit_tiny_patch16_224"],
+            'model.name = "vit_tiny_patch16_224" is a network of timm; set model.source = "timm" too.',
+        ),
+        (["model.name=vit_tiny_patch16_224.augreg_in21k"], 'is a network of timm; set model.source = "timm" too.'),
+        (["model.name=swin_v2_t", "model.source=timm"], 'classifier of torchvision; set model.source = "torchvision".'),
         (["model.source=timm", "model.name=not_of_timm"], "or set data.image_size and data.normalize."),
         (["model.name=../x"], "model.name must be"),
         (["model.source=keras"], 'model.source must be "timm" or "torchvision"'),
@@ -334,6 +343,21 @@ def test_a_backbones_library_says_the_input_that_a_preset_leaves_out(tmp_path: P
 def test_a_backbone_that_cannot_be_is_refused(overrides: list[str], words: str) -> None:
     with pytest.raises(CifartuiError) as caught:
         load("photos/frozen", overrides)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.weights=IMAGENET1K_V3"], 'model.weights of resnet50 must be "default", "IMAGENET1K_V2" or "IMAGENET'),
+        (["model.weights=absent"], 'or a file, not "absent".'),
+        (["model.network=resnet18", "model.weights=IMAGENET1K_V2"], 'did you mean "IMAGENET1K_V1"?'),
+        (["model.stem=small", "model.weights=default"], 'were trained with model.stem = "imagenet"'),
+    ],
+)
+def test_weights_that_torchvision_does_not_publish_for_a_resnet_are_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(CifartuiError) as caught:
+        load("resnet50-frozen", overrides)
     assert words in str(caught.value)
 
 

@@ -1,22 +1,27 @@
 """A preview of training images is what a run's network is given: the same numbers, in the same batches."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
+from PIL import Image
 from torch import Tensor, nn
 
 from engine.data.augment import plain_transform, undo_normalize
 from engine.data.sets import DataSet
 from engine.journal.jsonl import EventWriter
-from engine.runs.preview import Preview, Row, Tile
+from engine.runs.preview import Preview, Question, Row, Tile
+from engine.runs.run_dir import RunInfo
 from engine.training.controls import Controls
-from engine.training.input_pipeline import of_epoch
-from engine.training.preview import LookAhead, caption, look_ahead
+from engine.training.input_pipeline import epoch_order, of_epoch
+from engine.training.preview import LookAhead, answer, caption, look_ahead
+from engine.training.setup import set_up
 from engine.training.trainer import Trainer
-from presets import schema
+from presets import catalog, schema
 from tests.tiny_trainer import CPU, PRESET, make, make_folder, make_setup
 from tui.cli.preview import preview_rows
 
@@ -177,3 +182,50 @@ def test_a_data_set_is_left_as_it_was(tmp_path: Path) -> None:
     before = data.train.images.clone()
     ahead_of(trainer).image(0, 1)
     assert torch.equal(data.train.images, before)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.cache_size=40",),
+        ("data.validation=0.3", "data.train_limit=30", "data.sampler=balanced"),
+        ("mix.mixup=0.4", "mix.cutmix=1.0", "train.alternating_flip=true"),
+        ("data.background=black", "train.image_sizes=[[0.5, 16]]"),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_preview_of_photographs_is_what_the_worker_of_such_a_run_draws(
+    tmp_path: Path, overrides: tuple[str, ...], seed: int
+) -> None:
+    """From the question to the pixels of the PNG, beside the run that the worker sets up of the same folder."""
+    photos = tmp_path / "photos"
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 256, (50, 44 + number % 3, 4), np.uint8)
+        (photos / "abc"[number % 3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels, "RGBA").save(photos / "abc"[number % 3] / f"{number}.png")
+    (photos / "a" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    more = (f"data.path={photos}", "data.image_size=32", "train.batch_size=8", "train.epochs=2", *overrides)
+    wanted = replace(catalog.load("photos/scratch", more), model=VGG)
+    found = answer(Question(preset=wanted, seed=seed, device="cpu", num_epochs=2, num_images=8, wants_png=True))
+
+    folder, journal = make_folder(tmp_path / "run"), EventWriter(tmp_path / "run" / "events.jsonl")
+    info = RunInfo(id="", preset_name="", preset=wanted, seed=seed, device="cpu", created=0.0, host="")
+    setup = set_up(info, CPU, "fp32", write=lambda _event: None, report=lambda _event: None)
+    given = trained_on(Trainer(setup, folder, journal, Controls(folder, journal)), setup.network)
+    page = np.asarray(Image.open(io.BytesIO(found.png)))
+    orders = [epoch_order(setup, epoch).tolist() for epoch in (1, 2)]
+    assert len(found.rows) == 8
+    for line, row in enumerate(found.rows):
+        assert row.label == setup.data.class_names[int(setup.data.train.labels[row.number])]
+        for epoch, tile_of_epoch in enumerate(row.epochs):
+            if tile_of_epoch is None:
+                assert row.number not in orders[epoch]
+                continue
+            step, place = divmod(orders[epoch].index(row.number), 8)
+            image = undo_normalize(given[epoch * len(given) // 2 + step][place][None], wanted.data)[0]
+            side = image.shape[-1]
+            assert tile_of_epoch.side == side
+            assert tile_of_epoch.pixels == image.permute(1, 2, 0).contiguous().numpy().tobytes()
+            top, left = 8 + 16 + line * (96 + 16 + 8), 8 + (1 + epoch) * (96 + 8)
+            drawn = page[top : top + 96, left : left + 96].reshape(side, 96 // side, side, 96 // side, 3)
+            assert np.array_equal(drawn[:, 0, :, 0], image.permute(1, 2, 0).numpy())

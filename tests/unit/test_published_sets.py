@@ -253,7 +253,7 @@ def test_flowers_have_the_parts_of_their_tables(form: str, tmp_path: Path) -> No
     else:
         write_archive(root / "102flowers.tgz", "jpg", images)
     data = load_set("flowers102", tmp_path)
-    assert (data.train.labels.tolist(), data.val.labels.tolist()) == ([0, 1, 5], [2, 6])
+    assert (data.train.labels.tolist(), data.val.labels.tolist()) == ([5, 1, 0], [2, 6])
     assert data.test is not None
     assert data.test.labels.tolist() == [3, 4, 7, 8]
     assert data.test.images[:, 0, 4, 4].tolist() == [40, 50, 80, 90]

@@ -48,6 +48,17 @@ def test_names_that_json_cannot_hold_are_left_out() -> None:
     assert recent_folders() == ()
 
 
+def test_archives_and_tables_are_completed_too(tmp_path: Path) -> None:
+    for name in ("ants-bees.tar", "ants.txt", "labels.CSV", "notes.zip"):
+        (tmp_path / name).touch()
+    (tmp_path / "notes").mkdir()
+    ends = {"a": "ants-bees.tar", "ants-bees.tar": "ants-bees.tar", "lab": "labels.CSV", "n": "notes/"}
+    assert {start: completion(f"{tmp_path}/{start}") for start in ends} == {
+        start: f"{tmp_path}/{end}" for start, end in ends.items()
+    }
+    assert completion(f"{tmp_path}/ants.") is None
+
+
 def test_a_path_is_completed_with_the_first_folder_that_begins_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,7 +111,8 @@ def test_epochs_are_those_of_the_last_stage(tmp_path: Path, started: list[list[s
 def test_other_numbers(tmp_path: Path, started: list[list[str]]) -> None:
     run = make(tmp_path, trained=3, outcome="stopped")
     changes = ["optimizer.lr=0.01", "schedule.name=cosine", "schedule.final_lr=0.001", "loss.label_smoothing=0.1",
-               'train.augment=[{ op = "horizontal-flip" }]', "train.precision=bf16"]  # fmt: skip
+               'train.augment=[{ op = "horizontal-flip" }]', "train.precision=bf16",
+               "train.cuda_graphs=false", "train.compile=off", "train.tf32=false"]  # fmt: skip
     resume_run(run, changes)
     preset = run.read_info().preset
     assert (preset.optimizer.lr, preset.loss.label_smoothing, preset.train.precision) == (0.01, 0.1, "bf16")

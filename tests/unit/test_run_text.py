@@ -27,7 +27,7 @@ from tui import format as fmt
 from tui.cli import follow, run_page
 from tui.data.compare import compare_runs, comparison_table
 from tui.data.run_detail import run_detail
-from tui.data.summary import summarise
+from tui.data.summaries import summarise
 from tui.text import run_text
 from tui.text.layout import bar
 from tui.theme import FAINT, TRAIN

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from textual.color import Color
 
 from presets.safe_text import visible, visible_in_a_row, visible_json
-from tui.terminal.driver import ControlCharFilter
+from tui.terminal.screen_diff import ControlCharFilter
 
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xD800, 0xDCFF, 0xDFFF]
 

@@ -71,6 +71,7 @@ def test_reads_both_gpus_and_follows_their_memory(stub: Path) -> None:
         {
             "index": 0,
             "name": "Pretended GPU A",
+            "uuid": "GPU-aa",
             "memory_used_bytes": 1000,
             "memory_total_bytes": 8 * GB,
             "process_memory_bytes": 700,
@@ -79,7 +80,14 @@ def test_reads_both_gpus_and_follows_their_memory(stub: Path) -> None:
             "power_w": 250.5,
             "missing": {},
         },
-        first["gpus"][0] | {"index": 1, "name": "Pretended GPU B", "memory_used_bytes": 5, "process_memory_bytes": 0},
+        first["gpus"][0]
+        | {
+            "index": 1,
+            "name": "Pretended GPU B",
+            "uuid": "GPU-bb",
+            "memory_used_bytes": 5,
+            "process_memory_bytes": 0,
+        },
     ]
     assert [gpu["memory_used_bytes"] for gpu in second["gpus"]] == [3000, 0]
 
@@ -101,8 +109,16 @@ def test_a_reading_that_fails_is_missing_with_its_reason(stub: Path, answers: st
     healthy, failing = sample["gpus"]
     assert failing["missing"] == {field: reason}
     assert field not in failing
-    assert failing.keys() | {field} == healthy.keys()
+    assert failing.keys() - {"migs"} | {field} == healthy.keys() - {"migs"}
     assert healthy["missing"] == {}
+
+
+def test_a_gpu_in_mig_mode_has_its_parts_with_their_memory(stub: Path) -> None:
+    [sample] = run_scenario(stub, "mig 1 1")
+    assert sample["gpus"][1]["migs"] == [
+        {"uuid": "MIG-1", "memory_used_bytes": 500, "memory_total_bytes": 2 * GB},
+    ]
+    assert "migs" not in sample["gpus"][0]
 
 
 def test_a_gpu_lost_mid_run_keeps_its_row_and_the_other_goes_on(stub: Path) -> None:
@@ -112,6 +128,7 @@ def test_a_gpu_lost_mid_run_keeps_its_row_and_the_other_goes_on(stub: Path) -> N
     assert lost == {
         "index": 1,
         "name": "Pretended GPU B",
+        "uuid": "GPU-bb",
         "memory_total_bytes": 8 * GB,
         "missing": dict.fromkeys(readings, "GPU is lost"),
     }

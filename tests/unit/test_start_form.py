@@ -170,7 +170,7 @@ def test_without_a_look_at_the_files_there_is_nothing_to_start() -> None:
     fields = fields_of([catalog.load("demo")])
     checked = check(["demo"], catalog.load, fields, {"data": "/photos"}, lambda _: None)
     assert (checked.options, checked.errors) == (None, {})
-    assert checked.waits_for == NeededFiles("/photos", ((catalog.load("demo").data, None),))
+    assert checked.waits_for == NeededFiles("/photos", ((catalog.load("demo").data, catalog.load("demo").model),))
 
 
 def test_data_typed_is_in_the_order_and_in_the_presets(photos: Path) -> None:
@@ -192,6 +192,14 @@ def test_mistakes_in_files_are_said_in_the_words_of_the_dialog(photos: Path) -> 
 
 def test_data_that_is_fetched_or_generated_is_no_mistake() -> None:
     assert looked_at(["demo", "basenet"]).options == RunOptions()
+    assert looked_at(["basenet"], changes="data.dataset=cifar10").options == RunOptions(
+        overrides=("data.dataset=cifar10",)
+    )
+
+
+def test_names_of_no_weights_are_refused_under_the_changes(photos: Path) -> None:
+    checked = looked_at(["photos/frozen"], data=str(photos), changes="model.weights=imagenet")
+    assert checked.errors["changes"].startswith("model.weights=imagenet: model.weights of efficientnet_b0 must be")
 
 
 def test_two_paths_are_refused(photos: Path) -> None:

@@ -10,60 +10,29 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from engine.journal.events import Alerted
+from engine.journal.jsonl import read_events
 from engine.training.device import autocast
+from engine.training.input_pipeline import of_epoch
+from engine.training.optimizers import _RATES
 from engine.training.setup import unsupported_speedups
 from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
 from tests import every
+from tests.pretended_gpu import BakedTape
 from tests.tiny_trainer import CPU, PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
-
-
-class Tape:
-    """Records on the CPU as CUDA does: a recording does nothing, a replay does it, into the same tensors."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self._work: Callable[[], Any]
-        self._results: Any = None
-
-    def warm_up(self, work: Callable[[], Any]) -> Any:
-        self.done.append("warm-up")
-        return work()
-
-    def record(self, work: Callable[[], Any]) -> Any:
-        self.done.append("record")
-        self._work, self._results = work, [torch.zeros(()), torch.zeros(8, 100), torch.zeros(8, dtype=torch.int64)]
-        return self._results
-
-    def replay(self) -> None:
-        self.done.append("replay")
-        for place, tensor in zip(self._results, self._work(), strict=True):
-            place.copy_(tensor)
-
-
-class Rate(Tape):
-    """A tape that notes from where the optimizer takes its learning rate while it records."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__()
-        self._groups = trainer._train_state.stage_optimizer.optimizer.param_groups
-        self.recorded: Any = None
-
-    def record(self, work: Callable[[], Any]) -> Any:
-        self.recorded = self._groups[0]["lr"]
-        return super().record(work)
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trainer._setup.network.parameters()])
 
 
-def record_with(trainer: Trainer, tape: Tape) -> None:
-    trainer._stepper._recorded = RecordedStep(8, CPU, tape)
+def record_with(trainer: Trainer, tape: BakedTape) -> None:
+    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, lambda _device: tape)
 
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
@@ -94,34 +63,103 @@ def test_images_are_augmented_in_full_precision_and_the_network_is_not(tmp_path:
     assert told == [False, torch.bfloat16]
 
 
-def test_a_recorded_step_trains_as_a_plain_one(tmp_path: Path) -> None:
-    batches = [8, 8, 8, 8, 8, 5, 8, 8]
-    preset = replace(PRESET, schedule=schema.OneCycle())  # another learning rate in every step
-    plain, recorded, tape = make(tmp_path / "a", preset)[0], make(tmp_path / "b", preset)[0], Tape()
-    record_with(recorded, tape)
-    assert train(recorded, batches) == train(plain, batches)
-    assert torch.equal(weights(plain), weights(recorded))
-    assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 4  # and the batch of 5 as it comes
-
-
+@pytest.mark.parametrize("schedule", every.TRAINING_SCHEDULES, ids=lambda table: type(table).__name__)
 @pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)
-def test_a_recording_takes_its_rate_from_a_tensor_that_follows_the_schedule(
-    optimizer: schema.Optimizer, tmp_path: Path
+def test_a_recorded_step_trains_as_a_plain_one(
+    optimizer: schema.Optimizer, schedule: schema.Schedule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, _ = make(tmp_path, replace(PRESET, optimizer=optimizer))
+    monkeypatch.setattr("engine.training.muon.has_bf16", lambda _device: False)  # in which the last digits are the 3rd
+    batches = [8, 8, 8, 8, 8, 5, 8, 8]
+    preset = replace(PRESET, optimizer=optimizer, schedule=schedule)
+    plain, recorded, tape = make(tmp_path / "a", preset)[0], make(tmp_path / "b", preset)[0], BakedTape()
+    record_with(recorded, tape)
+    losses = [*train(plain, batches), *scaled_and_trained(plain)]
+    assert [*train(recorded, batches), *scaled_and_trained(recorded)] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(weights(recorded), weights(plain), rtol=1e-5, atol=1e-6)
+    assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 6  # and the batch of 5 as it comes
+
+
+def scaled_and_trained(trainer: Trainer) -> list[float]:
+    trainer._train_state.stage_optimizer.scale_lr(0.5)  # as a command does
+    return train(trainer, [8, 8])
+
+
+@pytest.mark.parametrize("schedule", every.TRAINING_SCHEDULES, ids=lambda table: type(table).__name__)
+@pytest.mark.parametrize("optimizer", every.OPTIMIZERS, ids=lambda table: type(table).__name__)
+def test_a_schedule_moves_learning_rates_and_no_other_number(
+    optimizer: schema.Optimizer, schedule: schema.Schedule, tmp_path: Path
+) -> None:
+    def numbers(trainer: Trainer) -> list[dict[str, Any]]:
+        groups = trainer._train_state.stage_optimizer.optimizer.param_groups
+        return [{key: group[key] for key in group.keys() - _RATES - {"params"}} for group in groups]
+
+    trainer, _ = make(tmp_path, replace(PRESET, optimizer=optimizer, schedule=schedule))
+    unmoved, _ = make(tmp_path / "constant", replace(PRESET, optimizer=optimizer))
+    train(trainer, [8] * 6)
+    trainer._train_state.stage_optimizer.epoch_done(0.1)
+    assert numbers(trainer) == numbers(unmoved)
+
+
+def test_epochs_that_treat_their_images_in_another_way_are_recorded_anew(tmp_path: Path) -> None:
+    changing = replace(PRESET.train, epochs=4, alternating_flip=True, image_sizes=((0.5, 24),))
+    network = schema.Vgg(blocks=((4,), (6,)), pools=("max", "avg"), head=(8,))
+    mix = schema.Mix(mixup=0.2, cutmix=1.0, p=0.7, off_epochs=1)
+    preset, tape, found = replace(PRESET, model=network, train=changing, mix=mix), BakedTape(), []
+    for name in ("plain", "recorded"):
+        trainer, _ = make(tmp_path / name, preset)
+        if name == "recorded":
+            record_with(trainer, tape)
+        stage, rows = trainer._plan[0], torch.arange(80)
+        inputs, losses = trainer._pipeline.train(stage, 0, lambda _event: None), []
+        for epoch in range(1, 5):  # mirrored in turn; the third is larger, the fourth not mixed
+            seen = of_epoch(inputs, preset, stage, epoch, epoch - 1)
+            for start in range(0, 48, 8):
+                before = trainer._meter.read()
+                trainer._train_batch(seen, rows[start : start + 8])
+                losses.append(trainer._meter.read().since(before).mean_loss())
+                trainer.progress.global_step += 1
+        found.append(losses)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    recording = ["warm-up"] * 3 + ["record"]
+    assert tape.done == [*recording, *["replay"] * 9, *recording, *["replay"] * 3, *recording, *["replay"] * 3]
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_comes(tmp_path: Path) -> None:
+    class Refuses(BakedTape):
+        def record(self, work: Callable[[], Any]) -> Any:
+            self.done.append("record")
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand a long story")
+
+    plain, (recorded, folder), tape = make(tmp_path / "a")[0], make(tmp_path / "b"), Refuses()
+    record_with(recorded, tape)
+    assert train(recorded, [8] * 6) == train(plain, [8] * 6)
+    assert tape.done == ["warm-up"] * 3 + ["record"]
+    [alert] = [event for event in read_events(folder.events) if isinstance(event, Alerted)]
+    assert "cannot be recorded (CUDA error: operation not permitted when stream is capturing): steps are" in alert.text
+
+
+def test_a_recording_without_memory_leaves_steps_as_they_come(tmp_path: Path) -> None:
+    class NoRoom(BakedTape):
+        def record(self, work: Callable[[], Any]) -> Any:
+            self.done.append("record")
+            raise RuntimeError("CUDA error: out of memory")
+
+    plain, recorded = make(tmp_path / "a")[0], make(tmp_path / "b")
+    tape = NoRoom()
+    record_with(recorded[0], tape)
+    assert train(recorded[0], [8] * 6) == train(plain, [8] * 6)
+    assert tape.done == ["warm-up"] * 3 + ["record"]
+    [alert] = [event for event in read_events(recorded[1].events) if isinstance(event, Alerted)]
+    assert "for a recorded step" in alert.text
+    assert "train.cuda_graphs = false" in alert.advice
+
+
+def test_nothing_of_a_recording_is_saved(tmp_path: Path) -> None:
+    trainer, _ = make(tmp_path)
     groups = [dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups]
-    tape = Rate(trainer)
-    record_with(trainer, tape)
-    train(trainer, [8] * 4)
-    assert isinstance(tape.recorded, torch.Tensor)
-    assert float(tape.recorded) == pytest.approx(0.01)
-    trainer._train_state.stage_optimizer.scale_lr(0.5)
-    train(trainer, [8])
-    assert float(tape.recorded) == pytest.approx(0.005)
-    trainer._train_state.stage_optimizer.scale_lr(2)
-    assert [
-        dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups
-    ] == groups  # nothing of it is saved
+    record_with(trainer, BakedTape())
+    train(trainer, [8] * 5)
+    assert [dict(group) for group in trainer._train_state.stage_optimizer.optimizer.param_groups] == groups
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="there is no C++ compiler")
@@ -147,6 +185,29 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(tmp_path: Path, monkeypat
     monkeypatch.setattr(torch, "compile", no_compiler)
     trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, compile="default")))
     with pytest.raises(CifartuiError, match=r'could not be compiled \(no compiler found\).*train.compile = "off"'):
+        train(trainer, [8])
+
+
+def test_a_backward_pass_that_cannot_be_compiled_is_said_in_the_same_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(torch.autograd.Function):
+        @staticmethod
+        def forward(_context: Any, logits: torch.Tensor) -> torch.Tensor:
+            return logits.clone()
+
+        @staticmethod
+        def backward(_context: Any, *_gradients: torch.Tensor) -> torch.Tensor:
+            from torch._dynamo.exc import TorchDynamoException
+
+            raise TorchDynamoException("no Triton found\nand a long story")  # it is compiled when it is first run
+
+    def compiled(network: torch.nn.Module, **_more: object) -> object:
+        return lambda images: Late.apply(network(images))  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    trainer, _ = make(tmp_path, replace(PRESET, train=replace(PRESET.train, compile="default")))
+    with pytest.raises(CifartuiError, match=r'could not be compiled \(no Triton found\).*train.compile = "off"'):
         train(trainer, [8])
 
 

@@ -37,7 +37,10 @@ def test_plots_are_drawn_with_what_locale_and_font_have(environment: dict[str, s
     ("environment", "depth"),
     [
         ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "truecolor"),
-        ({"TERM": "screen", "COLORTERM": "24bit"}, "truecolor"),
+        ({"TERM": "screen", "COLORTERM": "24bit"}, "256"),
+        ({"TERM": "screen.xterm-256color", "COLORTERM": "truecolor"}, "256"),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor", "STY": "1.pts-0.host"}, "256"),
+        ({"TERM": "screen-256color", "COLORTERM": "truecolor", "TMUX": "/tmp/tmux-0/default,1,0"}, "truecolor"),
         ({"TERM": "xterm-kitty"}, "truecolor"),
         ({"TERM": "xterm-direct"}, "truecolor"),
         ({"TERM": "screen-256color"}, "256"),

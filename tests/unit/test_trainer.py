@@ -1,6 +1,7 @@
 """The loop itself, in this process, on a few images: what it reads back, what it journals, where it stops."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -130,3 +131,14 @@ def test_a_meter_on_cuda_agrees_with_the_cpu() -> None:
     arrived = theirs.arrived()
     assert arrived is not None
     assert arrived == pytest.approx(ours.read())
+
+
+@pytest.mark.parametrize(
+    ("data", "then"),
+    [({}, ", then testing the best weights"), ({"test": None}, ""), ({"test_labels_hidden": True}, "")],
+)
+def test_a_stop_is_not_said_to_test_where_nothing_can_be_tested(
+    tmp_path: Path, data: dict[str, Any], then: str
+) -> None:
+    trainer, _ = make(tmp_path, **data)
+    assert trainer._controls.then == then

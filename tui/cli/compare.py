@@ -5,6 +5,7 @@ import re
 import click
 
 from engine.journal.outline import read_outline
+from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import find_run
 from engine.runs.run_options import RunOptions
@@ -29,7 +30,8 @@ from tui.data.compare import (
     sentence,
 )
 from tui.data.compare import compare as rows_of
-from tui.data.summary import Summary, summarise, summarise_all
+from tui.data.summaries import summarise, summarise_all
+from tui.data.summary import Summary
 
 
 @click.command()
@@ -103,6 +105,8 @@ def ablation(
             as_json,
         )
         return
+    for name in names:
+        check_needed(catalog.load(name, overrides), where.data_dir)
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     if detach:
         add_and_report(names, options, where)

@@ -7,7 +7,7 @@ import click
 
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
-from engine.journal.jsonl import append_command, event_reader
+from engine.journal.jsonl import LineReader, append_command, event_reader
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
@@ -25,7 +25,9 @@ def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None
         state = run.read_state()
         how = state.finished.outcome if state.finished else "lost"
         raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(read_shown(run), state)}")
-    events = _events(run)
+    journal = event_reader(run.events)
+    journal.skip_to_end()
+    events = _events(run, journal)
     append_command(run.commands, command)
     deadline = time.monotonic() + _PATIENCE_S
     for event in events:
@@ -38,9 +40,8 @@ def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None
     return iter(())
 
 
-def _events(run: RunDir) -> Iterator[AnyEvent | None]:
-    """Yield the journal's events, and None whenever all are read, until the worker ends."""
-    journal = event_reader(run.events)
+def _events(run: RunDir, journal: LineReader[AnyEvent]) -> Iterator[AnyEvent | None]:
+    """Yield what comes into the journal, and None whenever all is read, until the worker ends."""
     while True:
         lives = run.worker_lives()  # checked before reading: what a worker writes last is not missed
         yield from journal.read()

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +10,15 @@ import click
 
 from engine.shared.data_locations import locate
 from engine.shared.image_archives import OnBytes, say_nothing
+from engine.shared.image_scan import Poll
 from presets.errors import CifartuiError
 from presets.schema import DATASETS, Data
 from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
+
+_SHOWN_AFTER_S = 1.0
+"""Time that most folders are read in, after which there is something to show."""
+_ENDS = "Ctrl-C ends that"
 
 
 @click.command()
@@ -48,8 +54,8 @@ def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
 def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
     from tui.data import folder_summary
 
-    with _unpacking() as on_bytes:
-        summary = folder_summary.summarize(path, on_bytes=on_bytes)
+    with _progress() as (poll, on_bytes):
+        summary = folder_summary.summarize(path, poll, on_bytes)
     if as_json:
         say_json(summary)
         return
@@ -65,18 +71,26 @@ def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
 
 
 @contextmanager
-def _unpacking() -> Iterator[OnBytes]:
-    """Give the block a function that shows how far the unpacking of an archive is, on a terminal."""
+def _progress() -> Iterator[tuple[Poll, OnBytes]]:
+    """Give the block functions that show, on a terminal, for how long names are read, and how far an unpacking is."""
     from tui.cli.live_line import LiveLine
     from tui.data import folder_summary
 
     if not sys.stderr.isatty():
-        yield say_nothing
+        yield lambda: None, say_nothing
         return
+    began = time.monotonic()
+
+    def poll() -> None:
+        seconds = time.monotonic() - began
+        if seconds > _SHOWN_AFTER_S:
+            line.show(lambda columns: f"reading the names of the files, {seconds:.0f} s   {_ENDS}"[:columns])
+
+    def on_bytes(done: int, total: int) -> None:
+        line.show(lambda columns: f"{folder_summary.unpacking(done, total)}   {_ENDS}"[:columns])
+
     with LiveLine(sys.stderr, lambda: None) as line:
-        yield lambda done, total: line.show(
-            lambda columns: f"{folder_summary.unpacking(done, total)}   Ctrl-C ends that"[:columns]
-        )
+        yield poll, on_bytes
         line.clear()
 
 
@@ -84,8 +98,8 @@ def _print_files(path: str, as_json: bool) -> None:
     """Print part, class and file of each image, separated by tabs."""
     from tui.data import folder_summary
 
-    with _unpacking() as on_bytes:
-        found = folder_summary.files_of(path, on_bytes)
+    with _progress() as (poll, on_bytes):
+        found = folder_summary.files_of(path, poll, on_bytes)
     if as_json:
         say_json(found, indent=0)
         return

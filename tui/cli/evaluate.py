@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from engine.runs import predictions
+from engine.runs import predictions, scores
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
@@ -18,8 +18,13 @@ from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.options import as_json_option, data_option, device_option, places, with_places
 from tui.cli.output import say, say_json
-from tui.data.output_file import write_new
+from tui.data.output_file import check_new, write_new
 from tui.data.torch_process import run_module
+from tui.text import score_text
+
+_LABEL_WIDTH = 17
+_FEW_CLASSES = 20
+"""So many are printed unasked."""
 
 
 @click.command()
@@ -33,8 +38,10 @@ from tui.data.torch_process import run_module
 @device_option
 @data_option
 @click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
-@click.option("--force", is_flag=True, help="Write over FILE.csv if it is there.")
-@click.option("--per-class", is_flag=True, help="Print every class, the worst first.")
+@click.option("--csv", "table", metavar="FILE", help="Write precision, recall and F1 of every class.")
+@click.option("--png", "picture", metavar="FILE", help="Write the confusion matrix as a picture.")
+@click.option("--force", is_flag=True, help="Write over a FILE that is there.")
+@click.option("--per-class", is_flag=True, help="Print every class, the lowest recall first, however many.")
 @as_json_option
 @with_places
 @click.pass_context
@@ -46,6 +53,8 @@ def evaluate(
     device: str,
     data: str | None,
     submission: str | None,
+    table: str | None,
+    picture: str | None,
     force: bool,
     per_class: bool,
     as_json: bool,
@@ -53,9 +62,12 @@ def evaluate(
     """Measure a run's best (or last) weights: accuracy, by class and superclass, and what is confused."""
     where = places(ctx)
     run = find_run(where.runs_dir, name)
-    if submission is not None:
-        _check_submission(split, Path(submission), force)
-        split = "test"
+    if submission is not None and split == "val":
+        raise CifartuiError("--submission is for the test images; leave --split val out.")
+    for path in (submission, table, picture):
+        if path is not None:
+            check_new(Path(path), force=force)
+    split = "test" if submission is not None else split
     arguments = [str(run.path), "--checkpoint", checkpoint, "--device", device]
     arguments += ["--split", split] if split is not None else []
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
@@ -66,10 +78,15 @@ def evaluate(
     assert found is not None
     if submission is not None:
         write_new(Path(submission), submission_text(found).encode(), force=force)
+    _write_scores(found, table, picture, force=force)
     if as_json:
         say_json({**result, **_scores(found)}, indent=0)
         return
     _print(result, found, per_class=per_class)
+    if table is not None:
+        say(f"Precision, recall and F1 of the classes are in {table}.")
+    if picture is not None:
+        say(f"The confusion matrix is in {picture}.")
     if submission is not None:
         say(f"{len(found.predicted) + len(found.unreadable):,} predictions are in {submission}.{_guessed(found)}")
 
@@ -105,18 +122,39 @@ def _guessed(found: Predictions) -> str:
     return f" {files} as {label}, the class of the most training images."
 
 
-def _check_submission(split: Split | None, path: Path, force: bool) -> None:
-    if split == "val":
-        raise CifartuiError("--submission is for the test images; leave --split val out.")
-    if path.exists() and not force:
-        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+def _write_scores(found: Predictions, table: str | None, picture: str | None, *, force: bool) -> None:
+    """Write the table of the classes and the picture of the confusion matrix, those of them that have a path."""
+    if found.true is None and (table or picture):
+        raise CifartuiError(
+            "The test labels of this data are hidden, so there is no table and no confusion matrix; measure the "
+            "validation images with --split val."
+        )
+    if table is not None:
+        write_new(Path(table), classes_csv(found).encode(), force=force)
+    if picture is not None:
+        from tui.plots.confusion import matrix_of, matrix_png
+
+        write_new(Path(picture), matrix_png(matrix_of(found)), force=force)
+
+
+def classes_csv(found: Predictions) -> str:
+    """Return a line for every class that has images, the lowest recall first; fractions have six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("class", "images", "predicted", "right", "precision", "recall", "recall_low", "recall_high", "f1"))
+    for score in scores.by_class(found):
+        values = (score.precision, score.recall, *score.recall_interval, score.f1)
+        shares = ("" if value is None else f"{value:.6f}" for value in values)
+        writer.writerow((score.name, score.num_images, score.num_predicted, score.hits, *shares))
+    return text.getvalue()
 
 
 def _scores(found: Predictions) -> dict[str, Any]:
     return {
-        "classes": predictions.by_class(found),
-        "superclasses": predictions.by_group(found, cifar100_superclasses.CIFAR100),
-        "confusions": predictions.confusions(found),
+        "scores": scores.overall(found),
+        "classes": scores.by_class(found),
+        "superclasses": scores.by_group(found, cifar100_superclasses.CIFAR100),
+        "confusions": scores.confusions(found),
     }
 
 
@@ -131,20 +169,24 @@ def _print(result: dict[str, Any], found: Predictions, *, per_class: bool) -> No
         f"{weights} on {result['num_images']:,} {result['split']} images:"
         f" top-1 {fmt.accuracy(result['top1'], result['balanced'], 2)}, loss {fmt.loss(result['loss'])}"
     )
-    groups = predictions.by_group(found, cifar100_superclasses.CIFAR100)
+    summed = scores.overall(found)
+    if summed is not None:
+        say("\n" + "\n".join(f"{label:<{_LABEL_WIDTH}}  {value}" for label, value in score_text.overall(summed)))
+    groups = scores.by_group(found, cifar100_superclasses.CIFAR100)
     if groups:
         width = max(len(score.name) for score in groups)
         say(f"\n{'superclass':<{width}}  {'images':>7}  {'class right':>11}  {'superclass right':>16}")
         for score in groups:
             group_top1 = fmt.percent((score.group_hits or 0) / score.num_images)
             say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>11}  {group_top1:>16}")
-    if per_class:
-        classes = predictions.by_class(found)
+    classes = scores.by_class(found)
+    if per_class or len(classes) <= _FEW_CLASSES:
         width = max(len(score.name) for score in classes)
-        say(f"\n{'class':<{width}}  {'images':>7}  {'right':>8}")
+        say(f"\n{'class':<{width}}  {'images':>7}  {'precision':>9}  {'recall':>8}  {'F1':>8}")
         for score in classes:
-            say(f"{score.name:<{width}}  {score.num_images:>7,}  {fmt.percent(score.top1):>8}")
-    wrong = predictions.confusions(found)
+            values = f"{fmt.percent(score.precision):>9}  {fmt.percent(score.recall):>8}  {fmt.percent(score.f1):>8}"
+            say(f"{score.name:<{width}}  {score.num_images:>7,}  {values}")
+    wrong = scores.confusions(found)
     if wrong:
         width = max(len(confusion.true) for confusion in wrong)
         say("\nmost often confused")

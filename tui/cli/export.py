@@ -81,7 +81,7 @@ def _check_of_curves(kind: str, *, with_preprocessing: bool, as_json: bool) -> N
 
 
 def _write_curves(run: RunDir, kind: str, path: Path, *, steps: bool, force: bool) -> None:
-    state = run.read_state()
+    state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError(f"Run {run.id} has no curves yet: nothing was trained.")
     if kind == "tensorboard":

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from engine.journal import commands, events
 from engine.journal.eta import time_left
-from engine.journal.jsonl import append_command, event_reader
+from engine.journal.jsonl import LineReader, append_command, event_reader
 from engine.journal.state import RunState, apply
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, Status, status_of
@@ -34,7 +34,7 @@ _NOBODY_READS = 141
 _TERMINATED = 143
 """Exit codes that a shell reports of a program ended by SIGPIPE, or by SIGTERM."""
 
-_ASKED = "Asked to stop after this batch; Ctrl-C again leaves it training."
+_ASKED = "Asked to stop after this batch; Ctrl-C again does not wait for it."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
 
 _HURRIED = "SIGTERM again: asked to end without validation and test."
@@ -44,7 +44,9 @@ _NOT_HURRIED = (
 
 
 class _Interrupts:
-    """Counter of Ctrl-C: the first stops the run, the second returns and lets it train on.
+    """Counter of Ctrl-C: the first stops the run, the second returns without waiting for that.
+
+    Two that come before the run is asked to stop let it train on.
 
     SIGTERM stops it too, and the second one ends it without validation and test: its sender, mostly a
     scheduler, wants the machine. A hang-up only ends the watching; under nohup, not even that.
@@ -141,17 +143,21 @@ class _Live(_Printer):
         print(visible(text), file=sys.stderr, flush=True)
 
 
-def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
+Known: TypeAlias = tuple[RunState, LineReader[events.AnyEvent]]
+"""State of a run before it is gone on with, and the reader for what follows."""
+
+
+def follow(run: RunDir, output: Output, known: Known | None = None) -> int:
     """Print a run until it ends; return 0, 1 if it failed or was lost, 130 if the user interrupted.
 
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
     is closed: the run trains on after both.
-    The first `num_known` events are not printed, so a resumed run does not repeat itself.
+    What is `known` is not printed, so a resumed run does not repeat itself.
     """
     interrupts = _Interrupts()
     try:
         with _printer(output, interrupts.wake) as printer:
-            return _follow(run, printer, interrupts, num_known)
+            return _follow(run, printer, interrupts, known)
     except _Unwritable as error:
         _drop(sys.stdout)
         return _leave(str(error), run, _HUNG_UP if interrupts.hung_up else _NOBODY_READS)
@@ -159,9 +165,8 @@ def follow(run: RunDir, output: Output, num_known: int = 0) -> int:
         interrupts.restore()
 
 
-def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: int) -> int:
-    reader = event_reader(run.events)
-    state = RunState()
+def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Known | None) -> int:
+    state, reader = known or (RunState(), event_reader(run.events))
     num_read, asked, second_signal, heard = 0, False, False, time.monotonic()
     while True:
         lives = run.worker_lives()  # checked before reading: what a dying worker wrote last is not missed
@@ -170,13 +175,12 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
             for event in new:
                 num_read, heard = num_read + 1, time.monotonic()
                 apply(state, event)
-                if num_read > num_known:
-                    printer.event(event, state)
+                printer.event(event, state)
         heard_s = time.monotonic() - heard
-        is_known = num_read > num_known or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
+        is_known = num_read > 0 or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
         if state.finished is not None and (lives is False or (lives is None and is_known)):
             return _exit_code(state, interrupts)
-        is_told = lives is False or (is_known if lives is None else num_read > num_known)
+        is_told = lives is False or (is_known if lives is None else num_read > 0)
         status = status_of(state, lives, time.time(), heard_s) if is_told else "starting"
         if status == "lost":
             printer.say(_lost(run, state))
@@ -184,7 +188,8 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, num_known: 
         if interrupts.hung_up:
             return _leave("The terminal hung up", run, _HUNG_UP)
         if interrupts.num_interrupts >= 2:
-            printer.say(f"Training goes on; watch it with: cifartui attach {run.id}")
+            way = "It stops after this batch" if asked else "Training goes on"
+            printer.say(f"{way}; watch it with: cifartui attach {run.id}")
             return _INTERRUPTED
         if interrupts.num_interrupts + interrupts.num_terminations and not asked:
             asked = True

@@ -2,10 +2,12 @@
 
 import click
 
+from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
+from presets import catalog
 from presets.range_test import Sweep
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
@@ -48,6 +50,7 @@ def lr_find(
     where = places(ctx)
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=steps)
+    check_needed(catalog.load(name, overrides), where.data_dir)
     run = start_range_test(where.runs_dir, name, options, sweep)
     is_told = output not in {"json", "quiet"}
     if is_told:

@@ -83,4 +83,4 @@ def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None) -> 
     from tui.main import open_dashboard
 
     where = places(ctx)
-    open_dashboard(where.runs_dir, where.data_dir, attach, given_display_options(ctx))
+    ctx.exit(open_dashboard(where.runs_dir, where.data_dir, attach, given_display_options(ctx)))

@@ -4,6 +4,7 @@ Apart from the commands, because ruff bans click.echo everywhere else.
 """
 
 import json
+import sys
 
 import click
 import msgspec
@@ -13,7 +14,13 @@ from presets.safe_text import visible, visible_json
 
 def say(text: str, *, err: bool = False) -> None:
     """Print lines, on standard error if `err`, with control characters replaced by visible ones."""
-    click.echo(visible(text), err=err)  # noqa: TID251
+    text = visible(text)
+    stream = sys.stderr if err else sys.stdout
+    if not text.isascii() and stream.isatty():  # a pipe is given names as they are
+        from tui.terminal.streams import ascii_only, in_ascii
+
+        text = in_ascii(text) if ascii_only(stream) else text
+    click.echo(text, err=err)  # noqa: TID251
 
 
 def say_json(content: object, *, indent: int = 2) -> None:

@@ -10,10 +10,12 @@ from engine.queue import queue_file as queues
 from engine.queue import runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
+from engine.runs.needed_files import check_needed
 from engine.runs.run_dir import list_runs
 from engine.runs.run_options import RunOptions
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
+from presets import catalog
 from presets.errors import CifartuiError
 from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json
@@ -79,6 +81,8 @@ def _table(rows: Sequence[queue_text.Row]) -> list[str]:
 def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None:
     """Put PRESETs at the end of the queue, all with the same changes."""
     where = places(ctx)
+    for name in names:
+        check_needed(catalog.load(name, options.overrides), where.data_dir)
     add_and_report(names, as_set(options, where), where)
 
 

@@ -12,7 +12,8 @@ from tui import format as fmt
 from tui.cli.main import show_dashboard
 from tui.cli.options import as_json_option, places, with_display, with_places
 from tui.cli.output import say, say_json
-from tui.data.summary import SORT_KEYS, Damaged, SortKey, has_words, matches, ordered, summarise_all
+from tui.data.summaries import summarise_all
+from tui.data.summary import SORT_KEYS, Damaged, SortKey, has_words, matches, ordered
 from tui.text.run_text import newer
 
 
@@ -64,17 +65,18 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
     )
     now = time.time()
+    rows = []
     for summary in summaries:
         of_classes = f"  {fmt.percent(summary.best_val_balanced):>8}" if balanced else ""
         epochs = f"{summary.epoch}/{summary.epochs}"
-        say(
+        rows.append(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
             f"{of_classes}  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
             f"  {fmt.ago(now - summary.created)}{newer(summary.not_understood)}"
         )
-    for bad in unread:
-        say(f"{bad.id:<{width}}  {bad.state:<10}  {bad.reason}")
+    rows += [f"{bad.id:<{width}}  {bad.state:<10}  {bad.reason}" for bad in unread]
+    say("\n".join(rows))
 
 
 @click.command()

@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from engine.journal.jsonl import event_reader
+from engine.journal.fold_file import read_folded
 from engine.runs.named_runs import COMPLETED, check_name, find_named, resume_named
+from engine.runs.needed_files import check_needed
 from engine.runs.run_dir import RunDir, find_run
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_run
@@ -55,6 +56,9 @@ def train(
     loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
         ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
+    if not prepare:  # which may be done where the data is not
+        for preset in loaded.values():
+            check_needed(preset, where.data_dir)
     if detach and len(names) > 1 and not prepare:
         add_and_report(names, options, where)
         return
@@ -86,8 +90,10 @@ def _train_named(
     if len(loaded) > 1:
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
-    num_known, run, is_new = 0, find_named(where.runs_dir, run_name), False
+    known, run, is_new = None, find_named(where.runs_dir, run_name), False
     if run is None:
+        if not prepare:
+            check_needed(preset, where.data_dir)
         is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
     if prepare:
         say(str(run.path))
@@ -95,13 +101,13 @@ def _train_named(
     if is_new:
         _report_start(run, preset, output)
     else:
-        num_known = sum(len(batch) for batch in event_reader(run.events).batches())
+        known = read_folded(run.events)
         done = resume_named(run, preset_name, options)
         if output not in {"json", "quiet"}:
             say(f"{preset.title}: run {run.id}, {done}")
         if done == COMPLETED:
             return 0
-    return 0 if detach else follow(run, output, num_known)
+    return 0 if detach else follow(run, output, known)
 
 
 def _report_start(run: RunDir, preset: Preset, output: Output) -> None:
@@ -141,10 +147,10 @@ def resume(
     from engine.runs.resume import ACCEPT, resume_run
 
     run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
-    num_known = sum(len(batch) for batch in event_reader(run.events).batches())
+    known = read_folded(run.events)
     overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
     options = ((ACCEPT,) if accept else ()) + ((f"--data={data}",) if data is not None else ())
     resume_run(run, (*overrides, *options), notify, devices=devices)
     _report_start(run, run.read_info().preset, output)
     if not detach:
-        ctx.exit(follow(run, output, num_known=num_known))
+        ctx.exit(follow(run, output, known))

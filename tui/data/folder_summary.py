@@ -148,7 +148,7 @@ def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_not
     return _of_listing(str(path), listing, poll)
 
 
-def files_of(named: str, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
+def files_of(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
     """Return every image of a folder and the part that it is in, as a run with seed 0 divides them.
 
     Raises:
@@ -160,7 +160,7 @@ def files_of(named: str, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
             f"{visible_in_a_row(known.path)} is the published data set {known.dataset}, whose files are not listed; "
             "leave --files out."
         )
-    listing = list_images(path, on_bytes=on_bytes)
+    listing = list_images(path, poll=poll, on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
         ImageFile(shown(name), part, listing.class_names[label])

@@ -15,9 +15,9 @@ from typing import TypeAlias
 from textual.message import Message
 
 from engine import files
-from engine.journal import jsonl
+from engine.journal import fold_file, jsonl
 from engine.journal.events import AnyEvent, RunStarted
-from engine.journal.state import RunState, fold
+from engine.journal.state import RunState
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
@@ -31,10 +31,7 @@ History: TypeAlias = tuple[RunState, int]
 
 def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Fold a run's journal; return the state and the reader for what follows."""
-    reader, state = jsonl.event_reader(run.events), RunState()
-    for batch in reader.batches():
-        fold(batch, state)
-    return state, reader
+    return fold_file.read_folded(run.events)
 
 
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
@@ -52,7 +49,7 @@ def read_ahead(run: RunDir) -> Callable[[], History | None] | None:
     returns None if the helper failed. In both cases the journal must be read here.
     """
     try:
-        is_long = run.events.stat().st_size >= _WORTH_A_HELPER_BYTES
+        is_long = fold_file.unfolded_bytes(run.events) >= _WORTH_A_HELPER_BYTES
     except OSError:
         is_long = False
     if not is_long:

@@ -22,6 +22,12 @@ def write_new(path: Path, content: bytes, *, force: bool = False) -> None:
         file.write(content)
 
 
+def check_new(path: Path, *, force: bool = False) -> None:
+    """Raise CifartuiError if a file is there and `force` is not set: before long work, and again when it is written."""
+    if path.exists() and not force:
+        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+
+
 @contextmanager
 def new_path(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Give a temporary path, with the same ending, for somebody to write; see `new_file`, but for the open file."""
@@ -48,8 +54,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     Raises:
         CifartuiError: as `write_new`.
     """
-    if path.exists() and not force:
-        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+    check_new(path, force=force)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

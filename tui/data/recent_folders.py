@@ -7,6 +7,8 @@ import platformdirs
 
 from engine import files
 from engine.runs.run_dir import write_atomically
+from engine.shared.image_archives import is_archive
+from engine.shared.label_table import SUFFIXES as TABLES
 
 _MOST = 10
 
@@ -36,17 +38,22 @@ def remember_folder(folder: str) -> None:
 
 
 def completion(typed: str) -> str | None:
-    """Return what is typed with the rest of the first folder's name that begins so; None if there is none.
+    """Return what is typed with the rest of the first name that begins so: of a folder, an archive or a table.
 
-    Hidden folders are completed only after a dot.
+    Hidden ones are completed only after a dot. None if there is none.
     """
     base, slash, start = typed.rpartition("/")
     if not slash:
         return None
     try:
         folder = files.expanded(f"{base}/")
-        names = sorted(each.name for each in folder.iterdir() if each.name.startswith(start) and each.is_dir())
+        there = sorted(each for each in folder.iterdir() if each.name.startswith(start))
+        visible = (each for each in there if start or not each.name.startswith("."))
+        found = next((each for each in visible if each.is_dir() or _holds_images(each)), None)
+        return None if found is None else f"{base}/{found.name}{'/' if found.is_dir() else ''}"
     except (OSError, ValueError):
         return None
-    found = next((name for name in names if start or not name.startswith(".")), None)
-    return None if found is None else f"{base}/{found}/"
+
+
+def _holds_images(path: Path) -> bool:
+    return is_archive(path) or (path.suffix.lower() in TABLES and path.is_file())

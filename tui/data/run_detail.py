@@ -4,16 +4,17 @@ docs/show.md says what every field means; change both together.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from engine.journal import events as ev
 from engine.journal.commands import AnyCommand
 from engine.journal.eta import time_left
-from engine.journal.jsonl import command_reader, read_events
+from engine.journal.jsonl import command_reader
+from engine.journal.peaks import PeakMemory
 from engine.journal.series import StepPoint
-from engine.journal.state import EpochPoint, RunState, fold, worked_s
+from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
@@ -21,7 +22,6 @@ from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
 from tui.data.summary import Summary, summary_of
 from tui.text import run_text
-from tui.text.device_text import gpus_of_run
 
 MOST_STEPS = 2000
 
@@ -47,16 +47,6 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     val_balanced: float | None
     time: float
     is_there: bool
-
-
-class PeakMemory(Struct, frozen=True, kw_only=True):
-    """The most that was ever read, over the whole journal; None where nothing was."""
-
-    worker_bytes: int | None = None
-    machine_bytes: int | None = None
-    gpu_process_bytes: int | None = None
-    gpu_bytes: int | None = None
-    torch_allocated_bytes: int | None = None
 
 
 class LogLine(Struct, frozen=True, kw_only=True):
@@ -116,27 +106,24 @@ def run_detail(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> 
 
 
 def detail_and_state(run: RunDir, now: float, most_steps: int | None = MOST_STEPS) -> tuple[RunDetail, RunState]:
-    """Read a run once for both: the detail as `run_detail` does, and the state, which has every step to draw.
+    """Read a run once for both: the detail as `run_detail` does, and the state, which has the steps to draw.
 
     Raises:
         CifartuiError: run.json cannot be read.
     """
-    info, events = read_shown(run), read_events(run.events)
-    state = fold(events)
-    samples = (event for event in events if isinstance(event, ev.DeviceSampled))
-    return record_of(run, info, state, samples, command_reader(run.commands).read(), now, most_steps), state
+    info, state = read_shown(run), run.read_state(every_step=most_steps is None)
+    return record_of(run, info, state, command_reader(run.commands).read(), now, most_steps), state
 
 
 def record_of(
     run: RunDir,
     info: RunInfo,
     state: RunState,
-    samples: Iterable[ev.DeviceSampled],
     commands: Sequence[AnyCommand],
     now: float,
     most_steps: int | None,
 ) -> RunDetail:
-    """Return the record of a run whose events were folded before; `samples` are all its readings."""
+    """Return the record of a run whose events were folded before."""
     summary = summary_of(run, info, state, now, size_bytes(run.path))
     until = now if run_text.is_live(summary.status) else state.last_time
     began = state.first_started_time
@@ -161,14 +148,14 @@ def record_of(
         evaluation=state.evaluation,
         timing=state.timing,
         epochs=state.epochs,
-        num_steps=len(state.steps),
+        num_steps=state.steps.num_reports,
         steps=list(state.steps) if most_steps is None else thinned(state.steps, most_steps),
         validations=state.validations,
         marks=state.marks,
         asked=_command_records(state, commands),
         alerts=state.alerts,
         device=state.device,
-        peak_memory=_peaks(samples, state.started),
+        peak_memory=state.peak_memory,
         checkpoints=[_checkpoint(run, saved) for saved in state.checkpoints.values()],
         start_command=run_text.start_command(info),
         range_test=verdict_with_command(info, state),
@@ -207,22 +194,6 @@ def _command_records(state: RunState, commands: Sequence[AnyCommand]) -> list[Co
         if answer.command_id not in written
     ]
     return sorted(records, key=lambda each: each.time or (each.answer.time if each.answer else 0.0))
-
-
-def _peaks(samples: Iterable[ev.DeviceSampled], started: ev.RunStarted | None) -> PeakMemory:
-    peaks: dict[str, int] = {}
-    for sample in samples:
-        readings = {
-            "worker_bytes": sample.host.process_rss_bytes,
-            "machine_bytes": sample.host.memory_used_bytes,
-            "torch_allocated_bytes": sample.torch_memory.peak_bytes if sample.torch_memory else None,
-            "gpu_process_bytes": max((gpu.process_memory_bytes or 0 for gpu in sample.gpus), default=0) or None,
-            "gpu_bytes": max((gpu.memory_used_bytes or 0 for gpu in gpus_of_run(sample, started)), default=0) or None,
-        }
-        for name, value in readings.items():
-            if value is not None:
-                peaks[name] = max(value, peaks.get(name, 0))
-    return PeakMemory(**peaks)
 
 
 def _checkpoint(run: RunDir, saved: ev.CheckpointSaved) -> Checkpoint:

@@ -1,46 +1,40 @@
 """Summaries of all runs of a folder, kept up to date by reading only changes. Runs in a thread.
 
-For Home, the ablation's table and Runs. The summary of a finished run is kept, and read again only if its journal
-has changed; a live run is read on from where reading stopped.
+For Home, the ablation's table and Runs. The summary of a run that has ended is kept, also beside the run
+(`tui.data.summaries`), and read again only if something has changed; a live run is read on from where reading stopped.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
-from msgspec import Struct
 from textual.message import Message
 
 from engine.journal.events import AnyEvent
 from engine.journal.jsonl import LineReader
-from engine.journal.outline import forget_curves, outline_reader
-from engine.journal.state import EpochPoint, RunState, fold
+from engine.journal.outline import forget_curves, start_outline
+from engine.journal.state import RunState, fold
 from engine.runs import run_dir as runs
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
-from presets.schema import Report
-from tui.data.summary import Damaged, Summary, damaged_of, summary_of
+from tui.data import summaries
+from tui.data.summaries import RunStamps
+from tui.data.summary import Damaged, RunCurves, Summary, damaged_of, summary_of
 from tui.text.run_text import is_live
 
 RECENT = 50
 """Number of the newest runs that Home and the ablation's table list."""
 _LIST_EVERY = 25
 """While there is much to read, a listing is posted after so many runs."""
-_FileStamp: TypeAlias = tuple[int, int] | None
-"""Size and time of change of a file; None where it is absent."""
-
-
-class RunCurves(Struct, frozen=True):
-    """Curves of a run by epoch, to be drawn over those of others."""
-
-    epochs: tuple[EpochPoint, ...]
-    total_epochs: int
-    report: Report
+_ROUNDS = 30
+"""Of older runs that have ended, one in so many is looked at each time that nobody asked for."""
+_POSTED_EVERY_S = 20.0
+"""A listing that has not changed is posted this often, for the times in it ("3 min ago")."""
 
 
 @dataclass
@@ -60,9 +54,9 @@ class RunsListed(Message):
 
 @dataclass
 class _Known:
-    """A run as last read. `follower` reads on; None if the run is finished."""
+    """A run as last read. `follower` reads on; None if the run has ended."""
 
-    stamps: _FileStamp
+    stamps: RunStamps
     summary: Summary
     curves: RunCurves
     follower: "_Follower | None"
@@ -75,97 +69,163 @@ class _Follower:
     state: RunState
 
 
+class _Folder:
+    """The runs of a folder, listed again only if its time says that it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._runs: list[RunDir] = []
+        self._seen_ns: list[int] = []
+        """The folder's time at the last two looks."""
+
+    def runs(self, *, anew: bool) -> list[RunDir]:
+        """Return them, newest first, in the same list as before if they are; with `anew` whatever the time says.
+
+        Raises:
+            CifartuiError: the folder cannot be listed.
+        """
+        try:
+            now_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            now_ns = 0
+        if anew or self._seen_ns != [now_ns, now_ns] or not now_ns:  # twice: a new folder is a run a moment later
+            found = runs.list_runs(self._path)
+            if [run.id for run in found] != [run.id for run in self._runs]:
+                self._runs = found
+        self._seen_ns = [*self._seen_ns[-1:], now_ns]
+        return self._runs
+
+
 class RunLister:
     """Summarises the newest runs, or all. Used in one thread."""
 
     def __init__(self, runs_dir: Path, now: Callable[[], float], only: str = "", limit: int | None = RECENT) -> None:
         """List the runs of `runs_dir` whose id holds `only`, the newest `limit`; `now` returns Unix seconds."""
-        self._runs_dir, self._now, self._only, self._limit = runs_dir, now, only, limit
+        self._folder, self._now, self._only, self._limit = _Folder(runs_dir), now, only, limit
+        self._round = 0
+        self._all: Sequence[RunDir] = []
+        self._found: Sequence[RunDir] = []
+        self._chosen: Sequence[RunDir] = []
         self._known: dict[str, _Known] = {}
-        self._damaged: dict[str, tuple[tuple[_FileStamp, _FileStamp], Damaged]] = {}
+        self._damaged: dict[str, tuple[object, Damaged]] = {}
+        self._last: RunsListed | None = None
 
     def list(self) -> RunsListed:
         """Read the changes and return the runs."""
         *_, listed = self.refresh()
         return listed
 
-    def refresh(self) -> Iterator[RunsListed]:
-        """Read the changes; yield the listing so far now and then, and the whole one last."""
+    def refresh(self, *, is_idle: bool = False) -> Iterator[RunsListed]:
+        """Read the changes; yield the listing so far now and then, and the whole one last.
+
+        With `is_idle`, because nobody did or asked for anything: the newest runs and the live ones are looked at, of
+        the older ones that have ended one in `_ROUNDS`. A listing without a change is the one before.
+        """
+        self._round += 1
         try:
-            found = [run for run in runs.list_runs(self._runs_dir) if self._only in run.id]
+            listed = self._folder.runs(anew=not is_idle or self._round % _ROUNDS == 0)
         except CifartuiError as error:
+            self._last = None
             yield RunsListed((), 0, problem=str(error))
             return
-        chosen = found[: self._limit]
-        ids = {run.id for run in chosen}
-        self._known = {run_id: known for run_id, known in self._known.items() if run_id in ids}
-        self._damaged = {run_id: known for run_id, known in self._damaged.items() if run_id in ids}
-        num_read = 0
+        if listed is not self._all:
+            self._choose(listed)
+        chosen = self._due() if is_idle and self._last is not None else self._chosen
+        num_read, is_changed = 0, self._last is None
         for number, run in enumerate(chosen):
+            before = self._known.get(run.id)
+            summary = before.summary if before is not None else None
             if self._update(run):
                 num_read += 1
                 if num_read % _LIST_EVERY == 0:
-                    yield self._listed(chosen, len(found), len(chosen) - number - 1)
-        yield self._listed(chosen, len(found), 0)
+                    yield self._listed(len(chosen) - number - 1)
+            after = self._known.get(run.id)
+            is_changed = is_changed or after is not before or (after is not None and after.summary != summary)
+        if is_changed or num_read or self._last is None:
+            self._last = self._listed(0)
+        yield self._last
 
-    def _listed(self, chosen: Sequence[RunDir], num_all: int, num_unread: int) -> RunsListed:
-        known = [self._known[run.id] for run in chosen if run.id in self._known]
+    def _choose(self, listed: Sequence[RunDir]) -> None:
+        self._all = listed
+        self._found = [run for run in listed if self._only in run.id]
+        self._chosen = self._found[: self._limit]
+        ids = {run.id for run in self._chosen}
+        self._known = {run_id: known for run_id, known in self._known.items() if run_id in ids}
+        self._damaged = {run_id: known for run_id, known in self._damaged.items() if run_id in ids}
+        self._last = None
+
+    def _due(self) -> Sequence[RunDir]:
+        """Return the runs to look at while nobody asks."""
+        older = self._chosen[RECENT:]
+        known = self._known
+        return [
+            *self._chosen[:RECENT],
+            *(
+                run
+                for number, run in enumerate(older)
+                if number % _ROUNDS == self._round % _ROUNDS
+                or (each := known.get(run.id)) is None
+                or each.follower is not None
+            ),
+        ]
+
+    def _listed(self, num_unread: int) -> RunsListed:
+        known = [self._known[run.id] for run in self._chosen if run.id in self._known]
         return RunsListed(
             tuple(each.summary for each in known),
-            num_all,
-            tuple(self._damaged[run.id][1] for run in chosen if run.id in self._damaged),
+            len(self._found),
+            tuple(self._damaged[run.id][1] for run in self._chosen if run.id in self._damaged),
             {each.summary.id: each.curves for each in known},
             num_unread,
         )
 
     def _update(self, run: RunDir) -> bool:
         """Bring the summary of `run` up to date; return whether any file was read."""
-        stamps = _stamp_of(run.events)
+        stamps = summaries.stamps_of(run)
         known = self._known.get(run.id)
         if known is not None and known.stamps == stamps:
             if known.follower is not None:  # nothing new is written, but is its worker still there?
                 info, state = known.follower.info, known.follower.state
                 known.summary = summary_of(run, info, state, self._now(), known.summary.num_bytes)
             return False
-        if known is None and not self._may_be_readable(run):
+        if known is None and run.id in self._damaged and self._damaged[run.id][0] == _of_damaged(run, stamps):
             return False
+        if known is None or known.follower is None:
+            kept = summaries.read_kept_curves(run)
+            if kept is not None:
+                self._known[run.id] = _Known(stamps, *kept, None)
+                self._damaged.pop(run.id, None)
+                return True
         try:
             follower = known.follower if known is not None else None
             if follower is None:
-                follower = _Follower(read_shown(run), outline_reader(run.events), RunState())
+                info, (state, reader) = read_shown(run), start_outline(run.events)
+                follower = _Follower(info, reader, state)
             self._known[run.id] = self._read(run, stamps, follower)
             self._damaged.pop(run.id, None)
         except Exception as error:  # whatever is in one run's files, the others are listed
             self._known.pop(run.id, None)
             if os.path.lexists(run.path):  # else it was deleted meanwhile
-                self._damaged[run.id] = (_files_of(run), damaged_of(run, error))
+                self._damaged[run.id] = (_of_damaged(run, stamps), damaged_of(run, error))
         return True
 
-    def _may_be_readable(self, run: RunDir) -> bool:
-        """Return whether the run was not found damaged before, or has changed since."""
-        return run.id not in self._damaged or self._damaged[run.id][0] != _files_of(run)
-
-    def _read(self, run: RunDir, stamps: _FileStamp, follower: _Follower) -> _Known:
+    def _read(self, run: RunDir, stamps: RunStamps, follower: _Follower) -> _Known:
         info, state = follower.info, follower.state
         for batch in follower.reader.batches():
             fold(batch, state)
             forget_curves(state)
         summary = summary_of(run, info, state, self._now(), size_bytes(run.path))
-        curves = RunCurves(tuple(state.epochs), summary.epochs, info.preset.report)
-        is_over = state.is_finished and summary.status == state.phase
-        return _Known(stamps, summary, curves, None if is_over else follower)
+        curves = summaries.curves_of(info, state, summary)
+        if not summaries.has_ended(run, state, summary):
+            return _Known(stamps, summary, curves, follower)
+        if summaries.keep(run, stamps, summary, curves):
+            stamps = summaries.stamps_of(run)
+        return _Known(stamps, summary, curves, None)
 
 
-def _stamp_of(path: Path) -> _FileStamp:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_size, about.st_mtime_ns
-
-
-def _files_of(run: RunDir) -> tuple[_FileStamp, _FileStamp]:
-    return _stamp_of(run.path / "run.json"), _stamp_of(run.events)
+def _of_damaged(run: RunDir, stamps: RunStamps) -> object:
+    """Return all by which is seen that a damaged run was mended: also its run.json, whose content may be the damage."""
+    return stamps, summaries.stamp_of(run.path / "run.json")
 
 
 def list_repeatedly(
@@ -175,14 +235,20 @@ def list_repeatedly(
     stop: threading.Event,
     every_s: float,
 ) -> None:
-    """Post RunsListed as runs are read, then every `every_s` or when woken, until `stop` (set `wake` too to end)."""
+    """Post RunsListed as runs are read, then every `every_s` or when woken, until `stop` (set `wake` too to end).
+
+    A listing without a change is posted when woken, and else now and then only.
+    """
+    posted, posted_at, is_idle = None, 0.0, False
     while not stop.is_set():
         wake.clear()
-        for listed in lister.refresh():
-            post(listed)
+        for listed in lister.refresh(is_idle=is_idle):
+            if listed is not posted or not is_idle or time.monotonic() - posted_at > _POSTED_EVERY_S:
+                post(listed)
+                posted, posted_at = listed, time.monotonic()
             if stop.is_set():
                 return
-        wake.wait(every_s)
+        is_idle = not wake.wait(every_s)
 
 
 def newly_ended(before: Sequence[Summary], after: Sequence[Summary]) -> list[Summary]:

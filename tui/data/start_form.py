@@ -4,19 +4,20 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.runs.needed_files import check_weights
 from engine.runs.run_options import SEED_BELOW, RunOptions
+from engine.shared.data_locations import is_fetched
 from engine.shared.data_path import NamedData, path_override
 from engine.shared.device_names import MOST_DEVICES, check_devices, is_device_name
 from engine.shared.gpus import visible_gpus
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
 from presets.problems import printable, shown
-from presets.schema import Data, Preset
+from presets.schema import Data, Model, Preset
 from tui import format as fmt
 from tui.data.environment import Environment, GpuReadings
 
@@ -47,8 +48,8 @@ class NeededFiles(Struct, frozen=True):
 
     data: str = ""
     """The path typed; empty if the presets' own data is used."""
-    presets: tuple[tuple[Data, str | None], ...] = ()
-    """Own data and weights of each."""
+    presets: tuple[tuple[Data, Model], ...] = ()
+    """Own data and network of each."""
 
 
 class FoundFiles(Struct, frozen=True, kw_only=True):
@@ -168,7 +169,7 @@ def check(
             presets = _load_all(names, load, overrides)
         except CifartuiError as error:
             errors |= _blamed(names, load, changed, free) or {CHANGES: _without_option(str(error))}
-    needed = NeededFiles(path, tuple((preset.data, _weights(preset)) for preset in presets))
+    needed = NeededFiles(path, tuple((preset.data, preset.model) for preset in presets))
     files = found(needed)
     errors = {**(files.errors if files is not None else {}), **errors}
     if files is not None and files.data is not None and not errors:
@@ -257,11 +258,6 @@ def _without_option(text: str) -> str:
 # --- files -----------------------------------------------------------------------------------------
 
 
-def _weights(preset: Preset) -> str | None:
-    weights = getattr(preset.model, "weights", None)
-    return weights if isinstance(weights, str) and Path(weights).is_absolute() else None
-
-
 def look(needed: NeededFiles, environment: Environment, data_dir: str | None, poll: Callable[[], object]) -> FoundFiles:
     """Look at files; may take long. `poll` is called now and then, and its exceptions come through."""
     errors: dict[str, str] = {}
@@ -271,12 +267,14 @@ def look(needed: NeededFiles, environment: Environment, data_dir: str | None, po
             data = environment.data_at(needed.data, poll)
         except CifartuiError as error:
             errors[DATA] = str(error)
-    for own, weights in needed.presets:
+    for own, network in needed.presets:
         poll()
         if not needed.data and (problem := _absent(own, environment, data_dir)):
             errors.setdefault(DATA, problem)
-        if weights is not None and (problem := _no_file(Path(weights))):
-            errors.setdefault(CHANGES, problem)
+        try:
+            check_weights(network)
+        except CifartuiError as error:
+            errors.setdefault(CHANGES, str(error))
     return FoundFiles(data=data, errors=errors)
 
 
@@ -286,17 +284,6 @@ def _absent(data: Data, environment: Environment, data_dir: str | None) -> str:
         found = environment.locate(data, data_dir)
         return "" if found.kind != "absent" else "Type the path of your images: a folder with a folder for each class."
     found = environment.locate(data, data_dir)
-    if found.kind != "absent" or (data.dataset == "cifar100" and data.path is None):
+    if found.kind != "absent" or is_fetched(data):
         return ""
     return f"{found.text[0].upper()}{found.text[1:]}; type the path of the data here."
-
-
-def _no_file(path: Path) -> str:
-    name = printable(str(path))
-    try:
-        if path.is_file():
-            return ""
-        problem = "are not a file" if path.exists() else "do not exist"
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    return f"The weights {name} {problem}; name another file with model.weights=PATH, or leave model.weights out."

@@ -1,23 +1,25 @@
-"""Summary of a run in a few plain values, filter and sorting of summaries, earlier runs of a preset. No Textual."""
+"""Summary of a run in a few plain values, filter and sorting of summaries, earlier runs of a preset. No Textual.
+
+`tui.data.summaries` reads them.
+"""
 
 import calendar
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
 from engine import files
-from engine.journal.outline import read_outline
-from engine.journal.state import RunState, worked_s
+from engine.journal.events import Count, Moment, Number
+from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
-from engine.runs.newer_info import not_understood, read_shown
-from engine.runs.run_dir import RunDir, RunInfo, Status, list_runs, status_of
+from engine.runs.newer_info import not_understood
+from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
+from presets.schema import Report
 from tui import format as fmt
 from tui.text import run_text
 
@@ -33,35 +35,35 @@ class Summary(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...]
     status: Status
     reason: str
-    created: float
+    created: Moment
     seed: int
     data: str
     device: str
-    epoch: int
-    epochs: int
-    global_step: int
-    seconds_per_epoch: float | None = None
+    epoch: Count
+    epochs: Count
+    global_step: Count
+    seconds_per_epoch: Number | None = None
     """Median of the whole epochs, validation included."""
-    train_loss: float | None
-    val_loss: float | None
-    best_epoch: int | None
-    best_val_top1: float | None
-    test_top1: float | None
-    best_val_balanced: float | None = None
+    train_loss: Number | None
+    val_loss: Number | None
+    best_epoch: Count | None
+    best_val_top1: Number | None
+    test_top1: Number | None
+    best_val_balanced: Number | None = None
     """Mean of the classes' recalls in the best epoch; None where classes are even."""
-    test_balanced: float | None = None
+    test_balanced: Number | None = None
     alerts: tuple[str, ...]
     path: str
     host: str = ""
     """Host of its last worker; if none has begun, the host that launched it."""
-    duration_s: float | None = None
+    duration_s: Number | None = None
     """Seconds that its workers, one after another, have worked."""
-    num_bytes: int | None = None
+    num_bytes: Count | None = None
     """Size of its folder on disk, with checkpoints."""
     has_test: bool = True
     """False if the data has no test part: there is no test accuracy, and will be none."""
 
-    torch_gpus: int | None = None
+    torch_gpus: Count | None = None
     """GPUs that torch saw where its worker ran, at least; None if that is not known."""
     not_understood: tuple[str, ...] = ()
     """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
@@ -70,6 +72,14 @@ class Summary(Struct, frozen=True, kw_only=True):
     def no_test(self) -> str:
         """A word for a table in place of the test accuracy: "no part" if there is no test part."""
         return "" if self.has_test else "no part"
+
+
+class RunCurves(Struct, frozen=True):
+    """Curves of a run by epoch, to be drawn over those of others."""
+
+    epochs: tuple[EpochPoint, ...]
+    total_epochs: Count
+    report: Report
 
 
 class Damaged(Struct, frozen=True):
@@ -106,27 +116,6 @@ def _created(run: RunDir) -> float:
         return calendar.timegm(time.strptime(run.id[:15], "%Y%m%dT%H%M%S"))
     except ValueError:
         return 0.0
-
-
-def summarise(run: RunDir) -> Summary:
-    """Return the summary of a run.
-
-    Raises:
-        CifartuiError: run.json cannot be read.
-    """
-    return summary_of(run, read_shown(run), read_outline(run.events), time.time(), size_bytes(run.path))
-
-
-def summarise_all(runs_dir: Path, leave_out: Callable[[Damaged], object]) -> list[Summary]:
-    """Return the summaries of all runs of a folder, newest first; call `leave_out` for one that cannot be read."""
-    summaries = []
-    for run in list_runs(runs_dir):
-        try:
-            summaries.append(summarise(run))
-        except Exception as error:  # whatever is in one run's files, the others are listed
-            if os.path.lexists(run.path):
-                leave_out(damaged_of(run, error))
-    return summaries
 
 
 def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_bytes: int | None = None) -> Summary:

@@ -168,11 +168,13 @@ def _line(chart: Chart, line: Line) -> list[str]:
 
 
 def _marker(marker: str, x: float, y: float, color: str) -> str:
-    """Return the shape for a character: dot, ring and diamond are drawn, others are text."""
+    """Return the shape for a character: dot, ring, diamond and square are drawn, others are text."""
     if marker in {"", "•"}:
         return f'<circle cx="{x}" cy="{y}" r="2.5" fill="{color}"/>'
     if marker == "○":
         return f'<circle cx="{x}" cy="{y}" r="3" fill="white" stroke="{color}"/>'
+    if marker == "▪":
+        return f'<rect x="{round(x - 2, 1)}" y="{round(y - 2, 1)}" width="4" height="4" fill="{color}"/>'
     if marker == "◆":
         return f'<path d="M{x} {round(y - 5, 1)}l5 5l-5 5l-5 -5z" fill="{color}"/>'
     return f'<text x="{x}" y="{y + 4}" text-anchor="middle" fill="{color}">{escape(marker)}</text>'

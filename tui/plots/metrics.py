@@ -93,10 +93,11 @@ class _Levels(NamedTuple):
 
 
 _Points: TypeAlias = tuple[list[float], list[float]]
+_NONE: _Points = ([], [])
 
 
 class MetricChart:
-    """Loss or accuracy, from batches (train) and whole epochs (val)."""
+    """Loss or accuracy, from batches (train) and whole epochs (val); balanced accuracy too where classes are uneven."""
 
     def __init__(self, metric: Metric, report: Report) -> None:
         """Make the chart of `metric`; top1 is shown in percent."""
@@ -113,13 +114,16 @@ class MetricChart:
         dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
         steps = self._steps(state, place, resolution.num_columns, levels)
         val = self._epochs("val", state, place, resolution.num_columns, levels)
+        balanced = self._balanced(state, place, resolution.num_columns, levels)
         if view.is_figure:
             train = self._epochs("train", state, place, resolution.num_columns, levels)
         else:
             train = _centers(smoothed(steps, view.smoothing), place.axis)
-        joined = (Line(*train, TRAIN), Line(*val, VAL)) if view.is_coloured else (Line(*train, TRAIN),)
+        joined = [Line(*train, TRAIN)]
+        if view.is_coloured:
+            joined += [Line(*val, VAL), *([Line(*balanced, MUTED)] if balanced[0] else [])]
         reference = None if is_loss else published_level(self._report, digits=1 if view.is_figure else 0)
-        heights = [*train[1], *val[1], *([reference.y] if reference else [])]
+        heights = [*train[1], *val[1], *balanced[1], *([reference.y] if reference else [])]
         heights += _without_rare(
             [height for column in steps if column is not None for height in (column.low, column.high)]
         )
@@ -133,7 +137,7 @@ class MetricChart:
             x=place.axis,
             y=self._axis(heights, resolution.num_rows, levels),
             x_unit=view.x,
-            lines=(*joined, *self._points(state, place, levels, val if dotted else ([], []))),
+            lines=(*joined, *self._points(state, place, levels, *((val, balanced) if dotted else (_NONE, _NONE)))),
             legend=legend,
             reference=reference,
             empty="no batch trained yet",
@@ -159,8 +163,19 @@ class MetricChart:
         trace = Trace(place.of, lambda point: levels.of(getattr(point, f"{split}_{self._metric}")))
         return trace.follow(state.epochs, place.axis, num_columns)
 
+    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> _Points:
+        """Return x and y of the balanced accuracies: none where classes are even, nor in a chart of losses."""
+        measured = [point for point in state.epochs if point.val_balanced is not None]
+        if self._metric == "loss" or not measured:
+            return _NONE
+        return Trace(place.of, lambda point: levels.of(point.val_balanced)).follow(measured, place.axis, num_columns)
+
     def _val_of(self, point: EpochPoint) -> float:
         return point.val_loss if self._metric == "loss" else point.val_top1
+
+    def _best_of(self, point: EpochPoint) -> float:
+        """Return the value at which the best epoch is marked: on the curve that decided which it is."""
+        return point.val_loss if self._metric == "loss" else point.score
 
     def _axis(self, heights: list[float], num_rows: int, levels: _Levels) -> Axis:
         lowest, highest = min(heights, default=0.0), max(heights, default=1.0)
@@ -170,15 +185,16 @@ class MetricChart:
             return self._y.holding(lowest, highest, num_rows)
         return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
-    def _points(self, state: RunState, place: _Placing, levels: _Levels, val: _Points) -> list[Line]:
+    def _points(self, state: RunState, place: _Placing, levels: _Levels, val: _Points, balanced: _Points) -> list[Line]:
         """Return what is marked on the curves: epochs, validations asked for, and the best epoch."""
-        lines = [Line(*val, VAL, marker="•")] if val[0] else []
+        lines = [Line(*balanced, MUTED, marker="▪")] if balanced[0] else []
+        lines += [Line(*val, VAL, marker="•")] if val[0] else []
         if state.validations:
             asked = [(place.of_step(each.global_step, state), each) for each in state.validations]
             points = [(x, each.loss if self._metric == "loss" else each.top1) for x, each in asked if x is not None]
             lines.append(Line([x for x, _ in points], [levels.of(value) for _, value in points], VAL, marker="○"))
         if state.best is not None:
-            lines.append(Line([place.of(state.best)], [levels.of(self._val_of(state.best))], TEXT, marker="◆"))
+            lines.append(Line([place.of(state.best)], [levels.of(self._best_of(state.best))], TEXT, marker="◆"))
         return lines
 
     def _legend(self, state: RunState, view: View) -> tuple[tuple[str, str], ...]:
@@ -192,12 +208,18 @@ class MetricChart:
         if state.epochs:
             now = "" if view.is_figure else f" {self._said(self._val_of(state.epochs[-1]))}"
             legend.append((f"• val{now}", VAL))
+            legend += self._balanced_legend(state.epochs[-1], "" if view.is_figure else " {}")
         if state.best is not None:
-            level = f" {self._said(self._val_of(state.best), digits=2)}" if view.is_figure else ""
+            level = f" {self._said(self._best_of(state.best), digits=2)}" if view.is_figure else ""
             legend.append((f"◆ best{level}", TEXT))
         if state.marks and not view.is_figure:  # there every mark has its word
             legend.append(("▾ steered", TEXT))
         return tuple(legend)
+
+    def _balanced_legend(self, point: EpochPoint, form: str) -> list[tuple[str, str]]:
+        if self._metric == "loss" or point.val_balanced is None:
+            return []
+        return [(f"▪ balanced{form.format(self._said(point.val_balanced))}", MUTED)]
 
     def _said(self, value: float, digits: int = 1) -> str:
         return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.{digits}f}"
@@ -220,6 +242,7 @@ class MetricChart:
         if state.epochs:
             point = min(state.epochs, key=lambda point: abs(place.of(point) - cursor))
             told.append((f"• val {self._said(self._val_of(point))} (epoch {point.number})", VAL))
+            told += self._balanced_legend(point, " {}")
         return tuple(told)
 
 

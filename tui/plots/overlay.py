@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from tui.data.run_list import RunCurves
+from tui.data.summary import RunCurves
 from tui.plots.axes import ValueAxis, epoch_axis
 from tui.plots.chart import Chart, Line, Reference, Resolution
 from tui.plots.downsample import Trace

@@ -105,11 +105,13 @@ def _rows(owners: Sequence[type[Any]], keymap: Mapping[str, str]) -> list[tuple[
     rows: dict[str, list[str]] = {}
     for owner in owners:
         for binding in owner.BINDINGS:
+            if binding.system:  # of every program in a terminal
+                continue
             meaning = binding.tooltip or binding.description
             rebound = keymap.get(binding.id or "")
             shown = binding.with_key(rebound, key_display=None) if rebound else binding
             keys = [shown.key_display] if shown.key_display else shown.key.split(",")
-            rows.setdefault(meaning, []).extend(_key(key) for key in keys if not (binding.system or key == "ctrl+c"))
+            rows.setdefault(meaning, []).extend(_key(key) for key in keys if key != "ctrl+c")
     return [("  ".join(dict.fromkeys(keys)), meaning) for meaning, keys in rows.items()]
 
 

@@ -326,6 +326,7 @@ class FolderScreen(Screen[Chosen | None]):
         found.display = False
         self.query_one("#facts", Static).update(table(folder_summary.rows(event.summary)))
         self._show_classes()
+        self.refresh_bindings()
         choices = self.query_one(_Choices)
         choices.display = True
         choices.fill([self._option(each, event.summary) for each in self._presets(event.summary)])
@@ -367,6 +368,12 @@ class FolderScreen(Screen[Chosen | None]):
                 self.dismiss(Chosen(name, options))
 
         self.app.push_screen(StartPanel([name], self.app.readings, data=summary.path), answered)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer the pages of a summary, and all classes where some are left out."""
+        if action == "classes":
+            return self.summary is not None and len(self.summary.classes) > folder_summary.MOST_CLASSES
+        return action != "page" or self.summary is not None
 
     def action_classes(self) -> None:
         """Show every class, or the largest and the smallest again."""

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from engine.runs import predictions
+from engine.runs import predictions, scores
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
@@ -87,7 +87,7 @@ class PredictionsScreen(GalleryScreen):
         self._split: Split = "test" if has_test else "val"
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
-        self.wanted: predictions.Wanted = "wrong"
+        self.wanted: scores.Wanted = "wrong"
         self.class_wanted = ""
         self.rows: list[int] = []
         self._pixels: mmap.mmap | None = None
@@ -201,10 +201,10 @@ class PredictionsScreen(GalleryScreen):
 
     def _sort(self) -> None:
         assert self.found is not None, "sorted only once read"
-        self.rows = predictions.matching(self.found, self.wanted, self.class_wanted)
+        self.rows = scores.matching(self.found, self.wanted, self.class_wanted)
         self._page_start = 0
 
-    def action_want(self, wanted: predictions.Wanted) -> None:
+    def action_want(self, wanted: scores.Wanted) -> None:
         """Show wrong, right or all images."""
         self.wanted = wanted
         self._sort()
@@ -331,12 +331,12 @@ _NAME_WIDTH = 26
 def mistakes(found: Predictions) -> Text:
     """Return both lists; empty where the labels are hidden."""
     text = Text()
-    classes = predictions.by_class(found)[:_ROWS]
+    classes = scores.by_class(found)[:_ROWS]
     if classes:
         text.append("worst classes\n", MUTED)
     for score in classes:
         text.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
-    confusions = predictions.confusions(found, _ROWS)
+    confusions = scores.confusions(found, _ROWS)
     if confusions:
         text.append("\nmost often confused\n", MUTED)
     for confusion in confusions:

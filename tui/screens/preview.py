@@ -74,6 +74,7 @@ class PreviewScreen(GalleryScreen):
         self.found, self._problem = event.found, event.problem
         if self.found is not None:
             self._pictures = pictures(self.found)
+            self.query_one("#images", Gallery).group = self._num_each
         self._show()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -86,8 +87,12 @@ class PreviewScreen(GalleryScreen):
     def _per_page(self) -> int:
         """Return the tiles of a page: of as many whole images as fit, or as many tiles as fit of a single one."""
         capacity = self.query_one("#images", Gallery).capacity
-        each = 1 + max((len(row.epochs) for row in self.found.rows), default=0) if self.found is not None else 1
-        return capacity // each * each or capacity
+        return capacity // self._num_each * self._num_each or capacity
+
+    @property
+    def _num_each(self) -> int:
+        """The number of tiles of an image."""
+        return 1 + max((len(row.epochs) for row in self.found.rows), default=0) if self.found is not None else 1
 
     def _show(self) -> None:
         self.refresh_bindings()
@@ -101,9 +106,10 @@ class PreviewScreen(GalleryScreen):
         self._page_start = min(self._page_start, max(0, len(self._pictures) - 1))
         shown = self._pictures[self._page_start :][: self._per_page()]
         self.query_one("#images", Gallery).show(shown)
-        last = self._page_start + len(shown)
+        first, last = (place // self._num_each + 1 for place in (self._page_start, self._page_start + len(shown) - 1))
         text = f"seed {self._question.seed}, on {self.found.device}"
-        place = f"{self._page_start + 1:,} to {last:,} of {len(self._pictures):,}" if self._pictures else "none"
+        which = f"image {first}" if first == last else f"images {first} to {last}"
+        place = f"{which} of {len(self.found.rows)}" if shown else "no image"
         self.query_one("#sorting", ChangedStatic).set_text(Text(f"{text}: {place}", MUTED))
 
     def _waiting(self) -> Group | Text:
@@ -114,11 +120,17 @@ class PreviewScreen(GalleryScreen):
 
 
 def pictures(found: Preview) -> list[Picture]:
-    """Return the tiles of a preview, image by image: the validation transform, then the epochs in which it is seen."""
+    """Return the tiles of a preview, image by image: the validation transform, then each epoch, seen in it or not."""
     shown = []
     for row in found.rows:
         for place, tile in enumerate((row.plain, *row.epochs)):
-            if tile is not None:
-                where = f"epoch {place}" if place else "validation"
-                shown.append(Picture(tile.pixels, tile.side, ((tile.caption, TEXT), (where, MUTED))))
+            where = (f"epoch {place}" if place else "validation", MUTED)
+            if tile is None:
+                shown.append(Picture(_NOTHING, 1, (("not trained on", MUTED), where)))
+            else:
+                shown.append(Picture(tile.pixels, tile.side, ((tile.caption, TEXT), where)))
     return shown
+
+
+_NOTHING = bytes((0x18, 0x1C, 0x24))
+"""A pixel of the colour of panes."""

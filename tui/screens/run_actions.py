@@ -60,7 +60,7 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str, data_dir: str | N
         raise CifartuiError(f"{path} is there already; name another file.")
     if kind in SUFFIXES:
         return " ".join([f"written to {path}.", *exported_lines(export_model(run, kind, path, data_dir=data_dir))])
-    state = run.read_state()
+    state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")
     form: Literal["csv", "svg"] = "svg" if kind == "svg" else "csv"

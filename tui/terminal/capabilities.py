@@ -29,6 +29,9 @@ The user may have written them, which cannot be distinguished; LANG decides then
 """
 
 
+_EAST_ASIAN = ("zh", "ja", "ko")
+
+
 class Choice(Struct, Generic[_Value], frozen=True):
     """A value chosen, and the reason as a clause."""
 
@@ -101,6 +104,8 @@ def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:
     """Return how many colours are sent here. Names more terminals than Rich does."""
     if environment.get("NO_COLOR"):
         return Choice("none", "NO_COLOR is set")
+    if screen := _gnu_screen(environment):
+        return Choice("256", f"GNU screen ({screen}) hands on no more")
     color_term = environment.get("COLORTERM", "").strip().lower()
     if color_term in {"truecolor", "24bit"}:
         return Choice("truecolor", f"COLORTERM={color_term}")
@@ -109,6 +114,23 @@ def color_depth(environment: Mapping[str, str]) -> Choice[ColorDepth]:
     if term.startswith(_TRUECOLOR_TERMS) or term.endswith("-direct"):
         return Choice("truecolor", text)
     return Choice("256" if "256color" in term else "16", text)
+
+
+def _gnu_screen(environment: Mapping[str, str]) -> str:
+    """Return what says that GNU screen is around the program, or "". COLORTERM is that of the terminal around it.
+
+    tmux calls itself screen too, and names itself.
+    """
+    if "STY" in environment:
+        return "STY is set"
+    term = environment.get("TERM", "")
+    return f"TERM={term}" if term.lower().startswith("screen") and "TMUX" not in environment else ""
+
+
+def wide_signs(environment: Mapping[str, str]) -> Choice[bool]:
+    """Return whether signs of ambiguous width (Unicode TR11) may take two columns here: in East Asian locales."""
+    name, locale = _locale(environment)
+    return Choice(locale.startswith(_EAST_ASIAN), f"{name}={locale}" if locale else "no locale is set")
 
 
 Protocol: TypeAlias = Literal["kitty", "sixel"]

@@ -1,288 +1,205 @@
-"""Terminal driver that sends only the cells that changed (a screen diff), and no control characters from text."""
+"""Terminal driver: Textual's own, with a screen diff before the terminal and `Keyboard` behind it; ends in order."""
 
-import operator
-import re
-from functools import lru_cache
-from itertools import groupby
-from typing import NamedTuple
+import os
+import selectors
+import signal
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
 
-from rich.cells import cell_len
-from rich.segment import Segment
-from textual.color import Color
 from textual.drivers.linux_driver import LinuxDriver
-from textual.filter import LineFilter
+from textual.events import MouseEvent
+from textual.message import Message
 
-from presets.safe_text import visible_in_a_row
+from tui.terminal.keyboard import Keyboard
+from tui.terminal.screen_diff import ScreenDiff
 
-_TOKEN = re.compile(
-    r"\x1b\[(?P<row>\d+);(?P<column>\d+)H"
-    r"|\x1b\[(?P<style>[\d;:]*)m"
-    r"|(?P<other>\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\)|.)|[\x00-\x09\x0b-\x1f])"
-    r"|(?P<newline>\n)"
-    r"|(?P<text>[^\x00-\x1f]+)",
-    re.DOTALL,
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+_ENDS_WITHIN_S = 3.0
+_LOOK_EVERY_S = 0.1
+_READ_BYTES = 4096
+_STDERR = 2
+"""Standard error, to which Textual writes too."""
+_LEAST_SIZE = (80, 24)
+"""Columns and lines taken where the terminal says 0: a serial line, a container without a size."""
+_NO_PIXELS = "\x1b[?1016l"
+"""Ends mouse reports in pixels, which Textual forgets."""
+_ALL_OFF = (
+    "\x1b[?2026l\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l"
+    f"{_NO_PIXELS}\x1b[?2048l\x1b[<u\x1b[m\x1b[?1049l\x1b[?25h"
 )
-_HARMLESS = re.compile(
-    r"\x07|\x1b\[(\?(25|1000|1002|1003|1004|1006|1015|1016|2004|2026|2031|2048)[hl]|[<>=?].*u)|\x1b\].*", re.DOTALL
-)
-"""Modes of cursor, mouse, keyboard and paint, and messages to the terminal: the cells stay as they are."""
-_BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-_CHEAPER_THAN_A_MOVE = 6
-"""So many unchanged cells of one style are sent again rather than jumped over."""
-_UNKNOWN = "\x00"
-_SEEN_ON_LETTERS_ONLY = {"", "1", "2", "3"}
-"""Bold, dim and italic: SGR attributes that do not show on a space."""
-
-
-class _CellStyle(NamedTuple):
-    """A style taken apart: attributes and the two colours, as SGR parameters."""
-
-    attributes: str
-    foreground: str
-    background: str
-
-
-class ScreenDiff:
-    """The cells of one terminal, and how to bring them up to date with the fewest bytes."""
-
-    def __init__(self) -> None:
-        self._characters: dict[int, list[str]] = {}
-        self._styles: dict[int, list[str]] = {}
-        self._at: tuple[int, int] | None = None
-        """Position of the terminal's cursor: row and column from 0; None if unknown."""
-        self._shown_style = _UNKNOWN
-        """Style that the terminal writes with now."""
-        self._held_begin = ""
-
-    def invalidate(self) -> None:
-        """Forget the cells shown, so that the next paint is sent whole."""
-        self._characters.clear()
-        self._styles.clear()
-        self._at, self._shown_style = None, _UNKNOWN
-
-    def diff(self, painted: str) -> str:
-        """Return what must be sent to have the effect of `painted`."""
-        parts: list[str] = []
-        style, at = "", self._at
-        for token in _TOKEN.finditer(painted):
-            kind = token.lastgroup
-            if kind == "text":
-                at = self._paint(parts, at, token["text"], style)
-            elif kind == "style":
-                style = _joined(style, token["style"])
-            elif kind == "column":
-                at = int(token["row"]) - 1, int(token["column"]) - 1
-            elif kind == "newline" and at is not None:
-                at = at[0] + 1, at[1]
-            else:
-                at = self._pass_on(parts, at, token[0])
-        self._move(parts, at)
-        return "".join(parts)
-
-    def _pass_on(self, parts: list[str], at: tuple[int, int] | None, sequence: str) -> tuple[int, int] | None:
-        """Send a sequence that paints no text; return where the cursor is then."""
-        if sequence == _BEGIN:
-            self._held_begin = _BEGIN  # sent only if something is painted
-        elif sequence == _END:
-            if not self._held_begin:
-                parts.append(_END)
-            self._held_begin = ""
-        elif _HARMLESS.fullmatch(sequence):
-            self._say(parts, sequence)
-        else:
-            self._move(parts, at)
-            self._say(parts, sequence)
-            self.invalidate()
-            return None
-        return at
-
-    def _say(self, parts: list[str], text: str) -> None:
-        if self._held_begin:
-            parts.append(self._held_begin)
-            self._held_begin = ""
-        parts.append(text)
-
-    def _paint(self, parts: list[str], at: tuple[int, int] | None, text: str, style: str) -> tuple[int, int] | None:
-        """Send what differs of `text` where the cursor is; return where it is behind the text."""
-        if at is None:
-            self._say(parts, _change(_UNKNOWN, style) + text)
-            self._shown_style = style
-            return None
-        row, column = at
-        cells = list(text) if cell_len(text) == len(text) and text.isprintable() else _cells(text)
-        end = column + len(cells)
-        characters, styles = self._row(row, end)
-        blank = _blank(style)
-        pens = [blank if cell == " " else style for cell in cells]
-        before, before_pens = characters[column:end], styles[column:end]
-        if before != cells or before_pens != pens:
-            characters[column:end], styles[column:end] = cells, pens
-            if before.count(_UNKNOWN) == len(before):  # the first paint
-                self._send(parts, at, cells, pens)
-                return row, end
-            same = map(operator.eq, zip(before, before_pens, strict=True), zip(cells, pens, strict=True))
-            for first, last in _stretches([not each for each in same], cells):
-                self._send(parts, (row, column + first), cells[first:last], pens[first:last])
-        return row, end
-
-    def _row(self, row: int, end: int) -> tuple[list[str], list[str]]:
-        characters = self._characters.setdefault(row, [])
-        styles = self._styles.setdefault(row, [])
-        if (short := end - len(characters)) > 0:
-            characters.extend([_UNKNOWN] * short)
-            styles.extend([_UNKNOWN] * short)
-        return characters, styles
-
-    def _send(self, parts: list[str], at: tuple[int, int], cells: list[str], styles: list[str]) -> None:
-        self._move(parts, at)
-        for (style, is_blank), group in groupby(
-            zip(styles, cells, strict=True), key=lambda pair: (pair[0], pair[1] == " ")
-        ):
-            pen = _pen_for_a_blank(self._shown_style, style) if is_blank else style
-            if pen != self._shown_style:
-                self._say(parts, _change(self._shown_style, pen))
-                self._shown_style = pen
-            self._say(parts, "".join(cell for _, cell in group))
-        self._at = (at[0], at[1] + len(cells))
-
-    def _move(self, parts: list[str], to: tuple[int, int] | None) -> None:
-        if to is not None and to != self._at:
-            self._say(parts, f"\x1b[{to[0] + 1};{to[1] + 1}H")
-            self._at = to
-
-
-def _stretches(differs: list[bool], cells: list[str]) -> list[tuple[int, int]]:
-    """Return (first, behind the last) of what is to be sent; short gaps between changes are sent with them."""
-    found: list[tuple[int, int]] = []
-    for index, changed in enumerate(differs):
-        if not changed:
-            continue
-        first, last = index, index + 1
-        while first and not cells[first]:  # the second half of a wide character: send it whole
-            first -= 1
-        while last < len(cells) and not cells[last]:
-            last += 1
-        if found and first - found[-1][1] <= _CHEAPER_THAN_A_MOVE:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
-        else:
-            found.append((first, last))
-    return found
-
-
-def _cells(text: str) -> list[str]:
-    """Return a string for every cell: a wide character is followed by an empty one, marks join the cell before."""
-    cells: list[str] = []
-    for character in text:
-        width = cell_len(character)
-        if width == 0 and cells:
-            last = len(cells) - 1 if cells[-1] else len(cells) - 2
-            cells[last] += character
-        else:
-            cells += [character] + [""] * (width - 1)
-    return cells
-
-
-def _joined(style: str, parameters: str) -> str:
-    if parameters in {"", "0"}:
-        return ""
-    return f"{style};{parameters}" if style else parameters
-
-
-@lru_cache(maxsize=512)
-def _cell_style(style: str) -> _CellStyle:
-    """Split an SGR sequence; later colours win."""
-    attributes, foreground, background = [], "", ""
-    numbers = style.split(";") if style else []
-    while numbers:
-        first = numbers.pop(0)
-        if first in {"38", "48"} and numbers:
-            length = {"2": 4, "5": 2}.get(numbers[0], len(numbers))
-            colour = ";".join([first, *numbers[:length]])
-            del numbers[:length]
-            foreground, background = (colour, background) if first == "38" else (foreground, colour)
-        elif (len(first) == 2 and first[0] in "39" and first[1] != "8") or first in {
-            "90",
-            "91",
-            "92",
-            "93",
-            "94",
-            "95",
-            "96",
-            "97",
-        }:
-            foreground = first
-        elif (len(first) == 2 and first[0] == "4") or len(first) == 3:
-            background = first
-        else:
-            attributes.append(first)
-    return _CellStyle(";".join(attributes), foreground, background)
-
-
-@lru_cache(maxsize=512)
-def _blank(style: str) -> str:
-    """Return how a space in this style looks: without attributes that draw something, its background alone."""
-    cell_style = _cell_style(style)
-    return style if set(cell_style.attributes.split(";")) - _SEEN_ON_LETTERS_ONLY else cell_style.background
-
-
-@lru_cache(maxsize=2048)
-def _pen_for_a_blank(shown: str, wanted: str) -> str:
-    """Return the style nearest to what the pen is set to now that draws a space as `wanted`."""
-    cell_style, now = _cell_style(wanted), _cell_style(shown)
-    keeps_letters = shown != _UNKNOWN and not set(now.attributes.split(";")) - _SEEN_ON_LETTERS_ONLY
-    if cell_style.attributes or not keeps_letters or (now.background and not cell_style.background):
-        return wanted
-    return ";".join(part for part in (now.attributes, now.foreground, cell_style.background) if part)
-
-
-@lru_cache(maxsize=2048)
-def _change(before: str, after: str) -> str:
-    """Return the shortest sequence that takes the pen from one style to the other."""
-    new = _cell_style(after)
-    whole = ";".join(part for part in ("0", *new) if part)
-    if before == _UNKNOWN:
-        return f"\x1b[{whole}m"
-    old = _cell_style(before)
-    if (
-        old.attributes != new.attributes
-        or (old.foreground and not new.foreground)
-        or (old.background and not new.background)
-    ):
-        return f"\x1b[{whole.removeprefix('0;') if before == '' else whole}m" if after else "\x1b[m"
-    return f"\x1b[{';'.join(now for was, now in zip(old[1:], new[1:], strict=True) if was != now)}m"
 
 
 class DiffDriver(LinuxDriver):
-    """Textual's own driver with a `ScreenDiff` before the terminal."""
+    """Textual's own driver with a `ScreenDiff` before the terminal and a `Keyboard` behind it."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._size = self._size or self._get_terminal_size()  # else the app asks Rich, which takes 25 lines for 0
         self.wire = ScreenDiff()
+        self.ended_by: int | None = None
+        """Number of the signal that ended the dashboard."""
+        self._is_on = self._is_stopping = False
+        self._terminal_before: list[Any] | None = None
+        signal.signal(signal.SIGTSTP, lambda *_: self._soon(self._stop))
+        signal.signal(signal.SIGCONT, lambda *_: self._soon(self._go_on) if not self._is_stopping else None)
+        for number in _ENDS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, self._on_end)
+
+    # --- output ----------------------------------------------------------------------------------
 
     def write(self, data: str) -> None:
-        """Send what `data` changes."""
-        if thinned := self.wire.diff(data):
+        """Send what `data` changes, as long as there is a terminal."""
+        thinned = self.wire.diff(data)
+        if thinned and self._writer_thread is not None and self._writer_thread.is_alive():
             super().write(thinned)
 
     def invalidate(self) -> None:
         """Send the next paint whole: the terminal was resized, or shows something that is not ours."""
         self.wire.invalidate()
 
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """Return the columns and lines of the terminal; 80 and 24 where it says 0."""
+        try:
+            found = tuple(os.get_terminal_size(self.fileno))
+        except OSError:
+            found = super()._get_terminal_size()
+        return found[0] or _LEAST_SIZE[0], found[1] or _LEAST_SIZE[1]
 
-class ControlCharFilter(LineFilter):
-    """Filter that replaces control characters by visible ones, and cuts the row to its width after that."""
+    # --- input -----------------------------------------------------------------------------------
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return the segments of a row without control characters."""
-        for text, _, control in segments:
-            if not (control or text.isprintable()):
-                return _cleaned(segments)
-        return segments
+    def run_input_thread(self) -> None:
+        """Read the terminal until the application mode ends, and post what is a key or the mouse."""
+        keyboard = Keyboard()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            while not self.exit_event.is_set():
+                due_s = keyboard.due_in_s(time.monotonic())
+                found = []
+                if selector.select(_LOOK_EVERY_S if due_s is None else min(due_s, _LOOK_EVERY_S)):
+                    content = self._read()
+                    if content == b"":
+                        self._soon(self._end, signal.SIGHUP)
+                        return
+                    if content:
+                        found = keyboard.feed(content, time.monotonic())
+                for message in (*found, *keyboard.tick(time.monotonic())):
+                    self.process_message(message)
+
+    def process_message(self, message: Message) -> None:
+        """Post a message, unless it is the mouse outside of the screen, where a click takes the focus away."""
+        if isinstance(message, MouseEvent) and self._app.mouse_captured is None:
+            columns, rows = self._app.size
+            if not (0 <= message.x < columns and 0 <= message.y < rows):
+                return
+        super().process_message(message)
+
+    def _read(self) -> bytes | None:
+        """Return what the terminal sent; nothing once it is gone, None if there is nothing yet."""
+        try:
+            return os.read(self.fileno, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    # --- modes of the terminal -------------------------------------------------------------------
+
+    def start_application_mode(self) -> None:
+        """Take the terminal: raw, the other screen, mouse, paste, focus, keys."""
+        self.invalidate()
+        self._is_on = True
+        with suppress(termios.error):
+            self._terminal_before = termios.tcgetattr(self.fileno)
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def stop_application_mode(self) -> None:
+        """Leave the terminal as it was found."""
+        self._is_on = False
+        self.write(_NO_PIXELS)
+        super().stop_application_mode()
+
+    # --- Ctrl-Z, fg ------------------------------------------------------------------------------
+
+    def _soon(self, call: Any, *arguments: Any) -> None:
+        """Call in the loop: a signal may come in the middle of a write."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _stop(self) -> None:
+        """Give the terminal back and stop, with the programs that started this one, until `fg`."""
+        if self._is_on and self.ended_by is None:
+            self._is_stopping = True
+            self.suspend_application_mode()
+            self._stop_group()
+            self._take_back()
+
+    def _go_on(self) -> None:
+        """Take the terminal again after a stop that could not be seen (SIGSTOP): the shell has set it as it likes."""
+        if self._is_on and self.ended_by is None and not self._is_stopping:
+            self._is_stopping = True
+            self._await_foreground()
+            self.suspend_application_mode()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self._await_foreground()
+        self.resume_application_mode()
+        self._is_stopping = False
+        self._app.refresh(layout=True)
+        self._app.call_later(self._app.run_action, "redraw")
+
+    def _stop_group(self) -> None:
+        """Stop as a shell's Ctrl-Z does. Nothing happens where no shell could wake us: Linux discards the signal."""
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        with suppress(OSError):
+            os.killpg(0, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+
+    def _await_foreground(self) -> None:
+        """Stay stopped after `bg`: from there nobody may draw or read."""
+        with suppress(OSError):  # no shell has this terminal
+            while os.tcgetpgrp(self.fileno) != os.getpgrp():
+                self._stop_group()
+
+    # --- signals that end ------------------------------------------------------------------------
+
+    def _on_end(self, number: int, _frame: object) -> None:
+        """Leave in order; at once if that takes long, or if another such signal comes."""
+        if self.ended_by is not None:
+            self._end_now()
+        self.ended_by = number
+        signal.signal(signal.SIGALRM, lambda *_: self._end_now())
+        signal.setitimer(signal.ITIMER_REAL, _ENDS_WITHIN_S)
+        self._soon(self._end, number)
+
+    def _end(self, number: int) -> None:
+        self.ended_by = number
+        self._app.exit(return_code=128 + number)
+
+    def _end_now(self) -> NoReturn:
+        with suppress(OSError):
+            if self._is_on:
+                os.set_blocking(_STDERR, False)  # nobody may read it
+                try:
+                    os.write(_STDERR, _ALL_OFF.encode())
+                finally:
+                    os.set_blocking(_STDERR, True)
+        with suppress(termios.error):
+            if self._terminal_before is not None:
+                termios.tcsetattr(self.fileno, termios.TCSANOW, self._terminal_before)
+        os._exit(128 + (self.ended_by or signal.SIGTERM))
 
 
-def _cleaned(segments: list[Segment]) -> list[Segment]:
-    width = Segment.get_line_length(segments)
-    cleaned = [
-        segment if segment.control else Segment(visible_in_a_row(segment.text), segment.style) for segment in segments
-    ]
-    return Segment.adjust_line_length(cleaned, width)
+def end_process(code: int) -> NoReturn:
+    """End with `code`, whatever threads wait for and whether or not the terminal takes a last word."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

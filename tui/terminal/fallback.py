@@ -69,7 +69,8 @@ class _Repaint(LineFilter):
 
     def __init__(self, display: Display) -> None:
         super().__init__()
-        self._table = ascii_table() if display.plots == "ascii" else None
+        self._is_ascii = display.plots == "ascii"
+        self._table = ascii_table() if self._is_ascii else narrow_table() if display.narrow else None
         self._has_colors = display.colors != "none"
         self._is_poor = self._table is not None or not self._has_colors
         self._shades = _SHADES if self._table is None else _ASCII_SHADES
@@ -88,12 +89,14 @@ class _Repaint(LineFilter):
             return self._pixels(text, style) if self._is_poor else Segment(text, style)
         if self._is_poor and "━" in text and style.color is not None and style.color.triplet in _either(FAINT):
             text = text.replace("━", "─")  # what is left of a bar; its colour no longer shows it
-        if self._table is not None and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
+        if self._is_ascii and style.bgcolor is not None and style.bgcolor.triplet in _either(FAINT):
             text = text.replace(" ", "#")  # the bar of a scrollbar: the Linux console has no bright backgrounds
         return Segment(self._in_signs(text), self._restyled(style))
 
     def _in_signs(self, text: str) -> str:
-        return text if self._table is None else to_ascii(text, self._table)
+        if self._table is None or text.isascii():
+            return text
+        return to_ascii(text, self._table) if self._is_ascii else text.translate(self._table)
 
     def _pixels(self, text: str, style: Style) -> Segment:
         """Return half blocks as signs that are as dark or bright as what they showed."""
@@ -137,8 +140,8 @@ def _without_colors(style: Style) -> Style:
     )
 
 
-_SIGNS = "…·•◆●○▪★✓✔✗✘→←↑↓▶◀▲▼⏎⇥␣×±−–—°µμΔ≈≤≥∞“”„«»‘’━═▔▁▌▐▊▎▏▕█▀▄░▒▓▂▃▅▆▇"
-_SHOWN = '..o#*o**++xx><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%     '
+_SIGNS = "…·•◆●○▪★✓✔✗✘→←↑↓▶◀▲▼▸◂▴▾⏎⇥␣×±−–—°µμΔ≈≤≥∞“”„«»‘’━═▔▁▌▐▊▎▏▕█▀▄░▒▓▂▃▅▆▇"
+_SHOWN = '..o#*o**++xx><^v><^v><^v<>_x~--- uud~<>~"""""\'\'==-_||||||###.:%     '
 """Signs whose nearest relative in ASCII is a matter of taste, and below each the one chosen."""
 _PAIRS = (("± ", "+-"), ("×½", "/2"), ("🔎", " >"))
 """Pairs of columns with a better pair in ASCII."""
@@ -160,6 +163,23 @@ class _Table(dict[int, str]):
 def ascii_table() -> dict[int, str]:
     """Return a table for `to_ascii`, which learns from use."""
     return _Table((ord(sign), shown) for sign, shown in zip(_SIGNS, _SHOWN, strict=True))
+
+
+class _NarrowTable(_Table):
+    """For str.translate: finds the relative of a character whose width is ambiguous, and keeps all others."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        if unicodedata.east_asian_width(char) == "A" and cell_len(char) == 1:
+            return super().__missing__(code)
+        self[code] = char
+        return char
+
+
+def narrow_table() -> dict[int, str]:
+    """Return a table for str.translate that puts signs of ambiguous width into ASCII, and learns from use."""
+    known = zip(_SIGNS, _SHOWN, strict=True)
+    return _NarrowTable((ord(sign), shown) for sign, shown in known if unicodedata.east_asian_width(sign) == "A")
 
 
 def to_ascii(text: str, table: dict[int, str]) -> str:

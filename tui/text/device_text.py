@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from engine.journal.peaks import gpus_of_run
 from engine.shared.device_names import NO_ANSWER
 from tui import format as fmt
 from tui.text.layout import bar, in_a_row, labelled
@@ -12,7 +13,7 @@ from tui.theme import MUTED, TEXT, TONES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.journal.events import DeviceSampled, GpuSample, RunStarted, TorchMemory
+    from engine.journal.events import GpuSample, TorchMemory
     from engine.journal.state import RunState
 
 _BAR_WIDTH = 12
@@ -123,12 +124,3 @@ def run_gpu(state: "RunState") -> "GpuSample | None":
     if state.device is None:
         return None
     return max(gpus_of_run(state.device, state.started), key=lambda gpu: gpu.process_memory_bytes or 0, default=None)
-
-
-def gpus_of_run(sample: "DeviceSampled", started: "RunStarted | None") -> "list[GpuSample]":
-    """Return the GPUs of a reading that the run uses: none on the CPU, whatever others do with them."""
-    if started is None or not started.device.startswith("cuda") or not sample.gpus:
-        return []
-    named = started.device.partition(":")[2]
-    default = next((gpu for gpu in sample.gpus if str(gpu.index) == named), sample.gpus[0])
-    return [gpu for gpu in sample.gpus if gpu.process_memory_bytes] or [default]

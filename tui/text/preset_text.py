@@ -145,9 +145,11 @@ def source(data: schema.Data) -> str:
 
 
 def replaced_data(data: schema.Data, own: schema.Data) -> str:
-    """Return which data took the place of a preset's own; empty if it is the same."""
-    is_same = (data.dataset, data.path) == (own.dataset, own.path)
-    return "" if is_same else f"{source(data)}, in place of {source(own)}"
+    """Return which data took the place of a preset's own, if it names any; empty if it is the same."""
+    if (data.dataset, data.path) == (own.dataset, own.path):
+        return ""
+    has_none = own.dataset == "class-folders" and own.path is None
+    return source(data) if has_none else f"{source(data)}, in place of {source(own)}"
 
 
 def planned(preset: Preset, own_data: schema.Data | None, sweep: "Sweep | None") -> list[tuple[str, str]]:
@@ -291,7 +293,8 @@ def schedule(schedule: schema.Schedule) -> str:
         case schema.Step(every=every, factor=factor):
             return f"×{factor:g} every {fmt.plural(every, 'epoch')}"
         case schema.Cosine(warmup_epochs=warmup):
-            return f"cosine{f' after {warmup:g} epochs of warm-up' if warmup else ''}"
+            unit = "epoch" if warmup == 1 else "epochs"
+            return f"cosine{f' after {warmup:g} {unit} of warm-up' if warmup else ''}"
         case schema.Linear(warmup_fraction=fraction, final_lr=final):
             return f"linear, rising for {fmt.percent(fraction, 0)}, to {fmt.lr(final)}"
         case schema.RangeTest(first_lr=first, steps=steps):

@@ -6,6 +6,7 @@ from functools import cache
 from rich.text import Text
 from textual.binding import Binding
 from textual.events import Key
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 
@@ -35,7 +36,15 @@ class TextField(Input):
 
     Textual runs a field's bindings (backspace, ctrl+u, the arrows) after the key has gone up through all
     parents, and letters at once: of "backspace 2", the 2 comes first. Here both are done where they arrive.
+
+    A field that is not shown is not given the focus. Textual gives it to the first widget of a screen that comes
+    back without one, and would type keys into a filter that is closed.
     """
+
+    def allow_focus(self) -> bool:
+        """Return whether the field takes keys: it is shown, and so is all around it."""
+        around = (node for node in self.ancestors_with_self if isinstance(node, Widget))
+        return super().allow_focus() and all(widget.display for widget in around)
 
     async def _on_key(self, event: Key) -> None:
         action = _editing().get(event.key)

@@ -18,6 +18,8 @@ _GAP = 2
 _CAPTION_ROWS = 2
 _WANTED = 6
 """The largest side at which at least so many images fit is taken."""
+_SMALLEST = 12
+"""Columns of an image that stands beside the others of its group."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,18 @@ class Gallery(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.group = 1
+        """Number of pictures that belong together, and stand in one row if they fit."""
         self._rows: list[Strip] = []
         self._pictures: Sequence[Picture] = ()
 
     @property
     def shown_side(self) -> int:
         """The columns that each picture takes: its side in pixels."""
+        if self.group > 1:
+            widest = (self.size.width + _GAP) // self.group - _GAP
+            highest = 2 * (self.size.height - _CAPTION_ROWS)
+            return max(_SMALLEST, min(widest, highest, self.SIDES[0]) // 2 * 2)
         fitting = (side for side in self.SIDES if self._columns(side) * self._lines(side) >= _WANTED)
         return next(fitting, self.SIDES[-1])
 
@@ -56,7 +64,8 @@ class Gallery(Widget):
         return max(1, self._columns(self.shown_side)) * max(1, self._lines(self.shown_side))
 
     def _columns(self, side: int) -> int:
-        return (self.size.width + _GAP) // (side + _GAP)
+        fitting = (self.size.width + _GAP) // (side + _GAP)
+        return fitting // self.group * self.group or fitting
 
     def _lines(self, side: int) -> int:
         return (self.size.height + 1) // (side // 2 + _CAPTION_ROWS + 1)

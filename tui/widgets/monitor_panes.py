@@ -137,7 +137,8 @@ class Preparation(ChangedStatic):
         lines = [Text.assemble((f"{name:<10}", MUTED), row) for name, row in zip(names, rows, strict=True)]
         progress = view.state.data_progress
         if progress is not None and progress.total > 0 and view.status == "data":
-            lines[1].append("\n" + " " * 10).append_text(bar(progress.done / progress.total, _BAR_WIDTH))
+            row = lines[1 if view.state.data is None else 3]  # the data is there: features are computed of it
+            row.append("\n" + " " * 10).append_text(bar(progress.done / progress.total, _BAR_WIDTH))
         self.set_text(Text("\n\n").join(lines))
 
     def _worker(self, view: RunView) -> Text:
@@ -168,6 +169,8 @@ class Preparation(ChangedStatic):
         if stage is None:
             return _waiting(view)
         text = f"{run_text.length(stage)}: the first batch is under way"
+        if view.status == "data" and view.state.data_progress is not None:
+            text = f"{run_text.length(stage)}: {run_text.progress(view.state.data_progress)}"
         return Text(text, TRAIN if run_text.is_live(view.status) else TEXT)
 
 

@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from engine.journal.events import RunFinished
 from engine.journal.jsonl import EventWriter, event_reader
-from engine.queue.allocation import mark_devices
+from engine.queue.allocation import machine_names, mark_devices
 from engine.runs.run_dir import RunDir
 from engine.runs.start import NOTIFY
 from engine.shared import child_process
@@ -93,7 +93,7 @@ def _launch(folder: RunDir, arguments: Sequence[str], logs: str) -> None:
     info = folder.read_info()
     check_devices(info.device, info.devices)
     kind = _kind_of(info.device, info.devices)
-    mark_devices(folder, map(gpu_name, range(info.devices)) if kind == "cuda" else ["cpu"])
+    mark_devices(folder, machine_names(map(gpu_name, range(info.devices)) if kind == "cuda" else ["cpu"]))
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores // info.devices)))
     if sys.platform == "linux":

@@ -9,6 +9,7 @@ SIGTERM and SIGINT, whichever rank receives them, are for the whole run.
 import math
 import signal
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -34,9 +35,9 @@ class SilentJournal(EventWriter):
     def __init__(self) -> None:
         pass
 
-    def write(self, event: AnyEvent) -> AnyEvent:
-        """Return the event."""
-        return event
+    def write_all(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
+        """Return the events."""
+        return list(events)
 
     def close(self) -> None:
         """Close nothing."""

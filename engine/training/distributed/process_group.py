@@ -1,12 +1,13 @@
 """The processes that train one run together: place of this one, and collective operations of all. No files."""
 
+import inspect
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,9 @@ from engine.training.setup import Setup
 from presets.errors import CifartuiError
 
 _TURNS = 3
+_DDP_ARGUMENTS = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _DDP_ARGUMENTS else "broadcast_buffers"
+"""Argument about buffers in forward passes: torch 2.13 deprecates the second, which was the only one before."""
 _PATIENCE = timedelta(days=1)
 """Of torch itself: a rank may download for hours while the others wait. `heartbeat` finds what is dead or hangs."""
 
@@ -29,11 +33,13 @@ class RankInfo(NamedTuple):
 
     Attributes:
         rank: among all, from 0.
-        local_rank: among those of its machine, from 0; the number of its GPU.
+        local_rank: among those of its machine, from 0; the number of its GPU, unless it is shown one GPU alone.
         num_ranks: how many there are in all.
         node: tells the machines apart.
         host: the machine's name, for people.
         pid: process id on that machine.
+        device: that it trains on, by the machine's name: cpu, or cuda:N as nvidia-smi counts; empty until it is chosen.
+        gpu: UUID of its GPU; empty if it has none, or torch does not say.
     """
 
     rank: int
@@ -42,6 +48,8 @@ class RankInfo(NamedTuple):
     node: str
     host: str
     pid: int
+    device: str = ""
+    gpu: str = ""
 
     @property
     def is_first(self) -> bool:
@@ -116,11 +124,9 @@ class ProcessGroup(Parallel):
         """Return `network` in DistributedDataParallel, for the parameters that want gradients now."""
         if self.num_ranks == 1:
             return network
-        return DistributedDataParallel(
-            network,
-            device_ids=[self._device] if self._device.type == "cuda" else None,
-            broadcast_buffers=False,  # rank 0's count, and are handed out for validation
-        )
+        without_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}  # rank 0's count, and are handed out for validation
+        device_ids = [self._device] if self._device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=device_ids, **without_buffers)
 
     def shard(self, num_rows: int) -> Shard:
         """Return this rank's share of a batch of so many rows."""

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from engine.journal.events import RankPlace, RunFinished
 from engine.journal.jsonl import EventWriter
-from engine.queue.allocation import mark_devices
+from engine.queue.allocation import machine_names, mark_devices
 from engine.runs import start
 from engine.runs.run_dir import RunDir, RunInfo, sign_lock
 from engine.runs.start import NOTIFY
@@ -29,6 +30,7 @@ from engine.training.distributed import LEFT_ALONE, SIGNALS
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat, RankLost, capital
 from engine.training.distributed.process_group import ProcessGroup, RankInfo, place_from_environment
+from engine.training.microbatch import is_out_of_memory
 from engine.training.setup import choose_hardware
 from engine.training.telemetry import Telemetry
 from presets.errors import CifartuiError
@@ -124,19 +126,17 @@ class _Rank:
         place, arguments = self._place, self._arguments
         info = replace(self._info, device=_device_of(self._info.device, place))
         device, precision = choose_hardware(info)
+        self._place = place = _on_device(place, device)
         group = ProcessGroup(place, device)
         self._heartbeat = heartbeat = Heartbeat(place, self._on_lost)
         places = heartbeat.meet(group.barrier)
         self._controls.connect(group, heartbeat)
+        check_gpus(places)
         if place.is_first and not arguments.has_agent:
-            mark_devices(
-                self._folder, dict.fromkeys(_named(device, each) for each in places if each.node == place.node)
-            )
+            mark_devices(self._folder, dict.fromkeys(each.device for each in places if each.node == place.node))
         began = psutil.Process().create_time()
         process = worker.Process(self._folder, info, self._journal, self._controls, telemetry, arguments, began)
-        ranks = tuple(
-            RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=_named(device, each)) for each in places
-        )
+        ranks = tuple(RankPlace(rank=each.rank, host=each.host, pid=each.pid, device=each.device) for each in places)
         finished = worker.train_run(group, process, device, precision, ranks)
         heartbeat.rest()
         group.barrier()
@@ -155,7 +155,7 @@ class _Rank:
         if isinstance(error, CifartuiError):
             may_be_another = not is_first  # most likely rank 0 found the same, and has said so
         else:
-            may_be_another = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+            may_be_another = isinstance(error, RuntimeError) and not is_out_of_memory(error)
         if may_be_another and (lost := self._lost_within(_PATIENCE_S)) is not None:
             raise LeftAlone(lost) from error
         if not is_first:
@@ -206,7 +206,9 @@ def exit_code_of(lost: RankLost) -> int:
 
 
 def _device_of(asked: str, place: RankInfo) -> str:
-    """Return the device of a rank: the GPU of its number on its machine, or the processor.
+    """Return the device of a rank: the GPU of its number on its machine, the only GPU it is shown, or the processor.
+
+    Launchers such as `srun --gpus-per-task=1` show each rank a GPU of its own, which is its cuda:0.
 
     Raises:
         CifartuiError: one certain device was asked for, for several ranks.
@@ -216,11 +218,30 @@ def _device_of(asked: str, place: RankInfo) -> str:
         return asked
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
         return "cpu"
-    return f"cuda:{place.local_rank}"
+    return "cuda:0" if torch.cuda.device_count() == 1 else f"cuda:{place.local_rank}"
 
 
-def _named(device: torch.device, place: RankInfo) -> str:
-    return f"cuda:{place.local_rank}" if device.type == "cuda" else device.type
+def _on_device(place: RankInfo, device: torch.device) -> RankInfo:
+    """Return the place with the device that its rank has chosen."""
+    (name,) = machine_names([str(device)])
+    if device.type != "cuda":
+        return place._replace(device=name)
+    return place._replace(device=name, gpu=str(getattr(torch.cuda.get_device_properties(device), "uuid", "")))
+
+
+def check_gpus(places: Sequence[RankInfo]) -> None:
+    """Refuse ranks that would share a GPU, which NCCL cannot do.
+
+    Raises:
+        CifartuiError: two have the same one.
+    """
+    first: dict[str, RankInfo] = {}
+    for place in places:
+        if place.gpu and (other := first.setdefault(place.gpu, place)) is not place:
+            raise CifartuiError(
+                f"Ranks {other.rank} and {place.rank} on {place.host} have the same GPU ({place.device}): start as "
+                "many ranks a machine as it has GPUs, or let the launcher show each rank another GPU."
+            )
 
 
 if __name__ == "__main__":

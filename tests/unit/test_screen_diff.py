@@ -4,7 +4,7 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.terminal.driver import ScreenDiff
+from tui.terminal.screen_diff import ScreenDiff
 
 _COLUMNS, _ROWS = 24, 6
 

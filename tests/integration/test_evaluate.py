@@ -1,0 +1,95 @@
+"""`cifartui evaluate` with the tiny network that is kept: scores printed, as JSON, as a table and as a picture."""
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from engine.runs import predictions, scores
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
+from engine.training.evaluate_checkpoint import measure
+from presets.errors import CifartuiError
+from tests import sample_model
+
+KEPT = Path(__file__).parents[1] / "data/run-0.1.0"
+Cifartui = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(runs_dir: Path) -> RunDir:
+    return RunDir(Path(shutil.copytree(KEPT, runs_dir / "20260101T000000-tiny-0000")))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return sample_model.write_images(tmp_path / "images")
+
+
+def test_scores_are_printed_and_written(cifartui: Cifartui, run: RunDir, data: Path, tmp_path: Path) -> None:
+    table, picture = tmp_path / "classes.csv", tmp_path / "matrix.png"
+    asked = ("evaluate", "latest", "--data", str(data), "--device", "cpu", "--csv", str(table), "--png", str(picture))
+    result = cifartui(*asked)
+    assert result.returncode == 0, result.stderr
+    found = predictions.read(run, "val")
+    assert found is not None
+    summed = scores.overall(found)
+    assert summed is not None
+    for shown in (
+        f"top-1              {100 * summed.top1:.2f} % (95 % interval {100 * summed.top1_interval[0]:.2f} to",
+        f"balanced accuracy  {100 * summed.balanced:.2f} %", f"macro F1           {100 * summed.macro_f1:.2f} %",
+        f"calibration error  {100 * summed.ece:.2f} % (ECE, 15 bins); mean confidence",
+        "class   images  precision    recall        F1",
+    ):  # fmt: skip
+        assert shown in result.stdout
+    assert "top-5" not in result.stdout  # of three classes
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == [score.name for score in scores.by_class(found)]
+    assert sum(int(row["images"]) for row in rows) == 60
+    assert all(float(row["recall_low"]) <= float(row["recall"]) <= float(row["recall_high"]) for row in rows)
+    assert Image.open(picture).format == "PNG"
+    again = cifartui(*asked)
+    assert (again.returncode, "classes.csv is there already" in again.stderr) == (2, True)
+    as_json = json.loads(cifartui(*asked, "--force", "--json").stdout)
+    assert as_json["scores"]["top1"] == as_json["top1"] == summed.top1
+    assert as_json["scores"]["top5"] is None
+    assert as_json["scores"]["ece"] == summed.ece
+    assert [row["name"] for row in as_json["classes"]] == [row["class"] for row in rows]
+    assert {"num_images", "hits", "group_hits", "precision", "recall", "f1"} <= as_json["classes"][0].keys()
+
+
+def test_the_most_probable_classes_of_an_image_are_in_order_and_led_by_what_is_predicted(
+    run: RunDir, data: Path
+) -> None:
+    evaluated = measure(run, "best", "val", "cpu", None, str(data))
+    found = predictions.read(run, "val")
+    assert found is not None
+    assert {len(top) for top in found.top} == {3}
+    assert all(sorted(top) == [0, 1, 2] for top in found.top)
+    assert all(list(values) == sorted(values, reverse=True) for values in found.top_probability)
+    assert all(abs(sum(values) - 1) < 2e-4 for values in found.top_probability)
+    assert tuple(values[0] for values in found.top_probability) == found.confidence
+    summed = scores.overall(found)
+    assert summed is not None
+    assert summed.top1 == evaluated.top1
+
+
+def test_weights_that_give_no_numbers_are_refused_and_leave_the_stored_predictions(run: RunDir, data: Path) -> None:
+    measure(run, "best", "val", "cpu", None, str(data))
+    before = predictions.read(run, "val")
+    state = checkpoint_files.load(run.best)
+    weights = checkpoint_files.evaluated(state)
+    for name, value in weights.items():
+        if name.endswith("weight"):
+            value.mul_(1e37)  # finite, and so taken; what they give is not
+    torch.save(state, run.best)
+    with pytest.raises(CifartuiError, match=r"give no number \(NaN\) for 60 of 60 images"):
+        measure(run, "best", "val", "cpu", None, str(data))
+    assert predictions.read(run, "val") == before

@@ -1,0 +1,89 @@
+"""The page of `make gpu`: what needs no GPU is checked with the CPU, and the rest is left out with its reason."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu_checks import Asked, LeftOut
+from engine.training.worker import explain
+from tests.waiting import PATIENCE_S
+
+CPU = torch.device("cpu")
+WITHOUT_GPU = {
+    "steps that wait for nothing", "recorded steps", "memory that runs out", "checkpoint to the CPU and back",
+    "kernels of a step",
+}  # fmt: skip
+LEFT_OUT = {
+    "tests marked gpu": "they need a CUDA GPU",
+    "compiled steps": "tests/unit/test_step.py",
+    "memory estimate": "only CUDA's allocator",
+    "several GPUs": "tests/integration/test_several_devices.py",
+    "doctor --benchmark": "tests/integration/test_benchmark.py",
+    "time to accuracy": "longer than ten minutes",
+}
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_GPU))
+def test_what_needs_no_gpu_is_checked_with_the_cpu(name: str) -> None:
+    row = gpu.check(name, "cpu", is_short=True)
+    assert (row.status, row.name) == ("ok", name), row.text
+    assert row.text
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_what_is_left_out_says_why(name: str) -> None:
+    row = gpu.check(name, "cpu", is_short=True)
+    assert row.status == "left out"
+    assert LEFT_OUT[name] in row.text
+
+
+def test_every_row_is_one_of_these() -> None:
+    assert {*WITHOUT_GPU, *LEFT_OUT, "dashboard"} == gpu.CHECKS.keys()
+
+
+def test_the_dashboard_shows_the_device_and_the_page_is_written(tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--short", "--output", str(page)]
+    rows = ["--row", "dashboard", "--row", "memory estimate"]
+    done = subprocess.run([*command, *rows], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text in done.stdout
+    assert text.startswith("# cifartui without a GPU (cpu)")
+    assert "| dashboard | ok |" in text
+    assert "## dashboard: ok" in text
+    assert "| memory estimate | left out |" in text
+    assert f"- torch: {torch.__version__}" in text
+
+
+def test_a_check_that_fails_is_an_error_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_asked: Asked) -> str:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def leave_out(_asked: Asked) -> str:
+        raise LeftOut("no reason")
+
+    monkeypatch.setattr(gpu, "CHECKS", {"one": fail, "two": leave_out, "three": lambda _asked: "fine"})
+    rows = [gpu.check(name, "cpu", is_short=True) for name in ("one", "two", "three")]
+    assert [row.status for row in rows] == ["error", "left out", "ok"]
+    assert "| one | error | 0 | RuntimeError: CUDA error: an illegal memory access was encountered |" in gpu.page(
+        rows, CPU
+    )
+
+
+def test_a_host_that_would_wait_is_an_error() -> None:
+    from benchmarks.gpu_checks import nothing_waits
+
+    with pytest.raises(RuntimeError, match="would wait"), nothing_waits(CPU):
+        torch.ones(1).item()
+
+
+def test_a_run_that_fails_on_cuda_says_what_to_try_and_where_the_page_comes_from() -> None:
+    said = explain(RuntimeError("CUDA error: an illegal memory access was encountered\nand a long story"))
+    for words in ("illegal memory access", "train.cuda_graphs=false", "train.compile=off", "make gpu"):
+        assert words in said
+    assert "make gpu" not in explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
