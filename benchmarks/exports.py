@@ -4,7 +4,7 @@ python -m benchmarks.exports [WORD...] [--images 256] [--formats onnx,pt2,torchs
 
 Networks of the shipped presets, a row for each [model] table, at the size of their images; of the libraries'
 backbones those whose names hold a WORD, at the smallest size that they take of 64, 96 and 224 px. Weights are random,
-BatchNorm has statistics of the images, which are blurred noise. A second row of a network, "uint8", is
+BatchNorm has statistics of the images, which are blurred noise. A second row of a preset, "uint8", is
 `--with-preprocessing`. Each file is checked as `cifartui export` checks it. Takes seconds to minutes a network.
 """
 
@@ -39,6 +39,8 @@ from presets.errors import CifartuiError
 from presets.schema import Backbone, Data, Model, Preset, Sgd, Train
 
 _NUM_CLASSES = 100
+_LARGEST_LOGIT = 10
+"""About that of a trained network."""
 _SIZES = (64, 96, 224)
 
 
@@ -52,7 +54,7 @@ def main() -> None:
     print("| network | px | " + " | ".join(kinds) + " |")
     print("|---|---|" + "---|" * len(kinds), flush=True)
     for name, preset in [*_of_presets(asked.words), *_of_libraries(asked.words)]:
-        for in_graph in (False, True):
+        for in_graph in (False,) if isinstance(preset.model, Backbone) else (False, True):
             cells = [_cell(cast("Format", kind), preset, asked.images, in_graph=in_graph) for kind in kinds]
             title = f"{name}, uint8" if in_graph else name
             print(f"| {title} | {preset.data.image_size} | " + " | ".join(cells) + " |", flush=True)
@@ -104,6 +106,11 @@ def _network(preset: Preset) -> nn.Module:
     with torch.no_grad():
         for batch in _images(64, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
             network(plain_transform(preset.data)(batch))
+        last = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
+        if not last.weight.any():  # as a ViT begins
+            nn.init.normal_(last.weight)
+        network.eval()
+        last.weight *= _LARGEST_LOGIT / network(plain_transform(preset.data)(batch)).abs().max()
     return plain(network)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.mnasnet import MNASNet
 from torchvision.models.squeezenet import SqueezeNet
 
 from engine.models.resnet import FreezableBackbone
@@ -104,6 +105,8 @@ def backbone(
 def _of_torchvision(model: Backbone, num_classes: int, image_size: int) -> BackboneNetwork:
     options = _torchvision_options(model, image_size)
     body: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=num_classes, **options)
+    if isinstance(body, MNASNet):
+        body.__class__ = _Mnasnet
     if isinstance(body, SqueezeNet):
         return BackboneNetwork(_Features(body), _pooled(body.classifier[1], model.dropout), "classifier.1")
     name, last = [(name, each) for name, each in body.named_modules() if isinstance(each, nn.Linear)][-1]
@@ -130,6 +133,15 @@ def _torchvision_options(model: Backbone, image_size: int) -> dict[str, Any]:
 def _timm_options(model: Backbone, image_size: int) -> dict[str, Any]:
     config = timm_library().models.get_pretrained_cfg(model.name)
     return {"img_size": image_size} if config.fixed_input_size and image_size != config.input_size[1] else {}
+
+
+class _Mnasnet(MNASNet):  # type: ignore[misc,unused-ignore]  # torchvision carries no types
+    """An MNASNet that takes tensors alone: torchvision's wants the version that torch.save writes beside them."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, {"version": self._version, **local_metadata}, *rest)
 
 
 class _Features(nn.Module):
