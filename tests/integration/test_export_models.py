@@ -6,45 +6,39 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from benchmarks.exports import checked_export
-from engine.runs.export_record import SUFFIXES
+from benchmarks.exports import checked_export, random_network
+from engine.runs.export_record import Format
 from presets import schema
 from tests import every, sample_model
+from tests.integration.conftest import run_cifartui
 from tests.waiting import PATIENCE_S
+from tests.workers import Nursery
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests/data/run-0.1.0"
 RUN = "20260101T000000-tiny-0000"
+HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs onnx, onnxscript and onnxruntime: pip install 'cifartui[onnx]'",
+    not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime: pip install 'cifartui[onnx]'"
 )
-FORMATS = [pytest.param(kind, marks=needs_onnx if kind == "onnx" else ()) for kind in SUFFIXES]
+FORMATS = [kind for kind in get_args(Format) if kind != "onnx" or HAS_ONNX]
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path) -> Call:
+def call(tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> Call:
     """The command line in a folder of its own, with a run."""
     shutil.copytree(KEPT, tmp_path / "runs" / RUN)
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cifartui", *arguments],
-            env={
-                **os.environ, "CIFARTUI_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT), **environment,
-            },
-            cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
-
-    return run
+    monkeypatch.chdir(tmp_path)
+    return partial(run_cifartui, nursery, tmp_path / "runs")
 
 
 @needs_onnx
@@ -96,17 +90,19 @@ def test_validation_images_are_taken_where_they_are(call: Call, tmp_path: Path) 
     assert (checked["is_random"], checked["num_images"], checked["num_agreeing"]) == (False, 60, 60)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
-def test_every_network_in_every_format(model: schema.Model, kind: Any, tmp_path: Path) -> None:
+def test_every_network_is_exported(model: schema.Model) -> None:
+    """The large ones in one format: `python -m benchmarks.exports` takes every network in every format, for minutes."""
     preset = schema.Preset(
         title="t", data=schema.Data(dataset="class-folders", image_size=32), model=model,
         train=schema.Train(epochs=1, batch_size=4), optimizer=schema.Sgd(lr=0.1),
     )  # fmt: skip
-    prepares = kind != "safetensors" and isinstance(model, schema.BaseNet | schema.Resnet9)  # all are prepared alike
-    for in_graph in (False, True) if prepares else (False,):
-        checked = checked_export(kind, preset, 70, in_graph=in_graph)
-        assert checked.num_agreeing == checked.num_images == 70
+    network = random_network(preset)
+    prepares = isinstance(model, schema.BaseNet)  # all are prepared alike
+    for kind in FORMATS if isinstance(model, schema.BaseNet | schema.Vgg) else FORMATS[:1]:
+        for in_graph in (False, True) if prepares and kind != "safetensors" else (False,):
+            checked = checked_export(kind, preset, network, 9, in_graph=in_graph)
+            assert checked.num_agreeing == checked.num_images == 9
 
 
 @pytest.mark.real_data
