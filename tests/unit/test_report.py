@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not {"style"} & set(self._open):
-            self.text += data
+            self.text += data.replace("\u00a0", " ")
 
 
 def check(text: str) -> Page:
@@ -228,7 +228,7 @@ def test_several_runs_stand_beside_each_other(make: Make) -> None:
     page = check(html([report_of(run) for run in runs]))
     assert "2 runs beside each other" in page.text
     assert page.text.count("cifartui train") == 2
-    assert {value for _, name, value in page.attributes if name == "id"} == {"run-1", "run-2"}
+    assert {value for _, name, value in page.attributes if name == "id"} == {"run-1", "matrix-1", "run-2"}
 
 
 def test_runs_that_differ_in_their_seeds_alone_have_a_mean_and_a_deviation(make: Make) -> None:

@@ -271,7 +271,8 @@ def _detail(found: Predictions, pixels: mmap.mmap | None) -> Detail | None:
 
 def _mistake(found: Predictions, row: int, pixels: mmap.mmap) -> Photo:
     assert found.true is not None, "a mistake has a label"
-    taken = f"taken for {found.class_names[found.predicted[row]]}, {fmt.percent(found.confidence[row])}"
+    confidence = fmt.percent(found.confidence[row]).replace(" ", "\u00a0")  # its sign in the line of its number
+    taken = f"taken for {found.class_names[found.predicted[row]]}, {confidence}"
     return _photo(found, row, pixels, found.class_names[found.true[row]], taken)
 
 
@@ -347,7 +348,6 @@ def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "machine", run_text.device_in_full(started)
     versions = started.versions if started is not None else info.versions
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    published = record.report
-    for name, value in (("val", published.val_top1), ("test", published.test_top1)):
-        if value is not None:
-            yield f"{published.source}, {name}", fmt.percent(value, 1)
+    published = (("val", record.report.val_top1), ("test", record.report.test_top1))
+    known = ", ".join(f"{name} {fmt.percent(value, 1)}" for name, value in published if value is not None)
+    yield "reference", f"{record.report.source}: {known}" if known else ""
