@@ -51,7 +51,7 @@ async def main() -> None:
     parser.add_argument(
         "--ablation-scale", type=float, default=1, help="so much of its steps' epochs; 0 keeps the table as it is"
     )
-    parser.add_argument("--report", metavar="RUN", help="draw nothing but the page of this run, which is evaluated")
+    parser.add_argument("--report", metavar="RUN", help="draw nothing but the page of this run")
     asked = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     data_dir = str(Path(asked.data_dir).absolute()) if asked.data_dir else None
@@ -125,12 +125,10 @@ class _Studio:
 
     def draw_report(self, run: RunDir) -> None:
         """The upper part of a run's page, and its matrix, as Chromium draws them."""
-        for split in ("val", "test"):
-            self.cifartui("evaluate", run.id, "--split", split)
         page = Path("report.html").absolute()
         self.cifartui("report", run.id, "--output", str(page), "--force")
         data = run.read_state().data
-        assert data is not None, "evaluated, so it had data"
+        assert data is not None, "trained, so it had data"
         text = page.read_text(encoding="utf-8").replace(str(Path(data.source).parent), "~/data")
         browser = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
         if browser is None:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
@@ -16,111 +15,17 @@ from PIL import Image
 from engine.runs import predictions
 from engine.runs.predictions import Predictions
 from tests.hostile_run import ATTACK, MARK, hostile_run
+from tests.report_page import Page, check
 from tests.ui.sample_run import NOW, SampleRun
 from tests.ui.test_range_test_screens import ended as range_test_of
 from tui.report.content import RunReport, read_report
+from tui.report.evaluated import to_measure
 from tui.report.html import html
 from tui.report.markdown import escaped, markdown
 from tui.report.several import differing_data, groups_of
 
-_VOID = {"meta", "img", "br"}
-_SVG_EMPTY = {"rect", "path", "circle", "polyline", "polygon", "text"}
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SCRIPT = f'<script>alert("{MARK}")</script>'
-
-
-_SVG = frozenset({"g", "rect", "path", "circle", "polyline", "polygon", "text"})
-_PHRASING = frozenset({"b", "span", "i", "a", "br", "img", "svg"})
-_FLOW = _PHRASING | {"p", "h1", "h2", "h3", "div", "table", "figure", "pre", "section", "header", "footer"}
-CHILDREN: dict[str, frozenset[str]] = {
-    "": frozenset({"html"}), "html": frozenset({"head", "body"}), "head": frozenset({"meta", "title", "style"}),
-    "body": frozenset({"main"}), "main": _FLOW, "section": _FLOW, "header": _FLOW - {"header", "footer"},
-    "div": _FLOW, "figure": _FLOW | {"figcaption"}, "figcaption": _FLOW, "td": _FLOW, "th": _PHRASING,
-    "table": frozenset({"caption", "thead", "tbody"}), "thead": frozenset({"tr"}), "tbody": frozenset({"tr"}),
-    "tr": frozenset({"th", "td"}), "caption": _PHRASING, "footer": _PHRASING, "svg": _SVG, "g": _SVG | {"title"},
-    **dict.fromkeys(("p", "h1", "h2", "h3", "b", "span", "i", "pre"), _PHRASING), "a": _PHRASING - {"a"},
-    **dict.fromkeys(("title", "style", "text"), frozenset()), **dict.fromkeys(("rect", "path"), frozenset({"title"})),
-}  # fmt: skip
-"""Elements that HTML's content models, and SVG's, allow in those that a report has; no others may have any."""
-ATTRIBUTES: dict[str, set[str]] = {
-    "html": {"lang"}, "meta": {"charset", "name", "content", "http-equiv"}, "a": {"href"}, "th": {"scope"},
-    "img": {"src", "width", "height", "alt"}, "i": {"style"},
-}  # fmt: skip
-"""Attributes beside class and id."""
-
-
-class Page(HTMLParser):
-    """A valid page: elements closed in order, and only where they may stand; keeps tags, attributes, visible text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self._cells: list[int] = []
-        """Number of cells of every row of the table that is open."""
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def _begin(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        parent = self._open[-1] if self._open else ""
-        assert tag in CHILDREN.get(parent, ()), f"<{tag}> in <{parent}>"
-        if "svg" not in (tag, *self._open):
-            unknown = {name for name, _ in attrs} - {"class", "id"} - ATTRIBUTES.get(tag, set())
-            assert not unknown, f"<{tag}> has {unknown}"
-        assert len({name for name, _ in attrs}) == len(attrs), "an attribute twice"
-        if tag == "img":
-            assert {"src", "alt", "width", "height"} <= {name for name, value in attrs if value}
-        if tag == "table":
-            self._cells = []
-        elif tag == "tr":
-            self._cells.append(0)
-        elif tag in {"td", "th"}:
-            self._cells[-1] += 1
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._begin(tag, attrs)
-        if tag not in _VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in _SVG_EMPTY, "only elements of SVG close themselves"
-        self._begin(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop() == tag
-        if tag == "table":
-            assert len(set(self._cells)) == 1, f"rows of {self._cells} cells"
-
-    def handle_data(self, data: str) -> None:
-        if not {"style"} & set(self._open):
-            self.text += data.replace("\u00a0", " ")
-
-
-def check(text: str) -> Page:
-    """Return a page after the checks that hold for every one: nothing is fetched, nothing runs."""
-    page = Page(text)
-    assert text.startswith("<!DOCTYPE html>")
-    assert page.tags.count("html") == page.tags.count("body") == 1
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form", "foreignobject"} & set(page.tags)
-    for tag, name, value in page.attributes:
-        assert not name.startswith("on"), (tag, name)
-        if name in {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}:
-            assert value.startswith(("data:image/", "#run-")), (tag, name, value[:40])
-    titles = re.findall("<title>(.*?)</title>\n<style>", text, re.DOTALL)
-    assert len(titles) == 1
-    assert titles[0].strip()
-    assert "url(" not in text
-    assert "@import" not in text
-    ids = [value for _, name, value in page.attributes if name == "id"]
-    assert len(set(ids)) == len(ids)
-    assert text == text.encode().decode()
-    return page
 
 
 def evaluated(run: SampleRun, names: tuple[str, ...] = ("cat", "dog", "oak", "pine", "elm", "ash")) -> Predictions:
@@ -190,7 +95,7 @@ def test_predictions_of_weights_that_were_not_yet_the_best_are_not_shown_as_thei
     text.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, global_step=1)))
     report = report_of(run)
     assert report.detail is None
-    assert any("better weights" in sentence for sentence in report.missing)
+    assert any("by weights before the best ones" in sentence for sentence in report.missing)
 
 
 def test_a_run_that_failed_before_its_first_epoch_has_a_page_without_empty_sections(runs_dir: Path) -> None:
@@ -252,6 +157,23 @@ def test_runs_of_different_data_say_what_compares(make: Make, first: str, second
     assert differing_data(runs) == (f"These runs do not have {said}" if said else "")
     assert said in check(html(runs)).text
     assert said in markdown(runs)
+
+
+def test_what_a_report_lacks_is_measured_once_the_run_is_over(make: Make, runs_dir: Path) -> None:
+    with make().live() as run:
+        assert to_measure(run.folder, run.now) == []
+        run.finish()
+        assert to_measure(run.folder, NOW) == ["val", "test"]
+        found = evaluated(run)
+        assert to_measure(run.folder, NOW) == ["val"]
+        older = msgspec.structs.replace(found, top=(), top_probability=())
+        predictions.paths(run.folder, "test")[0].write_bytes(msgspec.json.encode(older))
+        assert to_measure(run.folder, NOW) == ["val", "test"]
+        hidden = msgspec.structs.replace(found, true=None)
+        predictions.paths(run.folder, "test")[0].write_bytes(msgspec.json.encode(hidden))
+        assert to_measure(run.folder, NOW) == ["val"]
+    assert to_measure(range_test_of(runs_dir).folder, NOW) == []
+    assert to_measure(SampleRun(runs_dir, "none-0000").begin().prepare().finish("failed").folder, NOW) == []
 
 
 def test_scores_without_their_images_are_shown_all_the_same(make: Make) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from engine.runs.seed_groups import Spread
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.report.content import Detail, RunReport, SplitScores
+from tui.report.content import Detail, RunReport
+from tui.report.evaluated import SplitScores
 from tui.report.several import differing_data, groups_of
 from tui.text import run_text, score_text
 

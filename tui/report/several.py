@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.runs.seed_groups import Spread, grouped, spread_of
-from tui.report.content import SPLIT_NAMES, RunReport
+from tui.report.content import RunReport
+from tui.report.evaluated import SPLIT_NAMES
 
 
 @dataclass(frozen=True)
