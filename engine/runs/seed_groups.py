@@ -46,7 +46,9 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
         seeds = tuple(range(first, first + count))
     elif _LIST.fullmatch(text):
         if first:
-            raise CifartuiError("seed is the first of so many seeds; with a list of them, leave it out.")
+            raise CifartuiError(
+                "seeds listed one by one need no first seed; leave seed at 0, or write how many, such as 3."
+            )
         seeds = tuple(int(each) for each in text.split(","))
         twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
         if twice is not None:

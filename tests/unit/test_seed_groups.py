@@ -41,7 +41,7 @@ def test_seeds_are_a_number_of_them_or_a_list(text: str, first: int, seeds: tupl
         ("0", 0, "from 1 to 100 in number, not 0"),
         ("101", 0, "from 1 to 100 in number, not 101"),
         ("1,2,1", 0, "name 1 twice"),
-        ("1,2", 3, "leave it out"),
+        ("1,2", 3, "leave seed at 0"),
         ("1,2147483648", 0, "from 0 to 2,147,483,647, not 2,147,483,648"),
         ("2", 2**31 - 1, "from 0 to 2,147,483,647"),
         (",".join(map(str, range(101))), 0, "at most 100 in number, not 101"),
