@@ -73,6 +73,14 @@ def each_seed(options: RunOptions) -> tuple[RunOptions, ...]:
     return tuple(replace(options, seed=seed, seeds=(), group=group) for seed in options.seeds)
 
 
+def group_key(group: str, preset_name: str, overrides: Iterable[str]) -> tuple[str, ...]:
+    """Return what the runs of a group have in common; empty if a run stands alone.
+
+    A resume with changes takes a run out of its group: it no longer differs in its seed alone.
+    """
+    return (group, preset_name, *overrides) if group else ()
+
+
 def grouped(runs: Iterable[_Run], group_of: Callable[[_Run], object]) -> list[tuple[_Run, ...]]:
     """Return runs in groups, each at the place of its first run, those of a group in their order.
 

@@ -154,7 +154,8 @@ def check(
     seed, device = typed.get(SEED, "").strip() or "0", typed.get(DEVICE, "").strip() or "auto"
     devices, path = typed.get(DEVICES, "").strip() or "1", typed.get(DATA, "").strip()
     path = "" if any(field.id == DATA and field.initial == path for field in fields) else path
-    errors, seeds = _wrong_numbers(seed, device, devices), ()
+    errors = _wrong_numbers(seed, device, devices)
+    seeds: tuple[int, ...] = ()
     try:
         seeds = parse_seeds(typed.get(SEEDS, "").strip() or "1", int(seed) if SEED not in errors else 0)
     except CifartuiError as error:
