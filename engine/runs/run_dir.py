@@ -312,6 +312,11 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
     return state.phase
 
 
+def stem_of(preset_name: str) -> str:
+    """Return the part of a run's id that stands for its preset, between the time and the random digits."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+
+
 def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunDir:
     """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
 
@@ -322,7 +327,7 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
         info: the other fields of RunInfo except `id`, `created` and `host`.
     """
     now = datetime.now(timezone.utc)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    stem = stem_of(preset_name)
     is_new = not runs_dir.exists()
     path = None
     try:

@@ -25,7 +25,7 @@ from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo, list_runs
 from tui.data.summary import Damaged, RunCurves, Summary, damaged_of, summary_of
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised whenever `Summary`, `RunCurves` or what a fold makes of a journal changes."""
 _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""
