@@ -56,7 +56,7 @@ def test_an_exported_file_predicts_the_rows_of_its_run(call: Call, tmp_path: Pat
     for name in (f"{RUN}.onnx", "w.safetensors", "p.onnx"):
         found = call("predict", name, "images", "--top", "3", "--device", "cpu")
         assert found.stdout == expected.stdout
-        assert f"{name} (epoch 2) of run 20261128T222908-tiny-4502:" in found.stderr
+        assert f"{name} (epoch 2) of run {RUN}:" in found.stderr
 
 
 def test_a_file_is_written_over_on_demand_only_and_a_failure_leaves_nothing(call: Call, tmp_path: Path) -> None:

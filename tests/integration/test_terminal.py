@@ -21,7 +21,7 @@ def start_from_home(terminals: Any, runs_dir: Path) -> tuple[Terminal, RunDir]:
     terminal.shows("demo")
     terminal.press("\r")
     terminal.shows("such as")
-    terminal.type("500\t32" + 6 * "\t" + "data.train_limit=1280\r")  # epochs, batch size, the line for any key
+    terminal.type("500\t32" + 7 * "\t" + "data.train_limit=1280\r")  # epochs, batch size, the line for any key
     return terminal, only_run(runs_dir)
 
 
