@@ -570,6 +570,9 @@ class Monitor(Screen[None]):
             if chosen is None:
                 return
             chosen = structs.replace(chosen, data_dir=data_dir, notify=notify)
+            if chosen.seeds:
+                self._enqueue(name, chosen)
+                return
             self._say("start again: starting a worker…")
             self.app.run_in_background(
                 lambda: start(chosen),
@@ -580,6 +583,17 @@ class Monitor(Screen[None]):
         purpose: Purpose = "range test" if is_test else "start"
         panel = StartPanel([name], self.app.readings, purpose=purpose, options=options, sweep=sweep)
         self.app.push_screen(panel, answered)
+
+    def _enqueue(self, name: str, options: RunOptions) -> None:
+        """Put the runs of several seeds into the queue, which starts the first as soon as its device is free."""
+        app = self.app
+        app.run_in_background(
+            lambda: app.environment.enqueue(app.runs_dir, [name], options),
+            lambda _: app.notify(
+                f"Queued {len(options.seeds)} runs; the queue is on Home's {app.key_of('home.queue', 'Q')}."
+            ),
+            lambda why: app.notify(why, severity="error", timeout=15),
+        )
 
     def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
