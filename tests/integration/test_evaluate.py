@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from engine.runs import predictions, scores
+from engine.runs.export_record import fingerprint_of
 from engine.runs.run_dir import RunDir
 from engine.training import checkpoint_files
 from engine.training.evaluate_checkpoint import measure
@@ -126,6 +127,10 @@ def test_a_report_is_one_page_that_needs_nothing_else(
     assert written.tags.count("img") == len(sample_model.CLASSES) + min(16, wrong)
     for shown in (f"{100 * summed.top1:.2f}", f"{100 * summed.ece:.2f}", "red", "no test part", "cifartui train"):
         assert shown in written.text
+    trained_on = run.read_state().data
+    assert trained_on is not None
+    assert trained_on.record is not None
+    assert f"{fingerprint_of(trained_on.record).fingerprint[:16]}, of train " in written.text  # an export's
 
     as_text = cifartui("report", "latest", "--output", str(text))
     assert (as_text.returncode, as_text.stderr) == (0, "")  # nothing is measured twice

@@ -12,8 +12,11 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.command import CommandPalette
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from engine.journal.events import GpuSample
+from engine.runs import predictions
+from engine.runs.predictions import Predictions
 from engine.shared.data_locations import Location
 from presets.catalog import Listed
 from presets.schema import Data, Preset
@@ -23,6 +26,8 @@ from tests.ui.test_look import on_screen
 from tui.app import CifartuiApp
 from tui.data.environment import GpuReadings, Queued
 from tui.display import Display
+from tui.screens.scores import MatrixScreen, ScoresScreen
+from tui.screens.top_classes import TopClasses
 
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 GPUS = GpuReadings((GpuSample(index=0, name=ATTACK, missing={"power": ATTACK}),), "", 8, 10**10)
@@ -160,3 +165,29 @@ def test_a_copied_path_pastes_no_command(runs_dir: Path) -> None:
 
     sequences.copy(_App(), "/runs/x\ncurl evil\udcff")  # type: ignore[arg-type]
     assert copied == ["/runs/x␊curl evil\ufffd"]
+
+
+@pytest.mark.parametrize(("key", "screen"), [("x", MatrixScreen), ("t", ScoresScreen), ("5", TopClasses)])
+async def test_no_screen_over_predictions_obeys_the_names_of_classes_and_files(
+    runs_dir: Path, key: str, screen: type[Screen[Any]]
+) -> None:
+    run = hostile_run(runs_dir).finish("failed", LONG)
+    names = tuple(f"{text}{number}" for number, text in enumerate((ATTACK, LONG, ATTACK, "plain", "[red]x", "e")))
+    labels = tuple(number % 6 for number in range(36))
+    found = Predictions(
+        run=run.folder.id, split="test", checkpoint="best", epoch=1, global_step=10**6, class_names=names, image_size=4,
+        true=labels, predicted=tuple((label + row // 6) % 6 for row, label in enumerate(labels)),
+        confidence=(0.5,) * 36, top=tuple(tuple((label + row // 6 + rank) % 6 for rank in range(5)) for row, label in
+        enumerate(labels)), top_probability=((0.5, 0.2, 0.1, 0.1, 0.05),) * 36, names=(ATTACK,) * 36,
+    )  # fmt: skip
+    predictions.write(run.folder, found, bytes(48 * 36))
+    app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: "best" in getattr(app.screen, "state", app.screen).checkpoints, "the run")
+        await pilot.press("i")
+        await until(pilot, lambda: getattr(app.screen, "found", None), "the predictions")
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, screen), "the screen")
+        await until(pilot, lambda: f"{MARK}␛]52;c" in sent(app), "the names")
+        assert not OBEYED.findall(sent(app))
+        assert {cell_len(row) for row in sent(app).split("\n")} == {100}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from engine.journal.events import DataReady
 from engine.journal.state import RunState
 from engine.runs import predictions, scores
+from engine.runs.export_record import fingerprint_of
 from engine.runs.newer_info import read_shown
 from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunDir, RunInfo
@@ -269,8 +270,9 @@ def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
         )
         yield "source", data.source
         if data.record is not None:
+            whole = fingerprint_of(data.record).fingerprint[:_DIGEST_CHARACTERS]
             digests = (f"{name} {split.digest[:_DIGEST_CHARACTERS]}" for name, split in data.record.splits.items())
-            yield "fingerprint", f"{', '.join(digests)} (SHA-256 of names and classes)"
+            yield "fingerprint", f"{whole}, of {', '.join(digests)} (SHA-256 of names and classes)"
     if model is not None:
         yield "network", run_text.network(model)
     yield "begun", time.strftime("%Y-%m-%d %H:%M", time.localtime(record.first_started_time or summary.created))
