@@ -35,7 +35,7 @@ _SAMPLES_EVERY = 20
 
 
 class Cost(NamedTuple):
-    """What a process took: seconds on the clock, bytes of memory at most."""
+    """Cost of a process: seconds on the clock, bytes of memory at most."""
 
     seconds: float
     most_bytes: int

@@ -45,7 +45,7 @@ class Gpu(NamedTuple):
 GPUS = (Gpu("A100 40 GB", 312e12, 1.555e12), Gpu("H100 SXM", 989e12, 3.35e12), Gpu("RTX 4090", 165e12, 1.008e12))
 _KERNELS = {"convolution_backward": 2, "_fused_sgd_": 1, "native_dropout": 1, "cudnn_batch_norm_backward": 1}
 _NUM_READS = {"convolution_backward": 2, "native_batch_norm": 2, "native_batch_norm_backward": 2}
-"""How often an operation reads what it is given: gradients of images and of weights; statistics first."""
+"""Number of times that an operation reads what it is given: gradients of images and of weights; statistics first."""
 _PICK = ("index", "index_select", "gather")
 _NONE = (
     "detach",

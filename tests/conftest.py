@@ -109,3 +109,18 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _own_image_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep decoded images out of the session's cache folder, where other tests' images would be found."""
     monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of every read of a journal."""
+    sizes: list[int] = []
+    pread = os.pread
+
+    def counting(fd: int, num_bytes: int, offset: int) -> bytes:
+        found = pread(fd, num_bytes, offset)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(os, "pread", counting)
+    return sizes

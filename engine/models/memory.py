@@ -1,11 +1,12 @@
-"""Memory estimate of a training step, computed without allocating any.
+"""Memory estimate of training and evaluation, computed without allocating any.
 
 A training step's forward and backward pass is run on fake tensors, which have shapes, dtypes and storages of
 stated sizes but no bytes. Every storage that appears is counted until it is freed, so the peak includes what is
 saved for the backward pass, the gradients as they arrive and each operation's result; weights and what the
-optimizer keeps are added. Not seen: an operation's own scratch space, the allocator's rounding, the CUDA context
-(some hundred MB), augmentation, evaluation, and the data set. With bf16 and fp16 it is the CPU's rules of
-autocast that say what is halved, which a GPU follows but for a few operations.
+optimizer keeps are added. Evaluation, with more images at once and without gradients, is run in the same way. Not
+seen: an operation's own scratch space, the allocator's rounding, the CUDA context (some hundred MB), augmentation, the
+memory that a CUDA graph keeps for itself, and the data set. With bf16 and fp16 it is the CPU's rules of autocast that
+say what is halved, which a GPU follows but for a few operations.
 
 Compared with what torch's CPU allocator holds at most in a real step with fused SGD or AdamW, as the profiler
 records it, the estimates for the networks of the tests are between 0.89 and 1.00 of it: scratch space is missing.
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.models.build import build_on_meta
 from engine.models.layer_table import check_size, with_tensors
-from engine.shared.step_memory import StepMemory
+from engine.shared.step_memory import EVAL_BATCH_FACTOR, StepMemory
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import AdamW, Optimizer, Preset
@@ -36,8 +37,8 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, uncounted: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
-        self.peak = 0
+        self.now: int = 0
+        self.peak: int = 0
         self._known = set(uncounted)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -63,7 +64,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> StepMemory:
-    """Return the memory of a training step of `preset` at its batch size.
+    """Return the memory of a training step of `preset` at its batch size, and of evaluation.
 
     Args:
         preset: network, image size, batch size and optimizers (of all stages, the one that keeps most).
@@ -88,18 +89,20 @@ def estimate(preset: Preset, num_classes: int, precision: str = "fp32") -> StepM
                 f"The network cannot be trained on {batch_size} image of {size}×{size} pixels at once, of which one "
                 "value a channel is left to normalise: set train.batch_size to at least 2, or data.image_size higher."
             ) from error
+        evaluation = _trace_evaluation(network, batch_size * EVAL_BATCH_FACTOR, size, precision)
     return StepMemory(
         parameters=parameters,
         gradients=trained,
         optimizer_state=trained * max(_state_tensors(stage.optimizer) for stage in plan(preset)),
         activations=activations,
         working=max(peak, trained) - trained - activations,
+        evaluation=evaluation,
     )
 
 
 def _trace(network: nn.Module, images: Tensor, precision: str) -> tuple[int, int]:
     """Return the bytes saved for the backward pass and the peak, parameters and optimizer left out of both."""
-    fixed = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    fixed = _storages(network)
     saved = {images.untyped_storage()._cdata: images.untyped_storage()}
 
     def save(tensor: Tensor) -> Tensor:
@@ -108,18 +111,34 @@ def _trace(network: nn.Module, images: Tensor, precision: str) -> tuple[int, int
             saved[storage._cdata] = storage
         return tensor
 
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     labels = torch.zeros(len(images), dtype=torch.int64)
-    autocast = torch.autocast("cpu", dtype=dtype, enabled=precision in {"bf16", "fp16"})
     with _LiveBytes(uncounted=fixed) as live:
         live.count(images)
         hooks = torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor)
-        with hooks, autocast:
+        with hooks, _autocast(precision):
             loss = nn.functional.cross_entropy(network(images), labels)
         activations = sum(storage.nbytes() for storage in saved.values())
         saved.clear()
         loss.backward()  # type: ignore[no-untyped-call]
     return activations, live.peak
+
+
+def _trace_evaluation(network: nn.Module, num_images: int, size: int, precision: str) -> int:
+    """Return the peak of evaluating so many images at once, parameters left out; `network` goes into eval mode."""
+    network.eval()
+    with torch.no_grad(), _LiveBytes(uncounted=_storages(network)) as live, _autocast(precision):
+        network(torch.empty(num_images, 3, size, size))
+    peak: int = live.peak
+    return peak
+
+
+def _autocast(precision: str) -> torch.autocast:
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast("cpu", dtype=dtype, enabled=precision in {"bf16", "fp16"})
+
+
+def _storages(network: nn.Module) -> set[int]:
+    return {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
 
 
 def _bytes(tensors: Any) -> int:

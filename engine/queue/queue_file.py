@@ -21,6 +21,7 @@ from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
 from engine.runs.run_dir import write_atomically
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions, StoredOptions
+from engine.runs.seed_groups import each_seed
 from engine.runs.start import data_from_environment
 from engine.shared.device_names import check_devices, is_device_name
 from presets import catalog
@@ -78,7 +79,8 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
     Args:
         runs_dir: made where absent.
         names: of presets; all are checked before any is added.
-        options: for every one of `names`; its `notify` is for a runner that is started here, and is not kept.
+        options: for every one of `names`, with several seeds an entry for each; its `notify` is for a runner that is
+            started here, and is not kept.
 
     Raises:
         CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
@@ -92,12 +94,14 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
             id=os.urandom(6).hex(),
             preset_name=_from_the_root(name),
             overrides=_with_absolute_paths(catalog.load(name, options.overrides), options.overrides),
-            seed=options.seed,
+            seed=run.seed,
             device=options.device,
             devices=options.devices,
             data_dir=folder,
+            group=run.group,
         )
         for name in names
+        for run in each_seed(options)
     )
     try:
         files.make_folders(runs_dir)

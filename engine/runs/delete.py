@@ -17,6 +17,8 @@ from presets.problems import printable
 
 _HIDDEN = ".deleted-"
 """Prefix of a run's name while it is removed: `list_runs` skips it, even if the removal is cut short."""
+_SUMMARY = "summary.jsonl"
+"""Not counted in a run's size: a list that writes it would show another size the next time."""
 _LONGEST_NAME = 255
 """Bytes of a file name, on all file systems."""
 _MADE_HERE = re.compile(r"\d{8}T\d{6}-.+")
@@ -24,7 +26,10 @@ _MADE_HERE = re.compile(r"\d{8}T\d{6}-.+")
 
 
 def size_bytes(path: Path) -> int:
-    """Return the bytes of all files below `path`; links are not followed, several names of one file count once."""
+    """Return the bytes of all files below `path`; links are not followed, several names of one file count once.
+
+    A run's summary, which lists keep beside it, is left out.
+    """
     total, seen = 0, set()
     folders = [str(path)]
     while folders:
@@ -33,6 +38,8 @@ def size_bytes(path: Path) -> int:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
+                        continue
+                    if entry.name == _SUMMARY:
                         continue
                     about = entry.stat(follow_symlinks=False)
                     if (about.st_dev, about.st_ino) not in seen:

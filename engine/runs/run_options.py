@@ -22,6 +22,8 @@ class StoredOptions(Struct, frozen=True, kw_only=True):
     """Number of devices on this machine."""
     data_dir: str | None = None
     """Searched first for data sets; without it, CIFARTUI_DATA as it is when the options are made."""
+    group: str = ""
+    """Id that the runs of several seeds share (`engine.runs.seed_groups`); empty if the run stands alone."""
 
 
 class RunOptions(StoredOptions, frozen=True, kw_only=True):
@@ -29,6 +31,8 @@ class RunOptions(StoredOptions, frozen=True, kw_only=True):
 
     notify: str = ""
     """A shell command for when the run has ended (`engine.runs.notify`)."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of several runs, in place of `seed` (`engine.runs.seed_groups.each_seed`); empty for one run."""
 
 
 DEFAULT_OPTIONS = RunOptions()

@@ -132,6 +132,7 @@ def _start(
         argv=tuple(sys.argv if argv is None else argv),
         versions={},
         notify=options.notify,
+        group=options.group,
     )
     if start:
         start_worker(run, notify=options.notify)

@@ -20,6 +20,7 @@ from engine.models.layer_table import flops_per_image, layer_table, num_paramete
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
+from engine.shared.step_memory import EVAL_BATCH_FACTOR
 from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.microbatch import is_out_of_memory
@@ -29,8 +30,6 @@ from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.schema import Preset
 
-EVAL_BATCH_FACTOR = 4
-"""Training batches at once in evaluation, which saves no activations."""
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 """Modules whose errors are those of torch.compile."""
 _RESIDENT_SHARE = 0.4

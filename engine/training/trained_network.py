@@ -19,11 +19,12 @@ from engine.data.load import stored_size
 from engine.models.build import build_on_meta, build_unfilled
 from engine.runs.export_record import MetricsRecord
 from engine.runs.run_dir import RunDir, RunInfo
+from engine.shared.step_memory import EVAL_BATCH_FACTOR
 from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import check_weights, class_names_of, place_of
 from engine.training.device import autocast, choose_device, choose_precision
 from engine.training.microbatch import MicroBatch
-from engine.training.setup import EVAL_BATCH_FACTOR, flops_of
+from engine.training.setup import flops_of
 from engine.training.validation import logits_of
 from presets.errors import CifartuiError
 from presets.range_test import table_of

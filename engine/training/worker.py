@@ -140,18 +140,15 @@ def explain(error: Exception) -> str:
             "BatchNorm cannot train on one image at once; train on more images, or with a train.batch_size of at least "
             "2."
         )
-    if torch is not None and _is_out_of_memory(error):
-        where = "The machine" if "DefaultCPUAllocator" in str(error) else "The GPU"
-        return f"{where} ran out of memory; train again with a smaller train.batch_size or data.image_size."
+    if torch is not None:
+        from engine.training.microbatch import is_out_of_memory
+
+        if is_out_of_memory(error):
+            where = "The machine" if "DefaultCPUAllocator" in str(error) else "The GPU"
+            return f"{where} ran out of memory; train again with a smaller train.batch_size or data.image_size."
     text = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {text[0] if text else 'no message'} (the traceback is in worker.log)"
     return f"{said}. {_ON_CUDA}" if _OF_CUDA.search(str(error)) else said
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    from engine.training.microbatch import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _is_from_torch(error: Exception) -> bool:

@@ -25,10 +25,10 @@ from textual.events import Key
 from textual.message import Message
 
 from engine.journal import commands
-from engine.journal.fold_file import fold_path, keep_fold, read_folded
+from engine.journal.fold_file import fold_path, keep_fold, read_folded, start_from_fold
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
-from engine.runs import delete, named_runs, predictions, run_dir
+from engine.runs import delete, named_runs, predictions, run_dir, scores
 from engine.runs.run_dir import RunDir
 from engine.shared.image_listing import list_images
 from presets import catalog
@@ -207,7 +207,7 @@ def run_files(seed: int, place: Path) -> bool:
         if chance.random() < 0.5:
             read = predictions.read(run, "val")
             assert read is not None
-            predictions.by_class(read), predictions.confusions(read), predictions.by_group(read, {"g": ("a", "b")})
+            scores.by_class(read), scores.confusions(read), scores.by_group(read, {"g": ("a", "b")})
             predictions.open_pixels(run, read).close()
             return True
         return _looked_at(run)
@@ -230,8 +230,10 @@ def copies(seed: int, place: Path) -> bool:
             path.write_bytes(json.dumps(values).encode() + b"\n" + rest)
         else:
             path.write_bytes(fault(path.read_bytes(), chance))
+    is_believed = start_from_fold(run.events)[1].offset == reader.offset
     assert _looked_at(run)
-    return read_folded(run.events)[1].offset == reader.offset
+    assert read_folded(run.events)[1].offset == reader.offset
+    return is_believed
 
 
 def command_files(seed: int, place: Path) -> bool:

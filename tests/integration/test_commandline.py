@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,21 @@ def test_several_presets_run_one_after_another(cifartui: Call, runs_dir: Path, t
     states = [run.read_state() for run in list_runs(runs_dir)]
     assert len(states) == 2
     assert all(state.phase == "completed" for state in states)
+
+
+def test_several_seeds_are_trained_one_after_another_and_summed_up(cifartui: Call, runs_dir: Path) -> None:
+    result = cifartui("train", "demo", "--epochs", "1", "--seeds", "2", "--seed", "4", *SMALL)
+    assert result.returncode == 0, result.stderr
+    runs = list_runs(runs_dir)[::-1]
+    infos, ends = [run.read_info() for run in runs], [run.read_state() for run in runs]
+    assert sorted(info.seed for info in infos) == [4, 5]
+    assert infos[0].group == infos[1].group != ""
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith(": 2 runs, one after another, with seeds 4, 5")
+    assert [line.split(": run ")[0].split(", ")[-1] for line in lines if ": run " in line] == ["seed 4", "seed 5"]
+    values = [100 * state.best.val_top1 for state in ends if state.best is not None]
+    assert f"val {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %, test " in lines[-1]
+    assert lines[-1].endswith(" % (mean ± std, n = 2)")
 
 
 def test_a_detached_run_is_steered_and_resumed(cifartui: Call, runs_dir: Path) -> None:
@@ -121,6 +137,8 @@ def test_two_ctrl_c_at_once_do_what_is_said(cifartui: Call, runs_dir: Path) -> N
         (("train", "no-such-preset"), "no-such-preset"),
         (("train", "demo", "--set", "optimizer.rl=1"), "lr"),
         (("train", "demo", "--set", "train.epochs=none"), "train.epochs"),
+        (("train", "demo", "--seeds", "three"), "--seeds cannot be 'three'"),
+        (("train", "demo", "--seeds", "2", "--name", "job-1"), "leave --seeds out"),
         (("show", "latest"), "cifartui train demo"),
         (("attach",), "no runs"),
         (("--data-dir", "/no/such/folder", "data"), "--data-dir"),

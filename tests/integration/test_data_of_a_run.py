@@ -190,7 +190,7 @@ def test_a_run_of_a_version_without_records_goes_on_as_before(cifartui: Cifartui
 
 
 def test_a_run_goes_on_without_a_class_and_with_it_again(cifartui: Cifartui, run: RunDir, folder: Path) -> None:
-    """What cannot be mapped is refused each time, and spoils nothing for the resume that comes after."""
+    """Classes that cannot be mapped are refused each time, and spoil nothing for the resume that comes after."""
     aside = folder.parent / "aside"
     for part in SIZES:
         shutil.copytree(folder / part / "blue", aside / part)

@@ -1,4 +1,4 @@
-"""`cifartui evaluate` with the tiny network that is kept: scores printed, as JSON, as a table and as a picture."""
+"""`cifartui evaluate` and `report` with the tiny network that is kept: scores printed, as files, and on a page."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from engine.training import checkpoint_files
 from engine.training.evaluate_checkpoint import measure
 from presets.errors import CifartuiError
 from tests import sample_model
+from tests.unit.test_report import check
 
 KEPT = Path(__file__).parents[1] / "data/run-0.1.0"
 Cifartui = Callable[..., subprocess.CompletedProcess[str]]
@@ -93,3 +95,35 @@ def test_weights_that_give_no_numbers_are_refused_and_leave_the_stored_predictio
     with pytest.raises(CifartuiError, match=r"give no number \(NaN\) for 60 of 60 images"):
         measure(run, "best", "val", "cpu", None, str(data))
     assert predictions.read(run, "val") == before
+
+
+def test_a_report_is_one_page_that_needs_nothing_else(
+    cifartui: Cifartui, run: RunDir, data: Path, tmp_path: Path
+) -> None:
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    before = cifartui("report", "latest", "--output", str(page))
+    assert before.returncode == 0, before.stderr
+    assert "cifartui evaluate tiny-0000 --split val" in before.stdout  # it says what it lacks, and the page too
+    assert check(page.read_text(encoding="utf-8")).tags.count("img") == 0
+    again = cifartui("report", "latest", "--output", str(page))
+    assert (again.returncode, "report.html is there already" in again.stderr) == (2, True)
+
+    assert cifartui("evaluate", "latest", "--data", str(data), "--device", "cpu").returncode == 0
+    measured = predictions.read(run, "val")
+    assert measured is not None
+    own = msgspec.structs.replace(measured, data=None)  # as if these were the images that it was trained on
+    predictions.paths(run, "val")[0].write_bytes(msgspec.json.encode(own))
+    result = cifartui("report", "latest", "tiny-0000", "--output", str(page), "--force")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"The report is in {page}.\n"
+    written = check(page.read_text(encoding="utf-8"))
+    summed = scores.overall(own)
+    assert summed is not None
+    wrong = sum(true != predicted for true, predicted in zip(own.true or (), own.predicted, strict=True))
+    assert written.tags.count("img") == len(sample_model.CLASSES) + min(16, wrong)
+    for shown in (f"{100 * summed.top1:.2f}", f"{100 * summed.ece:.2f}", "red", "no test part", "cifartui train"):
+        assert shown in written.text
+    assert cifartui("report", "latest", "--output", str(text)).returncode == 0
+    assert f"| validation | 60 | {100 * summed.top1:.2f} (" in text.read_text(encoding="utf-8")
+    refused = cifartui("report", "latest", "--output", str(tmp_path / "report.pdf"))
+    assert (refused.returncode, "name a file that ends in .html or .md" in refused.stderr) == (2, True)

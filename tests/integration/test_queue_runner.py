@@ -279,6 +279,11 @@ def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[...,
     assert "cifartui queue" in trained.stdout
     names = [entry.preset_name for entry in queue_file.entries(runs_dir)]
     assert names == ["demo", "basenet", "ablation/step-00", "ablation/step-01"]
+    several = cifartui("train", "demo", "--detach", "--seeds", "1,4", "--device", "cpu")
+    assert "2 runs put into the queue" in several.stdout
+    *_, first, second = queue_file.entries(runs_dir)
+    assert (first.seed, second.seed, first.group) == (1, 4, second.group)
+    assert first.group
 
 
 @pytest.mark.parametrize(
@@ -287,6 +292,7 @@ def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[...,
         (("add", "no-such"), "no-such"),
         (("add", "demo", "--set", "optimizer.rl=1"), "lr"),
         (("add", "demo", "--device", "tpu"), "is not a device"),
+        (("add", "demo", "--seeds", "1,1"), "--seeds name 1 twice"),
         (("remove", "1"), "The queue is empty"),
         (("move", "1", "2"), "The queue is empty"),
         (("start",), "The queue is empty"),

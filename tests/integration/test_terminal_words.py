@@ -1,4 +1,4 @@
-"""What a terminal says of itself, signals, Ctrl-Z, crashes and sizes: the real program in a pseudo-terminal."""
+"""Replies of a terminal, signals, Ctrl-Z, crashes and sizes: the real program in a pseudo-terminal."""
 
 import os
 import re

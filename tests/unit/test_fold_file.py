@@ -40,21 +40,6 @@ def run(tmp_path: Path) -> RunDir:
     return sample.folder
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of every read of a journal."""
-    sizes: list[int] = []
-    pread = os.pread
-
-    def counting(fd: int, num_bytes: int, offset: int) -> bytes:
-        found = pread(fd, num_bytes, offset)
-        sizes.append(len(found))
-        return found
-
-    monkeypatch.setattr(os, "pread", counting)
-    return sizes
-
-
 def truth(run: RunDir) -> dict[str, Any]:
     return everything(fold(read_events(run.events)))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.message import Message
 
+from engine.journal import fold_file
 from engine.journal.jsonl import LineReader
 from engine.journal.state import fold
 from tests.ui.sample_run import training
@@ -58,7 +59,7 @@ def test_a_history_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pyte
         raise gone()
 
     posted: list[Message] = []
-    monkeypatch.setattr(follower, "read", fail)
+    monkeypatch.setattr(fold_file, "read_folded", fail)
     with training(tmp_path, epochs_done=1) as run:
         follow_run(run.folder, posted.append, threading.Event())
     (told,) = posted

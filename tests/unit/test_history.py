@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal import fold_file
 from engine.journal.events import StepsTrained
 from tests.ui.sample_run import SampleRun, training
 from tests.waiting import wait_for
@@ -29,7 +30,7 @@ def test_a_helper_finds_what_reading_here_finds_and_where_to_go_on(
         assert wait is not None
         found = wait()
         assert found is not None
-        here, _ = follower.read(run.folder)
+        here, _ = fold_file.read_folded(run.folder.events)
         assert found[0] == here
         state, reader = follower.go_on_from(run.folder, found)
         assert state.epoch == 4
@@ -40,7 +41,7 @@ def test_a_helper_finds_what_reading_here_finds_and_where_to_go_on(
 
 def test_a_helper_that_fails_leaves_the_reading_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
-    monkeypatch.setattr(follower, "read", lambda run: os._exit(3))
+    monkeypatch.setattr(fold_file, "read_folded", lambda journal: os._exit(3))
     with training(tmp_path, epochs_done=1) as run:
         wait = follower.read_ahead(run.folder)
         assert wait is not None
@@ -66,7 +67,9 @@ def test_a_helper_ends_where_nobody_reads_any_more(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(follower, "_WORTH_A_HELPER_BYTES", 1)
     monkeypatch.setattr(follower.os, "pipe", pipe)
     monkeypatch.setattr(follower.os, "fork", forked)
-    monkeypatch.setattr(follower, "read", lambda run: (bytes(10_000_000), Journal()))  # more than a pipe holds
+    monkeypatch.setattr(
+        fold_file, "read_folded", lambda journal: (bytes(10_000_000), Journal())
+    )  # more than a pipe holds
     with training(tmp_path, epochs_done=1) as run:
         assert follower.read_ahead(run.folder) is not None
     readable, helper = made

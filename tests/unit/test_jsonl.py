@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import msgspec
@@ -131,21 +130,6 @@ def test_however_a_journal_grows_every_event_is_read_once(
         written = min(len(content), written + cut)
         read += reader.read()
     assert [event.global_step for event in read] == steps  # type: ignore[union-attr]
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of every read."""
-    sizes: list[int] = []
-    pread = os.pread
-
-    def counting(fd: int, num_bytes: int, offset: int) -> bytes:
-        found = pread(fd, num_bytes, offset)
-        sizes.append(len(found))
-        return found
-
-    monkeypatch.setattr("engine.journal.jsonl.os.pread", counting)
-    return sizes
 
 
 @pytest.mark.parametrize("before", [0, 3], ids=["nothing before it", "lines before it"])

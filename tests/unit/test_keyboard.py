@@ -11,7 +11,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 from tests.fuzz.kinds import terminal_input
 from tui.terminal.driver import DiffDriver
-from tui.terminal.keyboard import CUT_S, HELD_S, QUIET_S, Burst, Keyboard
+from tui.terminal.keyboard import CUT_S, HELD_S, LONGEST_S, QUIET_S, Burst, Keyboard
 
 REPLIES = {
     "OSC 10": b"\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
@@ -36,6 +36,8 @@ REPLIES = {
     "ANSI mode": b"\x1b[4;1$y",
     "private mode": b"\x1b[?1004;2$y",
     "kitty keyboard": b"\x1b[?25u",
+    "through tmux": b"\x1bPtmux;\x1b\x1b]11;rgb:1e1e/1e1e/2e2e\x1b\x1b\\\x1b\\",
+    "through tmux, with BEL": b"\x1bPtmux;\x1b\x1b]11;rgb:1e1e/1e1e/2e2e\x07\x1b\\",
     "OSC in eight bits": b"\x9d11;rgb:1e1e/1e1e/2e2e\x9c",
     "DA1 in eight bits": b"\x9b?62;22c",
 }
@@ -81,7 +83,32 @@ def test_replies_are_swallowed_wherever_a_read_cuts_them(name: str, pause_s: flo
     assert hands(told(*(bytes([byte]) for byte in reply), every_s=min(pause_s, 0.02))) == []
 
 
-@pytest.mark.parametrize("name", [name for name in REPLIES if "eight" not in name])
+@pytest.mark.parametrize("name", REPLIES)
+@pytest.mark.parametrize("pause_s", [0.12, 0.2, 0.4])
+def test_replies_that_a_slow_line_cuts_in_two_steer_nothing(name: str, pause_s: float) -> None:
+    reply = REPLIES[name]
+    for cut in range(1, len(reply)):
+        found = told(reply[:cut], reply[cut:], every_s=pause_s)
+        assert hands(found) in ([], ["escape"][:cut]), (name, cut)  # an escape alone is a key at some time
+
+
+@pytest.mark.parametrize("every_s", [0.035, 0.09])
+def test_a_long_reply_over_a_slow_line_is_swallowed_whole(every_s: float) -> None:
+    for reply in (b"\x1b]52;c;" + b"c3ZlcGNuW10=" * 20 + b"\x07", b"\x1bP>|" + b"vsepc[]" * 40 + b"\x1b\\"):
+        assert len(reply) * every_s > LONGEST_S
+        assert told(*(bytes([byte]) for byte in reply), b"q", every_s=every_s) == ["q"]
+
+
+@pytest.mark.parametrize("key", [b"[I", b"[O", b"[A", b"[B", b"[C", b"[D", b"[H", b"[F", b"OA", b"OP", b"[[A", b"[Z"])
+def test_focus_arrows_and_function_keys_that_lost_their_escape_are_no_keys_of_a_letter(key: bytes) -> None:
+    assert told(key, b"q", every_s=0.5) == ["Burst", "q"]
+    assert told(b"\x1b", key, every_s=0.12) == ["Burst"]
+    assert told(b"\x1b", key, every_s=0.3) == ["escape", "Burst"]
+    assert told(b"\x1b" + key[:1], key[1:], every_s=0.3)[-1:] != [key[-1:].decode()]
+    assert told(key[:1], key[1:], every_s=0.12) != []  # a hand
+
+
+@pytest.mark.parametrize("name", [name for name in REPLIES if "eight" not in name and "tmux" not in name])
 def test_the_rest_of_a_reply_without_its_first_bytes_is_no_key(name: str) -> None:
     reply = REPLIES[name]
     for lost in range(1, len(reply) - 2):

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from engine.models.build import build
 from engine.models.memory import estimate
-from engine.shared.step_memory import StepMemory
+from engine.shared.step_memory import EVAL_BATCH_FACTOR, StepMemory
 from engine.training.optimizers import build_optimizer
 from presets import schema
 from tests import every
@@ -65,6 +65,32 @@ def allocated_at_most(asked: schema.Preset) -> int:
     return held + max(totals)
 
 
+def peak_of_evaluation(asked: schema.Preset) -> int:
+    """Return the bytes that the allocator held at most in evaluation, without what it held before."""
+    size, num_images = asked.data.image_size, asked.train.batch_size * EVAL_BATCH_FACTOR
+    network = build(asked.model, 100, size).to(memory_format=torch.channels_last).eval()
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        network(torch.randn(num_images, 3, size, size).contiguous(memory_format=torch.channels_last))
+    held, peak = 0, 0
+    for event in sorted(watched.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        held += event.nbytes() if event.name() == "[memory]" else 0
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [schema.BaseNet(), VGG, schema.Resnet18(stem="small"), schema.Resnet50(frozen=True)])
+def test_evaluation_is_estimated_with_as_many_images_as_it_takes(model: schema.Model) -> None:
+    asked = preset(model, image_size=32 if isinstance(model, schema.BaseNet) else 64)
+    assert 0.8 < estimate(asked, 100).evaluation / peak_of_evaluation(asked) < 1.05
+
+
+@pytest.mark.slow
+def test_a_run_needs_what_evaluation_takes_where_little_is_trained() -> None:
+    found = estimate(preset(schema.Resnet50(frozen=True), image_size=64), 100)
+    assert found.step < found.total == found.parameters + found.optimizer_state + found.evaluation
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
@@ -80,7 +106,7 @@ def allocated_at_most(asked: schema.Preset) -> int:
     ids=lambda asked: f"{type(asked.model).__name__}-{type(asked.optimizer).__name__}",
 )
 def test_the_estimate_is_within_a_fifth_of_what_a_step_takes(asked: schema.Preset) -> None:
-    share = estimate(asked, 100).total / allocated_at_most(asked)
+    share = estimate(asked, 100).step / allocated_at_most(asked)
     assert 0.8 < share < 1.05  # an operation's scratch is not seen; nothing is counted twice
 
 

@@ -32,7 +32,7 @@ def finished(runs_dir: Path, name: str = "basenet-0001", start: float = NOW - 60
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often files of each name were opened, looked at, and journals read."""
+    """Numbers of times that files of each name were opened and looked at, and journals read."""
     counted: Counter[str] = Counter()
     opened, looked, batches = os.open, os.stat, LineReader.batches
 

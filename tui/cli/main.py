@@ -57,6 +57,7 @@ def _modules() -> dict[str, str]:
         "ablation": "compare",
         "evaluate": "evaluate",
         "predict": "predict",
+        "report": "report",
         "export": "export",
         "delete": "runs",
         "presets": "presets",

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from engine import files
 from engine.runs import run_dir
 from engine.runs.run_options import SEED_BELOW, RunOptions
+from engine.runs.seed_groups import parse_seeds
 from engine.shared.data_path import with_data
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
@@ -66,7 +67,7 @@ def overrides_option(command: Any) -> Any:
 
 
 def with_order(command: Any) -> Any:
-    """Give a command --data, --set, --epochs and all that a run is started with; it gets them as `options`."""
+    """Give a command --data, --set, --epochs, --seeds and all that a run is started with, together as `options`."""
 
     @wraps(command)
     def ordered(
@@ -77,26 +78,40 @@ def with_order(command: Any) -> Any:
         device: str,
         devices: int | None,
         seed: int,
+        seeds: str | None,
         **others: Any,
     ) -> Any:
         overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
         overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
-        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1)
+        several = _parsed_seeds(seeds, seed) if seeds is not None else ()
+        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1, seeds=several)
         return command(options=options, **others)
 
     scale = click.FloatRange(min=0, min_open=True)
-    options = [
+    options: list[Any] = [
         overrides_option,
         click.option("--epochs", type=click.IntRange(min=1), help="Short for --set train.epochs=N."),
         click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
         device_option,
         devices_option,
         seed_option,
+        click.option(
+            "--seeds",
+            metavar="N|S,S,...",
+            help="Train N runs with seeds from --seed on, or one with each of these seeds; they form a group.",
+        ),
     ]
     with_options: Any = ordered
     for option in reversed(options):
         with_options = option(with_options)
     return with_options
+
+
+def _parsed_seeds(text: str, first: int) -> tuple[int, ...]:
+    try:
+        return parse_seeds(text, first)
+    except CifartuiError as error:
+        raise CifartuiError(f"--{error}") from error
 
 
 _OPTIONS = "look"

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from engine.journal.events import LayerRow
-from engine.shared.step_memory import StepMemory
+from engine.shared.step_memory import EVAL_BATCH_FACTOR, StepMemory
 from presets import backbones, catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
@@ -187,9 +187,12 @@ def print_table(preset: Preset, found: NetworkFacts, note: str) -> None:
     say(f"forward     {fmt.flop(found.flops_per_image)} an image (2 × multiply-add)")
     memory = _memory(preset, found)
     say(
-        f"memory      {fmt.memory(memory.total)} estimated for a step of batch {preset.train.batch_size} in "
+        f"memory      {fmt.memory(memory.step)} estimated for a step of batch {preset.train.batch_size} in "
         f"{_precision(preset)}, without data set and CUDA context:\n            {_parts(preset, memory)}"
     )
+    evaluation = memory.parameters + memory.optimizer_state + memory.evaluation
+    num_images = preset.train.batch_size * EVAL_BATCH_FACTOR
+    say(f"            {fmt.memory(evaluation)} in evaluation, of {num_images:,} images at once, weights included")
 
 
 def _parts(preset: Preset, memory: StepMemory) -> str:

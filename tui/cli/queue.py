@@ -79,7 +79,7 @@ def _table(rows: Sequence[queue_text.Row]) -> list[str]:
 @with_places
 @click.pass_context
 def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None:
-    """Put PRESETs at the end of the queue, all with the same changes."""
+    """Put PRESETs at the end of the queue, all with the same changes; with --seeds a run for each seed."""
     where = places(ctx)
     for name in names:
         check_needed(catalog.load(name, options.overrides), where.data_dir)
@@ -89,7 +89,7 @@ def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None
 def add_and_report(names: Sequence[str], options: RunOptions, where: Places) -> None:
     """Put presets into the queue and print the commands that show them."""
     added = queues.add(where.runs_dir, names, options)
-    what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} presets"
+    what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} {'runs' if options.seeds else 'presets'}"
     say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
 
 

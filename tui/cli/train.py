@@ -1,5 +1,6 @@
 """Commands `train` and `resume`: start workers and follow them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from engine.runs.named_runs import COMPLETED, check_name, find_named, resume_nam
 from engine.runs.needed_files import check_needed
 from engine.runs.run_dir import RunDir, find_run
 from engine.runs.run_options import RunOptions
+from engine.runs.seed_groups import each_seed, spread_of
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
@@ -18,6 +20,8 @@ from tui.cli.options import Places, as_set, devices_option, places, with_order, 
 from tui.cli.output import say
 from tui.cli.queue import add_and_report
 from tui.config import read_config
+from tui.data.summaries import summarise
+from tui.text.seed_text import trained
 
 
 def following(command: Any) -> Any:
@@ -50,7 +54,7 @@ def train(
     output: Output,
     detach: bool,
 ) -> None:
-    """Train PRESETs, one run after another."""
+    """Train PRESETs, one run after another; with --seeds as many runs of each, whose mean and deviation are printed."""
     where = places(ctx)
     options = as_set(options, where)
     loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
@@ -59,20 +63,44 @@ def train(
     if not prepare:  # which may be done where the data is not
         for preset in loaded.values():
             check_needed(preset, where.data_dir)
-    if detach and len(names) > 1 and not prepare:
+    if detach and (len(names) > 1 or len(options.seeds) > 1) and not prepare:
         add_and_report(names, options, where)
         return
     for name, preset in loaded.items():
-        run = start_run(where.runs_dir, name, options, start=not prepare)
+        several = each_seed(options)
         if prepare:
-            say(str(run.path))
-            continue
-        _report_start(run, preset, output)
-        if detach:
-            return
+            for each in several:
+                say(str(start_run(where.runs_dir, name, each, start=False).path))
+        elif detach:
+            _report_start(start_run(where.runs_dir, name, several[0]), preset, output)
+        else:
+            exit_code = _train_each(name, preset, several, output, where)
+            if exit_code:
+                ctx.exit(exit_code)
+
+
+def _train_each(name: str, preset: Preset, several: Sequence[RunOptions], output: Output, where: Places) -> int:
+    """Train a preset with each of these options, which differ in their seeds; return the exit code.
+
+    The first run that does not complete is the last. At the end come the mean and the deviation of those that did.
+    """
+    is_group, says = len(several) > 1, output not in {"json", "quiet"}
+    if is_group and says:
+        seeds = ", ".join(str(each.seed) for each in several)
+        say(f"{preset.title}: {len(several)} runs, one after another, with seeds {seeds}")
+    runs, exit_code = [], 0
+    for each in several:
+        run = start_run(where.runs_dir, name, each)
+        _report_start(run, preset, output, f"seed {each.seed}" if is_group else "")
         exit_code = follow(run, output)
+        runs.append(run)
         if exit_code:
-            ctx.exit(exit_code)
+            break
+    if is_group and says:
+        completed = [summary for run in runs if (summary := summarise(run)).status == "completed"]
+        val, test = (spread_of(getattr(each, key) for each in completed) for key in ("best_val_top1", "test_top1"))
+        say(trained(preset.title, val, test, len(several)))
+    return exit_code
 
 
 def _train_named(
@@ -87,6 +115,8 @@ def _train_named(
 ) -> int:
     """Start the run of that name, or go on with it; return the exit code."""
     check_name(run_name)
+    if len(options.seeds) > 1:
+        raise CifartuiError("--name is for one run; leave --seeds out.")
     if len(loaded) > 1:
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
@@ -110,10 +140,10 @@ def _train_named(
     return 0 if detach else follow(run, output, known)
 
 
-def _report_start(run: RunDir, preset: Preset, output: Output) -> None:
+def _report_start(run: RunDir, preset: Preset, output: Output, which: str = "") -> None:
     if output == "json" or output == "quiet":
         return
-    say(f"{preset.title}: run {run.id}")
+    say(f"{preset.title}{', ' if which else ''}{which}: run {run.id}")
 
 
 @click.command()

@@ -29,11 +29,6 @@ History: TypeAlias = tuple[RunState, int]
 """State folded from the journal, and the offset in bytes up to which it was read."""
 
 
-def read(run: RunDir) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
-    """Fold a run's journal; return the state and the reader for what follows."""
-    return fold_file.read_folded(run.events)
-
-
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
     """Return the state of a history and the reader for what follows."""
     state, offset = history
@@ -77,7 +72,7 @@ def read_ahead(run: RunDir) -> Callable[[], History | None] | None:
 def _send(run: RunDir, writable: int) -> None:
     """Do the helper's work, and end it whatever happens."""
     try:
-        state, reader = read(run)
+        state, reader = fold_file.read_folded(run.events)
         with os.fdopen(writable, "wb") as pipe:
             pickle.dump((state, reader.offset), pipe, protocol=pickle.HIGHEST_PROTOCOL)
     finally:
@@ -137,7 +132,7 @@ def follow_run(
     history = ahead() if ahead is not None else None  # first: whatever happens here, the helper is waited for
     try:
         info = read_shown(run)
-        state, reader = read(run) if history is None else go_on_from(run, history)
+        state, reader = fold_file.read_folded(run.events) if history is None else go_on_from(run, history)
         posted = _life(run)
     except CifartuiError as error:
         post(RunUnreadable(str(error)))

@@ -30,6 +30,8 @@ _NUM_CLASSES = {
     "shapes100": 100, "cub200": 200,
 }  # fmt: skip
 _ASSUMED_NUM_CLASSES = 100
+_FORMAT = 2
+"""Raised when an estimate counts something else than before: facts that were kept are computed again."""
 
 
 class LayerFacts(Struct, frozen=True, array_like=True):
@@ -100,7 +102,7 @@ def key_of(preset: Preset, classes: int) -> str:
     if getattr(model, "weights", None) is not None:
         model = replace(model, weights=None)
     optimizers = {_kept_by(stage.optimizer) for stage in plan(preset)}
-    parts = (model, preset.data.image_size, preset.train.batch_size, sorted(optimizers), classes)
+    parts = (_FORMAT, model, preset.data.image_size, preset.train.batch_size, sorted(optimizers), classes)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
 

@@ -22,9 +22,10 @@ ORDERED_FROM = 13
 """From so many classes on, confused ones stand together; fewer stay in their own order."""
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
 """Okabe and Ito's blue and vermillion, red, green and blue from 0 to 255."""
-_INK, _GRID = "#222222", "#d5d5d5"
+_INK, _GRID, _GUIDE = "#222222", "#d5d5d5", "#ebebeb"
 _NUMBERED_TO = 20
 """Classes; in cells of more, numbers have no room."""
+_GUIDE_EVERY = 10
 _NAMED_TO = 300
 _NAME_COLUMNS = 24
 _CHARACTER = 0.56
@@ -96,12 +97,21 @@ class _Layout:
     def __init__(self, matrix: Matrix) -> None:
         self.matrix, number = matrix, len(matrix.names)
         self.cell = next(
-            side for side, most in ((34, 12), (28, 20), (18, 50), (10, 120), (7, 300), (4, 2**31)) if number <= most
+            side
+            for side, most in ((64, 4), (34, 12), (28, 20), (18, 50), (10, 120), (7, 300), (4, 2**31))
+            if number <= most
         )
         self.font = min(12.0, 0.95 * self.cell)
         widest = max((len(name) for name in matrix.names), default=0) if number <= _NAMED_TO else 0
         self.margin = _HEADING + min(widest, _NAME_COLUMNS) * _CHARACTER * self.font + 8
         self.side = self.margin + number * self.cell + 6
+
+    def guides(self) -> list[float]:
+        """Return the places of lines across, from the first cell on, that an eye can follow between many classes."""
+        number = len(self.matrix.names)
+        return (
+            [place * self.cell for place in range(_GUIDE_EVERY, number, _GUIDE_EVERY)] if number > _NUMBERED_TO else []
+        )
 
     def cells(self) -> Iterator[tuple[float, float, tuple[int, int, int], int, int]]:
         """Yield left, top, colour, row and column of the cells that hold images."""
@@ -138,11 +148,15 @@ def matrix_svg(matrix: Matrix) -> str:
     layout = _Layout(matrix)
     side, cell = round(layout.side), layout.cell
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" role="img" aria-label="Confusion matrix" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}" '
+        f'role="img" aria-label="Confusion matrix" '
         f'font-family="sans-serif" fill="{_INK}">',
         f'<rect x="{layout.margin:g}" y="{layout.margin:g}" width="{len(matrix.names) * cell}" '
         f'height="{len(matrix.names) * cell}" fill="white" stroke="{_GRID}"/>',
     ]
+    start, end = layout.margin, layout.margin + len(matrix.names) * cell
+    guides = "".join(f"M{start:g} {start + at:g}H{end:g}M{start + at:g} {start:g}V{end:g}" for at in layout.guides())
+    parts += [f'<path d="{guides}" stroke="{_GUIDE}"/>'] if guides else []
     for left, top, color, row, column in layout.cells():
         red, green, blue = color
         parts.append(
@@ -170,6 +184,10 @@ def matrix_png(matrix: Matrix) -> bytes:
     draw = ImageDraw.Draw(picture)
     end = layout.margin + len(matrix.names) * layout.cell
     draw.rectangle([layout.margin * scale - 1, layout.margin * scale - 1, end * scale, end * scale], outline=_GRID)
+    start = layout.margin
+    for at in layout.guides():
+        draw.line([start * scale, (start + at) * scale, end * scale, (start + at) * scale], fill=_GUIDE)
+        draw.line([(start + at) * scale, start * scale, (start + at) * scale, end * scale], fill=_GUIDE)
     for left, top, color, _, _ in layout.cells():
         corner = [left * scale, top * scale, (left + layout.cell) * scale - 1, (top + layout.cell) * scale - 1]
         draw.rectangle(corner, fill=color)

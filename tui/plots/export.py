@@ -13,7 +13,9 @@ from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict
+from tui.plots.axes import ValueAxis
 from tui.plots.chart import Band, Chart, Line, Resolution
+from tui.plots.lr_range import lr_chart
 from tui.plots.metrics import METRICS, MetricChart, View
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
@@ -27,6 +29,8 @@ _PAPER = {TRAIN: "#0072B2", TRAIN_RANGE: "#0072B2", VAL: "#D55E00", REFERENCE: "
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
 _RESOLUTION = Resolution(num_columns=_WIDTH - _LEFT - _RIGHT, num_rows=11, max_ticks=8)
+_TITLE = 30
+"""Height of the title's row, if there is a title."""
 _CHARACTER_WIDTH = 7
 
 
@@ -82,18 +86,25 @@ def metrics_svg(state: RunState, title: str, report: Report) -> str:
     return svg([MetricChart(metric, report).chart(state, _RESOLUTION, view) for metric in METRICS], title)
 
 
+def range_test_svg(test: Verdict) -> str:
+    """Return the loss of a range test over the learning rate."""
+    return svg([lr_chart(test, ValueAxis(), _RESOLUTION, View(is_large=True, is_figure=True))], "")
+
+
 def svg(charts: Sequence[Chart], title: str) -> str:
     """Return charts beside each other as one SVG picture that can be printed: dark on white. Cursors are left out."""
-    width = _WIDTH * len(charts)
+    width, above = _WIDTH * len(charts), _TITLE if title else 0
     plots = [
         f'<g transform="translate({number * _WIDTH} 0)">\n{_plot(each)}\n</g>\n' for number, each in enumerate(charts)
     ]
+    heading = (
+        f'<text x="{width // 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>\n' if title else ""
+    )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT + 30}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT + above}" '
         f'font-family="sans-serif" font-size="12" fill="{_INK}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n'
-        f'<text x="{width // 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>\n'
-        f'<g transform="translate(0 30)">\n{"".join(plots)}</g>\n</svg>\n'
+        f'{heading}<g transform="translate(0 {above})">\n{"".join(plots)}</g>\n</svg>\n'
     )
 
 

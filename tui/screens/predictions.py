@@ -19,26 +19,34 @@ from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.screens.gallery_screen import GalleryScreen
-from tui.text import run_text
+from tui.text import run_text, score_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
 from tui.widgets.key_bar import KeyBar
 
 _SPLIT_NAMES: dict[Split, str] = {"val": "validation images", "test": "test images"}
+_ORDERS: dict[scores.Order, str] = {
+    "confident": "the most confident first",
+    "unsure": "the least confident first",
+    "split": "as they are in the data",
+}
 _TICK_S = 0.5
 
 
 class PredictionsRead(Message):
     """Predictions with their images were read, or the reason why not; neither if there are none yet.
 
-    `is_measured` if a measurement made them, and not the first reading of the stored file.
+    Made in a thread, with the scores that they add up to. `is_measured` if a measurement made them, and not the first
+    reading of the stored file.
     """
 
     def __init__(
         self, found: Predictions | None, pixels: mmap.mmap | None, problem: str = "", *, is_measured: bool = False
     ) -> None:
         self.found, self.pixels, self.problem, self.is_measured = found, pixels, problem, is_measured
+        self.summed = scores.overall(found) if found is not None else None
+        self.mistakes = score_text.mistakes(found) if found is not None else Text()
         super().__init__()
 
 
@@ -57,11 +65,14 @@ class PredictionsScreen(GalleryScreen):
         Binding("r", "want('right')", "right", id="predictions.right", tooltip="only images that are recognised"),
         Binding("a", "want('all')", "all", id="predictions.all", tooltip="all images"),
         Binding("c", "choose_class", "class", id="predictions.choose_class", tooltip="only images of one class"),
+        Binding("s", "order", "order", id="predictions.order", tooltip="most or least confident first, or in order"),
+        Binding("x", "matrix", "matrix", id="predictions.matrix", tooltip="confusion matrix: what is taken for what"),
+        Binding("t", "scores", "scores", id="predictions.scores", tooltip="top-5, precision, recall, F1, calibration"),
         Binding(
             "right,down,pagedown,l,j",
             "turn(1)",
-            "next page",
-            key_display="→",
+            "page",
+            key_display="← →",
             id="predictions.next_page",
             tooltip="the next page",
         ),
@@ -69,7 +80,7 @@ class PredictionsScreen(GalleryScreen):
             "left,up,pageup,h,k",
             "turn(-1)",
             "page before",
-            key_display="←",
+            show=False,
             id="predictions.page_before",
             tooltip="the page before",
         ),
@@ -88,8 +99,11 @@ class PredictionsScreen(GalleryScreen):
         self._run, self._info, self._best_step, self._is_live = run, info, best_step, is_live
         self.found: Predictions | None = None
         self.wanted: scores.Wanted = "wrong"
+        self.order: scores.Order = "confident"
+        self.cell: tuple[int, int] | None = None
         self.class_wanted = ""
         self.rows: list[int] = []
+        self._summed: scores.Scores | None = None
         self._pixels: mmap.mmap | None = None
         self._started_at: float | None = None
         self._problem = ""
@@ -164,7 +178,8 @@ class PredictionsScreen(GalleryScreen):
         self._problem = event.problem
         if event.found is not None:
             _close(self._pixels)
-            self.found, self._pixels = event.found, event.pixels
+            self.found, self._pixels, self._summed = event.found, event.pixels, event.summed
+            self.query_one("#scores", Static).update(event.mistakes)
             if event.found.true is None:
                 self.wanted = "all"
             self._sort()
@@ -193,22 +208,49 @@ class PredictionsScreen(GalleryScreen):
         """Offer measuring where it would bring something, filters where there are labels."""
         if action == "make":
             return self._started_at is None and (self.found is None or self.is_outdated)
-        if action == "want":
-            return self.found is not None and self.found.true is not None
-        return self.found is not None or action not in {"choose_class", "turn"}
+        if action in {"want", "matrix", "scores"}:
+            return self._summed is not None
+        return self.found is not None or action not in {"choose_class", "turn", "order"}
 
     # --- what is shown ---------------------------------------------------------------------------
 
     def _sort(self) -> None:
         assert self.found is not None, "sorted only once read"
-        self.rows = scores.matching(self.found, self.wanted, self.class_wanted)
+        self.rows = scores.matching(self.found, self.wanted, self.class_wanted, order=self.order, cell=self.cell)
         self._page_start = 0
 
     def action_want(self, wanted: scores.Wanted) -> None:
         """Show wrong, right or all images."""
-        self.wanted = wanted
+        self.wanted, self.cell = wanted, None
         self._sort()
         self._show()
+
+    def action_order(self) -> None:
+        """Show the images in the next order."""
+        orders = tuple(_ORDERS)
+        self.order = orders[(orders.index(self.order) + 1) % len(orders)]
+        self._sort()
+        self._show()
+
+    def action_matrix(self) -> None:
+        """Show the confusion matrix, and then the images of the cell that was chosen there."""
+        from tui.screens.scores import MatrixScreen
+
+        def choose(cell: tuple[int, int] | None) -> None:
+            if cell is not None:
+                self.cell = cell
+                self._sort()
+                self._show()
+
+        assert self.found is not None, "offered only once read"
+        self.app.push_screen(MatrixScreen(self.found), choose)
+
+    def action_scores(self) -> None:
+        """Show the scores of all images and of every class."""
+        from tui.screens.scores import ScoresScreen
+
+        assert self.found is not None, "offered only once read"
+        self.app.push_screen(ScoresScreen(self.found))
 
     def action_choose_class(self) -> None:
         """Open the field for a class."""
@@ -218,7 +260,7 @@ class PredictionsScreen(GalleryScreen):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show images of the class as it is typed."""
-        self.class_wanted = event.value
+        self.class_wanted, self.cell = event.value, None
         self._sort()
         self._show()
 
@@ -228,9 +270,13 @@ class PredictionsScreen(GalleryScreen):
         self.set_focus(None)
 
     def action_back(self) -> None:
-        """Show all classes again, or go back to the run."""
+        """Show all cells and classes again, or go back to the run."""
         field = self.query_one("#class", Input)
-        if field.display:
+        if self.cell is not None:
+            self.cell = None
+            self._sort()
+            self._show()
+        elif field.display:
             field.value = ""
             field.display = False
             self.set_focus(None)
@@ -256,7 +302,6 @@ class PredictionsScreen(GalleryScreen):
             return
         pictures = self.query_one("#images", Gallery)
         pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
-        self.query_one("#scores", Static).update(mistakes(self.found))
 
     def _title(self) -> Text:
         title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), (f"   {_SPLIT_NAMES[self._split]}   ", MUTED))
@@ -265,9 +310,8 @@ class PredictionsScreen(GalleryScreen):
         if self.found is None:
             return title
         title.append(f"best.pt of epoch {self.found.epoch}", TEXT)
-        if self.found.true is not None:
-            hits = sum(true == predicted for true, predicted in zip(self.found.true, self.found.predicted, strict=True))
-            title.append(f"   {fmt.percent(hits / len(self.found.true), 2)} right", TEXT)
+        if self._summed is not None:
+            title.append(f"   {fmt.percent(self._summed.top1, 2)} right", TEXT)
         if self._started_at is not None:
             title.append(f"   measuring anew… {self._elapsed()}", TONES["busy"])
         elif self._problem:
@@ -284,13 +328,16 @@ class PredictionsScreen(GalleryScreen):
             return Text("")
         if self.found.true is None:
             text = "The labels of these images are hidden: predictions only"
+        elif self.cell is not None:
+            true, predicted = (self.found.class_names[index] for index in self.cell)
+            text = f"{true} taken for {predicted}" if true != predicted else f"{true}, recognised"
         else:
             text = {"wrong": "wrong ones", "right": "right ones", "all": "all"}[self.wanted]
-        text += f", class {self.class_wanted}" if self.class_wanted else ""
+        text += f", class {self.class_wanted}" if self.class_wanted and self.cell is None else ""
         capacity = self.query_one("#images", Gallery).capacity
         last = min(len(self.rows), self._page_start + capacity)
         place = f"{self._page_start + 1:,} to {last:,} of {len(self.rows):,}" if self.rows else "none"
-        return Text(f"{text}, the most confident first: {place}", MUTED)
+        return Text(f"{text}, {_ORDERS[self.order]}: {place}", MUTED)
 
     def _instructions(self) -> Group | Text:
         if self._started_at is not None:
@@ -322,23 +369,3 @@ class PredictionsScreen(GalleryScreen):
 def _close(pixels: mmap.mmap | None) -> None:
     if pixels is not None:
         pixels.close()
-
-
-_ROWS = 12
-_NAME_WIDTH = 26
-
-
-def mistakes(found: Predictions) -> Text:
-    """Return both lists; empty where the labels are hidden."""
-    text = Text()
-    classes = scores.by_class(found)[:_ROWS]
-    if classes:
-        text.append("worst classes\n", MUTED)
-    for score in classes:
-        text.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
-    confusions = scores.confusions(found, _ROWS)
-    if confusions:
-        text.append("\nmost often confused\n", MUTED)
-    for confusion in confusions:
-        text.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
-    return text

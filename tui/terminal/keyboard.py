@@ -23,7 +23,10 @@ QUIET_S = 0.15
 """A burst has ended when so long nothing has come."""
 CUT_S = 1.0
 """A sequence or paste whose end does not come in this time has none."""
-_LONGEST_S = 3.0
+_BEGUN_S = 0.5
+"""The same of Escape with a character that begins a sequence: it may be Alt with that character."""
+LONGEST_S = 3.0
+"""After this time a sequence goes on only as long as it comes without a pause, as on a slow line."""
 _BURST = 4
 _ESC, _BEL, _ST, _PASTE, _END_OF_PASTE = "\x1b", "\x07", "\x9c", "\x1b[200~", "\x1b[201~"
 _STRINGS = "]PX^_"
@@ -48,6 +51,8 @@ _RELEASED = "3"
 _CONTROLS = {9, 13, 27}
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _OF_REPLIES = re.compile(r"[0-9;:>|$\x07]")
+_SHORT = re.compile(r"\x1b?(?:\[{1,2}[A-Za-z]|O[A-DFHIMP-Sj-y])+")
+"""Focus, arrows and function keys whose escape came long before them, or was lost."""
 _REPLY = re.compile(r"rgba?:|[\x07\x9c]|^[\[?>=]*\d*(?:;\d*)*\$?[A-Za-z~]$")
 
 
@@ -105,9 +110,11 @@ class Keyboard:
     # --- time ------------------------------------------------------------------------------------
 
     def _sequence_until(self) -> float:
-        if self._sequence == _ESC or (len(self._sequence) == 2 and self._paste is None):
-            return self._last + constants.ESCAPE_DELAY
-        return self._last + CUT_S if self._paste is not None else min(self._last + CUT_S, self._begun + _LONGEST_S)
+        if self._paste is not None:
+            return self._last + CUT_S
+        if len(self._sequence) <= 2:
+            return self._last + (constants.ESCAPE_DELAY if self._sequence == _ESC else _BEGUN_S)
+        return min(self._last + CUT_S, max(self._begun + LONGEST_S, self._last + QUIET_S))
 
     def _expire(self, now: float) -> None:
         if (self._sequence or self._paste is not None) and now >= self._sequence_until():
@@ -187,11 +194,13 @@ class Keyboard:
             self._take(char, now)
 
     def _take_in_string(self, char: str, now: float) -> None:
-        """Go on to the end of OSC, DCS, SOS, PM or APC: ST or BEL, and what is no part of one."""
-        if self._sequence[2:] == _ESC and char != "\\":
+        """Go on to the end of OSC, DCS, SOS, PM or APC: ST (of OSC also BEL), and what is no part of one."""
+        if self._sequence[2:] == _ESC and char == _ESC:  # doubled, as in what is passed through tmux
+            self._sequence = self._sequence[:2] + "."
+        elif self._sequence[2:] == _ESC and char != "\\":
             self._begin(_ESC, now)
             self._take_in_sequence(char, now)
-        elif self._sequence[2:] == _ESC or char in (_BEL, _ST, "\x18", "\x1a"):
+        elif self._sequence[2:] == _ESC or char in (_ST, "\x18", "\x1a") or self._sequence[1] + char == "]" + _BEL:
             self._sequence = ""
         else:
             self._sequence = self._sequence[:2] + (_ESC if char == _ESC else ".")
@@ -304,7 +313,8 @@ class Keyboard:
 
     def _let_go(self, now: float) -> None:
         typed = "".join(char for char, _ in self._held)
-        if len(set(typed)) > 1 and _OF_REPLIES.search(typed) and re.search(r"[A-Za-z\[\]\x07]", typed):
+        is_rest = len(set(typed)) > 1 and _OF_REPLIES.search(typed) and re.search(r"[A-Za-z\[\]\x07]", typed)
+        if is_rest or _SHORT.fullmatch(typed):
             self._burst_now(now)
         else:
             self._flush_held()

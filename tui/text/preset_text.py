@@ -139,6 +139,11 @@ def _vgg(model: schema.Vgg) -> str:
     return f"{num_convolutions} conv 3×3 ({widths}), {pools}{shortcuts}{head}{init}"
 
 
+def dataset(name: str) -> str:
+    """Return the name of a data set as its makers write it, "CIFAR-100", or as it is if it is not known."""
+    return _DATASETS.get(name, name)
+
+
 def source(data: schema.Data) -> str:
     """Return the data set, and the path if one is named."""
     return f"{_DATASETS[data.dataset]} in {visible_in_a_row(data.path)}" if data.path else _DATASETS[data.dataset]

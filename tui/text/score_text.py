@@ -1,7 +1,15 @@
 """Sentences and labels about scores of predictions. Pure functions."""
 
+from rich.text import Text
+
+from engine.runs import scores
+from engine.runs.predictions import Predictions
 from engine.runs.scores import NUM_BINS, Interval, Scores
 from tui import format as fmt
+from tui.theme import MUTED, TEXT
+
+_ROWS = 12
+_NAME_WIDTH = 26
 
 
 def overall(summed: Scores) -> list[tuple[str, str]]:
@@ -28,3 +36,19 @@ def confidence(summed: Scores) -> str:
     if abs(gap) < 0.05:
         return f"{mean}, as the accuracy"
     return f"{mean}, {abs(gap):.1f} points {'above' if gap > 0 else 'below'} the accuracy"
+
+
+def mistakes(found: Predictions) -> Text:
+    """Return the worst classes and the most frequent confusions; empty where the labels are hidden."""
+    text = Text()
+    classes = scores.by_class(found)[:_ROWS]
+    if classes:
+        text.append("worst classes\n", MUTED)
+    for score in classes:
+        text.append(f"{score.name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {fmt.percent(score.top1):>7}\n", TEXT)
+    confusions = scores.confusions(found, _ROWS)
+    if confusions:
+        text.append("\nmost often confused\n", MUTED)
+    for confusion in confusions:
+        text.append(f"{confusion.num_images:>4} × {confusion.true} → {confusion.predicted}\n", TEXT)
+    return text

@@ -1,0 +1,122 @@
+"""Seeds as they are asked for, the groups that their runs form, and mean ± std over them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.queue import queue_file
+from engine.runs.run_dir import RunInfo
+from engine.runs.run_options import RunOptions
+from engine.runs.seed_groups import Spread, each_seed, grouped, parse_seeds, spread_of
+from engine.runs.start import start_run
+from presets.errors import CifartuiError
+from tui.text import seed_text
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "seeds"),
+    [
+        ("3", 0, (0, 1, 2)),
+        ("3", 7, (7, 8, 9)),
+        ("1", 0, (0,)),
+        ("1,2,5", 0, (1, 2, 5)),
+        (" 5 , 1", 0, (5, 1)),
+        ("100", 0, tuple(range(100))),
+    ],
+)
+def test_seeds_are_a_number_of_them_or_a_list(text: str, first: int, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text, first) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "said"),
+    [
+        ("", 0, "cannot be ''; write how many, such as 3, or which, such as 1,2,5."),
+        ("three", 0, "cannot be 'three'"),
+        ("1,", 0, "cannot be '1,'"),
+        ("-1,2", 0, "cannot be '-1,2'"),
+        ("1.5", 0, "cannot be '1.5'"),
+        ("0", 0, "from 1 to 100 in number, not 0"),
+        ("101", 0, "from 1 to 100 in number, not 101"),
+        ("1,2,1", 0, "name 1 twice"),
+        ("1,2", 3, "leave it out"),
+        ("1,2147483648", 0, "from 0 to 2,147,483,647, not 2,147,483,648"),
+        ("2", 2**31 - 1, "from 0 to 2,147,483,647"),
+        (",".join(map(str, range(101))), 0, "at most 100 in number, not 101"),
+    ],
+)
+def test_a_mistake_is_one_sentence(text: str, first: int, said: str) -> None:
+    with pytest.raises(CifartuiError, match=r"^seed") as caught:
+        parse_seeds(text, first)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_of_several_seeds_share_a_group_that_no_other_run_has() -> None:
+    options = RunOptions(seeds=(1, 2, 5), overrides=("optimizer.lr=0.1",), device="cpu")
+    first, again = each_seed(options), each_seed(options)
+    assert [each.seed for each in first] == [1, 2, 5]
+    assert len({each.group for each in first}) == 1
+    assert first[0].group
+    assert first[0].group != again[0].group
+    assert all(each.seeds == () and each.overrides == options.overrides for each in first)
+    assert each_seed(RunOptions(seed=4)) == (RunOptions(seed=4),)
+    (alone,) = each_seed(RunOptions(seeds=(4,)))
+    assert (alone.seed, alone.group) == (4, "")
+
+
+def test_the_group_is_in_run_json_and_runs_without_one_are_read(tmp_path: Path) -> None:
+    runs = [start_run(tmp_path, "demo", each, start=False) for each in each_seed(RunOptions(seeds=(3, 4)))]
+    infos = [run.read_info() for run in runs]
+    assert [info.seed for info in infos] == [3, 4]
+    assert infos[0].group == infos[1].group != ""
+    before = msgspec.json.decode((runs[0].path / "run.json").read_bytes())
+    del before["group"]
+    assert msgspec.convert(before, RunInfo).group == ""
+
+
+def test_the_queue_keeps_an_entry_a_seed_and_a_group_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_file, "start_runner", lambda *_: None)
+    added = queue_file.add(tmp_path, ["demo", "basenet"], RunOptions(seeds=(0, 1)))
+    assert [(entry.preset_name, entry.seed) for entry in added] == [
+        ("demo", 0), ("demo", 1), ("basenet", 0), ("basenet", 1),
+    ]  # fmt: skip
+    groups = [entry.group for entry in added]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert queue_file.entries(tmp_path) == added
+
+
+@dataclass(frozen=True)
+class Each:
+    name: str
+    group: str = ""
+
+
+def test_a_group_stands_in_the_place_of_its_first_run() -> None:
+    runs = [Each("a"), Each("b", "g"), Each("c"), Each("d", "h"), Each("e", "g")]
+    found = grouped(runs, lambda run: run.group)
+    assert [[run.name for run in members] for members in found] == [["a"], ["b", "e"], ["c"], ["d"]]
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    spread = spread_of([0.24, None, 0.26, 0.25])
+    assert spread is not None
+    assert (spread.mean, spread.std, spread.n) == (pytest.approx(0.25), pytest.approx(0.01), 3)
+    assert spread_of([0.5]) == Spread(0.5, None, 1)
+    assert spread_of([None, None]) is None
+
+
+def test_spreads_in_words() -> None:
+    val, one = Spread(0.61234, 0.00421, 3), Spread(0.5, None, 1)
+    assert (seed_text.spread(val), seed_text.spread(val, 2), seed_text.cell(val)) == (
+        "61.2 ± 0.4 %", "61.23 ± 0.42 %", "61.2 ±0.4",
+    )  # fmt: skip
+    assert (seed_text.spread(one), seed_text.cell(one), seed_text.spread(None)) == ("50.0 %", "50.0 %", "n/a")
+    assert seed_text.cell(Spread(0.5, 0.0, 2)) == "50.0 ±0.0"
+    assert seed_text.trained("Demo", val, val, 3) == (
+        "Demo: val 61.23 ± 0.42 %, test 61.23 ± 0.42 % (mean ± std, n = 3)"
+    )
+    assert seed_text.trained("Demo", one, None, 3) == "Demo: val 50.00 % (n = 1; 2 of 3 did not complete)"
+    assert seed_text.trained("Demo", None, None, 2) == "Demo: none of 2 runs completed"

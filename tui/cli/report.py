@@ -1,0 +1,46 @@
+"""Command `report`: runs on one page that one can send, as HTML or Markdown."""
+
+import time
+from pathlib import Path
+
+import click
+
+from engine.runs.run_dir import find_run
+from presets.errors import CifartuiError
+from tui.cli.options import places, with_places
+from tui.cli.output import say
+from tui.data.output_file import check_new, write_new
+
+_HTML, _MARKDOWN = {".html", ".htm"}, {".md", ".markdown"}
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option("--output", metavar="FILE", help="A page (.html), or Markdown (.md); default: the run's id, here.")
+@click.option("--force", is_flag=True, help="Write over FILE if it is there.")
+@with_places
+@click.pass_context
+def report(ctx: click.Context, names: tuple[str, ...], output: str | None, force: bool) -> None:
+    """Write a page about runs that one can send: no network, no script. Several runs stand beside each other."""
+    found = [find_run(places(ctx).runs_dir, name) for name in dict.fromkeys(names)]
+    found = list({run.id: run for run in found}.values())
+    path = Path(output) if output is not None else Path(f"{found[0].id if len(found) == 1 else 'report'}.html")
+    if path.suffix.lower() not in _HTML | _MARKDOWN:
+        raise CifartuiError(f"{path} has no ending that says its form; name a file that ends in .html or .md.")
+    check_new(path, force=force)
+    from tui.report.content import read_report
+
+    runs = [read_report(run, time.time()) for run in found]
+    if path.suffix.lower() in _MARKDOWN:
+        from tui.report.markdown import markdown
+
+        text = markdown(runs)
+    else:
+        from tui.report.html import html
+
+        text = html(runs)
+    write_new(path, text.encode(errors="replace"), force=force)
+    for run in runs:
+        for sentence in run.missing:
+            say(f"{run.name}: {sentence}" if len(runs) > 1 else sentence)
+    say(f"The report is in {path}.")
