@@ -99,12 +99,12 @@ def _images(num: int, size: int) -> Tensor:
     return resize(coarse.float(), size, size).round().byte()
 
 
-def _network(preset: Preset) -> nn.Module:
-    """Return a network with random weights, whose BatchNorm layers know the images' statistics."""
+def _network(preset: Preset, num_images: int) -> nn.Module:
+    """Return a network with random weights, whose BatchNorm layers know the statistics of so many images."""
     torch.manual_seed(0)
     network = build_unfilled(preset.model, _NUM_CLASSES, preset.data.image_size).train()
     with torch.no_grad():
-        for batch in _images(64, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
+        for batch in _images(num_images, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
             network(plain_transform(preset.data)(batch))
         last = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
         if not last.weight.any():  # as a ViT begins
@@ -120,7 +120,7 @@ def checked_export(kind: Format, preset: Preset, num_images: int, *, in_graph: b
     Raises:
         CifartuiError: the format cannot hold the network, or the file differs.
     """
-    network, data = _network(preset), preset.data
+    network, data = _network(preset, min(64, num_images)), preset.data
     mean, std = mean_and_std(data)
     classes = tuple(f"class {number}" for number in range(_NUM_CLASSES))
     record = ExportRecord(
