@@ -55,7 +55,8 @@ def main() -> None:
     print("|---|---|" + "---|" * len(kinds), flush=True)
     for name, preset in [*_of_presets(asked.words), *_of_libraries(asked.words)]:
         for in_graph in (False,) if isinstance(preset.model, Backbone) else (False, True):
-            cells = [_cell(cast("Format", kind), preset, asked.images, in_graph=in_graph) for kind in kinds]
+            network = random_network(preset)
+            cells = [_cell(cast("Format", kind), preset, network, asked.images, in_graph=in_graph) for kind in kinds]
             title = f"{name}, uint8" if in_graph else name
             print(f"| {title} | {preset.data.image_size} | " + " | ".join(cells) + " |", flush=True)
 
@@ -99,12 +100,12 @@ def _images(num: int, size: int) -> Tensor:
     return resize(coarse.float(), size, size).round().byte()
 
 
-def _network(preset: Preset, num_images: int) -> nn.Module:
-    """Return a network with random weights, whose BatchNorm layers know the statistics of so many images."""
+def random_network(preset: Preset) -> nn.Module:
+    """Return a network with random weights, whose BatchNorm layers know the images' statistics."""
     torch.manual_seed(0)
     network = build_unfilled(preset.model, _NUM_CLASSES, preset.data.image_size).train()
     with torch.no_grad():
-        for batch in _images(num_images, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
+        for batch in _images(64, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
             network(plain_transform(preset.data)(batch))
         last = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
         if not last.weight.any():  # as a ViT begins
@@ -114,13 +115,13 @@ def _network(preset: Preset, num_images: int) -> nn.Module:
     return plain(network)
 
 
-def checked_export(kind: Format, preset: Preset, num_images: int, *, in_graph: bool) -> Checked:
-    """Return how the file of a preset's network, with random weights, was checked.
+def checked_export(kind: Format, preset: Preset, network: nn.Module, num_images: int, *, in_graph: bool) -> Checked:
+    """Return how the file of a preset's network, as `random_network` returns it, was checked.
 
     Raises:
         CifartuiError: the format cannot hold the network, or the file differs.
     """
-    network, data = _network(preset, min(64, num_images)), preset.data
+    data = preset.data
     mean, std = mean_and_std(data)
     classes = tuple(f"class {number}" for number in range(_NUM_CLASSES))
     record = ExportRecord(
@@ -144,11 +145,11 @@ def checked_export(kind: Format, preset: Preset, num_images: int, *, in_graph: b
         return write_and_check(kind, network, trained, record, images, Path(folder) / f"model{SUFFIXES[kind]}")
 
 
-def _cell(kind: Format, preset: Preset, num_images: int, *, in_graph: bool) -> str:
+def _cell(kind: Format, preset: Preset, network: nn.Module, num_images: int, *, in_graph: bool) -> str:
     if kind == "safetensors" and in_graph:
         return ""
     try:
-        checked = checked_export(kind, preset, num_images, in_graph=in_graph)
+        checked = checked_export(kind, preset, network, num_images, in_graph=in_graph)
     except CifartuiError as error:
         return str(error)
     return f"{checked.largest_difference:.0e} of {checked.largest_logit:.2g}, {checked.num_agreeing}"

@@ -5,125 +5,104 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from benchmarks.exports import checked_export
-from cifartui.model import load_model
-from engine.runs.export_record import SUFFIXES
-from engine.runs.run_dir import RunDir
-from engine.training.export_model import export as export_network
+from benchmarks.exports import checked_export, random_network
+from engine.runs.export_record import Format
 from presets import schema
-from presets.errors import CifartuiError
 from tests import every, sample_model
+from tests.integration.conftest import run_cifartui
 from tests.waiting import PATIENCE_S
-from tui import format as fmt
-from tui.cli.export import export
+from tests.workers import Nursery
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests/data/run-0.1.0"
 RUN = "20260101T000000-tiny-0000"
+HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs onnx, onnxscript and onnxruntime: pip install 'cifartui[onnx]'",
+    not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime: pip install 'cifartui[onnx]'"
 )
-FORMATS = [pytest.param(kind, marks=needs_onnx if kind == "onnx" else ()) for kind in SUFFIXES]
-NETWORKS = [
-    pytest.param(each, id=type(each).__name__)
-    for each in (
-        *(each for each in every.NETWORKS if isinstance(each, schema.Resnet9 | schema.Vgg)),
-        schema.Backbone(name="squeezenet1_1"),
-    )
-]
-"""The quick ones; `python -m benchmarks.exports` goes through all."""
-
-
-def cifartui(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder whose runs are in `runs`."""
-    return subprocess.run(
-        [sys.executable, "-m", "cifartui", *arguments],
-        env={**os.environ, "CIFARTUI_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT)},
-        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+FORMATS = [kind for kind in get_args(Format) if kind != "onnx" or HAS_ONNX]
+Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder with a run in `runs`."""
+def call(tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command line in a folder of its own, with a run."""
     shutil.copytree(KEPT, tmp_path / "runs" / RUN)
-    return tmp_path
+    monkeypatch.chdir(tmp_path)
+    return partial(run_cifartui, nursery, tmp_path / "runs")
 
 
 @needs_onnx
-def test_an_exported_file_predicts_the_rows_of_its_run(folder: Path) -> None:
-    sample_model.write_images(folder / "images", 0, 2)
-    result = cifartui(folder, "export", "latest", "--format", "onnx")
+def test_an_exported_file_predicts_the_rows_of_its_run(call: Call, tmp_path: Path) -> None:
+    sample_model.write_images(tmp_path / "images", 0, 3)
+    result = call("export", "latest", "--format", "onnx")
     assert (result.returncode, result.stderr) == (0, "")
     assert "256 random images, for there are no validation images (there is no /home/somebody" in result.stdout
     assert "the top class is the same for 256 of 256" in result.stdout
     assert result.stdout.endswith(f"onnx of run {RUN}: {RUN}.onnx\n")
-    found = cifartui(folder, "predict", f"{RUN}.onnx", "images", "--top", "3", "--device", "cpu")
-    assert f"{RUN}.onnx (epoch 2) of run 20261128T222908-tiny-4502:" in found.stderr
-    images = sorted((folder / "images").rglob("*.png"))
-    expected = load_model(folder / "runs" / RUN, device="cpu").predict(images, top=3)
-    assert found.stdout.splitlines() == [
-        "\t".join(
-            [
-                str(path.relative_to(folder)), expected_row.class_name, fmt.percent(expected_row.confidence, 2),
-                *(f"{each.class_name} {fmt.percent(each.confidence, 2)}" for each in expected_row.top[1:]),
-            ]
-        )
-        for path, expected_row in zip(images, expected, strict=True)
-    ]  # fmt: skip
+    assert call("export", "latest", "--format", "safetensors", "--output", "w.safetensors").returncode == 0
+    assert call("export", "latest", "--format", "onnx", "--with-preprocessing", "--output", "p.onnx").returncode == 0
+    expected = call("predict", "latest", "images", "--top", "3", "--device", "cpu")
+    assert expected.returncode == 0
+    for name in (f"{RUN}.onnx", "w.safetensors", "p.onnx"):
+        found = call("predict", name, "images", "--top", "3", "--device", "cpu")
+        assert found.stdout == expected.stdout
+        assert f"{name} (epoch 2) of run 20261128T222908-tiny-4502:" in found.stderr
 
 
-def test_a_file_is_written_over_on_demand_only_and_a_failure_leaves_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    path = folder / "w.safetensors"
+def test_a_file_is_written_over_on_demand_only_and_a_failure_leaves_nothing(call: Call, tmp_path: Path) -> None:
+    sample_model.write_images(tmp_path / "data", 24, 20)
+    path = tmp_path / "w.safetensors"
     path.write_bytes(b"mine")
-    for arguments, why in (
-        (("safetensors", "--output", path.name), "is there already"),
-        (("csv", "--with-preprocessing"), "is for networks"),
-        (("pt2", "--output", "gone/w.pt2"), "annot be written"),
-    ):
-        with pytest.raises(CifartuiError, match=why):
-            export.main(["latest", "--runs-dir", "runs", "--format", *arguments], standalone_mode=False)
+    refused = call("export", "latest", "--format", "safetensors", "--output", path.name)
+    assert refused.returncode == 2
+    assert "is there already" in refused.stderr
     assert path.read_bytes() == b"mine"
-    wrong = cifartui(folder, "export", "latest", "--format", "safetensors", "--with-preprocessing")
+    wrong = call("export", "latest", "--format", "safetensors", "--with-preprocessing")
     assert (wrong.returncode, "holds tensors and no operations" in wrong.stderr) == (2, True)
-    assert sorted(each.name for each in folder.iterdir()) == ["runs", "w.safetensors"]
-    answer = cifartui(folder, "export", "latest", "--format", "safetensors", "--output", path.name, "--force", "--json")
+    wrong = call("export", "latest", "--format", "csv", "--with-preprocessing")
+    assert (wrong.returncode, "is for networks" in wrong.stderr) == (2, True)
+    wrong = call("export", "latest", "--format", "pt2", "--output", "gone/w.pt2")
+    assert (wrong.returncode, "annot be written" in wrong.stderr) == (2, True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "runs", "w.safetensors"]
+    answer = call("export", "latest", "--format", "safetensors", "--output", path.name, "--force", "--json")
     found = json.loads(answer.stdout)
     assert (found["file"], found["record"]["classes"], found["num_bytes"]) == (
         path.name, list(sample_model.CLASSES), path.stat().st_size,
     )  # fmt: skip
 
 
-def test_validation_images_are_taken_where_they_are(folder: Path) -> None:
-    sample_model.write_images(folder / "images")
-    run = RunDir(folder / "runs" / RUN)
-    info = run.path / "run.json"
-    info.write_text(info.read_text().replace("/home/somebody/images", str(folder / "images")))
-    checked = export_network(run, folder / "w.safetensors", "safetensors").checked
-    assert (checked.is_random, checked.num_images, checked.num_agreeing) == (False, 60, 60)
+def test_validation_images_are_taken_where_they_are(call: Call, tmp_path: Path) -> None:
+    sample_model.write_images(tmp_path / "images")
+    run_json = tmp_path / "runs" / RUN / "run.json"
+    run_json.write_text(run_json.read_text().replace("/home/somebody/images", str(tmp_path / "images")))
+    result = call("export", "latest", "--format", "torchscript", "--json")
+    checked = json.loads(result.stdout)["checked"]
+    assert (checked["is_random"], checked["num_images"], checked["num_agreeing"]) == (False, 60, 60)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_network_in_every_format(network: schema.Model, kind: Any) -> None:
+@pytest.mark.parametrize("model", every.NETWORKS, ids=lambda model: type(model).__name__)
+def test_every_network_is_exported(model: schema.Model) -> None:
+    """The large ones in one format: `python -m benchmarks.exports` takes every network in every format, for minutes."""
     preset = schema.Preset(
-        title="t", data=schema.Data(dataset="class-folders", image_size=32), model=network,
+        title="t", data=schema.Data(dataset="class-folders", image_size=32), model=model,
         train=schema.Train(epochs=1, batch_size=4), optimizer=schema.Sgd(lr=0.1),
     )  # fmt: skip
-    in_graph = isinstance(network, schema.Resnet9) and kind != "safetensors"  # all are prepared alike
-    checked = checked_export(kind, preset, 6, in_graph=in_graph)
-    assert checked.num_agreeing == checked.num_images == 6
+    network = random_network(preset)
+    prepares = isinstance(model, schema.BaseNet)  # all are prepared alike
+    for kind in FORMATS if isinstance(model, schema.BaseNet | schema.Vgg) else FORMATS[:1]:
+        for in_graph in (False, True) if prepares and kind != "safetensors" else (False,):
+            checked = checked_export(kind, preset, network, 9, in_graph=in_graph)
+            assert checked.num_agreeing == checked.num_images == 9
 
 
 @pytest.mark.real_data
@@ -139,18 +118,20 @@ def test_a_real_run_is_the_same_in_onnxruntime(cifar100_dir: Path, tmp_path: Pat
     subprocess.run(["tar", "-xf", str(archive), "-C", str(tmp_path)], check=True)
     (val,) = [each for each in tmp_path.rglob("val") if each.is_dir()]
 
-    preset = tmp_path / "tiny.toml"
-    preset.write_text(sample_model.PRESET.replace("epochs = 4", "epochs = 1"), encoding="utf-8")
+    def cifartui(*arguments: str) -> str:
+        command = [sys.executable, "-m", "cifartui", *arguments]
+        environment = {**os.environ, "CIFARTUI_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        ).stdout
 
-    def said(*arguments: str) -> str:
-        result = cifartui(tmp_path, *arguments)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    said("train", str(preset), "--data", str(val.parent), "--device", "cpu", "--output", "quiet")
-    measured = json.loads(said("evaluate", "latest", "--split", "val", "--device", "cpu", "--json"))
+    cifartui(
+        "train", "photos/scratch", "--data", str(val.parent), "--epochs", "1", "--device", "cpu", "--output", "quiet",
+        "--set", "data.image_size=64", "--set", "train.precision=fp32",
+    )  # fmt: skip
+    measured = json.loads(cifartui("evaluate", "latest", "--split", "val", "--device", "cpu", "--json"))
     answer = json.loads(
-        said("export", "latest", "--format", "onnx", "--with-preprocessing", "--output", "m.onnx", "--json")
+        cifartui("export", "latest", "--format", "onnx", "--with-preprocessing", "--output", "m.onnx", "--json")
     )
     assert not answer["checked"]["is_random"]
     classes = answer["record"]["classes"]

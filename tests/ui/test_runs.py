@@ -107,7 +107,7 @@ async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
     ("size", "headings"),
     [
         ((80, 24), ["run", "state", "epoch", "best val", "test", "started▾"]),
-        ((120, 40), ["run", "preset", "state", "epoch", "best val", "test", "duration", "size", "started▾"]),
+        ((120, 40), ["run", "state", "epoch", "best val", "test", "duration", "size", "started▾"]),
         ((160, 45), ["run", "state", "epoch", "best val", "test", "started▾"]),
     ],
 )
@@ -207,7 +207,7 @@ async def test_marked_runs_are_drawn_over_each_other(runs_dir: Path) -> None:
         assert told(screen, "#over-legend").startswith("1 basenet-99a3 ")
         await pilot.press(*["space"] * 8)
         legend = told(screen, "#over-legend")
-        assert "6 basenet-22bb" in legend
+        assert "6 basenet lr 0.05 seed 3" in legend
         assert legend.endswith("and 2 more marked, not drawn")
         assert [line[:2].strip() for line in painted(screen)[:9]] == ["1", "2", "3", "4", "5", "6", "+", "+", ""]
         assert plot.chart is not None

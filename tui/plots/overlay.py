@@ -1,18 +1,27 @@
 """Chart of loss or accuracy of several runs over each other. Plain data; no files."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from tui.data.summary import RunCurves
-from tui.plots.axes import ValueAxis, epoch_axis
-from tui.plots.chart import Chart, Line, Reference, Resolution
-from tui.plots.downsample import Trace
+from engine.runs.run_dir import stem_of
+from tui.data.seed_group import MeanCurves, SeedGroup, mean_curves
+from tui.data.summary import RunCurves, Summary
+from tui.plots.axes import Axis, ValueAxis, epoch_axis
+from tui.plots.chart import Band, Chart, Line, Reference, Resolution
+from tui.plots.downsample import Column, Trace
 from tui.plots.metrics import Metric, published_level
+from tui.text import seed_text
+from tui.text.run_name import named, run_name
 from tui.theme import MUTED, TEXT
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
 """Okabe and Ito's palette, lightened for a dark ground: apart for every kind of colour vision. No more are drawn."""
+
+
+NAME_WIDTH = 26
+"""Columns of a name in the legend."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,28 @@ class OverlaidRun:
     """The digit that ends its curves and stands before its name: tells runs apart without colours."""
     color: str
     curves: RunCurves
+    spread: MeanCurves | None = None
+    """Of a group of seeds, whose mean `curves` are: one deviation below and above it."""
+    result: str = ""
+    """Result that stands in the legend, in place of the best epoch's accuracy."""
+
+
+def overlaid_run(run: Summary, curves: RunCurves, sign: str, color: str, shared: frozenset[str]) -> OverlaidRun:
+    """Return a run to be drawn; `shared` are settings of all that are drawn of its preset."""
+    name = run_name(run.id, run.preset_name, run.words, NAME_WIDTH, shared)
+    return OverlaidRun(run.id, name, sign, color, curves)
+
+
+def overlaid_group(
+    group: SeedGroup, curves: Sequence[RunCurves], sign: str, color: str, shared: frozenset[str]
+) -> OverlaidRun:
+    """Return the mean of a group's `curves`, to be drawn as one run; `shared` as in `overlaid_run`."""
+    spread, stem = mean_curves(curves), stem_of(group.preset_name)
+    name, result = (
+        named(stem, stem, group.words, NAME_WIDTH, shared),
+        f"{seed_text.spread(group.val)} (n {len(curves)})",
+    )
+    return OverlaidRun(group.id, name, sign, color, spread.mean, spread, result)
 
 
 class OverlayChart:
@@ -58,17 +89,50 @@ class OverlayChart:
             if val[0]:
                 ends.append(Line(val[0][-1:], val[1][-1:], run.color, marker=run.sign))
         lines = (*train_lines, *val_lines, *ends)
+        bands = tuple(band for run in drawn if (band := self._band(run, x, resolution.num_columns)) is not None)
         levels = [value for line in lines for value in line.ys] + ([reference.y] if reference else [])
+        levels += [edge for band in bands for column in band.columns if column for edge in (column.low, column.high)]
         y = self._y.holding(min(levels, default=0.0), max(levels, default=1.0), resolution.num_rows)
         title = "loss" if self._is_loss else "top-1 %"
         legend = (("━ val", TEXT), ("· train", MUTED))
         empty = "no epoch validated yet" if drawn else "no run here"
-        return Chart(title, x, y, "epochs", lines, legend, reference, empty)
+        return Chart(title, x, y, "epochs", lines, legend, reference, empty, bands=bands)
+
+    def _band(self, run: OverlaidRun, x: Axis, num_columns: int) -> Band | None:
+        """Return one deviation below and above the validation curve of a group; None for a single run."""
+        if run.spread is None:
+            return None
+        low, high = (self._val.follow(points, x, num_columns) for points in (run.spread.low, run.spread.high))
+        return Band(_between(low, high, x, num_columns), _faded(run.color))
 
 
 def _trace(field: str, scale: float) -> Trace:
     """Return the trace of a field of EpochPoint over epochs, multiplied by `scale`."""
     return Trace(attrgetter("epoch"), lambda point: scale * getattr(point, field))
+
+
+def _between(
+    low: tuple[list[float], list[float]], high: tuple[list[float], list[float]], x: Axis, num_columns: int
+) -> list[Column | None]:
+    """Return the columns of dots from `low` to `high`, both as x and y, joined by straight lines between points."""
+    columns: list[Column | None] = []
+    for number in range(num_columns):
+        at = x.lower + (number + 0.5) * (x.upper - x.lower) / num_columns
+        bottom, top = _level(low, at), _level(high, at)
+        columns.append(None if bottom is None or top is None else Column(bottom, top, (bottom + top) / 2))
+    return columns
+
+
+def _level(curve: tuple[list[float], list[float]], at: float) -> float | None:
+    """Return the height of a curve at a place; None beside its ends."""
+    xs, ys = curve
+    right = bisect_left(xs, at)
+    if right == len(xs) or (right == 0 and xs[0] != at):
+        return None
+    if xs[right] == at:
+        return ys[right]
+    share = (at - xs[right - 1]) / (xs[right] - xs[right - 1])
+    return ys[right - 1] + share * (ys[right] - ys[right - 1])
 
 
 def _common_report(drawn: Sequence[OverlaidRun]) -> Reference | None:
