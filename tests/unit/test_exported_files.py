@@ -23,7 +23,8 @@ from engine.models.library_names import library_call, named
 from engine.runs.export_record import FILE, KEY, SUFFIXES, ExportRecord, fingerprint_of, read_record
 from engine.runs.run_dir import RunDir, find_model
 from engine.training import export_model
-from engine.training.export_model import Exported, compare, export
+from engine.training.export_checks import compare
+from engine.training.export_model import Exported, export
 from presets import schema
 from presets.errors import CifartuiError
 from tests import sample_model
@@ -79,6 +80,13 @@ def text_in(kind: str, path: Path) -> str | bytes:
     else:
         torch.jit.load(path, _extra_files=extra)
     return extra[FILE]
+
+
+def test_it_tells_how_far_it_is(run: RunDir, tmp_path: Path) -> None:
+    told: list[str] = []
+    export(run, tmp_path / "model.safetensors", "safetensors", tell=told.append)
+    compared = [f"comparing: {done} of 256 images" for done in (0, 1, 64, 127, 190, 253)]
+    assert told == ["loading the network", "writing safetensors", *compared]
 
 
 def test_safetensors_holds_no_preparation(run: RunDir, tmp_path: Path) -> None:
