@@ -121,12 +121,10 @@ def test_each_format_gives_what_the_network_gives_and_says_what_it_is(
 
 
 @pytest.mark.parametrize(("kind", "with_preprocessing"), LOADED)
-def test_a_loaded_file_predicts_what_its_run_predicts(
-    kind: Any, with_preprocessing: bool, run: RunDir, files: Files
-) -> None:
+def test_a_loaded_file_predicts_what_its_run_predicts(kind: Any, with_preprocessing: bool, files: Files) -> None:
     path, _ = files(kind, with_preprocessing)
     images = [sample_model.pixels(label, number) for label in range(3) for number in (100, 101)]
-    expected, found = cifartui.load(run.path, device="cpu"), cifartui.load(path, device="cpu")
+    expected, found = cifartui.load(KEPT, device="cpu"), cifartui.load(path, device="cpu")
     torch.testing.assert_close(found.probabilities(images), expected.probabilities(images), atol=2e-6, rtol=0)
     assert (found.classes, found.metrics, found.run, found.checkpoint, found.preset.title) == (
         expected.classes, expected.metrics, expected.run, "best", "Tiny",
