@@ -110,12 +110,12 @@ def _images(num: int, size: int) -> Tensor:
     return resize(coarse.float(), size, size).round().byte()
 
 
-def random_network(preset: Preset) -> nn.Module:
-    """Return a network with random weights, whose BatchNorm layers know the images' statistics."""
+def random_network(preset: Preset, num_images: int = 64) -> nn.Module:
+    """Return a network with random weights, whose BatchNorm layers know the statistics of so many images."""
     torch.manual_seed(0)
     network = build_unfilled(preset.model, _NUM_CLASSES, preset.data.image_size).train()
     with torch.no_grad():
-        for batch in _images(64, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
+        for batch in _images(num_images, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
             network(plain_transform(preset.data)(batch))
         last = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
         if not last.weight.any():  # as a ViT begins
@@ -162,7 +162,8 @@ def _cell(kind: Format, preset: Preset, network: nn.Module, num_images: int, *, 
         checked = checked_export(kind, preset, network, num_images, in_graph=in_graph)
     except CifartuiError as error:
         return str(error)
-    return f"{checked.largest_difference:.0e} of {checked.largest_logit:.2g}, {checked.num_agreeing}"
+    difference = f"{checked.largest_difference:.0e}" if checked.largest_difference else "0"
+    return f"{difference} of {checked.largest_logit:.2g}, {checked.num_agreeing}"
 
 
 if __name__ == "__main__":
