@@ -1,11 +1,12 @@
 """Every network in every export format: largest difference and agreement on 256 images, as a table in Markdown.
 
-python -m benchmarks.exports [WORD...] [--images 256] [--formats onnx,pt2,torchscript,safetensors]
+python -m benchmarks.exports [WORD...] [--images 256] [--formats onnx,pt2,torchscript,safetensors] [--output FILE]
 
 Networks of the shipped presets, a row for each [model] table, at the size of their images; of the libraries'
 backbones those whose names hold a WORD, at the smallest size that they take of 64, 96 and 224 px. Weights are random,
 BatchNorm has statistics of the images, which are blurred noise. A second row of a preset, "uint8", is
-`--with-preprocessing`. Each file is checked as `cifartui export` checks it. Takes seconds to minutes a network.
+`--with-preprocessing`. Each file is checked as `cifartui export` checks it. Takes seconds to minutes a network. Rows
+are added to FILE as they are measured, and those that it has are not measured again.
 """
 
 import argparse
@@ -32,7 +33,8 @@ from engine.runs.export_record import (
     PreprocessingRecord,
 )
 from engine.runs.run_dir import RunInfo
-from engine.training.export_model import Checked, plain, write_and_check
+from engine.training.export_checks import Checked
+from engine.training.export_model import plain, write_and_check
 from engine.training.trained_network import TrainedNetwork
 from presets import backbones, catalog
 from presets.errors import CifartuiError
@@ -49,16 +51,24 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--formats", default=",".join(get_args(Format)))
+    parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     kinds = asked.formats.split(",")
+    known = asked.output.read_text(encoding="utf-8") if asked.output is not None and asked.output.exists() else ""
     print("| network | px | " + " | ".join(kinds) + " |")
     print("|---|---|" + "---|" * len(kinds), flush=True)
     for name, preset in [*_of_presets(asked.words), *_of_libraries(asked.words)]:
         for in_graph in (False,) if isinstance(preset.model, Backbone) else (False, True):
+            title = f"| {name}{', uint8' if in_graph else ''} | {preset.data.image_size} | "
+            if title in known:
+                continue
             network = random_network(preset)
             cells = [_cell(cast("Format", kind), preset, network, asked.images, in_graph=in_graph) for kind in kinds]
-            title = f"{name}, uint8" if in_graph else name
-            print(f"| {title} | {preset.data.image_size} | " + " | ".join(cells) + " |", flush=True)
+            row = title + " | ".join(cells) + " |"
+            print(row, flush=True)
+            if asked.output is not None:
+                with asked.output.open("a", encoding="utf-8") as file:
+                    file.write(f"{row}\n")
 
 
 def _of_presets(words: list[str]) -> Iterator[tuple[str, Preset]]:
@@ -100,12 +110,12 @@ def _images(num: int, size: int) -> Tensor:
     return resize(coarse.float(), size, size).round().byte()
 
 
-def random_network(preset: Preset) -> nn.Module:
-    """Return a network with random weights, whose BatchNorm layers know the images' statistics."""
+def random_network(preset: Preset, num_images: int = 64) -> nn.Module:
+    """Return a network with random weights, whose BatchNorm layers know the statistics of so many images."""
     torch.manual_seed(0)
     network = build_unfilled(preset.model, _NUM_CLASSES, preset.data.image_size).train()
     with torch.no_grad():
-        for batch in _images(64, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
+        for batch in _images(num_images, stored_size(preset.data)).split(16):  # type: ignore[no-untyped-call]
             network(plain_transform(preset.data)(batch))
         last = [each for each in network.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
         if not last.weight.any():  # as a ViT begins
@@ -152,7 +162,8 @@ def _cell(kind: Format, preset: Preset, network: nn.Module, num_images: int, *, 
         checked = checked_export(kind, preset, network, num_images, in_graph=in_graph)
     except CifartuiError as error:
         return str(error)
-    return f"{checked.largest_difference:.0e} of {checked.largest_logit:.2g}, {checked.num_agreeing}"
+    difference = f"{checked.largest_difference:.0e}" if checked.largest_difference else "0"
+    return f"{difference} of {checked.largest_logit:.2g}, {checked.num_agreeing}"
 
 
 if __name__ == "__main__":

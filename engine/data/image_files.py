@@ -82,6 +82,34 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     )
 
 
+def load_some_of_val(location: Location, data: Data, seed: int, num_images: int, report: Report) -> torch.Tensor:
+    """Return images from all over the validation split of a data set of image files; no other is decoded.
+
+    Args:
+        location: as for `load_image_files`.
+        data: as for `load_image_files`.
+        seed: of a validation fraction.
+        num_images: at most so many; those that cannot be read are left out.
+        report: is told of every image; what it raises ends the reading.
+
+    Returns:
+        uint8 [N, 3, S, S], on the CPU; S as for `load_image_files`.
+
+    Raises:
+        CifartuiError: files are missing, or none of these images can be read.
+    """
+    listing = _list(location, data.labels, report)
+    order, _, names = _in_cache_order(listing)
+    val = _divide(listing, order, data, seed)["val"]
+    rows = np.unique(val[np.linspace(0, len(val) - 1, min(num_images, len(val))).astype(np.int64)])
+    cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background_of(data))
+    cache.decode(rows, report)
+    readable = rows[~cache.is_broken(rows)]
+    if not len(readable):
+        raise CifartuiError(f"No validation image can be read in {listing.root}; mend or remove them.")
+    return torch.from_numpy(np.asarray(cache.pixels()[readable]))
+
+
 def _list(location: Location, labels: str | None, report: Report) -> Listing:
     assert location.path is not None
     root = Path(location.path)

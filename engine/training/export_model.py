@@ -1,25 +1,22 @@
 """Process `python -m engine.training.export_model RUN_FOLDER FILE --format F`: writes a run's network for others.
 
-Writes FILE, loads it again, and compares it with the network on validation images. Prints one JSON object; a sentence
-on stderr, exit 2 and no FILE if it cannot, or if they differ. On the processor, in float32. Writes nothing else.
+Writes FILE, loads it again, and compares it with the network on validation images. Prints `Doing`s in JSON, a line
+each, and then an `Exported`; a sentence on stderr, exit 2 and no FILE if it cannot, or if they differ. On the
+processor, in float32. Writes nothing else.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 import msgspec
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from engine.data.augment import mean_and_std
-from engine.data.image_pixels import square_of
-from engine.data.load import load
+from engine.data.load import load_some_of_val
 from engine.journal.events import DataProgressed
 from engine.models.build import build_unfilled
 from engine.models.library_names import library_call, named, unnamed
@@ -34,9 +31,9 @@ from engine.runs.export_record import (
     without_paths,
 )
 from engine.runs.run_dir import RunDir, RunInfo
-from engine.shared.data_locations import locate
 from engine.training.checkpoint_checks import data_of
-from engine.training.export_formats import Runner, onnx_library, reload, write, write_tensors
+from engine.training.export_checks import Checked, compare, with_resized
+from engine.training.export_formats import onnx_library, reload, write, write_tensors
 from engine.training.preprocessing import Preprocessed
 from engine.training.trained_network import TrainedNetwork, load_trained, metrics_of, read_weights
 from engine.training.validation import logits_of
@@ -44,42 +41,23 @@ from presets.errors import CifartuiError
 from presets.schema import Preset
 
 NUM_CHECKED = 256
-ROUNDING = 1e-4
-"""Of the largest logit, if that is above 1: float32 sums in another order differ by less (docs/export.md)."""
 _BATCHES = (1, 63)
 """Images of the first batches that are compared; the others have as many as the last of these."""
-_SIDES = ((1.3, 1.7), (0.8, 0.6))
-"""Height and width of the images with which the preparation in a graph is checked, by the stored size."""
 _NUM_RESIZED = 32
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """Comparison of a file with the network that it was made of.
+class Doing(msgspec.Struct, frozen=True):
+    """Progress of this process, in a few words."""
 
-    Attributes:
-        num_images: compared, those of other sizes not counted.
-        is_random: they are noise, because the run's data is not here; `why_random` says why.
-        largest_difference: of two logits.
-        largest_logit: of the network, by absolute value.
-        num_agreeing: images with the same top class.
-        largest_level: by which a resized image differs from Pillow's, of 255; None if the file resizes none.
-        share_of_levels: of the values of resized images that differ.
-        resized_difference: of two logits, with images that the file and Pillow resize.
-        resized_agreeing: of `num_resized` images, those with the same top class.
-        num_resized: images of other sizes than the stored one.
-    """
+    doing: str
 
-    num_images: int
-    is_random: bool
-    why_random: str = ""
-    largest_difference: float
-    largest_logit: float
-    num_agreeing: int
-    largest_level: int | None = None
-    share_of_levels: float | None = None
-    resized_difference: float | None = None
-    resized_agreeing: int | None = None
-    num_resized: int = 0
+
+Tell = Callable[[str], object]
+"""Takes a text of progress."""
+
+
+def _say_nothing(_text: str) -> None:
+    """Take a text of progress."""
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +76,9 @@ def export(
     which: str = "best",
     data_dir: str | None = None,
     with_preprocessing: bool = False,
+    tell: Tell = _say_nothing,
 ) -> Exported:
-    """Write a run's network to `path` and check it. The file is removed if it is not as it should be.
+    """Write a run's network to `path` and check it, telling progress. The file is removed if it is not as it should be.
 
     Raises:
         CifartuiError: there are no weights, the format cannot hold the network, or the file differs from it.
@@ -111,13 +90,14 @@ def export(
         )
     if kind == "onnx":
         onnx_library()
+    tell("loading the network")
     trained = load_trained(folder, "last" if which == "last" else "best", "cpu")
     torch.manual_seed(0)
     network = plain(trained.network)
     record = record_of(folder, trained, kind, with_preprocessing=with_preprocessing)
-    images, why_random = images_to_check(trained.info, data_dir, trained.stored_size)
+    images, why_random = images_to_check(trained.info, data_dir, trained.stored_size, tell)
     try:
-        checked = write_and_check(kind, network, trained, record, images, path)
+        checked = write_and_check(kind, network, trained, record, images, path, tell)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -187,26 +167,28 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def images_to_check(info: RunInfo, data_dir: str | None, size: int) -> tuple[Tensor, str]:
+def images_to_check(info: RunInfo, data_dir: str | None, size: int, tell: Tell) -> tuple[Tensor, str]:
     """Return validation images uint8 [N, 3, size, size], from all over the split; or noise, and a clause why."""
+
+    def report(event: DataProgressed) -> None:
+        tell(f"reading validation images: {event.phase} {event.done / (event.total or event.done or 1):.0%}")
+
     try:
-        location = locate(info.preset.data, data_dir or info.data_dir)
-        if location.kind == "absent":
-            raise CifartuiError(location.text)
-        val = load(info.preset.data, data_dir or info.data_dir, info.seed, _ignore).val.images
-        rows = torch.linspace(0, len(val) - 1, min(NUM_CHECKED, len(val))).long()
-        return val[rows].contiguous(), ""
+        data = info.preset.data
+        return load_some_of_val(data, data_dir or info.data_dir, info.seed, NUM_CHECKED, report), ""
     except CifartuiError as error:
         noise = torch.randint(0, 256, (NUM_CHECKED, 3, size, size), dtype=torch.uint8)
         return noise, str(error).rstrip(".")
 
 
-def _ignore(_event: DataProgressed) -> None:
-    """Ignore progress: the data was read when the run was trained."""
-
-
 def write_and_check(
-    kind: Format, network: nn.Module, trained: TrainedNetwork, record: ExportRecord, images: Tensor, path: Path
+    kind: Format,
+    network: nn.Module,
+    trained: TrainedNetwork,
+    record: ExportRecord,
+    images: Tensor,
+    path: Path,
+    tell: Tell = _say_nothing,
 ) -> Checked:
     """Write a file, load it again, and compare it with the network.
 
@@ -217,10 +199,12 @@ def write_and_check(
         record: goes into the file.
         images: uint8 [N, 3, S, S], S being `trained.stored_size`.
         path: of the file.
+        tell: is told of progress.
 
     Raises:
         CifartuiError: the format cannot hold it, or they differ by more than rounding.
     """
+    tell(f"writing {kind}")
     preset, in_graph = trained.info.preset, record.preprocessing.in_graph
     module = Preprocessed(network, preset.data, flip_average=preset.train.flip_average).eval() if in_graph else network
     if kind == "safetensors":
@@ -237,8 +221,10 @@ def write_and_check(
 
     run = reload(kind, path, fresh)
     with torch.inference_mode():
-        expected, found = [], []
+        expected: list[Tensor] = []
+        found: list[Tensor] = []
         for batch in _batches(images):
+            tell(f"comparing: {sum(len(each) for each in found):,} of {len(images):,} images")
             inputs = batch if in_graph else trained.transform(batch)
             expected.append(
                 logits_of(network, batch, trained.transform, trained.autocast, flip_average=preset.train.flip_average)
@@ -249,7 +235,7 @@ def write_and_check(
         checked = compare(torch.cat(expected), torch.cat(found))
         if in_graph:
             assert isinstance(module, Preprocessed)
-            checked = _with_resized(checked, module, trained, run, images[:_NUM_RESIZED])
+            checked = with_resized(checked, module, trained, run, images[:_NUM_RESIZED])
     return checked
 
 
@@ -265,85 +251,6 @@ def _batches(images: Tensor) -> list[Tensor]:
     return [images[:first], *(rest[at : at + usual] for at in range(0, len(rest), usual))]
 
 
-def compare(expected: Tensor, found: Tensor) -> Checked:
-    """Return how logits of a file, [N, C], differ from those expected.
-
-    Raises:
-        CifartuiError: by more than float32 numbers that are added in another order.
-    """
-    if found.shape != expected.shape:
-        raise CifartuiError(
-            f"The file was not kept: it gives {tuple(found.shape)} logits, not {tuple(expected.shape)}; choose another "
-            "--format."
-        )
-    expected, found = expected.double(), found.double()
-    difference, largest = float((expected - found).abs().max()), float(expected.abs().max())
-    num_agreeing = int((expected.argmax(1) == found.argmax(1)).sum())
-    if not difference <= ROUNDING * max(1.0, largest):  # also if one of them is no number
-        raise CifartuiError(
-            f"The file was not kept: loaded again, its logits differ from the network's by up to {difference:.2g} on "
-            f"{len(expected)} images, and rounding explains {ROUNDING * max(1.0, largest):.2g}; choose another "
-            "--format."
-        )
-    return Checked(
-        num_images=len(expected),
-        is_random=False,
-        largest_difference=difference,
-        largest_logit=largest,
-        num_agreeing=num_agreeing,
-    )
-
-
-@dataclass
-class _Resized:
-    """Comparison with Pillow so far."""
-
-    largest_level: float = 0.0
-    num_values: int = 0
-    num_differing: int = 0
-    difference: float = 0.0
-    num_agreeing: int = 0
-    num_images: int = 0
-
-
-def _with_resized(
-    checked: Checked, module: Preprocessed, trained: TrainedNetwork, run: Runner, images: Tensor
-) -> Checked:
-    """Return the comparison with that of images of other sizes, which the file resizes itself and Pillow resizes.
-
-    Raises:
-        CifartuiError: the file differs from the same operations in torch.
-    """
-    found, size = _Resized(), trained.stored_size
-    for tall, wide in _SIDES:
-        sides = max(1, round(wide * size)), max(1, round(tall * size))
-        pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()).resize(sides) for image in images]
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
-        pixels = pixels.contiguous()
-        squares = torch.from_numpy(np.stack([square_of(picture, size) for picture in pictures])).permute(0, 3, 1, 2)
-        levels = (module.squares(pixels) - squares.float()).abs()
-        flip_average = trained.info.preset.train.flip_average
-        by_pillow = logits_of(
-            trained.network, squares.contiguous(), trained.transform, trained.autocast, flip_average=flip_average
-        )
-        by_file = run(pixels)
-        compare(module(pixels), by_file)
-        found.largest_level = max(found.largest_level, float(levels.max()))
-        found.num_values += levels.numel()
-        found.num_differing += int((levels > 0).sum())
-        found.difference = max(found.difference, float((by_pillow - by_file).abs().max()))
-        found.num_agreeing += int((by_pillow.argmax(1) == by_file.argmax(1)).sum())
-        found.num_images += len(images)
-    return msgspec.structs.replace(
-        checked,
-        largest_level=round(found.largest_level),
-        share_of_levels=found.num_differing / found.num_values,
-        resized_difference=found.difference,
-        resized_agreeing=found.num_agreeing,
-        num_resized=found.num_images,
-    )
-
-
 def main() -> int:
     """Export as the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(prog="engine.training.export_model")
@@ -354,10 +261,14 @@ def main() -> int:
     parser.add_argument("--data-dir")
     parser.add_argument("--with-preprocessing", action="store_true")
     asked = parser.parse_args()
+
+    def tell(text: str) -> None:
+        print(msgspec.json.encode(Doing(text)).decode(), flush=True)
+
     try:
         exported = export(
             RunDir(asked.folder), asked.file, asked.format,
-            which=asked.checkpoint, data_dir=asked.data_dir, with_preprocessing=asked.with_preprocessing,
+            which=asked.checkpoint, data_dir=asked.data_dir, with_preprocessing=asked.with_preprocessing, tell=tell,
         )  # fmt: skip
     except CifartuiError as error:
         print(error, file=sys.stderr)

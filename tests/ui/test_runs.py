@@ -1,7 +1,9 @@
 """The Runs screen: what is listed, how it is filtered and sorted, and what its keys do to runs."""
 
 import base64
+import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from textual.widgets import Input
 
 from engine.runs.run_dir import RunDir
 from presets import schema
+from presets.errors import CifartuiError
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, preset
 from tui.app import CifartuiApp
+from tui.data import model_export
 from tui.data.run_list import Damaged
 from tui.screens import run_actions
 from tui.screens.home import Home
@@ -348,6 +352,48 @@ async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path:
         assert path.read_text() == "mine"
         await pilot.press("x", "escape")
         assert app.screen is screen
+
+
+def joined(text: str) -> str:
+    """Return a text without the spaces and ends of lines at which it may be broken."""
+    return "".join(text.split())
+
+
+async def test_export_of_a_network_runs_in_a_process_and_says_how_it_was_checked(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    advice = "ONNX needs the library onnx: install it into this Python with: pip install 'cifartui[onnx]'"
+    checked = {
+        "num_images": 256, "is_random": False, "why_random": "", "largest_difference": 1.5e-6, "largest_logit": 9.5,
+        "num_agreeing": 256, "num_resized": 0,
+    }  # fmt: skip
+
+    def answers(module: str, arguments: list[str]) -> Iterator[bytes]:
+        asked.append([module, *arguments])
+        if "onnx" in arguments:
+            raise CifartuiError(advice)
+        yield b'{"doing": "loading the network"}'
+        Path(arguments[1]).write_bytes(b"tensors")
+        yield json.dumps({"record": {}, "num_bytes": 7, "checked": checked}).encode()
+
+    monkeypatch.setattr(model_export, "stream_module", answers)
+    several(runs_dir)
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(120, 30)) as pilot:
+        screen = await opened(pilot, 7)
+        run = screen.listed.runs[0].id
+        for kind, downs in (("onnx", 3), ("safetensors", 4)):
+            await pilot.press("x", *["down"] * downs)
+            field = app.screen.query_one(Input)
+            assert field.value == f"{Path.cwd()}/{run}.{kind}"
+            field.value = str(tmp_path / f"m.{kind}")
+            await pilot.press("enter")
+            expected = joined(advice if kind == "onnx" else "largest difference of two logits is 1.5e-06")
+            await until(pilot, lambda words=expected: words in joined(told(screen)), "the answer")
+        assert joined(f"written to {tmp_path / 'm.safetensors'}") in joined(told(screen))
+    assert [path.name for path in tmp_path.glob("*m.*")] == ["m.safetensors"]
+    assert [each[:2] for each in asked] == [["engine.training.export_model", str(runs_dir / run)]] * 2
 
 
 async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

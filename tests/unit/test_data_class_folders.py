@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data.load import load
+from engine.data.image_cache import ImageCache
+from engine.data.load import load, load_some_of_val
 from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
 from engine.shared.image_listing import list_images
@@ -82,6 +83,27 @@ def test_a_val_folder_goes_first(root: Path) -> None:
     data = load_folders(root)
     assert (len(data.train), len(data.val)) == (30, 1)
     assert data.val.labels.tolist() == [1]
+
+
+def test_some_validation_images_are_those_of_the_split_and_no_others_are_decoded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = [], ImageCache.decode
+
+    def counted(cache: ImageCache, rows: Any, report: Any) -> None:
+        decoded.append(len(rows))
+        decode(cache, rows, report)
+
+    for number in range(10):
+        save(root / f"val/crow/{number}.png", (90, number, 7))
+    (root / "val/crow/6.png").write_bytes(b"broken")
+    monkeypatch.setattr(ImageCache, "decode", counted)
+    data = Data(dataset="class-folders", path=str(root), image_size=8)
+    for num, expected in ((4, [0, 3, 9]), (1, [0]), (99, [0, 1, 2, 3, 4, 5, 7, 8, 9])):
+        images = load_some_of_val(data, None, 0, num, lambda event: None)
+        assert images.shape[1:] == (3, 8, 8)
+        assert images[:, :2, 0, 0].tolist() == [[90, number] for number in expected]
+    assert decoded == [4, 1, 10]
 
 
 def test_a_limit_takes_images_of_all_classes(root: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import shutil
 import struct
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from engine.models.library_names import library_call, named
 from engine.runs.export_record import FILE, KEY, SUFFIXES, ExportRecord, fingerprint_of, read_record
 from engine.runs.run_dir import RunDir, find_model
 from engine.training import export_model
-from engine.training.export_model import compare, export
+from engine.training.export_checks import compare
+from engine.training.export_model import Exported, export
 from presets import schema
 from presets.errors import CifartuiError
 from tests import sample_model
@@ -32,14 +35,34 @@ needs_onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
     reason="needs onnx, onnxscript and onnxruntime: pip install 'cifartui[onnx]'",
 )
-FORMATS = [pytest.param(kind, marks=needs_onnx if kind == "onnx" else ()) for kind in SUFFIXES]
+WRITTEN = [
+    pytest.param(kind, each, marks=needs_onnx if kind == "onnx" else ())
+    for kind in SUFFIXES
+    for each in ((False, True) if kind in GRAPHS else (False,))
+]
 LOADED = [pytest.param("safetensors", False), *(pytest.param("onnx", each, marks=needs_onnx) for each in (False, True))]
 pytestmark = pytest.mark.slow
+
+
+Files = Callable[[Any, bool], tuple[Path, Exported]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     return RunDir(Path(shutil.copytree(KEPT, tmp_path / "runs" / "20260101T000000-tiny-0000")))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Return a function that gives the file of a format, with or without preparation, written once for all tests."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def file(kind: Any, with_preprocessing: bool) -> tuple[Path, Exported]:
+        path = folder / f"{with_preprocessing}{SUFFIXES[kind]}"
+        return path, export(RunDir(KEPT), path, kind, with_preprocessing=with_preprocessing)
+
+    return file
 
 
 def text_in(kind: str, path: Path) -> str | bytes:
@@ -59,18 +82,24 @@ def text_in(kind: str, path: Path) -> str | bytes:
     return extra[FILE]
 
 
-@pytest.mark.parametrize("with_preprocessing", [False, True])
-@pytest.mark.parametrize("kind", FORMATS)
+def test_it_tells_how_far_it_is(run: RunDir, tmp_path: Path) -> None:
+    told: list[str] = []
+    export(run, tmp_path / "model.safetensors", "safetensors", tell=told.append)
+    compared = [f"comparing: {done} of 256 images" for done in (0, 1, 64, 127, 190, 253)]
+    assert told == ["loading the network", "writing safetensors", *compared]
+
+
+def test_safetensors_holds_no_preparation(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(CifartuiError, match="holds tensors and no operations"):
+        export(run, tmp_path / "model.safetensors", "safetensors", with_preprocessing=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize(("kind", "with_preprocessing"), WRITTEN)
 def test_each_format_gives_what_the_network_gives_and_says_what_it_is(
-    kind: Any, with_preprocessing: bool, run: RunDir, tmp_path: Path
+    kind: Any, with_preprocessing: bool, files: Files
 ) -> None:
-    path = tmp_path / f"model{SUFFIXES[kind]}"
-    if kind == "safetensors" and with_preprocessing:
-        with pytest.raises(CifartuiError, match="holds tensors and no operations"):
-            export(run, path, kind, with_preprocessing=True)
-        assert not path.exists()
-        return
-    exported = export(run, path, kind, with_preprocessing=with_preprocessing)
+    path, exported = files(kind, with_preprocessing)
     checked, record = exported.checked, exported.record
     assert checked.num_agreeing == checked.num_images == 256
     assert checked.is_random
@@ -92,13 +121,10 @@ def test_each_format_gives_what_the_network_gives_and_says_what_it_is(
 
 
 @pytest.mark.parametrize(("kind", "with_preprocessing"), LOADED)
-def test_a_loaded_file_predicts_what_its_run_predicts(
-    kind: Any, with_preprocessing: bool, run: RunDir, tmp_path: Path
-) -> None:
-    path = tmp_path / f"model{SUFFIXES[kind]}"
-    export(run, path, kind, with_preprocessing=with_preprocessing)
+def test_a_loaded_file_predicts_what_its_run_predicts(kind: Any, with_preprocessing: bool, files: Files) -> None:
+    path, _ = files(kind, with_preprocessing)
     images = [sample_model.pixels(label, number) for label in range(3) for number in (100, 101)]
-    expected, found = cifartui.load(run.path, device="cpu"), cifartui.load(path, device="cpu")
+    expected, found = cifartui.load(KEPT, device="cpu"), cifartui.load(path, device="cpu")
     torch.testing.assert_close(found.probabilities(images), expected.probabilities(images), atol=2e-6, rtol=0)
     assert (found.classes, found.metrics, found.run, found.checkpoint, found.preset.title) == (
         expected.classes, expected.metrics, expected.run, "best", "Tiny",
@@ -117,7 +143,7 @@ def test_a_program_is_never_loaded_from_a_file(kind: str, tmp_path: Path) -> Non
         find_model(tmp_path / "runs", str(path))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["torchscript", "safetensors"])
 def test_a_file_that_differs_is_not_kept(
     kind: Any, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,9 +185,8 @@ def test_a_network_beyond_the_limit_of_onnx_is_a_sentence(run: RunDir, tmp_path:
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_damaged_and_foreign_files_are_said(run: RunDir, tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
-    export(run, good, "safetensors")
+def test_damaged_and_foreign_files_are_said(files: Files, tmp_path: Path) -> None:
+    (good, _), bad = files("safetensors", False), tmp_path / "bad.safetensors"
     tensors, text = load_file(good), text_in("safetensors", good)
     assert isinstance(text, str)
     first = next(iter(tensors))
@@ -184,12 +209,11 @@ def test_damaged_and_foreign_files_are_said(run: RunDir, tmp_path: Path) -> None
 
 
 @needs_onnx
-def test_onnx_of_others_is_refused_unless_it_is_alone_and_says_what_it_is(run: RunDir, tmp_path: Path) -> None:
+def test_onnx_of_others_is_refused_unless_it_is_alone_and_says_what_it_is(files: Files, tmp_path: Path) -> None:
     import onnx
     from onnx.external_data_helper import convert_model_to_external_data
 
-    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
-    export(run, good, "onnx")
+    (good, _), bad = files("onnx", False), tmp_path / "bad.onnx"
     model = onnx.load(good)
     del model.metadata_props[:]
     onnx.save(model, bad)

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 import pyte
@@ -108,6 +109,24 @@ def test_it_is_drawn_five_times_a_second_at_most_and_only_when_it_changed() -> N
             line.show(drawing("the same"))
         assert screen.writes[-2] != screen.writes[-1]
         assert sum("the same" in text for text in screen.writes) == 1
+
+
+def test_lines_that_come_seldom_are_drawn_at_once_and_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui.cli.export import progress
+
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with progress() as tell:
+        tell("loading the network")
+        tell("writing onnx")
+        assert screen.rows() == ["writing onnx …"]
+    assert screen.rows() == []
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with progress() as tell:
+        tell("writing onnx")
+    assert pipe.getvalue() == ""
 
 
 def test_the_cursor_comes_back_after_an_exception() -> None:

@@ -1,6 +1,9 @@
 """Command `export`: a run's network for other programs; its curves as CSV, as a picture, or for TensorBoard."""
 
 import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -9,11 +12,14 @@ from engine.journal.state import RunState
 from engine.runs.export_record import SUFFIXES
 from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
+from tui import format as fmt
+from tui.cli.live_line import LiveLine
 from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data.model_export import export_model, exported_lines
 from tui.data.output_file import write_new
 from tui.plots.export import curves_text
+from tui.terminal.streams import can_draw
 
 _CURVES = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}
 """Forms of the curves, and the ending of their files."""
@@ -59,10 +65,12 @@ def export(
     run = find_run(where.runs_dir, name)
     path = Path(output) if output is not None else Path(f"{run.id}{(SUFFIXES | _CURVES)[kind]}")
     if kind in SUFFIXES:
-        exported = export_model(
-            run, kind, path,
-            checkpoint=checkpoint, data_dir=where.data_dir, with_preprocessing=with_preprocessing, force=force,
-        )  # fmt: skip
+        with progress() as tell:
+            exported = export_model(
+                run, kind, path,
+                checkpoint=checkpoint, data_dir=where.data_dir, with_preprocessing=with_preprocessing, force=force,
+                tell=tell,
+            )  # fmt: skip
         if as_json:
             say_json({"file": str(path), **exported}, indent=0)
             return
@@ -72,6 +80,16 @@ def export(
         _check_of_curves(kind, with_preprocessing=with_preprocessing, as_json=as_json)
         _write_curves(run, kind, path, steps=steps, force=force)
     say(f"{kind} of run {run.id}: {path}")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], object]]:
+    """Give a function that draws a text of progress on standard error, if that is a terminal."""
+    if not can_draw(sys.stderr):
+        yield lambda _text: None
+        return
+    with LiveLine(sys.stderr, lambda: None) as line:
+        yield lambda text: line.show(lambda columns: fmt.cut(f"{text} …", columns), at_once=True)
 
 
 def _check_of_curves(kind: str, *, with_preprocessing: bool, as_json: bool) -> None:

@@ -53,10 +53,13 @@ class LiveLine:
             with suppress(OSError):  # a terminal that is gone has no cursor
                 self._write(self._cleared() + _SHOW_CURSOR)
 
-    def show(self, draw: Callable[[int], str]) -> None:
-        """Draw the line that `draw` makes of so many columns, if it is another and the last drawing not too fresh."""
+    def show(self, draw: Callable[[int], str], *, at_once: bool = False) -> None:
+        """Draw the line that `draw` makes of so many columns, if it is another.
+
+        Nothing is drawn if the last drawing is too fresh, unless `at_once`: for lines that come seldom.
+        """
         now = self._clock()
-        if now - self._drawn_at < _SHORTEST_S:
+        if not at_once and now - self._drawn_at < _SHORTEST_S:
             return
         is_stale, self._is_stale = self._is_stale, False  # before measuring: a resize from here on counts again
         line = draw(self.columns)

@@ -1,5 +1,6 @@
 """Client of the process that writes a run's network for other programs (`engine.training.export_model`)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.output_file import new_path
-from tui.data.torch_process import run_module
+from tui.data.torch_process import stream_module
 
 
 def export_model(
@@ -20,8 +21,19 @@ def export_model(
     data_dir: str | None = None,
     with_preprocessing: bool = False,
     force: bool = False,
+    tell: Callable[[str], object] = lambda _text: None,
 ) -> dict[str, Any]:
     """Write a run's network to `path`, which is there only if the file gives what the network gives.
+
+    Args:
+        run: whose network.
+        kind: a format of networks, as `cifartui export --format` takes it.
+        path: of the file.
+        checkpoint: best or last.
+        data_dir: where the run's data is looked for first.
+        with_preprocessing: the network takes uint8 images of any size.
+        force: write over a file that is there.
+        tell: takes texts of progress.
 
     Returns:
         What the process answers: `record`, `num_bytes`, `checked`.
@@ -33,7 +45,11 @@ def export_model(
         arguments = [str(run.path.absolute()), str(temporary.absolute()), "--format", kind, "--checkpoint", checkpoint]
         arguments += ["--data-dir", data_dir] if data_dir else []
         arguments += ["--with-preprocessing"] if with_preprocessing else []
-        answer: dict[str, Any] = msgspec.json.decode(run_module("engine.training.export_model", arguments))
+        answer: dict[str, Any] = {}
+        for line in stream_module("engine.training.export_model", arguments):
+            answer = msgspec.json.decode(line)
+            if (doing := answer.get("doing")) is not None:
+                tell(doing)
     return answer
 
 

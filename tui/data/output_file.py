@@ -31,8 +31,7 @@ def check_new(path: Path, *, force: bool = False) -> None:
 @contextmanager
 def new_path(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Give a temporary path, with the same ending, for somebody to write; see `new_file`, but for the open file."""
-    if path.exists() and not force:
-        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+    check_new(path, force=force)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -55,17 +55,19 @@ def run_module(
 
 def stream_module(
     module: str,
+    arguments: Sequence[str] = (),
     *,
     stdin: Iterable[bytes] = (),
     stop: threading.Event | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Generator[bytes, None, None]:
-    """Run `python -m module` and yield the lines of its standard output as they come.
+    """Run `python -m module arguments` and yield the lines of its standard output as they come.
 
     Closing the iterator ends the process.
 
     Args:
         module: of ours, run as a program.
+        arguments: its command line.
         stdin: parts of its input, which a thread takes and sends while the output is read.
         stop: the process is ended when this is set.
         pass_fds: open files that it has too, by the same numbers.
@@ -76,7 +78,9 @@ def stream_module(
     pipe = subprocess.PIPE
     with TemporaryFile() as errors:  # a pipe would have to be read meanwhile
         try:
-            started = child_process.start(module, stdin=pipe, stdout=pipe, stderr=errors, pass_fds=tuple(pass_fds))
+            started = child_process.start(
+                module, arguments, stdin=pipe, stdout=pipe, stderr=errors, pass_fds=tuple(pass_fds)
+            )
         except OSError as error:
             raise _not_started(module, error) from error
         with started as process:
