@@ -41,6 +41,10 @@ STALLED_AFTER_S = 30.0
 WATCHED_S = 5.0
 """For so long a journal is watched where times cannot be believed; a living worker writes in every two seconds."""
 _LOOK_EVERY_S = 0.1
+_LOADED = (".onnx", ".safetensors")
+"""Endings of exported models that are data; see docs/export.md."""
+_PROGRAMS = {".pt2": "torch.export.load", ".torchscript": "torch.jit.load"}
+"""Endings of those that are programs, and what loads them."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _START_FIELD = 19
 """Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
@@ -50,6 +54,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a run: run.json, written once by the launcher, or amended.json where a resume changed it."""
 
     id: str
+    """The run's name as the file has it; whoever reads it by `RunDir` gets that of the folder."""
     preset_name: str
     preset_file: str = ""
     """Absolute path of the preset where it was given as a file; else empty."""
@@ -121,7 +126,10 @@ class RunDir:
         return self.path.name
 
     def read_info(self) -> RunInfo:
-        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
+        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one.
+
+        Its `id` is the folder's name: a copied run is not the one it was copied from, and no file names another run.
+        """
         return self._read_info(self.info_file())
 
     def info_file(self) -> Path:
@@ -134,7 +142,7 @@ class RunDir:
 
     def _read_info(self, file: Path) -> RunInfo:
         try:
-            return msgspec.json.decode(files.read(file), type=RunInfo)
+            return msgspec.structs.replace(msgspec.json.decode(files.read(file), type=RunInfo), id=self.id)
         except (OSError, *DAMAGED) as error:
             raise CifartuiError(self._why_unread(file, error)) from error
 
@@ -437,10 +445,8 @@ def find_run(runs_dir: Path, name: str) -> RunDir:
     raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
 
 
-def find_model(runs_dir: Path, named: str) -> RunDir:
-    """Return the run whose network is to be loaded: by its folder's path, or as `find_run` finds it.
-
-    Exported models, once there are any, are told apart here: `named` is then the path of a file.
+def find_model(runs_dir: Path, named: str) -> RunDir | Path:
+    """Return the run whose network is to be loaded, by its folder or as `find_run` finds it; or an exported file.
 
     Raises:
         CifartuiError: nothing that can be loaded answers to the name.
@@ -448,10 +454,21 @@ def find_model(runs_dir: Path, named: str) -> RunDir:
     path = files.expanded(named)
     if (path / "run.json").is_file():
         return RunDir(path.absolute())
+    where = printable(str(path))
+    if path.is_file():
+        if path.suffix in _LOADED:
+            return path.absolute()
+        if path.suffix in _PROGRAMS:
+            raise CifartuiError(
+                f"{where} is a program, and no program of a file is run: export the run as onnx or safetensors, or "
+                f"load the file with {_PROGRAMS[path.suffix]} if you trust it."
+            )
     try:
         return find_run(runs_dir, named)
     except CifartuiError:
         if not path.exists():
             raise
-    where = printable(str(path))
-    raise CifartuiError(f"{where} is no run's folder; name one, or a run by its id, a unique part of one, or latest.")
+    raise CifartuiError(
+        f"{where} is no run's folder and no exported model (.onnx, .safetensors); name one, or a run by its id, a "
+        "unique part of one, or latest."
+    )

@@ -209,6 +209,8 @@ async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatc
         app = app_on(run)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "completed" in header(app), "the run")
+            told = app.screen.query_one(OutcomeNotice).text.plain
+            assert "Press i for its images and scores; cifartui report basenet-a3f2 for a page" in told
             await pilot.press("r")
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             panel = app.screen

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from engine.runs.seed_groups import Spread
 from presets.safe_text import visible_in_a_row
 from tui import format as fmt
-from tui.report.content import Detail, RunReport, SplitScores
+from tui.report.content import Detail, RunReport
+from tui.report.evaluated import SplitScores
 from tui.report.several import differing_data, groups_of
 from tui.text import run_text, score_text
 
@@ -118,5 +120,5 @@ def _with_interval(share: float, interval: tuple[float, float]) -> str:
     return f"{100 * share:.2f} ({low} to {high})"
 
 
-def _spread(found: tuple[float, float] | None) -> str:
-    return _NONE if found is None else f"{100 * found[0]:.2f} ± {100 * found[1]:.2f}"
+def _spread(found: Spread | None) -> str:
+    return _NONE if found is None or found.std is None else f"{100 * found.mean:.2f} ± {100 * found.std:.2f}"

@@ -291,7 +291,14 @@ class Monitor(Screen[None]):
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
         num_lines = max(2, self.size.height // 6)
-        self.query_one(OutcomeNotice).show(view, self._log_tail, num_lines, resume_key, self._again_key)
+        self.query_one(OutcomeNotice).show(
+            view,
+            self._log_tail,
+            num_lines,
+            resume_key=resume_key,
+            again_key=self._again_key,
+            images_key=self.app.key_of("monitor.images", "i"),
+        )
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
