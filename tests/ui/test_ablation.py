@@ -65,7 +65,7 @@ async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [((80, 24), "21.8 ±0.6   +0.6   2 seeds"), ((120, 40), "21.8 ±0.6   +0.6   24.1 ±0.0  2 seeds")],
+    [((80, 24), "22.0 ±0.6   +0.6   2 seeds"), ((120, 40), "22.0 ±0.6   +0.6   24.1 ±0.0  2 seeds")],
 )
 async def test_a_group_of_seeds_is_its_mean_and_deviation(runs_dir: Path, size: tuple[int, int], said: str) -> None:
     with step_run(runs_dir, 0).train_epoch(1).train_epoch(2).finish():
