@@ -31,8 +31,10 @@ def two(runs_dir: Path) -> list[RunDir]:
 
 def test_runs_are_filtered_and_sorted(cifartui: Call, two: list[RunDir]) -> None:
     lines = cifartui("runs").stdout.splitlines()
-    assert lines[0].split() == ["RUN", "STATE", "EPOCH", "BEST", "VAL", "TEST", "DURATION", "SIZE", "STARTED"]
+    headings = ["RUN", "STATE", "EPOCH", "BEST", "VAL", "TEST", "DURATION", "SIZE", "STARTED", "SETTINGS"]
+    assert lines[0].split() == headings
     assert two[1].id in lines[1]
+    assert [line.endswith(" seed 1") for line in lines[1:]] == [True, False]
     assert two[0].id in cifartui("runs", "--sort", "size").stdout.splitlines()[1]
     assert "3.0 MB" in cifartui("show", "a1b2").stdout
     (found,) = json.loads(cifartui("runs", "--filter", "A1B2 completed", "--json").stdout)
@@ -47,6 +49,23 @@ def test_compare_tells_differences(cifartui: Call, two: list[RunDir]) -> None:
     found = json.loads(cifartui("compare", "a1b2", "c3d4", "--diff", "--json").stdout)
     assert found["differences"] == [{"field": "seed", "values": ["0", "1"]}]
     assert len(found["runs"]) == len(json.loads(cifartui("compare", "a1b2", "c3d4", "--json").stdout)) == 2
+
+
+def test_compare_says_mean_and_deviation_of_seeds(cifartui: Call, runs_dir: Path) -> None:
+    for seed in (3, 4):
+        name, overrides = f"basenet-a00{seed}", ("optimizer.lr=0.1",)
+        with SampleRun(runs_dir, name, start=NOW + seed, seed=seed, group="aa", overrides=overrides) as run:
+            run.better = 0.01 * seed
+            run.begin().prepare().train_epoch(1).finish()
+    heading, row, *_ = cifartui("compare", "a003", "a004").stdout.splitlines()
+    assert heading.split()[-2:] == ["N", "RUN"]
+    assert row.startswith("basenet lr 0.1 ")
+    assert "23.8 ± 0.7 %" in row
+    assert row.endswith("2  seeds 3, 4 (completed)")
+    found = json.loads(cifartui("compare", "a003", "a004", "--json").stdout)
+    assert [each["run"][-4:] for each in found] == ["a003", "a004"]
+    assert found[0]["val_spread"] == found[1]["val_spread"]
+    assert (found[0]["val_spread"]["n"], found[0]["settings"]) == (2, ["lr 0.1", "seed 3"])
 
 
 def test_delete_needs_a_yes(cifartui: Call, two: list[RunDir], runs_dir: Path) -> None:

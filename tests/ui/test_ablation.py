@@ -63,6 +63,34 @@ async def test_empty_it_says_what_to_do_and_enter_offers_to_start(runs_dir: Path
         assert panel.names == ("ablation/step-01",)
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((80, 24), "22.0 ±0.6   +0.6   2 seeds"), ((120, 40), "22.0 ±0.6   +0.6   24.1 ±0.0  2 seeds")],
+)
+async def test_a_group_of_seeds_is_its_mean_and_deviation(runs_dir: Path, size: tuple[int, int], said: str) -> None:
+    with step_run(runs_dir, 0).train_epoch(1).train_epoch(2).finish():
+        pass
+    for seed in (0, 1):
+        plan = preset("Step 1", 15, group="ablation")
+        with SampleRun(
+            runs_dir, f"ablation-step-01-b00{seed}", start=NOW - 50, preset_name="ablation/step-01", preset=plan,
+            seed=seed, group="aa",
+        ) as run:  # fmt: skip
+            run.better = 0.002 + 0.008 * seed
+            run.begin().prepare().train_epoch(1).train_epoch(2).finish()
+    app = CifartuiApp(runs_dir, environment=with_shipped_presets())
+    async with app.run_test(size=size) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: "±" in lines(app)[1], "the group")
+        assert lines(app)[1].rstrip().endswith(said)
+        assert "21.4" in lines(app)[0]
+        assert "±: sample deviation over seeds" in screen.query_one("#footnote", ChangedStatic).text.plain
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Monitor), "the newest of its runs")
+        assert isinstance(app.screen, Monitor)
+        assert app.screen.run_folder.id.endswith("b001")
+
+
 async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, environment=with_shipped_presets())
     with step_run(runs_dir, 0).train_epoch(1).finish(), step_run(runs_dir, 1).live() as running:

@@ -110,7 +110,7 @@ async def test_entries_are_listed_with_what_they_wait_for(runs_dir: Path) -> Non
             await opened(pilot, 4)
             await until(pilot, lambda: "waits for" in lines(app)[0], "the run")
             assert lines(app)[0].split() == [
-                "1", "demo", "train.epochs=3", "seed", "7", "auto", "waits", "for", "basenet-a3f2",
+                "1", "demo", "epochs", "3", "seed", "7", "auto", "waits", "for", "basenet-a3f2",
             ]  # fmt: skip
             assert [line.split("  ")[-1] for line in lines(app)[1:]] == ["after 1", "next", "after 2"]
             await until(pilot, lambda: "basenet-a3f2" in said(app, "#now"), "what is training")
@@ -257,6 +257,21 @@ async def test_what_is_in_the_file_cannot_draw(runs_dir: Path) -> None:
         await pilot.press("d")
         await until(pilot, lambda: "Taken out" in said(app), "what was done")
         assert r"queue.log: [bold]gone\x1b[31m" in said(app)
+
+
+async def test_settings_that_differ_are_to_be_seen_at_80_columns(runs_dir: Path) -> None:
+    for lr in (0.1, 0.01):
+        shared = ("train.epochs_scale=0.25", "data.image_size=128", "optimizer.weight_decay=0.0005")
+        options = RunOptions(overrides=(*shared, f"optimizer.lr={lr}"), seeds=(0, 1))
+        queue_file.add(runs_dir, ["networks/resnet18"], options)
+    app = an_app(runs_dir)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, 4)
+        assert [" ".join(line.split()[1:6]) for line in lines(app)] == [
+            "networks/resnet18 lr 0.1 seed 0", "networks/resnet18 lr 0.1 seed 1",
+            "networks/resnet18 lr 0.01 seed 0", "networks/resnet18 lr 0.01 seed 1",
+        ]  # fmt: skip
+        assert "optimizer.weight_decay=0.0005 optimizer.lr=0.1 seed 0" in said(app)
 
 
 async def test_the_palette_offers_what_can_be_done(runs_dir: Path) -> None:

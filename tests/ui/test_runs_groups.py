@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 from textual.pilot import Pilot
 
 from presets import schema
@@ -16,6 +17,7 @@ from tui.data.seed_group import SeedGroup
 from tui.display import Display
 from tui.screens.monitor import Monitor
 from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel
+from tui.widgets.lists import RunList
 from tui.widgets.plot import Plot
 from tui.widgets.run_table import RunTable
 
@@ -146,6 +148,18 @@ async def test_a_member_that_is_left_alone_is_a_run(runs_dir: Path) -> None:
         assert painted(screen)[0].startswith("  demo-11aa seed 0")
         assert painted(screen)[1].startswith("  demo epochs 9 seed 1 ")
         assert runs_screen(app) is screen
+
+
+async def test_home_names_what_differs(runs_dir: Path) -> None:
+    seeds(runs_dir)
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        shown = app.screen.query_one(RunList)
+        await until(pilot, lambda: shown.option_count == 6, "the runs")
+        lines = [option.prompt.plain for option in shown.options if isinstance(option.prompt, Text)]
+        assert "resnet18 lr 0.01 seed 2 " in lines[0]
+        assert "resnet18 lr 0.1 seed 0 " in lines[4]
+        assert "basenet-11aa " in lines[5]
 
 
 @pytest.mark.parametrize("size", SIZES)

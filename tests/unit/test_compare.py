@@ -2,9 +2,20 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from presets.catalog import list_presets
-from tui.data.compare import Row, ablation_presets, compare, compare_runs, comparison_table, newest_by_preset, points
+from tui.data.compare import (
+    Row,
+    ablation_presets,
+    compare,
+    compare_runs,
+    comparison_table,
+    each_run,
+    newest_by_preset,
+    points,
+)
+from tui.data.seed_group import with_groups
 from tui.data.summary import Summary
 
 LISTED = list_presets()
@@ -18,6 +29,16 @@ def run(
         reason="", created=created, seed=0, data="", device="", epoch=3, epochs=epochs, global_step=1, train_loss=1.0,
         val_loss=1.0, best_epoch=1, best_val_top1=val, test_top1=None, alerts=(), path="",
     )  # fmt: skip
+
+
+def seeds_of(preset_name: str, *values: float, created: float = 1.0, **changes: object) -> list[Summary]:
+    """Return completed runs of a group, with seeds from 0 on and these accuracies."""
+    alone = run(preset_name, None, created=created)
+    several = [
+        replace(alone, id=f"{alone.id}-{seed}", group="aa", seed=seed, best_val_top1=value, test_top1=value + 0.01)
+        for seed, value in enumerate(values)
+    ]
+    return [replace(each, **changes) for each in several]  # type: ignore[arg-type]
 
 
 def rows(*runs: Summary) -> dict[str, Row]:
@@ -81,3 +102,35 @@ def test_rows_are_aligned_and_can_be_json() -> None:
     assert first.index("25.5 %") + len("25.5 %") == heading.index("VAL") + len("VAL")
     assert msgspec.json.encode(list(rows().values()))
     assert (points(0.016), points(-0.1, "*"), points(None)) == ("+1.6", "-10.0*", "")
+
+
+def test_a_group_of_seeds_stands_for_its_step_with_mean_and_deviation() -> None:
+    group = seeds_of("ablation/step-01", 0.24, 0.25, 0.29, created=2)
+    group[2] = replace(group[2], status="training")
+    found = rows(run("ablation/step-00", 0.2), run("ablation/step-01", 0.5), *group)
+    assert found["1"].measured == pytest.approx(0.245)
+    assert found["1"].measured_difference == pytest.approx(0.045)
+    assert found["1"].val_spread is not None
+    assert found["1"].val_spread.std == pytest.approx(0.0070711, abs=1e-7)
+    assert (found["1"].val_spread.n, found["1"].seeds, found["1"].is_partial) == (2, (0, 1), False)
+    assert (found["0"].val_spread, found["0"].seeds, found["0"].group) == (None, (0,), "")
+    assert found["2"].seeds == ()
+    lines = comparison_table([found["0"], found["1"]])
+    assert lines[0].split() == ["STEP", "CHANGE", "REPORT", "DIFF", "VAL", "DIFF", "TEST", "N", "RUN"]
+    assert " 24.5 ± 0.7 %    +4.5   25.5 ± 0.7 %    2  seeds 0, 1 (completed)" in lines[2]
+    assert lines[1].endswith("    1  ablation/step-00-1 (completed)")
+    assert any(line.startswith("±: sample standard deviation") for line in lines)
+
+
+def test_runs_of_a_group_are_one_row_to_read_and_a_row_each_in_json() -> None:
+    given = [*seeds_of("a", 0.2, 0.4, overrides=("optimizer.lr=0.1",)), run("b", 0.5)]
+    grouped, alone = compare_runs(with_groups(given), LISTED)
+    assert (grouped.measured, alone.measured) == (pytest.approx(0.3), 0.5)
+    assert comparison_table([grouped, alone])[1].startswith("a lr 0.1  T ")
+    each = each_run(given, LISTED)
+    assert [row.measured for row in each] == [0.2, 0.4, 0.5]
+    assert each[0].val_spread == each[1].val_spread == grouped.val_spread
+    assert each[2].val_spread is None
+    assert [row.seeds for row in each] == [(0,), (1,), (0,)]
+    assert comparison_table(each[2:])[0].split()[-1] == "RUN"
+    assert "N" not in comparison_table(each[2:])[0].split()

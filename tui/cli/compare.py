@@ -26,10 +26,12 @@ from tui.data.compare import (
     comparison_table,
     difference_table,
     differences,
+    each_run,
     newest_by_preset,
     sentence,
 )
 from tui.data.compare import compare as rows_of
+from tui.data.seed_group import with_groups
 from tui.data.summaries import summarise, summarise_all
 from tui.data.summary import Summary
 
@@ -43,10 +45,14 @@ from tui.data.summary import Summary
 @with_places
 @click.pass_context
 def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
-    """Print runs side by side: the report's accuracy, the measured one, and what each step changed."""
+    """Print runs side by side: the report's accuracy, the measured one, and what each step changed.
+
+    Runs of one group of seeds are a row with mean, deviation and number.
+    """
     runs_dir = places(ctx).runs_dir
     found = [find_run(runs_dir, name) for name in names]
-    rows = compare_runs([summarise(run) for run in found], catalog.list_presets())
+    summaries, listed = [summarise(run) for run in found], catalog.list_presets()
+    rows = each_run(summaries, listed) if as_json else compare_runs(with_groups(summaries), listed)
     if not diff:
         _show(rows, as_json)
         return

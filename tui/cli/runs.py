@@ -60,20 +60,22 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         return
     width = max(len(run_id) for run_id in (*(run.id for run in summaries), *(run.id for run in unread)))
     balanced = any(summary.best_val_balanced is not None for summary in summaries)
+    has_settings = any(summary.words for summary in summaries)
     say(
         f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}{'  BALANCED' if balanced else ''}  {'TEST':>8}"
-        f"  {'DURATION':>12}  {'SIZE':>8}  STARTED"
+        f"  {'DURATION':>12}  {'SIZE':>8}  {'STARTED     SETTINGS' if has_settings else 'STARTED'}"
     )
     now = time.time()
     rows = []
     for summary in summaries:
         of_classes = f"  {fmt.percent(summary.best_val_balanced):>8}" if balanced else ""
-        epochs = f"{summary.epoch}/{summary.epochs}"
+        epochs, settings = f"{summary.epoch}/{summary.epochs}", " ".join(summary.words)
+        ago = fmt.ago(now - summary.created)
         rows.append(
             f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
             f"{of_classes}  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
-            f"  {fmt.ago(now - summary.created)}{newer(summary.not_understood)}"
+            f"  {f'{ago:<10}  {settings}' if settings else ago}{newer(summary.not_understood)}"
         )
     rows += [f"{bad.id:<{width}}  {bad.state:<10}  {bad.reason}" for bad in unread]
     say("\n".join(rows))

@@ -6,23 +6,27 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from engine.journal.events import RunStarted
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunInfo
+from engine.runs.seed_groups import Spread
 from presets.catalog import Listed
 from presets.plan import total_epochs
 from presets.schema import Report
 from tui import format as fmt
+from tui.data.seed_group import Listed as ListedRun
+from tui.data.seed_group import SeedGroup, with_groups
 from tui.data.summary import Summary
 from tui.terminal.streams import one_line
+from tui.text import seed_text
 
 GROUP = "ablation"
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A preset, and a run of it if there is one. Differences are to the preset that it extends."""
+    """A preset, and a run of it if there is one, or a group of seeds. Differences are to the preset that it extends."""
 
     preset_name: str
     step: str
@@ -32,7 +36,7 @@ class Row(Struct, frozen=True, kw_only=True):
     report_before: float | None
     report: float | None
     measured: float | None
-    """Best validation accuracy."""
+    """Best validation accuracy; of a group the mean, as `test`."""
     test: float | None
     measured_balanced: float | None = None
     """Balanced accuracy in the best epoch; None where classes are even."""
@@ -50,14 +54,27 @@ class Row(Struct, frozen=True, kw_only=True):
     epochs: int
     is_partial: bool
     """True if the run, or the one it is compared with, was not trained to its end or for all its epochs."""
+    settings: tuple[str, ...] = ()
+    """Settings of the run that are not its preset's, in short words."""
+    seeds: tuple[int, ...] = ()
+    """The seed of the run, or those of its group that are counted; empty if there is no run."""
+    group: str = ""
+    """Id of the group that the run belongs to; empty if it stands alone."""
+    val_spread: Spread | None = None
+    """Best validation accuracy over the runs of the group; None for a run that stands alone, as `test_spread`."""
+    test_spread: Spread | None = None
 
 
-def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, Summary]:
-    """Return the run that stands for each preset: the newest completed one, else the newest."""
-    chosen: dict[str, Summary] = {}
-    for summary in sorted(summaries, key=lambda summary: (summary.status == "completed", summary.created)):
-        chosen[summary.preset_name] = summary
+def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, ListedRun]:
+    """Return the run or group of seeds that stands for each preset: the newest completed one, else the newest."""
+    chosen: dict[str, ListedRun] = {}
+    for row in sorted(with_groups(summaries), key=lambda row: (_shown(row).status == "completed", row.created)):
+        chosen[row.preset_name] = row
     return chosen
+
+
+def _shown(row: ListedRun) -> Summary:
+    return row.shown if isinstance(row, SeedGroup) else row
 
 
 def ablation_presets(listed: Sequence[Listed]) -> list[str]:
@@ -65,25 +82,36 @@ def ablation_presets(listed: Sequence[Listed]) -> list[str]:
     return [entry.name for entry in listed if entry.preset is not None and entry.preset.group == GROUP]
 
 
-def compare(names: Sequence[str], runs: Mapping[str, Summary], listed: Sequence[Listed]) -> list[Row]:
+def compare(names: Sequence[str], runs: Mapping[str, ListedRun], listed: Sequence[Listed]) -> list[Row]:
     """Return a row for every preset in `names`, with its run out of `runs` (by preset name) where there is one."""
     known = {entry.name: entry for entry in listed}
     return [_row(name, runs, known) for name in names]
 
 
-def compare_runs(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
-    """Return a row for every run given, in that order, each compared with the given run of the preset it extends."""
+def compare_runs(summaries: Sequence[ListedRun], listed: Sequence[Listed]) -> list[Row]:
+    """Return a row for every run or group, in that order, each compared with the given one of the preset it extends."""
     known = {entry.name: entry for entry in listed}
     by_preset = {summary.preset_name: summary for summary in summaries}
     return [_row(summary.preset_name, {**by_preset, summary.preset_name: summary}, known) for summary in summaries]
 
 
-def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) -> Row:
+def each_run(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
+    """Return `compare_runs` of runs by themselves, with the spread of its group, as far as it is given, in each row."""
+    groups = {run.id: row for row in with_groups(summaries) if isinstance(row, SeedGroup) for run in row.members}
+    return [
+        replace(row, val_spread=groups[row.run].val, test_spread=groups[row.run].test) if row.run in groups else row
+        for row in compare_runs(summaries, listed)
+    ]
+
+
+def _row(name: str, runs: Mapping[str, ListedRun], known: Mapping[str, Listed]) -> Row:
     entry = known.get(name)
     preset = entry.preset if entry is not None else None
     base = _base_of(entry, known)
     run, base_run = runs.get(name), runs.get(base)
-    title = preset.title if preset is not None else run.title if run is not None else name
+    shown = _shown(run) if run is not None else None
+    group = run if isinstance(run, SeedGroup) else None
+    title = preset.title if preset is not None else shown.title if shown is not None else name
     heading, _, change = title.partition(": ")
     is_step = heading.startswith("Step ") and bool(change)
     report = preset.report if preset is not None else Report()
@@ -104,11 +132,16 @@ def _row(name: str, runs: Mapping[str, Summary], known: Mapping[str, Listed]) ->
         measured_difference=_difference(
             run.best_val_top1 if run is not None else None, base_run.best_val_top1 if base_run is not None else None
         ),
-        run=run.id if run is not None else "",
-        status=run.status if run is not None else "",
-        epoch=run.epoch if run is not None else 0,
-        epochs=run.epochs if run is not None else total_epochs(preset) if preset is not None else 0,
+        run=shown.id if shown is not None else "",
+        status=shown.status if shown is not None else "",
+        epoch=shown.epoch if shown is not None else 0,
+        epochs=shown.epochs if shown is not None else total_epochs(preset) if preset is not None else 0,
         is_partial=bool(partial),
+        settings=run.words if run is not None else (),
+        seeds=tuple(each.seed for each in group.counted) if group is not None else (shown.seed,) if shown else (),
+        group=shown.group if shown is not None else "",
+        val_spread=group.val if group is not None else None,
+        test_spread=group.test if group is not None else None,
     )
 
 
@@ -128,7 +161,9 @@ def _difference(value: float | None, before: float | None) -> float | None:
     return None if value is None or before is None else value - before
 
 
-def _is_partial(run: Summary, known: Mapping[str, Listed]) -> bool:
+def _is_partial(run: ListedRun, known: Mapping[str, Listed]) -> bool:
+    if isinstance(run, SeedGroup):
+        return any(_is_partial(each, known) for each in run.counted)
     entry = known.get(run.preset_name)
     planned = total_epochs(entry.preset) if entry is not None and entry.preset is not None else run.epochs
     return run.status != "completed" or run.epochs < planned
@@ -144,28 +179,36 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     step, change = (max(len(text) for text in column) for column in _columns(rows))
+    has_groups = any(row.val_spread is not None for row in rows)
+    width, counted = (
+        (max(7, *(len(_spread(row.val_spread, None)) for row in rows)), f"  {'N':>3}") if has_groups else (7, "")
+    )
     is_uneven = any(row.measured_balanced is not None for row in rows)
     balanced = f"  {'BALANCED':>8}" if is_uneven else ""
     lines = [
-        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>7}  {'DIFF':>7}{balanced}"
-        f"  {'TEST':>7}{balanced}  RUN"
+        f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>{width}}  {'DIFF':>7}{balanced}"
+        f"  {'TEST':>{width}}{balanced}{counted}  RUN"
     ]
     for row in rows:
+        val = _spread(row.val_spread, row.measured)
         mark = "*" if row.is_partial and row.measured_difference is not None else " "
         state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
-        state = f"{row.run} ({state})" if row.run else "not run yet"
+        state = f"{_named(row)} ({state})" if row.run else "not run yet"
         val_balanced, test_balanced = (
             f"  {_percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
         )
-        test = row.no_test or _percent(row.test)
+        test = row.no_test or _spread(row.test_spread, row.test)
+        n = f"  {row.val_spread.n if row.val_spread is not None else len(row.seeds) or '':>3}" if has_groups else ""
         lines.append(
-            f"{row.step:<{step}}  {row.change:<{change}}  "
+            f"{_step(row):<{step}}  {row.change:<{change}}  "
             f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
-            f"{_percent(row.measured):>7}  {points(row.measured_difference, mark):>7}{val_balanced}  "
-            f"{test:>7}{test_balanced}  {state}"
+            f"{val:>{width}}  {points(row.measured_difference, mark):>7}{val_balanced}  "
+            f"{test:>{width}}{test_balanced}{n}  {state}"
         )
     lines.append("")
     lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")
+    if has_groups:
+        lines.append("±: sample standard deviation over N runs of several seeds, of which VAL and TEST are the means.")
     if is_uneven:
         lines.append("BALANCED: the mean of the classes' recalls, where the classes of the data are uneven.")
     if any(row.is_partial and row.measured_difference is not None for row in rows):
@@ -174,7 +217,20 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
 
 
 def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    return [*(row.step for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
+    return [*(_step(row) for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
+
+
+def _step(row: Row) -> str:
+    return " ".join((row.step, *row.settings))
+
+
+def _named(row: Row) -> str:
+    """Return the id of the run, or the seeds of a group."""
+    return f"seeds {', '.join(map(str, row.seeds))}" if row.val_spread is not None else row.run
+
+
+def _spread(spread: Spread | None, value: float | None) -> str:
+    return seed_text.spread(spread) if spread is not None else _percent(value)
 
 
 def _percent(fraction: float | None) -> str:

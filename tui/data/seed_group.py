@@ -65,6 +65,21 @@ class SeedGroup(Struct, frozen=True, kw_only=True, dict=True):
         return (living or others or [self.members[0].status])[0]
 
     @property
+    def shown(self) -> Summary:
+        """The newest of `counted`, which stands for the group where one run is asked for."""
+        return max(self.counted, key=lambda run: (run.created, run.id))
+
+    @property
+    def best_val_balanced(self) -> float | None:
+        """Mean of the balanced accuracies of the best epochs; None where classes are even."""
+        return _mean(run.best_val_balanced for run in self.counted)
+
+    @property
+    def test_balanced(self) -> float | None:
+        """Mean of the balanced test accuracies; None where classes are even."""
+        return _mean(run.test_balanced for run in self.counted)
+
+    @property
     def created(self) -> float:
         """Unix seconds at which the newest member was made."""
         return max(run.created for run in self.members)
@@ -94,6 +109,11 @@ class SeedGroup(Struct, frozen=True, kw_only=True, dict=True):
 
 Listed: TypeAlias = Summary | SeedGroup
 """A row of a list of runs."""
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    spread = spread_of(values)
+    return spread.mean if spread is not None else None
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -11,11 +11,12 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.runs.run_dir import RunDir
+from engine.runs.seed_groups import Spread
 from tui import format as fmt
 from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
 from tui.data.run_list import RunLister, RunsListed
 from tui.screens.run_listing import Listing
-from tui.text import run_text
+from tui.text import run_text, seed_text
 from tui.theme import MUTED, REFERENCE, TEXT, TONES, VAL
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
@@ -73,7 +74,7 @@ class AblationScreen(Listing[str | None]):
             ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
         )
         self.query_one("#top", ChangedStatic).set_text(title)
-        self.query_one("#columns", ChangedStatic).set_text(_heading(width))
+        self.query_one("#columns", ChangedStatic).set_text(_heading(width, _value_width(self.rows)))
         self.query_one("#footnote", ChangedStatic).set_text(_footnote(self.rows))
         self.query_one(_Steps).show(self.rows, width)
 
@@ -96,27 +97,34 @@ class _Steps(Pickable):
     ]
 
     def show(self, rows: Sequence[Row], width: int) -> None:
-        lines = [_line(row, width) for row in rows]
+        lines = [_line(row, width, _value_width(rows)) for row in rows]
         before = [option.prompt for option in self.options]
         if [line.markup for line in lines] != [prompt.markup for prompt in before if isinstance(prompt, Text)]:
             self.fill([Option(line, id=row.preset_name) for line, row in zip(lines, rows, strict=True)])
 
 
-def _change_width(width: int) -> int:
-    return max(12, min(44, width - (70 if width >= _WIDE else 48)))
+def _value_width(rows: Sequence[Row]) -> int:
+    """Return the columns of an accuracy: more if groups of seeds are among the rows."""
+    return 11 if any(row.val_spread is not None for row in rows) else 7
 
 
-def _heading(width: int) -> Text:
-    test = f"{'test':>7}" if width >= _WIDE else ""
+def _change_width(width: int, value: int) -> int:
+    is_wide = width >= _WIDE
+    return max(12, min(44, width - (70 if is_wide else 48) - (value - 7) * (2 if is_wide else 1)))
+
+
+def _heading(width: int, value: int) -> Text:
+    test = f"{'test':>{value}}" if width >= _WIDE else ""
+    change = _change_width(width, value)
     return Text(
-        f"{'step':<5}{'change':<{_change_width(width)}}{'report':>8}{'diff':>7}{'val':>7}{'diff':>7} {test}  state",
+        f"{'step':<5}{'change':<{change}}{'report':>8}{'diff':>7}{'val':>{value}}{'diff':>7} {test}  state",
         MUTED,
         no_wrap=True,
     )
 
 
-def _line(row: Row, width: int) -> Text:
-    change = _change_width(width)
+def _line(row: Row, width: int, value: int) -> Text:
+    change = _change_width(width, value)
     before = f"{_number(row.report_before)}→" if row.report_before is not None else ""
     mark = "*" if row.is_partial and row.measured_difference is not None else " "
     return Text.assemble(
@@ -124,9 +132,9 @@ def _line(row: Row, width: int) -> Text:
         (fmt.column(row.change, change), TEXT if row.run else MUTED),
         (f"{before + _number(row.report):>8}", REFERENCE),
         (f"{points(row.report_difference):>7}", MUTED),
-        (f"{_percent(row.measured):>7}", VAL),
+        (f"{_spread(row.val_spread, row.measured):>{value}}", VAL),
         (f"{points(row.measured_difference):>7}{mark}", TEXT),
-        (f"{row.no_test or _percent(row.test):>7}" if width >= _WIDE else "", TEXT),
+        (f"{row.no_test or _spread(row.test_spread, row.test):>{value}}" if width >= _WIDE else "", TEXT),
         _state(row, width),
         no_wrap=True,
     )
@@ -136,6 +144,8 @@ def _state(row: Row, width: int) -> tuple[str, str]:
     if not row.run:
         return "  not run", MUTED
     color = TONES[run_text.tone(row.status)]  # type: ignore[arg-type]
+    if row.val_spread is not None and row.status == "completed":
+        return f"  {fmt.plural(row.val_spread.n, 'seed')}", color
     if row.status == "completed":
         return "  completed", color
     return f"  {row.status if width >= _WIDE else row.status[:5]} {row.epoch}/{row.epochs}", color
@@ -143,6 +153,8 @@ def _state(row: Row, width: int) -> tuple[str, str]:
 
 def _footnote(rows: Sequence[Row]) -> Text:
     text = "Validation accuracy in %; diff: points to the step that it builds on."
+    if any(row.val_spread is not None for row in rows):
+        text += " ±: sample deviation over seeds."
     if any(row.is_partial and row.measured_difference is not None for row in rows):
         text += " *: not trained to its end, or for fewer epochs."
     if not any(row.run for row in rows):
@@ -152,6 +164,10 @@ def _footnote(rows: Sequence[Row]) -> Text:
 
 def _number(fraction: float | None) -> str:
     return f"{100 * fraction:.0f}" if fraction is not None else ""
+
+
+def _spread(spread: Spread | None, value: float | None) -> str:
+    return seed_text.cell(spread).removesuffix(" %") if spread is not None else _percent(value)
 
 
 def _percent(fraction: float | None) -> str:

@@ -24,6 +24,7 @@ from tui.data.summary import Summary
 from tui.screens.run_listing import Listing
 from tui.text import queue_text, run_text
 from tui.text.layout import in_a_row, labelled, left_and_right
+from tui.text.run_name import run_name, settings, shared_words
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
@@ -271,6 +272,8 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
 
 
 _MOST_LIVE_SHOWN = 4
+_LIVE_NAME = 45
+"""Columns of a living run's name."""
 _GAP = "  "
 
 
@@ -292,7 +295,8 @@ class EntryList(Pickable, inherit_bindings=False):
 
     def show(self, rows: Sequence[queue_text.Row], widths: Sequence[int]) -> None:
         """List `rows` in columns of these widths; the cursor stays on its entry, or where that one was."""
-        lines = [_line(row, widths) for row in rows]
+        shared = shared_words((row.preset_name, queue_text.words(row)) for row in rows)
+        lines = [_line(row, widths, shared.get(row.preset_name, frozenset())) for row in rows]
         self._cut = frozenset(row.id for row in rows if _is_cut(row, widths))
         shown = [(option.id, option.prompt.markup) for option in self.options if isinstance(option.prompt, Text)]
         if [(row.id, line.markup) for row, line in zip(rows, lines, strict=True)] == shown:
@@ -311,7 +315,7 @@ def widths_of(rows: Sequence[queue_text.Row], width: int) -> tuple[int, int, int
     state = min(width // 3, max(5, *(len(row.state) for row in rows)))
     room = width - number - device - state - 4 * len(_GAP)
     name = min(room * 5 // 8, max(6, *(len(queue_text.name(row)) for row in rows)))
-    changes = min(room - name, max(8, *(len(queue_text.changes(row)) for row in rows)))
+    changes = min(room - name, max(8, *(cell_len(" ".join(queue_text.words(row))) for row in rows)))
     return number, name, changes, device, state
 
 
@@ -322,13 +326,14 @@ def heading(widths: Sequence[int]) -> Text:
     return Text(_GAP.join(cells), MUTED, no_wrap=True)
 
 
-def _line(row: queue_text.Row, widths: Sequence[int]) -> Text:
+def _line(row: queue_text.Row, widths: Sequence[int], shared: frozenset[str]) -> Text:
     number, name, changes, device, state = widths
+    words = queue_text.words(row)
     is_next = row.state == "next"
     return Text.assemble(
         (f"{row.number:>{number}}{_GAP}", MUTED),
         (fmt.column(queue_text.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
-        (fmt.column(queue_text.changes(row) or "as it is", changes) + _GAP, TEXT if queue_text.changes(row) else MUTED),
+        (fmt.column(settings(words, changes, shared) or "as it is", changes) + _GAP, TEXT if words else MUTED),
         (fmt.column(row.device, device) + _GAP, MUTED),
         (fmt.column(row.state, state).rstrip(), TRAIN if is_next else MUTED),
         no_wrap=True,
@@ -336,7 +341,7 @@ def _line(row: queue_text.Row, widths: Sequence[int]) -> Text:
 
 
 def _is_cut(row: queue_text.Row, widths: Sequence[int]) -> bool:
-    return cell_len(queue_text.name(row)) > widths[1] or cell_len(queue_text.changes(row)) > widths[2]
+    return cell_len(queue_text.name(row)) > widths[1] or cell_len(" ".join(queue_text.words(row))) > widths[2]
 
 
 def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:
@@ -351,7 +356,10 @@ def live_lines(live: Sequence[Summary], now: float, width: int) -> Text:
 
 def _live_line(run: Summary, now: float, width: int) -> Text:
     fields = [
-        Text.assemble((f"{run.status:<11}", TONES[run_text.tone(run.status)]), (fmt.short_id(run.id), TEXT)),
+        Text.assemble(
+            (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
+            (run_name(run.id, run.preset_name, run.words, _LIVE_NAME), TEXT),
+        ),
         labelled("epoch", f"{run.epoch}/{run.epochs}"),
         labelled("best val", fmt.percent(run.best_val_top1)),
         labelled("started", fmt.ago(max(0.0, now - run.created)), MUTED),

@@ -9,6 +9,7 @@ from engine.queue.queue_file import Entry
 from engine.runs.run_dir import WorkerMark
 from presets.problems import printable
 from tui import format as fmt
+from tui.text.run_name import Words, words_of
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -27,6 +28,8 @@ class Row(Struct, frozen=True, kw_only=True):
     """"next", "waits for RUN", "waits for a GPU" or "after NUMBER"."""
     waits_for: str | None
     """Id of a run that holds what it waits for."""
+    group: str = ""
+    """Id that it shares with entries of other seeds; empty if it stands alone."""
 
 
 def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Row]:
@@ -43,6 +46,7 @@ def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Ro
             data_dir=entry.data_dir,
             state=_state(turn),
             waits_for=turn.waits_for[0].id if turn.waits_for else None,
+            group=entry.group,
         )
         for number, (entry, turn) in enumerate(zip(entries, turns, strict=True), 1)
     ]
@@ -63,9 +67,15 @@ def name(row: Row | Entry) -> str:
 
 def changes(row: Row | Entry) -> str:
     """Return what is not as the preset has it, in a few words; nothing where all is."""
-    seed = [f"seed {row.seed}"] if row.seed else []
+    seed = [f"seed {row.seed}"] if row.seed or row.group else []
     devices = [f"on {row.devices} devices"] if row.devices > 1 else []
     return printable(" ".join([*row.overrides, *seed, *devices]), longest=500)
+
+
+def words(row: Row | Entry) -> Words:
+    """Return what is not as the preset has it, in short words, for a column."""
+    devices = (f"on {row.devices} devices",) if row.devices > 1 else ()
+    return (*words_of(row.overrides, row.seed, row.group), *devices)
 
 
 def described(entry: Entry) -> str:

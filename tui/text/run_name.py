@@ -121,6 +121,14 @@ def run_name(
     return named(whole, stem, words, width, shared)
 
 
+def settings(words: Words, width: int, shared: frozenset[str]) -> str:
+    """Return settings for a column of `width`; where there is no room, those that are shared go behind the others."""
+    text = " ".join(words)
+    if cell_len(text) > width:
+        text = " ".join((*(word for word in words if word not in shared), *(word for word in words if word in shared)))
+    return fmt.cut(text, width)
+
+
 def named(whole: str, stem: str, words: Words, width: int | None, shared: frozenset[str] = frozenset()) -> str:
     """Return `whole` or, if there is no room, `stem` with settings behind it; see `run_name`."""
     full = " ".join((whole, *words))

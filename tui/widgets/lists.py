@@ -142,19 +142,27 @@ class RunList(Pickable):
         """List `runs` in aligned columns, as many as the width has room for."""
         self._shown = runs, now
         name_width = min(36, max(12, self.size.width - 51))
-        lines = [_run_line(run, now, name_width) for run in runs]
+        shared = _shared(runs)
+        lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset())) for run in runs]
         before = [option.prompt for option in self.options]
         if [line.markup for line in lines] == [prompt.markup for prompt in before if isinstance(prompt, Text)]:
             return
         self.fill([Option(line, id=run.id) for line, run in zip(lines, runs, strict=True)])
 
 
-def _run_line(run: "Summary", now: float, name_width: int) -> Text:
+def _shared(runs: "Sequence[Summary]") -> dict[str, frozenset[str]]:
+    from tui.text.run_name import shared_words
+
+    return shared_words((run.preset_name, run.words) for run in runs)
+
+
+def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str]) -> Text:
     from tui.text import run_text
+    from tui.text.run_name import run_name
 
     return Text.assemble(
         (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
-        (fmt.column(fmt.short_id(run.id), name_width, keep_end=True), TEXT),
+        (fmt.column(run_name(run.id, run.preset_name, run.words, name_width, shared), name_width), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),
         (f"{fmt.percent(run.best_val_top1):>7}", TEXT),
