@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 import cifartui
 from engine.data.image_decoders import usable_cpus
 from engine.data.load import load
-from engine.runs.run_dir import default_runs_dir, find_model
+from engine.runs.run_dir import RunDir, default_runs_dir, find_model
 
 _LOADER_PROCESSES = 2
 _LOOK_EVERY_S = 0.05
@@ -48,6 +48,7 @@ def main() -> None:
         _plain_loop(asked.run, asked.plain, asked.device)
         return
     run = find_model(default_runs_dir(), asked.run)
+    assert isinstance(run, RunDir)
     print(f"{usable_cpus()} CPUs, torch {torch.__version__}, {asked.images:,} images, run {run.id}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         root, one = Path(temporary) / "images", Path(temporary) / "one"

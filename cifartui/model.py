@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec.structs import asdict
 from PIL import Image as pillow  # noqa: N813
 from torch import Tensor, nn
 
@@ -20,8 +21,9 @@ from engine.data.image_pixels import read_square, square_of
 from engine.runs.run_dir import RunDir, default_runs_dir, find_model
 from engine.shared.image_formats import fault_of
 from engine.shared.image_scan import shown
+from engine.training.exported_network import load_exported
 from engine.training.microbatch import MicroBatch
-from engine.training.trained_network import TrainedNetwork, Which, load_trained
+from engine.training.trained_network import TrainedNetwork, Which, load_trained, metrics_of
 from presets.errors import CifartuiError
 from presets.schema import Preset
 
@@ -108,7 +110,7 @@ class Model:
 
     def __repr__(self) -> str:
         """Return the run, the weights, the number of classes and the device."""
-        return f"<cifartui.Model {self.run} {self.checkpoint}.pt, {len(self.classes)} classes, on {self.device}>"
+        return f"<cifartui.Model {self.run} {self._trained.name}, {len(self.classes)} classes, on {self.device}>"
 
     def transform(self, images: "Image | Iterable[Image]") -> Tensor:
         """Return the network's input for images, as validation images are transformed.
@@ -235,22 +237,10 @@ def load_model(
     """Load the network of a run; see `cifartui.load`."""
     if checkpoint not in ("best", "last"):
         raise CifartuiError(f'checkpoint is {checkpoint!r}; it is "best" or "last".')
-    folder = find_model(default_runs_dir() if runs_dir is None else Path(runs_dir), os.fspath(run))
-    trained = load_trained(folder, checkpoint, device)
-    return Model(trained, _metrics(folder, trained))
-
-
-def _metrics(folder: RunDir, trained: TrainedNetwork) -> Metrics:
-    """Return what the run's journal says of the loaded weights."""
-    state = folder.read_state()
-    points = [point for point in state.epochs if point.global_step == trained.global_step]
-    finished = state.finished if state.finished is not None and state.finished.tested == trained.checkpoint else None
-    return Metrics(
-        epoch=trained.epoch,
-        val_top1=points[-1].val_top1 if points else None,
-        val_balanced=points[-1].val_balanced if points else None,
-        val_loss=points[-1].val_loss if points else None,
-        test_top1=finished.test_top1 if finished is not None else None,
-        test_balanced=finished.test_balanced if finished is not None else None,
-        test_loss=finished.test_loss if finished is not None else None,
-    )
+    found = find_model(default_runs_dir() if runs_dir is None else Path(runs_dir), os.fspath(run))
+    if isinstance(found, RunDir):
+        trained = load_trained(found, checkpoint, device)
+        metrics = metrics_of(found, trained)
+    else:
+        trained, metrics = load_exported(found, device)
+    return Model(trained, Metrics(epoch=trained.epoch, **asdict(metrics)))

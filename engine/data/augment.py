@@ -97,6 +97,11 @@ def plain_transform(data: Data) -> Transform:
     return train_transform(data.evaluate, data)
 
 
+def mean_and_std(data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return means and standard deviations of red, green and blue in [0, 1] by which images are normalised."""
+    return _MEAN_STD[data.normalize]
+
+
 def undo_normalize(images: Tensor, data: Data) -> Tensor:
     """Return normalised images, float [B, 3, S, S], as uint8 [B, 3, S, S] to be looked at."""
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in _MEAN_STD[data.normalize])

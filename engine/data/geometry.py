@@ -126,13 +126,13 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
         coarser of the two grids.
     """
     top, left, height, width = boxes.unbind(1)
-    rows = _resize_weights(top, height, images.shape[2], size)
-    columns = _resize_weights(left, width, images.shape[3], size)
+    rows = resize_weights(top, height, images.shape[2], size)
+    columns = resize_weights(left, width, images.shape[3], size)
     return rows[:, None] @ images.float() @ columns[:, None].transpose(2, 3)
 
 
-def _resize_weights(start: Tensor, length: Tensor, num_pixels: int, size: int) -> Tensor:
-    """Return float32 [B, size, num_pixels]: the weight of each pixel of an axis in each of the result's."""
+def resize_weights(start: Tensor, length: Tensor, num_pixels: int, size: int) -> Tensor:
+    """Return [B, size, num_pixels]: the weight of each pixel of an axis in each of the result's; see `resized_crop`."""
     device = start.device
     scale = (length / size).view(-1, 1, 1)
     inside = torch.arange(num_pixels, device=device) - start[:, None]  # places counted from the box's edge

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as torch's own documentation names it
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.mnasnet import MNASNet
 from torchvision.models.squeezenet import SqueezeNet
 
 from engine.models.resnet import FreezableBackbone
@@ -102,20 +103,45 @@ def backbone(
 
 
 def _of_torchvision(model: Backbone, num_classes: int, image_size: int) -> BackboneNetwork:
-    options: dict[str, Any] = {}
-    if model.name in {"inception_v3", "googlenet"}:  # their published weights are for inputs of another normalisation
-        options = {"aux_logits": False, "init_weights": False, "transform_input": model.weights is not None}
-    elif model.name.startswith("vit_"):
-        options = {"image_size": image_size}
-    elif model.name.startswith("maxvit_"):
-        options = {"input_size": (image_size, image_size)}
+    options = _torchvision_options(model, image_size)
     body: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=num_classes, **options)
+    if isinstance(body, MNASNet):
+        body.__class__ = _Mnasnet
     if isinstance(body, SqueezeNet):
         return BackboneNetwork(_Features(body), _pooled(body.classifier[1], model.dropout), "classifier.1")
     name, last = [(name, each) for name, each in body.named_modules() if isinstance(each, nn.Linear)][-1]
     parent, _, attribute = name.rpartition(".")
     setattr(body.get_submodule(parent), attribute, nn.Identity())
     return BackboneNetwork(body, _with_dropout(last, model.dropout), name)
+
+
+def library_options(model: Backbone, image_size: int) -> dict[str, Any]:
+    """Return what the library's own function that makes this network is given besides its name and `num_classes`."""
+    return (_timm_options if model.source == "timm" else _torchvision_options)(model, image_size)
+
+
+def _torchvision_options(model: Backbone, image_size: int) -> dict[str, Any]:
+    if model.name in {"inception_v3", "googlenet"}:  # their published weights are for inputs of another normalisation
+        return {"aux_logits": False, "init_weights": False, "transform_input": model.weights is not None}
+    if model.name.startswith("vit_"):
+        return {"image_size": image_size}
+    if model.name.startswith("maxvit_"):
+        return {"input_size": (image_size, image_size)}
+    return {}
+
+
+def _timm_options(model: Backbone, image_size: int) -> dict[str, Any]:
+    config = timm_library().models.get_pretrained_cfg(model.name)
+    return {"img_size": image_size} if config.fixed_input_size and image_size != config.input_size[1] else {}
+
+
+class _Mnasnet(MNASNet):  # type: ignore[misc,unused-ignore]  # torchvision carries no types
+    """An MNASNet that takes tensors alone: torchvision's wants the version that torch.save writes beside them."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, {"version": self._version, **local_metadata}, *rest)
 
 
 class _Features(nn.Module):
@@ -162,8 +188,7 @@ def _of_timm(model: Backbone, num_classes: int, image_size: int) -> BackboneNetw
             f'timm {timm.__version__} has no network "{model.name}"; `cifartui presets --backbones` lists what it has.'
         )
     config = timm.models.get_pretrained_cfg(model.name)
-    options = {"img_size": image_size} if config.fixed_input_size and image_size != config.input_size[1] else {}
-    body = timm.create_model(model.name, pretrained=False, num_classes=0, **options)
+    body = timm.create_model(model.name, pretrained=False, num_classes=0, **_timm_options(model, image_size))
     num_features = getattr(body, "head_hidden_size", None) or body.num_features
     fc = _with_dropout(nn.Linear(num_features, num_classes), model.dropout)
     head = config.classifier

@@ -83,6 +83,17 @@ def build(
             return ResNet9(num_classes, model.width)
 
 
+def build_unfilled(model: Model, num_classes: int, image_size: int) -> nn.Module:
+    """Return the network of `build` for weights that are loaded later: random ones, and no file is read.
+
+    Unlike a network of a table without `weights`, it scales its input as those pretrained ones want it.
+    """
+    network = build(without_weights(model), num_classes, image_size)
+    if isinstance(model, Backbone) and model.weights is not None and hasattr(network.body, "transform_input"):
+        network.body.transform_input = True
+    return network
+
+
 def build_on_meta(model: Model, num_classes: int, image_size: int) -> nn.Module:
     """Return the network of `build` on the meta device: shapes only, no memory, no pretrained weights read."""
     with torch.device("meta"), _ValuesOnCpu():

@@ -20,7 +20,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """First line of the helper's standard input. The names of files follow, each ended by a zero byte."""
 
     run: str
-    """Path of the run's folder."""
+    """Path of the run's folder, or of an exported model's file."""
     checkpoint: Literal["best", "last"] = "best"
     device: str = "auto"
     batch_size: Annotated[int, Meta(ge=1)] | None = None
@@ -56,6 +56,8 @@ class Loaded(Struct, frozen=True, kw_only=True, tag=True):
 
     run: str
     checkpoint: str
+    file: str = ""
+    """Name of the file of the weights."""
     epoch: int
     is_average: bool
     """True if the weights are a moving average."""
@@ -70,9 +72,10 @@ class Loaded(Struct, frozen=True, kw_only=True, tag=True):
     def sentence(self) -> str:
         """Return what is said of the weights."""
         weights = "the moving average of the weights" if self.is_average else "the weights"
+        file = self.file or f"{self.checkpoint}.pt"
         return (
-            f"{self.checkpoint}.pt (epoch {self.epoch}) of run {self.run}: {weights}, {len(self.class_names):,} "
-            f"classes, {self.image_size} px, on {self.device} in {self.precision}."
+            f"{file} (epoch {self.epoch}) of run {self.run}: {weights}, {len(self.class_names):,} classes, "
+            f"{self.image_size} px, on {self.device} in {self.precision}."
         )
 
 

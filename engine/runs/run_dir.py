@@ -41,6 +41,10 @@ STALLED_AFTER_S = 30.0
 WATCHED_S = 5.0
 """For so long a journal is watched where times cannot be believed; a living worker writes in every two seconds."""
 _LOOK_EVERY_S = 0.1
+_LOADED = (".onnx", ".safetensors")
+"""Endings of exported models that are data; see docs/export.md."""
+_PROGRAMS = {".pt2": "torch.export.load", ".torchscript": "torch.jit.load"}
+"""Endings of those that are programs, and what loads them."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _START_FIELD = 19
 """Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
@@ -432,10 +436,8 @@ def find_run(runs_dir: Path, name: str) -> RunDir:
     raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
 
 
-def find_model(runs_dir: Path, named: str) -> RunDir:
-    """Return the run whose network is to be loaded: by its folder's path, or as `find_run` finds it.
-
-    Exported models, once there are any, are told apart here: `named` is then the path of a file.
+def find_model(runs_dir: Path, named: str) -> RunDir | Path:
+    """Return the run whose network is to be loaded, by its folder or as `find_run` finds it; or an exported file.
 
     Raises:
         CifartuiError: nothing that can be loaded answers to the name.
@@ -443,10 +445,21 @@ def find_model(runs_dir: Path, named: str) -> RunDir:
     path = files.expanded(named)
     if (path / "run.json").is_file():
         return RunDir(path.absolute())
+    where = printable(str(path))
+    if path.is_file():
+        if path.suffix in _LOADED:
+            return path.absolute()
+        if path.suffix in _PROGRAMS:
+            raise CifartuiError(
+                f"{where} is a program, and no program of a file is run: export the run as onnx or safetensors, or "
+                f"load the file with {_PROGRAMS[path.suffix]} if you trust it."
+            )
     try:
         return find_run(runs_dir, named)
     except CifartuiError:
         if not path.exists():
             raise
-    where = printable(str(path))
-    raise CifartuiError(f"{where} is no run's folder; name one, or a run by its id, a unique part of one, or latest.")
+    raise CifartuiError(
+        f"{where} is no run's folder and no exported model (.onnx, .safetensors); name one, or a run by its id, a "
+        "unique part of one, or latest."
+    )

@@ -43,6 +43,7 @@ from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.image_formats import Fault
 from engine.shared.image_scan import shown
 from engine.training.device import prepare_backend
+from engine.training.exported_network import load_exported
 from engine.training.microbatch import MicroBatch
 from engine.training.trained_network import TrainedNetwork, load_trained
 from presets.errors import CifartuiError
@@ -125,13 +126,18 @@ def predict(request: Request, names: Iterator[str]) -> None:
     Raises:
         CifartuiError: the weights cannot be loaded, or the machine runs out of memory.
     """
-    trained = load_trained(RunDir(Path(request.run)), request.checkpoint, request.device, _prepare)
+    place = Path(request.run)
+    if place.is_dir():
+        trained = load_trained(RunDir(place), request.checkpoint, request.device, _prepare)
+    else:
+        trained, _ = load_exported(place, request.device, _prepare)
     batch_size = request.batch_size or trained.eval_batch_size
     side = min(trained.stored_size, MAX_SIDE)
     say(
         Loaded(
             run=trained.info.id,
             checkpoint=trained.checkpoint,
+            file=trained.name,
             epoch=trained.epoch,
             is_average=trained.is_average,
             device=str(trained.device),

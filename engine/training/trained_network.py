@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from engine.data.augment import plain_transform
 from engine.data.image_pixels import Colour, background_of
 from engine.data.load import stored_size
-from engine.models.build import build, build_on_meta, without_weights
+from engine.models.build import build_on_meta, build_unfilled
+from engine.runs.export_record import MetricsRecord
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.step_memory import EVAL_BATCH_FACTOR
 from engine.training import checkpoint_files
@@ -49,6 +50,8 @@ class TrainedNetwork:
         transform: from uint8 [B, 3, H, H] to the network's input, H being `stored_size`.
         stored_size: side in pixels of the squares that image files become first.
         background: what shows through transparent pixels.
+        flip_average: the logits are the mean over an image and its mirror image.
+        name: of the file of the weights, for people.
     """
 
     info: RunInfo
@@ -64,6 +67,8 @@ class TrainedNetwork:
     transform: Callable[[Tensor], Tensor]
     stored_size: int
     background: Colour
+    flip_average: bool
+    name: str
 
     @property
     def eval_batch_size(self) -> int:
@@ -77,7 +82,7 @@ class TrainedNetwork:
             CifartuiError: memory runs out even with one image at once.
         """
         parts, done = [], 0
-        flip_average = self.info.preset.train.flip_average
+        flip_average = self.flip_average
 
         def forward(num_rows: int) -> Tensor:
             some = images[done : done + num_rows].to(self.device)
@@ -152,7 +157,7 @@ def load_trained(
     device = choose_device(device_asked)
     prepare(device, info)
     with torch.random.fork_rng(devices=[]):
-        network = build(without_weights(preset.model), len(class_names), preset.data.image_size)
+        network = build_unfilled(preset.model, len(class_names), preset.data.image_size)
     network.load_state_dict(checkpoint_files.evaluated(state))
     precision = choose_precision(preset.train.precision, device, lambda: flops_of(preset))
     return TrainedNetwork(
@@ -169,4 +174,21 @@ def load_trained(
         transform=plain_transform(preset.data),
         stored_size=stored_size(preset.data),
         background=background_of(preset.data),
+        flip_average=preset.train.flip_average,
+        name=path.name,
+    )
+
+
+def metrics_of(folder: RunDir, trained: TrainedNetwork) -> MetricsRecord:
+    """Return what a run's journal says of the loaded weights."""
+    state = folder.read_state()
+    points = [point for point in state.epochs if point.global_step == trained.global_step]
+    finished = state.finished if state.finished is not None and state.finished.tested == trained.checkpoint else None
+    return MetricsRecord(
+        val_top1=points[-1].val_top1 if points else None,
+        val_balanced=points[-1].val_balanced if points else None,
+        val_loss=points[-1].val_loss if points else None,
+        test_top1=finished.test_top1 if finished is not None else None,
+        test_balanced=finished.test_balanced if finished is not None else None,
+        test_loss=finished.test_loss if finished is not None else None,
     )

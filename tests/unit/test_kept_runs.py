@@ -140,9 +140,11 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(run: Path, tmp_path: Path) 
     (run / "checkpoints/best.pt").write_bytes(b"PK\x03\x04 no more")
     exported = tmp_path / "model.onnx"
     exported.touch()
+    (tmp_path / "model.txt").touch()
     for name, more, why in (
         ("gone", {}, "No run is called gone"),
-        (exported, {}, "no run's folder; name one, or a run by its id"),
+        (exported, {}, r"model\.onnx cannot be loaded|ONNX needs the library"),
+        (tmp_path / "model.txt", {}, "no run's folder and no exported model"),
         (run, {"checkpoint": "last"}, r"has no last\.pt yet"),
         (run, {"checkpoint": "newest"}, 'it is "best" or "last"'),
         (run, {}, "damaged or not one of cifartui's"),

@@ -347,3 +347,11 @@ def of_images(model: Model, size: int, at_first: int | None = None) -> Preset:
         title="Test", data=Data(dataset="cifar100", image_size=size), model=model, optimizer=Sgd(lr=0.1),
         train=Train(batch_size=2, epochs=2, image_sizes=sizes),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v2"])
+def test_weights_load_without_the_versions_that_torch_keeps_beside_them(name: str) -> None:
+    """Checkpoints and safetensors files hold tensors alone."""
+    network, other = build(Backbone(name=name), 3, 32), build(Backbone(name=name), 3, 32)
+    other.load_state_dict(dict(network.state_dict()))
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in network.state_dict().items())

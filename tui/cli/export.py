@@ -1,50 +1,93 @@
-"""Command `export`: a run's curves as CSV, as a picture, or for TensorBoard."""
+"""Command `export`: a run's network for other programs; its curves as CSV, as a picture, or for TensorBoard."""
 
 import shutil
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from engine.journal.state import RunState
-from engine.runs.run_dir import find_run
+from engine.runs.export_record import SUFFIXES
+from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
-from tui.cli.options import places, with_places
-from tui.cli.output import say
+from tui.cli.options import as_json_option, places, with_places
+from tui.cli.output import say, say_json
+from tui.data.model_export import export_model, exported_lines
 from tui.data.output_file import write_new
 from tui.plots.export import curves_text
+
+_CURVES = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}
+"""Forms of the curves, and the ending of their files."""
 
 
 @click.command()
 @click.argument("name", metavar="RUN")
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "tensorboard", "svg"]), required=True, help="What to write."
+    "--format",
+    "kind",
+    type=click.Choice([*SUFFIXES, *_CURVES]),
+    required=True,
+    help="What to write: the network (onnx, pt2, torchscript, safetensors) or the curves.",
 )
 @click.option("--output", metavar="PATH", help="Where (default: the run's id, here; a folder for tensorboard).")
+@click.option(
+    "--with-preprocessing", is_flag=True, help="A network that takes uint8 images of any size, not prepared ones."
+)
+@click.option(
+    "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
+)
 @click.option("--steps", is_flag=True, help="csv: a line for every report of the training loop, not for every epoch.")
 @click.option("--force", is_flag=True, help="Write over PATH if it is there.")
+@as_json_option
 @with_places
 @click.pass_context
 def export(
     ctx: click.Context,
     name: str,
-    kind: Literal["csv", "tensorboard", "svg"],
+    kind: str,
     output: str | None,
+    with_preprocessing: bool,
+    checkpoint: str,
     steps: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
-    """Write a run's curves to a file."""
-    run = find_run(places(ctx).runs_dir, name)
+    """Write a run's network for other programs, or its curves.
+
+    A network's file is loaded again and compared with the network on validation images; if it differs, it is not kept.
+    """
+    where = places(ctx)
+    run = find_run(where.runs_dir, name)
+    path = Path(output) if output is not None else Path(f"{run.id}{(SUFFIXES | _CURVES)[kind]}")
+    if kind in SUFFIXES:
+        exported = export_model(
+            run, kind, path,
+            checkpoint=checkpoint, data_dir=where.data_dir, with_preprocessing=with_preprocessing, force=force,
+        )  # fmt: skip
+        if as_json:
+            say_json({"file": str(path), **exported}, indent=0)
+            return
+        for line in exported_lines(exported):
+            say(line)
+    else:
+        _check_of_curves(kind, with_preprocessing=with_preprocessing, as_json=as_json)
+        _write_curves(run, kind, path, steps=steps, force=force)
+    say(f"{kind} of run {run.id}: {path}")
+
+
+def _check_of_curves(kind: str, *, with_preprocessing: bool, as_json: bool) -> None:
+    for given, option in ((with_preprocessing, "--with-preprocessing"), (as_json, "--json")):
+        if given:
+            raise CifartuiError(f"{option} is for networks: leave it out, or choose another --format than {kind}.")
+
+
+def _write_curves(run: RunDir, kind: str, path: Path, *, steps: bool, force: bool) -> None:
     state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError(f"Run {run.id} has no curves yet: nothing was trained.")
-    suffix = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}[kind]
-    path = Path(output) if output is not None else Path(f"{run.id}{suffix}")
     if kind == "tensorboard":
         _write_tensorboard(state, path, force)
     else:
-        write_new(path, curves_text(run, state, kind, steps).encode(), force=force)
-    say(f"{kind} of run {run.id}: {path}")
+        write_new(path, curves_text(run, state, "svg" if kind == "svg" else "csv", steps).encode(), force=force)
 
 
 def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:

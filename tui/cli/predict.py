@@ -26,7 +26,7 @@ from engine.runs.image_predictions import (
     Row,
     Unpacking,
 )
-from engine.runs.run_dir import find_model
+from engine.runs.run_dir import RunDir, find_model
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.live_line import LiveLine
@@ -86,13 +86,14 @@ def predict(
 ) -> None:
     """Say what a run's weights take images for: file, class, confidence, runner-up, a line an image.
 
-    RUN is a run, or the path of a run's folder. PATH is an image, a folder (with all below it), an archive (zip, tar),
-    or - for names on standard input. An image goes the way of the validation images: size, crop, colours, mirrored
-    mean. Lines are in the order of PATH, a folder's sorted by name. A file that cannot be read keeps its line, with the
-    reason, and the exit code is then 1.
+    RUN is a run, the path of a run's folder, or an exported model's file (.onnx, .safetensors). PATH is an image, a
+    folder (with all below it), an archive (zip, tar), or - for names on standard input. An image goes the way of the
+    validation images: size, crop, colours, mirrored mean. Lines are in the order of PATH, a folder's sorted by name. A
+    file that cannot be read keeps its line, with the reason, and the exit code is then 1.
     """
+    found_model = find_model(places(ctx).runs_dir, name)
     request = Request(
-        run=str(find_model(places(ctx).runs_dir, name).path.absolute()),
+        run=str(found_model.path.absolute() if isinstance(found_model, RunDir) else found_model),
         checkpoint=checkpoint,
         device=device,
         batch_size=batch_size,

@@ -29,6 +29,25 @@ def check_new(path: Path, *, force: bool = False) -> None:
 
 
 @contextmanager
+def new_path(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a temporary path, with the same ending, for somebody to write; see `new_file`, but for the open file."""
+    if path.exists() and not force:
+        raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CifartuiError(
+                f"{path} cannot be written ({error.strerror}); name a file in a folder of yours."
+            ) from error
+        raise
+
+
+@contextmanager
 def new_file(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     """Open a file to write; it has its name only once the context ends, and is removed if an exception ends it.
 

@@ -41,21 +41,28 @@ def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
     return f"{run_text.STARTED}. Enter opens the run."
 
 
-def export(runs_dir: Path, run_id: str, kind: str, where: str) -> str:
-    """Write a run's curves (`kind` csv, csv-steps or svg) to the file `where`, by the means of `cifartui export`.
+def export(runs_dir: Path, run_id: str, kind: str, where: str, data_dir: str | None = None) -> str:
+    """Write a run's curves (`kind` csv, csv-steps or svg) or its network to the file `where`, as `cifartui export`.
+
+    Returns:
+        What was written, and of a network how it was checked.
 
     Raises:
-        CifartuiError: there are no curves yet, or the file is there already or cannot be written.
+        CifartuiError: there is nothing to write yet, or the file is there already or cannot be made or written.
     """
+    from engine.runs.export_record import SUFFIXES
+    from tui.data.model_export import export_model, exported_lines
     from tui.data.output_file import write_new
     from tui.plots.export import curves_text
 
     run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
+    if path.exists():
+        raise CifartuiError(f"{path} is there already; name another file.")
+    if kind in SUFFIXES:
+        return " ".join([f"written to {path}.", *exported_lines(export_model(run, kind, path, data_dir=data_dir))])
     state = run.read_state(every_step=True)
     if not state.steps and not state.epochs:
         raise CifartuiError("this run has no curves yet: nothing was trained.")
-    if path.exists():
-        raise CifartuiError(f"{path} is there already; name another file.")
     form: Literal["csv", "svg"] = "svg" if kind == "svg" else "csv"
     write_new(path, curves_text(run, state, form, kind == "csv-steps").encode())
     return f"written to {path}"

@@ -123,6 +123,10 @@ class ExportPanel(ModalScreen[Export | None]):
         ("csv", ".csv", "CSV, a line an epoch"),
         ("csv-steps", "-steps.csv", "CSV, a line for every report of the training loop"),
         ("svg", ".svg", "SVG, a picture of loss and accuracy"),
+        ("onnx", ".onnx", "ONNX, the network for other programs"),
+        ("safetensors", ".safetensors", "safetensors, its weights"),
+        ("pt2", ".pt2", "pt2, the network for torch.export"),
+        ("torchscript", ".torchscript", "TorchScript, the network for torch.jit"),
     )
 
     def __init__(self, run_id: str, folder: str) -> None:

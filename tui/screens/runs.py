@@ -68,7 +68,7 @@ class RunsScreen(Listing[None]):
             tooltip="in what the marked runs differ",
         ),
         Binding("R", "resume", "resume", id="runs.resume", tooltip="resume the run"),
-        Binding("x", "export", "export", id="runs.export", tooltip="export its curves"),
+        Binding("x", "export", "export", id="runs.export", tooltip="export its network or curves"),
         Binding("D", "delete", "delete", id="runs.delete", tooltip="delete the marked runs, or this one (asks first)"),
         Binding(
             "y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
@@ -359,7 +359,7 @@ class RunsScreen(Listing[None]):
     # --- export ----------------------------------------------------------------------------------
 
     def action_export(self) -> None:
-        """Ask what to write of the run's curves, and where."""
+        """Ask what to write of the run's network or curves, and where."""
         from tui.screens import run_actions
         from tui.screens.run_dialogs import ExportPanel
 
@@ -369,7 +369,9 @@ class RunsScreen(Listing[None]):
         def answered(chosen: "Export | None") -> None:
             if chosen is not None:
                 self._say(f"export: writing {printable(chosen.path)} …", "busy")
-                write = partial(run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path)
+                write = partial(
+                    run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path, self.app.data_dir
+                )
                 self._act_and_say("export", write)
 
         self.app.push_screen(ExportPanel(run.id, str(files.working_folder())), answered)
