@@ -95,7 +95,7 @@ async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
         screen = await opened(pilot, 0)
         await until(pilot, lambda: "No runs in" in told(screen, "#no-rows"), "the explanation")
         assert "Esc goes back to Home, where Enter starts" in told(screen, "#no-rows")
-        for key in ("space", "v", "equals_sign", "R", "x", "y", "D", "enter", "o", "O", "u", "j", "G"):
+        for key in ("space", "v", "equals_sign", "R", "x", "y", "Y", "D", "enter", "o", "O", "u", "j", "G"):
             await pilot.press(key)
         assert runs_screen(app) is screen
         await pilot.press("escape")
@@ -359,7 +359,7 @@ async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.
         assert app._driver is not None
         written: list[str] = []
         monkeypatch.setattr(app._driver, "write", written.append)
-        await pilot.press("y")
+        await pilot.press("Y")
         assert app.clipboard == str(run.path)
         assert str(run.path) in told(screen)
     code = base64.b64encode(str(run.path).encode()).decode()

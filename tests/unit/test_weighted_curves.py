@@ -11,9 +11,11 @@ from engine.journal.events import RunFinished, StageStarted, StepsTrained
 from engine.journal.series import StepSeries, without_light
 from engine.journal.state import EpochPoint, RunState, fold
 from presets.schema import Report
+from tui.data.summary import RunCurves
 from tui.plots.chart import Chart, Resolution
 from tui.plots.downsample import Column
 from tui.plots.metrics import MetricChart, View, train_means
+from tui.plots.overlay import OverlaidRun, OverlayChart
 
 SIZE = Resolution(num_columns=100, num_rows=9, max_ticks=5)
 STAGE = StageStarted(stage=0, num_stages=1, name="", first_epoch=1, epochs=700, steps_per_epoch=100)
@@ -141,3 +143,28 @@ def test_a_run_that_is_over_fits_its_axes_to_what_was_trained() -> None:
     assert chart.chart(state, SIZE, View(x="steps")).x.upper == 300
     state.first_started_time = state.epochs[-1].time - 600
     assert chart.chart(state, SIZE, View(x="min")).x.upper == 10
+
+
+# --- several runs --------------------------------------------------------------------------------
+
+
+def overlaid(*points: EpochPoint, is_over: bool) -> OverlaidRun:
+    return OverlaidRun("id", "run", "1", "#56b4e9", RunCurves(points, 700, Report(), is_over))
+
+
+def test_the_overlay_fits_runs_that_are_over_and_the_plan_of_those_that_train() -> None:
+    points = point(1, 1.0, 4.0), point(2, 2.0, 2.0), point(3, 2.25, 8.0)
+    over, alive = overlaid(*points, is_over=True), overlaid(*points, is_over=False)
+    assert OverlayChart("loss").chart([over, over], SIZE).x.upper == 2.25
+    assert OverlayChart("loss").chart([over, alive], SIZE).x.upper == 11
+    train = OverlayChart("loss").chart([over], SIZE).lines[0]
+    assert list(train.ys) == pytest.approx([4.0, (2.0 + 0.25 * 8.0) / 1.25, (2.0 + 0.25 * 8.0) / 1.25])
+
+
+def test_the_overlay_has_a_logarithmic_axis_for_the_loss_alone() -> None:
+    run = overlaid(point(1, 1.0, 10.0), point(2, 2.0, 0.1), is_over=True)
+    chart = OverlayChart("loss").chart([run], SIZE, is_log=True)
+    assert chart.y.is_log
+    assert list(chart.lines[0].ys) == pytest.approx([1.0, -1.0])
+    assert list(chart.lines[1].ys) == pytest.approx([0.0, 0.0])  # val 1.0
+    assert not OverlayChart("top1").chart([run], SIZE, is_log=True).y.is_log

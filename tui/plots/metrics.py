@@ -78,7 +78,7 @@ class _Placing(NamedTuple):
         return (float(getattr(state.steps, self.field)[min(index, len(state.steps) - 1)]) - self.offset) / self.unit
 
 
-class _Levels(NamedTuple):
+class Levels(NamedTuple):
     """Scale from values to heights on the y axis."""
 
     factor: float
@@ -112,7 +112,7 @@ class MetricChart:
     def chart(self, state: RunState, resolution: Resolution, view: View) -> Chart:
         """Return the chart of `state` at `resolution`."""
         is_loss = self._metric == "loss"
-        levels = _Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
+        levels = Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
         place = _placing(state, view, resolution.max_ticks)
         dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
         steps = self._steps(state, place, resolution.num_columns, levels)
@@ -150,7 +150,7 @@ class MetricChart:
             cursor=cursor,
         )
 
-    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> list[Column | None]:
+    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> list[Column | None]:
         """Return the range of the training curve in every column of dots, as heights."""
         steps, axis = state.steps, place.axis
         raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
@@ -165,7 +165,7 @@ class MetricChart:
         return [None if column is None or math.isnan(sum(column)) else column for column in heights]
 
     def _epochs(
-        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: _Levels
+        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: Levels
     ) -> _Points:
         """Return x and y of the means of whole epochs."""
         values: Sequence[float] = [getattr(point, f"{split}_{self._metric}") for point in state.epochs]
@@ -174,7 +174,7 @@ class MetricChart:
         trace = Trace(lambda pair: place.of(pair[0]), lambda pair: levels.of(pair[1]))
         return trace.follow(list(zip(state.epochs, values, strict=True)), place.axis, num_columns)
 
-    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> _Points:
+    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> _Points:
         """Return x and y of the balanced accuracies: none where classes are even, nor in a chart of losses."""
         measured = [point for point in state.epochs if point.val_balanced is not None]
         if self._metric == "loss" or not measured:
@@ -188,7 +188,7 @@ class MetricChart:
         """Return the value at which the best epoch is marked: on the curve that decided which it is."""
         return point.val_loss if self._metric == "loss" else point.score
 
-    def _axis(self, heights: list[float], num_rows: int, levels: _Levels) -> Axis:
+    def _axis(self, heights: list[float], num_rows: int, levels: Levels) -> Axis:
         lowest, highest = min(heights, default=0.0), max(heights, default=1.0)
         if levels.is_log:
             return log_axis(lowest, highest)
@@ -196,7 +196,7 @@ class MetricChart:
             return self._y.holding(lowest, highest, num_rows)
         return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
-    def _points(self, state: RunState, place: _Placing, levels: _Levels, val: _Points, balanced: _Points) -> list[Line]:
+    def _points(self, state: RunState, place: _Placing, levels: Levels, val: _Points, balanced: _Points) -> list[Line]:
         """Return what is marked on the curves: epochs, validations asked for, and the best epoch."""
         lines = [Line(*balanced, MUTED, marker="▪")] if balanced[0] else []
         lines += [Line(*val, VAL, marker="•")] if val[0] else []
@@ -242,7 +242,7 @@ class MetricChart:
         return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.{digits}f}"
 
     def _reading(
-        self, state: RunState, place: _Placing, levels: _Levels, steps: Sequence[Column | None], cursor: float
+        self, state: RunState, place: _Placing, levels: Levels, steps: Sequence[Column | None], cursor: float
     ) -> tuple[tuple[str, str], ...]:
         """Return what the curves are at the cursor: the column's mean and range, and the nearest epoch.
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are hidden."""
-_HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
+_HINT = "Enter opens, space marks, Y gives the path, O reverses; ? lists all keys."
 
 
 class RunsScreen(Listing[None]):
@@ -59,6 +59,8 @@ class RunsScreen(Listing[None]):
         ),
         Binding("u", "unmark", "unmark all", show=False, id="runs.unmark", tooltip="take all marks away"),
         Binding("v", "overlay", "curves", id="runs.overlay", tooltip="curves of the marked runs over each other"),
+        Binding("y", "log_scale", "log scale", show=False, id="runs.log_scale",
+                tooltip="loss of the curves on a logarithmic axis"),
         Binding(
             "equals_sign",
             "difference",
@@ -71,7 +73,7 @@ class RunsScreen(Listing[None]):
         Binding("x", "export", "export", id="runs.export", tooltip="export its network or curves"),
         Binding("D", "delete", "delete", id="runs.delete", tooltip="delete the marked runs, or this one (asks first)"),
         Binding(
-            "y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
+            "Y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
         ),
         Binding("escape", "back", "Back", show=False, id="runs.back", tooltip="back"),
     ]
@@ -287,6 +289,15 @@ class RunsScreen(Listing[None]):
         self._wants_overlay = not self.shows_overlay
         self.set_class(self._wants_overlay, "-overlay")
         self.call_after_refresh(self._show)
+
+    def action_log_scale(self) -> None:
+        """Draw the loss of the curves on a logarithmic axis, or on a linear one again."""
+        if not self.shows_overlay:
+            self._say(f"the curves are hidden; {self.app.key_of('runs.overlay', 'v')} shows them.", "warn")
+            return
+        overlay = self.query_one(Overlay)
+        overlay.show_log(is_log=not overlay.is_log)
+        self._say(f"loss on a {'logarithmic' if overlay.is_log else 'linear'} axis", "calm")
 
     def action_difference(self) -> None:
         """Show in what the marked runs differ."""

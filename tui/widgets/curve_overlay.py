@@ -24,6 +24,8 @@ class Overlay(Vertical):
         self._grain: PlotStyle = grain
         self._charts = {"loss": OverlayChart("loss"), "top1": OverlayChart("top1")}
         self._shown: tuple[tuple[OverlaidRun, ...], int] = ((), 0)
+        self.is_log = False
+        """True if losses are on a logarithmic axis; `show_log` sets it."""
 
     def compose(self) -> ComposeResult:
         """Lay legend and plots out."""
@@ -42,7 +44,12 @@ class Overlay(Vertical):
         for metric, maker in self._charts.items():
             plot = self.query_one(f"#over-{metric}", Plot)
             if plot.size.width:
-                plot.show(maker.chart(drawn, plot.resolution))
+                plot.show(maker.chart(drawn, plot.resolution, is_log=self.is_log))
+
+    def show_log(self, *, is_log: bool) -> None:
+        """Put losses on a logarithmic axis, or on a linear one."""
+        self.is_log = is_log
+        self.show(*self._shown)
 
     def on_resize(self) -> None:
         """Draw anew for the new size."""
