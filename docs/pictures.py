@@ -2,13 +2,15 @@
 
 Trains, through the command line and on real CIFAR-100: BaseNet with four learning rates on a part of the images;
 BaseNet on all of them, whose learning rate is halved on the way and which is stopped with a key; BaseNet's range test;
-and the ablation's first steps. Twenty minutes on two CPU cores that do nothing else, five without the ablation
-(--ablation-scale 0).
+recipes/basenet-15, of which there is a report; and the ablation's first steps. Twenty-five minutes on two CPU cores
+that do nothing else, ten without the ablation (--ablation-scale 0). The report's page is drawn by Chromium, and left as
+it is where none is on the PATH; --report RUN draws that page alone, of a run that is there.
 """
 
 import argparse
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
+from PIL import Image
 from textual.pilot import Pilot
 
 from engine.journal.state import RunState
-from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.run_dir import RunDir, find_run, list_runs
 from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp
@@ -29,6 +32,12 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 _WIDE, _USUAL, _WITH_SCORES, _LOW = (160, 45), (120, 36), (152, 36), (120, 28)
 _RATES = (0.002, 0.005, 0.01, 0.03)
 _EPOCHS, _HALVED_AFTER, _TAKEN_AFTER = 10, 4, 7
+_PAGES = {
+    "report": (1240, 1710, ""),
+    "report-matrix": (1240, 1600, "section > :not(#matrix-1):not(#matrix-1 ~ *) { display: none; }"),
+}
+"""Pictures of the report's page: pixels that are shown of it, and a style that leaves out what comes before."""
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SETTLED_S = 3.0
 """Longer than any screen takes to look at the runs and the machine again."""
 
@@ -42,12 +51,17 @@ async def main() -> None:
     parser.add_argument(
         "--ablation-scale", type=float, default=1, help="so much of its steps' epochs; 0 keeps the table as it is"
     )
+    parser.add_argument("--report", metavar="RUN", help="draw nothing but the page of this run")
     asked = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     data_dir = str(Path(asked.data_dir).absolute()) if asked.data_dir else None
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)  # what is shown of paths is short, and the same on every machine
-        await _Studio(asked.runs_dir or Path("runs"), data_dir).draw(asked.ablation_scale)
+        studio = _Studio(asked.runs_dir or Path("runs"), data_dir)
+        if asked.report:
+            studio.draw_report(find_run(studio.runs_dir, asked.report))
+        else:
+            await studio.draw(asked.ablation_scale)
 
 
 class _Studio:
@@ -68,6 +82,8 @@ class _Studio:
         self.cifartui("evaluate", run.id)
         await self.draw_predictions(run)
         await self.draw_range_test()
+        self.cifartui("train", "recipes/basenet-15", "--output", "quiet")
+        self.draw_report(list_runs(self.runs_dir)[0])
         if ablation_scale:
             self.cifartui("ablation", "0-4", "--epochs-scale", str(ablation_scale), "--output", "quiet")
             await self.draw_ablation()
@@ -106,6 +122,27 @@ class _Studio:
         async with self.app(list_runs(self.runs_dir)[0]).run_test(size=_LOW) as pilot:
             await _press(pilot)
             _take(pilot, "range-test")
+
+    def draw_report(self, run: RunDir) -> None:
+        """The upper part of a run's page, and its matrix, as Chromium draws them."""
+        page = Path("report.html").absolute()
+        self.cifartui("report", run.id, "--output", str(page), "--force")
+        data = run.read_state().data
+        assert data is not None, "trained, so it had data"
+        text = page.read_text(encoding="utf-8").replace(str(Path(data.source).parent), "~/data")
+        browser = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+        if browser is None:
+            print("There is no Chromium on the PATH: the report's pictures stay as they are.", flush=True)
+            return
+        for name, (width, height, style) in _PAGES.items():
+            page.write_text(text.replace("</style>", f"{style}</style>"), encoding="utf-8")
+            drawn = PICTURES / f"{name}.png"
+            options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+            where = (f"--window-size={width},{height}", f"--screenshot={drawn}", page.as_uri())
+            subprocess.run([browser, *options, *where], check=True, stderr=subprocess.DEVNULL)
+            with Image.open(drawn) as picture:
+                picture.convert("RGB").save(drawn, optimize=True)
+            print(drawn, flush=True)
 
     async def draw_ablation(self) -> None:
         """The ablation's table."""

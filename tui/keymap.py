@@ -21,7 +21,7 @@ _MODIFIERS = frozenset({"ctrl", "alt", "shift", "super", "meta", "hyper"})
 _KEPT = {"ctrl+c": "leaves", "ctrl+q": "leaves", "ctrl+p": "opens the palette", "ctrl+z": "suspends"}
 _OF_LISTS = frozenset({"up", "down", "home", "end", "pageup", "pagedown", "enter", "j", "k", "g", "G"})
 """Taken by the list that has the focus, before its screen receives them."""
-_WITHOUT_LISTS = frozenset({"matrix", "monitor", "predictions"})
+_WITHOUT_LISTS = frozenset({"matrix", "monitor", "predictions", "top"})
 
 
 class Action(Struct, frozen=True):

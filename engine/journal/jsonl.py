@@ -25,6 +25,8 @@ from presets.safe_text import visible
 Record = TypeVar("Record", bound=msgspec.Struct)
 _CHUNK_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 22
+_LONGEST_LINE_BYTES = 1 << 25
+"""No event and no command is as long; a crash can leave gigabytes of NULs in the middle of a file."""
 
 
 def append_command(path: Path, command: AnyCommand) -> None:
@@ -168,6 +170,15 @@ def _read_at(fd: int, offset: int, num_bytes: int) -> bytes:
     return found
 
 
+def _end_of_line(fd: int, offset: int) -> int | None:
+    """Return where the line ends that goes on at `offset`, behind its newline; None if it has no end."""
+    while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+        if (found := chunk.find(b"\n")) >= 0:
+            return offset + found + 1
+        offset += len(chunk)
+    return None
+
+
 class LineReader(Generic[Record]):
     """Follows a growing journal: each call of `read` returns the records completed since the last.
 
@@ -254,7 +265,14 @@ class LineReader(Generic[Record]):
                     if len(chunk) < wanted:
                         self._unfinished = (self._offset, self._offset + len(chunk))
                         return
-                    wanted *= 2  # one line longer than the chunk
+                    if wanted < _LONGEST_LINE_BYTES:
+                        wanted *= 2  # one line longer than the chunk
+                    elif (end := _end_of_line(fd, self._offset + len(chunk))) is None:
+                        self._unfinished = (self._offset, about.st_size)
+                        return
+                    else:
+                        self._offset, wanted = end, _CHUNK_BYTES
+                        self.num_skipped += 1
                     continue
                 self._offset += len(complete) + 1
                 yield complete

@@ -47,7 +47,7 @@ def read_shown(run: RunDir) -> RunInfo:
         raise refused from refused.__cause__
     texts = {key: printable(value if isinstance(value, str) else _text(value)) for key, value in unknown.items()}
     fields = {name: getattr(info, name) for name in RunInfo.__struct_fields__}
-    return NewerRunInfo(**fields, not_understood=texts)
+    return NewerRunInfo(**{**fields, "id": run.id}, not_understood=texts)
 
 
 def _text(value: object) -> str:

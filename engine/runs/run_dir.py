@@ -54,6 +54,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a run: run.json, written once by the launcher, or amended.json where a resume changed it."""
 
     id: str
+    """The run's name as the file has it; whoever reads it by `RunDir` gets that of the folder."""
     preset_name: str
     preset_file: str = ""
     """Absolute path of the preset where it was given as a file; else empty."""
@@ -125,7 +126,10 @@ class RunDir:
         return self.path.name
 
     def read_info(self) -> RunInfo:
-        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one."""
+        """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one.
+
+        Its `id` is the folder's name: a copied run is not the one it was copied from, and no file names another run.
+        """
         return self._read_info(self.info_file())
 
     def info_file(self) -> Path:
@@ -138,7 +142,7 @@ class RunDir:
 
     def _read_info(self, file: Path) -> RunInfo:
         try:
-            return msgspec.json.decode(files.read(file), type=RunInfo)
+            return msgspec.structs.replace(msgspec.json.decode(files.read(file), type=RunInfo), id=self.id)
         except (OSError, *DAMAGED) as error:
             raise CifartuiError(self._why_unread(file, error)) from error
 
@@ -312,6 +316,11 @@ def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float 
     return state.phase
 
 
+def stem_of(preset_name: str) -> str:
+    """Return the part of a run's id that stands for its preset, between the time and the random digits."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+
+
 def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) -> RunDir:
     """Make a new run directory (mode 0700) with its run.json, under a name nobody else has.
 
@@ -322,7 +331,7 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
         info: the other fields of RunInfo except `id`, `created` and `host`.
     """
     now = datetime.now(timezone.utc)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", preset_name).strip("-.")[-40:] or "run"
+    stem = stem_of(preset_name)
     is_new = not runs_dir.exists()
     path = None
     try:

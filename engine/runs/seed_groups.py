@@ -46,7 +46,9 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
         seeds = tuple(range(first, first + count))
     elif _LIST.fullmatch(text):
         if first:
-            raise CifartuiError("seed is the first of so many seeds; with a list of them, leave it out.")
+            raise CifartuiError(
+                "seeds listed one by one need no first seed; leave seed at 0, or write how many, such as 3."
+            )
         seeds = tuple(int(each) for each in text.split(","))
         twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
         if twice is not None:
@@ -69,6 +71,14 @@ def each_seed(options: RunOptions) -> tuple[RunOptions, ...]:
         return (options,)
     group = os.urandom(6).hex() if len(options.seeds) > 1 else ""
     return tuple(replace(options, seed=seed, seeds=(), group=group) for seed in options.seeds)
+
+
+def group_key(group: str, preset_name: str, overrides: Iterable[str]) -> tuple[str, ...]:
+    """Return what the runs of a group have in common; empty if a run stands alone.
+
+    A resume with changes takes a run out of its group: it no longer differs in its seed alone.
+    """
+    return (group, preset_name, *overrides) if group else ()
 
 
 def grouped(runs: Iterable[_Run], group_of: Callable[[_Run], object]) -> list[tuple[_Run, ...]]:

@@ -4,17 +4,20 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.journal import fold_file
 from engine.journal.fold_file import fold_path, read_folded, start_from_fold
 from engine.journal.jsonl import read_events
 from engine.journal.state import fold
+from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from tests.other_user import NOBODY
-from tests.ui.sample_run import SampleRun
+from tests.ui.sample_run import NOW, SampleRun
 from tests.unit.test_fold import everything
 from tests.unit.test_summaries import finished, same
+from tui.data.run_list import RunLister
 from tui.data.summaries import read_kept, summarise
 
 
@@ -73,6 +76,26 @@ def test_nothing_is_written_into_a_run_of_another_user(tmp_path: Path) -> None:
     os.chown(run.events, NOBODY, NOBODY)
     summarise(run)
     assert not run.summary.exists()
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("id_in_file", ["20260101T000000-other-0001", "../elsewhere", "/etc", ""])
+def test_a_run_is_called_as_its_folder_whatever_its_files_say(tmp_path: Path, id_in_file: str, newer: bool) -> None:
+    run = finished(tmp_path)
+    file = run.path / "run.json"
+    settings = msgspec.json.decode(file.read_bytes()) | {"id": id_in_file} | ({"of_the_future": 1} if newer else {})
+    settings["preset"] |= {"of_the_future": 1} if newer else {}
+    file.write_bytes(msgspec.json.encode(settings))
+    assert read_shown(run).id == run.id
+    assert newer or run.read_info().id == run.id
+    assert summarise(run).id == run.id
+    if not newer:
+        line, _, curves = run.summary.read_bytes().partition(b"\n")
+        kept = msgspec.json.decode(line)
+        kept["summary"]["id"] = id_in_file
+        run.summary.write_bytes(msgspec.json.encode(kept) + b"\n" + curves)
+        assert read_kept(run) is not None
+    assert [each.id for each in RunLister(tmp_path, lambda: NOW).list().runs] == [run.id]
 
 
 def test_no_link_and_no_pipe_is_read_in_the_place_of_a_summary(tmp_path: Path) -> None:

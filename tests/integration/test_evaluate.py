@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +17,7 @@ from engine.training import checkpoint_files
 from engine.training.evaluate_checkpoint import measure
 from presets.errors import CifartuiError
 from tests import sample_model
-from tests.unit.test_report import check
+from tests.report_page import check
 
 KEPT = Path(__file__).parents[1] / "data/run-0.1.0"
 Cifartui = Callable[..., subprocess.CompletedProcess[str]]
@@ -101,29 +100,35 @@ def test_a_report_is_one_page_that_needs_nothing_else(
     cifartui: Cifartui, run: RunDir, data: Path, tmp_path: Path
 ) -> None:
     page, text = tmp_path / "report.html", tmp_path / "report.md"
-    before = cifartui("report", "latest", "--output", str(page))
-    assert before.returncode == 0, before.stderr
-    assert "cifartui evaluate tiny-0000 --split val" in before.stdout  # it says what it lacks, and the page too
+    asked = ("report", "latest", "--device", "cpu", "--output", str(page))
+    without = cifartui(*asked)  # its data is not where it was: all else is shown, and it says what is missing
+    assert without.returncode == 0
+    assert "cifartui: There is no /home/somebody/images." in without.stderr
+    assert "cifartui evaluate tiny-0000 --split val" in without.stdout
     assert check(page.read_text(encoding="utf-8")).tags.count("img") == 0
-    again = cifartui("report", "latest", "--output", str(page))
+    again = cifartui(*asked)
     assert (again.returncode, "report.html is there already" in again.stderr) == (2, True)
 
-    assert cifartui("evaluate", "latest", "--data", str(data), "--device", "cpu").returncode == 0
+    settings = run.path / "run.json"
+    settings.write_text(settings.read_text().replace("/home/somebody/images", str(data)))
+    assert predictions.read(run, "val") is None
+    assert cifartui(*asked, "--force", "--no-evaluate").returncode == 0
+    assert predictions.read(run, "val") is None
+    result = cifartui(*asked, "tiny-0000", "--force")  # the same run by two names
+    assert (result.returncode, result.stdout) == (0, f"The report is in {page}.\n"), result.stderr
+    assert result.stderr == "Evaluating the validation images of 20260101T000000-tiny-0000 by its best weights…\n"
     measured = predictions.read(run, "val")
     assert measured is not None
-    own = msgspec.structs.replace(measured, data=None)  # as if these were the images that it was trained on
-    predictions.paths(run, "val")[0].write_bytes(msgspec.json.encode(own))
-    result = cifartui("report", "latest", "tiny-0000", "--output", str(page), "--force")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == f"The report is in {page}.\n"
-    written = check(page.read_text(encoding="utf-8"))
-    summed = scores.overall(own)
+    summed = scores.overall(measured)
     assert summed is not None
-    wrong = sum(true != predicted for true, predicted in zip(own.true or (), own.predicted, strict=True))
+    wrong = sum(true != predicted for true, predicted in zip(measured.true or (), measured.predicted, strict=True))
+    written = check(page.read_text(encoding="utf-8"))
     assert written.tags.count("img") == len(sample_model.CLASSES) + min(16, wrong)
     for shown in (f"{100 * summed.top1:.2f}", f"{100 * summed.ece:.2f}", "red", "no test part", "cifartui train"):
         assert shown in written.text
-    assert cifartui("report", "latest", "--output", str(text)).returncode == 0
+
+    as_text = cifartui("report", "latest", "--output", str(text))
+    assert (as_text.returncode, as_text.stderr) == (0, "")  # nothing is measured twice
     assert f"| validation | 60 | {100 * summed.top1:.2f} (" in text.read_text(encoding="utf-8")
     refused = cifartui("report", "latest", "--output", str(tmp_path / "report.pdf"))
     assert (refused.returncode, "name a file that ends in .html or .md" in refused.stderr) == (2, True)

@@ -109,6 +109,22 @@ def test_a_signal_ends_a_dashboard_that_hangs(tmp_path: Path) -> None:
     assert modes_left_on(received) == set()
 
 
+def test_a_terminal_that_was_stopped_is_given_back_too(runs_dir: Path) -> None:
+    command = f"{sys.executable} -m cifartui; echo ended=$?"
+    shell = pexpect.spawn("bash", ["--norc", "-c", command], dimensions=(24, 80), env=environment(runs_dir))
+    received = read_until(shell, b"demo")
+    pid = int(Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text())
+    terminal = os.open(Path(f"/proc/{pid}/fd/0").readlink(), os.O_RDWR | os.O_NOCTTY)
+    termios.tcflow(terminal, termios.TCOOFF)
+    os.close(terminal)
+    for lines in (30, 40, 50):  # more than waits for the terminal
+        shell.setwinsize(lines, 100)
+    os.kill(pid, signal.SIGTERM)
+    received += read_until(shell, b"ended=143")
+    assert modes_left_on(received) == set()
+    shell.close(force=True)
+
+
 def test_a_crash_says_where_its_traceback_is_and_training_goes_on(tmp_path: Path, start: Start) -> None:
     run = start("train.epochs=500")
     wait_for(lambda: run.read_state().steps, "training")

@@ -209,6 +209,8 @@ async def test_a_completed_run_is_offered_more_epochs(runs_dir: Path, monkeypatc
         app = app_on(run)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "completed" in header(app), "the run")
+            told = app.screen.query_one(OutcomeNotice).text.plain
+            assert "Press i for its images and scores; cifartui report basenet-a3f2 for a page" in told
             await pilot.press("r")
             await until(pilot, lambda: isinstance(app.screen, ResumePanel), "the panel")
             panel = app.screen
@@ -379,3 +381,21 @@ async def test_a_run_of_a_preset_file_is_started_anew_from_that_file(runs_dir: P
             await pilot.press("enter")
             await until(pilot, lambda: asked, "the start")
     assert asked == [str(file)]
+
+
+async def test_a_run_is_started_anew_with_several_seeds_through_the_queue(runs_dir: Path) -> None:
+    queued: list[Any] = []
+    with SampleRun(runs_dir).live().begin() as run:
+        run.finish("failed", "no memory")
+        ways = environment(loader=lambda: catalog.load, enqueue=lambda *arguments: queued.append(arguments))
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=ways)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "failed" in header(app), "the run")
+            await pilot.press("a")
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the dialog")
+            app.screen.query_one("#seeds", Input).value = "2"
+            await pilot.press("enter")
+            await until(pilot, lambda: queued, "the queue")
+            await until(pilot, lambda: any("Queued 2 runs" in each.message for each in app._notifications), "the words")
+    ((_, names, options),) = queued
+    assert (names, options.seeds) == (["basenet"], (0, 1))

@@ -107,7 +107,7 @@ async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
     ("size", "headings"),
     [
         ((80, 24), ["run", "state", "epoch", "best val", "test", "started▾"]),
-        ((120, 40), ["run", "preset", "state", "epoch", "best val", "test", "duration", "size", "started▾"]),
+        ((120, 40), ["run", "state", "epoch", "best val", "test", "duration", "size", "started▾"]),
         ((160, 45), ["run", "state", "epoch", "best val", "test", "started▾"]),
     ],
 )
@@ -207,7 +207,7 @@ async def test_marked_runs_are_drawn_over_each_other(runs_dir: Path) -> None:
         assert told(screen, "#over-legend").startswith("1 basenet-99a3 ")
         await pilot.press(*["space"] * 8)
         legend = told(screen, "#over-legend")
-        assert "6 basenet-22bb" in legend
+        assert "6 basenet lr 0.05 seed 3" in legend
         assert legend.endswith("and 2 more marked, not drawn")
         assert [line[:2].strip() for line in painted(screen)[:9]] == ["1", "2", "3", "4", "5", "6", "+", "+", ""]
         assert plot.chart is not None
@@ -348,6 +348,34 @@ async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path:
         assert path.read_text() == "mine"
         await pilot.press("x", "escape")
         assert app.screen is screen
+
+
+async def test_marked_runs_are_exported_as_one_picture_with_the_axis_of_the_screen(
+    runs_dir: Path, tmp_path: Path
+) -> None:
+    several(runs_dir)
+    path = tmp_path / "overlay.svg"
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(160, 45)) as pilot:
+        screen = await opened(pilot, 7)
+        await pilot.press(*["space"] * 4, "y")
+        assert "logarithmic" in told(screen)
+        chart = screen.query_one("#over-loss", Plot).chart
+        assert chart is not None
+        assert chart.y.is_log
+        await pilot.press("x")
+        panel = app.screen
+        assert isinstance(panel, ExportPanel)
+        field = panel.query_one(Input)
+        assert field.value == f"{Path.cwd()}/overlay.svg"
+        field.value = str(path)
+        await pilot.press("enter")
+        await until(pilot, lambda: f"written to {path}" in told(screen).replace("\n", ""), "the answer")
+        assert path.read_text().startswith("<svg")
+        await pilot.press("y")
+        assert "linear" in told(screen)
+        await pilot.press("v", "y")
+        assert "the curves are hidden" in told(screen)
 
 
 async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

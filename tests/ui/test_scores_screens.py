@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.text import Text
 from textual.widgets import Static
 
 from engine.runs import predictions
@@ -15,7 +16,9 @@ from tests.ui.sample_run import SampleRun
 from tests.ui.test_predictions import app_on, opened, said, sorting, store
 from tui.screens.predictions import PredictionsScreen
 from tui.screens.scores import MatrixScreen, ScoresScreen
+from tui.screens.top_classes import TopClasses
 from tui.widgets.basic import ChangedStatic
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.matrix_view import MatrixView
 
 
@@ -158,3 +161,56 @@ def test_neither_torch_nor_numpy_comes_with_the_screens() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def plain(widget: Static) -> str:
+    assert isinstance(widget.content, Text)
+    return widget.content.plain
+
+
+async def test_an_image_with_its_five_most_probable_classes(run: SampleRun) -> None:
+    store_many(run)
+    found = predictions.read(run.folder, "test")
+    assert found is not None
+    tops = tuple(tuple((label + rank) % 40 for rank in (0, 1, 2, 3, 4)) for label in found.predicted)
+    ranked = msgspec.structs.replace(
+        found, top=tops, top_probability=((0.5, 0.2, 0.1, 0.1, 0.05),) * len(tops), names=tuple(map(str, range(120)))
+    )
+    predictions.paths(run.folder, "test")[0].write_bytes(msgspec.json.encode(ranked))
+    app = app_on(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await pilot.press("5")
+        await until(pilot, lambda: isinstance(app.screen, TopClasses), "the image")
+        top, classes = app.screen.query_one("#top", ChangedStatic), app.screen.query_one("#classes", Static)
+        await until(pilot, lambda: "image 1 of 80" in top.text.plain, "the first image")
+        row = screen.rows[0]
+        assert found.true is not None
+        lines = plain(classes).splitlines()
+        assert [line.rstrip() for line in lines[:9:2]] == [f"class {index}" for index in tops[row]]
+        assert [line.split()[-2] for line in lines[1:10:2]] == ["50.0", "20.0", "10.0", "10.0", "5.0"]
+        assert "others                     5.0 %" in plain(classes)
+        assert f"Its class is class {found.true[row]}, which is among the others." in plain(classes)
+        await pilot.press("left")
+        assert "image 1 of 80" in top.text.plain
+        await pilot.press("right", "j")
+        await until(pilot, lambda: "image 3 of 80" in top.text.plain, "the third image")
+        assert app.screen.query_one("#sorting", ChangedStatic).text.plain == f"{screen.rows[2]}"
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen, "all images")
+        await pilot.press("r", "5")
+        await until(pilot, lambda: isinstance(app.screen, TopClasses), "the image")
+        await until(pilot, lambda: "true class" in plain(app.screen.query_one("#classes", Static)), "its class")
+
+
+async def test_top_5_is_not_offered_where_a_version_before_kept_one_class(run: SampleRun) -> None:
+    store(run)
+    app = app_on(run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        screen = await opened(pilot)
+        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await pilot.pause()
+        assert "5 top-5" not in screen.query_one(KeyBar).text.plain
+        await pilot.press("5")
+        assert app.screen is screen

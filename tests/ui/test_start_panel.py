@@ -45,15 +45,15 @@ async def test_fields_are_filled_and_tab_goes_through_them(runs_dir: Path) -> No
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         assert {field.id: field.value for field in panel.query(Input)} == {
-            "data": "", "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "device": "auto",
-            "devices": "1", "changes": "",
+            "data": "", "epochs": "15", "batch": "32", "lr": "0.005", "size": "32", "seed": "0", "seeds": "1",
+            "device": "auto", "devices": "1", "changes": "",
         }  # fmt: skip
         seen = []
         for _ in panel.query(Input):
             assert app.focused is not None
             seen.append(app.focused.id)
             await pilot.press("tab")
-        assert seen == ["epochs", "batch", "lr", "size", "seed", "device", "devices", "changes", "data"]
+        assert seen == ["epochs", "batch", "lr", "size", "seed", "seeds", "device", "devices", "changes", "data"]
         await pilot.press("up")
         assert app.focused is panel.query_one("#data")
 
@@ -191,6 +191,20 @@ async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -
         assert isinstance(app.screen, Home)
     options = RunOptions(overrides=("train.epochs=2",), seed=3, data_dir="/data")
     assert queued == [(runs_dir, ["basenet", "vgg-custom"], options)]
+
+
+async def test_several_seeds_of_one_preset_are_queued(runs_dir: Path) -> None:
+    queued: list[Any] = []
+    ways = environment(enqueue=lambda *arguments: queued.append(arguments))
+    app = CifartuiApp(runs_dir, environment=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        panel = await opened(pilot, "j")
+        type_into(panel, seeds="1,2,5")
+        await pilot.press("enter")
+        await until(pilot, lambda: queued, "the queue")
+        await until(pilot, lambda: any("Queued 3 runs." in each.message for each in app._notifications), "the answer")
+        assert isinstance(app.screen, Home)
+    assert queued == [(runs_dir, ["basenet"], RunOptions(seeds=(1, 2, 5)))]
 
 
 async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:

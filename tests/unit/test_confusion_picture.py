@@ -1,4 +1,4 @@
-"""The confusion matrix as SVG and PNG: places, colours, hostile names, and sizes."""
+"""The confusion matrix as SVG and PNG, and the reliability diagram: places, colours, hostile names, and sizes."""
 
 import io
 from xml.etree import ElementTree
@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from engine.runs.predictions import Predictions
+from engine.runs.scores import Bin
 from tests.unit.test_scores import made
 from tui.plots.confusion import RIGHT, WRONG, matrix_of, matrix_png, matrix_svg, shade
+from tui.plots.reliability import reliability_svg
 
 _SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=1>', "a&b\u202e")
@@ -55,6 +57,34 @@ def test_right_is_blue_and_wrong_orange_the_more_the_darker() -> None:
     assert (shade(1.0, is_right=True), shade(1.0, is_right=False)) == (RIGHT, WRONG)
     assert shade(0.0, is_right=True) == shade(0.0, is_right=False) == (255, 255, 255)
     assert shade(0.3, is_right=False) > shade(0.6, is_right=False)
+
+
+def test_every_tenth_class_has_a_line_to_follow_where_there_are_many() -> None:
+    assert "M" not in "".join(path.get("d", "") for path in _paths(matrix_svg(matrix_of(many(20)))))
+    (lines,) = _paths(matrix_svg(matrix_of(many(30))))
+    assert lines.get("d", "").count("H") == lines.get("d", "").count("V") == 2
+
+
+def _paths(svg: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(svg).iter(f"{_SVG}path"))
+
+
+def test_a_reliability_diagram_has_the_accuracy_and_its_distance_to_the_confidence() -> None:
+    bins = (
+        Bin(low=0.0, high=0.5, num_images=4, hits=3, mean_confidence=0.25),  # not sure enough
+        Bin(low=0.5, high=1.0, num_images=2, hits=1, mean_confidence=0.75),  # too sure
+    )
+    groups = list(ElementTree.fromstring(reliability_svg(bins)).iter(f"{_SVG}g"))
+    assert [group.findtext(f"{_SVG}title") for group in groups] == [
+        "confidence 0 to 50 %: 4 images, 75.0 % right, mean confidence 25.0 %",
+        "confidence 50 to 100 %: 2 images, 50.0 % right, mean confidence 75.0 %",
+    ]
+    for group, accuracy, low, high in ((groups[0], 0.75, 0.25, 0.75), (groups[1], 0.5, 0.5, 0.75)):
+        both, distance, line, images = ([float(bar.get(name, "")) for name in ("y", "height")] for bar in group[1:])
+        assert both == [pytest.approx(294 - 280 * low), 280 * low]
+        assert distance == [294 - 280 * high, pytest.approx(280 * (high - low))]
+        assert sum(line) - line[1] / 2 == pytest.approx(294 - 280 * accuracy)
+        assert images[1] == (64 if group is groups[0] else 32)
 
 
 def test_the_picture_has_the_cells_of_the_page() -> None:

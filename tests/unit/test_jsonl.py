@@ -184,6 +184,21 @@ def test_an_unfinished_line_is_not_read_again_until_it_grows(path: Path, reads: 
     assert len(reader.read()) == 1
 
 
+def test_a_hole_of_nuls_in_the_middle_is_passed_over_and_never_in_memory_whole(path: Path, reads: list[int]) -> None:
+    line = msgspec.json.encode(events.Paused(global_step=1)) + b"\n"
+    path.write_bytes(line)
+    with path.open("r+b") as file:
+        file.truncate(200_000_000)  # a sparse file
+    reader = event_reader(path)
+    assert (len(reader.read()), reader.read()) == (1, [])
+    with path.open("ab") as file:
+        file.write(b"\n" + line)
+    assert len(reader.read()) == 1
+    assert reader.num_skipped == 1
+    assert max(reads) <= 1 << 25
+    assert reader.offset == path.stat().st_size
+
+
 def test_events_written_together_are_numbered_and_flushed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("engine.journal.jsonl.os.fsync", synced.append)

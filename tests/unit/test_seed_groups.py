@@ -1,17 +1,24 @@
 """Seeds as they are asked for, the groups that their runs form, and mean ± std over them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from engine.journal.state import EpochPoint
 from engine.queue import queue_file
 from engine.runs.run_dir import RunInfo
 from engine.runs.run_options import RunOptions
 from engine.runs.seed_groups import Spread, each_seed, grouped, parse_seeds, spread_of
 from engine.runs.start import start_run
 from presets.errors import CifartuiError
+from presets.schema import Report
+from tui.data.seed_group import SeedGroup, mean_curves, with_groups
+from tui.data.summaries import summarise
+from tui.data.summary import RunCurves
 from tui.text import seed_text
 
 
@@ -41,7 +48,7 @@ def test_seeds_are_a_number_of_them_or_a_list(text: str, first: int, seeds: tupl
         ("0", 0, "from 1 to 100 in number, not 0"),
         ("101", 0, "from 1 to 100 in number, not 101"),
         ("1,2,1", 0, "name 1 twice"),
-        ("1,2", 3, "leave it out"),
+        ("1,2", 3, "leave seed at 0"),
         ("1,2147483648", 0, "from 0 to 2,147,483,647, not 2,147,483,648"),
         ("2", 2**31 - 1, "from 0 to 2,147,483,647"),
         (",".join(map(str, range(101))), 0, "at most 100 in number, not 101"),
@@ -108,13 +115,64 @@ def test_the_deviation_is_that_of_a_sample() -> None:
     assert spread_of([None, None]) is None
 
 
+def point(epoch: float, val_top1: float, val_loss: float = 1.0) -> EpochPoint:
+    return EpochPoint(
+        global_step=1, epoch=epoch, time=0.0, train_loss=2.0, train_top1=0.1, val_loss=val_loss, val_top1=val_top1,
+        lr=0.1, seconds=1.0, partial=False,
+    )  # fmt: skip
+
+
+def test_mean_curves_have_one_deviation_on_each_side() -> None:
+    long = RunCurves((point(1, 0.2), point(2, 0.4)), 3, Report(val_top1=0.5))
+    short, broken = RunCurves((point(1, 0.3),), 2, Report()), RunCurves((point(1, 0.9, math.nan),), 2, Report())
+    found = mean_curves([long, short, broken])
+    assert [each.epoch for each in found.mean.epochs] == [1, 2]
+    assert [each.val_top1 for each in found.mean.epochs] == pytest.approx([0.25, 0.4])
+    deviation = math.sqrt(0.05**2 * 2)
+    assert [each.val_top1 for each in found.low] == pytest.approx([0.25 - deviation, 0.4])
+    assert [each.val_top1 for each in found.high] == pytest.approx([0.25 + deviation, 0.4])
+    assert (found.mean.total_epochs, found.mean.report.val_top1) == (3, 0.5)
+
+
+def test_a_list_has_a_row_a_group_of_runs_that_differ_in_their_seeds_alone(tmp_path: Path) -> None:
+    several = each_seed(RunOptions(seeds=(5, 1, 3)))
+    runs = [start_run(tmp_path, "demo", each, start=False) for each in several]
+    runs.append(start_run(tmp_path, "demo", RunOptions(seed=9), start=False))
+    changed = runs[2].read_info()
+    runs[2].write_amended(replace(changed, overrides=("train.epochs=9",)))
+    summaries = [summarise(run) for run in runs]
+    assert [each.group for each in summaries] == [*[several[0].group] * 3, ""]
+    group, *others = with_groups(summaries)
+    assert isinstance(group, SeedGroup)
+    assert [run.seed for run in group.members] == [1, 5]
+    assert others == summaries[2:]
+    assert group.val is None
+    done = [
+        replace(run, status="completed", best_val_top1=value)
+        for run, value in zip(group.members, (0.2, 0.4), strict=True)
+    ]
+    live = replace(done[0], id="z", seed=2, status="training", best_val_top1=0.9)
+    (group,) = with_groups([*done, live])
+    assert isinstance(group, SeedGroup)
+    assert group.val == Spread(pytest.approx(0.3), pytest.approx(0.1 * math.sqrt(2)), 2)  # type: ignore[arg-type]
+    assert group.status == "training"
+    (group,) = with_groups([live, replace(live, id="y", seed=3, best_val_top1=0.7)])
+    assert isinstance(group, SeedGroup)
+    assert group.best_val_top1 == pytest.approx(0.8)
+
+
 def test_spreads_in_words() -> None:
     val, one = Spread(0.61234, 0.00421, 3), Spread(0.5, None, 1)
     assert (seed_text.spread(val), seed_text.spread(val, 2), seed_text.cell(val)) == (
         "61.2 ± 0.4 %", "61.23 ± 0.42 %", "61.2 ±0.4",
     )  # fmt: skip
     assert (seed_text.spread(one), seed_text.cell(one), seed_text.spread(None)) == ("50.0 %", "50.0 %", "n/a")
-    assert seed_text.cell(Spread(0.5, 0.0, 2)) == "50.0 ±0.0"
+    cells = [seed_text.cell(Spread(mean, std, 2)) for mean, std in ((0.5, 0.0), (1.0, 0.0), (0.5, 0.123))]
+    assert cells == ["50.0 ±0.0", "100 ±0.0", "50.0 ±12"]
+    assert seed_text.group((0, 1, 2), val, None) == (
+        "3 runs, seeds 0, 1, 2; val 61.2 ± 0.4 %, mean ± std, n 3. Enter opens; D deletes all."
+    )
+    assert seed_text.group((0, 1), None, None) == "2 runs, seeds 0, 1. Enter opens; D deletes all."
     assert seed_text.trained("Demo", val, val, 3) == (
         "Demo: val 61.23 ± 0.42 %, test 61.23 ± 0.42 % (mean ± std, n = 3)"
     )

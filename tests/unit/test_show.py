@@ -55,6 +55,13 @@ def test_a_page_says_what_the_monitor_shows(tmp_path: Path) -> None:
         assert said in " ".join(text.split()) or said in text, said
 
 
+def test_a_run_that_is_over_names_its_report_and_a_live_one_does_not(tmp_path: Path) -> None:
+    with training(tmp_path) as run:
+        assert not any("cifartui report" in row for row in printed(run))
+        run.finish()
+        assert any(row.startswith("  cifartui report basenet-a3f2") for row in printed(run))
+
+
 MADE: dict[str, Callable[[Path], SampleRun]] = {
     "training": training,
     "staged": staged,

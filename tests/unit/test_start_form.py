@@ -38,8 +38,8 @@ def by_id(*names: str) -> dict[str, Field]:
 def test_fields_hold_what_the_preset_has() -> None:
     fields = by_id("vgg-custom")
     assert {name: field.initial for name, field in fields.items()} == {
-        "data": "", "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "device": "auto",
-        "devices": "1", "changes": "",
+        "data": "", "epochs": "30", "batch": "64", "lr": "0.1", "size": "128", "seed": "0", "seeds": "1",
+        "device": "auto", "devices": "1", "changes": "",
     }  # fmt: skip
 
 
@@ -128,6 +128,16 @@ def test_of_several_presets_the_one_that_refuses_is_named() -> None:
 
 def test_a_value_cannot_smuggle_in_another_key() -> None:
     assert "epochs" in asked(["basenet"], epochs="3 optimizer.lr=4").errors
+
+
+def test_several_seeds_are_one_order() -> None:
+    assert asked(["basenet"], seed="4", seeds="2").options == RunOptions(seed=4, seeds=(4, 5))
+    assert asked(["basenet"], seeds="1, 2,5").options == RunOptions(seeds=(1, 2, 5))
+    assert asked(["basenet"], seed="4", seeds="1").options == RunOptions(seed=4)
+    assert asked(["basenet"], seeds="many").errors == {
+        "seeds": "seeds cannot be 'many'; write how many, such as 3, or which, such as 1,2,5."
+    }
+    assert set(asked(["basenet"], seed="x", seeds="2").errors) == {"seed"}
 
 
 @pytest.mark.parametrize("seed", ["2147483648", "1.5", "²", "1" * 500])

@@ -1,6 +1,10 @@
 """Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -30,8 +34,35 @@ from tui.data.compare import (
     sentence,
 )
 from tui.data.compare import compare as rows_of
+from tui.data.output_file import check_new, write_new
 from tui.data.summaries import summarise, summarise_all
 from tui.data.summary import Summary
+
+
+class TableFiles(NamedTuple):
+    """Files to write a table to; "-" is standard output."""
+
+    csv: str | None
+    markdown: str | None
+    force: bool
+
+
+def _table_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --csv, --markdown and --force, checked, as its argument `files`."""
+
+    @click.option("--csv", "csv_file", metavar="FILE", help="Also write the table as CSV; - prints that alone.")
+    @click.option("--markdown", metavar="FILE", help="Also write it as a Markdown table; - prints that alone.")
+    @click.option("--force", is_flag=True, help="Write over a FILE that is there.")
+    @wraps(command)
+    def with_files(*args: Any, csv_file: str | None, markdown: str | None, force: bool, **options: Any) -> None:
+        if [csv_file, markdown, "-" if options["as_json"] else None].count("-") > 1:
+            raise CifartuiError("Only one of --json, --csv - and --markdown - can be printed; name a file for the rest.")
+        for path in (csv_file, markdown):
+            if path not in {None, "-"}:
+                check_new(Path(str(path)), force=force)
+        command(*args, files=TableFiles(csv_file, markdown, force), **options)
+
+    return with_files
 
 
 @click.command()
@@ -40,21 +71,24 @@ from tui.data.summary import Summary
     "--diff", is_flag=True, help="Also print the fields in which the runs' presets, seeds and machines differ."
 )
 @as_json_option
+@_table_files
 @with_places
 @click.pass_context
-def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
+def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool, files: TableFiles) -> None:
     """Print runs side by side: the report's accuracy, the measured one, and what each step changed."""
+    if diff and "-" in files:
+        raise CifartuiError("--diff is printed beside the table; name a file for --csv and --markdown.")
     runs_dir = places(ctx).runs_dir
     found = [find_run(runs_dir, name) for name in names]
     rows = compare_runs([summarise(run) for run in found], catalog.list_presets())
     if not diff:
-        _show(rows, as_json)
+        _show(rows, as_json, files)
         return
     differing = differences([RunSide(read_shown(run), read_outline(run.events).started) for run in found])
     if as_json:
         say_json({"runs": rows, "differences": differing})
         return
-    _show(rows, as_json)
+    _show(rows, as_json, files)
     say("\n" + sentence(differing, len(found)))
     if differing:
         say("\n" + "\n".join(difference_table(differing, fmt.short_ids([run.id for run in found]))))
@@ -70,6 +104,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
 @seed_option
 @click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
 @as_json_option
+@_table_files
 @following
 @with_places
 @click.pass_context
@@ -84,11 +119,16 @@ def ablation(
     as_json: bool,
     output: Output,
     detach: bool,
+    files: TableFiles,
 ) -> None:
     """Train the report's ablation step by step, and print its results beside the report's.
 
     STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
     """
+    if "-" in files and not only_table:
+        raise CifartuiError("--csv - and --markdown - are for --table; name a file for the table of what is trained now.")
+    if detach and (files.csv or files.markdown):
+        raise CifartuiError("--detach prints no table; leave --csv and --markdown out, and write them with --table later.")
     where = places(ctx)
     names = _named_steps(steps, ablation_presets(catalog.list_presets()))
     if epochs_scale is not None:
@@ -103,6 +143,7 @@ def ablation(
                 catalog.list_presets(),
             ),
             as_json,
+            files,
         )
         return
     for name in names:
@@ -122,7 +163,7 @@ def ablation(
         if code in {130, 143}:
             break
         exit_code = code or exit_code
-    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json)
+    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json, files)
     ctx.exit(exit_code)
 
 
@@ -151,9 +192,20 @@ def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _show(rows: list[Row], as_json: bool) -> None:
+def _show(rows: list[Row], as_json: bool, files: TableFiles) -> None:
+    """Print the table, unless it is JSON or goes to standard output in another form; write it to the files named."""
+    for path, make in ((files.csv, "comparison_csv"), (files.markdown, "comparison_markdown")):
+        if path is None:
+            continue
+        from tui.report import comparison
+
+        text: str = getattr(comparison, make)(rows)
+        if path == "-":
+            say(text.removesuffix("\n"))
+        else:
+            write_new(Path(path), text.encode(errors="replace"), force=files.force)
     if as_json:
         say_json(rows)
-        return
-    for line in comparison_table(rows):
-        say(line.rstrip())
+    elif "-" not in {files.csv, files.markdown}:
+        for line in comparison_table(rows):
+            say(line.rstrip())

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from engine.runs.run_dir import find_run
+from engine.runs.run_dir import RunDir, find_run
 from presets.errors import CifartuiError
-from tui.cli.options import places, with_places
+from tui.cli.options import device_option, places, with_places
 from tui.cli.output import say
 from tui.data.output_file import check_new, write_new
+from tui.data.torch_process import run_module
 
 _HTML, _MARKDOWN = {".html", ".htm"}, {".md", ".markdown"}
 
@@ -18,10 +19,17 @@ _HTML, _MARKDOWN = {".html", ".htm"}, {".md", ".markdown"}
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @click.option("--output", metavar="FILE", help="A page (.html), or Markdown (.md); default: the run's id, here.")
 @click.option("--force", is_flag=True, help="Write over FILE if it is there.")
+@click.option("--no-evaluate", is_flag=True, help="Measure nothing: show what is stored already.")
+@device_option
 @with_places
 @click.pass_context
-def report(ctx: click.Context, names: tuple[str, ...], output: str | None, force: bool) -> None:
-    """Write a page about runs that one can send: no network, no script. Several runs stand beside each other."""
+def report(
+    ctx: click.Context, names: tuple[str, ...], output: str | None, force: bool, no_evaluate: bool, device: str
+) -> None:
+    """Write a page about runs that one can send: no network, no script. Several runs stand beside each other.
+
+    What the best weights of a run that is over say of its images is measured first, unless it was before.
+    """
     found = [find_run(places(ctx).runs_dir, name) for name in dict.fromkeys(names)]
     found = list({run.id: run for run in found}.values())
     path = Path(output) if output is not None else Path(f"{found[0].id if len(found) == 1 else 'report'}.html")
@@ -30,6 +38,9 @@ def report(ctx: click.Context, names: tuple[str, ...], output: str | None, force
     check_new(path, force=force)
     from tui.report.content import read_report
 
+    if not no_evaluate:
+        for run in found:
+            _evaluate(run, device, places(ctx).data_dir)
     runs = [read_report(run, time.time()) for run in found]
     if path.suffix.lower() in _MARKDOWN:
         from tui.report.markdown import markdown
@@ -40,7 +51,22 @@ def report(ctx: click.Context, names: tuple[str, ...], output: str | None, force
 
         text = html(runs)
     write_new(path, text.encode(errors="replace"), force=force)
-    for run in runs:
-        for sentence in run.missing:
-            say(f"{run.name}: {sentence}" if len(runs) > 1 else sentence)
+    for each in runs:
+        for sentence in each.missing:
+            say(f"{each.name}: {sentence}" if len(runs) > 1 else sentence)
     say(f"The report is in {path}.")
+
+
+def _evaluate(run: RunDir, device: str, data_dir: str | None) -> None:
+    """Measure the splits that a report lacks. Where that fails, say why: the page shows what is known without them."""
+    from tui.report.evaluated import SPLIT_NAMES, to_measure
+
+    for split in to_measure(run, time.time()):
+        say(f"Evaluating the {SPLIT_NAMES[split]} images of {run.id} by its best weights…", err=True)
+        arguments = [str(run.path), "--split", split, "--device", device]
+        arguments += ["--data-dir", data_dir] if data_dir else []
+        try:
+            run_module("engine.training.evaluate_checkpoint", arguments)
+        except CifartuiError as error:
+            say(f"cifartui: {error}", err=True)
+            return

@@ -168,6 +168,8 @@ def _go_on(record: RunDetail) -> list[str]:
         ways.append((record.start_command, "start it anew"))
     if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
         ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))
+    if not run_text.is_live(status):
+        ways.append((f"cifartui report {name}", "a page that one can send"))
     if record.epochs:
         ways.append((f"cifartui export {name} --format csv", "its curves"))
     width = max((len(command) for command, _ in ways), default=0)

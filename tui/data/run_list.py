@@ -164,8 +164,8 @@ class RunLister:
                 run
                 for number, run in enumerate(older)
                 if number % _ROUNDS == self._round % _ROUNDS
-                or (each := known.get(run.id)) is None
-                or each.follower is not None
+                or ((each := known.get(run.id)) is None and run.id not in self._damaged)
+                or (each is not None and each.follower is not None)
             ),
         ]
 

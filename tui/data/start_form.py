@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from engine.runs.needed_files import check_weights
 from engine.runs.run_options import SEED_BELOW, RunOptions
+from engine.runs.seed_groups import parse_seeds
 from engine.shared.data_locations import is_fetched
 from engine.shared.data_path import NamedData, path_override
 from engine.shared.device_names import MOST_DEVICES, check_devices, is_device_name
@@ -24,8 +25,8 @@ from tui.data.environment import Environment, GpuReadings
 Load: TypeAlias = Callable[[str, Sequence[str]], Preset]
 """Loads a preset with overrides; raises CifartuiError where one is not valid."""
 
-DATA, SEED, DEVICE, DEVICES, CHANGES = "data", "seed", "device", "devices", "changes"
-NOT_IN_RANGE_TEST = frozenset({"epochs", "lr", DEVICES})
+DATA, SEED, SEEDS, DEVICE, DEVICES, CHANGES = "data", "seed", "seeds", "device", "devices", "changes"
+NOT_IN_RANGE_TEST = frozenset({"epochs", "lr", SEEDS, DEVICES})
 """Fields without effect on a range test."""
 _PATH = "data.path"
 _SEED = re.compile("[0-9]{1,10}")
@@ -88,6 +89,7 @@ def fields_of(presets: Sequence[Preset]) -> tuple[Field, ...]:
         _field("lr", "lr", "optimizer.lr", [_number(preset.optimizer.lr) for preset in presets], "learning rate"),
         _field("size", "image size", "data.image_size", [str(preset.data.image_size) for preset in presets], "pixels"),
         Field(id=SEED, label="seed", initial="0", hint="another one, other random numbers"),
+        Field(id=SEEDS, label="seeds", initial="1", hint="3: so many runs; 1,2,5: these"),
         Field(id=DEVICE, label="device", initial="auto", hint="auto, cpu, cuda, cuda:1, mps"),
         Field(id=DEVICES, label="devices", initial="1", hint="how many, one process each"),
         Field(id=CHANGES, label="changes", initial=""),
@@ -153,6 +155,11 @@ def check(
     devices, path = typed.get(DEVICES, "").strip() or "1", typed.get(DATA, "").strip()
     path = "" if any(field.id == DATA and field.initial == path for field in fields) else path
     errors = _wrong_numbers(seed, device, devices)
+    seeds: tuple[int, ...] = ()
+    try:
+        seeds = parse_seeds(typed.get(SEEDS, "").strip() or "1", int(seed) if SEED not in errors else 0)
+    except CifartuiError as error:
+        errors[SEEDS] = str(error)
     free: list[str] = []
     try:
         free = shlex.split(typed.get(CHANGES, ""))
@@ -180,7 +187,10 @@ def check(
             errors[DATA] = _without_option(str(error))
     if errors or files is None:
         return Checked(errors=errors, waits_for=needed if files is None else None)
-    options = RunOptions(overrides=overrides, seed=int(seed), device=device, devices=int(devices))
+    options = RunOptions(
+        overrides=overrides, seed=int(seed), device=device, devices=int(devices),
+        seeds=seeds if len(seeds) > 1 else (),
+    )  # fmt: skip
     return Checked(options=options, presets=presets)
 
 

@@ -32,16 +32,20 @@ _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""
 _MOST_CURVE_BYTES = 1 << 24
 
+_SILENT_S = 3600.0
+
 FileStamp: TypeAlias = tuple[int, int, int] | None
 """Size, time of change and inode of a file; None where it is absent."""
 
 
 class RunStamps(NamedTuple):
-    """All by which a change of a run is seen: its journal, its folder (names in it), its folder of checkpoints."""
+    """All by which a change of a run is seen: its journal, its folder (names in it), its checkpoints, its settings."""
 
     journal: FileStamp
     folder_ns: int
     checkpoints: FileStamp
+    info: FileStamp
+    """Of run.json, or of amended.json where there is one: an editor may write into the file that is there."""
 
 
 class _Kept(Struct, frozen=True):
@@ -50,6 +54,7 @@ class _Kept(Struct, frozen=True):
     format: int
     journal: FileStamp
     checkpoints: FileStamp
+    info: FileStamp
     summary: Summary
 
 
@@ -61,7 +66,12 @@ def stamps_of(run: RunDir) -> RunStamps:
         _stamp(_status(f"{path}/events.jsonl")),
         0 if folder is None else folder.st_mtime_ns,
         _stamp(_status(f"{path}/checkpoints")),
+        _stamp_of_info(path),
     )
+
+
+def _stamp_of_info(path: str) -> FileStamp:
+    return _stamp(_status(f"{path}/amended.json") or _status(f"{path}/run.json"))
 
 
 def stamp_of(path: Path) -> FileStamp:
@@ -111,8 +121,9 @@ def _read_kept(path: str, most_bytes: int) -> tuple[Summary, bytes] | None:
         and about.st_uid == (folder if journal is None else journal).st_uid
         and kept.journal == _stamp(journal)
         and kept.checkpoints == _stamp(checkpoints)
+        and kept.info == _stamp_of_info(path)
     )
-    return (replace(kept.summary, path=path), curves) if is_valid else None
+    return (replace(kept.summary, path=path, id=path.rpartition("/")[2]), curves) if is_valid else None
 
 
 @lru_cache(maxsize=1)
@@ -138,7 +149,7 @@ def keep(run: RunDir, stamps: RunStamps, summary: Summary, curves: RunCurves) ->
     owner = _status(f"{path}/events.jsonl") or _status(path)
     if owner is None or owner.st_uid != os.geteuid() or summary.not_understood:
         return False
-    kept = _Kept(_FORMAT, stamps.journal, stamps.checkpoints, replace(summary, path=""))
+    kept = _Kept(_FORMAT, stamps.journal, stamps.checkpoints, stamps.info, replace(summary, path=""))
     try:
         line = msgspec.json.encode(kept)
         if len(line) >= _MOST_BYTES:
@@ -149,10 +160,16 @@ def keep(run: RunDir, stamps: RunStamps, summary: Summary, curves: RunCurves) ->
 
 
 def has_ended(run: RunDir, state: RunState, summary: Summary) -> bool:
-    """Return whether nothing more is heard of a run until another worker takes it, as far as this host can see."""
+    """Return whether nothing more is heard of a run until another worker takes it, as far as this host can see.
+
+    Of a worker that cannot be seen from here that is believed after an hour without a word.
+    """
     if state.is_finished:
         return summary.status == state.phase
-    return summary.status == "lost" and run.worker_lives() is False
+    if summary.status != "lost":
+        return False
+    lives, journal = run.worker_lives(), _status(str(run.events))
+    return lives is False or (lives is None and journal is not None and time.time() - journal.st_mtime > _SILENT_S)
 
 
 def curves_of(info: RunInfo, state: RunState, summary: Summary) -> RunCurves:

@@ -7,7 +7,7 @@ import calendar
 import time
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from msgspec import Struct
 
@@ -22,6 +22,7 @@ from presets.plan import total_epochs
 from presets.schema import Report
 from tui import format as fmt
 from tui.text import run_text
+from tui.text.run_name import Words, words_of
 
 _AT_WORK = {"starting", "data", "model", "training", "validating", "testing", "paused"}
 
@@ -67,6 +68,13 @@ class Summary(Struct, frozen=True, kw_only=True):
     """GPUs that torch saw where its worker ran, at least; None if that is not known."""
     not_understood: tuple[str, ...] = ()
     """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
+    group: str = ""
+    """Id that it shares with runs of other seeds; empty if it stands alone (`tui.data.seed_group`)."""
+
+    @property
+    def words(self) -> Words:
+        """Its settings that are not its preset's, in short words."""
+        return words_of(self.overrides, self.seed, self.group)
 
     @property
     def no_test(self) -> str:
@@ -159,6 +167,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         has_test=state.data is None or state.data.num_test > 0,
         torch_gpus=_torch_gpus(state),
         not_understood=tuple(not_understood(info)),
+        group=info.group,
     )
 
 
@@ -181,7 +190,27 @@ def _epochs_done(state: RunState) -> int:
 SortKey: TypeAlias = Literal["started", "val", "test", "duration", "size"]
 SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 
-_VALUES: dict[SortKey, Callable[[Summary], float | None]] = {
+
+class Sortable(Protocol):
+    """A row of a table that can be sorted: a run, or a group of runs."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def created(self) -> float: ...  # noqa: D102
+    @property
+    def best_val_top1(self) -> float | None: ...  # noqa: D102
+    @property
+    def test_top1(self) -> float | None: ...  # noqa: D102
+    @property
+    def duration_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def num_bytes(self) -> int | None: ...  # noqa: D102
+
+
+_Row = TypeVar("_Row", bound=Sortable)
+
+_VALUES: dict[SortKey, Callable[[Sortable], float | None]] = {
     "started": lambda run: run.created,
     "val": lambda run: run.best_val_top1,
     "test": lambda run: run.test_top1,
@@ -200,8 +229,8 @@ def has_words(text: str, wanted: str) -> bool:
     return all(word in text.lower() for word in wanted.lower().split())
 
 
-def ordered(runs: Iterable[Summary], key: SortKey, *, rising: bool = False) -> list[Summary]:
-    """Return the runs by `key`, greatest (newest) first unless `rising`; those without a value are always last.
+def ordered(runs: Iterable[_Row], key: SortKey, *, rising: bool = False) -> list[_Row]:
+    """Return runs, or groups of them, by `key`, greatest (newest) first unless `rising`; without a value always last.
 
     Runs of the same value are by start, newest first.
     """

@@ -7,6 +7,7 @@ from tui import format as fmt
 
 _LEFT, _TOP, _SIDE, _BELOW, _GAP = 52, 14, 280, 64, 16
 _INK, _GREY, _GRID, _RIGHT, _GAP_COLOR = "#222222", "#888888", "#dddddd", "#0072b2", "#d55e00"
+_LINE = 3
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -38,7 +39,7 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
 
 
 def _bin(each: Bin, most: int) -> list[str]:
-    """Return a bin's bars: its accuracy, the distance to its mean confidence, and its images."""
+    """Return a bin's bars: as far as accuracy and mean confidence reach, their distance, the accuracy, its images."""
     if each.accuracy is None or each.mean_confidence is None:
         return []
     left, width, bottom = _LEFT + each.low * _SIDE + 1, (each.high - each.low) * _SIDE - 2, _TOP + _SIDE
@@ -49,8 +50,9 @@ def _bin(each: Bin, most: int) -> list[str]:
         f"{fmt.percent(each.accuracy)} right, mean confidence {fmt.percent(each.mean_confidence)}"
     )
     bars = (
-        (bottom - each.accuracy * _SIDE, each.accuracy * _SIDE, f'fill="{_RIGHT}" fill-opacity="0.75"'),
-        (bottom - high * _SIDE, (high - low) * _SIDE, f'fill="{_GAP_COLOR}" fill-opacity="0.35" stroke="{_GAP_COLOR}"'),
+        (bottom - low * _SIDE, low * _SIDE, f'fill="{_RIGHT}" fill-opacity="0.45"'),
+        (bottom - high * _SIDE, (high - low) * _SIDE, f'fill="{_GAP_COLOR}" fill-opacity="0.45"'),
+        (bottom - each.accuracy * _SIDE - _LINE / 2, _LINE, f'fill="{_RIGHT}"'),
         (bottom + _GAP + _BELOW - count, count, f'fill="{_GREY}"'),
     )
     rects = "".join(

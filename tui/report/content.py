@@ -4,7 +4,7 @@ import base64
 import io
 import mmap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,20 +12,19 @@ from engine.journal.events import DataReady
 from engine.journal.state import RunState
 from engine.runs import predictions, scores
 from engine.runs.newer_info import read_shown
-from engine.runs.predictions import Predictions, Split
+from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunDir, RunInfo
-from engine.runs.scores import ClassScore, Confusion, Interval, Scores
+from engine.runs.scores import ClassScore, Confusion, Scores
 from presets.errors import CifartuiError
-from presets.safe_text import visible_in_a_row
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words
 from tui.data.run_detail import RunDetail, detail_and_state
 from tui.plots.confusion import matrix_of, matrix_svg
 from tui.plots.export import metrics_svg, range_test_svg
 from tui.plots.reliability import reliability_svg
+from tui.report.evaluated import SPLIT_NAMES, SplitScores, read_evaluated, scores_of
 from tui.text import preset_text, run_text
 
-SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 _RECORDED = {"train": "training", "val": "validation"}
 MOST_CLASSES = 40
 """Rows of the table of classes; the others are counted."""
@@ -43,18 +42,6 @@ class Photo:
     side: int
     title: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class SplitScores:
-    """Scores of a split, by the predictions or, without them, by the journal, which has top-1 alone."""
-
-    name: str
-    num_images: int
-    top1: float
-    top1_interval: Interval
-    balanced: float | None = None
-    summed: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +112,8 @@ def read_report(run: RunDir, now: float) -> RunReport:
     """
     info = read_shown(run)
     record, state = detail_and_state(run, now)
-    stored, missing = _stored(run, record, state)
+    evaluated = read_evaluated(run, record, state)
+    stored, missing = evaluated.found, list(evaluated.missing)
     detail, samples = None, []
     chosen = next((each for each in stored[::-1] if each.true), None)
     if chosen is not None:
@@ -152,7 +140,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         curves_svg=_curves(record, state, info),
         verdict=None if record.range_test is None else _verdict(record.range_test),
         has_test=not run_text.has_no_test(record.data),
-        splits=_splits(stored, record, state),
+        splits=scores_of(stored, record, state),
         detail=detail,
         samples=samples,
         missing=missing,
@@ -196,60 +184,6 @@ def _all_images(data: DataReady | None) -> tuple[str, ...]:
     return (data.dataset, f"{data.num_train + data.num_val}", _images(data).get("test", ""), *classes)
 
 
-def _stored(run: RunDir, record: RunDetail, state: RunState) -> tuple[list[Predictions], list[str]]:
-    """Return the predictions of validation and test images by the best weights of now, and what is missing."""
-    found, missing = [], []
-    saved = state.checkpoints.get("best")
-    if record.range_test is not None:
-        return [], []
-    if saved is None:
-        return [], ["The run has no best weights, so there is nothing to evaluate."]
-    splits: tuple[Split, ...] = ("val",) if run_text.has_no_test(record.data) else ("val", "test")
-    for split in splits:
-        name, command = (
-            SPLIT_NAMES[split],
-            f"cifartui evaluate {visible_in_a_row(fmt.short_id(run.id))} --split {split}",
-        )
-        try:
-            stored = predictions.read(run, split)
-        except CifartuiError as error:
-            missing.append(str(error))
-            continue
-        if stored is None or stored.data is not None or stored.checkpoint != "best":
-            missing.append(f"The {name} images have not been evaluated by the best weights; do it with: {command}")
-        elif stored.global_step < saved.global_step:
-            missing.append(f"There are better weights than those that the {name} images were evaluated with: {command}")
-        else:
-            found.append(stored)
-            if stored.true is None:
-                missing.append(f"The labels of the {name} images are hidden: they have no scores.")
-            elif not stored.top and len(stored.class_names) > predictions.MOST_TOP:
-                missing.append(
-                    f"The {name} images were evaluated by a version without top-5; do it again with: {command}"
-                )
-    return found, missing
-
-
-def _splits(stored: Sequence[Predictions], record: RunDetail, state: RunState) -> list[SplitScores]:
-    measured = {SPLIT_NAMES[each.split]: scores.overall(each) for each in stored}
-    data, best, finished = record.data, state.best, state.finished
-    val = (best.val_top1, best.val_balanced) if best is not None else (None, None)
-    test = (finished.test_top1, finished.test_balanced) if finished is not None else (None, None)
-    counts = (data.num_val, data.num_test) if data is not None else (0, 0)
-    journalled = (("validation", *val, counts[0]), ("test", *test, counts[1]))
-    found = []
-    for name, top1, balanced, num_images in journalled:
-        summed = measured.get(name)
-        if summed is not None:
-            found.append(
-                SplitScores(name, summed.num_images, summed.top1, summed.top1_interval, summed.balanced, summed)
-            )
-        elif top1 is not None and num_images and 0 <= top1 <= 1:
-            interval = scores.wilson(round(top1 * num_images), num_images)
-            found.append(SplitScores(name, num_images, top1, interval, balanced))
-    return found
-
-
 def _detail(found: Predictions, pixels: mmap.mmap | None) -> Detail | None:
     summed = scores.overall(found)
     if summed is None:
@@ -271,7 +205,8 @@ def _detail(found: Predictions, pixels: mmap.mmap | None) -> Detail | None:
 
 def _mistake(found: Predictions, row: int, pixels: mmap.mmap) -> Photo:
     assert found.true is not None, "a mistake has a label"
-    taken = f"taken for {found.class_names[found.predicted[row]]}, {fmt.percent(found.confidence[row])}"
+    confidence = fmt.percent(found.confidence[row]).replace(" ", "\u00a0")  # its sign in the line of its number
+    taken = f"taken for {found.class_names[found.predicted[row]]}, {confidence}"
     return _photo(found, row, pixels, found.class_names[found.true[row]], taken)
 
 
@@ -347,7 +282,6 @@ def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "machine", run_text.device_in_full(started)
     versions = started.versions if started is not None else info.versions
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    published = record.report
-    for name, value in (("val", published.val_top1), ("test", published.test_top1)):
-        if value is not None:
-            yield f"{published.source}, {name}", fmt.percent(value, 1)
+    published = (("val", record.report.val_top1), ("test", record.report.test_top1))
+    known = ", ".join(f"{name} {fmt.percent(value, 1)}" for name, value in published if value is not None)
+    yield "reference", f"{record.report.source}: {known}" if known else ""

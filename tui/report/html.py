@@ -24,7 +24,7 @@ def html(runs: Sequence[RunReport]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=fmt.percent, count=fmt.count, duration=fmt.duration, markup=lambda svg: Markup(visible(svg)),
+        percent=_percent, count=fmt.count, duration=fmt.duration, markup=lambda svg: Markup(visible(svg)),
         interval=_interval, overall=score_text.overall, sentence=run_text.sentence,
         share=lambda fraction: f"{100 * fraction:.1f}",
     )  # fmt: skip
@@ -36,6 +36,11 @@ def html(runs: Sequence[RunReport]) -> str:
 def _shown(value: object) -> object:
     """Return a value as it is put into the page, with signs for control and reordering characters."""
     return visible(value) if type(value) is str else value
+
+
+def _percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a percentage whose sign stays in the line of its number."""
+    return fmt.percent(fraction, digits).replace(" ", "\u00a0")
 
 
 def _interval(interval: tuple[float, float]) -> str:

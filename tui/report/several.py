@@ -1,43 +1,42 @@
-"""Several runs of a report beside each other: those that differ in their seeds alone, and data that is not the same.
+"""Several runs of a report beside each other: those that differ in their seeds alone, and data that is not the same."""
 
-Imports no template engine: others that compare runs may use it.
-"""
-
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
-from tui.report.content import SPLIT_NAMES, RunReport
+from engine.runs.seed_groups import Spread, grouped, spread_of
+from tui.report.content import RunReport
+from tui.report.evaluated import SPLIT_NAMES
 
 
 @dataclass(frozen=True)
 class Group:
-    """Several runs of one preset that differ in their seeds: mean and sample standard deviation of top-1 by split."""
+    """Several runs of one preset that differ in their seeds: top-1 over them, by split."""
 
     name: str
     num_runs: int
-    top1: dict[str, tuple[float, float]]
+    top1: dict[str, Spread]
+    """Of splits that were measured in all of them."""
 
 
 def groups_of(runs: Sequence[RunReport]) -> list[Group]:
     """Return the groups of at least two runs that were trained to their ends with different seeds."""
-    found: dict[tuple[str, ...], dict[int, RunReport]] = defaultdict(dict)
-    for run in runs:
-        if run.status == "completed" and run.verdict is None:
-            found[run.group][run.seed] = run
+    trained = [run for run in runs if run.status == "completed" and run.verdict is None]
     groups = []
-    for members in found.values():
-        if len(members) < 2:
-            continue
-        top1 = {}
-        for split in SPLIT_NAMES.values():
-            values = [scored.top1 for run in members.values() if (scored := run.of(split)) is not None]
-            if len(values) == len(members):
-                top1[split] = (mean(values), stdev(values))
-        first = next(iter(members.values()))
-        groups.append(Group(" ".join((first.title, *first.changes)), len(members), top1))
+    for alike in grouped(trained, lambda run: run.group):
+        members = tuple({run.seed: run for run in alike}.values())
+        if len(members) > 1:
+            name = " ".join((members[0].title, *members[0].changes))
+            groups.append(Group(name, len(members), _top1_of(members)))
     return groups
+
+
+def _top1_of(runs: Sequence[RunReport]) -> dict[str, Spread]:
+    spreads = {}
+    for split in SPLIT_NAMES.values():
+        found = spread_of(scored.top1 if (scored := run.of(split)) is not None else None for run in runs)
+        if found is not None and found.n == len(runs):
+            spreads[split] = found
+    return spreads
 
 
 def differing_data(runs: Sequence[RunReport]) -> str:

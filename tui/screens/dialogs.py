@@ -94,6 +94,8 @@ _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),
     ("Queue", "QueueScreen", (("tui.screens.queue", "QueueScreen"),)),
     ("Test images", "PredictionsScreen", (("tui.screens.predictions", "PredictionsScreen"),)),
+    ("Confusion matrix", "MatrixScreen", (("tui.screens.scores", "MatrixScreen"),)),
+    ("Most probable classes", "TopClasses", (("tui.screens.top_classes", "TopClasses"),)),
     ("Images of your own", "OwnImages", (("tui.screens.own_images", "OwnImages"),)),
     ("Lists", "AblationScreen", (("tui.widgets.lists", "Pickable"),)),
 )

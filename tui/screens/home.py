@@ -473,8 +473,11 @@ class Home(Screen[None]):
         return self._readings
 
     def start(self, name: str, options: "RunOptions") -> None:
-        """Start a preset and open the Monitor; nothing if a start is under way already."""
-        self._begin(self.app.environment.start, name, options)
+        """Start a preset and open the Monitor; nothing if a start is under way already. Several seeds are queued."""
+        if options.seeds:
+            self._enqueue([name], options)
+        else:
+            self._begin(self.app.environment.start, name, options)
 
     def _as_set(self, options: "RunOptions") -> "RunOptions":
         """Return the options with the data folder and the notify command, which are the same for all runs."""
@@ -503,19 +506,20 @@ class Home(Screen[None]):
 
         def queued(_: object) -> None:
             if self in app.screen_stack:
-                self._show_queued(len(names))
+                num_runs = len(options.seeds) * len(names)
+                self._show_queued(f"{num_runs} runs" if num_runs else fmt.plural(len(names), "preset"))
 
         app.run_in_background(lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
 
     def _say_failed(self, why: str) -> None:
         self.app.notify(why, severity="error", timeout=15)
 
-    def _show_queued(self, num_queued: int) -> None:
+    def _show_queued(self, queued: str) -> None:
         """Take the marks away, and notify the user of the queue."""
         self._read_again.set()
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")
-        self.notify(f"Queued {fmt.plural(num_queued, 'preset')}. {shown} shows whose turn it is.")
+        self.notify(f"Queued {queued}. {shown} shows whose turn it is.")
 
 
 def _size(found: "NetworkFacts | str | None") -> Text:

@@ -291,7 +291,14 @@ class Monitor(Screen[None]):
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
         num_lines = max(2, self.size.height // 6)
-        self.query_one(OutcomeNotice).show(view, self._log_tail, num_lines, resume_key, self._again_key)
+        self.query_one(OutcomeNotice).show(
+            view,
+            self._log_tail,
+            num_lines,
+            resume_key=resume_key,
+            again_key=self._again_key,
+            images_key=self.app.key_of("monitor.images", "i"),
+        )
         rows = 1 if self.size.height < _FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
@@ -563,6 +570,9 @@ class Monitor(Screen[None]):
             if chosen is None:
                 return
             chosen = structs.replace(chosen, data_dir=data_dir, notify=notify)
+            if chosen.seeds:
+                self._enqueue(name, chosen)
+                return
             self._say("start again: starting a worker…")
             self.app.run_in_background(
                 lambda: start(chosen),
@@ -573,6 +583,17 @@ class Monitor(Screen[None]):
         purpose: Purpose = "range test" if is_test else "start"
         panel = StartPanel([name], self.app.readings, purpose=purpose, options=options, sweep=sweep)
         self.app.push_screen(panel, answered)
+
+    def _enqueue(self, name: str, options: RunOptions) -> None:
+        """Put the runs of several seeds into the queue, which starts the first as soon as its device is free."""
+        app = self.app
+        app.run_in_background(
+            lambda: app.environment.enqueue(app.runs_dir, [name], options),
+            lambda _: app.notify(
+                f"Queued {len(options.seeds)} runs; the queue is on Home's {app.key_of('home.queue', 'Q')}."
+            ),
+            lambda why: app.notify(why, severity="error", timeout=15),
+        )
 
     def _start_again(self, changes: list[str]) -> None:
         self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from engine.runs import predictions, scores
@@ -68,11 +69,12 @@ class PredictionsScreen(GalleryScreen):
         Binding("s", "order", "order", id="predictions.order", tooltip="most or least confident first, or in order"),
         Binding("x", "matrix", "matrix", id="predictions.matrix", tooltip="confusion matrix: what is taken for what"),
         Binding("t", "scores", "scores", id="predictions.scores", tooltip="top-5, precision, recall, F1, calibration"),
+        Binding("5", "top", "top-5", id="predictions.top", tooltip="an image with its five most probable classes"),
         Binding(
             "right,down,pagedown,l,j",
             "turn(1)",
             "page",
-            key_display="← →",
+            key_display="→",
             id="predictions.next_page",
             tooltip="the next page",
         ),
@@ -81,6 +83,7 @@ class PredictionsScreen(GalleryScreen):
             "turn(-1)",
             "page before",
             show=False,
+            key_display="←",
             id="predictions.page_before",
             tooltip="the page before",
         ),
@@ -105,6 +108,7 @@ class PredictionsScreen(GalleryScreen):
         self.rows: list[int] = []
         self._summed: scores.Scores | None = None
         self._pixels: mmap.mmap | None = None
+        self._over: Screen[None] | None = None
         self._started_at: float | None = None
         self._problem = ""
         self._left = threading.Event()
@@ -177,6 +181,8 @@ class PredictionsScreen(GalleryScreen):
             return  # the measurement under way is older, and posts its result
         self._problem = event.problem
         if event.found is not None:
+            if self._over is not None and self._over.is_current:
+                self._over.dismiss()  # its rows are those of the predictions before
             _close(self._pixels)
             self.found, self._pixels, self._summed = event.found, event.pixels, event.summed
             self.query_one("#scores", Static).update(event.mistakes)
@@ -208,6 +214,8 @@ class PredictionsScreen(GalleryScreen):
         """Offer measuring where it would bring something, filters where there are labels."""
         if action == "make":
             return self._started_at is None and (self.found is None or self.is_outdated)
+        if action == "top":
+            return self.found is not None and bool(self.found.top)
         if action in {"want", "matrix", "scores"}:
             return self._summed is not None
         return self.found is not None or action not in {"choose_class", "turn", "order"}
@@ -251,6 +259,15 @@ class PredictionsScreen(GalleryScreen):
 
         assert self.found is not None, "offered only once read"
         self.app.push_screen(ScoresScreen(self.found))
+
+    def action_top(self) -> None:
+        """Show the page's first image with its most probable classes, and the others after it."""
+        from tui.screens.top_classes import TopClasses
+
+        assert self.found is not None, "offered only once read"
+        if self.rows:
+            self._over = TopClasses(self.found, self.rows, self._page_start, self._picture)
+            self.app.push_screen(self._over)
 
     def action_choose_class(self) -> None:
         """Open the field for a class."""

@@ -1,6 +1,6 @@
 """Runs screen: table of all runs, to filter, sort, open, compare, export, resume and delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -17,16 +17,19 @@ from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import RunLister, RunsListed
+from tui.data.seed_group import Listed, SeedGroup, with_groups
 from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words, matches, ordered
-from tui.plots.overlay import COLORS, OverlaidRun
+from tui.plots.overlay import COLORS, OverlaidRun, overlaid_group, overlaid_run
 from tui.screens.run_listing import Listing
-from tui.text import run_text
+from tui.text import run_text, seed_text
+from tui.text.run_name import shared_words
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.curve_overlay import Overlay
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.run_table import Mark, Order, Row, RunHeading, RunTable, SortChosen
+from tui.widgets.run_columns import Order
+from tui.widgets.run_table import Mark, Row, RunHeading, RunTable, SortChosen
 
 if TYPE_CHECKING:
     from tui.data.compare import Difference
@@ -43,7 +46,9 @@ class RunsScreen(Listing[None]):
 
     CSS_PATH = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "open", show=False, id="runs.open", tooltip="open the run"),
+        Binding("enter", "open", "open", show=False, id="runs.open", tooltip="open the run, or a group of seeds"),
+        Binding("right,l", "unfold", "unfold", show=False, id="runs.unfold", tooltip="open a group of seeds"),
+        Binding("left,h", "fold", "fold", show=False, id="runs.fold", tooltip="close a group of seeds"),
         Binding(
             "slash",
             "filter",
@@ -83,7 +88,9 @@ class RunsScreen(Listing[None]):
         self.listed = RunsListed((), 0, num_unread=1)
         self.order = Order()
         self.marked: list[str] = []
-        """Ids, in the order in which they were marked."""
+        """Ids of runs and groups, in the order in which they were marked."""
+        self.opened: frozenset[str] = frozenset()
+        """Ids of the groups that are open."""
         self._wants_overlay: bool | None = None
         self._message: tuple[str, Tone] | None = None
 
@@ -114,7 +121,7 @@ class RunsScreen(Listing[None]):
         """Show the runs found so far."""
         self.listed = event
         if not event.num_unread:
-            known = {run.id for run in event.runs} | {run.id for run in event.damaged}
+            known = {run.id for run in (*event.runs, *event.damaged, *with_groups(event.runs))}
             self.marked = [run_id for run_id in self.marked if run_id in known]
         self._show()
 
@@ -132,13 +139,19 @@ class RunsScreen(Listing[None]):
 
     @property
     def rows(self) -> list[Row]:
-        """The runs that the filter lets through, in order; the damaged ones last."""
+        """The runs that the filter lets through, in order, those of a group as one row; the damaged ones last."""
         wanted = self.query_one("#run-filter", Input).value
-        whole = ordered(
-            (run for run in self.listed.runs if matches(run, wanted)), self.order.key, rising=self.order.rising
-        )
-        damaged = [run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted)]
-        return [*whole, *damaged]
+        found = [
+            row
+            for row in with_groups(self.listed.runs)
+            if any(matches(run, wanted) for run in (row.members if isinstance(row, SeedGroup) else (row,)))
+        ]
+        rows: list[Row] = []
+        for row in ordered(found, self.order.key, rising=self.order.rising):
+            rows.append(row)
+            if isinstance(row, SeedGroup) and row.id in self.opened:
+                rows += row.members
+        return rows + [run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted)]
 
     def _show(self) -> None:
         if not self.is_mounted:
@@ -147,12 +160,13 @@ class RunsScreen(Listing[None]):
         rows = self.rows
         top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        top.set_text(run_table.heading(self.listed, self.order, len(rows), len(self.marked), width))
+        num_runs = len(self._run_ids(row.id for row in rows))
+        top.set_text(run_table.heading(self.listed, self.order, num_runs, len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
         if not rows:
             empty.set_text(run_table.nothing(self.listed, self.app.runs_dir))
-        table.show(rows, self.app.environment.now(), self.order, self._marks())
+        table.show(rows, self.app.environment.now(), self.order, self._marks(), self.opened)
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
         self._show_message()
@@ -163,21 +177,38 @@ class RunsScreen(Listing[None]):
         return dict(zip(self.marked, [*colored, *more], strict=False))
 
     def _show_overlay(self) -> None:
-        if not self.shows_overlay:
-            return
+        if self.shows_overlay:
+            self.query_one(Overlay).show(self._drawn(), max(0, len(self._chosen_ids()) - len(COLORS)))
+
+    def _drawn(self) -> list[OverlaidRun]:
+        """Return the curves of the marked runs and groups, or else of the one under the cursor."""
         ids = self._chosen_ids()
-        drawn = [
-            OverlaidRun(run_id, printable(name), str(number), color, self.listed.curves[run_id])
-            for number, (run_id, name, color) in enumerate(zip(ids, fmt.short_ids(ids), COLORS, strict=False), start=1)
-            if run_id in self.listed.curves
-        ]
-        self.query_one(Overlay).show(drawn, max(0, len(ids) - len(COLORS)))
+        places = enumerate(zip(ids, COLORS, strict=False), start=1)
+        known = self._known
+        shared = shared_words((row.preset_name, row.words) for row_id in ids if (row := known.get(row_id)) is not None)
+        drawn = [self._overlaid(known.get(row_id), str(number), color, shared) for number, (row_id, color) in places]
+        return [run for run in drawn if run is not None]
+
+    def _overlaid(
+        self, row: Listed | None, sign: str, color: str, shared: Mapping[str, frozenset[str]]
+    ) -> OverlaidRun | None:
+        """Return the curves of a run, or the mean of a group; None if they are not known."""
+        curves = self.listed.curves
+        if row is None:
+            return None
+        common = shared.get(row.preset_name, frozenset())
+        if isinstance(row, SeedGroup):
+            known = [curves[run.id] for run in row.counted if run.id in curves]
+            return overlaid_group(row, known, sign, color, common) if known else None
+        return overlaid_run(row, curves[row.id], sign, color, common) if row.id in curves else None
 
     def _show_message(self) -> None:
         chosen = self.query_one(RunTable).chosen
         if self._message is not None:
             text, tone = self._message
             message = Text(text, TONES[tone])
+        elif isinstance(chosen, SeedGroup):
+            message = Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
         elif isinstance(chosen, Damaged):
             message = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
@@ -209,9 +240,9 @@ class RunsScreen(Listing[None]):
 
     # --- moving, filter, order -------------------------------------------------------------------
 
-    def on_run_table_moved(self) -> None:
-        """Let the last answer go, and draw the run under the cursor."""
-        self._message = None
+    def on_run_table_moved(self, event: RunTable.Moved) -> None:
+        """Let the last answer go, unless it is why the cursor moved, and draw the run under the cursor."""
+        self._message = None if event.by_user else self._message
         self._show_message()
         self._show_overlay()
 
@@ -262,10 +293,23 @@ class RunsScreen(Listing[None]):
 
     # --- marks, curves, differences --------------------------------------------------------------
 
+    @property
+    def _known(self) -> dict[str, Listed]:
+        """All runs and groups by id."""
+        return {row.id: row for row in (*self.listed.runs, *with_groups(self.listed.runs))}
+
     def _chosen_ids(self) -> list[str]:
-        """Return the marked runs, or else the one under the cursor."""
+        """Return the marked runs and groups, or else the one under the cursor."""
         chosen = self.query_one(RunTable).chosen
         return self.marked or ([chosen.id] if chosen is not None else [])
+
+    def _run_ids(self, ids: Iterable[str]) -> list[str]:
+        """Return runs, with all members in the place of a group, each once."""
+        known, found = self._known, dict[str, None]()
+        for row_id in ids:
+            row = known.get(row_id)
+            found.update(dict.fromkeys([run.id for run in row.members] if isinstance(row, SeedGroup) else [row_id]))
+        return list(found)
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away, and go on to the next."""
@@ -303,7 +347,7 @@ class RunsScreen(Listing[None]):
         """Show in what the marked runs differ."""
         from tui.screens import run_actions
 
-        whole = [run_id for run_id in self.marked if run_id in self.listed.curves]
+        whole = [run_id for run_id in self._run_ids(self.marked) if run_id in self.listed.curves]
         if len(whole) < 2:
             self._say("Mark two runs or more with space; = then tells in what they differ.", "warn")
             return
@@ -324,24 +368,49 @@ class RunsScreen(Listing[None]):
 
     def _whole_run(self, verb: str) -> Summary | None:
         chosen = self.query_one(RunTable).chosen
-        if isinstance(chosen, Damaged):
+        if isinstance(chosen, SeedGroup):
+            self._say(f"This is a group of {len(chosen.members)} runs: open it with enter, and choose one.", "warn")
+        elif isinstance(chosen, Damaged):
             self._say(f"This run cannot be {verb}: {printable(chosen.problem)}", "bad")
         elif chosen is None:
             self._say("There is no run here.", "warn")
         return chosen if isinstance(chosen, Summary) else None
 
     def action_open(self) -> None:
-        """Open the Monitor."""
-        if (run := self._whole_run("opened")) is not None:
+        """Open the Monitor, or a group; a group that is open is closed."""
+        chosen = self.query_one(RunTable).chosen
+        if isinstance(chosen, SeedGroup):
+            self._set_opened(self.opened ^ {chosen.id})
+        elif (run := self._whole_run("opened")) is not None:
             self.app.open_monitor(RunDir(self.app.runs_dir / run.id))
+
+    def action_unfold(self) -> None:
+        """Open the group under the cursor."""
+        chosen = self.query_one(RunTable).chosen
+        if isinstance(chosen, SeedGroup):
+            self._set_opened(self.opened | {chosen.id})
+
+    def action_fold(self) -> None:
+        """Close the group under the cursor, or the one whose run is there, and move to it."""
+        table = self.query_one(RunTable)
+        chosen = table.chosen
+        for row in table.rows:
+            if isinstance(row, SeedGroup) and row.id in self.opened and (row is chosen or chosen in row.members):
+                table.go_to_row(row.id)
+                self._set_opened(self.opened - {row.id})
+                return
+
+    def _set_opened(self, opened: frozenset[str]) -> None:
+        self.opened = opened
+        self._show()
 
     def action_copy_path(self) -> None:
         """Copy the folder's path, and show it."""
         from tui.terminal.sequences import copy
 
         chosen = self.query_one(RunTable).chosen
-        if chosen is None:
-            self._say("There is no run here.", "warn")
+        if chosen is None or isinstance(chosen, SeedGroup):
+            self._whole_run("copied")
             return
         path = str(self.app.runs_dir / chosen.id)
         copy(self.app, path)
@@ -370,10 +439,21 @@ class RunsScreen(Listing[None]):
     # --- export ----------------------------------------------------------------------------------
 
     def action_export(self) -> None:
-        """Ask what to write of the run's network or curves, and where."""
+        """Ask what to write of the run's network or curves, or of the curves of several marked, and where."""
         from tui.screens import run_actions
         from tui.screens.run_dialogs import ExportPanel
 
+        folder = str(files.working_folder()).rstrip("/")
+        if len(drawn := self._drawn()) > 1:
+            is_log = self.query_one(Overlay).is_log
+
+            def named(chosen: "Export | None") -> None:
+                if chosen is not None:
+                    write = partial(run_actions.export_overlay, drawn, chosen.path, is_log=is_log)
+                    self._act_and_say("export", write)
+
+            self.app.push_screen(ExportPanel(f"{len(drawn)} curves", f"{folder}/overlay", ExportPanel.SEVERAL), named)
+            return
         if (run := self._whole_run("exported")) is None:
             return
 
@@ -385,15 +465,15 @@ class RunsScreen(Listing[None]):
                 )
                 self._act_and_say("export", write)
 
-        self.app.push_screen(ExportPanel(run.id, str(files.working_folder())), answered)
+        self.app.push_screen(ExportPanel(fmt.short_id(run.id), f"{folder}/{run.id}"), answered)
 
     # --- deleting --------------------------------------------------------------------------------
 
     def action_delete(self) -> None:
-        """Ask whether to delete the marked runs, or else the one under the cursor."""
+        """Ask whether to delete the marked runs, or else the one under the cursor; of a group all runs."""
         from tui.screens import run_actions
 
-        ids = self._chosen_ids()
+        ids = self._run_ids(self._chosen_ids())
         if not ids:
             self._say("There is no run here.", "warn")
             return

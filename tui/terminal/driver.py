@@ -19,6 +19,8 @@ from tui.terminal.screen_diff import ScreenDiff
 
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 _ENDS_WITHIN_S = 3.0
+_LAST_WORD_S = 0.5
+"""For so long a terminal that takes nothing is asked to take what restores it."""
 _LOOK_EVERY_S = 0.1
 _READ_BYTES = 4096
 _STDERR = 2
@@ -43,6 +45,8 @@ class DiffDriver(LinuxDriver):
         self.ended_by: int | None = None
         """Number of the signal that ended the dashboard."""
         self._is_on = self._is_stopping = False
+        self._is_restored = True
+        """False from the first byte sent until the last one of those that restore the terminal has left."""
         self._terminal_before: list[Any] | None = None
         signal.signal(signal.SIGTSTP, lambda *_: self._soon(self._stop))
         signal.signal(signal.SIGCONT, lambda *_: self._soon(self._go_on) if not self._is_stopping else None)
@@ -112,7 +116,7 @@ class DiffDriver(LinuxDriver):
     def start_application_mode(self) -> None:
         """Take the terminal: raw, the other screen, mouse, paste, focus, keys."""
         self.invalidate()
-        self._is_on = True
+        self._is_on, self._is_restored = True, False
         with suppress(termios.error):
             self._terminal_before = termios.tcgetattr(self.fileno)
         super().start_application_mode()  # type: ignore[no-untyped-call]
@@ -122,6 +126,11 @@ class DiffDriver(LinuxDriver):
         self._is_on = False
         self.write(_NO_PIXELS)
         super().stop_application_mode()
+
+    def close(self) -> None:
+        """Wait until all is sent."""
+        super().close()
+        self._is_restored = not self._is_on
 
     # --- Ctrl-Z, fg ------------------------------------------------------------------------------
 
@@ -184,17 +193,28 @@ class DiffDriver(LinuxDriver):
         self._app.exit(return_code=128 + number)
 
     def _end_now(self) -> NoReturn:
-        with suppress(OSError):
-            if self._is_on:
+        if not self._is_restored:
+            with suppress(OSError, termios.error):
+                termios.tcflow(self.fileno, termios.TCOON)  # Ctrl-S, by whoever stopped the terminal
+                termios.tcflush(self.fileno, termios.TCOFLUSH)
+            with suppress(OSError):
                 os.set_blocking(_STDERR, False)  # nobody may read it
                 try:
-                    os.write(_STDERR, _ALL_OFF.encode())
+                    self._send_all_off()
                 finally:
                     os.set_blocking(_STDERR, True)
         with suppress(termios.error):
             if self._terminal_before is not None:
                 termios.tcsetattr(self.fileno, termios.TCSANOW, self._terminal_before)
         os._exit(128 + (self.ended_by or signal.SIGTERM))
+
+    def _send_all_off(self) -> None:
+        left, until = _ALL_OFF.encode(), time.monotonic() + _LAST_WORD_S
+        while left and time.monotonic() < until:
+            try:
+                left = left[os.write(_STDERR, left) :]
+            except BlockingIOError:  # it is full, or another thread is in the middle of a write
+                time.sleep(_LAST_WORD_S / 50)
 
 
 def end_process(code: int) -> NoReturn:

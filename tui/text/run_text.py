@@ -194,6 +194,12 @@ def outcome(status: Status, state: RunState, resume_key: str, again_key: str) ->
     return f"{said}: {reason.rstrip('.')}.{again}" if reason and status != "completed" else f"{said}.{again}"
 
 
+def to_look_into(run_id: str, images_key: str) -> str:
+    """Return what a run that has best weights can be looked into with: a key, and the command for a page."""
+    command = f"cifartui report {visible_in_a_row(fmt.short_id(run_id))}"
+    return f"Press {images_key} for its images and scores; {command} for a page"
+
+
 def has_no_test(data: ev.DataReady | None) -> bool:
     """Return true if it is known that the data has no test part, so that only validation images judge the run."""
     return data is not None and not data.num_test

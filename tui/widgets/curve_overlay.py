@@ -8,12 +8,10 @@ from textual.containers import Container, Vertical
 
 from tui import format as fmt
 from tui.display import PlotStyle
-from tui.plots.overlay import OverlaidRun, OverlayChart
+from tui.plots.overlay import NAME_WIDTH, OverlaidRun, OverlayChart, result_of
 from tui.theme import MUTED, TEXT
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
-
-_NAME_WIDTH = 26
 
 
 class Overlay(Vertical):
@@ -69,8 +67,7 @@ def _legend(drawn: Sequence[OverlaidRun], num_left_out: int, width: int) -> Text
 
 
 def _entry(run: OverlaidRun) -> Text:
-    best = max(run.curves.epochs, key=lambda point: point.score, default=None)
-    said = "no epoch yet" if best is None else fmt.percent(best.val_top1)
     return Text.assemble(
-        (f"{run.sign} {fmt.cut(run.name, _NAME_WIDTH)}", run.color), (f" {said}", TEXT if best is not None else MUTED)
+        (f"{run.sign} {fmt.cut(run.name, NAME_WIDTH)}", run.color),
+        (f" {result_of(run)}", TEXT if run.curves.epochs else MUTED),
     )

@@ -16,8 +16,6 @@ from tui.theme import MUTED
 
 _GAP = 2
 _CAPTION_ROWS = 2
-_WANTED = 6
-"""The largest side at which at least so many images fit is taken."""
 _SMALLEST = 12
 """Columns of an image that stands beside the others of its group."""
 
@@ -45,6 +43,8 @@ class Gallery(Widget):
         super().__init__(id=id)
         self.group = 1
         """Number of pictures that belong together, and stand in one row if they fit."""
+        self.wanted = 6
+        """The largest side at which at least so many pictures fit is taken."""
         self._rows: list[Strip] = []
         self._pictures: Sequence[Picture] = ()
 
@@ -55,7 +55,7 @@ class Gallery(Widget):
             widest = (self.size.width + _GAP) // self.group - _GAP
             highest = 2 * (self.size.height - _CAPTION_ROWS)
             return max(_SMALLEST, min(widest, highest, self.SIDES[0]) // 2 * 2)
-        fitting = (side for side in self.SIDES if self._columns(side) * self._lines(side) >= _WANTED)
+        fitting = (side for side in self.SIDES if self._columns(side) * self._lines(side) >= self.wanted)
         return next(fitting, self.SIDES[-1])
 
     @property

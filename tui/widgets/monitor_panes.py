@@ -182,7 +182,14 @@ class OutcomeNotice(ChangedStatic):
     """Takes no room while training goes well."""
 
     def show(
-        self, view: RunView, log_tail: tuple[str, ...], num_log_lines: int, resume_key: str, again_key: str
+        self,
+        view: RunView,
+        log_tail: tuple[str, ...],
+        num_log_lines: int,
+        *,
+        resume_key: str,
+        again_key: str,
+        images_key: str,
     ) -> None:
         """Draw the outcome of `view`; `log_tail` is shown only if something went wrong."""
         wanted = not run_text.is_live(view.status) or view.status == "stalled"
@@ -197,6 +204,8 @@ class OutcomeNotice(ChangedStatic):
         saved = view.run.best
         if "best" in view.state.checkpoints:
             text.append("\nbest weights  ", MUTED).append(str(saved), TEXT)
+            if view.status in {"completed", "stopped"}:
+                text.append(f"\n{run_text.to_look_into(view.run.id, images_key)}", MUTED)
         if view.status in {"failed", "lost"}:
             errors = [alert for alert in view.state.alerts if alert.severity == "error"]
             text.append_text(_advice(errors[-1:]))

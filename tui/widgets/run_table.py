@@ -1,6 +1,6 @@
 """Table of runs that draws only the rows in view, its heading, and the text if it is empty."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -14,16 +14,21 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from engine.runs.run_dir import stem_of
 from presets.problems import printable
 from tui import format as fmt
 from tui.data.run_list import RunsListed
-from tui.data.summary import Damaged, SortKey, Summary
+from tui.data.seed_group import Listed, SeedGroup
+from tui.data.summary import Damaged, SortKey
 from tui.text import run_text
 from tui.text.layout import left_and_right
+from tui.text.run_name import named, run_name, shared_words
 from tui.theme import MUTED, TEXT, TONES, VAL
 from tui.widgets.basic import ChangedStatic
+from tui.widgets.run_columns import GAP, LEAST_NAME, MARK_WIDTH, PRESET, Layout, Order, layout
 
-Row: TypeAlias = Summary | Damaged
+Row: TypeAlias = Listed | Damaged
+_FOLDED, _OPEN = "▸ ", "▾ "
 
 
 @dataclass(frozen=True)
@@ -32,85 +37,6 @@ class Mark:
 
     sign: str
     color: str
-
-
-@dataclass(frozen=True)
-class Order:
-    """Sort key and direction of the rows."""
-
-    key: SortKey = "started"
-    rising: bool = False
-
-
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    width: int
-    value: Callable[[Summary, float], str]
-    color: Callable[[Summary], str]
-    key: SortKey | None = None
-    is_right: bool = True
-    dropped: int = 0
-    """If the columns do not fit, those with the highest number are dropped first; 0 stays."""
-
-
-def _plain(_run: Summary) -> str:
-    return TEXT
-
-
-def _muted(_run: Summary) -> str:
-    return MUTED
-
-
-def _of_val(run: Summary) -> str:
-    return MUTED if run.best_val_top1 is None else VAL
-
-
-_GAP = 2
-_MARK_WIDTH = 2
-_LEAST_NAME, _MOST_NAME = 14, 40
-_PRESET = _Column("preset", 17, lambda run, _: run.preset_name, _muted, is_right=False, dropped=6)
-_COLUMNS = (
-    _Column("state", 10, lambda run, _: run.status, lambda run: TONES[run_text.tone(run.status)], is_right=False),
-    _Column("epoch", 7, lambda run, _: f"{run.epoch}/{run.epochs}", _muted, dropped=2),
-    _Column("best val", 9, lambda run, _: fmt.percent(run.best_val_top1), _of_val, "val"),
-    _Column("test", 7, lambda run, _: run.no_test or fmt.percent(run.test_top1), _plain, "test", dropped=1),
-    _Column("duration", 11, lambda run, _: fmt.duration(run.duration_s), _plain, "duration", dropped=5),
-    _Column("size", 8, lambda run, _: fmt.memory(run.num_bytes), _plain, "size", dropped=4),
-    _Column("started", 10, lambda run, now: fmt.ago(max(0.0, now - run.created)), _muted, "started", dropped=3),
-    _Column("host", 12, lambda run, _: printable(run.host), _muted, is_right=False, dropped=7),
-)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    name_width: int
-    columns: tuple[_Column, ...]
-
-    def key_at(self, x: int) -> SortKey | None:
-        """Return what the column at `x` is sorted by, if it can be."""
-        left = _MARK_WIDTH + self.name_width
-        for column in self.columns:
-            left += _GAP + column.width
-            if x < left:
-                return column.key
-        return None
-
-
-def _layout(width: int, order: Order, longest: int) -> _Layout:
-    """Return the columns for which `width` has room; the one sorted by is always among them."""
-    columns = [_PRESET, *_COLUMNS]
-    for column in sorted(columns, key=lambda column: -column.dropped):
-        if _MARK_WIDTH + _LEAST_NAME + _width_of(columns) <= width:
-            break
-        if column.dropped and column.key != order.key:
-            columns.remove(column)
-    room = width - _MARK_WIDTH - _width_of(columns)
-    return _Layout(max(_LEAST_NAME, min(_MOST_NAME, room, longest)), tuple(columns))
-
-
-def _width_of(columns: Sequence[_Column]) -> int:
-    return sum(_GAP + column.width for column in columns)
 
 
 class SortChosen(Message):
@@ -124,19 +50,19 @@ class SortChosen(Message):
 class RunHeading(ChangedStatic):
     """The columns' names; the one sorted by carries an arrow."""
 
-    layout_now: _Layout | None = None
+    layout_now: Layout | None = None
 
-    def show(self, layout: _Layout, order: Order, *, plain: bool) -> None:
-        """Draw the names over the columns of `layout`."""
-        self.layout_now = layout
+    def show(self, fitting: Layout, order: Order, *, plain: bool) -> None:
+        """Draw the names over the columns of `fitting`."""
+        self.layout_now = fitting
         arrow = ("^" if order.rising else "v") if plain else ("▴" if order.rising else "▾")
-        line = Text(" " * _MARK_WIDTH, MUTED, no_wrap=True)
-        line.append(set_cell_size("run", layout.name_width))
-        for column in layout.columns:
+        line = Text(" " * MARK_WIDTH, MUTED, no_wrap=True)
+        line.append(set_cell_size("run", fitting.name_width))
+        for column in fitting.columns:
             is_chosen = column.key is not None and column.key == order.key
             name = column.heading + (arrow if is_chosen else "")
             name = name.rjust(column.width) if column.is_right else name.ljust(column.width)
-            line.append(" " * _GAP).append(name, TEXT if is_chosen else MUTED)
+            line.append(" " * GAP).append(name, TEXT if is_chosen else MUTED)
         self.set_text(line)
 
     def on_click(self, event: Click) -> None:
@@ -166,19 +92,26 @@ class RunTable(ScrollView, can_focus=True):
     ]
 
     class Moved(Message):
-        """The cursor is on another run."""
+        """The cursor is on another run: by a key or a click, or because its run is gone."""
+
+        def __init__(self, *, by_user: bool = True) -> None:
+            self.by_user = by_user
+            super().__init__()
 
     class Opened(Message):
         """A run was clicked twice."""
 
     def __init__(self) -> None:
         super().__init__(id="run-table")
+        self._opened: frozenset[str] = frozenset()
+        self._inside: frozenset[str] = frozenset()
+        self._shared: dict[str, frozenset[str]] = {}
         self.rows: Sequence[Row] = ()
         self._now, self._order = 0.0, Order()
         self._marks: dict[str, Mark] = {}
         self._cursor = 0
         self._painted: dict[int, Text] = {}
-        self.fitting = _layout(80, self._order, _LEAST_NAME)
+        self.fitting = layout(80, self._order, LEAST_NAME)
         """The columns for which there is room now."""
 
     @property
@@ -187,14 +120,50 @@ class RunTable(ScrollView, can_focus=True):
         return self.rows[self._cursor] if self.rows else None
 
     def _fit(self) -> None:
-        longest = max((cell_len(fmt.short_id(row.id)) for row in self.rows), default=_LEAST_NAME)
-        self.fitting = _layout(max(30, self.size.width - 1), self._order, longest)
+        whole = [row for row in self.rows if not isinstance(row, Damaged)]
+        self._shared = shared_words((row.preset_name, row.words) for row in whole)
+        longest = max((cell_len(self._row_name(row)) for row in self.rows), default=LEAST_NAME)
+        needed = max((_least(row) for row in whole if row.words and row.id not in self._inside), default=0)
+        has_groups = any(isinstance(row, SeedGroup) for row in whole)
+        width = max(30, self.size.width - 1)
+        self.fitting = layout(width, self._order, longest, needed, has_groups=has_groups)
 
-    def show(self, rows: Sequence[Row], now: float, order: Order, marks: Mapping[str, Mark]) -> None:
-        """List `rows`; only those in view that changed are painted."""
+    def _row_name(self, row: Row, width: int | None = None) -> str:
+        """Return the name of a row, in at most `width` columns."""
+        if isinstance(row, Damaged):
+            whole = printable(fmt.short_id(row.id))
+            return whole if width is None else fmt.cut(whole, width, keep_end=True)
+        shared = self._shared.get(row.preset_name, frozenset())
+        if isinstance(row, SeedGroup):
+            stem, room = stem_of(row.preset_name), None if width is None else width - len(_OPEN)
+            return (_OPEN if row.id in self._opened else _FOLDED) + named(stem, stem, row.words, room, shared)
+        if row.id in self._inside:
+            text = f"{' ' * len(_OPEN)}seed {row.seed}  {printable(fmt.short_id(row.id))}"
+            return text if width is None else fmt.cut(text, width)
+        return run_name(row.id, row.preset_name, row.words, width, shared)
+
+    def show(
+        self,
+        rows: Sequence[Row],
+        now: float,
+        order: Order,
+        marks: Mapping[str, Mark],
+        opened: frozenset[str] = frozenset(),
+    ) -> None:
+        """List `rows`; only those in view that changed are painted.
+
+        Args:
+            rows: runs and groups, the members of an open group behind it.
+            now: Unix seconds.
+            order: by which they are sorted.
+            marks: of marked rows, by id.
+            opened: ids of the groups that are open.
+        """
         before = self.chosen
         num_before = len(self.rows)
         self.rows, self._now, self._order, self._marks = rows, now, order, dict(marks)
+        groups = [row for row in rows if isinstance(row, SeedGroup) and row.id in opened]
+        self._opened, self._inside = opened, frozenset(run.id for group in groups for run in group.members)
         self._fit()
         ids = [row.id for row in rows]
         if before is not None and before.id in ids:
@@ -209,7 +178,7 @@ class RunTable(ScrollView, can_focus=True):
                 if self._line(rows[y]) != self._painted.get(y):
                     self.refresh_line(y)
         if (self.chosen is None) != (before is None) or (before and self.chosen and before.id != self.chosen.id):
-            self.post_message(self.Moved())
+            self.post_message(self.Moved(by_user=False))
         self._keep_in_view()
 
     def on_resize(self) -> None:
@@ -230,23 +199,27 @@ class RunTable(ScrollView, can_focus=True):
         return strip.apply_style(cursor)
 
     def _line(self, row: Row) -> Text:
-        layout = self.fitting
+        fitting = self.fitting
         mark = self._marks.get(row.id)
-        line = Text.assemble((f"{mark.sign if mark else '':<{_MARK_WIDTH}}", f"bold {mark.color}" if mark else MUTED))
+        line = Text.assemble((f"{mark.sign if mark else '':<{MARK_WIDTH}}", f"bold {mark.color}" if mark else MUTED))
         is_damaged = isinstance(row, Damaged)
         line.append(
-            fmt.column(printable(fmt.short_id(row.id)), layout.name_width, keep_end=True),
+            fmt.column(self._row_name(row, fitting.name_width), fitting.name_width),
             TONES["bad"] if is_damaged else TEXT,
         )
         if isinstance(row, Damaged):
-            before = " " * (_GAP + _PRESET.width) if _PRESET in layout.columns else ""
+            before = " " * (GAP + PRESET.width) if PRESET in fitting.columns else ""
             return line.append(f"{before}  {row.state:<10}  {printable(row.reason)}", TONES["bad"])
-        for column in layout.columns:
+        for column in fitting.columns:
             text = fmt.column(column.value(row, self._now), column.width)
-            line.append(" " * _GAP).append(
+            line.append(" " * GAP).append(
                 text.rstrip().rjust(column.width) if column.is_right else text, column.color(row)
             )
-        return line.append(run_text.newer(row.not_understood), TONES["warn"])
+        return line if isinstance(row, SeedGroup) else line.append(run_text.newer(row.not_understood), TONES["warn"])
+
+    def go_to_row(self, row_id: str) -> None:
+        """Move the cursor to a row, if it is there."""
+        self._go_to(next((index for index, row in enumerate(self.rows) if row.id == row_id), self._cursor))
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by so many rows, as far as there are any."""
@@ -275,6 +248,12 @@ class RunTable(ScrollView, can_focus=True):
 
     def _keep_in_view(self) -> None:
         self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+
+
+def _least(row: Listed) -> int:
+    """Return the columns of a row's name without its digits, below which the name is cut."""
+    gap = len(_OPEN) if isinstance(row, SeedGroup) else 0
+    return gap + cell_len(" ".join((stem_of(row.preset_name), *row.words)))
 
 
 _ORDERS: dict[SortKey, tuple[str, str, str]] = {
