@@ -81,7 +81,7 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
     usual = actions()
     for name, text in keys.items():
         if name not in usual:
-            hint = nearest(name, usual) or f"; there are {', '.join(sorted(usual))}."
+            hint = nearest(name, usual) or _known_of(name, usual)
             raise CifartuiError(f'{label}: keys."{printable(name)}" is no action{hint}')
         for key in text.split(","):
             _check_key(usual[name], key.strip(), label)
@@ -93,6 +93,15 @@ def check_keys(keys: Mapping[str, str], label: str) -> None:
                     f'{label}: keys."{name}" = "{keys[name]}" is the key of {other.id} already; '
                     "choose another one, or give that another key too."
                 )
+
+
+def _known_of(name: str, usual: Mapping[str, Action]) -> str:
+    """Return a clause with the actions of the screen that a name begins with, or with the screens: not with all."""
+    screen = name.partition(".")[0]
+    if of_screen := [each for each in sorted(usual) if usual[each].screen == screen]:
+        return f"; there are {', '.join(of_screen)}."
+    screens = {action.screen for action in usual.values()}
+    return f"; actions begin with the name of a screen, which is one of {', '.join(sorted(screens))}."
 
 
 def _check_key(action: Action, key: str, label: str) -> None:

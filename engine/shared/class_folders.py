@@ -1,17 +1,21 @@
 """Layouts of class folders: classes, parts, and the files of each. No torch, nothing decoded."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from engine.shared.image_archives import SUFFIXES as ARCHIVES
 from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, shown_names, unread_notices, without_images
-from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, shown
+from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, is_junk, shown, suffix_of
 from presets.errors import CifartuiError
 
 _UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled", "all"})
 """Names of the only folder in a test part that hold images without labels, unless there is such a class."""
+_LABEL_TABLE, _OTHER_TABLE = re.compile("train|label"), re.compile("sample|submission|^test")
+"""Parts of the names of tables that have labels, and of those that have not."""
 NAME_IT = "name that folder"
 """Advice that holds for folders, and not for what is inside an archive."""
 _MOST_WRAPPERS = 8
@@ -304,17 +308,12 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
             f"{folder} is a class too, put all of them into another train/, else put its images into class folders."
         )
     if loose:
-        tables = [
-            f"{unread.folder}/{unread.first}".lstrip("/")
-            for unread in scan.unread
-            if unread.reason.startswith((".csv", ".tsv"))
-        ]
         is_one = len(loose) == 1
         lie = f"The only image in {where} lies" if is_one else f"The {len(loose):,} images in {where} lie"
         return CifartuiError(
             f"{lie} loose, so {'its class is' if is_one else 'their classes are'} not known; put images into a folder "
             "for each class, or name a table of file names and labels as the data, or as data.labels="
-            f"{shown(tables[0]) if tables else 'FILE.csv'}."
+            f"{shown(_likely_table(scan))}."
         )
     unread = scan.unread
     packed = next((each.first for each in unread if not each.folder and each.first.lower().endswith(ARCHIVES)), None)
@@ -322,6 +321,22 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
         return CifartuiError(f"{where} has no class folders with images; name the archive {shown(packed)} itself.")
     why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
     return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another folder.")
+
+
+def _likely_table(scan: Scanner) -> str:
+    """Return the table that most likely has the labels of loose images; FILE.csv if there is none.
+
+    Sample submissions and tables of a test part are passed over: their labels are made up, or of other images.
+    """
+    found = []
+    for unread in scan.unread:
+        if not unread.reason.startswith((".csv", ".tsv")):
+            continue
+        with suppress(OSError):  # it is gone meanwhile
+            names = (entry.name for entry in (scan.root / unread.folder).iterdir())
+            tables = [name for name in names if suffix_of(name) in {".csv", ".tsv"} and not is_junk(name)]
+            found += [f"{unread.folder}/{name}".lstrip("/") for name in tables if not _OTHER_TABLE.search(name.lower())]
+    return min(found, key=lambda name: (not _LABEL_TABLE.search(base_of(name).lower()), name), default="FILE.csv")
 
 
 def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:

@@ -128,7 +128,7 @@ def _read(path: Path) -> _Table:
     file, label, split = (_column(columns, names) for names in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS))
     if file is None or label is None:
         raise CifartuiError(
-            f"{where} has the columns {listed(columns) if columns else 'of an empty file'}, and needs {_EXPECTED} in "
+            f"{where} {f'has the columns {listed(columns)}' if columns else 'is empty'}, and needs {_EXPECTED} in "
             "its first line."
         )
     rows = []
@@ -338,7 +338,7 @@ def _notices(
     notices = []
     if absent:
         files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
-        notices.append(f"{table.where} {files_are} not there, and left out: {listed(absent)}.")
+        notices.append(f"{table.where} {files_are} not among the images, and left out: {listed(absent)}.")
     if num_without:
         have, are = ("image has", "is") if num_without == 1 else ("images have", "are")
         notices.append(f"{num_without:,} {have} no label in {table.where}, and {are} left out.")

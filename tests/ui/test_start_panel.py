@@ -306,3 +306,22 @@ async def test_the_options_of_another_run_are_filled_in(runs_dir: Path) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: orders, "the order")
     assert orders == [options]
+
+
+async def test_a_changed_network_and_its_images_are_shown(runs_dir: Path) -> None:
+    def photos(named: str, poll: Callable[[], object]) -> NamedData:
+        return NamedData("class-folders", named)
+
+    app = CifartuiApp(runs_dir, environment=environment(loader=lambda: catalog.load, data_at=photos))
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(StartPanel(["photos/frozen"], lambda: None, data="/photos"))
+        await until(pilot, lambda: "in /photos" in said(app, "#plan"), "the plan")
+        assert isinstance(app.screen, StartPanel)
+        assert "torchvision" not in said(app, "#plan"), "the preset's own network is no news"
+        type_into(app.screen, changes="model.name=vit_b_16 train.augment=[]")
+        await until(pilot, lambda: "torchvision's vit_b_16, weights default" in said(app, "#plan"), "the network")
+        shown = " ".join(said(app, "#plan").split())
+        assert "augment none" in shown
+        type_into(app.screen, changes="data.train_limit=20")
+        await until(pilot, lambda: "first 20 training images" in said(app, "#plan"), "the images")
+        assert "vit_b_16" not in said(app, "#plan")

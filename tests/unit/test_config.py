@@ -87,6 +87,11 @@ def test_reading_it_takes_no_time_and_no_textual(file: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
+        ({"queue.zzzzzzzzzzzz": "x"}, "is no action; there are queue."),
+        (
+            {"notify": "x"},
+            'keys."notify" is no action; actions begin with the name of a screen, which is one of abl',
+        ),
         ({"monitor.stp": "x"}, 'keys."monitor.stp" is no action; did you mean "monitor.stop"?'),
         ({"monitor.stop": "crtl+s"}, 'is no key that a terminal sends; did you mean "ctrl+s"?'),
         ({"monitor.stop": ""}, "is no key that a terminal sends"),

@@ -66,9 +66,12 @@ def test_a_process_answers_in_order_and_reads_no_weights(tmp_path: Path, monkeyp
     assert not (tmp_path / "torch").exists()
 
 
-def test_the_total_is_the_sum_of_the_parts() -> None:
+def test_the_total_is_the_sum_of_the_parts_of_a_step_or_of_evaluation() -> None:
     found = describe(asked("", schema.BaseNet()).preset, 100)
-    assert sum(msgspec.to_builtins(found.memory).values()) == found.total_bytes
+    parts = msgspec.to_builtins(found.memory)
+    evaluation = parts.pop("evaluation")
+    assert sum(parts.values()) == found.memory.step < found.total_bytes
+    assert found.total_bytes == parts["parameters"] + parts["optimizer_state"] + evaluation
 
 
 def test_a_batch_that_cannot_be_normalised_is_refused_with_a_sentence() -> None:

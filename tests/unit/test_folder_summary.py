@@ -165,6 +165,24 @@ def test_the_preset_goes_by_the_number_of_images(number: int, preset: str, tmp_p
     assert catalog.load(found.preset).group == "photos"
 
 
+def test_few_images_a_class_are_few_however_many_classes_there_are(tmp_path: Path) -> None:
+    for name in range(300):
+        (tmp_path / f"{name}").mkdir()
+        for index in range(5):
+            (tmp_path / f"{name}" / f"{index}.png").touch()
+    found = summarize(str(tmp_path))
+    assert found.num_train > 1000
+    assert (found.preset, "few, so only" in found.why) == ("photos/frozen", True)
+
+
+def test_classes_of_one_size_are_in_the_order_of_their_labels(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,label\n" + "".join(f"{name},{name}\n" for name in (1, 2, 10)))
+    for name in (1, 2, 10):
+        photo(tmp_path / f"{name}.png")
+    assert [line.split()[0] for line in class_rows(summarize(str(labels)))] == ["class", "1", "2", "10"]
+
+
 @pytest.mark.parametrize("dataset", ["cifar100", "cub200"])
 def test_published_data_is_known_and_has_a_preset(dataset: str, tmp_path: Path) -> None:
     if dataset == "cifar100":

@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     found = list_with(tmp_path, "file,label\na,cat\nb,dog\nc,\ngone.jpg,cat\n", *IMAGES, "e.heic.txt")
     assert found.train.names == ("a.jpg", "b.jpg")
     assert found.notices[1:] == (
-        f"{tmp_path}/labels.csv names a file that is not there, and left out: gone.jpg.",
+        f"{tmp_path}/labels.csv names a file that is not among the images, and left out: gone.jpg.",
         f"1 image has no label in {tmp_path}/labels.csv, and is left out.",
         f"1 image is not in {tmp_path}/labels.csv, and left out: sub/d.png.",
     )
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has the columns of an empty file, and needs a column file"),
+        ("", "is empty, and needs a column file"),
         ("x,y\na,cat\n", r"has the columns x and y, and needs a column file"),
         ("file,x\na,cat\n", r"needs .* a column label"),
         ("file,label\n", "names no image that is in"),
@@ -166,7 +166,8 @@ def test_a_file_that_is_not_there_is_no_other_of_its_name(tmp_path: Path, named:
         tmp_path, f"file,label\n{named},dog\ncat/2.jpg,cat\nowl/3.jpg,owl\n", "cat/1.jpg", "cat/2.jpg", "owl/3.jpg"
     )
     assert found.train == Files(("cat/2.jpg", "owl/3.jpg"), (0, 1))
-    assert any(f"names a file that is not there, and left out: {named}" in notice for notice in found.notices)
+    said = f"names a file that is not among the images, and left out: {named}"
+    assert any(said in notice for notice in found.notices)
 
 
 @pytest.mark.parametrize("named", ["cat/1.jpg", "old/photos/cat/1.jpg", "photos/cat/1.png", "1.jpg", "1"])

@@ -45,6 +45,8 @@ _UNEVEN = 3
 """Largest class over smallest from which that is called uneven."""
 _ABOUT_EVEN = 1.05
 """The same ratio below which two digits would show 1."""
+_FEW_A_CLASS = 10
+"""Training images a class, on average, below which a frozen backbone is advised however many there are."""
 _FEW_IMAGES, _MANY_IMAGES = 1_000, 50_000
 """Training images below which a frozen backbone is advised, and from which a network without pretrained weights is."""
 _ADVISED: dict[str, tuple[str, str]] = {
@@ -232,7 +234,7 @@ def _split_sentence(listing: Listing, numbers: dict[Literal["train", "val", "tes
 def _advice(num_train: int, num_classes: int) -> tuple[str, str]:
     """Return the preset for so many training images, and why."""
     each = f"{num_train:,} training images, about {max(1, round(num_train / num_classes)):,} a class"
-    if num_train < _FEW_IMAGES:
+    if num_train < max(_FEW_IMAGES, _FEW_A_CLASS * num_classes):
         return "photos/frozen", f"{each}: few, so only a new last layer is trained on pretrained features"
     if num_train < _MANY_IMAGES:
         return "photos/finetune", f"{each}: enough to fine-tune all of a pretrained network"
@@ -280,7 +282,7 @@ def class_rows(summary: FolderSummary, most: int | None = MOST_CLASSES) -> list[
     """Return a table of the classes, the largest first; of more than `most`, the largest and the smallest."""
     if not summary.classes:
         return []
-    ordered = sorted(summary.classes, key=lambda each: (-each.train - each.val * summary.is_val_drawn, each.name))
+    ordered = sorted(summary.classes, key=lambda each: -each.train - each.val * summary.is_val_drawn)
     shown_ones: list[ClassCount | None] = [*ordered]
     if most is not None and len(ordered) > most:
         shown_ones = [*ordered[: most // 2], None, *ordered[len(ordered) - (most - most // 2) :]]

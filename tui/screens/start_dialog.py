@@ -21,7 +21,7 @@ from textual.widgets import Input, Label, Static
 from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from presets.range_test import DEFAULT_SWEEP, Sweep
-from presets.schema import Data, Preset
+from presets.schema import Preset
 from tui import format as fmt
 from tui.data import memory_fit
 from tui.data.environment import GpuReadings
@@ -117,7 +117,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         self.names, self._readings, self._purpose = tuple(names), readings, purpose
         self._options, self._data, self._sweep = options, data, sweep
         self._fields: tuple[Field, ...] = ()
-        self._own_data: Data | None = None
+        self._own: Preset | None = None
         self._files: dict[NeededFiles, FoundFiles] = {}
         self._looks_at: NeededFiles | None = None
         self._look_ends = threading.Event()
@@ -142,7 +142,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
             try:
                 load = self.app.environment.loader()
                 presets = [load(name, ()) for name in self.names]
-                self._own_data = presets[0].data
+                self._own = presets[0]
                 self._fields, typed = self._filled(presets)
             except CifartuiError as error:  # edited since it was listed
                 typed = {}
@@ -321,7 +321,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def _show_plan(self, preset: Preset) -> None:
         sweep = self._sweep if self._purpose == "range test" else None
-        rows = preset_text.planned(preset, self._own_data, sweep)
+        rows = preset_text.planned(preset, self._own, sweep)
         if rows != self._planned:
             self._planned = rows
             self.query_one("#plan", Static).update(table(rows))

@@ -157,12 +157,14 @@ def replaced_data(data: schema.Data, own: schema.Data) -> str:
     return source(data) if has_none else f"{source(data)}, in place of {source(own)}"
 
 
-def planned(preset: Preset, own_data: schema.Data | None, sweep: "Sweep | None") -> list[tuple[str, str]]:
+def planned(preset: Preset, own: Preset | None, sweep: "Sweep | None") -> list[tuple[str, str]]:
     """Return what is done with a preset, in rows of a label and a text.
+
+    Network, data and augmentation are among them if they are not those of the preset's file.
 
     Args:
         preset: as it would be started.
-        own_data: of its file, which may have been replaced.
+        own: as in its file; None if that cannot be read.
         sweep: rates of its range test, if that is what is started; else None.
     """
     if sweep is not None:
@@ -180,13 +182,27 @@ def planned(preset: Preset, own_data: schema.Data | None, sweep: "Sweep | None")
             ("optimizer", optimizer(preset.optimizer)),
             ("schedule", schedule(preset.schedule)),
         ]
-    replaced = "" if own_data is None else replaced_data(preset.data, own_data)
-    return [("data", replaced), *rows] if replaced else rows
+    if own is None:
+        return rows
+    images, own_images = _images(preset.data), _images(own.data)
+    replaced = [replaced_data(preset.data, own.data), *(images if images != own_images else [])]
+    changed = [
+        ("network", network(preset.model) if preset.model != own.model else ""),
+        ("data", ", ".join(part for part in replaced if part)),
+    ]
+    if sweep is None and preset.train.augment != own.train.augment:
+        rows.append(("augment", augmentation(preset.train.augment) or "none"))
+    return [*(row for row in changed if row[1]), *rows]
 
 
 def data(data: schema.Data) -> str:
     """Return data set, size and split as a sentence."""
-    parts = [source(data), f"{data.image_size} px", _NORMALIZE[data.normalize]]
+    return ", ".join([source(data), *_images(data)])
+
+
+def _images(data: schema.Data) -> list[str]:
+    """Return what is made of the images, and which of them are drawn."""
+    parts = [f"{data.image_size} px", _NORMALIZE[data.normalize]]
     if data.background != "white":
         colour = data.background if isinstance(data.background, str) else f"RGB {data.background}"
         parts.append(f"transparency over {colour}")
@@ -194,7 +210,7 @@ def data(data: schema.Data) -> str:
         parts.append(f"first {fmt.count(data.train_limit)} training images")
     if data.sampler == "balanced":
         parts.append("drawn with every class equally often")
-    return ", ".join(parts)
+    return parts
 
 
 def training(preset: Preset) -> str:
