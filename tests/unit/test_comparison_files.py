@@ -12,7 +12,7 @@ from presets.catalog import list_presets
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun, training
 from tests.unit.test_compare import run
-from tui.cli.main import cli
+from tui.cli.main import cifartui
 from tui.data.compare import compare_runs
 from tui.plots.export import overlaid_runs, overlay_svg
 from tui.report.comparison import comparison_csv, comparison_markdown
@@ -40,7 +40,7 @@ def test_markdown_has_the_columns_of_the_printed_table() -> None:
 
 
 def called(runs_dir: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["--runs-dir", str(runs_dir), *arguments])
+    return CliRunner().invoke(cifartui, ["--runs-dir", str(runs_dir), *arguments])
 
 
 def test_a_table_goes_to_a_file_or_alone_to_standard_output(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from presets.schema import Report
 from tui.data.range_test import Verdict, verdict
 from tui.data.summaries import curves_of
 from tui.data.summary import summary_of
-from tui.text.run_name import shared_words
 from tui.plots.axes import ValueAxis
 from tui.plots.chart import Band, Chart, Line, Resolution
 from tui.plots.lr_range import lr_chart
 from tui.plots.metrics import METRICS, MetricChart, View
 from tui.plots.overlay import COLORS, OverlaidRun, OverlayChart, faded, lightened, overlaid_run, result_of
+from tui.text.run_name import shared_words
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 _EPOCH_FIELDS = (

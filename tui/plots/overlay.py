@@ -87,9 +87,7 @@ class OverlayChart:
             if val[0]:
                 ends.append(Line(val[0][-1:], val[1][-1:], run.color, marker=run.sign))
         lines = (*train_lines, *val_lines, *ends)
-        bands = tuple(
-            band for run in drawn if (band := self._band(run, x, resolution.num_columns, levels)) is not None
-        )
+        bands = tuple(band for run in drawn if (band := self._band(run, x, resolution.num_columns, levels)) is not None)
         heights = [value for line in lines for value in line.ys] + ([reference.y] if reference else [])
         heights += [edge for band in bands for column in band.columns if column for edge in (column.low, column.high)]
         lowest, highest = min(heights, default=0.0), max(heights, default=1.0)

@@ -41,7 +41,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def comparison_markdown(rows: Sequence[Row]) -> str:
-    """Return the printed table as Markdown: accuracies in %, differences in points; * marks what was not trained out."""
+    """Return the printed table as Markdown: accuracies in %, differences in points; * as printed."""
     is_uneven = any(row.measured_balanced is not None for row in rows)
     heads = ["step", "change", "report", "diff", "val", "diff", "test", "run"]
     if is_uneven:

@@ -64,8 +64,14 @@ class RunsScreen(Listing[None]):
         ),
         Binding("u", "unmark", "unmark all", show=False, id="runs.unmark", tooltip="take all marks away"),
         Binding("v", "overlay", "curves", id="runs.overlay", tooltip="curves of the marked runs over each other"),
-        Binding("y", "log_scale", "log scale", show=False, id="runs.log_scale",
-                tooltip="loss of the curves on a logarithmic axis"),
+        Binding(
+            "y",
+            "log_scale",
+            "log scale",
+            show=False,
+            id="runs.log_scale",
+            tooltip="loss of the curves on a logarithmic axis",
+        ),
         Binding(
             "equals_sign",
             "difference",
