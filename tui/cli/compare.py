@@ -56,9 +56,7 @@ def _table_files(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_files(*args: Any, csv_file: str | None, markdown: str | None, force: bool, **options: Any) -> None:
         if [csv_file, markdown, "-" if options["as_json"] else None].count("-") > 1:
-            raise CifartuiError(
-                "Only one of --json, --csv - and --markdown - can be printed; name files for others."
-            )
+            raise CifartuiError("Only one of --json, --csv - and --markdown - can be printed; name files for others.")
         for path in (csv_file, markdown):
             if path not in {None, "-"}:
                 check_new(Path(str(path)), force=force)
@@ -128,13 +126,9 @@ def ablation(
     STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
     """
     if "-" in files and not only_table:
-        raise CifartuiError(
-            "--csv - and --markdown - are for --table; name a file for what is trained now."
-        )
+        raise CifartuiError("--csv - and --markdown - are for --table; name a file for what is trained now.")
     if detach and (files.csv or files.markdown):
-        raise CifartuiError(
-            "--detach prints no table; write --csv and --markdown later, with --table."
-        )
+        raise CifartuiError("--detach prints no table; write --csv and --markdown later, with --table.")
     where = places(ctx)
     names = _named_steps(steps, ablation_presets(catalog.list_presets()))
     if epochs_scale is not None:
