@@ -1,13 +1,14 @@
 """Columnar curve of training metrics: a quarter of a million points in 10 MB, a fifth of a list of objects.
 
 A sequence of `StepPoint`. Of a run with more reports the older ones are thinned, evenly over the run: what a plot can
-show stays, its memory is bounded.
+show stays, its memory is bounded. Every point is weighted by the images that it stands for.
 """
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from msgspec import Struct
 
@@ -28,9 +29,37 @@ class StepPoint(Struct, frozen=True):
     time: float
     loss: float
     top1: float
+    num_images: int = 1
+    """Images of the report; of a thinned curve, those of the reports that it stands for too."""
 
 
-COLUMNS = ("global_step", "epoch", "time", "loss", "top1")
+COLUMNS = ("global_step", "epoch", "time", "loss", "top1", "num_images")
+
+
+def without_light(values: Sequence[float], num_images: Sequence[float]) -> list[float]:
+    """Return `values` with every light report merged with its predecessor: both are their mean weighted by images.
+
+    Light is a report with fewer than half the images of its predecessor, such as the last batch of an epoch: its mean
+    scatters too far to be drawn by itself. One that is no finite number stays as it is, and counts in no mean.
+
+    Args:
+        values: means of consecutive reports.
+        num_images: of each report, at least 1.
+    """
+    merged = list(values)
+    if not merged or 2 * min(num_images) >= max(num_images):
+        return merged
+    start = 0
+    for end in range(1, len(merged) + 1):
+        if end < len(merged) and 2 * num_images[end] < num_images[end - 1]:
+            continue
+        finite = [index for index in range(start, end) if math.isfinite(merged[index])]
+        if len(finite) > 1:
+            mean = sum(merged[index] * num_images[index] for index in finite) / sum(num_images[at] for at in finite)
+            for index in finite:
+                merged[index] = mean
+        start = end
+    return merged
 
 
 class StepSeries(Sequence[StepPoint]):
@@ -43,6 +72,8 @@ class StepSeries(Sequence[StepPoint]):
         self.time = array("d")
         self.loss = array("d")
         self.top1 = array("d")
+        self.num_images = array("d")
+        """As floats: the sum of a damaged journal's may be beyond 64 bits."""
         self.version = 0
         self.num_reports = 0
         """Reports that were added and not cut off; some may be thinned out."""
@@ -63,11 +94,12 @@ class StepSeries(Sequence[StepPoint]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         return StepPoint(
-            self.global_step[index], self.epoch[index], self.time[index], self.loss[index], self.top1[index]
-        )
+            self.global_step[index], self.epoch[index], self.time[index], self.loss[index], self.top1[index],
+            int(self.num_images[index]),
+        )  # fmt: skip
 
     def __iter__(self) -> Iterator[StepPoint]:
-        return map(StepPoint, self.global_step, self.epoch, self.time, self.loss, self.top1)
+        return map(StepPoint, self.global_step, self.epoch, self.time, self.loss, self.top1, map(int, self.num_images))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StepSeries) and list(self) == list(other)
@@ -91,6 +123,7 @@ class StepSeries(Sequence[StepPoint]):
         self.time.fromlist([event.time for event in events])
         self.loss.fromlist([event.loss for event in events])
         self.top1.fromlist([event.top1 for event in events])
+        self.num_images.fromlist([max(1, event.num_images) for event in events])
         self.num_reports += len(events)
 
     def cut_after(self, global_step: int) -> None:
@@ -108,11 +141,33 @@ class StepSeries(Sequence[StepPoint]):
         self.version += 1
 
     def _columns(self) -> "tuple[array[Any], ...]":
-        return self.global_step, self.epoch, self.time, self.loss, self.top1
+        return self.global_step, self.epoch, self.time, self.loss, self.top1, self.num_images
+
+    def shown(self, metric: Literal["loss", "top1"], start: int, end: int) -> tuple[list[float], list[float]]:
+        """Return the values between two places as a plot shows them, without light reports, and their images."""
+        first, last = start, end
+        while self._is_light(first):
+            first -= 1
+        while self._is_light(last):
+            last += 1
+        values, num_images = getattr(self, metric)[first:last].tolist(), self.num_images[first:last].tolist()
+        exact = max(0, self.num_thinned - first)
+        values[exact:] = without_light(values[exact:], num_images[exact:])
+        return values[start - first : end - first], num_images[start - first : end - first]
+
+    def _is_light(self, index: int) -> bool:
+        """Return true if a report is one to merge with its predecessor; in the thinned part they are merged already."""
+        return self.num_thinned < index < len(self) and 2 * self.num_images[index] < self.num_images[index - 1]
 
     def _thin(self, most: int) -> None:
         """Thin all but the newest quarter to at most half of `most` points."""
         end = len(self) - most // 4
+        while self._is_light(end):  # it stays beside its predecessor
+            end -= 1
+        self.loss[self.num_thinned : end], self.top1[self.num_thinned : end] = (
+            array("d", without_light(values[self.num_thinned : end], self.num_images[self.num_thinned : end]))
+            for values in (self.loss, self.top1)
+        )
         end = self._keep(self.num_thinned, end)
         while end > most // 2:
             self.slot_steps *= 2
@@ -121,7 +176,10 @@ class StepSeries(Sequence[StepPoint]):
         self.version += 1
 
     def _keep(self, start: int, end: int) -> int:
-        """Keep the last point of each slot and the extremes of each block between two places; return the new end."""
+        """Keep the last point of each slot and the extremes of each block between two places; return the new end.
+
+        The last point of a slot takes over the images of those that are left out.
+        """
         kept: list[int] = []
         first = start
         while first < end:
@@ -131,7 +189,10 @@ class StepSeries(Sequence[StepPoint]):
                 extremes = {min(values), max(values)}
                 chosen |= {first + values.index(value) for value in extremes if value == value}
             while first < last:
-                first = self._end_of(first, last, self.slot_steps)
+                beginning, first = first, self._end_of(first, last, self.slot_steps)
+                self.num_images[first - 1] += sum(self.num_images[beginning : first - 1]) - sum(
+                    self.num_images[index] for index in chosen if beginning <= index < first - 1
+                )
                 chosen.add(first - 1)
             kept += sorted(chosen)
         for column in self._columns():

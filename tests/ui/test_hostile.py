@@ -77,7 +77,7 @@ FROM_HOME: dict[str, tuple[str, ...]] = {
     "home": (), "another preset": ("down",), "layers": ("l",), "marks": ("space",), "start": ("enter",),
     "queue": ("Q",), "taken out": ("Q", "d"), "runs": ("r",), "curves": ("r", "space", "down", "space", "v"),
     "difference": ("r", "space", "down", "space", "equals_sign"), "export": ("r", "x"), "delete": ("r", "D"),
-    "path": ("r", "y"), "palette": ("ctrl+p",), "resume": ("r", "R"), "attach": ("a",), "recent": ("tab", "enter"),
+    "path": ("r", "Y"), "palette": ("ctrl+p",), "resume": ("r", "R"), "attach": ("a",), "recent": ("tab", "enter"),
 }  # fmt: skip
 FROM_THE_MONITOR: dict[str, tuple[str, ...]] = {
     "monitor": (), "log": ("L",), "zoom": ("z",), "predictions": ("i",), "class": ("i", "c", "Z", "Q", "Z", "enter"),

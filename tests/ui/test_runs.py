@@ -99,7 +99,7 @@ async def test_without_runs_it_says_what_to_do(runs_dir: Path) -> None:
         screen = await opened(pilot, 0)
         await until(pilot, lambda: "No runs in" in told(screen, "#no-rows"), "the explanation")
         assert "Esc goes back to Home, where Enter starts" in told(screen, "#no-rows")
-        for key in ("space", "v", "equals_sign", "R", "x", "y", "D", "enter", "o", "O", "u", "j", "G"):
+        for key in ("space", "v", "equals_sign", "R", "x", "y", "Y", "D", "enter", "o", "O", "u", "j", "G"):
             await pilot.press(key)
         assert runs_screen(app) is screen
         await pilot.press("escape")
@@ -396,6 +396,34 @@ async def test_export_of_a_network_runs_in_a_process_and_says_how_it_was_checked
     assert [each[:2] for each in asked] == [["engine.training.export_model", str(runs_dir / run)]] * 2
 
 
+async def test_marked_runs_are_exported_as_one_picture_with_the_axis_of_the_screen(
+    runs_dir: Path, tmp_path: Path
+) -> None:
+    several(runs_dir)
+    path = tmp_path / "overlay.svg"
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(160, 45)) as pilot:
+        screen = await opened(pilot, 7)
+        await pilot.press(*["space"] * 4, "y")
+        assert "logarithmic" in told(screen)
+        chart = screen.query_one("#over-loss", Plot).chart
+        assert chart is not None
+        assert chart.y.is_log
+        await pilot.press("x")
+        panel = app.screen
+        assert isinstance(panel, ExportPanel)
+        field = panel.query_one(Input)
+        assert field.value == f"{Path.cwd()}/overlay.svg"
+        field.value = str(path)
+        await pilot.press("enter")
+        await until(pilot, lambda: f"written to {path}" in told(screen).replace("\n", ""), "the answer")
+        assert path.read_text().startswith("<svg")
+        await pilot.press("y")
+        assert "linear" in told(screen)
+        await pilot.press("v", "y")
+        assert "the curves are hidden" in told(screen)
+
+
 async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made(runs_dir, "basenet-11aa", 9_000, 1)
     monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
@@ -405,7 +433,7 @@ async def test_the_path_is_copied_and_shown(runs_dir: Path, monkeypatch: pytest.
         assert app._driver is not None
         written: list[str] = []
         monkeypatch.setattr(app._driver, "write", written.append)
-        await pilot.press("y")
+        await pilot.press("Y")
         assert app.clipboard == str(run.path)
         assert str(run.path) in told(screen)
     code = base64.b64encode(str(run.path).encode()).decode()

@@ -29,6 +29,7 @@ def test_csv_has_a_line_for_every_epoch_and_every_report(tmp_path: Path) -> None
     steps = list(csv.DictReader(io.StringIO(curves.steps_csv(found))))
     assert len(steps) == len(found.steps)
     assert float(steps[-1]["loss"]) == found.steps[-1].loss
+    assert steps[-1]["num_images"] == "1120"
 
 
 def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path: Path) -> None:

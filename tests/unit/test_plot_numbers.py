@@ -2,6 +2,8 @@
 
 import math
 from array import array
+from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.journal.events import DeviceSampled, HostSample
 from engine.journal.state import RunState, fold
-from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, trained_axis
 from tui.plots.chart import Resolution
 from tui.plots.downsample import Column, Columns, Trace, smoothed
 from tui.plots.memory import MemoryChart
@@ -71,6 +73,11 @@ def test_a_trace_keeps_least_and_greatest_and_drops_what_is_not_finite(points: l
         assert ys == []
 
 
+def alike(values: "array[float]") -> Callable[[int, int], tuple[list[float], list[float]]]:
+    """Return the reader of a series whose values stand for one image each."""
+    return lambda start, end: (values[start:end].tolist(), [1.0] * (end - start))
+
+
 _VALUES = st.lists(st.tuples(st.floats(0, 3), st.floats(-1e3, 1e3) | st.just(math.nan)), max_size=120)
 
 
@@ -84,8 +91,8 @@ def test_columns_keep_least_greatest_and_mean_of_every_column_however_they_come(
         ys.append(y)
     axis = Axis(0.0, 10.0, 1.0)
     columns = Columns()
-    columns.follow(xs[:first], ys[:first], axis, num_columns, "key")
-    found = columns.follow(xs, ys, axis, num_columns, "key")
+    columns.follow(xs[:first], alike(ys[:first]), axis, num_columns, "key")
+    found = columns.follow(xs, alike(ys), axis, num_columns, "key")
     values: dict[int, list[float]] = {}
     for x, y in zip(xs, ys, strict=True):
         if x <= axis.upper and math.isfinite(y):
@@ -101,15 +108,47 @@ def test_columns_keep_least_greatest_and_mean_of_every_column_however_they_come(
 
 def test_columns_look_only_at_what_is_new_and_anew_with_another_key() -> None:
     axis, columns = Axis(0.0, 4.0, 1.0), Columns()
-    xs, ys = array("d", [0.5, 1.5]), array("d", [1.0, 2.0])
-    first = list(columns.follow(xs, ys, axis, 4, 0))
-    ys[0] = 99.0  # what was seen is not looked at again
-    xs.extend([1.6, 2.5])
-    ys.extend([4.0, 5.0])
-    found = columns.follow(xs, ys, axis, 4, 0)
+    xs, ys = array("d", [0.5, 1.5, 2.5]), array("d", [1.0, 2.0, 5.0])
+    first = list(columns.follow(xs, alike(ys), axis, 4, 0))
+    ys[0] = ys[1] = 99.0  # of what was seen, only the last column and the one before are looked at again
+    xs.extend([2.6, 3.5])
+    ys.extend([7.0, 5.0])
+    found = columns.follow(xs, alike(ys), axis, 4, 0)
     assert found[0] == first[0] == Column(1.0, 1.0, 1.0)
-    assert found[1] == Column(2.0, 4.0, 3.0)
-    assert columns.follow(xs, ys, axis, 4, 1)[0] == Column(99.0, 99.0, 99.0)
+    assert found[1] == Column(99.0, 99.0, 99.0)
+    assert found[2] == Column(5.0, 7.0, 6.0, 2.0)
+    assert columns.follow(xs, alike(ys), axis, 4, 1)[0] == Column(99.0, 99.0, 99.0)
+
+
+def test_columns_and_smoothing_are_weighted_by_images() -> None:
+    values, num_images = [3.0, 3.0, 1.0], [100.0, 80.0, 60.0]
+    columns = Columns().follow(
+        array("d", [0.2, 0.4, 1.5]), lambda start, end: (values[start:end], num_images[start:end]),
+        Axis(0.0, 2.0, 1.0), 2, 0,
+    )  # fmt: skip
+    assert columns == [Column(3.0, 3.0, 3.0, 180.0), Column(1.0, 1.0, 1.0, 60.0)]
+    one = Columns().follow(
+        array("d", [0.2, 0.4, 0.5]), lambda start, end: (values[start:end], num_images[start:end]),
+        Axis(0.0, 2.0, 1.0), 1, 0,
+    )  # fmt: skip
+    assert one == [Column(1.0, 3.0, (180 * 3.0 + 60 * 1.0) / 240, 240.0)]
+    assert smoothed(columns, 0.5)[1] == pytest.approx((0.25 * 180 * 3.0 + 0.5 * 60 * 1.0) / (0.25 * 180 + 0.5 * 60))
+
+
+@given(st.floats(-50, 1e4), st.floats(1e-3, 1e4), st.integers(3, 70))
+def test_ticks_of_a_value_axis_are_whole_rows_apart(lower: float, span: float, num_rows: int) -> None:
+    axis = ValueAxis().holding(lower, lower + span, num_rows)
+    rows = [(num_rows - 1) * (tick - axis.lower) / (axis.upper - axis.lower) for tick in axis.ticks()]
+    assert len(rows) > 1
+    assert rows == pytest.approx([round(row) for row in rows], abs=1e-3)
+    assert len({round(above) - round(below) for below, above in pairwise(rows)}) == 1
+
+
+def test_the_axis_of_a_run_that_is_over_ends_with_what_was_trained() -> None:
+    assert trained_axis(3.0, 8) == Axis(0, 3.0, 1)
+    assert trained_axis(2.5, 8) == Axis(0, 2.5, 1)
+    assert trained_axis(700.0, 8) == epoch_axis(700, 700, 8)
+    assert trained_axis(0.25, 8) == Axis(0, 0.25, 0.05)
 
 
 def test_smoothing_is_a_running_mean_that_begins_at_the_first_value() -> None:

@@ -1,6 +1,10 @@
 """Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -31,9 +35,36 @@ from tui.data.compare import (
     sentence,
 )
 from tui.data.compare import compare as rows_of
+from tui.data.output_file import check_new, write_new
 from tui.data.seed_group import with_groups
 from tui.data.summaries import summarise, summarise_all
 from tui.data.summary import Summary
+
+
+class TableFiles(NamedTuple):
+    """Files to write a table to; "-" is standard output."""
+
+    csv: str | None
+    markdown: str | None
+    force: bool
+
+
+def _table_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --csv, --markdown and --force, checked, as its argument `files`."""
+
+    @click.option("--csv", "csv_file", metavar="FILE", help="Also write the table as CSV; - prints that alone.")
+    @click.option("--markdown", metavar="FILE", help="Also write it as a Markdown table; - prints that alone.")
+    @click.option("--force", is_flag=True, help="Write over a FILE that is there.")
+    @wraps(command)
+    def with_files(*args: Any, csv_file: str | None, markdown: str | None, force: bool, **options: Any) -> None:
+        if [csv_file, markdown, "-" if options["as_json"] else None].count("-") > 1:
+            raise CifartuiError("Only one of --json, --csv - and --markdown - can be printed; name files for others.")
+        for path in (csv_file, markdown):
+            if path not in {None, "-"}:
+                check_new(Path(str(path)), force=force)
+        command(*args, files=TableFiles(csv_file, markdown, force), **options)
+
+    return with_files
 
 
 @click.command()
@@ -42,25 +73,28 @@ from tui.data.summary import Summary
     "--diff", is_flag=True, help="Also print the fields in which the runs' presets, seeds and machines differ."
 )
 @as_json_option
+@_table_files
 @with_places
 @click.pass_context
-def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool) -> None:
+def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: bool, files: TableFiles) -> None:
     """Print runs side by side: the report's accuracy, the measured one, and what each step changed.
 
     Runs of one group of seeds are a row with mean, deviation and number.
     """
+    if diff and "-" in files:
+        raise CifartuiError("--diff is printed beside the table; name a file for --csv and --markdown.")
     runs_dir = places(ctx).runs_dir
     found = [find_run(runs_dir, name) for name in names]
     summaries, listed = [summarise(run) for run in found], catalog.list_presets()
     rows = each_run(summaries, listed) if as_json else compare_runs(with_groups(summaries), listed)
     if not diff:
-        _show(rows, as_json)
+        _show(rows, as_json, files)
         return
     differing = differences([RunSide(read_shown(run), read_outline(run.events).started) for run in found])
     if as_json:
         say_json({"runs": rows, "differences": differing})
         return
-    _show(rows, as_json)
+    _show(rows, as_json, files)
     say("\n" + sentence(differing, len(found)))
     if differing:
         say("\n" + "\n".join(difference_table(differing, fmt.short_ids([run.id for run in found]))))
@@ -76,6 +110,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
 @seed_option
 @click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
 @as_json_option
+@_table_files
 @following
 @with_places
 @click.pass_context
@@ -90,11 +125,16 @@ def ablation(
     as_json: bool,
     output: Output,
     detach: bool,
+    files: TableFiles,
 ) -> None:
     """Train the report's ablation step by step, and print its results beside the report's.
 
     STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
     """
+    if "-" in files and not only_table:
+        raise CifartuiError("--csv - and --markdown - are for --table; name a file for what is trained now.")
+    if detach and (files.csv or files.markdown):
+        raise CifartuiError("--detach prints no table; write --csv and --markdown later, with --table.")
     where = places(ctx)
     names = _named_steps(steps, ablation_presets(catalog.list_presets()))
     if epochs_scale is not None:
@@ -109,6 +149,7 @@ def ablation(
                 catalog.list_presets(),
             ),
             as_json,
+            files,
         )
         return
     for name in names:
@@ -128,7 +169,7 @@ def ablation(
         if code in {130, 143}:
             break
         exit_code = code or exit_code
-    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json)
+    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json, files)
     ctx.exit(exit_code)
 
 
@@ -157,9 +198,20 @@ def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _show(rows: list[Row], as_json: bool) -> None:
+def _show(rows: list[Row], as_json: bool, files: TableFiles) -> None:
+    """Print the table, unless it is JSON or goes to standard output in another form; write it to the files named."""
+    for path, make in ((files.csv, "comparison_csv"), (files.markdown, "comparison_markdown")):
+        if path is None:
+            continue
+        from tui.report import comparison
+
+        text: str = getattr(comparison, make)(rows)
+        if path == "-":
+            say(text.removesuffix("\n"))
+        else:
+            write_new(Path(path), text.encode(errors="replace"), force=files.force)
     if as_json:
         say_json(rows)
-        return
-    for line in comparison_table(rows):
-        say(line.rstrip())
+    elif "-" not in {files.csv, files.markdown}:
+        for line in comparison_table(rows):
+            say(line.rstrip())

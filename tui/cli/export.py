@@ -18,7 +18,7 @@ from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
 from tui.data.model_export import export_model, exported_lines
 from tui.data.output_file import write_new
-from tui.plots.export import curves_text
+from tui.plots.export import curves_text, overlaid_runs, overlay_svg
 from tui.terminal.streams import can_draw
 
 _CURVES = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}
@@ -26,7 +26,7 @@ _CURVES = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}
 
 
 @click.command()
-@click.argument("name", metavar="RUN")
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @click.option(
     "--format",
     "kind",
@@ -42,27 +42,40 @@ _CURVES = {"csv": ".csv", "svg": ".svg", "tensorboard": "-tensorboard"}
     "--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights (default: best)."
 )
 @click.option("--steps", is_flag=True, help="csv: a line for every report of the training loop, not for every epoch.")
+@click.option("--log", is_flag=True, help="svg of several runs: their loss on a logarithmic axis.")
 @click.option("--force", is_flag=True, help="Write over PATH if it is there.")
 @as_json_option
 @with_places
 @click.pass_context
 def export(
     ctx: click.Context,
-    name: str,
+    names: tuple[str, ...],
     kind: str,
     output: str | None,
     with_preprocessing: bool,
     checkpoint: str,
     steps: bool,
+    log: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a run's network for other programs, or its curves.
+    """Write a run's network for other programs, or its curves. Several runs are drawn over each other (svg).
 
     A network's file is loaded again and compared with the network on validation images; if it differs, it is not kept.
     """
     where = places(ctx)
-    run = find_run(where.runs_dir, name)
+    found = list({run.id: run for run in (find_run(where.runs_dir, name) for name in names)}.values())
+    if len(found) > 1:
+        if kind != "svg":
+            raise CifartuiError(f"Several runs are written as one picture only: choose --format svg, not {kind}.")
+        _check_of_curves(kind, with_preprocessing=with_preprocessing, as_json=as_json)
+        path = Path(output) if output is not None else Path("overlay.svg")
+        write_new(path, overlay_svg(overlaid_runs(found), is_log=log).encode(), force=force)
+        say(f"svg of {len(found)} runs: {path}")
+        return
+    run = found[0]
+    if log:
+        raise CifartuiError("--log is for the picture of several runs; leave it out.")
     path = Path(output) if output is not None else Path(f"{run.id}{(SUFFIXES | _CURVES)[kind]}")
     if kind in SUFFIXES:
         with progress() as tell:

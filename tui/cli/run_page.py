@@ -3,6 +3,7 @@
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
@@ -83,7 +84,8 @@ def _plots(record: RunDetail, state: RunState, width: int, *, coloured: bool) ->
         return [*rows_of(record.range_test, width, coloured=coloured), Text()]
     side_by_side = width >= _SIDE_BY_SIDE_FROM
     each = (width - _GAP) // 2 if side_by_side else width
-    size, view = resolution_of(each, _PLOT_ROWS, "braille"), View() if coloured else MONOCHROME
+    size = resolution_of(each, _PLOT_ROWS, "braille")
+    view = replace(View() if coloured else MONOCHROME, is_over=not run_text.is_live(record.summary.status))
     charts = (MetricChart(metric, record.report).chart(state, size, view) for metric in METRICS)
     loss, top1 = (text_rows(chart, each, _PLOT_ROWS) for chart in charts)
     if not side_by_side:

@@ -167,7 +167,8 @@ def mean_curves(curves: Sequence[RunCurves]) -> MeanCurves:
             made.append(replace(points[0], **values))
         found.append((made[0], made[1], made[2]))
     total = max(each.total_epochs for each in curves)
-    mean = RunCurves(tuple(each[0] for each in found), total, curves[0].report)
+    is_over = all(each.is_over for each in curves)
+    mean = RunCurves(tuple(each[0] for each in found), total, curves[0].report, is_over)
     return MeanCurves(mean, tuple(each[1] for each in found), tuple(each[2] for each in found))
 
 

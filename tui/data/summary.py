@@ -88,6 +88,8 @@ class RunCurves(Struct, frozen=True):
     epochs: tuple[EpochPoint, ...]
     total_epochs: Count
     report: Report
+    is_over: bool = False
+    """Nothing trains it now: its axis ends with its last epoch."""
 
 
 class Damaged(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Axis limits that move in steps, so that a plot keeps still while its data grow. Plain numbers only."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _KEPT_WHILE_FILLED = 0.35
 _WASTE_ALLOWED = 1.3
@@ -13,7 +13,7 @@ _TOTAL_SHOWN_FROM_THE_START = 20
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with round ends and a tick every `step`; of a logarithmic one, all three are powers of ten."""
+    """A range with a tick at every multiple of `step`; of a logarithmic one, all three are powers of ten."""
 
     lower: float
     upper: float
@@ -110,7 +110,10 @@ def _with_room(lower: float, upper: float, before: Axis) -> tuple[float, float]:
 
 
 def _fresh_axis(lower: float, upper: float, num_rows: int) -> Axis:
-    """Return the tightest axis whose ticks are whole rows apart; one that wastes too much gives way to a loose one."""
+    """Return the tightest axis whose ticks are whole rows apart.
+
+    One that ends with a tick, unless that wastes too much.
+    """
     loose = _loose_axis(lower, upper, max(2, num_rows // 2))
     most_wasteful = _WASTE_ALLOWED * (loose.upper - loose.lower)
     aligned = [
@@ -119,7 +122,22 @@ def _fresh_axis(lower: float, upper: float, num_rows: int) -> Axis:
         if (num_rows - 1) % num_steps == 0
     ]
     fitting = [axis for axis in aligned if axis.upper - axis.lower <= most_wasteful]
-    return min(fitting, key=lambda axis: (axis.upper - axis.lower, axis.step), default=loose)
+    if fitting:
+        return min(fitting, key=lambda axis: (axis.upper - axis.lower, axis.step))
+    return _even_axis(lower, upper, num_rows)
+
+
+def _even_axis(lower: float, upper: float, num_rows: int) -> Axis:
+    """Return the tightest axis that begins with a tick and has one every so many whole rows, two of them at least."""
+    found = []
+    for rows_apart in range(1 if num_rows < 5 else 2, (num_rows - 1) // 2 + 1):
+        num_steps = (num_rows - 1) / rows_apart
+        step = round_step(upper - lower, max(1, math.floor(num_steps)))
+        while math.floor(lower / step + 1e-9) * step + num_steps * step < upper - 1e-9 * abs(upper):
+            step = round_step(step * 1.01, 1)
+        start = math.floor(lower / step + 1e-9) * step
+        found.append(Axis(start, start + num_steps * step, step))
+    return min(found, key=lambda axis: (axis.upper - axis.lower, axis.step))
 
 
 def _axis_of(lower: float, upper: float, num_steps: int) -> Axis:
@@ -147,6 +165,19 @@ def epoch_axis(epoch: float, total: int, max_ticks: int) -> Axis:
     rough = max(1, math.ceil(upper / max_ticks))
     dividing = next((step for step in range(rough, 2 * rough + 1) if upper % step == 0), None)
     return Axis(0, upper, dividing or max(1.0, round_step(upper, max_ticks)))
+
+
+def fitted_axis(last: float, max_ticks: int) -> Axis:
+    """Return the axis from 0 that ends with `last`; of length 1 if that is 0."""
+    upper = last if last > 0 else 1.0
+    return Axis(0.0, upper, round_step(upper, max_ticks))
+
+
+def trained_axis(epoch: float, max_ticks: int) -> Axis:
+    """Return the axis of the epochs of a run that is over: it ends with the last one trained."""
+    if epoch < 1:
+        return fitted_axis(epoch, max_ticks)
+    return replace(epoch_axis(epoch, math.ceil(epoch), max_ticks), upper=epoch)
 
 
 def step_axis(step: float, total: float, max_ticks: int) -> Axis:

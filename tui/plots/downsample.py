@@ -4,17 +4,21 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from operator import mul
+from typing import Any, NamedTuple, TypeAlias
 
 from tui.plots.axes import Axis
 
+_Weighted: TypeAlias = tuple[list[float], list[float]]
+
 
 class Column(NamedTuple):
-    """Range and mean of the values in one column."""
+    """Range and mean of the values in one column; the mean, and the column itself, are weighted by images."""
 
     low: float
     high: float
     mean: float
+    num_images: float = 1.0
 
 
 class Columns:
@@ -27,16 +31,17 @@ class Columns:
         self._key: object = None
         self._columns: list[Column | None] = []
         self._next = 0
-        """The first point of the last column that has any: more may come in it."""
+        """The first point of the last column but one: more may come in the last, which may change the one before."""
 
     def follow(
-        self, xs: "array[Any]", ys: "array[float]", axis: Axis, num_columns: int, key: object
+        self, xs: "array[Any]", read: Callable[[int, int], _Weighted], axis: Axis, num_columns: int, key: object
     ) -> list[Column | None]:
         """Return the columns between the ends of `axis`, left to right; None where there is no finite value.
 
         Args:
             xs: places, never decreasing.
-            ys: a value for each.
+            read: values between two places of the series and the images of each; the last that it returned before
+                may change with what comes behind it.
             axis: in the unit of `xs`.
             num_columns: to cut it into.
             key: with another one than before, everything is looked at anew.
@@ -45,27 +50,30 @@ class Columns:
             self._key, self._next = (key, axis, num_columns), 0
             self._columns = [None] * num_columns
         width = (axis.upper - axis.lower) / num_columns
-        start = max(self._next, bisect_left(xs, axis.lower))
+        before = start = max(self._next, bisect_left(xs, axis.lower))
         while start < len(xs) and xs[start] <= axis.upper:
             column = min(num_columns - 1, int((xs[start] - axis.lower) / width))
             is_last = column == num_columns - 1
             edge = math.inf if is_last else axis.lower + (column + 1) * width
             end = len(xs) if is_last else max(start + 1, bisect_left(xs, edge, start))
-            self._columns[column] = _column_of(ys[start:end].tolist())
-            self._next, start = start, end
+            self._columns[column] = _column_of(*read(start, end))
+            self._next, before, start = before, start, end
         return self._columns
 
 
-def _column_of(values: list[float]) -> Column | None:
-    total = sum(values)
+def _column_of(values: list[float], num_images: list[float]) -> Column | None:
+    total, weight = sum(map(mul, values, num_images)), sum(num_images)
     if math.isfinite(total):
-        return Column(min(values), max(values), total / len(values))
-    finite = [value for value in values if math.isfinite(value)]
-    return _column_of(finite) if finite and len(finite) < len(values) else None
+        low, high = min(values), max(values)
+        return Column(low, high, min(high, max(low, total / weight)), weight)
+    finite = [(value, number) for value, number in zip(values, num_images, strict=True) if math.isfinite(value)]
+    if not finite or len(finite) == len(values):
+        return None
+    return _column_of([value for value, _ in finite], [number for _, number in finite])
 
 
 def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | None]:
-    """Return the running mean of the columns' means, as TensorBoard smooths.
+    """Return the running mean of the columns' means, as TensorBoard smooths, each weighted by its images.
 
     Args:
         columns: left to right.
@@ -77,8 +85,8 @@ def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | No
         if column is None:
             values.append(None)
             continue
-        total = weight * total + (1 - weight) * column.mean
-        share = weight * share + (1 - weight)
+        total = weight * total + (1 - weight) * column.num_images * column.mean
+        share = weight * share + (1 - weight) * column.num_images
         values.append(total / share)
     return values
 

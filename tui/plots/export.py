@@ -3,35 +3,46 @@
 import csv
 import io
 import math
+import time
 from collections.abc import Sequence
 from html import escape
 from typing import Literal
 
+from engine.journal.outline import read_outline
 from engine.journal.state import RunState
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict
+from tui.data.summaries import curves_of
+from tui.data.summary import summary_of
 from tui.plots.axes import ValueAxis
 from tui.plots.chart import Band, Chart, Line, Resolution
 from tui.plots.lr_range import lr_chart
 from tui.plots.metrics import METRICS, MetricChart, View
+from tui.plots.overlay import COLORS, OverlaidRun, OverlayChart, faded, lightened, overlaid_run, result_of
+from tui.text.run_name import shared_words
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 _EPOCH_FIELDS = (
     "epoch", "stage", "global_step", "train_loss", "train_top1", "val_loss", "val_top1", "lr", "seconds",
 )  # fmt: skip
-_STEP_FIELDS = ("global_step", "epoch", "time", "loss", "top1")
-_INK, _GREY, _GRID = "#222", "#999", "#ddd"
+_STEP_FIELDS = ("global_step", "epoch", "time", "loss", "top1", "num_images")
+_INK, _GREY, _GRID = "#222222", "#999", "#ddd"
 _PAPER = {TRAIN: "#0072B2", TRAIN_RANGE: "#0072B2", VAL: "#D55E00", REFERENCE: "#009E73", TEXT: _INK, MUTED: "#666"}
 """On white, Okabe and Ito's palette as it was made; a colour that is not here stays as it is on the screen."""
+_PAPER |= dict(zip(COLORS[2:], ("#009E73", "#CC79A7", "#8a7a00", _INK), strict=True))
+_PAPER |= {faded(color): lightened(_PAPER[color]) for color in COLORS}
+"""Of several runs: the last yellow is darker than theirs, which cannot be read on white; training is lighter."""
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
 _RESOLUTION = Resolution(num_columns=_WIDTH - _LEFT - _RIGHT, num_rows=11, max_ticks=8)
 _TITLE = 30
 """Height of the title's row, if there is a title."""
 _CHARACTER_WIDTH = 7
+_NAME_ROW = 18
+"""Height of a row of the legend of several runs."""
 
 
 def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
@@ -91,9 +102,46 @@ def range_test_svg(test: Verdict) -> str:
     return svg([lr_chart(test, ValueAxis(), _RESOLUTION, View(is_large=True, is_figure=True))], "")
 
 
-def svg(charts: Sequence[Chart], title: str) -> str:
-    """Return charts beside each other as one SVG picture that can be printed: dark on white. Cursors are left out."""
-    width, above = _WIDTH * len(charts), _TITLE if title else 0
+def overlaid_runs(runs: Sequence[RunDir]) -> list[OverlaidRun]:
+    """Return several runs to be drawn over each other.
+
+    Raises:
+        CifartuiError: they are too many, or one of them has no epoch or is a range test.
+    """
+    if len(runs) > len(COLORS):
+        raise CifartuiError(f"At most {len(COLORS)} runs are drawn over each other; name fewer than {len(runs)}.")
+    read = []
+    for run in runs:
+        info, state = read_shown(run), read_outline(run.events)
+        if verdict(info.preset, state) is not None:
+            raise CifartuiError(f"Run {run.id} is a range test, whose curve is not by epochs; leave it out.")
+        if not state.epochs:
+            raise CifartuiError(f"Run {run.id} has no curves yet: no epoch was trained; leave it out.")
+        summary = summary_of(run, info, state, time.time())
+        read.append((summary, curves_of(info, state, summary)))
+    shared = shared_words((summary.preset_name, summary.words) for summary, _ in read)
+    return [
+        overlaid_run(summary, curves, str(number), color, shared.get(summary.preset_name, frozenset()))
+        for number, ((summary, curves), color) in enumerate(zip(read, COLORS, strict=False), start=1)
+    ]
+
+
+def overlay_svg(drawn: Sequence[OverlaidRun], *, is_log: bool = False) -> str:
+    """Return loss and accuracy of several runs over each other by epoch, as one picture, with a legend of the runs."""
+    charts = [OverlayChart(metric).chart(drawn, _RESOLUTION, is_log=is_log) for metric in METRICS]
+    return svg(charts, "", [(f"{run.sign} {run.name}  {result_of(run)}", run.color) for run in drawn])
+
+
+def svg(charts: Sequence[Chart], title: str, names: Sequence[tuple[str, str]] = ()) -> str:
+    """Return charts beside each other as one SVG picture that can be printed: dark on white. Cursors are left out.
+
+    Args:
+        charts: to draw.
+        title: above them; "" for none.
+        names: legend between title and charts, as text and colour, in as many rows as it takes.
+    """
+    width = _WIDTH * len(charts)
+    legend, above = _names(names, width, _TITLE if title else 0)
     plots = [
         f'<g transform="translate({number * _WIDTH} 0)">\n{_plot(each)}\n</g>\n' for number, each in enumerate(charts)
     ]
@@ -104,7 +152,7 @@ def svg(charts: Sequence[Chart], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT + above}" '
         f'font-family="sans-serif" font-size="12" fill="{_INK}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n'
-        f'{heading}<g transform="translate(0 {above})">\n{"".join(plots)}</g>\n</svg>\n'
+        f'{heading}{legend}<g transform="translate(0 {above})">\n{"".join(plots)}</g>\n</svg>\n'
     )
 
 
@@ -124,6 +172,18 @@ def _plot(chart: Chart) -> str:
     parts += [_band(chart, band) for band in chart.bands if any(band.columns)]
     parts += [part for line in chart.lines for part in _line(chart, line)]
     return "\n".join([*parts, *_marks(chart), *_legend(chart)])
+
+
+def _names(names: Sequence[tuple[str, str]], width: int, above: int) -> tuple[str, int]:
+    """Return the legend below `above`, and where it ends."""
+    parts, across, down = "", _LEFT, above + _NAME_ROW
+    for label, color in names:
+        length = _CHARACTER_WIDTH * len(label)
+        if across > _LEFT and across + length > width:
+            across, down = _LEFT, down + _NAME_ROW
+        parts += _text(across, down, label, color=color) + "\n"
+        across += length + 3 * _CHARACTER_WIDTH
+    return (parts, down + 4) if names else ("", above)
 
 
 def _axes(chart: Chart) -> list[str]:

@@ -4,15 +4,16 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from engine.journal.commands import Command, Continue, NextStage, Pause, Stop, kind_of
 from engine.journal.events import CommandApplied, StageStarted
+from engine.journal.series import StepSeries, without_light
 from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
-from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, minute_axis, round_step, step_axis
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, fitted_axis, log_axis, minute_axis, step_axis, trained_axis
 from tui.plots.chart import Band, Chart, Line, Mark, Reference, Resolution
 from tui.plots.downsample import Column, Columns, Trace, smoothed
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
@@ -24,7 +25,7 @@ _FIELDS: dict[XUnit, Literal["epoch", "global_step", "time"]] = {
     "epochs": "epoch", "steps": "global_step", "min": "time",
 }  # fmt: skip
 _REPORTS_IN_LEGEND = 20
-"""The number beside "train" is their mean: the same however wide the plot is."""
+"""The number beside "train" is their mean, weighted by images: the same however wide the plot is."""
 _RARE = 0.02
 """The share of the training curve's range, at either end, that the y axis need not hold."""
 _LEAST_PERCENT = 1.0
@@ -47,6 +48,8 @@ class View:
     """The plot is zoomed: marks have room for words."""
     is_coloured: bool = True
     """Series are told apart by colour; without, the validation is points alone and no band lies beneath."""
+    is_over: bool = False
+    """Nothing trains the run now: the x axis ends with what was trained."""
     is_figure: bool = False
     """A figure for a report: the x axis ends with the data, and the training curve is the means of whole epochs."""
 
@@ -75,7 +78,7 @@ class _Placing(NamedTuple):
         return (float(getattr(state.steps, self.field)[min(index, len(state.steps) - 1)]) - self.offset) / self.unit
 
 
-class _Levels(NamedTuple):
+class Levels(NamedTuple):
     """Scale from values to heights on the y axis."""
 
     factor: float
@@ -109,7 +112,7 @@ class MetricChart:
     def chart(self, state: RunState, resolution: Resolution, view: View) -> Chart:
         """Return the chart of `state` at `resolution`."""
         is_loss = self._metric == "loss"
-        levels = _Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
+        levels = Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
         place = _placing(state, view, resolution.max_ticks)
         dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
         steps = self._steps(state, place, resolution.num_columns, levels)
@@ -147,23 +150,31 @@ class MetricChart:
             cursor=cursor,
         )
 
-    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> list[Column | None]:
+    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> list[Column | None]:
         """Return the range of the training curve in every column of dots, as heights."""
         steps, axis = state.steps, place.axis
         raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
-        places, values = getattr(steps, place.field), getattr(steps, self._metric)
-        columns = self._columns.follow(places, values, raw, num_columns, (place.field, steps.version))
-        heights = [None if column is None else Column(*map(levels.of, column)) for column in columns]
+        read = partial(steps.shown, self._metric)
+        columns = self._columns.follow(
+            getattr(steps, place.field), read, raw, num_columns, (place.field, steps.version)
+        )
+        heights = [
+            column and Column(levels.of(column.low), levels.of(column.high), levels.of(column.mean), column.num_images)
+            for column in columns
+        ]
         return [None if column is None or math.isnan(sum(column)) else column for column in heights]
 
     def _epochs(
-        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: _Levels
+        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: Levels
     ) -> _Points:
         """Return x and y of the means of whole epochs."""
-        trace = Trace(place.of, lambda point: levels.of(getattr(point, f"{split}_{self._metric}")))
-        return trace.follow(state.epochs, place.axis, num_columns)
+        values: Sequence[float] = [getattr(point, f"{split}_{self._metric}") for point in state.epochs]
+        if split == "train":
+            values = train_means(state.epochs, self._metric)
+        trace = Trace(lambda pair: place.of(pair[0]), lambda pair: levels.of(pair[1]))
+        return trace.follow(list(zip(state.epochs, values, strict=True)), place.axis, num_columns)
 
-    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: _Levels) -> _Points:
+    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> _Points:
         """Return x and y of the balanced accuracies: none where classes are even, nor in a chart of losses."""
         measured = [point for point in state.epochs if point.val_balanced is not None]
         if self._metric == "loss" or not measured:
@@ -177,7 +188,7 @@ class MetricChart:
         """Return the value at which the best epoch is marked: on the curve that decided which it is."""
         return point.val_loss if self._metric == "loss" else point.score
 
-    def _axis(self, heights: list[float], num_rows: int, levels: _Levels) -> Axis:
+    def _axis(self, heights: list[float], num_rows: int, levels: Levels) -> Axis:
         lowest, highest = min(heights, default=0.0), max(heights, default=1.0)
         if levels.is_log:
             return log_axis(lowest, highest)
@@ -185,7 +196,7 @@ class MetricChart:
             return self._y.holding(lowest, highest, num_rows)
         return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
-    def _points(self, state: RunState, place: _Placing, levels: _Levels, val: _Points, balanced: _Points) -> list[Line]:
+    def _points(self, state: RunState, place: _Placing, levels: Levels, val: _Points, balanced: _Points) -> list[Line]:
         """Return what is marked on the curves: epochs, validations asked for, and the best epoch."""
         lines = [Line(*balanced, MUTED, marker="▪")] if balanced[0] else []
         lines += [Line(*val, VAL, marker="•")] if val[0] else []
@@ -201,9 +212,9 @@ class MetricChart:
         """Return the series and their latest values; in a figure, the best value alone."""
         legend = []
         joined = "━" if view.is_coloured else "⠒"
-        latest = [value for value in getattr(state.steps, self._metric)[-_REPORTS_IN_LEGEND:] if math.isfinite(value)]
-        if latest:
-            now = "" if view.is_figure else f" {self._said(fmean(latest))}"
+        latest = self._latest(state.steps)
+        if latest is not None:
+            now = "" if view.is_figure else f" {self._said(latest)}"
             legend.append((f"{joined} train{now}", TRAIN))
         if state.epochs:
             now = "" if view.is_figure else f" {self._said(self._val_of(state.epochs[-1]))}"
@@ -216,6 +227,12 @@ class MetricChart:
             legend.append(("▾ steered", TEXT))
         return tuple(legend)
 
+    def _latest(self, steps: StepSeries) -> float | None:
+        """Return the mean of the latest reports; None where none is a finite number."""
+        values, num_images = (getattr(steps, column)[-_REPORTS_IN_LEGEND:] for column in (self._metric, "num_images"))
+        finite = [pair for pair in zip(values, num_images, strict=True) if math.isfinite(pair[0])]
+        return sum(value * number for value, number in finite) / sum(number for _, number in finite) if finite else None
+
     def _balanced_legend(self, point: EpochPoint, form: str) -> list[tuple[str, str]]:
         if self._metric == "loss" or point.val_balanced is None:
             return []
@@ -225,19 +242,24 @@ class MetricChart:
         return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.{digits}f}"
 
     def _reading(
-        self, state: RunState, place: _Placing, levels: _Levels, steps: Sequence[Column | None], cursor: float
+        self, state: RunState, place: _Placing, levels: Levels, steps: Sequence[Column | None], cursor: float
     ) -> tuple[tuple[str, str], ...]:
-        """Return what the curves are at the cursor: the column's mean and range, and the nearest epoch."""
+        """Return what the curves are at the cursor: the column's mean and range, and the nearest epoch.
+
+        Between columns with reports it is a straight line from mean to mean, as the curve is drawn.
+        """
         axis = place.axis
         at = f"{cursor:,.0f}" if axis.upper >= 1000 else f"{cursor:.2f}"
         told = [(f"│ {at}", TEXT)]
         share = (cursor - axis.lower) / (axis.upper - axis.lower)
-        column = steps[min(len(steps) - 1, int(share * len(steps)))]
+        column = _read(steps, round(share * (len(steps) - 1)))
         digits = 3 if self._metric == "loss" else 1
         if column is None:
             told.append(("no batch trained here", MUTED))
+        elif not isinstance(column, Column):
+            told.append((f"━ train {levels.shown(column):.{digits}f} (interpolated)", TRAIN))
         else:
-            low, high, mean = (f"{levels.shown(height):.{digits}f}" for height in column)
+            low, high, mean = (f"{levels.shown(height):.{digits}f}" for height in column[:3])
             told.append((f"━ train {mean} ({low} to {high})", TRAIN))
         if state.epochs:
             point = min(state.epochs, key=lambda point: abs(place.of(point) - cursor))
@@ -246,8 +268,33 @@ class MetricChart:
         return tuple(told)
 
 
+def train_means(points: Sequence[EpochPoint], metric: Metric) -> list[float]:
+    """Return the training means of epochs; one that ended before its half is merged with the epoch before."""
+    trained = [point.epoch - (point.number - 1) for point in points]
+    return without_light([getattr(point, f"train_{metric}") for point in points], trained)
+
+
+def _read(columns: Sequence[Column | None], at: int) -> Column | float | None:
+    """Return the column at a place, or beside it; between columns the interpolated mean; None where no curve runs."""
+    left = next((number for number in range(at, -1, -1) if columns[number] is not None), None)
+    right = next((number for number in range(at, len(columns)) if columns[number] is not None), None)
+    if left is None or right is None:
+        near = [number for number in (left, right) if number is not None and abs(number - at) <= 1]
+        return columns[near[0]] if near else None
+    before, behind = columns[left], columns[right]
+    assert before is not None
+    assert behind is not None
+    if left == right:
+        return before
+    return before.mean + (behind.mean - before.mean) * (at - left) / (right - left)
+
+
 def _placing(state: RunState, view: View, max_ticks: int) -> _Placing:
-    """Return the x axis that holds what was trained so far, and a part of what is planned unless it is a figure's."""
+    """Return the x axis that holds what was trained so far.
+
+    It shows a part of what is planned, unless the run is over or it is a figure's.
+    """
+    is_over = view.is_over or state.is_finished
     field = _FIELDS[view.x]
     now = max(
         float(getattr(state.steps, field)[-1]) if state.steps else 0.0,
@@ -255,12 +302,18 @@ def _placing(state: RunState, view: View, max_ticks: int) -> _Placing:
     )
     if view.x == "min":
         start = state.first_started_time or now
+        if is_over:
+            return _Placing(fitted_axis((now - start) / 60, max_ticks), field, start, 60.0)
         return _Placing(minute_axis(0.0, (now - start) / 60, max_ticks), field, start, 60.0)
     if view.x == "steps":
+        if is_over:
+            return _Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
         total = state.total_epochs * (state.stage.steps_per_epoch if state.stage else 0)
         return _Placing(step_axis(now, total, max_ticks), field, 0.0, 1.0)
     if view.is_figure:
-        return _Placing(Axis(0.0, now or 1.0, round_step(now or 1.0, max_ticks)), field, 0.0, 1.0)
+        return _Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
+    if is_over:
+        return _Placing(trained_axis(now, max_ticks), field, 0.0, 1.0)
     return _Placing(epoch_axis(now, state.total_epochs, max_ticks), field, 0.0, 1.0)
 
 

@@ -3,15 +3,16 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
+from engine.journal.state import EpochPoint
 from engine.runs.run_dir import stem_of
+from tui import format as fmt
 from tui.data.seed_group import MeanCurves, SeedGroup, mean_curves
 from tui.data.summary import RunCurves, Summary
-from tui.plots.axes import Axis, ValueAxis, epoch_axis
+from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, trained_axis
 from tui.plots.chart import Band, Chart, Line, Reference, Resolution
 from tui.plots.downsample import Column, Trace
-from tui.plots.metrics import Metric, published_level
+from tui.plots.metrics import Levels, Metric, published_level, train_means
 from tui.text import seed_text
 from tui.text.run_name import named, run_name
 from tui.theme import MUTED, TEXT
@@ -64,51 +65,66 @@ class OverlayChart:
     def __init__(self, metric: Metric) -> None:
         """Make the chart of `metric`; top1 is shown in percent."""
         self._is_loss = metric == "loss"
-        self._val, self._train = (
-            _trace(f"{part}_{metric}", 1.0 if self._is_loss else 100.0) for part in ("val", "train")
-        )
+        self._metric: Metric = metric
         self._y = ValueAxis()
         self._ids: tuple[str, ...] = ()
 
-    def chart(self, drawn: Sequence[OverlaidRun], resolution: Resolution) -> Chart:
-        """Return the chart of `drawn` at `resolution`."""
+    def chart(self, drawn: Sequence[OverlaidRun], resolution: Resolution, *, is_log: bool = False) -> Chart:
+        """Return the chart of `drawn` at `resolution`; `is_log` puts losses on a logarithmic axis."""
+        levels = Levels(1.0 if self._is_loss else 100.0, is_log and self._is_loss)
         ids = tuple(run.id for run in drawn)
         if ids != self._ids:  # another comparison: its axis need not keep still
             self._ids, self._y = ids, ValueAxis()
-        points = [run.curves.epochs for run in drawn]
-        last = max((each[-1].epoch for each in points if each), default=0.0)
-        total = max((run.curves.total_epochs for run in drawn), default=1)
-        x = epoch_axis(last, total, resolution.max_ticks)
+        x = _epochs_of(drawn, resolution.max_ticks)
         reference = None if self._is_loss else _common_report(drawn)
         train_lines, val_lines, ends = [], [], []
         for run in drawn:
-            val = self._val.follow(run.curves.epochs, x, resolution.num_columns)
-            train = self._train.follow(run.curves.epochs, x, resolution.num_columns)
-            train_lines.append(Line(*train, _faded(run.color), marker="·"))
+            points = run.curves.epochs
+            val = self._line(points, self._val(points), x, resolution.num_columns, levels)
+            train = self._line(points, train_means(points, self._metric), x, resolution.num_columns, levels)
+            train_lines.append(Line(*train, faded(run.color), marker="·"))
             val_lines.append(Line(*val, run.color))
             if val[0]:
                 ends.append(Line(val[0][-1:], val[1][-1:], run.color, marker=run.sign))
         lines = (*train_lines, *val_lines, *ends)
-        bands = tuple(band for run in drawn if (band := self._band(run, x, resolution.num_columns)) is not None)
-        levels = [value for line in lines for value in line.ys] + ([reference.y] if reference else [])
-        levels += [edge for band in bands for column in band.columns if column for edge in (column.low, column.high)]
-        y = self._y.holding(min(levels, default=0.0), max(levels, default=1.0), resolution.num_rows)
+        bands = tuple(band for run in drawn if (band := self._band(run, x, resolution.num_columns, levels)) is not None)
+        heights = [value for line in lines for value in line.ys] + ([reference.y] if reference else [])
+        heights += [edge for band in bands for column in band.columns if column for edge in (column.low, column.high)]
+        lowest, highest = min(heights, default=0.0), max(heights, default=1.0)
+        y = log_axis(lowest, highest) if levels.is_log else self._y.holding(lowest, highest, resolution.num_rows)
         title = "loss" if self._is_loss else "top-1 %"
         legend = (("━ val", TEXT), ("· train", MUTED))
         empty = "no epoch validated yet" if drawn else "no run here"
         return Chart(title, x, y, "epochs", lines, legend, reference, empty, bands=bands)
 
-    def _band(self, run: OverlaidRun, x: Axis, num_columns: int) -> Band | None:
+    def _band(self, run: OverlaidRun, x: Axis, num_columns: int, levels: Levels) -> Band | None:
         """Return one deviation below and above the validation curve of a group; None for a single run."""
         if run.spread is None:
             return None
-        low, high = (self._val.follow(points, x, num_columns) for points in (run.spread.low, run.spread.high))
-        return Band(_between(low, high, x, num_columns), _faded(run.color))
+        low, high = (
+            self._line(points, self._val(points), x, num_columns, levels)
+            for points in (run.spread.low, run.spread.high)
+        )
+        return Band(_between(low, high, x, num_columns), faded(run.color))
+
+    def _val(self, points: Sequence[EpochPoint]) -> list[float]:
+        return [getattr(point, f"val_{self._metric}") for point in points]
+
+    def _line(
+        self, points: Sequence[EpochPoint], values: Sequence[float], x: Axis, num_columns: int, levels: Levels
+    ) -> tuple[list[float], list[float]]:
+        """Return x and y of a value for each epoch, as heights."""
+        trace = Trace(lambda pair: pair[0].epoch, lambda pair: levels.of(pair[1]))
+        return trace.follow(list(zip(points, values, strict=True)), x, num_columns)
 
 
-def _trace(field: str, scale: float) -> Trace:
-    """Return the trace of a field of EpochPoint over epochs, multiplied by `scale`."""
-    return Trace(attrgetter("epoch"), lambda point: scale * getattr(point, field))
+def _epochs_of(drawn: Sequence[OverlaidRun], max_ticks: int) -> Axis:
+    """Return the axis that holds what was trained, and the plans of those runs that train still."""
+    last = max((run.curves.epochs[-1].epoch for run in drawn if run.curves.epochs), default=0.0)
+    plans = [run.curves.total_epochs for run in drawn if not run.curves.is_over]
+    if drawn and not plans:
+        return trained_axis(last, max_ticks)
+    return epoch_axis(last, max(plans, default=1), max_ticks)
 
 
 def _between(
@@ -141,6 +157,17 @@ def _common_report(drawn: Sequence[OverlaidRun]) -> Reference | None:
     return published_level(drawn[0].curves.report) if len(levels) == 1 else None
 
 
-def _faded(color: str) -> str:
+def result_of(run: OverlaidRun) -> str:
+    """Return the result in a legend: that of a group, else the validation accuracy of the best epoch."""
+    best = max(run.curves.epochs, key=lambda point: point.score, default=None)
+    return "no epoch yet" if best is None else run.result or fmt.percent(best.val_top1)
+
+
+def lightened(color: str) -> str:
+    """Return a colour half-way to white."""
+    return "#" + "".join(f"{(int(color[at : at + 2], 16) + 255) // 2:02x}" for at in (1, 3, 5))
+
+
+def faded(color: str) -> str:
     """Return a colour half as bright."""
     return "#" + "".join(f"{int(color[at : at + 2], 16) * 6 // 10:02x}" for at in (1, 3, 5))

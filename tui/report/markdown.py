@@ -20,14 +20,14 @@ def markdown(runs: Sequence[RunReport]) -> str:
     """Return the report of one run, or of several beside each other."""
     lines: list[str] = []
     if len(runs) > 1:
-        lines += [f"# {len(runs)} runs beside each other", "", *_table(_BESIDE, map(_beside, runs))]
+        lines += [f"# {len(runs)} runs beside each other", "", *table(_BESIDE, map(_beside, runs))]
         groups = [
             (group.name, f"{group.num_runs}", *(_spread(group.top1.get(split)) for split in ("validation", "test")))
             for group in groups_of(runs)
         ]
         if groups:
             lines += ["", "Runs that differ in their seeds alone, mean ± std:", ""]
-            lines += _table(("preset", "runs", "val top-1 %", "test top-1 %"), groups)
+            lines += table(("preset", "runs", "val top-1 %", "test top-1 %"), groups)
         if differing := differing_data(runs):
             lines += ["", f"> {escaped(differing)}"]
         lines.append("")
@@ -55,9 +55,9 @@ def _run(run: RunReport) -> Iterator[str]:
     for sentence in (*run.missing, *(run.verdict or ())):
         yield from (f"> {escaped(sentence)}", "")
     if run.splits:
-        yield from _table(("images", "number", "top-1 %", "top-5 %", "balanced %", "macro F1 %", "ECE %"), _scores(run))
+        yield from table(("images", "number", "top-1 %", "top-5 %", "balanced %", "macro F1 %", "ECE %"), _scores(run))
         yield ""
-    yield from ("## What was trained, on what", "", *_table(("", ""), (*run.facts, *run.settings)), "")
+    yield from ("## What was trained, on what", "", *table(("", ""), (*run.facts, *run.settings)), "")
     for alert in run.alerts:
         yield from (f"> {escaped(alert)}", "")
     if run.detail is not None:
@@ -77,9 +77,9 @@ def _scores(run: RunReport) -> Iterator[tuple[str, ...]]:
 
 
 def _detail(detail: Detail) -> Iterator[str]:
-    yield from (f"## Scores of the {detail.split} images", "", *_table(("", ""), score_text.overall(detail.summed)), "")
+    yield from (f"## Scores of the {detail.split} images", "", *table(("", ""), score_text.overall(detail.summed)), "")
     yield from ("## Classes, those that cost most first", "")
-    yield from _table(
+    yield from table(
         ("class", "images", "errors", "precision", "recall", "F1"),
         (
             (
@@ -94,11 +94,12 @@ def _detail(detail: Detail) -> Iterator[str]:
     if detail.confusions:
         yield from ("", "## Most often confused", "")
         rows = ((f"{each.num_images:,}", each.true, each.predicted) for each in detail.confusions)
-        yield from _table(("images", "true", "taken for"), rows)
+        yield from table(("images", "true", "taken for"), rows)
     yield ""
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table; its cells are escaped, its heads are not."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for row in rows:

@@ -331,7 +331,7 @@ class Monitor(Screen[None]):
             plot = self.query_one(f"#{name}", Plot)
             if plot.size.width and plot.display:
                 cursor = self.view.cursor if self.zoomed == name else None
-                view = replace(self.view, cursor=cursor, is_large=self.zoomed == name)
+                view = replace(self.view, cursor=cursor, is_large=self.zoomed == name, is_over=not self.is_live)
                 changed[name] = plot.show(metric.chart(self.state, plot.resolution, view))
         plot = self.query_one("#memory", Plot)
         if plot.size.width and plot.display:
@@ -404,7 +404,7 @@ class Monitor(Screen[None]):
         if self.zoomed not in self._metrics:
             return
         plot = self.query_one(f"#{self.zoomed}", Plot)
-        at = plot.last_place if self.view.cursor is None else self.view.cursor + columns / max(1, plot.size.width)
+        at = plot.last_place if self.view.cursor is None else self.view.cursor + columns * plot.column_width
         self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
         self.paint_plots()
 

@@ -13,6 +13,7 @@ from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.data.compare import Difference, RunSide, differences
+from tui.plots.overlay import OverlaidRun
 from tui.text import run_text
 
 
@@ -65,6 +66,22 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str, data_dir: str | N
         raise CifartuiError("this run has no curves yet: nothing was trained.")
     form: Literal["csv", "svg"] = "svg" if kind == "svg" else "csv"
     write_new(path, curves_text(run, state, form, kind == "csv-steps").encode())
+    return f"written to {path}"
+
+
+def export_overlay(drawn: Sequence[OverlaidRun], where: str, *, is_log: bool) -> str:
+    """Write the curves of several runs over each other to the file `where`, as SVG.
+
+    Raises:
+        CifartuiError: the file is there already or cannot be written.
+    """
+    from tui.data.output_file import write_new
+    from tui.plots.export import overlay_svg
+
+    path = files.working_folder() / files.expanded(where)
+    if path.exists():
+        raise CifartuiError(f"{path} is there already; name another file.")
+    write_new(path, overlay_svg(drawn, is_log=is_log).encode())
     return f"written to {path}"
 
 

@@ -119,7 +119,7 @@ class ExportPanel(ModalScreen[Export | None]):
         Binding("up", "choose(-1)", "Up", show=False, id="runs.export_up"),
         Binding("down", "choose(1)", "Down", show=False, id="runs.export_down"),
     ]
-    _KINDS: ClassVar[Sequence[tuple[str, str, str]]] = (
+    KINDS: ClassVar[Sequence[tuple[str, str, str]]] = (
         ("csv", ".csv", "CSV, a line an epoch"),
         ("csv-steps", "-steps.csv", "CSV, a line for every report of the training loop"),
         ("svg", ".svg", "SVG, a picture of loss and accuracy"),
@@ -129,18 +129,22 @@ class ExportPanel(ModalScreen[Export | None]):
         ("torchscript", ".torchscript", "TorchScript, the network for torch.jit"),
     )
 
-    def __init__(self, run_id: str, folder: str) -> None:
-        """Ask about the run `run_id`; its files go into `folder` unless the user gives another one."""
+    SEVERAL: ClassVar[Sequence[tuple[str, str, str]]] = (
+        ("overlay", ".svg", "SVG, a picture of loss and accuracy over each other"),
+    )
+
+    def __init__(self, name: str, stem: str, kinds: Sequence[tuple[str, str, str]] = KINDS) -> None:
+        """Ask about what is called `name`; its file is `stem` and an ending unless the user gives another one."""
         super().__init__()
-        self._run_id, self._stem = run_id, f"{folder.rstrip('/')}/{run_id}"
+        self._name_shown, self._stem, self._kinds = name, stem, kinds
         self._chosen = 0
 
     def compose(self) -> ComposeResult:
         """Lay the panel out."""
         with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Export ", MUTED), (printable(fmt.short_id(self._run_id)), f"bold {TEXT}")))
+            yield Static(Text.assemble(("Export ", MUTED), (printable(self._name_shown), f"bold {TEXT}")))
             yield Static(self._choices(), id="kinds")
-            yield TextField(self._stem + self._KINDS[0][1], id="export-path")
+            yield TextField(self._stem + self._kinds[0][1], id="export-path")
             yield Static(
                 Text.assemble(
                     ("↑ ↓", TRAIN), (" what   ", MUTED), ("Enter", TRAIN), (" writes   ", MUTED),
@@ -151,23 +155,23 @@ class ExportPanel(ModalScreen[Export | None]):
     def _choices(self) -> Text:
         rows = [
             Text(f"{'>' if number == self._chosen else ' '} {label}", TEXT if number == self._chosen else MUTED)
-            for number, (_, _, label) in enumerate(self._KINDS)
+            for number, (_, _, label) in enumerate(self._kinds)
         ]
         return Text("\n").join(rows)
 
     def action_choose(self, rows: int) -> None:
         """Choose another form; the file's ending follows where it is as it was proposed."""
-        before = self._KINDS[self._chosen][1]
-        self._chosen = (self._chosen + rows) % len(self._KINDS)
+        before = self._kinds[self._chosen][1]
+        self._chosen = (self._chosen + rows) % len(self._kinds)
         self.query_one("#kinds", Static).update(self._choices())
         field = self.query_one(Input)
         if field.value.endswith(before):
-            field.value = field.value.removesuffix(before) + self._KINDS[self._chosen][1]
+            field.value = field.value.removesuffix(before) + self._kinds[self._chosen][1]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Give the answer back."""
         if event.value.strip():
-            self.dismiss(Export(self._KINDS[self._chosen][0], event.value.strip()))
+            self.dismiss(Export(self._kinds[self._chosen][0], event.value.strip()))
 
     def action_leave(self) -> None:
         """Write nothing."""

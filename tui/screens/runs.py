@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are hidden."""
-_HINT = "Enter opens, space marks, y gives the path, O reverses; ? lists all keys."
+_HINT = "Enter opens, space marks, Y gives the path, O reverses; ? lists all keys."
 
 
 class RunsScreen(Listing[None]):
@@ -65,6 +65,14 @@ class RunsScreen(Listing[None]):
         Binding("u", "unmark", "unmark all", show=False, id="runs.unmark", tooltip="take all marks away"),
         Binding("v", "overlay", "curves", id="runs.overlay", tooltip="curves of the marked runs over each other"),
         Binding(
+            "y",
+            "log_scale",
+            "log scale",
+            show=False,
+            id="runs.log_scale",
+            tooltip="loss of the curves on a logarithmic axis",
+        ),
+        Binding(
             "equals_sign",
             "difference",
             "diff",
@@ -76,7 +84,7 @@ class RunsScreen(Listing[None]):
         Binding("x", "export", "export", id="runs.export", tooltip="export its network or curves"),
         Binding("D", "delete", "delete", id="runs.delete", tooltip="delete the marked runs, or this one (asks first)"),
         Binding(
-            "y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
+            "Y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
         ),
         Binding("escape", "back", "Back", show=False, id="runs.back", tooltip="back"),
     ]
@@ -175,15 +183,17 @@ class RunsScreen(Listing[None]):
         return dict(zip(self.marked, [*colored, *more], strict=False))
 
     def _show_overlay(self) -> None:
-        if not self.shows_overlay:
-            return
+        if self.shows_overlay:
+            self.query_one(Overlay).show(self._drawn(), max(0, len(self._chosen_ids()) - len(COLORS)))
+
+    def _drawn(self) -> list[OverlaidRun]:
+        """Return the curves of the marked runs and groups, or else of the one under the cursor."""
         ids = self._chosen_ids()
         places = enumerate(zip(ids, COLORS, strict=False), start=1)
         known = self._known
         shared = shared_words((row.preset_name, row.words) for row_id in ids if (row := known.get(row_id)) is not None)
         drawn = [self._overlaid(known.get(row_id), str(number), color, shared) for number, (row_id, color) in places]
-        found = [run for run in drawn if run is not None]
-        self.query_one(Overlay).show(found, max(0, len(ids) - len(COLORS)))
+        return [run for run in drawn if run is not None]
 
     def _overlaid(
         self, row: Listed | None, sign: str, color: str, shared: Mapping[str, frozenset[str]]
@@ -330,6 +340,15 @@ class RunsScreen(Listing[None]):
         self.set_class(self._wants_overlay, "-overlay")
         self.call_after_refresh(self._show)
 
+    def action_log_scale(self) -> None:
+        """Draw the loss of the curves on a logarithmic axis, or on a linear one again."""
+        if not self.shows_overlay:
+            self._say(f"the curves are hidden; {self.app.key_of('runs.overlay', 'v')} shows them.", "warn")
+            return
+        overlay = self.query_one(Overlay)
+        overlay.show_log(is_log=not overlay.is_log)
+        self._say(f"loss on a {'logarithmic' if overlay.is_log else 'linear'} axis", "calm")
+
     def action_difference(self) -> None:
         """Show in what the marked runs differ."""
         from tui.screens import run_actions
@@ -426,10 +445,21 @@ class RunsScreen(Listing[None]):
     # --- export ----------------------------------------------------------------------------------
 
     def action_export(self) -> None:
-        """Ask what to write of the run's network or curves, and where."""
+        """Ask what to write of the run's network or curves, or of the curves of several marked, and where."""
         from tui.screens import run_actions
         from tui.screens.run_dialogs import ExportPanel
 
+        folder = str(files.working_folder()).rstrip("/")
+        if len(drawn := self._drawn()) > 1:
+            is_log = self.query_one(Overlay).is_log
+
+            def named(chosen: "Export | None") -> None:
+                if chosen is not None:
+                    write = partial(run_actions.export_overlay, drawn, chosen.path, is_log=is_log)
+                    self._act_and_say("export", write)
+
+            self.app.push_screen(ExportPanel(f"{len(drawn)} curves", f"{folder}/overlay", ExportPanel.SEVERAL), named)
+            return
         if (run := self._whole_run("exported")) is None:
             return
 
@@ -441,7 +471,7 @@ class RunsScreen(Listing[None]):
                 )
                 self._act_and_say("export", write)
 
-        self.app.push_screen(ExportPanel(run.id, str(files.working_folder())), answered)
+        self.app.push_screen(ExportPanel(fmt.short_id(run.id), f"{folder}/{run.id}"), answered)
 
     # --- deleting --------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from textual.containers import Container, Vertical
 
 from tui import format as fmt
 from tui.display import PlotStyle
-from tui.plots.overlay import NAME_WIDTH, OverlaidRun, OverlayChart
+from tui.plots.overlay import NAME_WIDTH, OverlaidRun, OverlayChart, result_of
 from tui.theme import MUTED, TEXT
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
@@ -22,6 +22,8 @@ class Overlay(Vertical):
         self._grain: PlotStyle = grain
         self._charts = {"loss": OverlayChart("loss"), "top1": OverlayChart("top1")}
         self._shown: tuple[tuple[OverlaidRun, ...], int] = ((), 0)
+        self.is_log = False
+        """True if losses are on a logarithmic axis; `show_log` sets it."""
 
     def compose(self) -> ComposeResult:
         """Lay legend and plots out."""
@@ -40,7 +42,12 @@ class Overlay(Vertical):
         for metric, maker in self._charts.items():
             plot = self.query_one(f"#over-{metric}", Plot)
             if plot.size.width:
-                plot.show(maker.chart(drawn, plot.resolution))
+                plot.show(maker.chart(drawn, plot.resolution, is_log=self.is_log))
+
+    def show_log(self, *, is_log: bool) -> None:
+        """Put losses on a logarithmic axis, or on a linear one."""
+        self.is_log = is_log
+        self.show(*self._shown)
 
     def on_resize(self) -> None:
         """Draw anew for the new size."""
@@ -60,8 +67,7 @@ def _legend(drawn: Sequence[OverlaidRun], num_left_out: int, width: int) -> Text
 
 
 def _entry(run: OverlaidRun) -> Text:
-    best = max(run.curves.epochs, key=lambda point: point.score, default=None)
-    said = "no epoch yet" if best is None else run.result or fmt.percent(best.val_top1)
     return Text.assemble(
-        (f"{run.sign} {fmt.cut(run.name, NAME_WIDTH)}", run.color), (f" {said}", TEXT if best is not None else MUTED)
+        (f"{run.sign} {fmt.cut(run.name, NAME_WIDTH)}", run.color),
+        (f" {result_of(run)}", TEXT if run.curves.epochs else MUTED),
     )

@@ -12,6 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.display import PlotStyle
+from tui.plots.canvas import DOTS
 from tui.plots.chart import Chart, Resolution
 from tui.plots.render import Cell, draw, resolution_of
 
@@ -41,7 +42,13 @@ class Plot(Widget):
     def last_place(self) -> float:
         """Place of the newest column of the bands, as a share of the x axis."""
         columns = self.chart.bands[0].columns if self.chart is not None and self.chart.bands else ()
-        return max((number / len(columns) for number, column in enumerate(columns) if column is not None), default=1.0)
+        last = max((number for number, column in enumerate(columns) if column is not None), default=None)
+        return 1.0 if last is None else last / max(1, len(columns) - 1)
+
+    @property
+    def column_width(self) -> float:
+        """Width of a column of characters, as a share of the x axis."""
+        return DOTS[self._grain][0] / max(1, self.resolution.num_columns - 1)
 
     def show(self, chart: Chart) -> list[int]:
         """Draw `chart` and return the rows that changed, which are the rows that will be painted."""

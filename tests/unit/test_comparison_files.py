@@ -1,0 +1,79 @@
+"""Tables of `compare` and `ablation` as CSV and Markdown, and several runs as one picture."""
+
+import csv
+import io
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from presets.catalog import list_presets
+from presets.errors import CifartuiError
+from tests.ui.sample_run import SampleRun, training
+from tests.unit.test_compare import run
+from tui.cli.main import cifartui
+from tui.data.compare import compare_runs
+from tui.plots.export import overlaid_runs, overlay_svg
+from tui.report.comparison import comparison_csv, comparison_markdown
+
+ROWS = compare_runs(
+    [run("ablation/step-03", 0.10), run("ablation/step-04", 0.18, status="stopped"), run("ablation/step-05", None)],
+    list_presets(),
+)
+
+
+def test_csv_has_all_that_json_says() -> None:
+    first, second, third = csv.DictReader(io.StringIO(comparison_csv(ROWS)))
+    assert (first["step"], first["measured"], first["status"]) == ("3", "0.100000", "completed")
+    assert (second["measured_difference"], second["is_partial"]) == ("0.080000", "True")
+    assert (third["measured"], third["run"]) == ("", "ablation/step-05-1")
+    assert set(first) >= {"preset_name", "report", "report_difference", "test", "epochs"}
+
+
+def test_markdown_has_the_columns_of_the_printed_table() -> None:
+    lines = comparison_markdown(ROWS).splitlines()
+    assert lines[0] == "| step | change | report | diff | val | diff | test | run |"
+    assert {line.count(" | ") for line in lines[2:]} == {7}
+    assert "| 18.0 % | \\+8.0\\* |" in lines[3]
+    assert "(stopped, 3/15)" in lines[3]
+
+
+def called(runs_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cifartui, ["--runs-dir", str(runs_dir), *arguments])
+
+
+def test_a_table_goes_to_a_file_or_alone_to_standard_output(tmp_path: Path) -> None:
+    with training(tmp_path / "runs") as sample:
+        name = sample.folder.id
+    path = tmp_path / "table.md"
+    both = called(tmp_path / "runs", "compare", name, "--markdown", str(path))
+    assert both.exit_code == 0
+    assert "STEP" in both.output
+    assert path.read_text().startswith("| step |")
+    again = called(tmp_path / "runs", "compare", name, "--markdown", str(path))
+    assert "is there already" in str(again.exception) + again.output
+    alone = called(tmp_path / "runs", "compare", name, "--csv", "-").output
+    assert [row["run"] for row in csv.DictReader(io.StringIO(alone))] == [name]
+    refused = called(tmp_path / "runs", "compare", name, "--csv", "-", "--json")
+    assert "can be printed" in str(refused.exception) + refused.output
+
+
+def test_several_runs_are_one_picture_with_their_names_and_results(tmp_path: Path) -> None:
+    with training(tmp_path) as one, training(tmp_path, name="basenet-77ff") as two:
+        drawn = overlaid_runs([one.folder, two.folder])
+    root = ElementTree.fromstring(overlay_svg(drawn))
+    said = [element.text or "" for element in root.iter() if element.tag.endswith("text")]
+    assert [text[:2] for text in said if text.endswith(" %") and text[0] in "12"] == ["1 ", "2 "]
+    assert {"loss", "top-1 %", "━ val", "epochs"} <= set(said)
+    assert len([element for element in root.iter() if element.tag.endswith("polyline")]) == 4
+    logarithmic = [element.text for element in ElementTree.fromstring(overlay_svg(drawn, is_log=True)).iter()]
+    assert "5" in logarithmic
+    assert "5" not in said
+
+
+def test_runs_without_curves_and_too_many_are_refused(tmp_path: Path) -> None:
+    with SampleRun(tmp_path).live().begin() as run_without, pytest.raises(CifartuiError, match="no epoch was trained"):
+        overlaid_runs([run_without.folder])
+    with pytest.raises(CifartuiError, match="At most 6 runs"):
+        overlaid_runs([run_without.folder] * 7)

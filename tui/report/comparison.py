@@ -1,0 +1,66 @@
+"""Comparison of runs as CSV and as a Markdown table. Writes no files."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tui import format as fmt
+from tui.data.compare import Row, points
+from tui.report.markdown import table
+
+
+def comparison_csv(rows: Sequence[Row]) -> str:
+    """Return a line for every row with all that `compare --json` says of it; accuracies are fractions.
+
+    What is not known is empty, parts of a field have a column each (`field.part`), and several values a space between.
+    """
+    flat = [dict(_flat("", msgspec.to_builtins(row))) for row in rows]
+    parts = {name for row in flat for name in row if "." in name}
+    whole = {name.partition(".")[0] for name in parts}
+    fields = list(dict.fromkeys(name for row in flat for name in row if name not in whole))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flat(f"{name}.{key}" if name else key, part)
+    elif isinstance(value, (list, tuple)):
+        yield name, " ".join(map(str, value))
+    elif value is None:
+        yield name, ""
+    else:
+        yield name, f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def comparison_markdown(rows: Sequence[Row]) -> str:
+    """Return the printed table as Markdown: accuracies in %, differences in points; * as printed."""
+    is_uneven = any(row.measured_balanced is not None for row in rows)
+    heads = ["step", "change", "report", "diff", "val", "diff", "test", "run"]
+    if is_uneven:
+        heads[6:6] = ["balanced"]
+        heads[-1:-1] = ["balanced"]
+    return "\n".join([*table(heads, [_cells(row, is_uneven=is_uneven) for row in rows]), ""])
+
+
+def _cells(row: Row, *, is_uneven: bool) -> list[str]:
+    mark = "*" if row.is_partial else ""
+    state = "" if row.status in {"", "completed"} else f" ({row.status}, {row.epoch}/{row.epochs})"
+    val, test = [_percent(row.measured)], [row.no_test or _percent(row.test)]
+    val.append(points(row.measured_difference, mark))
+    if is_uneven:
+        val.append(_percent(row.measured_balanced))
+        test.append(_percent(row.test_balanced))
+    report = [_percent(row.report), points(row.report_difference)]
+    return [row.step, row.change, *report, *val, *test, f"{row.run}{state}" if row.run else "not run yet"]
+
+
+def _percent(fraction: float | None) -> str:
+    return fmt.percent(fraction) if fraction is not None else ""
