@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from presets.catalog import list_presets
 from presets.errors import CifartuiError
@@ -14,6 +15,7 @@ from tests.ui.sample_run import SampleRun, training
 from tests.unit.test_compare import run
 from tui.cli.main import cifartui
 from tui.data.compare import compare_runs
+from tui.data.seed_group import with_groups
 from tui.plots.export import overlaid_runs, overlay_svg
 from tui.report.comparison import comparison_csv, comparison_markdown
 
@@ -37,6 +39,16 @@ def test_markdown_has_the_columns_of_the_printed_table() -> None:
     assert {line.count(" | ") for line in lines[2:]} == {7}
     assert "| 18.0 % | \\+8.0\\* |" in lines[3]
     assert "(stopped, 3/15)" in lines[3]
+
+
+def test_markdown_says_mean_and_deviation_of_seeds() -> None:
+    seeds = [
+        replace(run("ablation/step-03", val), id=f"step-03-{seed}", seed=seed, group="a1")
+        for seed, val in enumerate((0.10, 0.12, 0.14))
+    ]
+    (row,) = comparison_markdown(compare_runs(with_groups(seeds), list_presets())).splitlines()[2:]
+    assert "| 12.0 ± 2.0 % |" in row
+    assert "seeds 0, 1, 2 (n = 3)" in row
 
 
 def called(runs_dir: Path, *arguments: str) -> Result:

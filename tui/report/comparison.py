@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from engine.runs.seed_groups import Spread
 from tui import format as fmt
 from tui.data.compare import Row, points
 from tui.report.markdown import table
+from tui.text import seed_text
 
 
 def comparison_csv(rows: Sequence[Row]) -> str:
@@ -41,7 +43,10 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def comparison_markdown(rows: Sequence[Row]) -> str:
-    """Return the printed table as Markdown: accuracies in %, differences in points; * as printed."""
+    """Return the printed table as Markdown: accuracies in %, differences in points; * as printed.
+
+    A group of seeds has mean ± std, and how many runs they are over in place of a run.
+    """
     is_uneven = any(row.measured_balanced is not None for row in rows)
     heads = ["step", "change", "report", "diff", "val", "diff", "test", "run"]
     if is_uneven:
@@ -53,13 +58,18 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
 def _cells(row: Row, *, is_uneven: bool) -> list[str]:
     mark = "*" if row.is_partial else ""
     state = "" if row.status in {"", "completed"} else f" ({row.status}, {row.epoch}/{row.epochs})"
-    val, test = [_percent(row.measured)], [row.no_test or _percent(row.test)]
+    val, test = [_spread(row.val_spread, row.measured)], [row.no_test or _spread(row.test_spread, row.test)]
     val.append(points(row.measured_difference, mark))
     if is_uneven:
         val.append(_percent(row.measured_balanced))
         test.append(_percent(row.test_balanced))
     report = [_percent(row.report), points(row.report_difference)]
-    return [row.step, row.change, *report, *val, *test, f"{row.run}{state}" if row.run else "not run yet"]
+    run = f"seeds {', '.join(map(str, row.seeds))} (n = {row.val_spread.n})" if row.val_spread is not None else row.run
+    return [row.step, row.change, *report, *val, *test, f"{run}{state}" if run else "not run yet"]
+
+
+def _spread(spread: Spread | None, value: float | None) -> str:
+    return seed_text.spread(spread) if spread is not None else _percent(value)
 
 
 def _percent(fraction: float | None) -> str:
