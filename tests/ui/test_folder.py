@@ -123,6 +123,14 @@ def rendered(app: CifartuiApp) -> str:
     return "\n".join(facts.render_line(row).text for row in range(facts.size.height))
 
 
+async def test_an_absolute_path_is_typed_as_it_is(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("slash", *"tmp", "slash", "d")
+        assert screen.query_one("#path", Input).value == "/tmp/d"
+
+
 async def test_a_typed_path_is_completed_and_looked_into(runs_dir: Path, photos: Path) -> None:
     app = CifartuiApp(runs_dir, environment=opening())
     async with app.run_test(size=(80, 24)) as pilot:

@@ -142,7 +142,7 @@ class OpenFolder(Screen[Chosen | None]):
         with Vertical(id="body"):
             title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
             yield Static(Text.assemble(*title), id="top")
-            yield TextField(placeholder="type a path; → completes it", id="path", suggester=_Completed())
+            yield TextField(placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False)
             if self._recent:
                 lines = [Text(printable(folder), TEXT, no_wrap=True) for folder in self._recent]
                 yield Pickable(
@@ -185,8 +185,11 @@ class OpenFolder(Screen[Chosen | None]):
         self._open(str(event.path))
 
     def action_type(self) -> None:
-        """Move to the path field."""
-        self.query_one("#path").focus()
+        """Move to the path field; the key `/` is then the first character of an absolute path."""
+        field = self.query_one("#path", TextField)
+        field.focus()
+        if not field.value and self.app.key_of("open.type", "/") in {"/", "slash"}:
+            field.value, field.cursor_position = "/", 1
 
     def action_up(self) -> None:
         """Let the tree begin with the folder above."""
