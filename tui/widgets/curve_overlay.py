@@ -53,6 +53,10 @@ class Overlay(Vertical):
         """Draw anew for the new size."""
         self.call_after_refresh(lambda: self.show(*self._shown))
 
+    def on_plot_sized(self) -> None:
+        """Draw anew where the legend has taken a row from the plots, or left it to them."""
+        self.call_next(lambda: self.show(*self._shown))
+
 
 def _legend(drawn: Sequence[OverlaidRun], num_left_out: int, width: int) -> Text:
     entries = [_entry(run) for run in drawn]
