@@ -142,7 +142,9 @@ class OpenFolder(Screen[Chosen | None]):
         with Vertical(id="body"):
             title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
             yield Static(Text.assemble(*title), id="top")
-            yield TextField(placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False)
+            yield TextField(
+                placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False
+            )
             if self._recent:
                 lines = [Text(printable(folder), TEXT, no_wrap=True) for folder in self._recent]
                 yield Pickable(
