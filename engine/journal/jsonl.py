@@ -137,22 +137,35 @@ _SEQ_DECODER = msgspec.json.Decoder(_Numbered)
 def _repair_tail(fd: int) -> int:
     """Cut an unfinished last line off and return the last sequence number used.
 
-    Only the end of the file is read: a crash may leave megabytes of NULs there, and before them lie days of lines, of
-    which the last has the greatest number.
+    Only the end of the file is read: a crash may leave gigabytes of NULs there, which are passed over, and before them
+    lie days of lines, of which the last has the greatest number.
     """
     size, num_bytes = os.fstat(fd).st_size, _TAIL_BYTES
+    used = size
     while True:
-        num_bytes = min(num_bytes, size)
-        complete, newline, _ = _read_at(fd, size - num_bytes, num_bytes).rpartition(b"\n")
-        is_whole = num_bytes == size
+        num_bytes = min(num_bytes, used)
+        complete, newline, _ = _read_at(fd, used - num_bytes, num_bytes).rpartition(b"\n")
+        is_whole = num_bytes == used
         lines = complete.split(b"\n")[0 if is_whole else 1 :]  # else the first is the end of one
         numbers = [number for line in lines if (number := _seq_of(line)) is not None]
         if numbers or is_whole:
-            end = size - num_bytes + len(complete) + len(newline)
+            end = used - num_bytes + len(complete) + len(newline)
             if end < size:  # else the file's time would change
                 os.ftruncate(fd, end)
             return max(numbers, default=0)
-        num_bytes *= 4
+        without_nuls = _end_of_data(fd, used)
+        num_bytes *= 4 if without_nuls == used else 1
+        used = without_nuls
+
+
+def _end_of_data(fd: int, size: int) -> int:
+    """Return where the NULs at the end of a file of `size` bytes begin; `size` if there are none."""
+    while size:
+        start = max(0, size - _LONGEST_LINE_BYTES)
+        if kept := len(_read_at(fd, start, size - start).rstrip(b"\0")):
+            return start + kept
+        size = start
+    return 0
 
 
 def _seq_of(line: bytes) -> int | None:

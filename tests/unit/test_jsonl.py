@@ -167,6 +167,17 @@ def test_a_tail_longer_than_what_is_read_at_once_is_cut_off_too(path: Path, read
     assert len(reads) < 5
 
 
+def test_a_tail_of_nuls_is_never_in_memory_whole(path: Path, reads: list[int]) -> None:
+    last = msgspec.json.encode(events.Paused(global_step=1, seq=5)) + b"\n"
+    path.write_bytes(last + last[:9])
+    with path.open("r+b") as file:
+        file.truncate(200_000_000)  # a sparse file
+    reads.clear()
+    assert EventWriter(path).write(events.Paused(global_step=1)).seq == 6
+    assert path.stat().st_size < 3 * len(last)
+    assert max(reads) <= 1 << 25
+
+
 def test_the_number_of_a_line_that_only_a_newer_version_knows_counts(path: Path) -> None:
     path.write_bytes(b'{"type":"FromTheFuture","seq":41,"time":1.0}\n')
     assert EventWriter(path).write(events.Paused(global_step=1)).seq == 42
