@@ -34,6 +34,8 @@ _MOST_GROWTH = 200
 _LONGEST_NAME_BYTES = 255
 _CHUNK_BYTES = 1 << 20
 _LEFT_OUT = ".left-out.json"
+_ZIP_BEGINS = (b"PK\3\4", b"PK\5\6")
+"""First bytes of a zip archive, and of one without members."""
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _DAMAGED = (
     OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -73,14 +75,24 @@ def is_archive(path: Path) -> bool:
 
 
 def check_archive(path: Path) -> None:
-    """Raise CifartuiError if a file is not what its name says; only its first or last bytes are read."""
-    is_right = zipfile.is_zipfile if path.name.lower().endswith(".zip") else tarfile.is_tarfile
+    """Raise CifartuiError if a file is no archive; only its first or last bytes are read."""
     try:
-        if is_right(path):
+        if _is_zip(path) or tarfile.is_tarfile(path):
             return
     except _DAMAGED:
         pass
     raise CifartuiError(f"{shown(str(path))} is no archive that can be read; fetch it again.")
+
+
+def _is_zip(path: Path) -> bool:
+    """Return true if a file is a zip archive, whatever its name: a tar is often called .zip, and the other way round.
+
+    One that begins with something else, as those that unpack themselves, is one if its name says so too.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_BEGINS[0])) in _ZIP_BEGINS:
+            return True
+    return path.name.lower().endswith(".zip") and zipfile.is_zipfile(path) and not tarfile.is_tarfile(path)
 
 
 def unpacked_before(archive: Path) -> Unpacked | None:
@@ -151,7 +163,7 @@ def _write(archive: Path, folder: Path, on_bytes: OnBytes) -> tuple[Unread, ...]
     left_out: dict[tuple[str, str], Unread] = {}
     made: set[str] = set()
     counts: Counter[str] = Counter()
-    for member in (_zip_members if archive.name.lower().endswith(".zip") else _tar_members)(archive):
+    for member in (_zip_members if _is_zip(archive) else _tar_members)(archive):
         on_bytes(member.position, num_bytes)
         name, why_not = _place_of(member.name)
         why_not = why_not or member.why_not
@@ -168,6 +180,8 @@ def _write(archive: Path, folder: Path, on_bytes: OnBytes) -> tuple[Unread, ...]
             if (parent := folder_of(name)) not in made:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.add(parent)
+            if path.is_file():
+                _count(left_out, member.name, "a later file of the archive has its name")
             written = partial(on_bytes, member.position, num_bytes)
             counts["bytes"] += _copy(member, path, room - counts["bytes"], archive, written)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):

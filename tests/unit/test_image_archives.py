@@ -250,3 +250,26 @@ def test_a_file_and_a_folder_of_one_name_are_no_damage(
     assert sum(each.num_files for each in found.unread if each.reason == reason) == left_out
     assert f"({reason})." in " ".join(found.notices)
     assert "cat/9.jpg" in found.train.names
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_files_of_one_name_the_later_counts_and_that_is_said(tmp_path: Path, name: str) -> None:
+    found = list_images(make(tmp_path / name, (*FILES, FILES[0])))
+    assert found.train.names == FILES[:3]
+    assert [(each.folder, each.num_files, each.first) for each in found.unread] == [("train/cat", 1, "1.jpg")]
+    assert "(a later file of the archive has its name)." in " ".join(found.notices)
+
+
+@pytest.mark.parametrize(("made", "name"), [("x.tar", "x.zip"), ("x.tgz", "y.zip"), ("x.zip", "x.tar.gz")])
+def test_an_archive_is_read_as_what_it_is_whatever_its_name(tmp_path: Path, made: str, name: str) -> None:
+    found = list_images(make(tmp_path / made).rename(tmp_path / name))
+    assert (found.train.names, found.notices) == (FILES[:3], ())
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inner = make(tmp_path / "inner.zip")
+    with tarfile.open(tmp_path / "x.zip", "w") as tar:
+        for member in FILES:
+            tar.add(inner, member)
+    assert list_images(tmp_path / "x.zip").train.names == FILES[:3]
