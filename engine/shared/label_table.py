@@ -329,6 +329,11 @@ def _sorted_labels(labels: set[str]) -> list[str]:
     return sorted(labels)
 
 
+def _is_unicode(text: str) -> bool:
+    """Return false for text with bytes that are no UTF-8 (`_decoded` keeps them as surrogates)."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
 def _notices(
     table: _Table, parts: dict[Part, dict[str, str]], absent: list[str], extra: list[str]
 ) -> list[str]:  # fmt: skip
@@ -336,6 +341,12 @@ def _notices(
     labelled_test = any(parts["test"].values())
     num_without = without["train"] + without["val"] + (without["test"] if labelled_test else 0)
     notices = []
+    foreign = sorted({label for rows in parts.values() for label in rows.values() if not _is_unicode(label)})
+    if foreign:
+        notices.append(
+            f"{table.where} is not in UTF-8, so letters are shown by their bytes in {listed(foreign)}; "
+            "save the table as CSV in UTF-8."
+        )
     if absent:
         files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
         notices.append(f"{table.where} {files_are} not among the images, and left out: {listed(absent)}.")

@@ -66,6 +66,14 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
         list_with(tmp_path, 'sep=,\nfile,label\na,"cat\nb,dog\n')
 
 
+def test_labels_that_are_not_in_utf8_are_said(tmp_path: Path) -> None:
+    write(tmp_path, *IMAGES)
+    (tmp_path / "labels.csv").write_bytes("file,label\na,café\nb,thé\n".encode("latin-1"))
+    found = list_images(tmp_path, "labels.csv")
+    assert found.notices[1].startswith(f"{tmp_path}/labels.csv is not in UTF-8")
+    assert found.notices[1].endswith(r"in caf\xe9 and th\xe9; save the table as CSV in UTF-8.")
+
+
 @pytest.mark.parametrize("content", [b"PK\3\4\0\0", "file,label\na,cat\n".encode("utf-32-be"), b"file,label\na,c\0t\n"])
 def test_what_is_no_text_is_no_table(tmp_path: Path, content: bytes) -> None:
     (write(tmp_path, *IMAGES) / "l.csv").write_bytes(content)
