@@ -26,6 +26,7 @@ from tui.screens.predictions import PredictionsScreen
 from tui.screens.start_dialog import StartPanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
+from tui.widgets.lists import RunList
 from tui.widgets.plot import Plot
 
 
@@ -184,7 +185,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Displa
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
-        await until(pilot, lambda: len(home.runs) == 5, "the runs")
+        await until(pilot, lambda: home.query_one(RunList).option_count == 5, "the runs")
         await until(pilot, lambda: "97 %" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")

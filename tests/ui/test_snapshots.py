@@ -21,6 +21,7 @@ from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
 from tui.widgets.basic import ChangedStatic
+from tui.widgets.lists import RunList
 from tui.widgets.plot import Plot
 
 SIZES = [(80, 24), (120, 40), (160, 45)]
@@ -45,7 +46,7 @@ def test_home(snap_compare: Callable[..., bool], runs_dir: Path, display: Displa
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
-        await until(pilot, lambda: len(home.runs) == 5, "the runs")
+        await until(pilot, lambda: home.query_one(RunList).option_count == 5, "the runs")
         await until(pilot, lambda: "97 %" in home.query_one("#gpus", ChangedStatic).text.plain, "the GPU")
         await pilot.press("j")
         await until(pilot, lambda: "basenet" in home._known.data_status, "where the data is")

@@ -18,6 +18,7 @@ from tui.display import Display
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.start_dialog import StartPanel
+from tui.widgets.lists import RunList
 
 pytestmark = pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 45)])
 
@@ -46,7 +47,7 @@ def test_marks_and_queue(
     async def ready(pilot: Pilot[Any]) -> None:
         home = pilot.app.screen
         assert isinstance(home, Home)
-        await until(pilot, lambda: len(home.runs) == 5, "the runs")
+        await until(pilot, lambda: home.query_one(RunList).option_count == 5, "the runs")
         await pilot.press("j", "space", "j", "space")
         await settled(pilot, ("#description", "downloaded at start"), ("#queue-row", "2 waiting"))
 

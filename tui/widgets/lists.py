@@ -139,8 +139,10 @@ class RunList(Pickable):
             self.show(*self._shown)
 
     def show(self, runs: "Sequence[Summary]", now: float) -> None:
-        """List `runs` in aligned columns, as many as the width has room for."""
+        """List `runs` in aligned columns, as many as the width has room for; once there is a width."""
         self._shown = runs, now
+        if not self.size.width:  # `on_resize` shows them
+            return
         name_width = min(36, max(12, self.size.width - 51))
         shared = _shared(runs)
         lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset())) for run in runs]
