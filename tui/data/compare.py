@@ -181,7 +181,9 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
     step, change = (max(len(text) for text in column) for column in _columns(rows))
     has_groups = any(row.val_spread is not None for row in rows)
     width, counted = (
-        (max(7, *(len(_spread(row.val_spread, None)) for row in rows)), f"  {'N':>3}") if has_groups else (7, "")
+        (max(7, *(len(spread_or_percent(row.val_spread, None)) for row in rows)), f"  {'N':>3}")
+        if has_groups
+        else (7, "")
     )
     is_uneven = any(row.measured_balanced is not None for row in rows)
     balanced = f"  {'BALANCED':>8}" if is_uneven else ""
@@ -190,18 +192,18 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
         f"  {'TEST':>{width}}{balanced}{counted}  RUN"
     ]
     for row in rows:
-        val = _spread(row.val_spread, row.measured)
+        val = spread_or_percent(row.val_spread, row.measured)
         mark = "*" if row.is_partial and row.measured_difference is not None else " "
         state = row.status if row.status in {"", "completed"} else f"{row.status}, {row.epoch}/{row.epochs}"
-        state = f"{_named(row)} ({state})" if row.run else "not run yet"
+        state = f"{named(row)} ({state})" if row.run else "not run yet"
         val_balanced, test_balanced = (
-            f"  {_percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
+            f"  {percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
         )
-        test = row.no_test or _spread(row.test_spread, row.test)
+        test = row.no_test or spread_or_percent(row.test_spread, row.test)
         n = f"  {row.val_spread.n if row.val_spread is not None else len(row.seeds) or '':>3}" if has_groups else ""
         lines.append(
             f"{_step(row):<{step}}  {row.change:<{change}}  "
-            f"{_percent(row.report):>7}  {points(row.report_difference):>6}  "
+            f"{percent(row.report):>7}  {points(row.report_difference):>6}  "
             f"{val:>{width}}  {points(row.measured_difference, mark):>7}{val_balanced}  "
             f"{test:>{width}}{test_balanced}{n}  {state}"
         )
@@ -224,16 +226,18 @@ def _step(row: Row) -> str:
     return " ".join((row.step, *row.settings))
 
 
-def _named(row: Row) -> str:
+def named(row: Row) -> str:
     """Return the id of the run, or the seeds of a group."""
     return f"seeds {', '.join(map(str, row.seeds))}" if row.val_spread is not None else row.run
 
 
-def _spread(spread: Spread | None, value: float | None) -> str:
-    return seed_text.spread(spread) if spread is not None else _percent(value)
+def spread_or_percent(spread: Spread | None, value: float | None) -> str:
+    """Return mean and deviation of a group of seeds, or the value of a run; empty if there is neither."""
+    return seed_text.spread(spread) if spread is not None else percent(value)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Return "25.2 %"; empty if it is not known."""
     return fmt.percent(fraction) if fraction is not None else ""
 
 

@@ -7,11 +7,8 @@ from typing import Any
 
 import msgspec
 
-from engine.runs.seed_groups import Spread
-from tui import format as fmt
-from tui.data.compare import Row, points
+from tui.data.compare import Row, named, percent, points, spread_or_percent
 from tui.report.markdown import table
-from tui.text import seed_text
 
 
 def comparison_csv(rows: Sequence[Row]) -> str:
@@ -58,19 +55,11 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
 def _cells(row: Row, *, is_uneven: bool) -> list[str]:
     mark = "*" if row.is_partial else ""
     state = "" if row.status in {"", "completed"} else f" ({row.status}, {row.epoch}/{row.epochs})"
-    val, test = [_spread(row.val_spread, row.measured)], [row.no_test or _spread(row.test_spread, row.test)]
-    val.append(points(row.measured_difference, mark))
+    val = [spread_or_percent(row.val_spread, row.measured), points(row.measured_difference, mark)]
+    test = [row.no_test or spread_or_percent(row.test_spread, row.test)]
     if is_uneven:
-        val.append(_percent(row.measured_balanced))
-        test.append(_percent(row.test_balanced))
-    report = [_percent(row.report), points(row.report_difference)]
-    run = f"seeds {', '.join(map(str, row.seeds))} (n = {row.val_spread.n})" if row.val_spread is not None else row.run
+        val.append(percent(row.measured_balanced))
+        test.append(percent(row.test_balanced))
+    report = [percent(row.report), points(row.report_difference)]
+    run = named(row) + (f" (n = {row.val_spread.n})" if row.val_spread is not None else "")
     return [row.step, row.change, *report, *val, *test, f"{run}{state}" if run else "not run yet"]
-
-
-def _spread(spread: Spread | None, value: float | None) -> str:
-    return seed_text.spread(spread) if spread is not None else _percent(value)
-
-
-def _percent(fraction: float | None) -> str:
-    return fmt.percent(fraction) if fraction is not None else ""
