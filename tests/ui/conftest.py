@@ -1,7 +1,7 @@
 """A terminal, a clock, a machine and a catalogue that are the same everywhere."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from engine.shared.step_memory import StepMemory
 from presets.catalog import Listed
 from presets.errors import CifartuiError
 from presets.schema import Data, Preset, Report, Vgg
-from tests.ui.sample_run import HOST, NOW, preset
+from tests.ui.sample_run import HOST, NOW, SampleRun, preset
 from tui.data.environment import Environment, GpuReadings, Queued
 from tui.data.network_facts import LayerFacts, NetworkFacts
 from tui.display import Display
@@ -138,3 +138,13 @@ def plain_world(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def run(runs_dir: Path) -> Iterator[SampleRun]:
+    """A run that completed after three epochs."""
+    with SampleRun(runs_dir).begin().prepare() as made:
+        for epoch in (1, 2, 3):
+            made.train_epoch(epoch)
+        made.finish()
+        yield made

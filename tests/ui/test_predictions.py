@@ -1,7 +1,6 @@
 """The Predictions screen: filters, classes, pages, hidden labels, and making what is not there."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,15 +46,6 @@ def store(
     predictions.write(run.folder, found, pixels)
 
 
-@pytest.fixture
-def run(runs_dir: Path) -> Iterator[SampleRun]:
-    with SampleRun(runs_dir).begin().prepare() as made:
-        for epoch in (1, 2, 3):
-            made.train_epoch(epoch)
-        made.finish()
-        yield made
-
-
 def app_on(run: SampleRun) -> CifartuiApp:
     return CifartuiApp(run.folder.path.parent, attach=run.folder, environment=environment())
 
@@ -66,6 +56,13 @@ async def opened(pilot: Pilot[Any]) -> PredictionsScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, PredictionsScreen), "the screen")
     screen = pilot.app.screen
     assert isinstance(screen, PredictionsScreen)
+    return screen
+
+
+async def shown(pilot: Pilot[Any]) -> PredictionsScreen:
+    """Open the screen and wait until it has read its predictions."""
+    screen = await opened(pilot)
+    await until(pilot, lambda: screen.found is not None, "the predictions")
     return screen
 
 
@@ -84,8 +81,7 @@ async def test_wrong_right_all_and_classes(run: SampleRun) -> None:
     store(run)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         assert sorting(screen) == "wrong ones, the most confident first: 1 to 8 of 20"
         assert screen.rows[0] == 29
         await pilot.press("r")
@@ -105,8 +101,7 @@ async def test_pages_turn_and_stop_at_the_ends(run: SampleRun) -> None:
     store(run)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("left")
         assert ": 1 to 8 of 20" in sorting(screen)
         await pilot.press("right", "pagedown")
@@ -119,8 +114,7 @@ async def test_images_are_drawn_with_their_own_colours(run: SampleRun) -> None:
     store(run)
     app = app_on(run)
     async with app.run_test(size=(160, 45)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.pause()
         gallery = screen.query_one(Gallery)
         first = next(segment for segment in gallery.render_line(0) if segment.text == "▀")

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,22 +11,13 @@ from textual.widgets import Static
 from engine.runs import predictions
 from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun
-from tests.ui.test_predictions import app_on, opened, said, sorting, store
+from tests.ui.test_predictions import app_on, said, shown, sorting, store
 from tui.screens.predictions import PredictionsScreen
 from tui.screens.scores import MatrixScreen, ScoresScreen
 from tui.screens.top_classes import TopClasses
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.matrix_view import MatrixView
-
-
-@pytest.fixture
-def run(runs_dir: Path) -> Iterator[SampleRun]:
-    with SampleRun(runs_dir).begin().prepare() as made:
-        for epoch in (1, 2, 3):
-            made.train_epoch(epoch)
-        made.finish()
-        yield made
 
 
 def store_many(run: SampleRun, num_classes: int = 40) -> None:
@@ -49,8 +38,7 @@ async def test_a_cell_of_the_matrix_opens_its_images(run: SampleRun) -> None:
     store(run)  # all 30 images are predicted as cat; ten each are cat, dog, oak
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, MatrixScreen), "the matrix")
         cell = app.screen.query_one("#cell", ChangedStatic)
@@ -72,8 +60,7 @@ async def test_the_cursor_of_the_matrix_stays_within_it_and_an_empty_cell_opens_
     store(run)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, MatrixScreen), "the matrix")
         view = app.screen.query_one(MatrixView)
@@ -94,8 +81,7 @@ async def test_the_cell_under_the_cursor_is_in_view_whatever_the_size(run: Sampl
     store_many(run)
     app = app_on(run)
     async with app.run_test(size=size) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        await shown(pilot)
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, MatrixScreen), "the matrix")
         view = app.screen.query_one(MatrixView)
@@ -114,8 +100,7 @@ async def test_images_are_in_the_order_that_is_asked_for(run: SampleRun) -> None
     store(run)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("s")
         assert sorting(screen) == "wrong ones, the least confident first: 1 to 8 of 20"
         assert screen.rows[:2] == [1, 2]
@@ -129,8 +114,7 @@ async def test_the_scores_are_one_key_away(run: SampleRun) -> None:
     store_many(run)
     app = app_on(run)
     async with app.run_test(size=(100, 30)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("t")
         await until(pilot, lambda: isinstance(app.screen, ScoresScreen), "the scores")
         table = app.screen.query_one("#table", Static)
@@ -146,8 +130,7 @@ async def test_hidden_labels_offer_neither_matrix_nor_scores(run: SampleRun) -> 
     store(run, hidden=True)
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("x", "t")
         assert app.screen is screen
         assert (screen.check_action("matrix", ()), screen.check_action("scores", ())) == (False, False)
@@ -179,8 +162,7 @@ async def test_an_image_with_its_five_most_probable_classes(run: SampleRun) -> N
     predictions.paths(run.folder, "test")[0].write_bytes(msgspec.json.encode(ranked))
     app = app_on(run)
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.press("5")
         await until(pilot, lambda: isinstance(app.screen, TopClasses), "the image")
         top, classes = app.screen.query_one("#top", ChangedStatic), app.screen.query_one("#classes", Static)
@@ -208,8 +190,7 @@ async def test_top_5_is_not_offered_where_a_version_before_kept_one_class(run: S
     store(run)
     app = app_on(run)
     async with app.run_test(size=(120, 36)) as pilot:
-        screen = await opened(pilot)
-        await until(pilot, lambda: screen.found is not None, "the predictions")
+        screen = await shown(pilot)
         await pilot.pause()
         assert "5 top-5" not in screen.query_one(KeyBar).text.plain
         await pilot.press("5")
