@@ -95,16 +95,16 @@ def trained_at_once(monkeypatch: pytest.MonkeyPatch, *, codes: Sequence[int] = (
 
 def test_every_step_of_the_ablation_is_trained_with_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained_at_once(monkeypatch)
-    result = called(tmp_path, "ablation", "1", "2", "--seeds", "1,3", "--json")
+    result = called(tmp_path, "ablation", "3", "4", "--seeds", "1,3", "--json")
     first, second = json.loads(result.output)
-    assert (first["preset_name"], second["preset_name"]) == ("ablation/step-01", "ablation/step-02")
+    assert (first["preset_name"], second["preset_name"]) == ("ablation/step-03", "ablation/step-04")
     for row in (first, second):
         assert row["seeds"] == [1, 3]
         assert row["test_spread"] == {"mean": pytest.approx(0.22), "std": pytest.approx(0.0141421, abs=1e-7), "n": 2}
         assert row["val_spread"]["n"] == 2
     assert second["measured_difference"] == pytest.approx(0)
     assert first["group"] != second["group"]
-    table = called(tmp_path, "ablation", "1-2", "--table").output.splitlines()
+    table = called(tmp_path, "ablation", "3-4", "--table").output.splitlines()
     assert all(" 22.0 ± 1.4 %    2  seeds 1, 3" in line for line in table[1:3])
 
 
