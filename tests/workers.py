@@ -1,4 +1,4 @@
-"""Workers and command lines that are forked by a process that has imported torch (`tests.nursery`)."""
+"""Workers and command lines that are forked by a process that has imported torch (`tests.fork_server`)."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from engine.journal.events import RunFinished
 from engine.runs.run_dir import RunDir
 from engine.shared import child_process
 from tests import forks
-from tests.nursery import ANSWER, LARGEST_ORDER
+from tests.fork_server import ANSWER, LARGEST_ORDER
 from tests.waiting import PATIENCE_S, wait_for
 
 HOME = Path(__file__).parents[1]
@@ -57,17 +57,17 @@ def _log(run: RunDir) -> str:
     return run.log.read_text() if run.log.exists() else ""
 
 
-Hire = Callable[..., Worker]
+ForkWorker = Callable[..., Worker]
 
 
-class Nursery:
+class ForkServer:
     """The process that forks, and the socket by which it is asked to."""
 
     def __init__(self, asker: socket.socket) -> None:
         self._asker = asker
 
     def fork(self, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> int:
-        """Have an order carried out, see `tests.nursery.serve`; return the process id."""
+        """Have an order carried out, see `tests.fork_server.serve`; return the process id."""
         socket.send_fds(self._asker, [json.dumps(order).encode()], descriptors)
         return int(self._asker.recv(LARGEST_ORDER))
 
@@ -101,12 +101,12 @@ class Nursery:
 class CommandLine:
     """A forked `python -m cifartui` with nothing to read, as subprocess.Popen has it."""
 
-    def __init__(self, nursery: Nursery, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, fork_server: ForkServer, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.args, self.returncode = ["cifartui", *arguments], -signal.SIGKILL.value
         self._printed = TemporaryFile(), TemporaryFile()  # noqa: SIM115 (closed when it has ended)
         self._answer, told = os.pipe()
         with Path(os.devnull).open() as nothing:
-            self.pid = nursery.program(
+            self.pid = fork_server.program(
                 (0, 1, 2, ANSWER), [nothing.fileno(), *(file.fileno() for file in self._printed), told],
                 arguments=arguments, environment=dict(environment), working_directory=str(Path.cwd()),
             )  # fmt: skip
@@ -135,25 +135,25 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def nursery(kept_processes: set[int]) -> Iterator[Nursery]:
+def fork_server(kept_processes: set[int]) -> Iterator[ForkServer]:
     """The process that forks, one for all tests of a session."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", "tests.nursery", str(theirs.fileno()), "-" * forks.ROOM]
+    command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno()), "-" * forks.ROOM]
     with ours, subprocess.Popen(command, cwd=HOME, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]) as process:
         theirs.close()
         kept_processes.add(process.pid)
-        yield Nursery(ours)
+        yield ForkServer(ours)
         ours.close()
 
 
 @pytest.fixture
-def forked(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def forked(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the workers, agents, ranks and runners that this test starts forked, with all else as they have it."""
-    monkeypatch.setattr(child_process, "subprocess", SimpleNamespace(Popen=nursery.popen))
+    monkeypatch.setattr(child_process, "subprocess", SimpleNamespace(Popen=fork_server.popen))
 
 
 @pytest.fixture
-def hire(nursery: Nursery) -> Iterator[Hire]:
+def fork_worker(fork_server: ForkServer) -> Iterator[ForkWorker]:
     """Start a worker on a run, held at a place if one is named; it is ended with the test."""
     pids = []
 
@@ -162,7 +162,7 @@ def hire(nursery: Nursery) -> Iterator[Hire]:
     ) -> Worker:
         order = {"folder": str(run.path), "hold": hold, "resume": resume, "url": url, "md5": md5}
         cache = {"CIFARTUI_CACHE": os.environ["CIFARTUI_CACHE"]}
-        pids.append(nursery.fork({**order, "environment": {**cache, **environment}}))
+        pids.append(fork_server.fork({**order, "environment": {**cache, **environment}}))
         return Worker(run, pids[-1])
 
     yield start_worker

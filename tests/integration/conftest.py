@@ -18,7 +18,7 @@ from presets import catalog
 from tests import processes
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
-from tests.workers import CommandLine, Hire, Nursery
+from tests.workers import CommandLine, ForkServer, ForkWorker
 
 SMALL = ("data.train_limit=1280", "train.batch_size=32")
 
@@ -45,12 +45,12 @@ def demo(runs_dir: Path) -> Callable[..., RunDir]:
 
 
 @pytest.fixture
-def start(demo: Callable[..., RunDir], hire: Hire) -> Callable[..., RunDir]:
+def start(demo: Callable[..., RunDir], fork_worker: ForkWorker) -> Callable[..., RunDir]:
     """Make a run of the demo and give it a forked worker: training begins two seconds earlier than with a new one."""
 
     def start_demo(*overrides: str, seed: int = 0) -> RunDir:
         run = demo(*overrides, seed=seed)
-        hire(run)
+        fork_worker(run)
         return run
 
     return start_demo
@@ -70,26 +70,26 @@ def start_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subpr
 
 
 def run_cifartui(
-    nursery: Nursery, runs_dir: Path, *arguments: str, **environment: str
+    fork_server: ForkServer, runs_dir: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line with a runs folder: forked, or in a new process if variables are given, as of a language."""
     if environment:
         return start_cifartui(runs_dir, *arguments, **environment)
-    process = nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    process = fork_server.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
     printed = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, *printed)
 
 
 @pytest.fixture
-def cifartui(runs_dir: Path, nursery: Nursery) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cifartui(runs_dir: Path, fork_server: ForkServer) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line with this test's runs folder, forked; so are the workers that it starts."""
-    return partial(run_cifartui, nursery, runs_dir)
+    return partial(run_cifartui, fork_server, runs_dir)
 
 
 @pytest.fixture
-def cifartui_process(runs_dir: Path, nursery: Nursery) -> Callable[..., CommandLine]:
+def cifartui_process(runs_dir: Path, fork_server: ForkServer) -> Callable[..., CommandLine]:
     """Start the command line with this test's runs folder, forked, and return its process."""
-    return lambda *arguments: nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    return lambda *arguments: fork_server.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
 
 
 @pytest.fixture
