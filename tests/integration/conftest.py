@@ -20,6 +20,8 @@ from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
 from tests.workers import CommandLine, ForkServer, ForkWorker
 
+_AT_THE_START = {"LANG", "LC_ALL", "LD_LIBRARY_PATH"}
+"""Variables that Python and the loader of libraries read as a process starts."""
 SMALL = ("data.train_limit=1280", "train.batch_size=32")
 
 
@@ -70,12 +72,13 @@ def start_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subpr
 
 
 def run_cifartui(
-    fork_server: ForkServer, runs_dir: Path, *arguments: str, **environment: str
+    fork_server: ForkServer, runs_dir: Path, *arguments: str, stdin: str = "", cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line with a runs folder: forked, or in a new process if variables are given, as of a language."""
-    if environment:
-        return start_cifartui(runs_dir, *arguments, **environment)
-    process = fork_server.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    """Run the command line with a runs folder: forked, or in a new process if its start depends on a variable."""
+    if _AT_THE_START & variables.keys():
+        return start_cifartui(runs_dir, *arguments, **variables)
+    environment = {**os.environ, "CIFARTUI_RUNS": str(runs_dir), **variables}
+    process = CommandLine(fork_server, arguments, environment, stdin=stdin, working_directory=cwd)
     printed = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, *printed)
 
@@ -89,7 +92,8 @@ def cifartui(runs_dir: Path, fork_server: ForkServer) -> Callable[..., subproces
 @pytest.fixture
 def cifartui_process(runs_dir: Path, fork_server: ForkServer) -> Callable[..., CommandLine]:
     """Start the command line with this test's runs folder, forked, and return its process."""
-    return lambda *arguments: fork_server.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    environment = {**os.environ, "CIFARTUI_RUNS": str(runs_dir)}
+    return lambda *arguments: CommandLine(fork_server, arguments, environment)
 
 
 @pytest.fixture
