@@ -113,7 +113,7 @@ def test_an_interrupted_ablation_ends_in_its_first_seed_and_a_failed_run_does_no
 ) -> None:
     trained_at_once(monkeypatch, codes=(1, 0, 130))
     result = called(tmp_path, "ablation", "1", "2", "3", "--seeds", "2")
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "ablation/step-01, seed 1: run " in result.output
     names = [each.read_info().preset_name for each in list_runs(tmp_path)]
     assert sorted(names) == ["ablation/step-01", "ablation/step-01", "ablation/step-02"]

@@ -186,7 +186,7 @@ def _train_steps(
             runs.append(summarise(run))
             (trained[name],) = with_groups(runs)
             if code in {130, 143}:
-                return trained, exit_code
+                return trained, code
             exit_code = code or exit_code
     return trained, exit_code
 
