@@ -13,8 +13,9 @@ from msgspec import Struct
 from engine import files
 from engine.journal.events import GpuSample
 from engine.runs.newer_info import read_shown
-from engine.runs.run_dir import RunDir, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import StoredOptions
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, names_uuids, on_machine
 from presets.errors import CifartuiError

@@ -21,9 +21,10 @@ from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, turns
 from engine.queue.queue_file import Entry
 from engine.runs import start
-from engine.runs.run_dir import RunDir, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import RunOptions, StoredOptions
 from engine.runs.start import start_run
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
 from presets import catalog

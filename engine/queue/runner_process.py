@@ -13,8 +13,8 @@ import msgspec
 
 from engine import files
 from engine.files import DAMAGED, is_locked
-from engine.runs.run_dir import WorkerMark
 from engine.runs.start import NOTIFY
+from engine.runs.worker_mark import WorkerMark
 from engine.shared import child_process
 from presets.errors import CifartuiError
 from presets.problems import printable

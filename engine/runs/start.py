@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.claim import claim, has_worker
-from engine.runs.run_dir import RunDir, sign_lock
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.runs.worker_process import signal_worker
 from engine.shared import child_process
 from engine.shared.device_names import check_devices

@@ -16,6 +16,7 @@ from engine.queue import allocation, queue_file, runner, runner_process
 from engine.runs import run_dir, start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.training.controls import Controls
 from presets import catalog
 from presets.errors import CifartuiError
@@ -36,7 +37,7 @@ def run(runs_dir: Path) -> RunDir:
 def held(run: RunDir) -> Iterator[RunDir]:
     """A run whose lock this process holds, on the processor."""
     fd = start.take_lock(run)
-    run_dir.sign_lock(fd, os.getpid(), ("cpu",))
+    sign_lock(fd, os.getpid(), ("cpu",))
     yield run
     os.close(fd)
 

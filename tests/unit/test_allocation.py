@@ -14,6 +14,7 @@ from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import on_machine
 from engine.training.device import choose_device
@@ -42,7 +43,7 @@ class Machine:
         run = runs.create(self.runs_dir, "demo", preset=preset, device=device, devices=devices, **info)
         lock_fd = start.take_lock(run)
         self._stack.callback(os.close, lock_fd)
-        runs.sign_lock(lock_fd, os.getpid(), chosen)
+        sign_lock(lock_fd, os.getpid(), chosen)
         return run
 
     def states(self, *asked: str | tuple[str, int], gpus: list[GpuSample] | None) -> list[str]:

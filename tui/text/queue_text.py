@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from engine.queue.allocation import QueuePosition
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import WorkerMark
+from engine.runs.worker_mark import WorkerMark
 from presets.problems import printable
 from tui import format as fmt
 from tui.text.run_name import Words, words_of
