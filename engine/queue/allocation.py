@@ -1,4 +1,4 @@
-"""Whose turn it is in a queue: which entry can be started now, and what each of the others waits for.
+"""Allocation of devices to the entries of a queue: those that can start now, and what each of the others waits for.
 
 Knows what living runs hold and what NVML says of the GPUs; starts nothing. Devices are named by nvidia-smi's numbers,
 because processes that are shown different GPUs count them differently.
@@ -40,10 +40,10 @@ class QueuePosition(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(
+def queue_positions(
     entries: Sequence[StoredOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None
 ) -> list[QueuePosition]:
-    """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
+    """Return the position of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
     emptiest, whoever uses it. Only one at a time chooses, so that two never choose the same.

@@ -1,4 +1,4 @@
-"""The process that works off a queue: whether it lives, how it is started, and what it logs.
+"""Process that works off a queue: its start, its lock, its log.
 
 Knows locks, processes and queue.log; knows nothing of what is in the queue or of what is done with it.
 """

@@ -34,7 +34,7 @@ _LOCK_PATIENCE_S = 0.5
 NOTIFY = "CIFARTUI_NOTIFY"
 """The variable in which a worker is told what to run when the run has ended."""
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
+"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last event."""
 
 
 def start_run(

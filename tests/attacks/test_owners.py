@@ -103,7 +103,7 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunD
     append_command(run.commands, commands.Stop())
     disown(run.commands)
     for _ in range(3):
-        controls._next_look = 0.0
+        controls._next_read = 0.0
         controls.poll()
     assert controls.stop_after is None
     (alert,) = (event for event in read_events(run.events) if isinstance(event, Alerted))
@@ -111,7 +111,7 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunD
     assert f"commands.jsonl is not obeyed: it belongs to user {ANOTHER}, not to you." in alert.text
     run.commands.unlink()
     append_command(run.commands, commands.Stop())
-    controls._next_look = 0.0
+    controls._next_read = 0.0
     controls.poll()
     assert controls.stop_after == "batch"
 

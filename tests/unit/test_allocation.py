@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.journal.events import GpuSample
-from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
+from engine.queue.allocation import held_devices, mark_devices, others_of, queue_positions, taken_devices
 from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunDir
@@ -53,7 +53,7 @@ class Machine:
             for one in asked
         ]
         held = held_devices(runs.list_runs(self.runs_dir), gpus)
-        found = turns(entries, held, gpus)
+        found = queue_positions(entries, held, gpus)
         return [f"after {turn.after}" if turn.after else f"{len(turn.waits_for)} runs" for turn in found]
 
 
