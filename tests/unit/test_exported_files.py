@@ -21,7 +21,8 @@ from engine.journal.data_record import DataRecord, SplitRecord
 from engine.models.build import build_unfilled
 from engine.models.library_names import library_call, named
 from engine.runs.export_record import FILE, KEY, SUFFIXES, ExportRecord, fingerprint_of, read_record
-from engine.runs.run_dir import RunDir, find_model
+from engine.runs.find_run import find_model
+from engine.runs.run_dir import RunDir
 from engine.training import export_model
 from engine.training.export_checks import compare
 from engine.training.export_model import Exported, export
