@@ -65,7 +65,7 @@ def test_what_is_no_regular_file_is_not_written_over(write: Write, force: bool, 
         with pytest.raises(CifartuiError, match=f"is {said}; name a file in a folder of yours"):
             write(path, force)
     with pytest.raises(CifartuiError, match="is a folder"):
-        write(Path(""), force)
+        write(Path(), force)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["null", "pipe"]
 
