@@ -286,7 +286,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 def _tar_members(archive: Path) -> Iterator[_Member]:
     with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=TarMember) as opened:
         for member in opened:
-            opened.members.clear()  # or it keeps all of them, a kilobyte each
+            opened.members.clear()  # type: ignore[attr-defined] # or it keeps all of them, a kilobyte each
             if member.isdir():
                 continue
             why_not = "" if member.isreg() else "a link" if member.issym() or member.islnk() else "not a regular file"
