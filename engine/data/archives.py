@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.data.progress import LoadProgress, Report
 from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use
+from engine.shared.image_archives import TarMember
 from presets.errors import CifartuiError
 
 _WANTED = {
@@ -52,7 +53,7 @@ def unpack(name: str, archives: Sequence[Path], report: Report) -> Path:
 
 def _unpack(archive: Path, folder: Path, wanted: re.Pattern[str], report: Report) -> None:
     progress = LoadProgress(report, "unpack", "B", archive.name, archive.stat().st_size)
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as tar:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz", tarinfo=TarMember) as tar:
         for member in tar:
             name = member.name.removeprefix("./")
             if member.isfile() and wanted.fullmatch(name) and "/../" not in f"/{name}/":

@@ -20,6 +20,7 @@ from engine.data.progress import LoadProgress, Report
 from engine.data.safe_pickle import load_pickle
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import CIFAR10_BATCHES, COURSE_SUFFIX, MEMBER_MD5, Location
+from engine.shared.image_archives import TarMember
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -142,7 +143,7 @@ def _read_archive(path: Path, layout: _Layout, report: Report) -> dict[str, _Mem
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
             progress = LoadProgress(report, "unpack", "B", path.name, path.stat().st_size)
-            with tarfile.open(fileobj=unzipped, mode="r|", bufsize=_CHUNK_BYTES) as archive:
+            with tarfile.open(fileobj=unzipped, mode="r|", bufsize=_CHUNK_BYTES, tarinfo=TarMember) as archive:
                 for entry in archive:
                     name = _usual_name(entry.name, layout)
                     stream = archive.extractfile(entry) if name and entry.isreg() else None

@@ -23,7 +23,7 @@ from engine.shared.data_locations import (
     idx_files,
     locate,
 )
-from engine.shared.image_archives import check_archive, is_archive
+from engine.shared.image_archives import TarMember, check_archive, is_archive
 from engine.shared.image_listing import list_images
 from engine.shared.image_scan import Poll
 from presets.checks import CONTROL
@@ -176,7 +176,7 @@ def _archived_cifar(path: Path) -> Literal["cifar100", "cifar10"] | None:
     if not path.name.endswith((".tar.gz", ".tgz")):
         return None
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=TarMember) as archive:
             members = [archive.next() for _ in range(_MEMBERS_LOOKED_AT)]
     except (OSError, EOFError, tarfile.TarError):
         return None

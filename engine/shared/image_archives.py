@@ -31,7 +31,9 @@ _MOST_FILE_BYTES = 2_000_000_000
 _MOST_FILES = 20_000_000
 _MOST_GROWTH = 200
 """Bytes unpacked for each byte of the archive, beyond the first gigabyte: more is no data set."""
-_LONGEST_NAME_BYTES = 255
+_LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES, _DEEPEST = 255, 1000, 100
+_MOST_HEADER_BYTES = 1 << 20
+_MOST_GLOBAL_NAMES = 100
 _CHUNK_BYTES = 1 << 20
 _LEFT_OUT = ".left-out.json"
 _ZIP_BEGINS = (b"PK\3\4", b"PK\5\6")
@@ -41,6 +43,32 @@ _DAMAGED = (
     OSError, EOFError, ValueError, NotImplementedError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
     lzma.LZMAError, RecursionError,
 )  # fmt: skip
+
+_READ_WHOLE = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+"""Kinds of members whose content tarfile takes into memory, however long they say that it is."""
+
+
+class TarMember(tarfile.TarInfo):
+    """Header of a tar archive, for `tarfile.open`: refused with ReadError where reading it would take all memory.
+
+    A megabyte of a packed archive can be gigabytes of names, or of places in a sparse file.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:  # as tarfile says, to be overridden
+        if self.type in _READ_WHOLE and self.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("a name in it is megabytes long")
+        if self.type == tarfile.XGLTYPE and len(archive.pax_headers) > _MOST_GLOBAL_NAMES:
+            raise tarfile.ReadError("it says more of itself than any archive does")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._proc_gnusparse_10()
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError("it holds a sparse file, as no data set does")
+
 
 OnBytes: TypeAlias = Callable[[int, int], object]
 """Called with the bytes of the archive that are read, and all of them, at least once a megabyte that is written; its
@@ -77,7 +105,7 @@ def is_archive(path: Path) -> bool:
 def check_archive(path: Path) -> None:
     """Raise CifartuiError if a file is no archive; only its first or last bytes are read."""
     try:
-        if _is_zip(path) or tarfile.is_tarfile(path):
+        if _is_zip(path) or _is_tar(path):
             return
     except _DAMAGED:
         pass
@@ -92,7 +120,15 @@ def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(len(_ZIP_BEGINS[0])) in _ZIP_BEGINS:
             return True
-    return path.name.lower().endswith(".zip") and zipfile.is_zipfile(path) and not tarfile.is_tarfile(path)
+    return path.name.lower().endswith(".zip") and zipfile.is_zipfile(path) and not _is_tar(path)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        tarfile.open(path, tarinfo=TarMember).close()
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def unpacked_before(archive: Path) -> Unpacked | None:
@@ -221,6 +257,8 @@ def _place_of(name: str) -> tuple[str, str]:
         return "", "it would lie outside of the archive's folder"
     if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in parts):
         return "", "its name is too long"
+    if len(parts) > _DEEPEST or len(os.fsencode(name)) > _LONGEST_PATH_BYTES:
+        return "", "its folders lie too deep"
     return ("", "") if any(map(is_junk, parts)) else ("/".join(parts), "")
 
 
@@ -246,8 +284,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as opened:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=TarMember) as opened:
         for member in opened:
+            opened.members.clear()  # type: ignore[attr-defined] # or it keeps all of them, a kilobyte each
             if member.isdir():
                 continue
             why_not = "" if member.isreg() else "a link" if member.issym() or member.islnk() else "not a regular file"

@@ -6,6 +6,7 @@ import resource
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -305,3 +306,16 @@ def test_a_creation_that_fails_leaves_no_folder(
     with pytest.raises(CifartuiError, match=r"Cannot write to .*: No space left on device"):
         run_dir.create(runs_dir, "tiny", preset=preset, seed=0, device="cpu")
     assert not runs_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["presets", "presets --json", "runs --json", "--help", "train --help", "--version"]
+)
+def test_a_full_disk_to_which_a_command_prints_is_a_sentence(arguments: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "CIFARTUI_RUNS": str(tmp_path)}
+    command = [sys.executable, "-m", "cifartui", *arguments.split()]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+        said = "cifartui: What is printed cannot be written (No space left on device); is the disk full?\n"
+        assert (done.returncode, done.stderr) == (2, said)
+        assert subprocess.run(command, env=environment, stdout=full, stderr=full).returncode == 2

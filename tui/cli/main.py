@@ -1,6 +1,10 @@
 """Click group `cifartui`: lazy table of commands, shared options, errors as one sentence."""
 
-from typing import Any
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
 
 import click
 
@@ -13,6 +17,18 @@ from tui.cli.output import say
 
 class _Group(click.Group):
     """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # a reader that has gone is click's own
+            if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            for stream in (sys.stdout, sys.stderr):
+                _try_to_flush(stream)
+            with suppress(OSError):
+                say(f"cifartui: What is printed cannot be written ({error.strerror}); is the disk full?", err=True)
+            sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -33,6 +49,16 @@ class _Group(click.Group):
 
         held = vars(import_module(f"tui.cli.{module}")).values()
         return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+
+
+def _try_to_flush(stream: TextIO) -> None:
+    """Write what is left in a stream, or let it go nowhere, or Python would complain of it at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _modules() -> dict[str, str]:
