@@ -156,6 +156,15 @@ def test_a_file_that_differs_is_not_kept(
     assert [each.name for each in tmp_path.iterdir()] == ["runs"]
 
 
+def test_a_run_in_bf16_is_exported_with_its_preparation(run: RunDir, tmp_path: Path) -> None:
+    """A file computes in float32, so it is compared with a network that does."""
+    settings = json.loads((run.path / "run.json").read_text())
+    settings["preset"]["train"]["precision"] = "bf16"
+    (run.path / "run.json").write_text(json.dumps(settings))
+    checked = export(run, tmp_path / "model.torchscript", "torchscript", with_preprocessing=True).checked
+    assert (checked.num_agreeing, checked.resized_agreeing) == (checked.num_images, checked.num_resized)
+
+
 def test_only_rounding_is_let_through() -> None:
     logits = torch.tensor([[3.0, -20.0], [1.0, 2.0]])
     assert compare(logits, logits + 1e-4).num_agreeing == 2
