@@ -72,10 +72,10 @@ async def test_a_start_is_asked_for_once_and_then_can_be_asked_again(runs_dir: P
         async with app.run_test() as pilot:
             home = app.screen
             assert isinstance(home, Home)
-            home.start("demo", RunOptions())
-            home.start("demo", RunOptions())
+            home.starts.start("demo", RunOptions())
+            home.starts.start("demo", RunOptions())
             goes_on.set()
-            await until(pilot, lambda: not home._is_starting, "the answer")
+            await until(pilot, lambda: not home.starts.is_starting, "the answer")
             assert asked == ["demo"]
             if problem:
                 assert problem in [note.message for note in app._notifications]

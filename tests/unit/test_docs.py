@@ -62,7 +62,8 @@ def test_what_the_code_names_is_there() -> None:
     gone = {
         (path.relative_to(ROOT).as_posix(), name)
         for top in ("tui", "engine", "presets", "benchmarks", "docs")
-        for path in ROOT.glob(f"{top}/**/*.py")
+        for kind in ("py", "tcss", "html")
+        for path in ROOT.glob(f"{top}/**/*.{kind}")
         for name in _PATH.findall(path.read_text(encoding="utf-8"))
         if not any(ROOT.glob(name))
     }

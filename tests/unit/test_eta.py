@@ -100,6 +100,20 @@ def announced(run: Clockwork) -> list[tuple[float, float]]:
     return told
 
 
+def test_it_goes_by_the_median_of_the_last_five_whole_epochs() -> None:
+    run = Clockwork([20], lambda _stage: 1.0, val_s=0.0)
+    state = RunState()
+    lengths_s = iter((40, 40, 30, 30, 20, 10, 10))  # of the last 3 the median is 10, of 4 it is 15, of 6 25, of 7 30
+    for event in run.events():
+        if isinstance(event, events.EpochCompleted):
+            fold([msgspec.structs.replace(event, seconds=float(next(lengths_s)))], state)
+            if event.epoch == 7:
+                break
+        elif not isinstance(event, events.StepsTrained | events.EvaluationProgressed):
+            fold([event], state)
+    assert time_left(state) == 13 * 20
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("epochs", "val_s"), [(10, 5.0), (1, 5.0), (40, 5.0), (3, 0.5), (10, 8.0)])
 def test_the_announced_end_keeps_still_under_noise(epochs: int, val_s: float, seed: int) -> None:

@@ -16,9 +16,10 @@ from engine.runs.seed_groups import Spread, each_seed, grouped, parse_seeds, spr
 from engine.runs.start import start_run
 from presets.errors import CifartuiError
 from presets.schema import Report
-from tui.data.seed_group import SeedGroup, mean_curves, with_groups
+from tui.data.seed_group import SeedGroup, mean_curves, run_ids, table_rows, with_groups
 from tui.data.summaries import summarise
 from tui.data.summary import RunCurves
+from tui.plots.overlay import COLORS, overlaid
 from tui.text import seed_text
 
 
@@ -159,6 +160,27 @@ def test_a_list_has_a_row_a_group_of_runs_that_differ_in_their_seeds_alone(tmp_p
     (group,) = with_groups([live, replace(live, id="y", seed=3, best_val_top1=0.7)])
     assert isinstance(group, SeedGroup)
     assert group.best_val_top1 == pytest.approx(0.8)
+
+
+def test_the_table_puts_members_behind_an_open_group_and_filters_by_any_member(tmp_path: Path) -> None:
+    seeds = [start_run(tmp_path, "demo", each, start=False) for each in each_seed(RunOptions(seeds=(3, 4)))]
+    alone = start_run(tmp_path, "basenet", RunOptions(seed=9), start=False)
+    runs = [summarise(run) for run in (alone, *seeds)]
+    group = next(row for row in with_groups(runs) if isinstance(row, SeedGroup))
+    known = {row.id: row for row in (*runs, group)}
+
+    def ids(wanted: str, opened: set[str], *, rising: bool = True) -> list[str]:
+        return [row.id for row in table_rows(runs, wanted, "started", opened, rising=rising)]
+
+    members = [run.id for run in seeds]
+    assert sorted(ids("", set())) == sorted([group.id, alone.id])
+    assert sorted(ids("", {group.id})) == sorted([group.id, *members, alone.id])
+    opened = ids(seeds[1].id, {group.id})
+    assert opened == [group.id, *members]  # the words are those of one member: the group is shown whole
+    assert run_ids([group.id, members[0], "damaged"], known) == [*members, "damaged"]
+    curves = {run.id: RunCurves((point(1, 0.5),), 1, Report()) for run in seeds}
+    drawn = overlaid([alone.id, group.id], known, curves)
+    assert [(run.id, run.sign, run.color) for run in drawn] == [(group.id, "2", COLORS[1])]  # none yet of the first
 
 
 def test_spreads_in_words() -> None:

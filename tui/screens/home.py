@@ -1,7 +1,8 @@
 """Home screen: presets, GPUs and queue of this machine, recent runs; starts and queues presets."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +17,6 @@ from textual.widgets import OptionList
 
 from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
-from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued, watch_machine
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
 from tui.text import preset_text
@@ -28,21 +28,18 @@ from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
 
 if TYPE_CHECKING:
-    from engine.runs.run_options import RunOptions
     from presets.catalog import Listed
     from tui.app import CifartuiApp
     from tui.data.network_facts import NetworkFacts
     from tui.data.run_list import RunsListed
     from tui.data.summary import Summary
-    from tui.screens.start_dialog import Purpose
-    from tui.screens.starting import Start
+    from tui.screens.starting import PresetStarts
 
 _READ_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
 """The threads start after this delay, so that the first paint has the interpreter alone."""
 _COVERED_S = 3.0
 """The same if a run was opened at once, whose journal may be long."""
-_DEMO = "demo"
 
 
 class MachineRead(Message):
@@ -79,7 +76,6 @@ class Home(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._is_starting = False
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
         self._num_runs: int | None = None
@@ -313,7 +309,7 @@ class Home(Screen[None]):
 
         def answered(name: str | None) -> None:
             if name is not None:
-                self._offer_start(name)
+                self.starts.offer(name)
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
@@ -361,109 +357,45 @@ class Home(Screen[None]):
             return
         marked = self.query_one(PresetList).marked
         if marked:
-            self._open_dialog(marked, lambda options: self._enqueue(marked, options), "queue")
+            self.starts.offer_queue(marked)
         else:
-            self._offer_start(event.option.id)
+            self.starts.offer(event.option.id)
+
+    @cached_property
+    def starts(self) -> "PresetStarts":
+        """Starts of the presets, made with the first one: its module is not needed before."""
+        from tui.screens.starting import PresetStarts
+
+        return PresetStarts(self, self._presets, self._show_queued)
 
     def action_open(self) -> None:
         """Start the highlighted preset (from the palette, or where no list has the focus)."""
+        self._offer(self.starts.offer)
+
+    def _offer(self, offer: Callable[[str], object]) -> None:
         name = self.query_one(PresetList).chosen()
         if name is not None:
-            self._offer_start(name)
-
-    def _offer_start(self, name: str) -> None:
-        if self._is_usable(name):
-            self._open_dialog([name], lambda options: self.start(name, options))
-
-    def _is_usable(self, name: str) -> bool:
-        """Return whether a preset can be started; notify the user if not."""
-        is_usable = self._presets[name].preset is not None
-        if not is_usable:
-            self.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
-        return is_usable
+            offer(name)
 
     def action_demo(self) -> None:
         """Start demo as it is."""
-        from engine.runs.run_options import RunOptions
-
-        if _DEMO in self._presets:
-            self.start(_DEMO, RunOptions())
-        else:
-            self.notify("There is no preset called demo here.", severity="warning")
+        self.starts.start_demo()
 
     def action_find_lr(self) -> None:
         """Start the range test of the highlighted preset; asks first what to change."""
-        from presets.range_test import DEFAULT_SWEEP
-
-        def find_lr(runs_dir: Path, name: str, options: "RunOptions") -> RunDir:
-            return self.app.environment.find_lr(runs_dir, name, options, DEFAULT_SWEEP)
-
-        name = self.query_one(PresetList).chosen()
-        if name is not None and self._is_usable(name):
-            self._open_dialog([name], lambda options: self._begin(find_lr, name, options), "range test")
+        self._offer(self.starts.offer_range_test)
 
     def action_preview(self) -> None:
         """Show training images of the highlighted preset, as a run with seed 0 would be given them."""
-        name = self.query_one(PresetList).chosen()
-        preset = self._presets[name].preset if name is not None and self._is_usable(name) else None
-        if preset is not None:
-            from engine.runs.preview import Question
-            from tui.screens.preview import PreviewScreen
-
-            self.app.push_screen(PreviewScreen(preset.title, Question(preset=preset, data_dir=self.app.data_dir)))
+        self._offer(self.starts.preview)
 
     def action_open_folder(self) -> None:
         """Ask for a folder of images, say what is in it, and start a preset on it."""
-        from tui.screens.folder import Chosen
-        from tui.screens.open_folder import OpenFolder
-
-        def answered(chosen: Chosen | None) -> None:
-            if chosen is not None:
-                self.start(chosen.preset, chosen.options)
-
-        self.app.push_screen(OpenFolder(list(self._presets.values())), answered)
-
-    def _open_dialog(
-        self, names: Sequence[str], then: "Callable[[RunOptions], object]", purpose: "Purpose" = "start"
-    ) -> None:
-        from tui.screens.start_dialog import StartPanel
-
-        if self.app.screen is not self:  # two keys that came at once, on a slow line
-            return
-
-        def start_with(options: "RunOptions | None") -> None:
-            if options is not None:
-                then(options)
-
-        self.app.push_screen(StartPanel(names, self.readings, purpose=purpose), start_with)
+        self.starts.open_folder()
 
     def readings(self) -> GpuReadings | None:
         """Return the latest reading of the machine."""
         return self._readings
-
-    def start(self, name: str, options: "RunOptions") -> None:
-        """Start a preset and open the Monitor; nothing if a start is under way already. Several seeds are queued."""
-        if options.seeds:
-            self._enqueue([name], options)
-        else:
-            self._begin(self.app.environment.start, name, options)
-
-    def _begin(self, begin: "Start", name: str, options: "RunOptions") -> None:
-        from tui.screens import starting
-
-        if not self._is_starting:
-            self._is_starting = True
-            starting.start(self.app, begin, name, options, self._started)
-
-    def _started(self) -> None:
-        self._is_starting = False
-
-    def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
-        from tui.screens import starting
-
-        num_runs = len(options.seeds) * len(names)
-        queued = f"{num_runs} runs" if num_runs else fmt.plural(len(names), "preset")
-        starting.enqueue(self.app, names, options, lambda: self._show_queued(queued))
 
     def _show_queued(self, queued: str) -> None:
         """Take the marks away, and notify the user of the queue, unless this screen is closed."""

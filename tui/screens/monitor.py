@@ -460,20 +460,14 @@ class Monitor(Screen[None]):
         self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
 
     def _resume(self, changes: list[str]) -> None:
-        from engine.runs.resume import resume_run
+        from tui.screens import starting
 
         def say(text: str, tone: Tone) -> None:
             if self in self.app.screen_stack:
                 self._say(text, tone)
             else:
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
-                self.app.notify(text, title=run.id, severity=severity)
+                self.app.notify(text, title=self.run_folder.id, severity=severity)
 
         self._say("resume: starting a worker…", "warn")
-        run, notify = self.run_folder, self.app.display_settings.notify
-        started = f"resume: {run_text.STARTED}"
-        self.app.run_in_background(
-            lambda: resume_run(run, changes, notify),
-            lambda _: say(started, "good"),
-            lambda why: say(f"resume: {why}", "bad"),
-        )
+        starting.resume(self.app, self.run_folder, changes, say)

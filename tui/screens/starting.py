@@ -1,21 +1,29 @@
-"""Starts, queues and starts anew runs for the screens, in threads of the app; asks nothing but what a start asks."""
+"""Starts of runs from the screens: presets from Home, runs anew and resumed from the Monitor. In threads of the app."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from msgspec.structs import replace
 
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.run_options import RunOptions
-from presets.range_test import is_range_test_name, sweep_of
+from presets.range_test import DEFAULT_SWEEP, is_range_test_name, sweep_of
+from tui import format as fmt
 from tui.screens.start_dialog import Purpose, StartPanel
+from tui.text import run_text
+from tui.theme import Tone
 
 if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from presets.catalog import Listed
     from tui.app import CifartuiApp
 
 Start: TypeAlias = Callable[[Path, str, RunOptions], RunDir]
 """Starts a preset, by its name, in a runs folder; raises CifartuiError."""
+
+_DEMO = "demo"
 
 
 def start(
@@ -64,6 +72,112 @@ def enqueue(
 def show_error(app: "CifartuiApp", why: str) -> None:
     """Show why a run was not started."""
     app.notify(why, severity="error", timeout=15)
+
+
+class PresetStarts:
+    """Starts of Home's presets, one at a time: asks what to change, then starts, queues, tests or previews."""
+
+    def __init__(
+        self, home: "Screen[None]", presets: "Mapping[str, Listed]", show_queued: Callable[[str], object]
+    ) -> None:
+        """Start `presets`, by name, from `home`; `show_queued` is told how many were put into the queue."""
+        self._home, self._presets, self._show_queued = home, presets, show_queued
+        self._app = cast("CifartuiApp", home.app)
+        self.is_starting = False
+
+    def offer(self, name: str) -> None:
+        """Ask what to change of a preset, and start it."""
+        if self._is_usable(name):
+            self._ask([name], lambda options: self.start(name, options))
+
+    def offer_queue(self, names: Sequence[str]) -> None:
+        """Ask what to change of presets, and put them into the queue."""
+        self._ask(names, lambda options: self._enqueue(names, options), "queue")
+
+    def offer_range_test(self, name: str) -> None:
+        """Ask what to change of a preset, and start its range test."""
+
+        def find_lr(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
+            return self._app.environment.find_lr(runs_dir, name, options, DEFAULT_SWEEP)
+
+        if self._is_usable(name):
+            self._ask([name], lambda options: self._begin(find_lr, name, options), "range test")
+
+    def start_demo(self) -> None:
+        """Start demo as it is."""
+        if _DEMO in self._presets:
+            self.start(_DEMO, RunOptions())
+        else:
+            self._app.notify("There is no preset called demo here.", severity="warning")
+
+    def open_folder(self) -> None:
+        """Ask for a folder of images, show its summary, and start a preset on it."""
+        from tui.screens.folder import Chosen
+        from tui.screens.open_folder import OpenFolder
+
+        def answered(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.start(chosen.preset, chosen.options)
+
+        self._app.push_screen(OpenFolder(list(self._presets.values())), answered)
+
+    def preview(self, name: str) -> None:
+        """Show training images of a preset, as a run with seed 0 would be given them."""
+        preset = self._presets[name].preset if self._is_usable(name) else None
+        if preset is not None:
+            from engine.runs.preview import Question
+            from tui.screens.preview import PreviewScreen
+
+            self._app.push_screen(PreviewScreen(preset.title, Question(preset=preset, data_dir=self._app.data_dir)))
+
+    def start(self, name: str, options: RunOptions) -> None:
+        """Start a preset and open the Monitor; nothing if a start is under way already. Several seeds are queued."""
+        if options.seeds:
+            self._enqueue([name], options)
+        else:
+            self._begin(self._app.environment.start, name, options)
+
+    def _is_usable(self, name: str) -> bool:
+        """Return whether a preset can be started; notify the user if not."""
+        is_usable = self._presets[name].preset is not None
+        if not is_usable:
+            self._app.notify("This preset cannot be used as it is: its file needs mending.", severity="warning")
+        return is_usable
+
+    def _ask(self, names: Sequence[str], then: Callable[[RunOptions], object], purpose: Purpose = "start") -> None:
+        if self._app.screen is not self._home:  # two keys that came at once, on a slow line
+            return
+
+        def answered(options: RunOptions | None) -> None:
+            if options is not None:
+                then(options)
+
+        self._app.push_screen(StartPanel(names, self._app.readings, purpose=purpose), answered)
+
+    def _begin(self, begin: Start, name: str, options: RunOptions) -> None:
+        if not self.is_starting:
+            self.is_starting = True
+            start(self._app, begin, name, options, self._ended)
+
+    def _ended(self) -> None:
+        self.is_starting = False
+
+    def _enqueue(self, names: Sequence[str], options: RunOptions) -> None:
+        num_runs = len(options.seeds) * len(names)
+        queued = f"{num_runs} runs" if num_runs else fmt.plural(len(names), "preset")
+        enqueue(self._app, names, options, lambda: self._show_queued(queued))
+
+
+def resume(app: "CifartuiApp", run: RunDir, changes: list[str], say: Callable[[str, Tone], object]) -> None:
+    """Start a worker that goes on from the last checkpoint, with `changes` of the preset; `say` tells how that ends."""
+    from engine.runs.resume import resume_run
+
+    notify = app.display_settings.notify
+    app.run_in_background(
+        lambda: resume_run(run, changes, notify),
+        lambda _: say(f"resume: {run_text.STARTED}", "good"),
+        lambda why: say(f"resume: {why}", "bad"),
+    )
 
 
 def start_again(app: "CifartuiApp", info: RunInfo, remedy: Sequence[str], say: Callable[[str], object]) -> None:
