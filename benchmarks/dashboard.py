@@ -29,7 +29,7 @@ _CIFARTUI = [sys.executable, "-m", "cifartui"]
 _SIZES = ((80, 24), (160, 45))
 _SETTLED_S = 5.0
 """After which a dashboard has shown everything once."""
-_STARTED_S, _READ_S = 1.5, 3.0
+_STARTED_S, _READ_S = 1.5, 5.0
 """By then a program has surely started, and a long history is surely read."""
 _NUM_KEYS = 60
 
@@ -116,16 +116,16 @@ def attach(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         finished = write_long_run(Path(folder), "finished", epochs=700, num_reports=500_000, is_finished=True)
         times, sizes = [], []
-        for number in range(rounds + 1):
+        for _ in range(rounds + 1):
             with _attached(finished, 160, 45) as terminal:
                 seen = terminal.shown_within(
                     lambda text: "completed" in text.lower() and "◆ best" in text and "700 epochs" in text,
                     _READ_S,
                 )
-                if number:
-                    times.append(seen - terminal.started)
+                times.append(seen - terminal.started)
                 sizes.append(terminal.process.memory_info().rss / 1e6)
-        row("attach to 700 epochs, 500,000 reports: curves", times, "s", "≤ 1.0")
+        row("attach to 700 epochs, 500,000 reports: curves", times[1:], "s", "≤ 1.0")
+        row("the same, of a run without a fold, as one copied", times[:1], "s", "≤ 3.0")
         row("attach to 700 epochs, 500,000 reports: memory", sizes, "MB", "≤ 150")
         costs = []
         for name, epochs, num_reports in (("short", 14, 5_000), ("long", 690, 493_000)):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from presets import catalog
 from tests import processes
-from tests.workers import forked, hire, nursery  # noqa: F401
+from tests.workers import fork_server, fork_worker, forked  # noqa: F401
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")  # how quick a busy machine is with an example says nothing about the code

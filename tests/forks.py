@@ -21,10 +21,14 @@ from engine.shared import child_process
 
 FORKED = frozenset(
     {
+        "engine.models.describe",
         "engine.queue.runner",
+        "engine.training.device",
         "engine.training.distributed.agent",
         "engine.training.distributed.rank",
         "engine.training.evaluate_checkpoint",
+        "engine.training.export_model",
+        "engine.training.predict_images",
         "engine.training.preview",
         "engine.training.worker",
     }

@@ -1,6 +1,5 @@
-"""Workers and command lines that are forked by a process that has imported torch (`tests.nursery`)."""
+"""Workers and command lines that are forked by a process that has imported torch (`tests.fork_server`)."""
 
-import json
 import os
 import select
 import signal
@@ -12,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,7 +18,8 @@ from engine.journal.events import RunFinished
 from engine.runs.run_dir import RunDir
 from engine.shared import child_process
 from tests import forks
-from tests.nursery import ANSWER, LARGEST_ORDER
+from tests.fork_client import ForkServer
+from tests.fork_server import ANSWER
 from tests.waiting import PATIENCE_S, wait_for
 
 HOME = Path(__file__).parents[1]
@@ -57,58 +56,31 @@ def _log(run: RunDir) -> str:
     return run.log.read_text() if run.log.exists() else ""
 
 
-Hire = Callable[..., Worker]
-
-
-class Nursery:
-    """The process that forks, and the socket by which it is asked to."""
-
-    def __init__(self, asker: socket.socket) -> None:
-        self._asker = asker
-
-    def fork(self, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> int:
-        """Have an order carried out, see `tests.nursery.serve`; return the process id."""
-        socket.send_fds(self._asker, [json.dumps(order).encode()], descriptors)
-        return int(self._asker.recv(LARGEST_ORDER))
-
-    def program(self, numbers: Sequence[int], descriptors: Sequence[int], **order: object) -> int:
-        """Have a program run with these descriptors under these numbers; return the process id."""
-        blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
-        return self.fork({"numbers": numbers, "blocked": blocked, "has_session": False, **order}, descriptors)
-
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "CommandLine":
-        """Start a forked command line."""
-        return CommandLine(self, arguments, environment)
-
-    def popen(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, pass_fds: Sequence[int] = (), **options: Any
-    ) -> Any:
-        """Start one of our modules as subprocess.Popen does; what is returned has only the process id."""
-        streams = [options.get(name) for name in ("stdin", "stdout", "stderr")]
-        if not forks.is_forked(command) or not all(isinstance(stream, int) for stream in streams):
-            return subprocess.Popen(command, env=env, cwd=cwd, pass_fds=pass_fds, **options)
-        if subprocess.PIPE in streams:
-            return subprocess.Popen(command, env=env, cwd=cwd, pass_fds=pass_fds, **options)
-        with Path(os.devnull).open() as nothing:
-            given = [nothing.fileno() if stream == subprocess.DEVNULL else stream for stream in streams]
-            pid = self.program(
-                (0, 1, 2, *pass_fds), [*given, *pass_fds], command=command, environment=dict(env),
-                working_directory=cwd, has_session=options["start_new_session"],
-            )  # fmt: skip
-        return SimpleNamespace(pid=pid)
+ForkWorker = Callable[..., Worker]
 
 
 class CommandLine:
-    """A forked `python -m cifartui` with nothing to read, as subprocess.Popen has it."""
+    """A forked `python -m cifartui`, as subprocess.Popen has it, and what it prints."""
 
-    def __init__(self, nursery: Nursery, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        fork_server: ForkServer,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdin: str = "",
+        working_directory: Path | None = None,
+    ) -> None:
         self.args, self.returncode = ["cifartui", *arguments], -signal.SIGKILL.value
         self._printed = TemporaryFile(), TemporaryFile()  # noqa: SIM115 (closed when it has ended)
         self._answer, told = os.pipe()
-        with Path(os.devnull).open() as nothing:
-            self.pid = nursery.program(
-                (0, 1, 2, ANSWER), [nothing.fileno(), *(file.fileno() for file in self._printed), told],
-                arguments=arguments, environment=dict(environment), working_directory=str(Path.cwd()),
+        with TemporaryFile() as typed:
+            typed.write(stdin.encode())
+            typed.seek(0)
+            self.pid = fork_server.program(
+                (0, 1, 2, ANSWER), [typed.fileno(), *(file.fileno() for file in self._printed), told],
+                arguments=arguments, environment=dict(environment),
+                working_directory=str(working_directory or Path.cwd()),
             )  # fmt: skip
         os.close(told)
 
@@ -135,25 +107,27 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def nursery(kept_processes: set[int]) -> Iterator[Nursery]:
+def fork_server(kept_processes: set[int]) -> Iterator[ForkServer]:
     """The process that forks, one for all tests of a session."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", "tests.nursery", str(theirs.fileno()), "-" * forks.ROOM]
-    with ours, subprocess.Popen(command, cwd=HOME, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]) as process:
-        theirs.close()
+    address = f"cifartui-tests-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"\0{address}")
+        listener.listen()
+        command = [sys.executable, "-m", "tests.fork_server", str(listener.fileno()), "-" * forks.ROOM]
+        process = subprocess.Popen(command, cwd=HOME, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+    with process:  # its standard input is closed at the end
         kept_processes.add(process.pid)
-        yield Nursery(ours)
-        ours.close()
+        yield ForkServer(address)
 
 
 @pytest.fixture
-def forked(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def forked(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the workers, agents, ranks and runners that this test starts forked, with all else as they have it."""
-    monkeypatch.setattr(child_process, "subprocess", SimpleNamespace(Popen=nursery.popen))
+    monkeypatch.setattr(child_process, "subprocess", SimpleNamespace(Popen=fork_server.popen))
 
 
 @pytest.fixture
-def hire(nursery: Nursery) -> Iterator[Hire]:
+def fork_worker(fork_server: ForkServer) -> Iterator[ForkWorker]:
     """Start a worker on a run, held at a place if one is named; it is ended with the test."""
     pids = []
 
@@ -162,7 +136,7 @@ def hire(nursery: Nursery) -> Iterator[Hire]:
     ) -> Worker:
         order = {"folder": str(run.path), "hold": hold, "resume": resume, "url": url, "md5": md5}
         cache = {"CIFARTUI_CACHE": os.environ["CIFARTUI_CACHE"]}
-        pids.append(nursery.fork({**order, "environment": {**cache, **environment}}))
+        pids.append(fork_server.fork({**order, "environment": {**cache, **environment}}))
         return Worker(run, pids[-1])
 
     yield start_worker

@@ -184,17 +184,17 @@ class StepSeries(Sequence[StepPoint]):
         first = start
         while first < end:
             last = self._end_of(first, end, self.slot_steps * _SLOTS)
-            chosen = set()
+            extremes = set[int]()
             for values in (self.loss[first:last], self.top1[first:last]):
-                extremes = {min(values), max(values)}
-                chosen |= {first + values.index(value) for value in extremes if value == value}
+                ends = {min(values), max(values)}
+                extremes |= {first + values.index(value) for value in ends if value == value}
+            lasts = set[int]()
             while first < last:
                 beginning, first = first, self._end_of(first, last, self.slot_steps)
-                self.num_images[first - 1] += sum(self.num_images[beginning : first - 1]) - sum(
-                    self.num_images[index] for index in chosen if beginning <= index < first - 1
-                )
-                chosen.add(first - 1)
-            kept += sorted(chosen)
+                if left_out := set(range(beginning, first - 1)) - extremes:
+                    self.num_images[first - 1] += sum(self.num_images[index] for index in left_out)
+                lasts.add(first - 1)
+            kept += sorted(extremes | lasts)
         for column in self._columns():
             column[start:end] = array(column.typecode, [column[index] for index in kept])
         return start + len(kept)

@@ -283,8 +283,10 @@ def _started(
 ) -> RunStarted:
     import torch
 
+    from engine.models.library_names import versions_of
     from engine.training.device import device_name, num_gpus_of
 
+    versions = {"python": platform.python_version(), **versions_of(process.info.preset.model)}
     return RunStarted(
         pid=os.getpid(),
         host=socket.gethostname(),
@@ -292,7 +294,7 @@ def _started(
         device_name=device_name(device),
         precision=precision,
         num_threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+        versions=versions | {"torch": str(torch.__version__)},
         global_step=global_step,
         changes=tuple(process.arguments.change),
         import_s=max(0.0, time.time() - process.began),

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import torture
 from engine.runs import start
-from tests.workers import Hire
+from tests.workers import ForkWorker
 
 MOMENTS = [
     "saved while paused",
@@ -19,8 +19,10 @@ MOMENTS = [
 
 
 @pytest.mark.torture
-def test_kills_do_not_show_in_the_result(tmp_path: Path, hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "start_worker", hire)  # make torture starts real ones
+def test_kills_do_not_show_in_the_result(
+    tmp_path: Path, fork_worker: ForkWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "start_worker", fork_worker)  # make torture starts real ones
     images = torture.write_images(tmp_path / "images")
     preset = torture.CASES["stages from the best"]
     whole = torture.finish(torture.start(tmp_path / "runs", images, preset))

@@ -20,7 +20,7 @@ from presets.errors import CifartuiError
 from tests.faults.conftest import status
 from tests.ui.conftest import environment, until
 from tests.waiting import wait_for
-from tests.workers import Hire
+from tests.workers import ForkWorker
 from tui.app import CifartuiApp
 from tui.cli.run_page import run_page
 from tui.data.run_detail import detail_and_state
@@ -60,9 +60,9 @@ def test_a_clock_that_is_set_makes_nobody_stalled(jump_s: float) -> None:
     assert status_of(state, None, 1012 - jump_s, heard_s=STALLED_AFTER_S + 1) == "lost"
 
 
-def test_every_heartbeat_tells_how_long_the_worker_has_been_at_work(tiny: Make, hire: Hire) -> None:
+def test_every_heartbeat_tells_how_long_the_worker_has_been_at_work(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny()
-    end = hire(run).ends()
+    end = fork_worker(run).ends()
     assert end is not None
     worked = [event.worker_s for event in read_events(run.events) if isinstance(event, DeviceSampled)]
     assert worked
@@ -71,9 +71,11 @@ def test_every_heartbeat_tells_how_long_the_worker_has_been_at_work(tiny: Make, 
     assert worked_s(state, state.last_time) == end.seconds
 
 
-def test_a_frozen_worker_is_stalled_since_then_and_trains_again_when_it_is_woken(tiny: Make, hire: Hire) -> None:
+def test_a_frozen_worker_is_stalled_since_then_and_trains_again_when_it_is_woken(
+    tiny: Make, fork_worker: ForkWorker
+) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     worker.kill(signal.SIGSTOP)
     wait_for(lambda: _is_stopped(worker.pid), "the stop")
@@ -96,9 +98,11 @@ def _is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
-async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_clock(tiny: Make, hire: Hire) -> None:
+async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_clock(
+    tiny: Make, fork_worker: ForkWorker
+) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     ahead_s = 0.0
     world = environment(
@@ -118,19 +122,19 @@ async def test_the_dashboard_shows_a_frozen_worker_as_stalled_by_its_own_steady_
         await until(pilot, lambda: screen.status in {"training", "validating"}, "training again")
 
 
-def test_a_paused_run_goes_on_telling_that_it_is_alive(tiny: Make, hire: Hire) -> None:
+def test_a_paused_run_goes_on_telling_that_it_is_alive(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny(epochs=50_000)
     append_command(run.commands, commands.Pause())
-    hire(run)
+    fork_worker(run)
     wait_for(lambda: run.read_state().phase == "paused", "the pause")
     paused_at = run.read_state().log[-1].time
     wait_for(lambda: (run.read_state().last_time or 0.0) > paused_at, "a heartbeat", patience_s=5)
     assert status(run) == "paused"
 
 
-def test_a_long_batch_does_not_stop_the_heartbeat(tiny: Make, hire: Hire) -> None:
+def test_a_long_batch_does_not_stop_the_heartbeat(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny()
-    worker = hire(run, "train")
+    worker = fork_worker(run, "train")
     worker.is_held()
     held_at = time.time()
     wait_for(lambda: (run.read_state().last_time or 0.0) > held_at, "a heartbeat", patience_s=5)
@@ -153,9 +157,9 @@ def test_a_reading_that_fails_does_not_end_the_heartbeat(monkeypatch: pytest.Mon
         wait_for(lambda: len(read_events(run.events)) >= 2, "two beats", patience_s=10)
 
 
-def test_a_worker_on_another_host_is_known_by_the_age_of_what_it_wrote(tiny: Make, hire: Hire) -> None:
+def test_a_worker_on_another_host_is_known_by_the_age_of_what_it_wrote(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     run.lock.unlink()  # what is locked on another machine is not seen here
     run.lock.write_bytes(msgspec.json.encode(WorkerMark(pid=worker.pid, host="another-host")))

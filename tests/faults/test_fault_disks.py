@@ -26,7 +26,7 @@ from presets.errors import CifartuiError
 from presets.schema import Data
 from tests.faults.conftest import said, status
 from tests.waiting import wait_for
-from tests.workers import Hire
+from tests.workers import ForkWorker
 from tui.data.run_detail import run_detail
 
 Make = Callable[..., RunDir]
@@ -70,11 +70,13 @@ def fill(place: Path) -> Path:
     return filler
 
 
-def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, tiny: Make, hire: Hire) -> None:
+def test_a_disk_that_fills_up_leaves_room_for_the_last_word(
+    small_disk: Path, tiny: Make, fork_worker: ForkWorker
+) -> None:
     preset = tiny().read_info().preset
     run = run_dir.create(small_disk / "runs", "tiny", preset=preset, seed=0, device="cpu")
     files.keep_room(run.reserve)
-    worker = hire(run, "train")
+    worker = fork_worker(run, "train")
     worker.is_held()
     filler = fill(small_disk)
     worker.go_on()
@@ -90,14 +92,16 @@ def test_a_disk_that_fills_up_leaves_room_for_the_last_word(small_disk: Path, ti
     assert status(run) == "failed"
     filler.unlink()
     files.keep_room(run.reserve)
-    again = hire(run, resume=True).ends()
+    again = fork_worker(run, resume=True).ends()
     assert again is not None
     assert again.outcome == "completed", again.reason
 
 
-def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(tiny: Make, hire: Hire) -> None:
+def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(
+    tiny: Make, fork_worker: ForkWorker
+) -> None:
     run = tiny()
-    worker = hire(run, "evaluate")  # of the second epoch
+    worker = fork_worker(run, "evaluate")  # of the second epoch
     worker.is_held()
     wait_for(lambda: "last" in run.read_state().checkpoints, "the checkpoint of the first epoch")
     before = checkpoint_files.load(run.last)
@@ -113,14 +117,14 @@ def test_a_checkpoint_that_finds_no_room_ends_the_run_and_keeps_the_one_before(t
         for name, weights in checkpoint_files.load(run.last)["network"].items()
     )
     assert not list(run.checkpoints.glob(".*"))
-    again = hire(run, resume=True).ends()
+    again = fork_worker(run, resume=True).ends()
     assert again is not None
     assert (again.outcome, len(run.read_state().epochs)) == ("completed", 3)
 
 
-def test_a_journal_that_can_take_no_last_word_leaves_it_in_the_log(tiny: Make, hire: Hire) -> None:
+def test_a_journal_that_can_take_no_last_word_leaves_it_in_the_log(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     with room(run.events.stat().st_size, worker.pid):
         assert worker.ends() is None
@@ -129,7 +133,7 @@ def test_a_journal_that_can_take_no_last_word_leaves_it_in_the_log(tiny: Make, h
     assert status(run) == "lost"
     events = read_events(run.events)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    again = hire(run, resume=True)
+    again = fork_worker(run, resume=True)
     step = run.read_state().global_step
     wait_for(lambda: run.read_state().global_step > step, "training once there is room")
     append_command(run.commands, commands.Stop())
@@ -193,9 +197,9 @@ def test_a_run_folder_that_cannot_be_written_starts_no_worker(tiny: Make) -> Non
     assert status(run) == "lost"
 
 
-def test_a_worker_whose_folder_is_deleted_ends(tiny: Make, hire: Hire, runs_dir: Path) -> None:
+def test_a_worker_whose_folder_is_deleted_ends(tiny: Make, fork_worker: ForkWorker, runs_dir: Path) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     shutil.rmtree(run.path, ignore_errors=True)
     shutil.rmtree(run.path, ignore_errors=True)  # what it wrote meanwhile
@@ -203,9 +207,9 @@ def test_a_worker_whose_folder_is_deleted_ends(tiny: Make, hire: Hire, runs_dir:
     assert list_runs(runs_dir) == []
 
 
-def test_a_run_that_is_moved_says_so_where_it_is_now(tiny: Make, hire: Hire, tmp_path: Path) -> None:
+def test_a_run_that_is_moved_says_so_where_it_is_now(tiny: Make, fork_worker: ForkWorker, tmp_path: Path) -> None:
     run = tiny(epochs=50_000)
-    worker = hire(run)
+    worker = fork_worker(run)
     worker.trains()
     run.path.rename(tmp_path / "elsewhere")
     wait_for(lambda: not _is_there(worker.pid), "its end", patience_s=20)
@@ -222,9 +226,11 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-def test_show_and_lists_take_a_journal_with_damage_in_the_middle_and_at_the_end(tiny: Make, hire: Hire) -> None:
+def test_show_and_lists_take_a_journal_with_damage_in_the_middle_and_at_the_end(
+    tiny: Make, fork_worker: ForkWorker
+) -> None:
     run = tiny()
-    hire(run).ends()
+    fork_worker(run).ends()
     lines = run.events.read_bytes().splitlines(keepends=True)
     middle = len(lines) // 2
     whole = run.read_state()

@@ -10,7 +10,7 @@ import pytest
 from engine.runs import start
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
-from tests.workers import Hire
+from tests.workers import ForkWorker
 from tui.data.run_list import RunLister
 
 Make = Callable[..., RunDir]
@@ -19,10 +19,10 @@ MOST_S = 5.0
 
 
 @pytest.fixture
-def a_thousand(tiny: Make, hire: Hire, runs_dir: Path) -> Path:
+def a_thousand(tiny: Make, fork_worker: ForkWorker, runs_dir: Path) -> Path:
     """A folder of a thousand finished runs."""
     run = tiny()
-    hire(run).ends()
+    fork_worker(run).ends()
     for number in range(999):
         path = runs_dir / f"{run.id[:-4]}{number:04}x"
         path.mkdir()
@@ -52,8 +52,8 @@ def test_a_thousand_runs_are_listed_in_seconds(a_thousand: Path, cifartui: Calla
     assert time.process_time() - again < MOST_S / 8
 
 
-def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, hire: Hire) -> None:
+def test_a_run_that_has_a_worker_takes_no_second_one(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny(epochs=50_000)
-    hire(run).trains()
+    fork_worker(run).trains()
     with pytest.raises(CifartuiError, match=rf"Run {run.id} already has a worker; watch it with: cifartui attach"):
         start.start_worker(run, resume=True)

@@ -19,7 +19,7 @@ from tests.faults.conftest import status
 from tests.faults.serving import Serve
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S, wait_for
-from tests.workers import HOME, Hire, Worker
+from tests.workers import HOME, ForkWorker, Worker
 
 Make, Open, Start = Callable[..., RunDir], Callable[..., Terminal], Callable[..., RunDir]
 PHASES = ["start", "download", "decode", "build", "train", "evaluate", "checkpoint", "paused"]
@@ -28,7 +28,7 @@ PREPARING = {"start", "download", "decode"}
 
 @pytest.fixture
 def in_phase(
-    tiny: Make, hire: Hire, serve: Serve, tmp_path: Path
+    tiny: Make, fork_worker: ForkWorker, serve: Serve, tmp_path: Path
 ) -> Callable[..., tuple[Worker, Callable[[], Worker]]]:
     """Return a worker in the middle of a phase, and how to resume its run."""
 
@@ -41,13 +41,13 @@ def in_phase(
             url = serve.url(archive.read_bytes()) | {"CIFARTUI_DATA": elsewhere, "XDG_DATA_HOME": elsewhere}
         run = tiny(epochs, data=data, data_dir=tmp_path / "data")
         (tmp_path / "data").mkdir()
-        worker = hire(run, "train" if phase == "paused" else phase, **url)
+        worker = fork_worker(run, "train" if phase == "paused" else phase, **url)
         worker.is_held()
         if phase == "paused":
             append_command(run.commands, commands.Pause())
             worker.go_on()
             wait_for(lambda: run.read_state().phase == "paused", "the pause", patience_s=20)
-        return worker, lambda: hire(run, resume=True, **url)
+        return worker, lambda: fork_worker(run, resume=True, **url)
 
     return get_there
 
@@ -144,9 +144,11 @@ def test_a_foreground_train_that_is_killed_leaves_its_worker_training(tiny: Make
         process.kill()
 
 
-def test_a_killed_dashboard_loses_nothing_and_attach_shows_all(tiny: Make, hire: Hire, terminals: Open) -> None:
+def test_a_killed_dashboard_loses_nothing_and_attach_shows_all(
+    tiny: Make, fork_worker: ForkWorker, terminals: Open
+) -> None:
     run = tiny(epochs=50_000)
-    hire(run).trains()
+    fork_worker(run).trains()
     first = terminals("attach", run.id)
     first.shows("training")
     first.process.kill(signal.SIGKILL)

@@ -144,12 +144,18 @@ def test_a_run_beside_gpus_that_torch_cannot_use_says_so_and_home_does(
 ) -> None:
     stub = compile_stub(tmp_path)
     environment = {"LD_LIBRARY_PATH": str(stub), "STUB_NVML": str(stub / "answers")}
-    done = cifartui("train", "demo", "--set", "data.train_limit=1280", "--epochs", "40", **environment)
+    done = cifartui("train", "demo", "--detach", "--set", "data.train_limit=1280", "--epochs", "1000", **environment)
     assert done.returncode == 0, done.stderr
     (run,) = list_runs(runs_dir)
-    (alert,) = (
-        event for event in read_events(run.events) if isinstance(event, Alerted) and event.kind == "unused-gpus"
-    )
+
+    def told() -> list[Alerted]:
+        events = read_events(run.events)
+        return [event for event in events if isinstance(event, Alerted) and event.kind == "unused-gpus"]
+
+    wait_for(told, "the alert")
+    assert cifartui("abort", run.id).returncode == 0
+    wait_for(lambda: not run.worker_lives(), "the end of the worker")
+    (alert,) = told()
     assert "The driver shows 2 GPUs (Pretended GPU A, Pretended GPU B), and training uses the CPU: torch" in alert.text
     terminals(**environment).shows("Training will use the CPU: torch could use no GPU")
 

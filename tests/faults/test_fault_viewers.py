@@ -8,7 +8,7 @@ from collections.abc import Callable
 from engine.runs.run_dir import RunDir
 from tests.ui.conftest import environment, until
 from tests.waiting import PATIENCE_S
-from tests.workers import HOME, Hire
+from tests.workers import HOME, ForkWorker
 from tui.app import CifartuiApp
 from tui.data.run_list import RunLister
 from tui.screens.monitor import Monitor
@@ -33,9 +33,9 @@ async def test_a_dashboard_says_that_its_run_was_deleted(tiny: Make) -> None:
         await until(pilot, lambda: not isinstance(app.screen, Monitor), "Home")
 
 
-def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, hire: Hire) -> None:
+def test_who_follows_a_run_that_is_deleted_is_told(tiny: Make, fork_worker: ForkWorker) -> None:
     run = tiny(epochs=50_000)
-    hire(run).trains()
+    fork_worker(run).trains()
     script = f"""
 import sys
 from pathlib import Path
@@ -57,9 +57,9 @@ sys.exit(follow(RunDir(Path({str(run.path)!r})), "quiet"))
     )  # fmt: skip
 
 
-def test_a_list_goes_on_without_a_run_that_was_deleted(tiny: Make, hire: Hire) -> None:
+def test_a_list_goes_on_without_a_run_that_was_deleted(tiny: Make, fork_worker: ForkWorker) -> None:
     kept, deleted = tiny(), tiny(epochs=50_000)
-    hire(kept).ends()
+    fork_worker(kept).ends()
     lister = RunLister(kept.path.parent, lambda: 0.0)
     assert {summary.id for summary in lister.list().runs} == {kept.id, deleted.id}
     shutil.rmtree(deleted.path)

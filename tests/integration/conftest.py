@@ -18,8 +18,10 @@ from presets import catalog
 from tests import processes
 from tests.terminal import Terminal
 from tests.waiting import PATIENCE_S
-from tests.workers import CommandLine, Hire, Nursery
+from tests.workers import CommandLine, ForkServer, ForkWorker
 
+_AT_THE_START = {"LANG", "LC_ALL", "LD_LIBRARY_PATH"}
+"""Variables that Python and the loader of libraries read as a process starts."""
 SMALL = ("data.train_limit=1280", "train.batch_size=32")
 
 
@@ -45,12 +47,12 @@ def demo(runs_dir: Path) -> Callable[..., RunDir]:
 
 
 @pytest.fixture
-def start(demo: Callable[..., RunDir], hire: Hire) -> Callable[..., RunDir]:
+def start(demo: Callable[..., RunDir], fork_worker: ForkWorker) -> Callable[..., RunDir]:
     """Make a run of the demo and give it a forked worker: training begins two seconds earlier than with a new one."""
 
     def start_demo(*overrides: str, seed: int = 0) -> RunDir:
         run = demo(*overrides, seed=seed)
-        hire(run)
+        fork_worker(run)
         return run
 
     return start_demo
@@ -70,26 +72,28 @@ def start_cifartui(runs_dir: Path, *arguments: str, **environment: str) -> subpr
 
 
 def run_cifartui(
-    nursery: Nursery, runs_dir: Path, *arguments: str, **environment: str
+    fork_server: ForkServer, runs_dir: Path, *arguments: str, stdin: str = "", cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line with a runs folder: forked, or in a new process if variables are given, as of a language."""
-    if environment:
-        return start_cifartui(runs_dir, *arguments, **environment)
-    process = nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    """Run the command line with a runs folder: forked, or in a new process if its start depends on a variable."""
+    if _AT_THE_START & variables.keys():
+        return start_cifartui(runs_dir, *arguments, **variables)
+    environment = {**os.environ, "CIFARTUI_RUNS": str(runs_dir), **variables}
+    process = CommandLine(fork_server, arguments, environment, stdin=stdin, working_directory=cwd)
     printed = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, *printed)
 
 
 @pytest.fixture
-def cifartui(runs_dir: Path, nursery: Nursery) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cifartui(runs_dir: Path, fork_server: ForkServer) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line with this test's runs folder, forked; so are the workers that it starts."""
-    return partial(run_cifartui, nursery, runs_dir)
+    return partial(run_cifartui, fork_server, runs_dir)
 
 
 @pytest.fixture
-def cifartui_process(runs_dir: Path, nursery: Nursery) -> Callable[..., CommandLine]:
+def cifartui_process(runs_dir: Path, fork_server: ForkServer) -> Callable[..., CommandLine]:
     """Start the command line with this test's runs folder, forked, and return its process."""
-    return lambda *arguments: nursery.start(arguments, {**os.environ, "CIFARTUI_RUNS": str(runs_dir)})
+    environment = {**os.environ, "CIFARTUI_RUNS": str(runs_dir)}
+    return lambda *arguments: CommandLine(fork_server, arguments, environment)
 
 
 @pytest.fixture

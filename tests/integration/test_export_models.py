@@ -17,7 +17,7 @@ from engine.runs.export_record import Format
 from presets import schema
 from tests import every, sample_model
 from tests.integration.conftest import run_cifartui
-from tests.workers import Nursery
+from tests.workers import ForkServer
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests/data/run-0.1.0"
@@ -31,11 +31,11 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> Call:
+def call(tmp_path: Path, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Call:
     """The command line in a folder of its own, with a run."""
     shutil.copytree(KEPT, tmp_path / "runs" / RUN)
     monkeypatch.chdir(tmp_path)
-    return partial(run_cifartui, nursery, tmp_path / "runs")
+    return partial(run_cifartui, fork_server, tmp_path / "runs")
 
 
 @needs_onnx
@@ -102,7 +102,7 @@ def test_every_network_is_exported(model: schema.Model) -> None:
 
 @pytest.mark.real_data
 @needs_onnx
-def test_a_real_run_is_the_same_in_onnxruntime(cifar100_dir: Path, tmp_path: Path, nursery: Nursery) -> None:
+def test_a_real_run_is_the_same_in_onnxruntime(cifar100_dir: Path, tmp_path: Path, fork_server: ForkServer) -> None:
     """Ants and bees: trained for an epoch, the ONNX file has the accuracy of `evaluate` in onnxruntime."""
     import onnxruntime
     from PIL import Image
@@ -117,7 +117,7 @@ def test_a_real_run_is_the_same_in_onnxruntime(cifar100_dir: Path, tmp_path: Pat
     preset.write_text(sample_model.PRESET.replace("epochs = 4", "epochs = 1"), encoding="utf-8")
 
     def cifartui(*arguments: str) -> str:
-        result = run_cifartui(nursery, tmp_path / "runs", *arguments)
+        result = run_cifartui(fork_server, tmp_path / "runs", *arguments)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

@@ -11,7 +11,7 @@ import pytest
 from engine.runs.run_dir import list_runs
 from tests.cifar_files import course_rows, pickled, write_folder
 from tests.integration.conftest import run_cifartui
-from tests.workers import Nursery
+from tests.workers import ForkServer
 from tui.cli.evaluate import submission_text
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -21,9 +21,9 @@ ON_ONE_RUN = pytest.mark.xdist_group("trained")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Call:
+def trained(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Call:
     """The command line with the runs folder of a demo that has been trained for two epochs, for all that ask."""
-    call = partial(run_cifartui, nursery, tmp_path_factory.mktemp("trained"))
+    call = partial(run_cifartui, fork_server, tmp_path_factory.mktemp("trained"))
     done = call("train", "demo", "--epochs", "2", "--output", "quiet", "--device", "cpu", *SMALL)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     return call

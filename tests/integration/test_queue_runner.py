@@ -284,6 +284,12 @@ def test_detached_presets_go_into_the_queue(cifartui: Call, start: Callable[...,
     *_, first, second = queue_file.entries(runs_dir)
     assert (first.seed, second.seed, first.group) == (1, 4, second.group)
     assert first.group
+    assert cifartui("ablation", "0-1", "--detach", "--seeds", "2", "--device", "cpu").returncode == 0
+    steps_of_seeds = queue_file.entries(runs_dir)[-4:]
+    assert [(entry.preset_name, entry.seed) for entry in steps_of_seeds] == [
+        (name, seed) for name in ("ablation/step-00", "ablation/step-01") for seed in (0, 1)
+    ]
+    assert len({entry.group for entry in steps_of_seeds}) == 2
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from engine.runs.start import start_worker
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
-from tests.workers import Hire
+from tests.workers import ForkWorker
 
 LONG = "train.epochs=1000"
 Start = Callable[..., RunDir]
@@ -53,6 +53,9 @@ def test_a_run_trains_to_its_end_and_tests_its_best_weights(start_process: Start
     assert [point.number for point in state.epochs] == [1, 2]
     assert end.test_top1 is not None
     assert end.best_val_top1 == max(point.val_top1 for point in state.epochs)
+    assert state.started is not None
+    assert {"python", "cifartui", "torch", "torchvision"} == state.started.versions.keys()
+    assert state.started.versions["torch"] == torch.__version__
     assert run.best.exists()
     assert run.last.exists()
     assert [event.seq for event in read_events(run.events)] == list(range(1, len(read_events(run.events)) + 1))
@@ -141,7 +144,7 @@ def test_a_killed_run_resumes_to_the_very_weights_of_an_uninterrupted_one(start_
     assert metrics == [(p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in whole.read_state().epochs]
 
 
-def test_a_stopped_run_resumes_within_its_epoch(start: Start, hire: Hire) -> None:
+def test_a_stopped_run_resumes_within_its_epoch(start: Start, fork_worker: ForkWorker) -> None:
     plan = ("train.epochs=2", "data.train_limit=3200")
     whole = start(*plan)
     finished(whole)
@@ -150,18 +153,18 @@ def test_a_stopped_run_resumes_within_its_epoch(start: Start, hire: Hire) -> Non
     trains(run)
     append_command(run.commands, commands.Stop())
     assert finished(run).outcome == "stopped"
-    hire(run, resume=True)
+    fork_worker(run, resume=True)
     assert finished(run).outcome == "completed"
     ours, theirs = checkpoint_files.load(run.last), checkpoint_files.load(whole.last)
     assert ours["progress"]["epoch_sums"] == theirs["progress"]["epoch_sums"]
     assert all(torch.equal(ours["network"][key], theirs["network"][key]) for key in theirs["network"])
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(start: Start, hire: Hire) -> None:
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(start: Start, fork_worker: ForkWorker) -> None:
     run = start("train.epochs=3")
     finished(run)
     run.last.write_bytes(run.last.read_bytes()[:1000])
-    hire(run, resume=True)
+    fork_worker(run, resume=True)
     assert finished(run).outcome == "completed"
     assert any(alert.kind == "damaged-checkpoint" for alert in run.read_state().alerts)
 

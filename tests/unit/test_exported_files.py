@@ -110,6 +110,7 @@ def test_each_format_gives_what_the_network_gives_and_says_what_it_is(
     assert record.input.dtype == ("uint8" if with_preprocessing else "float32")
     assert record.preprocessing.mean == (0.5, 0.5, 0.5)
     assert record.preset.title == "Tiny"
+    assert record.trained_with == {"python": "3.11.7", "torch": "2.14.1+cu130"}  # of a version that recorded no others
     assert record.metrics.val_top1 == pytest.approx(0.9333, abs=1e-4)
     assert record.data is not None
     assert len(record.data.fingerprint) == 64

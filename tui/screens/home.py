@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tui.data.run_list import RunsListed
     from tui.data.summary import Summary
     from tui.screens.start_dialog import Purpose
+    from tui.screens.starting import Start
 
 _READ_EVERY_S = 2.0
 _FIRST_SCREEN_S = 0.1
@@ -479,43 +480,27 @@ class Home(Screen[None]):
         else:
             self._begin(self.app.environment.start, name, options)
 
-    def _as_set(self, options: "RunOptions") -> "RunOptions":
-        """Return the options with the data folder and the notify command, which are the same for all runs."""
-        return replace(options, data_dir=self.app.data_dir, notify=self.app.display_settings.notify)
+    def _begin(self, begin: "Start", name: str, options: "RunOptions") -> None:
+        from tui.screens import starting
 
-    def _begin(self, start: "Callable[[Path, str, RunOptions], RunDir]", name: str, options: "RunOptions") -> None:
-        if self._is_starting:
-            return
-        self._is_starting = True
-        app = self.app
-        runs_dir, options = app.runs_dir, self._as_set(options)
+        if not self._is_starting:
+            self._is_starting = True
+            starting.start(self.app, begin, name, options, self._started)
 
-        def started(run: RunDir) -> None:
-            app.open_monitor(run)
-            self._is_starting = False
-
-        def failed(why: str) -> None:
-            self._say_failed(why)
-            self._is_starting = False
-
-        app.run_in_background(lambda: start(runs_dir, name, options), started, failed)
+    def _started(self) -> None:
+        self._is_starting = False
 
     def _enqueue(self, names: Sequence[str], options: "RunOptions") -> None:
-        app = self.app
-        runs_dir, options, enqueue = app.runs_dir, self._as_set(options), app.environment.enqueue
+        from tui.screens import starting
 
-        def queued(_: object) -> None:
-            if self in app.screen_stack:
-                num_runs = len(options.seeds) * len(names)
-                self._show_queued(f"{num_runs} runs" if num_runs else fmt.plural(len(names), "preset"))
-
-        app.run_in_background(lambda: enqueue(runs_dir, names, options), queued, self._say_failed)
-
-    def _say_failed(self, why: str) -> None:
-        self.app.notify(why, severity="error", timeout=15)
+        num_runs = len(options.seeds) * len(names)
+        queued = f"{num_runs} runs" if num_runs else fmt.plural(len(names), "preset")
+        starting.enqueue(self.app, names, options, lambda: self._show_queued(queued))
 
     def _show_queued(self, queued: str) -> None:
-        """Take the marks away, and notify the user of the queue."""
+        """Take the marks away, and notify the user of the queue, unless this screen is closed."""
+        if self not in self.app.screen_stack:
+            return
         self._read_again.set()
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")

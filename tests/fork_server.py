@@ -1,5 +1,7 @@
 """A process that has imported torch, and forks for every order it is sent: seconds become milliseconds.
 
+It listens at a socket whose descriptor is its argument, and ends with its standard input. `tests.fork_client` asks it.
+
 A forked worker is what `engine.runs.start` starts: a session of its own, the run's lock, the run's worker.log.
 It can be held at a place: there it makes the file `held` in its folder and waits until that file is gone.
 Any other fork is a program, with the descriptors that come with the order; see `tests.forks`.
@@ -10,6 +12,7 @@ import gc
 import json
 import os
 import pkgutil
+import select
 import signal
 import socket
 import sys
@@ -20,14 +23,14 @@ from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests import forks
+from tests.fork_client import LARGEST_ORDER
 
-LARGEST_ORDER = 1 << 18
-"""Bytes."""
 ANSWER = 3
 """Descriptor to which a forked command line writes its exit code."""
+_MOST_DESCRIPTORS = 8
 
 PLACES = {
     "start": ("engine.runs.run_dir", "RunDir.read_info", 1),
@@ -62,7 +65,7 @@ def hold(place: str, folder: Path) -> None:
     setattr(owner, name, held)
 
 
-def work(order: dict[str, Any], asker: socket.socket) -> int:
+def work(order: dict[str, Any], client: socket.socket) -> int:
     """Be the worker of a run, and tell its process id once it has the lock."""
     from engine.data import download
     from engine.runs import start
@@ -77,8 +80,8 @@ def work(order: dict[str, Any], asker: socket.socket) -> int:
     lock_fd = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     sign_lock(lock_fd, os.getpid())
-    asker.send(str(os.getpid()).encode())
-    asker.close()
+    client.send(str(os.getpid()).encode())
+    client.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log_fd = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log_fd, 1)
@@ -94,11 +97,11 @@ def work(order: dict[str, Any], asker: socket.socket) -> int:
     return worker.main(arguments)
 
 
-def serve(order: dict[str, Any], asker: socket.socket, descriptors: Sequence[int]) -> int:
+def serve(order: dict[str, Any], client: socket.socket, descriptors: Sequence[int]) -> int:
     """Be what an order asks for, to its end, and return its exit code."""
     if "folder" in order:
-        return work(order, asker)
-    asker.send(str(os.getpid()).encode())
+        return work(order, client)
+    client.send(str(os.getpid()).encode())
     forks.keep(descriptors, order["numbers"])
     os.chdir(order["working_directory"])
     signal.pthread_sigmask(signal.SIG_SETMASK, order["blocked"])
@@ -120,32 +123,36 @@ def main() -> None:
 
     import tui.cli as commands
     from engine.data import image_files  # noqa: F401
-    from engine.queue import runner  # noqa: F401
-    from engine.training import evaluate_checkpoint, preview, trainer, worker  # noqa: F401
-    from engine.training.distributed import agent, rank  # noqa: F401
 
     for found in pkgutil.walk_packages(commands.__path__, "tui.cli."):
         import_module(found.name)
+    for module in forks.FORKED:
+        import_module(module)
     # in every fork, before it has threads: they would all put the parent's thread pool right at once, and torch aborts
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
     forks.replace_popen()
     gc.freeze()  # or the first collection of a fork would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    with socket.socket(fileno=int(sys.argv[1])) as asker:
-        while True:
-            order, descriptors, *_ = socket.recv_fds(asker, LARGEST_ORDER, 4)
-            if not order:
-                return
-            if os.fork() == 0:
-                code = 70
-                try:
-                    with suppress(KeyboardInterrupt):
-                        code = serve(json.loads(order), asker, descriptors)
-                finally:
-                    sys.stderr.flush()
-                    os._exit(code)
-            for descriptor in descriptors:
-                os.close(descriptor)
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        while listener in select.select([listener, 0], [], [])[0]:
+            client, _ = listener.accept()
+            with client:
+                order, descriptors, *_ = socket.recv_fds(client, LARGEST_ORDER, _MOST_DESCRIPTORS)
+                if order and os.fork() == 0:
+                    listener.close()
+                    _be_a_fork(json.loads(order), client, descriptors)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+def _be_a_fork(order: dict[str, Any], client: socket.socket, descriptors: Sequence[int]) -> NoReturn:
+    code = 70
+    try:
+        with suppress(KeyboardInterrupt):
+            code = serve(order, client, descriptors)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
