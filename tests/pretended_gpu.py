@@ -59,7 +59,7 @@ class Copies(TorchDispatchMode):
 
 
 class LayoutCopies(TorchDispatchMode):
-    """Counts images that are turned from one memory format into another, by a copy or within a convolution."""
+    """Counts images that are turned from one memory format into another, by a copy or within a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,11 +68,11 @@ class LayoutCopies(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._overloadpacket.__name__
-        if name in {"clone", "_to_copy", "copy_", "convolution"}:
-            given = args[1 if name == "copy_" else 0]
-            formats = {each.is_contiguous(memory_format=torch.channels_last) for each in (given, result)}
-            is_plane = given.ndim == 4 and min(given.shape[1], given.shape[2] * given.shape[3]) > 1
-            if is_plane and result.shape[2] * result.shape[3] > 1 and len(formats) == 2:
+        if name in {"clone", "_to_copy", "copy_", "convolution", "native_group_norm"}:
+            given, made = args[1 if name == "copy_" else 0], tree_leaves(result)[0]
+            planes = [each for each in (given, made) if each.ndim == 4 and each.shape[2] * each.shape[3] > 1]
+            formats = {each.is_contiguous(memory_format=torch.channels_last) for each in planes}
+            if len(formats) == 2 and given.shape[1] > 1:
                 self.turned.append(name)
         return result
 

@@ -102,7 +102,7 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
 def memory_format_of(network: nn.Module, device: torch.device) -> torch.memory_format:
     """Return channels_last, except for a network full of GroupNorm on a GPU.
 
-    There torch normalises groups in contiguous memory, for which images would be turned twice at every layer.
+    There torch normalises groups in contiguous memory, for which images would be turned twice in every block.
     """
     turns = isinstance(network, ResNetV2) and device.type != "cpu"
     return torch.contiguous_format if turns else torch.channels_last

@@ -85,7 +85,7 @@ class CudaRecorder:
 
 
 class Moving(NamedTuple):
-    """What differs from step to step.
+    """Settings of a step that differ from those of the next one.
 
     Attributes:
         rows: of the batch, int64 [B] on the device.

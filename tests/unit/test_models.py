@@ -308,12 +308,11 @@ def test_images_are_turned_once_for_group_norm_on_a_gpu_and_not_at_every_layer(
                     )
             images = torch.empty(2, 3, 64, 64, device=cuda).contiguous(memory_format=torch.channels_last)
             copies.turned.clear()
-            with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
+            with torch.no_grad():
                 network(images)
         return len(copies.turned)
 
-    num_norms = 49
-    assert turned(torch.channels_last) >= 2 * num_norms - 10  # where images have one pixel there is nothing to turn
+    assert turned(torch.channels_last) >= 2 * 16  # at each 3×3 convolution, and in the norm behind it
     assert turned(None) == 1
 
 
