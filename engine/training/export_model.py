@@ -8,6 +8,8 @@ processor, in float32. Writes nothing else.
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -92,6 +94,7 @@ def export(
         onnx_library()
     tell("loading the network")
     trained = load_trained(folder, "last" if which == "last" else "best", "cpu")
+    trained = replace(trained, precision="fp32", autocast=nullcontext)  # as a file computes, also of a run in bf16
     torch.manual_seed(0)
     network = plain(trained.network)
     record = record_of(folder, trained, kind, with_preprocessing=with_preprocessing)

@@ -21,7 +21,8 @@ from engine.journal.data_record import DataRecord, SplitRecord
 from engine.models.build import build_unfilled
 from engine.models.library_names import library_call, named
 from engine.runs.export_record import FILE, KEY, SUFFIXES, ExportRecord, fingerprint_of, read_record
-from engine.runs.run_dir import RunDir, find_model
+from engine.runs.find_run import find_model
+from engine.runs.run_dir import RunDir
 from engine.training import export_model
 from engine.training.export_checks import compare
 from engine.training.export_model import Exported, export
@@ -153,6 +154,15 @@ def test_a_file_that_differs_is_not_kept(
     with pytest.raises(CifartuiError, match=r"was not kept: loaded again, its logits differ .* by up to 0\.01"):
         export(run, path, kind)
     assert [each.name for each in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_run_in_bf16_is_exported_with_its_preparation(run: RunDir, tmp_path: Path) -> None:
+    """A file computes in float32, so it is compared with a network that does."""
+    settings = json.loads((run.path / "run.json").read_text())
+    settings["preset"]["train"]["precision"] = "bf16"
+    (run.path / "run.json").write_text(json.dumps(settings))
+    checked = export(run, tmp_path / "model.torchscript", "torchscript", with_preprocessing=True).checked
+    assert (checked.num_agreeing, checked.resized_agreeing) == (checked.num_images, checked.num_resized)
 
 
 def test_only_rounding_is_let_through() -> None:

@@ -10,7 +10,8 @@ import click
 
 from engine.journal.state import RunState
 from engine.runs.export_record import SUFFIXES
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.live_line import LiveLine

@@ -119,7 +119,7 @@ def _parsed_seeds(text: str, first: int) -> tuple[int, ...]:
         raise CifartuiError(f"--{error}") from error
 
 
-_OPTIONS = "look"
+_OPTIONS = "display"
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
