@@ -136,12 +136,14 @@ def recorded(asked: Asked) -> str:
         graphs = replace(preset, train=replace(preset.train, cuda_graphs=True))
         found = []
         for is_recorded, table_of in ((False, preset), (True, graphs)):
-            trainer, _ = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
+            trainer, folder = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
             if is_recorded and device.type != "cuda":
                 trainer._stepper._recorded = taped(trainer, BakedTape())
             if (trainer._stepper._recorded is not None) != is_recorded:
                 raise RuntimeError("steps are not recorded")
             found.append(losses(trainer, number))
+            if said := [event.text for event in read_events(folder.events) if isinstance(event, Alerted)]:
+                raise RuntimeError(f"{type(optimizer).__name__}, {type(schedule).__name__}: {' '.join(said)}")
         furthest = max(abs(a - b) / abs(a) for a, b in zip(*found, strict=True))
         mixed = "mixed, mirrored" if mix.is_on else ""
         rows.append((type(optimizer).__name__, type(schedule).__name__, mixed, f"{furthest:.1e}"))

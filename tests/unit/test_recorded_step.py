@@ -38,10 +38,9 @@ def small(preset: schema.Preset) -> schema.Preset:
         model = replace(model, blocks=narrow, head=tuple(min(16, width) for width in model.head))
     elif isinstance(model, schema.Resnet9):
         model = replace(model, width=4)
-    elif isinstance(model, schema.Resnet50):
-        model = schema.Resnet18(frozen=model.frozen)
-    elif isinstance(preset.optimizer, schema.Muon) and isinstance(model, schema.Resnet18):
-        model = schema.Resnet9(width=4)  # whose filters are made orthogonal sooner
+    elif isinstance(model, schema.Resnet18 | schema.Resnet50):  # one kind of blocks, and the smallest of them
+        large = preset.data.image_size >= 224
+        model = schema.Resnet18(frozen=model.frozen) if large else schema.Resnet9(width=4)
     # at 32 px a backbone for 224 px normalises single pixels, which makes of rounding what it likes
     size = 96 if isinstance(model, schema.Backbone) else 32
     return replace(

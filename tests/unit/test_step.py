@@ -235,4 +235,5 @@ def test_a_graph_trains_as_plain_steps_do(optimizer: schema.Optimizer, tmp_path:
         trainer, _ = make(tmp_path / str(number), asked, device=torch.device("cuda", 0))
         assert (trainer._stepper._recorded is not None) == (number == 1)
         losses.append(train(trainer, [8] * 6 + [5, 8]))
+        assert trainer._stepper._recorded is None or not trainer._stepper._recorded.is_given_up
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
