@@ -31,16 +31,16 @@ MIRRORED = replace(PRESET, train=replace(PRESET.train, augment=(schema.RandomCro
 
 
 def small(preset: schema.Preset) -> schema.Preset:
-    """Return a preset on a network of its kind that is quick, in fp32, and without what does not concern a step."""
+    """Return a preset on a small network, in fp32, and without what does not concern a step."""
     model = without_weights(preset.model)
     if isinstance(model, schema.Vgg):
         narrow = tuple(tuple(max(4, width // 64) for width in block) for block in model.blocks)
         model = replace(model, blocks=narrow, head=tuple(min(16, width) for width in model.head))
     elif isinstance(model, schema.Resnet9):
         model = replace(model, width=4)
-    elif isinstance(model, schema.Resnet18 | schema.Resnet50):  # one kind of blocks, and the smallest of them
-        large = preset.data.image_size >= 224
-        model = schema.Resnet18(frozen=model.frozen) if large else schema.Resnet9(width=4)
+    elif not isinstance(model, schema.BaseNet | schema.Backbone):  # large ones, trained as smaller ones are
+        can_freeze = isinstance(model, schema.FreezableModel) and preset.data.image_size >= 224
+        model = schema.Resnet18(frozen=model.frozen) if can_freeze else schema.Resnet9(width=4)
     # at 32 px a backbone for 224 px normalises single pixels, which makes of rounding what it likes
     size = 96 if isinstance(model, schema.Backbone) else 32
     return replace(
