@@ -15,7 +15,7 @@ from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
 from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
-from engine.models.build import build, build_on_meta, on_device
+from engine.models.build import build, build_on_meta, build_unfilled, on_device
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
@@ -82,6 +82,7 @@ def set_up(
     write: Callable[[AnyEvent], object],
     report: Callable[[DataProgressed], None],
     class_names: Sequence[str] = (),
+    is_filled_later: bool = False,
 ) -> Setup:
     """Load the data and build the network of a run.
 
@@ -92,6 +93,8 @@ def set_up(
         write: called with DataReady, ModelBuilt, and notices about pretrained weights.
         report: called with progress of the data; may raise to give up.
         class_names: of weights that will be loaded, in order; the data's classes are matched with them by name.
+        is_filled_later: the caller loads all weights from a checkpoint, so that pretrained ones are neither looked for
+            nor read: their file may be gone by now.
 
     Raises:
         CifartuiError: data or weights are absent or not as they should be, or the data has other classes.
@@ -110,7 +113,11 @@ def set_up(
     started = time.monotonic()
     torch.manual_seed(seed_at(info.seed, "weights"))
     said: list[str] = []
-    network = build(preset.model, len(data.class_names), preset.data.image_size, said.append, data.class_names)
+    num_classes, size = len(data.class_names), preset.data.image_size
+    if is_filled_later:
+        network = build_unfilled(preset.model, num_classes, size)
+    else:
+        network = build(preset.model, num_classes, size, said.append, data.class_names)
     setup = Setup(
         info=info,
         device=device,
@@ -122,13 +129,13 @@ def set_up(
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),
         data_record=record,
-        flops_per_image=flops_per_image(network, preset.data.image_size),
+        flops_per_image=flops_per_image(network, size),
     )
-    memory = estimate(preset, len(data.class_names), precision)
+    memory = estimate(preset, num_classes, precision)
     write(
         ModelBuilt(
             network=_network_name(info),
-            layers=layer_table(network, preset.data.image_size),
+            layers=layer_table(network, size),
             num_parameters=num_parameters(network),
             num_trainable=num_trainable(network),
             flops_per_image=setup.flops_per_image,
