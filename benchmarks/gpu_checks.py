@@ -16,24 +16,28 @@ from engine.journal.events import Alerted
 from engine.journal.jsonl import read_events
 from engine.models.build import build, without_weights
 from engine.models.memory import estimate
+from engine.shared.step_memory import may_record
 from engine.training import benchmark, checkpoint_files
 from engine.training.device import choose_precision
 from engine.training.input_pipeline import of_epoch
-from engine.training.step import RecordedStep
+from engine.training.setup import flops_of
 from engine.training.trainer import Trainer
 from presets import catalog, schema
 from tests import every
-from tests.pretended_gpu import BakedTape, Waits
+from tests.pretended_gpu import BakedTape, Waits, taped
 from tests.tiny_trainer import PRESET, make
 
-_BATCH, _NUM_IMAGES, _CLASSES = 8, 160, 100
+_NUM_IMAGES, _CLASSES = 160, 100
 _NETWORK = schema.Vgg(blocks=((8,), (16,)), pools=("max", "avg"), head=(16,), dropout=0.2)
 _LARGE = schema.Vgg(blocks=((64,), (128,)), pools=("max", "avg"), head=(256,))
 _SCHEDULES = (schema.Linear(), schema.OneCycle())
 _CLOSE = 0.02
 """Relative difference of losses: kernels sum in another order, and training makes more of it with every step."""
 _ESTIMATED = ("basenet", "vgg-custom", "networks/resnet18", "resnet50-finetune", "recipes/vgg-custom-fast")
-_COUNTED = ("basenet", "vgg-custom", "recipes/vgg-custom-fast", "recipes/speedrun-75", "networks/resnet18")
+_COUNTED = (
+    "basenet", "vgg-custom", "recipes/vgg-custom-fast", "recipes/speedrun-75", "networks/resnet18",
+    "networks/resnetv2-50x1",
+)  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -132,13 +136,14 @@ def recorded(asked: Asked) -> str:
         graphs = replace(preset, train=replace(preset.train, cuda_graphs=True))
         found = []
         for is_recorded, table_of in ((False, preset), (True, graphs)):
-            trainer, _ = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
+            trainer, folder = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
             if is_recorded and device.type != "cuda":
-                recorder = RecordedStep(_BATCH, device, trainer._journal.write, lambda _device: BakedTape())
-                trainer._stepper._recorded = recorder
+                trainer._stepper._recorded = taped(trainer, BakedTape())
             if (trainer._stepper._recorded is not None) != is_recorded:
                 raise RuntimeError("steps are not recorded")
             found.append(losses(trainer, number))
+            if said := [event.text for event in read_events(folder.events) if isinstance(event, Alerted)]:
+                raise RuntimeError(f"{type(optimizer).__name__}, {type(schedule).__name__}: {' '.join(said)}")
         furthest = max(abs(a - b) / abs(a) for a, b in zip(*found, strict=True))
         mixed = "mixed, mirrored" if mix.is_on else ""
         rows.append((type(optimizer).__name__, type(schedule).__name__, mixed, f"{furthest:.1e}"))
@@ -225,24 +230,30 @@ def memory(asked: Asked) -> str:
     if asked.device.type != "cuda":
         raise LeftOut("only CUDA's allocator counts what it holds")
     precision, rows = choose_precision("auto", asked.device, lambda: 0), []
-    for name in _ESTIMATED:
+    for name, graphs in product(_ESTIMATED, (False, True)):
         preset = catalog.load(name)
+        if graphs and not may_record(preset.train, flops_of(preset)):
+            continue
         torch.cuda.empty_cache()
         held = torch.cuda.memory_allocated(asked.device)
         torch.cuda.reset_peak_memory_stats(asked.device)
-        step, batches = _step_of(preset, precision, asked.device)
-        for _ in range(3):
+        step, batches = _step_of(preset, precision, asked.device, graphs=graphs)
+        for _ in range(8 if graphs else 3):
             step()
         peak = torch.cuda.max_memory_allocated(asked.device) - held - batches
-        expected = estimate(preset, _CLASSES, precision).total
-        rows.append((name, expected / 1e6, peak / 1e6, peak / expected))
+        found = estimate(preset, _CLASSES, precision)
+        expected = found.recorded if graphs else found.total
+        rows.append((f"{name}, recorded" if graphs else name, expected / 1e6, peak / 1e6, peak / expected))
         del step
     return f"in {precision}:\n\n" + table(("preset", "estimated MB", "held MB", "held / estimated"), rows)
 
 
-def _step_of(preset: schema.Preset, precision: str, device: torch.device) -> tuple[Callable[[], object], int]:
-    """Return what takes a step of a preset on random images, and the bytes of these images."""
+def _step_of(
+    preset: schema.Preset, precision: str, device: torch.device, *, graphs: bool = False
+) -> tuple[Callable[[], object], int]:
+    """Return what takes a step of a preset on random images, recorded or not, and the bytes of these images."""
     torch.manual_seed(0)
+    preset = replace(preset, train=replace(preset.train, cuda_graphs=graphs))
     network = build(without_weights(preset.model), _CLASSES, preset.data.image_size)
     setup = benchmark.random_setup(device, preset, precision, network)
     return benchmark.stepping(setup, benchmark.Alerts()), setup.data.train.images.nbytes
@@ -282,8 +293,9 @@ def kernels(asked: Asked) -> str:
     is_gpu, num_steps = asked.device.type == "cuda", 1 if asked.is_short else 5
     precision = choose_precision("auto", asked.device, lambda: 0)
     rows = []
-    for name in _COUNTED[:1] if asked.is_short or not is_gpu else _COUNTED:
-        step, _ = _step_of(catalog.load(name), precision, asked.device)
+    names = _COUNTED if is_gpu and not asked.is_short else _COUNTED[:1]
+    for name, graphs in product(names, (False, True) if is_gpu else (False,)):
+        step, _ = _step_of(catalog.load(name), precision, asked.device, graphs=graphs)
         for _ in range(8 if is_gpu else 1):
             step()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
@@ -298,8 +310,8 @@ def kernels(asked: Asked) -> str:
             events = [event for event in events if event.cpu_parent is None]
         busy = sum(event.time_range.elapsed_us() for event in events)
         began, ended = min(event.time_range.start for event in events), max(event.time_range.end for event in events)
-        rows.append(
-            (name, len(events) // num_steps, (ended - began) / num_steps / 1e3, f"{busy / (ended - began):.0%}")
-        )
+        ms = (ended - began) / num_steps / 1e3
+        shown = f"{name}, recorded" if graphs else name
+        rows.append((shown, len(events) // num_steps, ms, f"{busy / (ended - began):.0%}"))
     what = "kernels and copies" if is_gpu else "operations"
     return table(("preset", f"{what} a step", "ms a step", "busy"), rows)

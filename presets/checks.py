@@ -78,7 +78,7 @@ def faults(preset: Preset) -> Iterator[Fault]:
     yield from _of_weights(preset.model)
     if isinstance(preset.model, Backbone):
         yield from _of_backbone(preset.model)
-    if preset.train.cuda_graphs and preset.train.compile in {"reduce-overhead", "max-autotune"}:
+    if preset.train.cuda_graphs is True and preset.train.compile in {"reduce-overhead", "max-autotune"}:
         yield Fault(
             f'train.cuda_graphs does not go with train.compile = "{preset.train.compile}", which makes graphs of its '
             'own; use one of them, or compile = "default".',

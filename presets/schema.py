@@ -287,8 +287,8 @@ class Train(_Table, frozen=True, kw_only=True):
     """On NVIDIA GPUs: let matrix products and convolutions in fp32 round their inputs to 10 bits of mantissa."""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     """Train with the network as torch.compile makes it, in this mode."""
-    cuda_graphs: bool = False
-    """On CUDA: record a whole training step once and replay it, which helps networks that wait for Python."""
+    cuda_graphs: bool | Literal["auto"] = "auto"
+    """On CUDA: record a whole training step once and replay it; auto: where the host may be slower than the GPU."""
     augment: tuple[Augmentation, ...] = ()
     alternating_flip: bool = False
     """Mirror every training image in every other epoch, half of them in even ones, instead of by chance."""

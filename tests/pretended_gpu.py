@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from engine.training.recorded_step import RecordedStep
+from engine.training.seeds import reseed
+from engine.training.trainer import Trainer
 
 _READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
 
@@ -50,6 +55,25 @@ class Copies(TorchDispatchMode):
             self.goes_on.append(any(each is True for each in (*args, (kwargs or {}).get("non_blocking"))))
             self.dtypes.update(tensor.dtype for tensor in tensors)
             self.devices.append({tensor.device.type for tensor in tensors})
+        return result
+
+
+class LayoutCopies(TorchDispatchMode):
+    """Counts images that are turned from one memory format into another, by a copy or within a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._overloadpacket.__name__
+        if name in {"clone", "_to_copy", "copy_", "convolution", "native_group_norm"}:
+            given, made = args[1 if name == "copy_" else 0], tree_leaves(result)[0]
+            planes = [each for each in (given, made) if each.ndim == 4 and each.shape[2] * each.shape[3] > 1]
+            formats = {each.is_contiguous(memory_format=torch.channels_last) for each in planes}
+            if len(formats) == 2 and given.shape[1] > 1:
+                self.turned.append(name)
         return result
 
 
@@ -129,6 +153,14 @@ class BakedTape:
                 for place, result in zip(_tensors(results), _tensors(operation(*args, **kwargs)), strict=True):
                     if _storage(place) != _storage(result):  # else done in place, or a view
                         place.copy_(result)
+
+
+def taped(trainer: Trainer, tape: BakedTape) -> RecordedStep:
+    """Return what lets a trainer on the CPU record its steps on a tape."""
+    setup = trainer._setup
+    seeds = partial(reseed, setup.device)
+    batch_size, say = setup.info.preset.train.batch_size, trainer._journal.write
+    return RecordedStep(batch_size, setup.network, setup.device, say, seeds, lambda _device: tape)
 
 
 class _Recording(TorchDispatchMode):

@@ -25,7 +25,11 @@ PRESET = schema.Preset(
     data=schema.Data(dataset="shapes100", normalize="half"),
     model=schema.BaseNet(),
     train=schema.Train(
-        epochs=2, batch_size=8, augment=(schema.RandomCrop(padding=4), schema.HorizontalFlip()), precision="fp32"
+        epochs=2,
+        batch_size=8,
+        augment=(schema.RandomCrop(padding=4), schema.HorizontalFlip()),
+        precision="fp32",
+        cuda_graphs=False,
     ),
     optimizer=schema.Sgd(lr=0.01, momentum=0.9),
 )

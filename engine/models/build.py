@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from engine.models.googlenet import GoogLeNet
 from engine.models.resnet9 import ResNet9
-from engine.models.resnet_v2 import resnet_v2
+from engine.models.resnet_v2 import ResNetV2, resnet_v2
 from engine.models.vgg import vgg
 from presets.errors import CifartuiError
 from presets.schema import (
@@ -92,6 +92,20 @@ def build_unfilled(model: Model, num_classes: int, image_size: int) -> nn.Module
     if isinstance(model, Backbone) and model.weights is not None and hasattr(network.body, "transform_input"):
         network.body.transform_input = True
     return network
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network on `device`, in the memory format in which it needs the fewest copies there."""
+    return network.to(device).to(memory_format=memory_format_of(network, device))
+
+
+def memory_format_of(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """Return channels_last, except for a network full of GroupNorm on a GPU.
+
+    There torch normalises groups in contiguous memory, for which images would be turned twice in every block.
+    """
+    turns = isinstance(network, ResNetV2) and device.type != "cpu"
+    return torch.contiguous_format if turns else torch.channels_last
 
 
 def build_on_meta(model: Model, num_classes: int, image_size: int) -> nn.Module:

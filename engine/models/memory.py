@@ -4,9 +4,9 @@ A training step's forward and backward pass is run on fake tensors, which have s
 stated sizes but no bytes. Every storage that appears is counted until it is freed, so the peak includes what is
 saved for the backward pass, the gradients as they arrive and each operation's result; weights and what the
 optimizer keeps are added. Evaluation, with more images at once and without gradients, is run in the same way. Not
-seen: an operation's own scratch space, the allocator's rounding, the CUDA context (some hundred MB), augmentation, the
-memory that a CUDA graph keeps for itself, and the data set. With bf16 and fp16 it is the CPU's rules of autocast that
-say what is halved, which a GPU follows but for a few operations.
+seen: an operation's own scratch space, the allocator's rounding, the CUDA context (some hundred MB), augmentation,
+and the data set. What a CUDA graph keeps for itself is no count but a rule: `StepMemory.recorded`. With bf16 and fp16
+it is the CPU's rules of autocast that say what is halved, which a GPU follows but for a few operations.
 
 Compared with what torch's CPU allocator holds at most in a real step with fused SGD or AdamW, as the profiler
 records it, the estimates for the networks of the tests are between 0.89 and 1.00 of it: scratch space is missing.

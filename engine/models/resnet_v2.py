@@ -59,7 +59,18 @@ class PreActivationBottleneck(nn.Module):
         return joined
 
 
-def resnet_v2(model: ResnetV2, num_classes: int) -> nn.Sequential:
+class ResNetV2(nn.Sequential):
+    """The network, layer by layer."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return logits [B, C] of images [B, 3, H, W], in the memory format of the filters from the start."""
+        if self[0].weight.is_contiguous():  # type: ignore[operator]
+            input = input.contiguous()
+        logits: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def resnet_v2(model: ResnetV2, num_classes: int) -> ResNetV2:
     """Return the network of a [model] table; see `engine.models.build.build`."""
     layers: list[nn.Module] = [_convolution(3, _WIDTH, 3)]
     if model.stem == "imagenet":
@@ -72,4 +83,4 @@ def resnet_v2(model: ResnetV2, num_classes: int) -> nn.Sequential:
             channels = width * _EXPANSION
         width *= 2
     layers += [nn.GroupNorm(_NUM_GROUPS, channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(channels, num_classes))
+    return ResNetV2(*layers, nn.Linear(channels, num_classes))

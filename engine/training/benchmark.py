@@ -22,7 +22,7 @@ from engine.data.augment import plain_transform
 from engine.data.sets import DataSet, ImageSplit, record_of
 from engine.journal.events import Alerted, AnyEvent
 from engine.journal.jsonl import EventWriter
-from engine.models.build import build, without_weights
+from engine.models.build import build, on_device, without_weights
 from engine.models.layer_table import flops_per_image
 from engine.runs.run_dir import RunInfo
 from engine.shared.benchmark_lines import Device, Limit, Line, Speed
@@ -164,7 +164,7 @@ def _variants(device: torch.device) -> Iterator[tuple[str, dict[str, Any]]]:
 def _speed(
     device: torch.device, name: str, preset: Preset, precision: str, options: dict[str, Any], seconds: float
 ) -> Speed:
-    preset = replace(preset, train=replace(preset.train, **options))
+    preset = replace(preset, train=replace(preset.train, **{"cuda_graphs": False, **options}))
     size = preset.data.image_size
     torch.manual_seed(0)
     network = build(without_weights(preset.model), _NUM_CLASSES, size)
@@ -204,7 +204,7 @@ def random_setup(device: torch.device, preset: Preset, precision: str, network: 
         device=device,
         precision=precision,
         data=data,
-        network=network.to(device).to(memory_format=torch.channels_last),
+        network=on_device(network, device),
         criterion=nn.CrossEntropyLoss(label_smoothing=preset.loss.label_smoothing),
         plain_transform=plain_transform(preset.data),
         autocast=autocast(device, precision),

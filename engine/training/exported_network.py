@@ -20,7 +20,7 @@ from engine import files
 from engine.data.augment import plain_transform
 from engine.data.image_pixels import background_of
 from engine.data.load import stored_size
-from engine.models.build import build_on_meta, build_unfilled
+from engine.models.build import build_on_meta, build_unfilled, on_device
 from engine.models.library_names import unnamed
 from engine.runs.export_record import INPUT, KEY, OUTPUT, ExportRecord, MetricsRecord, read_record
 from engine.runs.run_dir import RunInfo
@@ -98,7 +98,7 @@ def _load_safetensors(path: Path, device_asked: str, prepare: Prepare) -> tuple[
         network = build_unfilled(preset.model, num_classes, preset.data.image_size)
     network.load_state_dict(weights)
     precision = choose_precision(preset.train.precision, device, lambda: flops_of(preset))
-    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = on_device(network, device).eval().requires_grad_(False)
     return _trained(path, record, info, network, device, precision), record.metrics
 
 

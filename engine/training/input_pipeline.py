@@ -63,11 +63,12 @@ class HostImages:
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Any]:
         """Return the images on the device, and the CUDA event behind their copy (None without CUDA)."""
-        batch = self._images.index_select(0, rows)
         if self._stream is None:
-            return batch.to(self._device), None
+            return self._images.index_select(0, rows).to(self._device), None
+        pinned = torch.empty(len(rows), *self._images.shape[1:], dtype=self._images.dtype, pin_memory=True)
+        torch.index_select(self._images, 0, rows, out=pinned)
         with torch.cuda.stream(self._stream):
-            batch = batch.pin_memory().to(self._device, non_blocking=True)
+            batch = pinned.to(self._device, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)
         return batch, copied

@@ -87,13 +87,24 @@ class Meter:
             labels: int64 [B].
             num_images: images of the whole batch; B if left out.
         """
-        if len(labels):
-            self._loss.add_(loss.detach(), alpha=len(labels))
-            is_hit = logits.argmax(1) == labels
-            self._hits.add_(is_hit.sum())
-            if self.class_hits is not None:
-                self.class_hits.index_add_(0, labels, is_hit.to(torch.int32))
-        self._num_images += len(labels) if num_images is None else num_images
+        right = is_hit(logits, labels)
+        if self.class_hits is not None and len(labels):
+            self.class_hits.index_add_(0, labels, right.to(torch.int32))
+        self.add_sums(loss, right.sum(), len(labels), len(labels) if num_images is None else num_images)
+
+    def add_sums(self, loss: Tensor, hits: Tensor, num_own: int, num_images: int) -> None:
+        """Add a batch of which loss and hits are known.
+
+        Args:
+            loss: mean loss of this rank's part, a scalar on the device.
+            hits: number of correct predictions in it, int64, a scalar on the device.
+            num_own: images of the part; loss and hits of none do not count.
+            num_images: images of the whole batch.
+        """
+        if num_own:
+            self._loss.add_(loss.detach(), alpha=num_own)
+            self._hits.add_(hits)
+        self._num_images += num_images
 
     @property
     def is_pending(self) -> bool:
@@ -122,3 +133,8 @@ class Meter:
 
     def _total(self) -> Tensor:
         return self._parallel.reduce(torch.stack((self._loss, self._hits)))
+
+
+def is_hit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return true where the largest of `logits` [B, C] is that of the label (int64 [B]): bool [B]."""
+    return logits.argmax(1) == labels

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from engine.training.device import has_bf16
+from engine.training.parallel import Parallel
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Of the published quintic, which takes singular values in (0, 1] near 1, roughly 0.7 to 1.2, in five steps."""
@@ -23,12 +24,13 @@ class Muon(Optimizer):
     """Steps of groups with `orthogonal` true along orthogonal matrices; of the others, as SGD with momentum does.
 
     Weight decay shrinks orthogonal groups by lr x weight_decay a step, and is added to the gradients of the others.
-    Momentum is Nesterov's in both.
+    Momentum is Nesterov's in both. With several ranks each makes its share of the matrices orthogonal, for all.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Take groups with params, lr, momentum, weight_decay and orthogonal."""
+    def __init__(self, groups: Sequence[dict[str, Any]], parallel: Parallel | None = None) -> None:
+        """Take groups with params, lr, momentum, weight_decay and orthogonal, and the ranks that train together."""
         super().__init__(groups, {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "orthogonal": False})
+        self._parallel = parallel or Parallel()
         device = self.param_groups[0]["params"][0].device
         self._dtype = torch.bfloat16 if has_bf16(device) else torch.float32
 
@@ -54,7 +56,7 @@ class Muon(Optimizer):
         steps = list(torch._foreach_add(gradients, buffers, alpha=momentum))
         if is_orthogonal:
             torch._foreach_mul_(params, 1 - lr * decay)
-            steps = orthogonalize(steps, self._dtype)
+            steps = orthogonalize(steps, self._dtype, self._parallel)
         if isinstance(lr, Tensor):  # of a recorded step, in which a number would stay as it was
             torch._foreach_mul_(steps, -lr)
             torch._foreach_add_(params, steps)
@@ -68,35 +70,79 @@ class Muon(Optimizer):
         return state["momentum_buffer"]  # type: ignore[no-any-return]
 
 
-def orthogonalize(steps: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def orthogonalize(
+    steps: Sequence[Tensor], dtype: torch.dtype = torch.float32, parallel: Parallel | None = None
+) -> list[Tensor]:
     """Return the nearest matrices with orthogonal rows or columns, nearly, by Newton-Schulz iterations.
 
     Those of one shape are one batch. The order of columns does not matter, so filters stay in their memory format.
 
     Args:
-        steps: [O, ...] each; what is behind the first dimension is taken as one.
+        steps: [O, ...] each; what is behind the first dimension is taken as one. The same in every rank.
         dtype: of the iterations.
+        parallel: the ranks, each of which iterates its share of the matrices and is sent the others.
 
     Returns:
-        The same shapes, dtypes and strides; all singular values near 1, times the square root of rows over columns
-        where there are more rows, so that what comes out of a layer moves alike whatever its shape.
+        The same shapes, dtypes and strides, and to the bit the same in every rank; all singular values near 1, times
+        the square root of rows over columns where there are more rows, so that what comes out of a layer moves alike
+        whatever its shape.
     """
+    parallel = parallel or Parallel()
     matrices = [_as_matrix(step) for step in steps]
-    norms = torch._foreach_norm(matrices)
-    torch._foreach_add_(norms, _LEAST_NORM)
-    places: dict[torch.Size, list[int]] = {}
-    for place, matrix in enumerate(matrices):
-        places.setdefault(matrix.shape, []).append(place)
+    owners = shares([matrix.shape for matrix in matrices], parallel.num_ranks)
+    mine = [place for place, owner in enumerate(owners) if owner == parallel.rank]
+    found = _orthogonal({place: matrices[place] for place in mine}, dtype)
+    if parallel.num_ranks > 1:
+        found = _of_all_ranks(found, matrices, owners, dtype, parallel)
+    return [_as_filter(found[place], step) for place, step in enumerate(steps)]
+
+
+def shares(shapes: Sequence[torch.Size], num_ranks: int) -> list[int]:
+    """Return the rank of every matrix, [M, N] each: the largest first, each to the rank with the least to do."""
+    owners, loads = [0] * len(shapes), [0] * num_ranks
+    costs = [max(rows, columns) * min(rows, columns) ** 2 for rows, columns in shapes]
+    for place in sorted(range(len(shapes)), key=lambda place: -costs[place]):
+        owners[place] = loads.index(min(loads))
+        loads[owners[place]] += costs[place]
+    return owners
+
+
+def _orthogonal(matrices: dict[int, Tensor], dtype: torch.dtype) -> dict[int, Tensor]:
+    """Return matrices made orthogonal, contiguous and in their own dtype; those of one shape are one batch."""
     found: dict[int, Tensor] = {}
+    places: dict[torch.Size, list[int]] = {}
+    for place, matrix in matrices.items():
+        places.setdefault(matrix.shape, []).append(place)
+    norms = dict(zip(matrices, torch._foreach_norm(list(matrices.values())) if matrices else [], strict=True))
+    if norms:
+        torch._foreach_add_(list(norms.values()), _LEAST_NORM)
     for shape, alike in places.items():
-        x = torch.empty((len(alike), *shape), dtype=dtype, device=steps[0].device)
+        first = matrices[alike[0]]
+        x = torch.empty((len(alike), *shape), dtype=dtype, device=first.device)
         for to, place in zip(x, alike, strict=True):
             torch.div(matrices[place], norms[place], out=to)  # and converted, in one pass
         orthogonal = _newton_schulz(x[0])[None] if len(alike) == 1 else _newton_schulz(x)
         # rows one behind the other, also of a transposed result: then they are filters in their memory format
-        made = orthogonal.to(steps[0].dtype, memory_format=torch.contiguous_format).contiguous()
+        made = orthogonal.to(first.dtype, memory_format=torch.contiguous_format).contiguous()
         found.update(zip(alike, made, strict=True))
-    return [_as_filter(found[place], step) for place, step in enumerate(steps)]
+    return found
+
+
+def _of_all_ranks(
+    own: dict[int, Tensor], matrices: Sequence[Tensor], owners: Sequence[int], dtype: torch.dtype, parallel: Parallel
+) -> dict[int, Tensor]:
+    """Return the matrices that the ranks have made, each its own: sent in `dtype`, in which they were computed."""
+    placed = [[place for place, owner in enumerate(owners) if owner == rank] for rank in range(parallel.num_ranks)]
+    sizes = [sum(matrices[place].numel() for place in places) for places in placed]
+    sent = matrices[0].new_zeros(max(sizes), dtype=dtype)
+    if own:
+        torch.cat([own[place].flatten() for place in placed[parallel.rank]], out=sent[: sizes[parallel.rank]])
+    found: dict[int, Tensor] = {}
+    for places, size, parts in zip(placed, sizes, parallel.gather(sent), strict=True):
+        whole = parts[:size].to(matrices[0].dtype)
+        pieces = torch.split(whole, [matrices[place].numel() for place in places])
+        found.update({place: piece.view(matrices[place].shape) for place, piece in zip(places, pieces, strict=True)})
+    return found
 
 
 def _newton_schulz(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from engine.training import checkpoint_checks as checks
 from engine.training.checkpoint_checks import schedule_state
 from engine.training.muon import Muon
+from engine.training.parallel import Parallel
 from presets import schema
 from presets.plan import PlannedStage
 from presets.range_test import rate_at
@@ -30,17 +31,23 @@ _RATES = {"lr", "initial_lr", "max_lr", "min_lr"}
 
 
 def build_optimizer(
-    table: schema.Optimizer, parameters: Iterable[Parameter], device: torch.device, *, is_scaled: bool = False
+    table: schema.Optimizer,
+    parameters: Iterable[Parameter],
+    device: torch.device,
+    *,
+    is_scaled: bool = False,
+    parallel: Parallel | None = None,
 ) -> Optimizer:
     """Return the optimizer over those `parameters` that want gradients, fused if torch has that.
 
     Except SGD under a gradient scaler (`is_scaled`): in a step that the scaler skips, the fused one still updates
-    momentum from uninitialised memory or infinite gradients, and the weights follow in the next step.
+    momentum from uninitialised memory or infinite gradients, and the weights follow in the next step. Ranks
+    (`parallel`) share the work of Muon.
     """
     groups = _groups(table, [parameter for parameter in parameters if parameter.requires_grad])
     fused = True if device.type in {"cpu", "cuda"} else None
     if isinstance(table, schema.Muon):
-        return Muon(groups)
+        return Muon(groups, parallel)
     if isinstance(table, schema.AdamW):
         return torch.optim.AdamW(groups, lr=table.lr, betas=table.betas, weight_decay=table.weight_decay, fused=fused)
     return torch.optim.SGD(
@@ -194,10 +201,13 @@ class StageOptimizer:
         device: torch.device,
         scaler: GradScaler,
         steps_per_epoch: int,
+        parallel: Parallel | None = None,
     ) -> None:
         self._stage = stage
         self._scaler = scaler
-        self.optimizer = build_optimizer(stage.optimizer, parameters, device, is_scaled=scaler.is_enabled())
+        self.optimizer = build_optimizer(
+            stage.optimizer, parameters, device, is_scaled=scaler.is_enabled(), parallel=parallel
+        )
         self._schedule = Schedule(stage.schedule, self.optimizer, steps_per_epoch=steps_per_epoch, epochs=stage.epochs)
         self.lr_scale = 1.0
         """Product of all factors by which commands multiplied the rates."""
@@ -235,22 +245,27 @@ class StageOptimizer:
         self._schedule.step_done(budget_spent)
 
     @contextmanager
-    def rates_in(self, rates: Sequence[Tensor]) -> Iterator[None]:
-        """Within it, let a recording read learning rates, all that a schedule moves, from `rates` at every replay.
+    def rates_in(self, rates: Sequence[Tensor] | Sequence[float]) -> Iterator[None]:
+        """Within it, take steps at `rates`, and leave those of the schedule, which moves nothing else, as they are.
 
         Args:
-            rates: a scalar on the device for each group of parameters.
+            rates: one for each group of parameters; scalars on the device are read at every replay of a recording.
         """
         groups = self.optimizer.param_groups
         before = [dict(group) for group in groups]
         for group, lr in zip(groups, rates, strict=True):
-            group.update(lr=lr, capturable=True)
+            group.update({"lr": lr, "capturable": True} if isinstance(lr, Tensor) else {"lr": lr})
         try:
             yield
         finally:
             for group, was in zip(groups, before, strict=True):
                 group.clear()
                 group.update(was)
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return what the optimizer keeps beside the weights, such as momentum: the tensors themselves."""
+        states = self.optimizer.state.values()
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def epoch_done(self, val_score: float) -> None:
         """Move schedules that go by epochs or by validation accuracy, `val_score`."""

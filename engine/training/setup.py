@@ -15,12 +15,12 @@ from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
 from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
-from engine.models.build import build, build_on_meta, build_unfilled
+from engine.models.build import build, build_on_meta, build_unfilled, on_device
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
-from engine.shared.step_memory import EVAL_BATCH_FACTOR
+from engine.shared.step_memory import EVAL_BATCH_FACTOR, may_record
 from engine.training.class_balance import cross_entropy, measures_balanced
 from engine.training.device import autocast, choose_device, choose_precision, keep_freed_memory, prepare_backend
 from engine.training.microbatch import is_out_of_memory
@@ -53,6 +53,8 @@ class Setup:
     """True if balanced accuracy is measured beside top-1."""
     num_ranks: int = 1
     """Number of processes that train the run together."""
+    flops_per_image: int = 0
+    """Of the forward pass; 0 where nobody has counted them."""
 
     @property
     def eval_batch_size(self) -> int:
@@ -116,14 +118,28 @@ def set_up(
         network = build_unfilled(preset.model, num_classes, size)
     else:
         network = build(preset.model, num_classes, size, said.append, data.class_names)
+    setup = Setup(
+        info=info,
+        device=device,
+        precision=precision,
+        data=data,
+        network=network,
+        criterion=cross_entropy(preset.loss, train_labels, data.class_names).to(device),
+        measures_balanced=is_balanced_asked,
+        plain_transform=plain_transform(preset.data),
+        autocast=autocast(device, precision),
+        data_record=record,
+        flops_per_image=flops_per_image(network, size),
+    )
+    memory = estimate(preset, num_classes, precision)
     write(
         ModelBuilt(
             network=_network_name(info),
-            layers=layer_table(network, preset.data.image_size),
+            layers=layer_table(network, size),
             num_parameters=num_parameters(network),
             num_trainable=num_trainable(network),
-            flops_per_image=flops_per_image(network, preset.data.image_size),
-            memory_bytes=estimate(preset, len(data.class_names), precision).total,
+            flops_per_image=setup.flops_per_image,
+            memory_bytes=memory.recorded if records_steps(setup) else memory.total,
             seconds=time.monotonic() - started,
         )
     )
@@ -131,18 +147,7 @@ def set_up(
         write(Alerted(severity="notice", kind="weights", text=text))
     if device.type == "cpu":
         keep_freed_memory()  # only now: what reading the data took goes back to the system
-    return Setup(
-        info=info,
-        device=device,
-        precision=precision,
-        data=data,
-        network=network.to(device).to(memory_format=torch.channels_last),
-        criterion=cross_entropy(preset.loss, train_labels, data.class_names).to(device),
-        measures_balanced=is_balanced_asked,
-        plain_transform=plain_transform(preset.data),
-        autocast=autocast(device, precision),
-        data_record=record,
-    )
+    return replace(setup, network=on_device(network, device))
 
 
 def _to(split: ImageSplit, device: torch.device) -> ImageSplit:
@@ -236,15 +241,9 @@ def unsupported_speedups(setup: Setup) -> dict[str, str]:
             whys["train.compile"] = "behind a frozen backbone there is little to compile"
         elif setup.num_ranks > 1:
             whys["train.compile"] = "it is for one device"
-    if train.cuda_graphs:
-        if setup.device.type != "cuda":
-            whys["train.cuda_graphs"] = "only CUDA has graphs"
-        elif setup.num_ranks > 1:
-            whys["train.cuda_graphs"] = "they are for one device"
-        elif setup.precision == "fp16":
-            whys["train.cuda_graphs"] = "in fp16 the loss scaler decides after every step"
-        elif setup.data.train.images.device != setup.device:
-            whys["train.cuda_graphs"] = "the images do not fit the GPU, and a graph cannot fetch them"
+    is_asked = train.cuda_graphs is True or setup.device.type == "cuda"
+    if is_asked and may_record(train, setup.flops_per_image) and (why := _why_not_recorded(setup)):
+        whys["train.cuda_graphs"] = why
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 
@@ -254,6 +253,19 @@ def compile_mode(setup: Setup) -> str | None:
     return None if mode == "off" or "train.compile" in unsupported_speedups(setup) else mode
 
 
+def _why_not_recorded(setup: Setup) -> str:
+    """Return why no step of the run can be recorded as a CUDA graph; nothing if it can."""
+    if setup.device.type != "cuda":
+        return "only CUDA has graphs"
+    if max(setup.num_ranks, setup.info.devices) > 1:
+        return "they are for one device"
+    if setup.precision == "fp16":
+        return "in fp16 the loss scaler decides after every step"
+    if setup.data.train.images.device != setup.device:
+        return "the images do not fit the GPU, and a graph cannot fetch them"
+    return ""
+
+
 def records_steps(setup: Setup) -> bool:
     """Return true if steps are recorded as CUDA graphs."""
-    return setup.info.preset.train.cuda_graphs and "train.cuda_graphs" not in unsupported_speedups(setup)
+    return may_record(setup.info.preset.train, setup.flops_per_image) and not _why_not_recorded(setup)

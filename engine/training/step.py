@@ -1,172 +1,28 @@
-"""One optimizer step on one batch, run eagerly or replayed from a CUDA graph.
+"""One optimizer step on one batch, run eagerly or replayed from a recording (`engine.training.recorded_step`).
 
 Images, augmentation, forward, backward, weights, sums; no epochs.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from engine.data.mixup import mix_batch
-from engine.journal.events import Alerted
 from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import of_batch
 from engine.training.ema import Ema
 from engine.training.input_pipeline import SplitInputs
-from engine.training.metrics import Meter
-from engine.training.microbatch import (
-    MicroBatch,
-    capital_device,
-    free_memory,
-    is_out_of_memory,
-    parts,
-    smallest_part,
-)
+from engine.training.metrics import Meter, is_hit
+from engine.training.microbatch import MicroBatch, capital_device, is_out_of_memory, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
 from engine.training.parallel import Parallel
+from engine.training.recorded_step import RecordedStep, Taken
 from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, compile_errors_explained, records_steps
 from engine.training.step_timer import StepTimer
 from presets.errors import CifartuiError
-
-Taken: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Result of a step to add to the sums, on the device: mean loss, logits [B, C], labels int64 [B]."""
-
-_NUM_WARM_UPS = 3
-"""Steps before the recording: they make the optimizer's state, and let cuDNN choose its algorithms."""
-
-
-class Recorder(Protocol):
-    """Recorder of a step, which can replay it: CUDA's, or a stand-in in tests."""
-
-    def warm_up(self, work: Callable[[], Taken]) -> Taken:
-        """Do the work, where it will be recorded."""
-
-    def record(self, work: Callable[[], Taken]) -> Taken:
-        """Record the work without doing it, and return where a replay leaves its results."""
-
-    def replay(self) -> None:
-        """Do the recorded work."""
-
-
-class CudaRecorder:
-    """Records with torch.cuda.CUDAGraph, on a stream of its own as torch asks for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._graph: Any = torch.cuda.CUDAGraph()
-
-    def warm_up(self, work: Callable[[], Taken]) -> Taken:
-        """See `Recorder`."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            taken = work()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return taken
-
-    def record(self, work: Callable[[], Taken]) -> Taken:
-        """See `Recorder`."""
-        # thread_local: the telemetry and saving threads may speak to CUDA meanwhile
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-            return work()
-
-    def replay(self) -> None:
-        """See `Recorder`."""
-        self._graph.replay()
-
-
-class RecordedStep:
-    """The steps of one stage: the first few as they come, then a recording of one.
-
-    Epochs whose images are mixed, or of a size, in another way than those before begin anew.
-    """
-
-    def __init__(
-        self,
-        batch_size: int,
-        device: torch.device,
-        say: Callable[[Alerted], object],
-        recorder: Callable[[torch.device], Recorder] = CudaRecorder,
-    ) -> None:
-        """Record steps of `batch_size` images; `say` is given an alert if that fails."""
-        self._say = say
-        self._make_recorder = recorder
-        self._is_given_up = False
-        self._epochs: object = None
-        """Mixing and size of the images for which a step is recorded."""
-        self._mirror_epoch = torch.zeros((), dtype=torch.int64, device=device)
-        self._device = device
-        self._rows = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        self._rates: list[Tensor] = []
-        """Learning rates of the recorded step, which replays read: a scalar for each group of parameters."""
-        self._recorder: Recorder | None = None
-        self._warm_ups_left = 0
-        self._taken: Taken | None = None
-        self._compute: object = None
-
-    def take(
-        self,
-        inputs: SplitInputs,
-        rows: Tensor,
-        stage_optimizer: StageOptimizer,
-        plain: Callable[[], Taken],
-        compute: Callable[[SplitInputs, Tensor], Taken],
-    ) -> Taken:
-        """Move the weights.
-
-        Args:
-            inputs: of the epoch.
-            rows: of the batch, int64 [B] on the device.
-            stage_optimizer: what the stage moves its weights with.
-            plain: takes the step at `rows` operation by operation.
-            compute: the same, for inputs and rows that it is given, without a look at what the device has computed.
-        """
-        if len(rows) != len(self._rows) or self._is_given_up:
-            return plain()
-        if self._recorder is None or self._epochs != (inputs.mix, inputs.size):
-            self._taken = self._recorder = None  # and with it the memory of the recording before
-            self._recorder, self._warm_ups_left = self._make_recorder(self._device), _NUM_WARM_UPS
-            self._epochs = inputs.mix, inputs.size
-        if self._warm_ups_left:
-            self._warm_ups_left -= 1
-            return self._recorder.warm_up(plain)
-        self._rows.copy_(rows)
-        if isinstance(inputs.mirror_epoch, int):
-            self._mirror_epoch.fill_(inputs.mirror_epoch)
-            inputs = inputs._replace(mirror_epoch=self._mirror_epoch)
-        if self._taken is None and not self._record(self._recorder, stage_optimizer, partial(compute, inputs)):
-            return plain()
-        for place, rate in zip(self._rates, stage_optimizer.rates, strict=True):
-            place.fill_(rate)
-        self._recorder.replay()
-        assert self._taken is not None
-        return self._taken
-
-    def _record(self, recorder: Recorder, stage_optimizer: StageOptimizer, compute: Callable[[Tensor], Taken]) -> bool:
-        """Record the step; return False, say why, and record no more, if that fails."""
-        self._rates = [torch.full((), rate, device=self._device) for rate in stage_optimizer.rates]
-        self._compute = compute  # whose transform has constants in memory that replays read
-        try:
-            with stage_optimizer.rates_in(self._rates):
-                self._taken = recorder.record(lambda: compute(self._rows))
-            return True
-        except RuntimeError as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            has_room = not is_out_of_memory(error)
-        self._recorder, self._is_given_up = None, True
-        stage_optimizer.forget_gradients()
-        free_memory()
-        text = (
-            f"A step cannot be recorded ({said})" if has_room else f"{capital_device(self._device)} ran out of memory"
-        )
-        text += ": steps are taken as they come." if has_room else " for a recorded step: they are taken as they come."
-        advice = "Training takes longer. train.cuda_graphs = false does without recordings from the start."
-        kind = "option" if has_room else "out-of-memory"
-        self._say(Alerted(severity="warning", kind=kind, text=text, advice=advice))
-        return False
 
 
 class Stepper:
@@ -196,8 +52,12 @@ class Stepper:
 
     def begin_stage(self) -> None:
         """Forget what was recorded with the inputs and the optimizer of another stage."""
-        is_wanted = records_steps(self._setup)
-        self._recorded = RecordedStep(self._batch_size, self._setup.device, self._say) if is_wanted else None
+        if self._recorded is None or not self._recorded.is_given_up:  # what failed once is not tried again
+            self._recorded = self._recording() if records_steps(self._setup) else None
+
+    def _recording(self) -> RecordedStep:
+        setup = self._setup
+        return RecordedStep(self._batch_size, setup.network, setup.device, self._say, partial(reseed, setup.device))
 
     def expect(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Say which images (`rows`, as for `step`) the step takes that comes after those expected before."""
@@ -235,6 +95,7 @@ class Stepper:
             taken = self._recorded.take(
                 inputs,
                 rows,
+                seed,
                 stage_optimizer,
                 plain=lambda: self._take(inputs, rows, seed, stage_optimizer),
                 compute=lambda seen, kept: self._compute(
@@ -244,7 +105,7 @@ class Stepper:
         stage_optimizer.advance(budget_spent)
         if self._ema is not None:
             self._ema.update(global_step + 1)
-        meter.add(*taken, len(rows))
+        meter.add_sums(taken.loss, taken.hits, taken.num_images, len(rows))
         self._step_timer.step_ends()
 
     def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
@@ -301,7 +162,7 @@ class Stepper:
         num_images: int,
         has_data: Callable[[], None],
     ) -> Taken:
-        """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss, logits and labels.
+        """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss and hits.
 
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
         """
@@ -320,9 +181,10 @@ class Stepper:
                 stage_optimizer.add_gradients(loss if shard.weight == 1 else loss * shard.weight)
             losses.append(loss.detach())
             logits.append(output.detach())
-        if len(losses) == 1:
-            return losses[0], shard.own(logits[0]), shard.own(labels)
-        return torch.stack(losses).sum(), torch.cat(logits), labels
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        own = shard.own(labels)
+        hits = is_hit(shard.own(torch.cat(logits) if len(logits) > 1 else logits[0]), own).sum()
+        return Taken(loss, hits, len(own))
 
 
 def network_input(

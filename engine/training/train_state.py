@@ -14,6 +14,7 @@ from engine.training import checkpoint_files
 from engine.training.ema import Ema
 from engine.training.input_pipeline import Freezable
 from engine.training.optimizers import StageOptimizer, build_optimizer
+from engine.training.parallel import Parallel
 from engine.training.progress import Progress, num_batches
 from engine.training.setup import Setup
 from presets.errors import CifartuiError
@@ -33,9 +34,9 @@ class TrainState:
         stage_optimizer: moves the weights in this stage.
     """
 
-    def __init__(self, setup: Setup, plan: Sequence[PlannedStage]) -> None:
-        """Begin the first stage of `plan` with the network of `setup` as it is."""
-        self._setup = setup
+    def __init__(self, setup: Setup, plan: Sequence[PlannedStage], parallel: Parallel | None = None) -> None:
+        """Begin the first stage of `plan` with the network of `setup` as it is, in this one of the ranks."""
+        self._setup, self._parallel = setup, parallel
         self.plan, self.best_by = plan, setup.info.preset.train.best_by
         self.steps_per_epoch = num_batches(len(setup.data.train.labels), setup.info.preset.train.batch_size)
         self.progress = Progress()
@@ -60,7 +61,7 @@ class TrainState:
         if isinstance(network, Freezable):
             network.freeze(stage.frozen)
         self.stage_optimizer = StageOptimizer(
-            stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch
+            stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch, self._parallel
         )
 
     def begin_stage(self, load_best: Callable[[nn.Module, str], object]) -> None:

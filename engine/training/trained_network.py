@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from engine.data.augment import plain_transform
 from engine.data.image_pixels import Colour, background_of
 from engine.data.load import stored_size
-from engine.models.build import build_on_meta, build_unfilled
+from engine.models.build import build_on_meta, build_unfilled, on_device
 from engine.runs.export_record import MetricsRecord
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.step_memory import EVAL_BATCH_FACTOR
@@ -167,7 +167,7 @@ def load_trained(
         global_step=global_step,
         is_average=preset.train.ema_decay > 0,
         class_names=class_names,
-        network=network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False),
+        network=on_device(network, device).eval().requires_grad_(False),
         device=device,
         precision=precision,
         autocast=autocast(device, precision),

@@ -65,7 +65,7 @@ class Trainer:
         self._batch_size = self._train.batch_size
         self._reporter = Reporter(journal, watch or LearningWatch(), self._batch_size)
         self._tell = self._reporter.tell
-        self._train_state = TrainState(setup, plan(setup.info.preset))
+        self._train_state = TrainState(setup, plan(setup.info.preset), self._parallel)
         self._plan, self._steps_per_epoch = self._train_state.plan, self._train_state.steps_per_epoch
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.step_timer = StepTimer(setup.device)

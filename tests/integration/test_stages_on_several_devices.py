@@ -16,6 +16,7 @@ from torch import Tensor, multiprocessing, nn
 
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
+from engine.training import muon
 from engine.training.controls import Controls
 from engine.training.distributed.controls import SharedControls, SilentJournal
 from engine.training.distributed.heartbeat import Heartbeat
@@ -34,6 +35,7 @@ KINDS = {
 }
 Case = tuple[str, str]
 PAIRS: list[Case] = list(product(KINDS, KINDS))
+MUON: Case = ("whole network", "whole network")
 Weights = dict[str, Tensor]
 
 
@@ -87,6 +89,16 @@ def setup_with_batch_norm(names: Case) -> Setup:
     return make_setup(staged(names, ema_decay=0.9), 40, network=Small(batch_norm=True))
 
 
+def setup_with_muon(names: Case) -> Setup:
+    """Return a setup with filters of which there is no equal share, and one shape three times."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 5, stride=3), *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)), nn.Conv2d(8, 4, 1)]
+    filters = [each for layer in layers for each in (layer, nn.ReLU())]
+    network = nn.Sequential(*filters, nn.Flatten(), nn.Linear(400, 100))
+    table = replace(staged(names), optimizer=schema.Muon(lr=0.01, other_lr=0.02))
+    return make_setup(table, 40, network=network)
+
+
 def train(trainer: Trainer) -> Trained:
     """Train to the end and return what there was after every stage."""
     stages: list[Weights] = []
@@ -134,11 +146,12 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
         controls.connect(group, heartbeat)
         return train(Trainer(group.prepare(setup), folder, journal, controls, parallel=group))
 
-    for pair in PAIRS:
-        for kind, make in (("alike", setup_of), ("norm", setup_with_batch_norm)):
-            folder = make_folder(where / name_of(kind, pair))
-            group.barrier()
-            torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
+    cases = [(pair, "alike", setup_of) for pair in PAIRS] + [(pair, "norm", setup_with_batch_norm) for pair in PAIRS]
+    for pair, kind, make in [*cases, (MUON, "muon", setup_with_muon), (MUON, "halved", setup_with_muon)]:
+        muon.has_bf16 = lambda _device, kind=kind: kind == "halved"
+        folder = make_folder(where / name_of(kind, pair))
+        group.barrier()
+        torch.save(tuple(trained(folder, make(pair))), folder.path / f"rank{rank}.pt")
     heartbeat.leave()
     group.close()
 
@@ -188,6 +201,22 @@ def test_two_processes_train_stages_as_one(pair: Case, together: Together, tmp_p
             torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
         before = expected
     assert ours.test_loss == pytest.approx(alone.test_loss, rel=1e-5)
+
+
+def test_two_processes_share_the_filters_of_muon_and_train_as_one(
+    together: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path)
+    journal = EventWriter(folder.events)
+    monkeypatch.setattr(muon, "has_bf16", lambda _device: False)
+    alone = train(Trainer(setup_with_muon(MUON), folder, journal, Controls(folder, journal)))
+    ours, theirs = together("muon", MUON)
+    assert_agree(ours, theirs)
+    for expected, found in zip(alone.stages, ours.stages, strict=True):
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+    assert ours.test_loss == pytest.approx(alone.test_loss, rel=1e-4)
+    assert_agree(*together("halved", MUON))  # in bf16, in which the last digits are the third
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" then ".join)

@@ -34,7 +34,7 @@ def preset(title: str = "BaseNet", epochs: int = 15, **changes: object) -> schem
             "report": schema.Report(val_top1=0.24, test_top1=0.238),
             "data": schema.Data(dataset="cifar100"),
             "model": schema.BaseNet(),
-            "train": schema.Train(epochs=epochs, batch_size=32),
+            "train": schema.Train(epochs=epochs, batch_size=32, cuda_graphs=False),
             "optimizer": schema.Sgd(lr=0.005, momentum=0.9),
             **changes,
         }  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ STAGES = (
 
 def staged(runs_dir: Path) -> SampleRun:
     """A live run in the sixth of ten epochs, the third of its second stage."""
-    train = schema.Train(batch_size=32)
+    train = schema.Train(batch_size=32, cuda_graphs=False)
     run = SampleRun(runs_dir, "staged-b7c1", start=NOW - 230, preset=preset("Three stages", train=train, stages=STAGES))
     run.live().begin().prepare()
     for epoch in range(1, 6):

@@ -1,12 +1,16 @@
 """Images that do not fit the GPU: kept with the host, gathered ahead of the loop, and sent batch by batch."""
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.sets import ImageSplit
 from engine.training import setup
@@ -81,6 +85,34 @@ def test_what_is_expected_is_gathered_by_another_thread(monkeypatch: pytest.Monk
     assert host.take(first).tolist() == [3, 1]  # others than expected: those are dropped
     assert host.take(second).tolist() == [2]
     assert threads.count(threading.main_thread()) == 2
+
+
+def test_on_cuda_images_are_gathered_straight_into_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned, empty = list[Tensor](), torch.empty
+
+    def allocate(*size: int, pin_memory: bool = False, **options: Any) -> Tensor:
+        made = empty(*size, **options)
+        if pin_memory:
+            pinned.append(made)
+        return made
+
+    class Gathered(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            done.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    images, done = torch.randint(256, (10, 3, 8, 8), dtype=torch.uint8), list[str]()
+    rows = torch.tensor([7, 2])
+    host = HostImages(images, torch.device("meta"))
+    host._stream = mock.Mock()  # as on CUDA, of which nothing else is here
+    monkeypatch.setattr(torch, "empty", allocate)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", mock.Mock())
+    with Gathered():
+        host._gather(rows)
+    assert [name for name in done if "empty" not in name] == ["aten.index_select.out", "aten._to_copy.default"]
+    assert len(pinned) == 1
+    assert torch.equal(pinned[0], images[rows])
 
 
 def test_images_that_cannot_be_read_are_the_loops_concern() -> None:

@@ -4,7 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from engine.journal.events import GpuSample
-from tui.data import memory_fit
+from engine.shared.step_memory import StepMemory
+from presets import catalog
+from tui.data import memory_fit, network_facts
 from tui.data.environment import GpuReadings
 from tui.data.memory_fit import FreeMemory, free_memory, verdict
 
@@ -71,3 +73,23 @@ def test_where_nothing_is_known_nothing_is_claimed() -> None:
     said, tone = verdict(GB, None, subject="demo")
     assert said == "demo needs about 1.0 GB; free memory is not known"
     assert tone == "calm"
+
+
+def test_a_recording_keeps_the_memory_of_a_step_for_itself() -> None:
+    parts = {"parameters": 10, "gradients": 8, "optimizer_state": 8, "activations": 100, "working": 20}
+    found = StepMemory(**parts, evaluation=50)
+    assert found.total == 10 + 8 + (8 + 100 + 20)
+    assert found.recorded == 10 + 8 + 2 * (8 + 100 + 20) + 4 * 8 + 8  # an eager step beside it, and what is compared
+    assert StepMemory(**parts, evaluation=500).recorded == 10 + 8 + (8 + 100 + 20) + 500
+
+
+@pytest.mark.parametrize(("name", "is_recorded"), [("basenet", True), ("vgg-custom", False)])
+def test_a_run_on_a_gpu_needs_it_where_steps_are_recorded(name: str, is_recorded: bool) -> None:
+    preset = catalog.load(name)
+    found = network_facts.shipped()[network_facts.key_of(preset, 100)]
+    half, beside = found.memory_half, memory_fit._BESIDE_BYTES
+    expected = half.recorded if is_recorded else half.total
+    assert memory_fit.needed_bytes(preset, found, on_gpu=True) == expected + beside
+    assert memory_fit.needed_bytes(preset, found, on_gpu=False) == found.memory.total + beside
+    without = replace(preset, train=replace(preset.train, cuda_graphs=False))
+    assert memory_fit.needed_bytes(without, found, on_gpu=True) == half.total + beside

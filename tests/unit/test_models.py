@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.models.build import build, build_on_meta
+from engine.models.build import build, build_on_meta, memory_format_of
 from engine.models.googlenet import STAGES
 from engine.models.layer_table import layer_table, num_parameters, num_trainable
 from engine.models.resnet_v2 import StandardisedConv2d
@@ -34,6 +34,7 @@ from presets.schema import (
     Vgg,
 )
 from tests import every
+from tests.pretended_gpu import LayoutCopies, pretended_cuda
 
 BLOCKS = ((64, 64), (128, 128), (256, 256), (512, 512))
 VGG_CUSTOM = Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(4096,))
@@ -290,6 +291,29 @@ def test_convolutions_have_biases_unless_they_are_not_wanted() -> None:
     for bias in (True, False):
         network = build_on_meta(Vgg(blocks=((4,),), pools=("avg",), conv_bias=bias), 3, 8)
         assert [module.bias is not None for module in network.modules() if isinstance(module, nn.Conv2d)] == [bias]
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
+def test_images_are_turned_once_for_group_norm_on_a_gpu_and_not_at_every_layer(
+    stem: Literal["imagenet", "small"],
+) -> None:
+    def turned(memory_format: torch.memory_format | None) -> int:
+        with pretended_cuda() as cuda, LayoutCopies() as copies:
+            with cuda:
+                network = build(ResnetV2(stem=stem), 10, 64)
+            for parameter in network.parameters():  # nn.Module.to does nothing on a pretended GPU
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(
+                        memory_format=memory_format or memory_format_of(network, cuda)
+                    )
+            images = torch.empty(2, 3, 64, 64, device=cuda).contiguous(memory_format=torch.channels_last)
+            copies.turned.clear()
+            with torch.no_grad():
+                network(images)
+        return len(copies.turned)
+
+    assert turned(torch.channels_last) >= 2 * 16  # at each 3×3 convolution, and in the norm behind it
+    assert turned(None) == 1
 
 
 def test_a_frozen_backbone_can_be_trained_again() -> None:

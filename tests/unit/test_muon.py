@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import roofline
-from engine.training.muon import Muon, orthogonalize
+from engine.training.muon import Muon, orthogonalize, shares
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 3, 3), (64, 3, 3, 3), (128, 16, 1, 1), (10, 50), (32, 32)])
@@ -64,6 +64,17 @@ def test_batches_of_filters_come_to_what_the_published_iteration_does(
 def test_a_step_of_the_fast_recipe_launches_few_kernels() -> None:
     """558 by the count of operations when a filter took 54 of them."""
     assert roofline.count("recipes/vgg-custom-fast").num_kernels <= 330
+
+
+def test_ranks_have_shares_of_the_work_that_differ_little() -> None:
+    shapes = [torch.Size(shape) for shape in ((64, 27), (64, 576), (512, 4608), (512, 4608), (512, 2304), (256, 2304))]
+    assert shares(shapes, 1) == [0] * 6
+    owners = shares(shapes, 2)
+    assert owners[2] != owners[3]
+    costs = [rows * rows * columns for rows, columns in shapes]
+    loads = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(2)]
+    assert max(loads) < 0.6 * sum(loads)
+    assert set(shares(shapes[:2], 8)) < set(range(8))  # more ranks than filters: some have nothing to do
 
 
 def test_other_weights_move_as_with_sgd() -> None:

@@ -1,9 +1,11 @@
 """The presets that come with the program: they say what the report says, and each step only its change."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+from torch import nn
 
 from engine.models.build import build_on_meta
 from engine.models.layer_table import num_parameters
@@ -173,3 +175,26 @@ def test_every_preset_can_be_shortened() -> None:
     for name, entry in LISTED.items():
         assert entry.preset is not None
         assert load(name, overrides_for(entry.preset))
+
+
+BOUND = {
+    "vgg-custom", "vgg-custom-5", "networks/vgg19-resnet-mix", "networks/vgg19-concat-mix",
+    "ablation/step-05-batchnorm-head", "ablation/step-05-dropout-head", *map(step, range(5, 16)),
+}  # fmt: skip
+"""Presets of a network that the report prints, with the biases that it has."""
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_convolutions_before_batch_norm_have_biases_in_the_networks_of_the_report_alone(name: str) -> None:
+    preset = load(name)
+    network = build_on_meta(preset.model, 100, preset.data.image_size)
+    followed = [
+        one
+        for module in network.modules()
+        if isinstance(module, nn.Sequential)
+        for one, other in pairwise(module)
+        if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d)
+    ]
+    assert any(one.bias is not None for one in followed) == (name in BOUND)
+    if name in BOUND:
+        assert preset.report.source == "report"

@@ -16,15 +16,18 @@ from engine.training.device import autocast
 from engine.training.input_pipeline import of_epoch
 from engine.training.optimizers import _RATES
 from engine.training.setup import unsupported_speedups
-from engine.training.step import RecordedStep
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
 from tests import every
-from tests.pretended_gpu import BakedTape
+from tests.pretended_gpu import BakedTape, taped
 from tests.tiny_trainer import CPU, PRESET, make
 
 pytestmark = pytest.mark.slow  # trains
+
+CHECK = ["replay"] * 4
+"""Of a recording, before it trains: as the step is, and with other images, another seed and another rate."""
+CHECK_MIRRORED = ["replay"] * 5
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
@@ -32,7 +35,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def record_with(trainer: Trainer, tape: BakedTape) -> None:
-    trainer._stepper._recorded = RecordedStep(8, CPU, trainer._journal.write, lambda _device: tape)
+    trainer._stepper._recorded = taped(trainer, tape)
 
 
 def train(trainer: Trainer, batches: list[int]) -> list[float]:
@@ -76,7 +79,7 @@ def test_a_recorded_step_trains_as_a_plain_one(
     losses = [*train(plain, batches), *scaled_and_trained(plain)]
     assert [*train(recorded, batches), *scaled_and_trained(recorded)] == pytest.approx(losses, rel=1e-5)
     torch.testing.assert_close(weights(recorded), weights(plain), rtol=1e-5, atol=1e-6)
-    assert tape.done == ["warm-up"] * 3 + ["record"] + ["replay"] * 6  # and the batch of 5 as it comes
+    assert tape.done == ["warm-up"] * 3 + ["record"] + CHECK + ["replay"] * 4 + CHECK + ["replay"] * 2  # 5 as it comes
 
 
 def scaled_and_trained(trainer: Trainer) -> list[float]:
@@ -120,8 +123,9 @@ def test_epochs_that_treat_their_images_in_another_way_are_recorded_anew(tmp_pat
                 trainer.progress.global_step += 1
         found.append(losses)
     assert found[1] == pytest.approx(found[0], rel=1e-4)
-    recording = ["warm-up"] * 3 + ["record"]
-    assert tape.done == [*recording, *["replay"] * 9, *recording, *["replay"] * 3, *recording, *["replay"] * 3]
+    recording = ["warm-up"] * 3 + ["record"] + CHECK_MIRRORED
+    whole = [*recording, *["replay"] * 3, *CHECK_MIRRORED, *["replay"] * 6]  # of two epochs
+    assert tape.done == [*whole, *recording, *["replay"] * 3, *recording, *["replay"] * 3]
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_as_it_comes(tmp_path: Path) -> None:
@@ -231,4 +235,5 @@ def test_a_graph_trains_as_plain_steps_do(optimizer: schema.Optimizer, tmp_path:
         trainer, _ = make(tmp_path / str(number), asked, device=torch.device("cuda", 0))
         assert (trainer._stepper._recorded is not None) == (number == 1)
         losses.append(train(trainer, [8] * 6 + [5, 8]))
+        assert trainer._stepper._recorded is None or not trainer._stepper._recorded.is_given_up
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.shared.gpus import emptiest, free_bytes, visible_gpus
+from engine.shared.step_memory import may_record
 from presets.schema import Preset
 from tui.data.environment import GpuReadings
 from tui.data.network_facts import NetworkFacts
@@ -63,8 +64,10 @@ def is_on_gpu(device: str, readings: GpuReadings | None, visible: str | None) ->
 
 
 def needed_bytes(preset: Preset, found: NetworkFacts, *, on_gpu: bool) -> int:
-    """Return what training `preset` takes of the device's memory: a step, and what the worker holds besides."""
-    return found.step_memory(preset.train.precision, on_gpu=on_gpu).total + _BESIDE_BYTES
+    """Return what training `preset` takes of one device's memory: a step, and what the worker holds besides."""
+    memory = found.step_memory(preset.train.precision, on_gpu=on_gpu)
+    is_recorded = on_gpu and may_record(preset.train, found.flops_per_image)
+    return (memory.recorded if is_recorded else memory.total) + _BESIDE_BYTES
 
 
 def verdict(needed: int, found: FreeMemory | None, *, subject: str = "") -> tuple[str, Tone]:
