@@ -23,7 +23,12 @@ def write_new(path: Path, content: bytes, *, force: bool = False) -> None:
 
 
 def check_new(path: Path, *, force: bool = False) -> None:
-    """Raise CifartuiError if a file is there and `force` is not set: before long work, and again when it is written."""
+    """Raise CifartuiError if a file is there and `force` is not set: before long work, and again when it is written.
+
+    So it does for "-", which elsewhere stands for standard output.
+    """
+    if str(path) == "-":
+        raise CifartuiError('This cannot be printed: name a file in place of "-".')
     if path.exists() and not force:
         raise CifartuiError(f"{path} is there already; name another file, or add --force to write over it.")
 
