@@ -80,24 +80,44 @@ def find_model(runs_dir: Path, named: str) -> RunDir | Path:
     Raises:
         CifartuiError: nothing that can be loaded answers to the name.
     """
-    path = files.expanded(named)
+    path, why = files.expanded(named), ""
+    where = printable(str(path), 200)
+    try:
+        if (found := _model_at(path)) is not None:
+            return found
+        is_there = path.exists()
+    except OSError as error:
+        is_there, why = True, files.why_refused(path, error)
+    try:
+        return find_run(runs_dir, named)
+    except CifartuiError:
+        if not is_there and path.suffix in {*_LOADED, *_PROGRAMS}:
+            raise CifartuiError(f"There is no file {where}; cifartui export RUN writes one.") from None
+        if not is_there:
+            raise
+    if why:
+        raise CifartuiError(f"{where} cannot be read ({why}); check its name and permissions.")
+    raise CifartuiError(
+        f"{where} is no run's folder and no exported model (.onnx, .safetensors); name one, or a run by its id, a "
+        "unique part of one, or latest."
+    )
+
+
+def _model_at(path: Path) -> RunDir | Path | None:
+    """Return the run or the exported file at a path; None if it is neither.
+
+    Raises:
+        CifartuiError: it is a program.
+        OSError: it cannot be looked at.
+    """
     if (path / "run.json").is_file():
         return RunDir(path.absolute())
-    where = printable(str(path))
     if path.is_file():
         if path.suffix in _LOADED:
             return path.absolute()
         if path.suffix in _PROGRAMS:
             raise CifartuiError(
-                f"{where} is a program, and no program of a file is run: export the run as onnx or safetensors, or "
-                f"load the file with {_PROGRAMS[path.suffix]} if you trust it."
+                f"{printable(str(path))} is a program, and no program of a file is run: export the run as onnx or "
+                f"safetensors, or load the file with {_PROGRAMS[path.suffix]} if you trust it."
             )
-    try:
-        return find_run(runs_dir, named)
-    except CifartuiError:
-        if not path.exists():
-            raise
-    raise CifartuiError(
-        f"{where} is no run's folder and no exported model (.onnx, .safetensors); name one, or a run by its id, a "
-        "unique part of one, or latest."
-    )
+    return None

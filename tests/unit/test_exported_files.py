@@ -145,6 +145,11 @@ def test_a_program_is_never_loaded_from_a_file(kind: str, tmp_path: Path) -> Non
         find_model(tmp_path / "runs", str(path))
 
 
+def test_a_file_that_is_not_there_is_no_run(run: RunDir) -> None:
+    with pytest.raises(CifartuiError, match=r"There is no file u\.onnx; cifartui export RUN writes one"):
+        find_model(run.path.parent, "u.onnx")
+
+
 @pytest.mark.parametrize("kind", ["torchscript", "safetensors"])
 def test_a_file_that_differs_is_not_kept(
     kind: Any, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -247,6 +252,46 @@ def test_onnx_of_others_is_refused_unless_it_is_alone_and_says_what_it_is(files:
         cifartui.load(bad, device="cpu")
     with pytest.raises(CifartuiError, match="take --device cpu, not cuda"):
         cifartui.load(good, device="cuda")
+
+
+@needs_onnx
+def test_a_graph_that_fails_or_gives_other_than_logits_is_a_sentence(files: Files, tmp_path: Path) -> None:
+    """Rows in another number would be waited for without end, and text is no logits."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    (good, _), bad = files("onnx", False), tmp_path / "bad.onnx"
+
+    def load(*nodes: Any, kind: int = TensorProto.FLOAT) -> cifartui.Model:
+        model = onnx.load(good)
+        out = model.graph.output[0]
+        for node in model.graph.node:
+            node.output[:] = ["before" if name == out.name else name for name in node.output]
+        out.type.tensor_type.elem_type = kind
+        shape = helper.make_tensor("shape", TensorProto.INT64, [2], [2**20, 2**20])
+        model.graph.initializer.extend([shape, helper.make_tensor("none", TensorProto.INT64, [2], [0, 3])])
+        model.graph.node.extend(nodes)
+        onnx.save(model, bad)
+        return cifartui.load(bad, device="cpu")
+
+    make, image = helper.make_node, sample_model.pixels(0, 100)
+    assert load(make("Identity", ["before"], ["logits"])).predict(image)
+    for kind in (TensorProto.STRING, TensorProto.INT64):
+        with pytest.raises(CifartuiError, match="gives something else than it says"):
+            load(make("Cast", ["before"], ["logits"], to=kind), kind=kind)
+    huge = load(
+        make("ConstantOfShape", ["shape"], ["huge"]),
+        make("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        make("Add", ["before", "sum"], ["logits"]),
+    )
+    with pytest.raises(CifartuiError, match=r"bad\.onnx cannot be run \(.*: export the run again"):
+        huge.predict(image)
+    for nodes in (
+        [make("ConstantOfShape", ["none"], ["logits"])],
+        [make("Concat", ["before", "before"], ["logits"], axis=0)],
+    ):
+        with pytest.raises(CifartuiError, match="gives something else than it says"):
+            load(*nodes).predict(image)
 
 
 def test_the_fingerprint_is_that_of_the_data() -> None:

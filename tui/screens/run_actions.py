@@ -66,12 +66,11 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str, data_dir: str | N
     """
     from engine.runs.export_record import SUFFIXES
     from tui.data.model_export import export_model, exported_lines
-    from tui.data.output_file import write_new
+    from tui.data.output_file import check_new, write_new
     from tui.plots.export import curves_text
 
     run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
-    if path.exists():
-        raise CifartuiError(f"{path} is there already; name another file.")
+    check_new(path, advice="")
     if kind in SUFFIXES:
         return " ".join([f"written to {path}.", *exported_lines(export_model(run, kind, path, data_dir=data_dir))])
     state = run.read_state(every_step=True)
@@ -88,12 +87,11 @@ def export_overlay(drawn: Sequence[OverlaidRun], where: str, *, is_log: bool) ->
     Raises:
         CifartuiError: the file is there already or cannot be written.
     """
-    from tui.data.output_file import write_new
+    from tui.data.output_file import check_new, write_new
     from tui.plots.export import overlay_svg
 
     path = files.working_folder() / files.expanded(where)
-    if path.exists():
-        raise CifartuiError(f"{path} is there already; name another file.")
+    check_new(path, advice="")
     write_new(path, overlay_svg(drawn, is_log=is_log).encode())
     return f"written to {path}"
 
