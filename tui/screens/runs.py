@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tui.screens.run_dialogs import Export, ExportPanel
 
 _Answer = TypeVar("_Answer")
+_ASKED = 54
+"""Columns of a run's id and settings in the question before it is deleted, beside its size."""
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are hidden."""
 
@@ -430,6 +432,6 @@ class RunsScreen(Listing[None]):
             else:
                 self._say("delete: nothing was deleted.", "calm")
 
-        known = {run.id: " ".join((run.id, *run.words)) for run in self.listed.runs}
+        known = {run.id: fmt.cut(" ".join((run.id, *run.words)), max(len(run.id), _ASKED)) for run in self.listed.runs}
         named = {known.get(run_id, run_id): size for run_id, size in sizes.items()}
         self.app.push_screen(ConfirmDelete(named, refused), answered)
