@@ -3,10 +3,10 @@
 python -m benchmarks.exports [WORD...] [--images 256] [--formats onnx,pt2,torchscript,safetensors] [--output FILE]
 
 Networks of the shipped presets, a row for each [model] table, at the size of their images; of the libraries'
-backbones those whose names hold a WORD, at the smallest size that they take of 64, 96 and 224 px. Weights are random,
-BatchNorm has statistics of the images, which are blurred noise. A second row of a preset, "uint8", is
-`--with-preprocessing`. Each file is checked as `cifartui export` checks it. Takes seconds to minutes a network. Rows
-are added to FILE as they are measured, and those that it has are not measured again.
+backbones those whose names hold a WORD, at the smallest size that they take of 64, 96 and 224 px. A network that cannot
+be had has a row with the reason. Weights are random, BatchNorm has statistics of the images, which are blurred noise. A
+second row of a preset, "uint8", is `--with-preprocessing`. Each file is checked as `cifartui export` checks it. Takes
+seconds to minutes a network. Rows are added to FILE as they are measured, and those that it has are not measured again.
 """
 
 import argparse
@@ -44,6 +44,10 @@ _NUM_CLASSES = 100
 _LARGEST_LOGIT = 10
 """About that of a trained network."""
 _SIZES = (64, 96, 224)
+_USUAL_SIZE = 224
+"""Side in pixels for a library's network that refuses a smaller one: MaxViT divides its maps by seven."""
+_REFUSALS = (CifartuiError, RuntimeError, ValueError, AssertionError)
+"""Errors of a network that is built for, or given, images of a size that it does not take."""
 
 
 def main() -> None:
@@ -59,16 +63,38 @@ def main() -> None:
     print("|---|---|" + "---|" * len(kinds), flush=True)
     for name, preset in [*_of_presets(asked.words), *_of_libraries(asked.words)]:
         for in_graph in (False,) if isinstance(preset.model, Backbone) else (False, True):
-            title = f"| {name}{', uint8' if in_graph else ''} | {preset.data.image_size} | "
-            if title in known:
+            row = _row(name, preset, kinds, asked.images, known, in_graph=in_graph)
+            if row is None:
                 continue
-            network = random_network(preset)
-            cells = [_cell(cast("Format", kind), preset, network, asked.images, in_graph=in_graph) for kind in kinds]
-            row = title + " | ".join(cells) + " |"
             print(row, flush=True)
             if asked.output is not None:
                 with asked.output.open("a", encoding="utf-8") as file:
                     file.write(f"{row}\n")
+
+
+def _row(
+    name: str, preset: Preset, kinds: list[str], num_images: int, known: str, *, in_graph: bool = False
+) -> str | None:
+    """Return the row of a network, with the reason where there is none; None if `known` has it."""
+    heads = [f"| {name}{', uint8' if in_graph else ''} | {size} | " for size in (preset.data.image_size, _USUAL_SIZE)]
+    if heads[0] in known:
+        return None
+    try:
+        head, network = heads[0], random_network(preset)
+    except _REFUSALS as error:
+        if heads[1] in known:
+            return None
+        why = error
+        try:
+            if not isinstance(preset.model, Backbone):
+                raise
+            preset = _preset(preset.model, _USUAL_SIZE)
+            head, network = heads[1], random_network(preset)
+        except _REFUSALS:
+            reason = " ".join(str(why).split()).replace("|", "\\|")
+            return heads[0] + " | ".join([reason] * len(kinds)) + " |"
+    cells = [_cell(cast("Format", kind), preset, network, num_images, in_graph=in_graph) for kind in kinds]
+    return head + " | ".join(cells) + " |"
 
 
 def _of_presets(words: list[str]) -> Iterator[tuple[str, Preset]]:

@@ -210,6 +210,8 @@ class CifartuiApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer every key of the screen, and every recent run, by name."""
+        from tui.text.run_name import run_name
+
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.node is screen and binding.tooltip and active.enabled:
@@ -219,7 +221,7 @@ class CifartuiApp(App[None]):
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.runs if home is not None else ():
             folder = RunDir(Path(run.path))
-            title = _as_it_is(f"Attach to run {fmt.short_id(run.id)}")
+            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}")
             yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
         yield SystemCommand("Help", "key ?", self.action_help)
         yield SystemCommand("Leave", "key q; training goes on", self.action_leave)
@@ -315,7 +317,7 @@ class CifartuiApp(App[None]):
         Home and the Monitor may both observe the same end; of those within a minute, the first is notified.
 
         Args:
-            title: of the preset.
+            title: of the preset, with the settings of the run.
             status: completed, failed …
             detail: the reason, or the result; may be empty.
             run_id: of the run; on the Monitor of that run, the line on the screen is left out.

@@ -120,6 +120,14 @@ def cut(text: str, width: int, keep_end: bool = False) -> str:
     return set_cell_size(text, width - 1) + "…"
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return `text` in at most `width` columns; "…" stands for what is cut out of its middle."""
+    if cell_len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return set_cell_size(text, width - 1 - end) + "…" + set_cell_size(text[::-1], end)[::-1]
+
+
 def column(text: str, width: int, keep_end: bool = False) -> str:
     """Return `text` in exactly `width` columns, cut or filled up."""
     return set_cell_size(cut(text, width, keep_end), width)

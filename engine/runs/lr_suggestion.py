@@ -69,6 +69,11 @@ def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
     ]
 
 
+def images_of(steps: StepSeries) -> list[float]:
+    """Return the number of images of each point of `points_of`."""
+    return [num for num, loss in zip(steps.num_images, steps.loss, strict=True) if math.isfinite(loss)]
+
+
 def has_diverged(losses: Sequence[float]) -> bool:
     """Return true if the loss, averaged over the last few reports, is above four times its lowest such average."""
     average = weight = 0.0
@@ -79,30 +84,41 @@ def has_diverged(losses: Sequence[float]) -> bool:
     return bool(losses) and average / weight > _DIVERGED * lowest
 
 
-def smoothed(points: Sequence[Point]) -> list[float]:
-    """Return the loss at every point as a weighted mean of those around it, by their distance in log10(lr).
+def smoothed(points: Sequence[Point], num_images: Sequence[float] = ()) -> list[float]:
+    """Return the loss at every point as a weighted mean of those around it, by their images and distance in log10(lr).
 
     Losses above twice the first ones count as that: one that explodes must not reach back over those before it.
     """
     if not points:
         return []
-    ceiling = 2 * _at_start([point.loss for point in points])
+    num_images = num_images or [1.0] * len(points)
+    ceiling = 2 * _at_start(points, num_images)
     log_lrs = [math.log10(point.lr) for point in points]
     losses = [min(point.loss, ceiling) for point in points]
     result = []
     for log_lr in log_lrs:
         near = slice(bisect_left(log_lrs, log_lr - _WINDOW), bisect_right(log_lrs, log_lr + _WINDOW))
-        weights = [math.exp(-0.5 * ((other - log_lr) / _SMOOTHING_DECADES) ** 2) for other in log_lrs[near]]
+        weights = [
+            images * math.exp(-0.5 * ((other - log_lr) / _SMOOTHING_DECADES) ** 2)
+            for other, images in zip(log_lrs[near], num_images[near], strict=True)
+        ]
         result.append(sum(map(float.__mul__, weights, losses[near])) / sum(weights))
     return result
 
 
-def _at_start(losses: Sequence[float]) -> float:
-    return fmean(losses[: max(1, round(_AT_START * len(losses)))])
+def _at_start(points: Sequence[Point], num_images: Sequence[float]) -> float:
+    first = slice(max(1, round(_AT_START * len(points))))
+    weighted = (point.loss * images for point, images in zip(points[first], num_images[first], strict=True))
+    return sum(weighted) / sum(num_images[first])
 
 
 def suggest(
-    points: Sequence[Point], steps: int, *, diverged: bool = False, curve: Sequence[float] | None = None
+    points: Sequence[Point],
+    steps: int,
+    *,
+    diverged: bool = False,
+    curve: Sequence[float] | None = None,
+    num_images: Sequence[float] = (),
 ) -> Suggestion:
     """Return the rate to train with, from the curve of a range test.
 
@@ -111,16 +127,18 @@ def suggest(
         steps: of the whole test, in batches.
         diverged: the test ended because the loss rose too far, or was no longer a number.
         curve: the points `smoothed`, if the caller has them.
+        num_images: of each point; empty if they are all the same.
     """
     more = f"--steps {_MORE_STEPS * steps}"
     if len(points) < _FEWEST_POINTS:
         many = f"{len(points)} point{'' if len(points) == 1 else 's'}"
         return _none(f"{many} cannot say anything: give the test more of its steps, or {more}.")
-    curve = smoothed(points) if curve is None else curve
-    start, end = _at_start([point.loss for point in points]), points[-1].lr
+    num_images = num_images or [1.0] * len(points)
+    curve = smoothed(points, num_images) if curve is None else curve
+    start, end = _at_start(points, num_images), points[-1].lr
     lowest = min(range(len(curve)), key=curve.__getitem__)
     fall = start - curve[lowest]
-    least = max(_FALL * start, _SIGMAS * _scatter(points))
+    least = max(_FALL * start, _SIGMAS * _scatter(points, num_images))
     rose = diverged or max(curve[lowest:]) - curve[lowest] > max(least, _RISE * fall)
     if fall < least:
         if not rose:
@@ -153,9 +171,14 @@ def _none(reason: str) -> Suggestion:
     return Suggestion(lr=None, reason=reason)
 
 
-def _scatter(points: Sequence[Point]) -> float:
-    """Return the standard deviation of a smoothed point, by how neighbours differ in the first half of the test."""
-    differences = [(after.loss - before.loss) ** 2 for before, after in pairwise(points[: len(points) // 2])]
+def _scatter(points: Sequence[Point], num_images: Sequence[float]) -> float:
+    """Return the standard deviation of a smoothed point, by how neighbours differ in the first half of the test.
+
+    The loss of a point scatters by the inverse root of its images.
+    """
+    half, usual = len(points) // 2, fmean(num_images)
+    pairs = zip(pairwise(points[:half]), pairwise(num_images[:half]), strict=True)
+    variances = [(after.loss - before.loss) ** 2 / (usual / n + usual / m) for (before, after), (n, m) in pairs]
     decades = math.log10(points[-1].lr / points[0].lr)
     num_in_window = max(1.0, 2 * math.sqrt(math.pi) * _SMOOTHING_DECADES * len(points) / decades)
-    return math.sqrt(fmean(differences) / 2 / num_in_window)
+    return math.sqrt(fmean(variances) / num_in_window)

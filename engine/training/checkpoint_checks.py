@@ -288,7 +288,8 @@ def place_of(state: Mapping[str, Any]) -> tuple[int, int]:
         if type(number) is not int:
             raise ValueError(f"its {name} is no whole number")
         _within(name, number, 0, _MOST_STEPS, "no run gets there")
-    return found[0], found[1]
+    is_next = "epoch" not in state and place.get("step") == 0  # an epoch of which no batch is trained yet
+    return max(0, found[0] - is_next), found[1]
 
 
 def are_parted_alike(saved: object, optimizer: Optimizer) -> bool:

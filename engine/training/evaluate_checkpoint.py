@@ -54,14 +54,22 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    folder: RunDir, which: str, split: str | None, device_asked: str, data_dir: str | None, data: str | None = None
+    folder: RunDir,
+    which: str,
+    split: str | None,
+    device_asked: str,
+    data_dir: str | None,
+    data: str | None = None,
+    *,
+    same_data: bool = False,
 ) -> Evaluation:
     """Return loss and accuracy of checkpoint `which` (best or last) on `split` (val or test).
 
-    Without `split` it is test, or val if the data has no test part. `data` is the path of other data than the run's.
+    Without `split` it is test, or val if the data has no test part. `data` is the path of other data than the run's;
+    with `same_data` it must be the run's own in another place.
 
     Raises:
-        CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent.
+        CifartuiError: no such checkpoint or split, or it does not fit, or the data is absent or not the run's own.
     """
     info = folder.read_info()
     path, state = read_weights(folder, info, which)
@@ -80,6 +88,9 @@ def measure(
         info, device, precision, write=_ignore, report=_ignore, class_names=class_names, is_filled_later=True
     )
     changed = differences(record, setup.data_record) if record is not None else ""
+    if same_data and (record is None or changed):
+        why = changed or "it was trained by a version that kept no record of its data"
+        raise CifartuiError(f"The data in {setup.data.source} cannot stand for that of run {folder.id}: {why}.")
     epoch, global_step = check_evaluated(path, state, setup.network)
     setup.network.load_state_dict(checkpoint_files.evaluated(state))
     has_test = setup.data.test is not None
@@ -202,10 +213,14 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir")
     parser.add_argument("--data")
+    parser.add_argument("--same-data", action="store_true")
     asked = parser.parse_args()
     os.umask(0o077)
     try:
-        result = measure(RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir, asked.data)
+        result = measure(
+            RunDir(asked.folder), asked.checkpoint, asked.split, asked.device, asked.data_dir, asked.data,
+            same_data=asked.same_data,
+        )  # fmt: skip
     except CifartuiError as error:
         print(error, file=sys.stderr)
         return 2

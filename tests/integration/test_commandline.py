@@ -60,7 +60,7 @@ def test_several_seeds_are_trained_one_after_another_and_summed_up(cifartui: Cal
     assert sorted(info.seed for info in infos) == [4, 5]
     assert infos[0].group == infos[1].group != ""
     lines = result.stdout.splitlines()
-    assert lines[0].endswith(": 2 runs, one after another, with seeds 4, 5")
+    assert lines[0].endswith(f": 2 runs, one after another, with seeds 4, 5 (group {infos[0].group})")
     assert [line.split(": run ")[0].split(", ")[-1] for line in lines if ": run " in line] == ["seed 4", "seed 5"]
     values = [100 * state.best.val_top1 for state in ends if state.best is not None]
     assert f"val {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %, test " in lines[-1]

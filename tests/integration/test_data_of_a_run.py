@@ -256,3 +256,33 @@ def test_uneven_classes_one_of_which_goes(cifartui: Cifartui, folder: Path, over
     assert done.returncode == 0, done.stderr
     assert "balanced" in done.stdout.splitlines()[-1]
     assert "nan" not in done.stdout
+
+
+def test_a_report_takes_data_that_has_moved_and_no_other(
+    cifartui: Cifartui, run: RunDir, folder: Path, tmp_path: Path
+) -> None:
+    moved = folder.rename(tmp_path / "elsewhere")
+    page = tmp_path / "page.md"
+    (moved / "val" / "red" / "99.png").write_bytes((moved / "val" / "red" / "00.png").read_bytes())
+    others = cifartui("report", "latest", "--device", "cpu", "--output", str(page), "--data", str(moved))
+    assert others.returncode == 2
+    assert f"cannot stand for that of run {run.id}" in others.stderr
+    assert not page.exists()
+    assert not list(run.path.glob("predictions/*"))
+    (moved / "val" / "red" / "99.png").unlink()
+    asked = ("report", "latest", "--device", "cpu", "--output", str(page), "--no-paths")
+    taken = cifartui(*asked, "--data", str(moved))
+    assert taken.returncode == 0, taken.stderr
+    text = page.read_text()
+    assert "| validation | 12 |" in text
+    assert "| test | 12 |" in text
+    assert "have not been evaluated" not in text
+    assert str(tmp_path) not in text
+    printed = cifartui("evaluate", "latest", "--device", "cpu", "--data", str(moved), "--csv", "-")
+    assert printed.stdout.startswith("class,images,predicted,right,")
+    assert len(printed.stdout.splitlines()) == 1 + len(COLOURS)
+    unnamed = cifartui("evaluate", "latest", "--device", "cpu", "--data", str(moved), "--png", "-")
+    assert (unnamed.returncode, unnamed.stdout) == (2, "")
+    assert "name a file" in unnamed.stderr
+    nothing = cifartui(*asked, "--force", "--data", str(tmp_path / "nothing"))
+    assert nothing.returncode == 0  # all is measured: the data is not asked for

@@ -93,6 +93,10 @@ def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
     again = predict("images", "--csv", "x.csv")
     assert (again.returncode, again.stdout) == (2, "")
     assert "x.csv is there already" in again.stderr
+    printed = predict("images/val/blue", "images/val/green", *options[:4], "--csv", "-")
+    assert printed.stdout == (tmp_path / "x.csv").read_text()
+    both = predict("images/val/blue", "--json", "--csv", "-")
+    assert (both.returncode, both.stdout) == (2, "")
     surer = predict("images/val/blue", "--threshold", "0.2", "--csv", "x.csv", "--force")
     assert (surer.returncode, surer.stdout) == (0, "")
     assert (tmp_path / "x.csv").read_text().splitlines()[1].split(",")[1] in sample_model.CLASSES

@@ -154,6 +154,20 @@ async def test_a_run_on_home_that_ends_is_told_once(runs_dir: Path) -> None:
             assert len(rung) == 1
 
 
+async def test_the_end_of_a_run_and_the_palette_name_its_settings(runs_dir: Path) -> None:
+    with SampleRun(runs_dir, overrides=("optimizer.lr=0.01",), seed=3).live().begin().prepare() as run:
+        run.train_epoch(1)
+        app = app_with(Display(), runs_dir)
+        async with app.run_test(size=(120, 40)) as pilot:
+            home = app.screen
+            await until(pilot, lambda: isinstance(home, Home) and home.runs, "the run")
+            titles = [command.title for command in app.get_system_commands(app.screen)]
+            assert "Attach to run basenet-a3f2 lr 0.01 seed 3" in titles
+            run.finish()
+            await until(pilot, lambda: len(app._notifications) == 1, "a line about the run")
+            assert next(iter(app._notifications)).title == "BaseNet lr 0.01 seed 3"
+
+
 async def test_the_bell_can_be_silenced(runs_dir: Path) -> None:
     app = app_with(Display(bell=False), runs_dir)
     async with app.run_test():

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from engine.journal import events as ev
 from engine.journal import jsonl
 from engine.journal.commands import Continue, NextStage, Pause, Stop
 from tests.ui.conftest import environment, until
-from tests.ui.sample_run import NOW, SampleRun, staged, training
+from tests.ui.sample_run import NOW, SampleRun, preset, staged, training
 from tui.app import CifartuiApp
 from tui.data.run_list import RunsListed
 from tui.screens.dialogs import ConfirmAbort
@@ -51,6 +52,26 @@ async def test_the_header_says_state_progress_speed_and_best(runs_dir: Path) -> 
     for said in ("BaseNet", "basenet-a3f2", "epoch 9/15", "batch 703/1,407", "1,280 images/s", "lr 0.005", "(epoch 8)"):
         assert said in shown
     assert "report val 24 %, test 23.8 %" in shown
+
+
+@pytest.mark.parametrize("title", ["BaseNet", "ResNet-18 with weights of ImageNet, all of its layers trained"])
+async def test_the_settings_of_a_run_stand_in_its_header_however_long_the_title(runs_dir: Path, title: str) -> None:
+    overrides = ("optimizer.lr=0.01",)
+    run = SampleRun(
+        runs_dir, "networks-resnet18-a3f2", start=NOW - 44.5, preset_name="networks/resnet18", preset=preset(title),
+        seed=3, overrides=overrides,
+    )  # fmt: skip
+    run.live().begin().prepare()
+    with run:
+        run.train_epoch(1)
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "training" in header(app), "the state")
+            first = header(app).splitlines()[0]
+            assert " lr 0.01 seed 3 " in first
+            assert first.startswith(title[:12])
+            assert cell_len(first) <= 78
+            assert ("…" in first) == (title != "BaseNet")
 
 
 async def test_a_key_is_pending_at_once_and_applied_when_the_worker_says_so(runs_dir: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from rich.cells import cell_len
 from rich.text import Text
 from textual.pilot import Pilot
 
 from engine.queue import queue_file, runner_process
+from engine.queue.allocation import QueuePosition
 from engine.runs.run_options import RunOptions
 from engine.runs.worker_mark import WorkerMark
 from tests.ui.conftest import ONE_GPU, environment, until
@@ -21,7 +23,8 @@ from tui.app import CifartuiApp
 from tui.display import Display
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
-from tui.screens.queue import QueueScreen
+from tui.screens.queue import QueueScreen, _line, widths_of
+from tui.text import queue_text
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import Pickable
 
@@ -272,6 +275,26 @@ async def test_settings_that_differ_are_to_be_seen_at_80_columns(runs_dir: Path)
             "networks/resnet18 lr 0.01 seed 0", "networks/resnet18 lr 0.01 seed 1",
         ]  # fmt: skip
         assert "optimizer.weight_decay=0.0005 optimizer.lr=0.1 seed 0" in said(app)
+
+
+def test_of_a_long_preset_the_middle_is_cut_and_no_setting(runs_dir: Path) -> None:
+    name = "networks/resnet18-with-a-name-that-goes-on-and-on-and-ends-in-imagenet"
+    entries = [
+        replace(entry, preset_name=name)
+        for lr in (0.1, 0.01)
+        for entry in queue_file.add(
+            runs_dir, ["demo"], RunOptions(overrides=(f"optimizer.lr={lr}", "optimizer.weight_decay=0.0005"))
+        )
+    ]
+    rows = queue_text.rows_of(entries, [QueuePosition(), QueuePosition(after=1)])
+    widths = widths_of(rows, 80)
+    shared = frozenset({"decay 0.0005"})
+    for row, lr in zip(rows, ("0.1", "0.01"), strict=True):
+        line = _line(row, widths, shared).plain
+        assert f" lr {lr} " in line
+        assert line.split()[1].startswith("networks/resnet18-w")
+        assert line.split()[1].endswith("-in-imagenet")
+        assert cell_len(line) <= 80
 
 
 async def test_the_palette_offers_what_can_be_done(runs_dir: Path) -> None:

@@ -56,6 +56,50 @@ def test_markdown_says_mean_and_deviation_of_seeds() -> None:
     assert "seeds 0, 1, 2 (n = 3)" in row
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("compare latest --diff --csv -", "--diff is printed beside the table; name a file"),
+        ("compare latest --diff --markdown -", "--diff is printed beside the table; name a file"),
+        ("compare latest --json --csv -", "Only one of --json, --csv - and --markdown - can be printed"),
+        ("compare latest --csv - --markdown -", "Only one of --json, --csv - and --markdown - can be printed"),
+        ("ablation 1 --csv -", "--csv - and --markdown - are for --table"),
+        ("ablation 1 --markdown -", "--csv - and --markdown - are for --table"),
+        ("ablation 1 --detach --csv new.csv", "--detach prints no table; write --csv and --markdown later"),
+        ("ablation 1 --detach --markdown new.md", "--detach prints no table; write --csv and --markdown later"),
+        ("ablation 1 --seeds 1,1", "--seeds name 1 twice"),
+        ("ablation 1 --seeds 1,2 --seed 3", "leave seed at 0"),
+        ("report latest --output new.txt", "has no ending that says its form"),
+        ("report latest --no-evaluate --data .", "--data is for what is measured"),
+        ("export latest --format svg --log", "--log is for the picture of several runs"),
+        ("export latest --format csv --json", "--json is for networks"),
+        ("export latest --format svg --with-preprocessing", "--with-preprocessing is for networks"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_and_write_nothing(
+    arguments: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with training(tmp_path / "runs"):
+        pass
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused = called(tmp_path / "runs", *arguments.split())
+    assert refused.exit_code != 0
+    assert said in str(refused.exception) + refused.output
+    assert "STEP" not in refused.output
+    assert not list((tmp_path / "here").iterdir())
+    assert len(list_runs(tmp_path / "runs")) == 1
+
+
+def test_files_name_the_settings_that_the_printed_table_has() -> None:
+    found = compare_runs([replace(run("basenet", 0.2), overrides=("optimizer.lr=0.01",)), run("basenet", 0.3)], ())
+    (first, _) = csv.DictReader(io.StringIO(comparison_csv(found)))
+    assert first["settings"] == "lr 0.01"
+    lines = comparison_markdown(found).splitlines()
+    assert lines[2].startswith("| basenet lr 0.01 |")
+    assert lines[3].startswith("| basenet |")
+
+
 def called(runs_dir: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cifartui, ["--runs-dir", str(runs_dir), *arguments])
 
@@ -74,6 +118,31 @@ def test_a_table_goes_to_a_file_or_alone_to_standard_output(tmp_path: Path) -> N
     assert [row["run"] for row in csv.DictReader(io.StringIO(alone))] == [name]
     refused = called(tmp_path / "runs", "compare", name, "--csv", "-", "--json")
     assert "can be printed" in str(refused.exception) + refused.output
+
+
+def test_a_group_of_seeds_stands_for_its_runs_on_the_command_line(tmp_path: Path) -> None:
+    runs_dir, group = tmp_path / "runs", "00c0ffee0000"
+    for seed in (1, 0):
+        with SampleRun(runs_dir, f"basenet-a3f{seed}", seed=seed, group=group).begin().prepare() as run:
+            run.train_epoch(1).finish(test_top1=0.2 + seed / 100)
+    assert "seeds 0, 1" in called(runs_dir, "compare", "00c0ffee").output
+    shown = json.loads(called(runs_dir, "show", group, "--json").output)
+    assert [(each["summary"]["seed"], each["summary"]["group"]) for each in shown] == [(0, group), (1, group)]
+    pages = called(runs_dir, "show", group).output
+    assert pages.index("basenet-a3f0 seed 0") < pages.index("basenet-a3f1 seed 1")
+    page = tmp_path / "all.md"
+    assert called(runs_dir, "report", group, "--no-evaluate", "--output", str(page)).exit_code == 0
+    assert "# 2 runs beside each other" in page.read_text()
+    assert called(runs_dir, "export", group, "--format", "svg", "--output", str(tmp_path / "both.svg")).exit_code == 0
+    for one in (("export", group, "--format", "csv"), ("evaluate", group), ("stop", group), ("resume", group),
+                ("attach", group), ("predict", group, "x.png")):  # fmt: skip
+        refused = called(runs_dir, *one)
+        assert refused.exit_code != 0, one
+        said = str(refused.exception) + refused.output
+        assert "is a group of 2 runs, and this takes one: name one of" in said, one
+        assert "basenet-a3f0, " in said, one
+    assert called(runs_dir, "delete", group, "--yes").exit_code == 0
+    assert not list_runs(runs_dir)
 
 
 def trained_at_once(monkeypatch: pytest.MonkeyPatch, *, codes: Sequence[int] = ()) -> None:

@@ -1,5 +1,6 @@
 """Text in a number of columns, as a terminal counts them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -25,3 +26,11 @@ def test_flop_have_three_digits_and_no_exponent() -> None:
     assert [fmt.flop(1e9 * each) for each in (0.00131, 6.713, 999.4, 999.6, 12_345.6)] == [
         "0.00131 GFLOP", "6.71 GFLOP", "999 GFLOP", "1,000 GFLOP", "12,346 GFLOP",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(12, "abcdefghijkl"), (11, "abcde…hijkl"), (6, "abc…kl"), (5, "ab…kl"), (3, "a…l"), (2, "a…"), (1, "…")],
+)
+def test_a_text_is_cut_in_its_middle(width: int, shown: str) -> None:
+    assert fmt.cut_middle("abcdefghijkl", width) == shown

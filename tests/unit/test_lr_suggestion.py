@@ -95,3 +95,19 @@ def test_divergence_is_four_times_the_lowest_and_not_one_bad_batch() -> None:
     assert not has_diverged(losses)
     assert not has_diverged([*losses, 15.0])
     assert has_diverged([*losses, *[15.0] * 5])
+
+
+def test_points_count_by_their_images() -> None:
+    """Ten batches of one report say as much as ten reports of one batch each."""
+    one_by_one = [Point(1e-3 * 1.001**number, loss) for number, loss in enumerate([3.0] * 10 + [1.0])]
+    together = [Point(1e-3, 3.0), Point(1e-3 * 1.001**10, 1.0)]
+    assert smoothed(together, [640, 64])[0] == pytest.approx(31 / 11, abs=0.01)
+    assert smoothed(one_by_one)[0] == pytest.approx(31 / 11, abs=0.01)
+    assert smoothed(together)[0] == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_report_of_a_few_images_at_the_start_does_not_raise_what_the_loss_falls_from() -> None:
+    points, num_images = curve(), [640.0] * 150
+    points[0], num_images[0] = Point(points[0].lr, 46.0), 1.0
+    assert "4.60 at the start" in suggest(points, STEPS, num_images=num_images).reason
+    assert "4.60 at the start" not in suggest(points, STEPS).reason

@@ -12,12 +12,15 @@ import pytest
 from msgspec.structs import astuple
 from PIL import Image
 
+from engine.journal.events import Alerted
 from engine.runs import predictions
 from engine.runs.predictions import Predictions
+from presets import schema
 from tests.hostile_run import ATTACK, MARK, hostile_run
 from tests.report_page import Page, check
-from tests.ui.sample_run import NOW, SampleRun
+from tests.ui.sample_run import NOW, SampleRun, preset
 from tests.ui.test_range_test_screens import ended as range_test_of
+from tui.report.anonymous import read_without_places
 from tui.report.content import RunReport, read_report
 from tui.report.evaluated import to_measure
 from tui.report.html import html
@@ -193,6 +196,49 @@ def test_several_runs_stand_beside_each_other(make: Make) -> None:
     assert "2 runs beside each other" in page.text
     assert page.text.count("cifartui train") == 2
     assert {value for _, name, value in page.attributes if name == "id"} == {"run-1", "matrix-1", "run-2"}
+
+
+def test_what_several_runs_have_in_common_is_said_once(make: Make) -> None:
+    runs = [
+        report_of(make(f"basenet-a3f{seed}", seed=seed, overrides=(f"optimizer.lr=0.{seed}",)).finish())
+        for seed in (1, 2)
+    ]
+    page, text = check(html(runs)).text, markdown(runs)
+    (network,) = [value for label, value in runs[0].settings if label == "network"]
+    assert page.count(network) == 1
+    assert text.count(escaped(network)) == 1
+    assert text.count("What is the same in all of them") == page.count("What is the same in all of them") == 1
+    for line in ("| seed | 1 |", "| seed | 2 |", "| changed | optimizer.lr=0.1 |", "# BaseNet lr 0.1 seed 1"):
+        assert text.count(line) == 1, line
+    assert "BaseNet lr 0.2 seed 2" in page
+    assert "in all of them" not in markdown(runs[:1])
+    assert markdown(runs[:1]).count("| seed | 1 |") == 1
+    twins = markdown([runs[0], runs[0]])
+    assert "What was trained" not in twins
+    assert twins.count("| seed | 1 |") == 1
+
+
+def test_a_page_to_be_published_names_no_folder_and_no_host(make: Make) -> None:
+    data = schema.Data(dataset="class-folders", path="/mnt/big disk/birds")
+    run = make(
+        preset=preset(data=data), data_dir="/scratch",
+        overrides=('data.path="/mnt/big disk/birds"', "optimizer.lr=0.1"),
+        preset_file="/home/jo/presets/mine.toml",
+    )  # fmt: skip
+    run.write(
+        Alerted(severity="warning", kind="disk", text="The disk of /home/jo/runs on gpu-box is full; see ~/x/y.log")
+    )
+    run.finish("failed", "/mnt/big disk/birds/cat/1.jpg cannot be read (https://example.org/a/b says why).")
+    report = read_without_places(run.folder, NOW)
+    for text in (html([report, report]), markdown([report])):
+        for hidden in ("/mnt", "big disk", "/home", "/scratch", "jo/", "gpu-box", "~/x"):
+            assert hidden not in text, hidden
+    shown = markdown([report])
+    assert "The disk of runs on (host) is full; see y.log" in shown
+    assert "cifartui train mine.toml --set 'data.path=\"birds\"' --set optimizer.lr=0.1 --data-dir scratch" in shown
+    assert "example.org/a/b says why" in shown.replace("\\", "")
+    assert "/mnt/big disk/birds" in html([read_report(run.folder, NOW)])
+    assert "gpu-box" in html([read_report(run.folder, NOW)])
 
 
 def test_runs_that_differ_in_their_seeds_alone_have_a_mean_and_a_deviation(make: Make) -> None:

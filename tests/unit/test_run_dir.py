@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.runs import run_dir
-from engine.runs.find_run import find_model, find_run
+from engine.runs.find_run import find_model, find_run, find_runs
 from engine.runs.run_dir import RunDir
 from engine.runs.worker_mark import WorkerMark
 from presets import schema
@@ -83,6 +83,24 @@ def test_names_that_find_no_one_run(tmp_path: Path, name: str, said: str) -> Non
     create(tmp_path, "beta")
     with pytest.raises(CifartuiError, match=said):
         find_run(tmp_path, name)
+
+
+def test_a_group_of_seeds_is_called_by_its_id(tmp_path: Path) -> None:
+    first, second = create(tmp_path, "alpha", group="00c0ffee0000"), create(tmp_path, "beta", group="00c0ffee0000")
+    alone, other = create(tmp_path, "gamma", group="ab5701234567"), create(tmp_path, "delta", group="ab5707654321")
+    (create(tmp_path, "damaged").path / "run.json").write_text("{")
+    for name in ("00c0ffee0000", "00c0ffee"):
+        assert {run.id for run in find_runs(tmp_path, name)} == {first.id, second.id}
+        with pytest.raises(CifartuiError, match=f"{name} is a group of 2 runs, and this takes one") as why:
+            find_run(tmp_path, name)
+        assert first.id in str(why.value)
+        assert second.id in str(why.value)
+    assert find_run(tmp_path, "ab5701").id == alone.id  # the last that is left is a run like any other
+    assert find_runs(tmp_path, other.id)[0].id == other.id
+    with pytest.raises(CifartuiError, match=r"could be 2 groups of runs \(ab5701234567, ab5707654321\)"):
+        find_runs(tmp_path, "ab57")
+    with pytest.raises(CifartuiError, match="No run is called 00c0ffef"):
+        find_runs(tmp_path, "00c0ffef")
 
 
 def test_a_model_in_the_home_of_no_user_is_not_found(tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_a_run_that_is_over_names_its_report_and_a_live_one_does_not(tmp_path: P
         assert any(row.startswith("  cifartui report basenet-a3f2") for row in printed(run))
 
 
+@pytest.mark.parametrize(
+    ("width", "row"), [(100, " lr 0.01 decay 0.0005 seed 3   "), (60, " lr 0.01 decay 0.00…   "), (40, "a3f2   ")]
+)
+def test_the_settings_stand_behind_the_id_as_far_as_there_is_room(tmp_path: Path, width: int, row: str) -> None:
+    overrides = ("optimizer.lr=0.01", "optimizer.weight_decay=0.0005")
+    with SampleRun(tmp_path, overrides=overrides, seed=3).begin().prepare() as run:
+        run.train_epoch(1).finish()
+    second = printed(run, width)[1]
+    assert f"{row}completed" in second
+    assert second.startswith(run.folder.id)
+
+
 MADE: dict[str, Callable[[Path], SampleRun]] = {
     "training": training,
     "staged": staged,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from engine.journal.outline import read_outline
-from engine.runs.find_run import find_run
+from engine.runs.find_run import find_runs
 from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
 from engine.runs.run_options import RunOptions
@@ -85,7 +85,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     if diff and "-" in files:
         raise CifartuiError("--diff is printed beside the table; name a file for --csv and --markdown.")
     runs_dir = places(ctx).runs_dir
-    found = [find_run(runs_dir, name) for name in names]
+    found = [run for name in names for run in find_runs(runs_dir, name)]
     summaries, listed = [summarise(run) for run in found], catalog.list_presets()
     rows = each_run(summaries, listed) if as_json else compare_runs(with_groups(summaries), listed)
     if not diff:
@@ -178,6 +178,8 @@ def _train_steps(
     for name in names:
         runs: list[Summary] = []
         several = each_seed(options)
+        if len(several) > 1 and output not in {"json", "quiet"}:
+            say(f"{name}: {len(several)} runs, one after another (group {several[0].group})")
         for each in several:
             run = start_run(where.runs_dir, name, each)
             if output not in {"json", "quiet"}:

@@ -38,7 +38,9 @@ _FEW_CLASSES = 20
 @device_option
 @data_option
 @click.option("--submission", metavar="FILE.csv", help="Write the test predictions as Kaggle wants them.")
-@click.option("--csv", "table", metavar="FILE", help="Write precision, recall and F1 of every class.")
+@click.option(
+    "--csv", "table", metavar="FILE", help="Write precision, recall and F1 of every class; - prints that alone."
+)
 @click.option("--png", "picture", metavar="FILE", help="Write the confusion matrix as a picture.")
 @click.option("--force", is_flag=True, help="Write over a FILE that is there.")
 @click.option("--per-class", is_flag=True, help="Print every class, the lowest recall first, however many.")
@@ -64,7 +66,9 @@ def evaluate(
     run = find_run(where.runs_dir, name)
     if submission is not None and split == "val":
         raise CifartuiError("--submission is for the test images; leave --split val out.")
-    for path in (submission, table, picture):
+    if table == "-" and as_json:
+        raise CifartuiError("Only one of --json and --csv - can be printed; name a file for the other.")
+    for path in (submission, table if table != "-" else None, picture):
         if path is not None:
             check_new(Path(path), force=force)
     split = "test" if submission is not None else split
@@ -82,13 +86,18 @@ def evaluate(
     if as_json:
         say_json({**result, **_scores(found)}, indent=0)
         return
-    _print(result, found, per_class=per_class)
-    if table is not None:
+    if table != "-":
+        _print(result, found, per_class=per_class)
+    if table not in {None, "-"}:
         say(f"Precision, recall and F1 of the classes are in {table}.")
+    is_alone = table == "-"
     if picture is not None:
-        say(f"The confusion matrix is in {picture}.")
+        say(f"The confusion matrix is in {picture}.", err=is_alone)
     if submission is not None:
-        say(f"{len(found.predicted) + len(found.unreadable):,} predictions are in {submission}.{_guessed(found)}")
+        say(
+            f"{len(found.predicted) + len(found.unreadable):,} predictions are in {submission}.{_guessed(found)}",
+            err=is_alone,
+        )
 
 
 def submission_text(found: Predictions) -> str:
@@ -129,7 +138,9 @@ def _write_scores(found: Predictions, table: str | None, picture: str | None, *,
             "The test labels of this data are hidden, so there is no table and no confusion matrix; measure the "
             "validation images with --split val."
         )
-    if table is not None:
+    if table == "-":
+        say(classes_csv(found).removesuffix("\n"))
+    elif table is not None:
         write_new(Path(table), classes_csv(found).encode(), force=force)
     if picture is not None:
         from tui.plots.confusion import matrix_of, matrix_png

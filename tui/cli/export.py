@@ -11,7 +11,7 @@ import click
 
 from engine.journal.state import RunState
 from engine.runs.export_record import SUFFIXES
-from engine.runs.find_run import find_run
+from engine.runs.find_run import find_run, find_runs
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
@@ -66,7 +66,8 @@ def export(
     A network's file is loaded again and compared with the network on validation images; if it differs, it is not kept.
     """
     where = places(ctx)
-    found = list({run.id: run for run in (find_run(where.runs_dir, name) for name in names)}.values())
+    named = [find_runs(where.runs_dir, name) if kind == "svg" else [find_run(where.runs_dir, name)] for name in names]
+    found = list({run.id: run for runs in named for run in runs}.values())
     if len(found) > 1:
         if kind != "svg":
             raise CifartuiError(f"Several runs are written as one picture only: choose --format svg, not {kind}.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import click
 from msgspec import Struct
@@ -60,7 +60,9 @@ _INTERRUPTED, _NOBODY_READS, _TERMINATED = 130, 141, 143
     metavar="P",
     help="Name no class of an image whose most probable one has less than P (0 to 1): it is unsure.",
 )
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the lines to FILE as CSV, and print none.")
+@click.option(
+    "--csv", "csv_file", metavar="FILE", help="Write the lines to FILE as CSV, and print none; - prints them as CSV."
+)
 @click.option("--force", is_flag=True, help="Write over FILE if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object of JSON a line.")
 @click.option(
@@ -92,6 +94,8 @@ def predict(
     validation images: size, crop, colours, mirrored mean. Lines are in the order of PATH, a folder's sorted by name. A
     file that cannot be read keeps its line, with the reason, and the exit code is then 1.
     """
+    if csv_file == "-" and as_json:
+        raise CifartuiError("Only one of --json and --csv - can be printed; name a file for the other.")
     found_model = find_model(places(ctx).runs_dir, name)
     request = Request(
         run=str(found_model.path.absolute() if isinstance(found_model, RunDir) else found_model),
@@ -105,10 +109,12 @@ def predict(
     try:
         with ExitStack() as stack:
             stack.enter_context(_ended_by_sigterm())
-            file = stack.enter_context(new_file(Path(csv_file), force=force)) if csv_file is not None else None
+            put: Callable[[bytes], object] | None = _say_csv if csv_file == "-" else None
+            if csv_file not in {None, "-"}:
+                put = stack.enter_context(new_file(Path(str(csv_file)), force=force)).write
             progress = stack.enter_context(_progress())
             found = stack.enter_context(closing(answers(request, paths)))
-            write = _writer(file, as_json, top, threshold)
+            write = _writer(put, as_json, top, threshold)
             for answer in found:
                 _take(answer, tally, progress, write)
             if not tally.done:
@@ -117,7 +123,7 @@ def predict(
         code = _CODES[type(error)]
         _say_unfinished(tally, csv_file, code)
         ctx.exit(code)
-    if csv_file is not None:
+    if csv_file not in {None, "-"}:
         say(f"{fmt.plural(tally.done, 'prediction')} {'is' if tally.done == 1 else 'are'} in {csv_file}.", err=True)
     if tally.failed:
         say(f"There is no prediction for {tally.failed:,} of {fmt.plural(tally.done, 'image')}.", err=True)
@@ -160,7 +166,7 @@ def _say_unfinished(tally: Tally, csv_file: str | None, code: int) -> None:
         _drop_output()
         return
     why = "Interrupted" if code == _INTERRUPTED else "Terminated"
-    unwritten = f"; {csv_file} was not written" if csv_file is not None else ""
+    unwritten = f"; {csv_file} was not written" if csv_file not in {None, "-"} else ""
     say(f"{why} after {fmt.plural(tally.done, 'image')}{unwritten}.", err=True)
 
 
@@ -235,27 +241,31 @@ def _take(answer: Answer, tally: Tally, progress: _Progress, write: Callable[[Se
             progress.show_done(answer)
 
 
+def _say_csv(lines: bytes) -> None:
+    say(lines.decode().removesuffix("\n"))
+
+
 def _writer(
-    file: IO[bytes] | None, as_json: bool, top: int, threshold: float | None
+    put: Callable[[bytes], object] | None, as_json: bool, top: int, threshold: float | None
 ) -> Callable[[Sequence[Row]], object]:
-    """Return a function that prints rows, or writes them to a file, or both."""
+    """Return a function that prints rows, or gives them to `put` as CSV, or both."""
 
     def named(row: Row) -> str:
         is_sure = row.top and (threshold is None or row.top[0].confidence >= threshold)
         return row.top[0].class_name if is_sure else ""
 
     def write(rows: Sequence[Row]) -> None:
-        if file is not None:
-            file.write(_csv([_cells(row, named(row), top) for row in rows]))
+        if put is not None and rows:
+            put(_csv([_cells(row, named(row), top) for row in rows]))
         if as_json:
             for row in rows:
                 say_json(_record(row, named(row)), indent=0)
-        elif file is None and rows:
+        elif put is None and rows:
             _print([_columns(row, named(row)) for row in rows])
 
-    if file is not None:
+    if put is not None:
         further = [f"{field}_{rank}" for rank in range(2, top + 1) for field in ("class", "confidence")]
-        file.write(_csv([["file", "class", "confidence", *further, "problem"]]))
+        put(_csv([["file", "class", "confidence", *further, "problem"]]))
     return write
 
 

@@ -11,6 +11,7 @@ from engine.journal import events as ev
 from engine.journal.state import EpochPoint, RunState
 from tui import format as fmt
 from tui.data.run_detail import CommandRecord, RunDetail
+from tui.data.summary import Summary
 from tui.plots.lr_range import rows_of
 from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View
 from tui.plots.render import resolution_of, text_rows
@@ -23,6 +24,7 @@ _SIDE_BY_SIDE_FROM = 100
 _WIDEST = 160
 _PLOT_ROWS = 11
 _GAP = 3
+_LEAST_SETTINGS = 6
 
 
 def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool = True) -> list[Text]:
@@ -37,7 +39,11 @@ def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool =
     width = max(40, min(width, _WIDEST))
     summary = record.summary
     status = Text(summary.status, f"bold {TONES[run_text.tone(summary.status)]}")
-    rows = [Text(one_line(summary.title), "bold"), Text.assemble((summary.id, "dim"), "   ", status), Text()]
+    rows = [
+        Text(one_line(summary.title), "bold"),
+        Text.assemble((_named(summary, width), "dim"), "   ", status),
+        Text(),
+    ]
     rows[2:2] = _field("newer", run_text.newer(summary.not_understood).strip(), width)
     rows += _plots(record, state, width, coloured=coloured)
     for label, value in fields(record):
@@ -48,6 +54,13 @@ def run_page(record: RunDetail, state: RunState, width: int, *, coloured: bool =
     rows += _section("checkpoints", _checkpoints(record), width)
     rows += _section("how to go on", _go_on(record), width)
     return rows
+
+
+def _named(summary: Summary, width: int) -> str:
+    """Return a run's id with its settings, as many as there is room for beside the status."""
+    words = " ".join(summary.words)
+    room = width - len(f"{summary.id}    {summary.status}")
+    return f"{summary.id} {fmt.cut(words, room)}" if words and room > _LEAST_SETTINGS else summary.id
 
 
 def _field(label: str, value: str, width: int) -> list[Text]:
@@ -200,6 +213,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("versions", run_text.versions(record.started) if record.started is not None else ""),
         ("memory", _memory(record)),
         ("seed", str(summary.seed)),
+        ("group", summary.group),
         ("on disk", fmt.memory(summary.num_bytes) if summary.num_bytes is not None else ""),
         ("folder", summary.path),
     ]

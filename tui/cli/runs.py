@@ -6,7 +6,7 @@ import time
 import click
 
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.find_run import find_run
+from engine.runs.find_run import find_run, find_runs
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.main import show_dashboard
@@ -87,9 +87,12 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
 @with_places
 @click.pass_context
 def delete(ctx: click.Context, names: tuple[str, ...], yes: bool) -> None:
-    """Delete runs for good: their records, curves and checkpoints. Asks first; a run with a worker is refused."""
+    """Delete runs for good: their records, curves and checkpoints. Asks first; a run with a worker is refused.
+
+    Of a group of seeds all runs are meant.
+    """
     runs_dir = places(ctx).runs_dir
-    ids = list(dict.fromkeys(find_run(runs_dir, name).id for name in names))
+    ids = list(dict.fromkeys(run.id for name in names for run in find_runs(runs_dir, name)))
     runs = [check_deletable(runs_dir, run_id) for run_id in ids]  # all are checked before any is deleted
     if not yes:
         _confirm({run.id: size_bytes(run.path) for run in runs})

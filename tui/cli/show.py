@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.journal.state import RunState
-from engine.runs.find_run import find_run
+from engine.runs.find_run import find_runs
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
-from tui.data.run_detail import MOST_STEPS, RunDetail, detail_and_state
+from tui.data.run_detail import MOST_STEPS, RunDetail, detail_and_state, run_detail
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,15 +35,18 @@ _FEWEST_STEPS = 10
 @with_places
 @click.pass_context
 def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> None:
-    """Print what is known of a run on one page."""
+    """Print what is known of a run on one page; of a group of seeds a page a run, or a list of them in JSON."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    run = find_run(places(ctx).runs_dir, name)
-    found, state = detail_and_state(run, time.time(), _most_steps(steps))
+    runs, most_steps = find_runs(places(ctx).runs_dir, name), _most_steps(steps)
     if as_json:
-        say_json(found, indent=0)
-    else:
-        _print(found, state)
+        details = [run_detail(run, time.time(), most_steps) for run in runs]
+        say_json(details if len(details) > 1 else details[0], indent=0)
+        return
+    for number, run in enumerate(runs):
+        if number:
+            say("")
+        _print(*detail_and_state(run, time.time(), most_steps))
         _say_whose(run)
 
 

@@ -88,7 +88,7 @@ def _train_each(name: str, preset: Preset, several: Sequence[RunOptions], output
     is_group, says = len(several) > 1, output not in {"json", "quiet"}
     if is_group and says:
         seeds = ", ".join(str(each.seed) for each in several)
-        say(f"{preset.title}: {len(several)} runs, one after another, with seeds {seeds}")
+        say(f"{preset.title}: {len(several)} runs, one after another, with seeds {seeds} (group {several[0].group})")
     runs, exit_code = [], 0
     for each in several:
         run = start_run(where.runs_dir, name, each)

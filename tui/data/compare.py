@@ -202,7 +202,7 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
         test = row.no_test or spread_or_percent(row.test_spread, row.test)
         n = f"  {row.val_spread.n if row.val_spread is not None else len(row.seeds) or '':>3}" if has_groups else ""
         lines.append(
-            f"{_step(row):<{step}}  {row.change:<{change}}  "
+            f"{step_name(row):<{step}}  {row.change:<{change}}  "
             f"{percent(row.report):>7}  {points(row.report_difference):>6}  "
             f"{val:>{width}}  {points(row.measured_difference, mark):>7}{val_balanced}  "
             f"{test:>{width}}{test_balanced}{n}  {state}"
@@ -219,10 +219,11 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
 
 
 def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    return [*(_step(row) for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
+    return [*(step_name(row) for row in rows), "STEP"], [*(row.change for row in rows), "CHANGE"]
 
 
-def _step(row: Row) -> str:
+def step_name(row: Row) -> str:
+    """Return the step, or the preset's name, with the settings of its run."""
     return " ".join((row.step, *row.settings))
 
 

@@ -30,11 +30,14 @@ def check_new(path: Path, *, force: bool = False, advice: str = "add --force to 
     """Raise CifartuiError unless a file can be put at a path: before long work, and again when it is written.
 
     Args:
-        path: where it is to be. What is no regular file (a folder, a device, a pipe) is never written over.
+        path: where it is to be. What is no regular file (a folder, a device, a pipe) is never written over, and "-",
+            which elsewhere stands for standard output, is no name.
         force: a file that is there is written over.
         advice: of how to do that; empty where it cannot be done.
     """
     shown = printable(str(path))
+    if shown == "-":
+        raise CifartuiError('This cannot be printed: name a file in place of "-".')
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

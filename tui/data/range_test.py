@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.journal.state import RunState
-from engine.runs.lr_suggestion import Point, Suggestion, points_of, smoothed, suggest
+from engine.runs.lr_suggestion import Point, Suggestion, images_of, points_of, smoothed, suggest
 from engine.runs.run_dir import RunInfo
 from presets import catalog
 from presets.errors import CifartuiError
@@ -48,10 +48,10 @@ def verdict(preset: Preset, state: RunState) -> Verdict | None:
     table = table_of(preset)
     if table is None:
         return None
-    points = points_of(preset, state.steps)
+    points, num_images = points_of(preset, state.steps), images_of(state.steps)
     diverged = state.phase == "completed" and state.global_step < table.steps
-    curve = smoothed(points)
-    found = suggest(points, table.steps, diverged=diverged, curve=curve)
+    curve = smoothed(points, num_images)
+    found = suggest(points, table.steps, diverged=diverged, curve=curve, num_images=num_images)
     if found.lr is None and state.phase in {"stopped", "aborted", "failed"}:
         found = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
     return Verdict(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tui.data.compare import Row, named, percent, points, spread_or_percent
+from tui.data.compare import Row, named, percent, points, spread_or_percent, step_name
 from tui.report.markdown import table
 
 
@@ -62,4 +62,4 @@ def _cells(row: Row, *, is_uneven: bool) -> list[str]:
         test.append(percent(row.test_balanced))
     report = [percent(row.report), points(row.report_difference)]
     run = named(row) + (f" (n = {row.val_spread.n})" if row.val_spread is not None else "")
-    return [row.step, row.change, *report, *val, *test, f"{run}{state}" if run else "not run yet"]
+    return [step_name(row), row.change, *report, *val, *test, f"{run}{state}" if run else "not run yet"]

@@ -76,6 +76,8 @@ class RunReport:
     facts: list[tuple[str, str]]
     settings: list[tuple[str, str]]
     changes: tuple[str, ...]
+    words: tuple[str, ...]
+    """Settings that are not the preset's, in short words."""
     curves_svg: str
     """Curves by epoch; of a range test, the loss over the learning rate. Empty if no batch was trained."""
     verdict: tuple[str, ...] | None
@@ -138,6 +140,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         facts=[row for row in _facts(record) if row[1]],
         settings=[row for row in _settings(info) if row[1]],
         changes=summary.overrides,
+        words=summary.words,
         curves_svg=_curves(record, state, info),
         verdict=None if record.range_test is None else _verdict(record.range_test),
         has_test=not run_text.has_no_test(record.data),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from presets.safe_text import visible
 from tui import format as fmt
 from tui.report.content import RunReport
-from tui.report.several import differing_data, groups_of
+from tui.report.several import differing_data, groups_of, in_common
 from tui.text import run_text, score_text
 
 
@@ -29,7 +29,7 @@ def html(runs: Sequence[RunReport]) -> str:
         share=lambda fraction: f"{100 * fraction:.1f}",
     )  # fmt: skip
     return environment.get_template("page.html").render(
-        runs=runs, groups=groups_of(runs), differing_data=differing_data(runs)
+        runs=runs, groups=groups_of(runs), differing_data=differing_data(runs), in_common=in_common(runs)
     )
 
 

@@ -8,7 +8,7 @@ from presets.safe_text import visible_in_a_row
 from tui import format as fmt
 from tui.report.content import Detail, RunReport
 from tui.report.evaluated import SplitScores
-from tui.report.several import differing_data, groups_of
+from tui.report.several import InCommon, differing_data, groups_of, in_common
 from tui.text import run_text, score_text
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#+!|~$@]|(?<=www)\.|(?<=^\d)\.(?=\s|$)|^-|:(?=/)", re.IGNORECASE)
@@ -31,8 +31,11 @@ def markdown(runs: Sequence[RunReport]) -> str:
         if differing := differing_data(runs):
             lines += ["", f"> {escaped(differing)}"]
         lines.append("")
+    common = in_common(runs)
+    if common.facts or common.settings:
+        lines += ["## What is the same in all of them", "", *table(("", ""), (*common.facts, *common.settings)), ""]
     for run in runs:
-        lines += _run(run)
+        lines += _run(run, common, with_words=len(runs) > 1)
     return "\n".join(lines)
 
 
@@ -47,8 +50,9 @@ def _beside(run: RunReport) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _run(run: RunReport) -> Iterator[str]:
-    yield from (f"# {escaped(run.title)}", "", escaped(run.summary), "")
+def _run(run: RunReport, common: InCommon, *, with_words: bool) -> Iterator[str]:
+    title = " ".join((run.title, *(run.words if with_words else ())))
+    yield from (f"# {escaped(title)}", "", escaped(run.summary), "")
     yield from (f"**{escaped(run.status)}**, run {escaped(run.id)}", "")
     if run.status != "completed":
         yield from (f"> {escaped(run_text.sentence(run.ended))}.", "")
@@ -57,7 +61,9 @@ def _run(run: RunReport) -> Iterator[str]:
     if run.splits:
         yield from table(("images", "number", "top-1 %", "top-5 %", "balanced %", "macro F1 %", "ECE %"), _scores(run))
         yield ""
-    yield from ("## What was trained, on what", "", *table(("", ""), (*run.facts, *run.settings)), "")
+    facts, settings = common.own(run)
+    if facts or settings:
+        yield from ("## What was trained, on what", "", *table(("", ""), (*facts, *settings)), "")
     for alert in run.alerts:
         yield from (f"> {escaped(alert)}", "")
     if run.detail is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from engine.runs.seed_groups import Spread, grouped, spread_of
 from tui.report.content import RunReport
@@ -37,6 +38,36 @@ def _top1_of(runs: Sequence[RunReport]) -> dict[str, Spread]:
         if found is not None and found.n == len(runs):
             spreads[split] = found
     return spreads
+
+
+Table: TypeAlias = list[tuple[str, str]]
+"""Labels and values."""
+
+
+@dataclass(frozen=True)
+class InCommon:
+    """Facts and settings that are the same in all runs of a report; none if there is only one."""
+
+    facts: Table
+    settings: Table
+
+    def own(self, run: RunReport) -> tuple[Table, Table]:
+        """Return the facts and the settings of a run that are not those of all."""
+        return (
+            [row for row in run.facts if row not in self.facts],
+            [row for row in run.settings if row not in self.settings],
+        )
+
+
+def in_common(runs: Sequence[RunReport]) -> InCommon:
+    """Return the facts and settings that all runs have alike."""
+    if len(runs) < 2:
+        return InCommon([], [])
+    first, *others = runs
+    return InCommon(
+        [row for row in first.facts if all(row in run.facts for run in others)],
+        [row for row in first.settings if all(row in run.settings for run in others)],
+    )
 
 
 def differing_data(runs: Sequence[RunReport]) -> str:

@@ -18,9 +18,9 @@ from engine.runs.resume import amended, split_options
 from engine.runs.run_dir import RunInfo
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
-from tui import format as fmt
 from tui.text import run_text
 from tui.text.layout import table
+from tui.text.run_name import name_of
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic, TextField
 
@@ -151,7 +151,7 @@ class ResumePanel(ModalScreen[list[str] | None]):
         """Lay the panel out."""
         is_completed = self._state.phase == "completed"
         with Vertical(classes="panel"):
-            yield Static(Text.assemble(("Resume ", MUTED), (fmt.short_id(self._info.id), f"bold {TEXT}")))
+            yield Static(Text.assemble(("Resume ", MUTED), (name_of(self._info), f"bold {TEXT}")))
             yield TextField(
                 _MORE_EPOCHS if is_completed else " ".join(run_text.remedy(self._state)),
                 placeholder=f"changes, such as  {_MORE_EPOCHS} optimizer.lr=0.01",

@@ -265,7 +265,8 @@ class Home(Screen[None]):
 
         def listed(message: "RunsListed") -> None:
             for run in newly_ended(self.runs, message.runs):
-                self.app.call_later(self.app.run_ended, run.title, run.status, run.reason, run.id)
+                title = " ".join((run.title, *run.words))
+                self.app.call_later(self.app.run_ended, title, run.status, run.reason, run.id)
             self.runs, self._num_runs = message.runs, message.num_all
             self._runs_problem = message.problem
             self._post(message)

@@ -32,6 +32,7 @@ from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, 
 from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.screens.run_keys import RUN_KEYS, again_key, has_stages, idle_actions, why_not_resumed, why_not_sent
 from tui.text import run_text
+from tui.text.run_name import name_of, title_of
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets.basic import TooSmall
 from tui.widgets.key_bar import KeyBar
@@ -162,7 +163,7 @@ class Monitor(Screen[None]):
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
             detail = run_text.result(self.state)
-            self.app.run_ended(self.info.preset.title, self.status, detail, self.info.id)
+            self.app.run_ended(title_of(self.info), self.status, detail, self.info.id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
                 self.query_one(CommandStrip).answer(fact, self.now())
@@ -323,7 +324,7 @@ class Monitor(Screen[None]):
         question = Question(
             preset=info.preset, seed=info.seed, device=device, data_dir=self.app.data_dir or info.data_dir
         )
-        self.app.push_screen(PreviewScreen(info.preset.title, question))
+        self.app.push_screen(PreviewScreen(title_of(info), question))
 
     def action_images(self) -> None:
         """Open the test images, or those of validation if there is no test part, as the best weights see them."""
@@ -448,6 +449,9 @@ class Monitor(Screen[None]):
         self._write(command)
         return True
 
+    def _run_name(self) -> str:
+        return name_of(self.info) if self.info is not None else self.run_folder.id
+
     def _write(self, command: AnyCommand) -> None:
         run = self.run_folder
 
@@ -455,7 +459,7 @@ class Monitor(Screen[None]):
             if self in self.app.screen_stack:
                 self.query_one(CommandStrip).fail(command.id, why, self.now())
             else:
-                self.app.notify(why, title=run.id, severity="error")
+                self.app.notify(why, title=self._run_name(), severity="error")
 
         self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
 
@@ -467,7 +471,7 @@ class Monitor(Screen[None]):
                 self._say(text, tone)
             else:
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
-                self.app.notify(text, title=self.run_folder.id, severity=severity)
+                self.app.notify(text, title=self._run_name(), severity=severity)
 
         self._say("resume: starting a worker…", "warn")
         starting.resume(self.app, self.run_folder, changes, say)

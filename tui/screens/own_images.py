@@ -27,6 +27,7 @@ from tui.data import image_predictor
 from tui.screens.gallery_screen import GalleryScreen
 from tui.screens.open_folder import Folders, OpenFolder
 from tui.text import run_text
+from tui.text.run_name import title_of
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, Picture
@@ -164,7 +165,7 @@ class OwnImages(GalleryScreen):
 
     def _show(self) -> None:
         self.refresh_bindings()
-        title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), (f"   {printable(self._path)}   ", MUTED))
+        title = Text.assemble((title_of(self._info), f"bold {TEXT}"), (f"   {printable(self._path)}   ", MUTED))
         if self.problem:
             title.append(self.problem, TONES["bad"])
         elif not self.is_over:

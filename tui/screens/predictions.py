@@ -20,6 +20,7 @@ from tui import format as fmt
 from tui.data.run_predictions import PredictionsRead, close, measure_predictions, read_predictions
 from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
+from tui.text.run_name import title_of
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
@@ -262,7 +263,7 @@ class PredictionsScreen(GalleryScreen):
         pictures.show([self._picture(row) for row in self.rows[self._page_start :][: pictures.capacity]])
 
     def _title(self) -> Text:
-        title = Text.assemble((self._info.preset.title, f"bold {TEXT}"), (f"   {_SPLIT_NAMES[self._split]}   ", MUTED))
+        title = Text.assemble((title_of(self._info), f"bold {TEXT}"), (f"   {_SPLIT_NAMES[self._split]}   ", MUTED))
         if self._split == "val":
             title.append("there is no test part   ", MUTED)
         if self.found is None:

@@ -309,13 +309,23 @@ class EntryList(Pickable, inherit_bindings=False):
 
 
 def widths_of(rows: Sequence[queue_text.Row], width: int) -> tuple[int, int, int, int, int]:
-    """Return the widths of number, preset, changes, device and state; the changes are cut first."""
+    """Return the widths of number, preset, changes, device and state.
+
+    Changes that all entries of a preset share are cut first, then the preset to no less than a third, then the others.
+    """
     number = max(2, len(str(len(rows))))
     device = min(8, max(6, *(len(row.device) for row in rows)))
     state = min(width // 3, max(5, *(len(row.state) for row in rows)))
     room = width - number - device - state - 4 * len(_GAP)
-    name = min(room * 5 // 8, max(6, *(len(queue_text.name(row)) for row in rows)))
-    changes = min(room - name, max(8, *(cell_len(" ".join(queue_text.words(row))) for row in rows)))
+    shared = shared_words((row.preset_name, queue_text.words(row)) for row in rows)
+    needed = least = 8
+    for row in rows:
+        words = queue_text.words(row)
+        own = [word for word in words if word not in shared.get(row.preset_name, frozenset())]
+        needed = max(needed, cell_len(" ".join(words)))
+        least = max(least, cell_len(" ".join(own if len(own) == len(words) else (*own, "…"))))
+    name = min(max(room - least, room // 3), max(6, *(cell_len(queue_text.name(row)) for row in rows)))
+    changes = min(room - name, needed)
     return number, name, changes, device, state
 
 
@@ -332,12 +342,17 @@ def _line(row: queue_text.Row, widths: Sequence[int], shared: frozenset[str]) ->
     is_next = row.state == "next"
     return Text.assemble(
         (f"{row.number:>{number}}{_GAP}", MUTED),
-        (fmt.column(queue_text.name(row), name, keep_end=row.preset_name.endswith(".toml")) + _GAP, TEXT),
+        (fmt.column(_cut_name(row, name), name) + _GAP, TEXT),
         (fmt.column(settings(words, changes, shared) or "as it is", changes) + _GAP, TEXT if words else MUTED),
         (fmt.column(row.device, device) + _GAP, MUTED),
         (fmt.column(row.state, state).rstrip(), TRAIN if is_next else MUTED),
         no_wrap=True,
     )
+
+
+def _cut_name(row: queue_text.Row, width: int) -> str:
+    text = queue_text.name(row)
+    return fmt.cut(text, width, keep_end=True) if text.endswith(".toml") else fmt.cut_middle(text, width)
 
 
 def _is_cut(row: queue_text.Row, widths: Sequence[int]) -> bool:

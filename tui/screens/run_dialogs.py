@@ -31,7 +31,7 @@ class ConfirmDelete(ModalScreen[bool]):
     ]
 
     def __init__(self, sizes: Mapping[str, int], refused: Sequence[str]) -> None:
-        """Ask about the runs in `sizes` (bytes by id); `refused` has the reason for each of the others, which stay."""
+        """Ask about the runs in `sizes` (bytes by name); `refused` says why each of the others stays."""
         super().__init__()
         self._sizes, self._refused = sizes, refused
 

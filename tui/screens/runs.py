@@ -20,6 +20,7 @@ from tui.data.seed_group import Listed, SeedGroup, run_ids, table_rows, with_gro
 from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words
 from tui.plots.overlay import COLORS, OverlaidRun, overlaid
 from tui.screens.run_listing import Listing
+from tui.text.run_name import run_name
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from tui.screens.run_dialogs import Export, ExportPanel
 
 _Answer = TypeVar("_Answer")
+_ASKED = 54
+"""Columns of a run's id and settings in the question before it is deleted, beside its size."""
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are hidden."""
 
@@ -365,7 +368,7 @@ class RunsScreen(Listing[None]):
 
         if (run := self._whole_run("resumed")) is None:
             return
-        name = fmt.short_id(run.id)
+        name = run_name(run.id, run.preset_name, run.words)
         if why := run_actions.why_not_resumed(run):
             self._say(f"{name} {why}", "warn")
             return
@@ -387,7 +390,7 @@ class RunsScreen(Listing[None]):
             self._export(panel, lambda chosen: run_actions.export_overlay(drawn, chosen.path, is_log=is_log))
         elif (run := self._whole_run("exported")) is not None:
             run_id, runs_dir, data_dir = run.id, self.app.runs_dir, self.app.data_dir
-            panel = ExportPanel(fmt.short_id(run_id), f"{folder}/{run_id}")
+            panel = ExportPanel(run_name(run_id, run.preset_name, run.words), f"{folder}/{run_id}")
             self._export(panel, lambda chosen: run_actions.export(runs_dir, run_id, chosen.kind, chosen.path, data_dir))
 
     def _export(self, panel: "ExportPanel", write: "Callable[[Export], str]") -> None:
@@ -429,4 +432,6 @@ class RunsScreen(Listing[None]):
             else:
                 self._say("delete: nothing was deleted.", "calm")
 
-        self.app.push_screen(ConfirmDelete(sizes, refused), answered)
+        known = {run.id: fmt.cut(" ".join((run.id, *run.words)), max(len(run.id), _ASKED)) for run in self.listed.runs}
+        named = {known.get(run_id, run_id): size for run_id, size in sizes.items()}
+        self.app.push_screen(ConfirmDelete(named, refused), answered)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 from rich.cells import cell_len
 
-from engine.runs.run_dir import stem_of
+from engine.runs.run_dir import RunInfo, stem_of
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -119,6 +119,21 @@ def run_name(
     if len(whole) == len(stem_of(preset_name)) + 1 + _DIGITS and whole.startswith(f"{stem_of(preset_name)}-"):
         stem = whole[: -1 - _DIGITS]
     return named(whole, stem, words, width, shared)
+
+
+def words_of_run(info: RunInfo) -> Words:
+    """Return the settings of a run that are not its preset's, as `words_of` does."""
+    return words_of(info.overrides, info.seed, info.group)
+
+
+def name_of(info: RunInfo, width: int | None = None) -> str:
+    """Return `run_name` of a run by its run.json."""
+    return run_name(info.id, info.preset_name, words_of_run(info), width)
+
+
+def title_of(info: RunInfo) -> str:
+    """Return the title of a run's preset with its settings behind it, such as "ResNet-18 lr 0.01"."""
+    return " ".join((info.preset.title, *words_of_run(info)))
 
 
 def settings(words: Words, width: int, shared: frozenset[str]) -> str:

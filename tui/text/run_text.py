@@ -261,8 +261,13 @@ def device_in_short(started: ev.RunStarted) -> str:
 
 def device_in_full(started: ev.RunStarted) -> str:
     """Return device, threads, precision and machine: "cpu, 8 threads, fp32, on gpu-box"."""
+    return f"{device_alone(started)}, on {machine(started)}"
+
+
+def device_alone(started: ev.RunStarted) -> str:
+    """Return device, threads and precision: "cpu, 8 threads, fp32"."""
     threads = f", {started.num_threads} threads" if started.device == "cpu" else ""
-    return f"{device(started)}{threads}, {started.precision}, on {machine(started)}"
+    return f"{device(started)}{threads}, {started.precision}"
 
 
 def device_type(started: ev.RunStarted) -> str:

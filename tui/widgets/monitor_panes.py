@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from engine.journal.eta import time_left
@@ -14,6 +15,7 @@ from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
 from tui.text import run_text
 from tui.text.layout import bar, in_a_row, labelled, left_and_right
+from tui.text.run_name import name_of, words_of_run
 from tui.theme import GOOD, MUTED, REFERENCE, TEXT, TONES, TRAIN, VAL, Tone
 from tui.widgets.basic import ChangedStatic
 
@@ -34,6 +36,11 @@ class RunView:
         return verdict(self.info.preset, self.state)
 
 
+_GAP = "   "
+_LEAST_NAME, _LEAST_TITLE = 28, 12
+"""Columns that the name with its settings has beside a long title, and the title beside a long name."""
+
+
 class RunHeader(ChangedStatic):
     """Four rows: title and status, progress, times and speeds, results."""
 
@@ -45,12 +52,18 @@ class RunHeader(ChangedStatic):
 
 
 def _title(view: RunView, width: int) -> Text:
-    left = Text.assemble((view.info.preset.title, f"bold {TEXT}"), (f"   {fmt.short_id(view.info.id)}", MUTED))
-    left.append(f" {run_text.newer(list(not_understood(view.info)))}".rstrip(), TONES["warn"])
     tone = run_text.tone(view.status)
     if run_text.is_live(view.status) and view.state.is_stopping:
         tone = "warn"
-    return left_and_right(left, Text(run_text.status(view.status, view.state), f"bold {TONES[tone]}"), width)
+    status = Text(run_text.status(view.status, view.state), f"bold {TONES[tone]}")
+    newer = f" {run_text.newer(list(not_understood(view.info)))}".rstrip()
+    title, name = view.info.preset.title, name_of(view.info)
+    if words_of_run(view.info):  # which no long title may push out of the row
+        room = width - status.cell_len - 1 - cell_len(newer) - len(_GAP)
+        name = name_of(view.info, max(room - cell_len(title), min(_LEAST_NAME, cell_len(name))))
+        title = fmt.cut(title, max(_LEAST_TITLE, room - cell_len(name)))
+    left = Text.assemble((title, f"bold {TEXT}"), (f"{_GAP}{name}", MUTED), (newer, TONES["warn"]))
+    return left_and_right(left, status, width)
 
 
 def _progress(view: RunView, width: int) -> Text:
