@@ -1,6 +1,7 @@
-"""Names of a network's tensors as torchvision or timm has them, if the network is one of theirs."""
+"""Names of a network's tensors as torchvision or timm has them, if it is one of theirs; versions of the libraries."""
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,3 +41,20 @@ def unnamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     """Return tensors with the names of `named` under the keys of a network's state dict; others stay as they are."""
     keys = _keys(network)
     return {keys.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def versions_of(model: Model) -> dict[str, str]:
+    """Return the versions of what trains the network of a [model] table: cifartui, torch, torchvision, timm if used."""
+    uses_timm = isinstance(model, Backbone) and model.source == "timm"
+    return installed("cifartui", "torch", "torchvision", *(("timm",) if uses_timm else ()))
+
+
+def installed(*names: str) -> dict[str, str]:
+    """Return the versions of the packages of these names, of those that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

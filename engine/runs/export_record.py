@@ -121,6 +121,7 @@ class ExportRecord(Struct, frozen=True, kw_only=True):
         data: what it was trained on; None of runs of a version without records.
         library: whose names a safetensors file has; None if they are cifartui's.
         versions: of cifartui, torch and the like, when the file was written.
+        trained_with: versions that the run's last worker recorded; a library that is not among them was not recorded.
     """
 
     version: Annotated[int, Meta(ge=1, le=VERSION)] = VERSION
@@ -138,6 +139,7 @@ class ExportRecord(Struct, frozen=True, kw_only=True):
     data: DataFingerprint | None = None
     library: LibraryRecord | None = None
     versions: dict[str, str] = {}
+    trained_with: dict[str, str] = {}
 
 
 def fingerprint_of(record: DataRecord) -> DataFingerprint:

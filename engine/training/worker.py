@@ -120,7 +120,7 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _give_up(error: CifartuiError) -> int:
-    """Say why in worker.log, whose end is shown beside a run without a last word."""
+    """Say why in worker.log, whose end is shown beside a run without a last event."""
     print(error, file=sys.stderr)
     return 1
 
@@ -221,7 +221,7 @@ def train_run(
         ranks: places of all, for the journal; empty with one device.
 
     Raises:
-        StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
+        StoppedBeforeTraining, Aborted, SecondSignal: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
     from engine.training.checkpoint_checks import data_of
@@ -283,8 +283,10 @@ def _started(
 ) -> RunStarted:
     import torch
 
+    from engine.models.library_names import versions_of
     from engine.training.device import device_name, num_gpus_of
 
+    versions = {"python": platform.python_version(), **versions_of(process.info.preset.model)}
     return RunStarted(
         pid=os.getpid(),
         host=socket.gethostname(),
@@ -292,7 +294,7 @@ def _started(
         device_name=device_name(device),
         precision=precision,
         num_threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+        versions=versions | {"torch": str(torch.__version__)},
         global_step=global_step,
         changes=tuple(process.arguments.change),
         import_s=max(0.0, time.time() - process.began),

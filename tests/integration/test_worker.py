@@ -53,6 +53,9 @@ def test_a_run_trains_to_its_end_and_tests_its_best_weights(start_process: Start
     assert [point.number for point in state.epochs] == [1, 2]
     assert end.test_top1 is not None
     assert end.best_val_top1 == max(point.val_top1 for point in state.epochs)
+    assert state.started is not None
+    assert {"python", "cifartui", "torch", "torchvision"} == state.started.versions.keys()
+    assert state.started.versions["torch"] == torch.__version__
     assert run.best.exists()
     assert run.last.exists()
     assert [event.seq for event in read_events(run.events)] == list(range(1, len(read_events(run.events)) + 1))

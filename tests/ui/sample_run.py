@@ -14,7 +14,8 @@ from typing_extensions import Self
 
 from engine.journal import events as ev
 from engine.journal import jsonl
-from engine.runs.run_dir import RunDir, RunInfo, WorkerMark
+from engine.runs.run_dir import RunDir, RunInfo
+from engine.runs.worker_mark import WorkerMark
 from presets import schema
 from presets.plan import plan
 
@@ -87,7 +88,14 @@ class SampleRun:
         finally:
             time.time = real
 
-    def begin(self, *, device: str = "cpu", device_name: str = "AMD EPYC 7763", changes: tuple[str, ...] = ()) -> Self:
+    def begin(
+        self,
+        *,
+        device: str = "cpu",
+        device_name: str = "AMD EPYC 7763",
+        changes: tuple[str, ...] = (),
+        versions: dict[str, str] | None = None,
+    ) -> Self:
         """The worker starts."""
         self.write(
             ev.RunStarted(
@@ -96,7 +104,7 @@ class SampleRun:
                 device=device,
                 device_name=device_name,
                 num_threads=8,
-                versions={},
+                versions=versions or {},
                 precision="fp32" if device == "cpu" else "bf16",
                 global_step=self.global_step,
                 changes=changes,

@@ -13,7 +13,8 @@ from engine.journal.commands import AnyCommand, Command, Continue
 from engine.journal.events import AnyEvent
 from engine.runs.run_dir import RunDir
 from tui.cli.main import cifartui
-from tui.screens.monitor import _OF_THE_RUN, ASKED, Monitor, asked_by
+from tui.screens.monitor import Monitor
+from tui.screens.run_keys import RUN_KEYS, SENT_BY, sent_by
 
 CONTEXT = click.Context(cifartui)
 
@@ -42,17 +43,17 @@ def test_every_command_has_a_line_of_the_command_line(tmp_path: Path, monkeypatc
 
 
 def test_every_command_has_a_key() -> None:
-    keys = {each.action: asked_by(each) for each in Binding.make_bindings(_OF_THE_RUN)}
+    keys = {each.action: sent_by(each) for each in Binding.make_bindings(RUN_KEYS)}
     assert {*keys.values(), Continue} - {None} == set(get_args(AnyCommand))  # the key of a pause goes on, too
     assert {action for action, command in keys.items() if command is None} == {
         "resume",
         "resume_changed",
         "start_again",
     }
-    assert all(hasattr(Monitor, f"action_{name}") for name in ASKED)
+    assert all(hasattr(Monitor, f"action_{name}") for name in SENT_BY)
 
 
 def test_a_range_test_offers_what_it_has_a_use_for() -> None:
-    useless: set[type[Command]] = {kind for kind in ASKED.values() if not kind.in_range_test}
-    actions = {each.action for each in Binding.make_bindings(_OF_THE_RUN) if asked_by(each) in useless}
+    useless: set[type[Command]] = {kind for kind in SENT_BY.values() if not kind.in_range_test}
+    actions = {each.action for each in Binding.make_bindings(RUN_KEYS) if sent_by(each) in useless}
     assert actions == {"checkpoint", "validate", "scale_lr(0.5)", "scale_lr(2.0)"}

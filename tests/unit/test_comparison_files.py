@@ -2,17 +2,22 @@
 
 import csv
 import io
+import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
+from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.run_options import RunOptions
 from presets.catalog import list_presets
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun, training
 from tests.unit.test_compare import run
+from tui.cli import compare
 from tui.cli.main import cifartui
 from tui.data.compare import compare_runs
 from tui.data.seed_group import with_groups
@@ -69,6 +74,50 @@ def test_a_table_goes_to_a_file_or_alone_to_standard_output(tmp_path: Path) -> N
     assert [row["run"] for row in csv.DictReader(io.StringIO(alone))] == [name]
     refused = called(tmp_path / "runs", "compare", name, "--csv", "-", "--json")
     assert "can be printed" in str(refused.exception) + refused.output
+
+
+def trained_at_once(monkeypatch: pytest.MonkeyPatch, *, codes: Sequence[int] = ()) -> None:
+    """Let the ablation's runs be made up and over at once, with these exit codes of following, then 0."""
+    ended = iter(codes)
+
+    def start(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
+        made: dict[str, object] = {"seed": options.seed, "group": options.group, "preset_name": name}
+        run_name = f"{name.replace('/', '-')}-{options.seed:04}"
+        sample = SampleRun(runs_dir, run_name, overrides=options.overrides, **made).begin().prepare()
+        sample.better = options.seed / 100
+        sample.train_epoch(1).finish(test_top1=0.2 + options.seed / 100)
+        return sample.folder
+
+    monkeypatch.setattr(compare, "start_run", start)
+    monkeypatch.setattr(compare, "follow", lambda *_: next(ended, 0))
+    monkeypatch.setattr(compare, "check_needed", lambda *_: None)
+
+
+def test_every_step_of_the_ablation_is_trained_with_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_at_once(monkeypatch)
+    result = called(tmp_path, "ablation", "3", "4", "--seeds", "1,3", "--json")
+    first, second = json.loads(result.output)
+    assert (first["preset_name"], second["preset_name"]) == ("ablation/step-03", "ablation/step-04")
+    for row in (first, second):
+        assert row["seeds"] == [1, 3]
+        assert row["test_spread"] == {"mean": pytest.approx(0.22), "std": pytest.approx(0.0141421, abs=1e-7), "n": 2}
+        assert row["val_spread"]["n"] == 2
+    assert second["measured_difference"] == pytest.approx(0)
+    assert first["group"] != second["group"]
+    table = called(tmp_path, "ablation", "3-4", "--table").output.splitlines()
+    assert all(" 22.0 ± 1.4 %    2  seeds 1, 3" in line for line in table[1:3])
+
+
+def test_an_interrupted_ablation_ends_in_its_first_seed_and_a_failed_run_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_at_once(monkeypatch, codes=(1, 0, 130))
+    result = called(tmp_path, "ablation", "1", "2", "3", "--seeds", "2")
+    assert result.exit_code == 130
+    assert "ablation/step-01, seed 1: run " in result.output
+    names = [each.read_info().preset_name for each in list_runs(tmp_path)]
+    assert sorted(names) == ["ablation/step-01", "ablation/step-01", "ablation/step-02"]
+    assert "step-03" not in result.output
 
 
 def test_several_runs_are_one_picture_with_their_names_and_results(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tui.cli import follow, run_page
 from tui.data.compare import compare_runs, comparison_table
 from tui.data.run_detail import run_detail
 from tui.data.summaries import summarise
+from tui.report.content import read_report
 from tui.text import run_text
 from tui.text.layout import bar
 from tui.theme import FAINT, TRAIN
@@ -217,3 +218,25 @@ def test_a_worker_that_starts_is_said_alike_everywhere(monkeypatch: pytest.Monke
     assert run_text.LOADING in preparation(RunState(), monkeypatch)
     assert run_text.LOADING in follow.live(RunState(), "starting", 0.0, 80, ascii_only=True)
     assert run_text.LOADING in run_text.STARTED
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ({"python": "3.12", "cifartui": "0.1.0", "torch": "2.9", "torchvision": "0.24", "timm": "1.0"},
+         "python 3.12, cifartui 0.1.0, torch 2.9, torchvision 0.24, timm 1.0"),
+        ({"python": "3.12", "torch": "2.9"}, "python 3.12, torch 2.9, of cifartui and torchvision not recorded"),
+        ({}, "not recorded"),
+    ],
+)  # fmt: skip
+def test_versions_that_an_older_worker_did_not_record_are_said(
+    recorded: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    with SampleRun(tmp_path).begin(versions=recorded).prepare() as run:
+        run.train_epoch(1).finish()
+    detail = run_detail(run.folder, NOW)
+    assert run_text.versions(detail.started or STARTED) == said
+    assert dict(run_page.fields(detail))["versions"] == said
+    assert dict(read_report(run.folder, NOW).facts)["versions"] == said
+    assert detail.started is not None
+    assert detail.started.versions == recorded  # as show --json has it

@@ -8,6 +8,7 @@ import torch
 
 from engine.data.augment import _MEAN_STD, plain_transform
 from engine.models.build import build
+from engine.models.library_names import installed, versions_of
 from presets import catalog
 from presets.backbones import input_of
 from presets.errors import CifartuiError
@@ -15,6 +16,14 @@ from presets.errors import CifartuiError
 timm: Any = pytest.importorskip("timm")
 pytestmark = pytest.mark.slow  # imports torch's libraries
 LITE = ("model.source=timm", "model.name=tf_efficientnet_lite0")
+
+
+def test_a_run_records_timm_only_if_its_network_is_timms() -> None:
+    of_timm = versions_of(catalog.load("photos/finetune", LITE).model)
+    assert of_timm["timm"] == timm.__version__
+    assert {"cifartui", "torch", "torchvision", "timm"} == of_timm.keys()
+    assert "timm" not in versions_of(catalog.load("photos/finetune").model)
+    assert installed("timm", "no-such-package") == {"timm": timm.__version__}
 
 
 @pytest.mark.parametrize("tag", ["", ".in1k"])

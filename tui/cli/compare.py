@@ -1,7 +1,7 @@
 """Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import click
 
 from engine.journal.outline import read_outline
+from engine.runs.find_run import find_run
 from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
-from engine.runs.run_dir import find_run
 from engine.runs.run_options import RunOptions
+from engine.runs.seed_groups import each_seed
 from engine.runs.start import start_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.follow import Output, follow
-from tui.cli.options import as_json_option, as_set, device_option, places, seed_option, with_places
+from tui.cli.options import Places, as_json_option, as_set, device_option, places, seeds_option, with_places
 from tui.cli.output import say, say_json
 from tui.cli.queue import add_and_report
 from tui.cli.train import following
@@ -36,7 +37,7 @@ from tui.data.compare import (
 )
 from tui.data.compare import compare as rows_of
 from tui.data.output_file import check_new, write_new
-from tui.data.seed_group import with_groups
+from tui.data.seed_group import Listed, with_groups
 from tui.data.summaries import summarise, summarise_all
 from tui.data.summary import Summary
 
@@ -107,7 +108,7 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a field of every step.")
 @device_option
-@seed_option
+@seeds_option
 @click.option("--table", "only_table", is_flag=True, help="Train nothing: print what the runs so far have shown.")
 @as_json_option
 @_table_files
@@ -121,6 +122,7 @@ def ablation(
     overrides: tuple[str, ...],
     device: str,
     seed: int,
+    seeds: tuple[int, ...],
     only_table: bool,
     as_json: bool,
     output: Output,
@@ -129,7 +131,8 @@ def ablation(
 ) -> None:
     """Train the report's ablation step by step, and print its results beside the report's.
 
-    STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them.
+    STEPS are numbers or ranges, such as 0 1 5-9; without any, all of them. With --seeds each is trained so often, and
+    has its mean and deviation.
     """
     if "-" in files and not only_table:
         raise CifartuiError("--csv - and --markdown - are for --table; name a file for what is trained now.")
@@ -154,23 +157,38 @@ def ablation(
         return
     for name in names:
         check_needed(catalog.load(name, overrides), where.data_dir)
-    options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
+    options = as_set(RunOptions(overrides=overrides, seed=seed, seeds=seeds, device=device), where)
     if detach:
         add_and_report(names, options, where)
         return
-    exit_code = 0
-    runs: dict[str, Summary] = {}
-    for name in names:
-        run = start_run(where.runs_dir, name, options)
-        if not as_json:
-            say(f"{name}: run {run.id}")
-        code = follow(run, "quiet" if as_json else output)
-        runs[name] = summarise(run)
-        if code in {130, 143}:
-            break
-        exit_code = code or exit_code
-    _show(rows_of(list(runs), runs, catalog.list_presets()), as_json, files)
+    trained, exit_code = _train_steps(names, options, where, "quiet" if as_json else output)
+    _show(rows_of(list(trained), trained, catalog.list_presets()), as_json, files)
     ctx.exit(exit_code)
+
+
+def _train_steps(
+    names: Sequence[str], options: RunOptions, where: Places, output: Output
+) -> tuple[dict[str, Listed], int]:
+    """Train every step, with each of its seeds; return the runs of each, several as a group, and the exit code.
+
+    A run that fails does not end the others, a run that is interrupted does.
+    """
+    exit_code = 0
+    trained: dict[str, Listed] = {}
+    for name in names:
+        runs: list[Summary] = []
+        several = each_seed(options)
+        for each in several:
+            run = start_run(where.runs_dir, name, each)
+            if output not in {"json", "quiet"}:
+                say(f"{name}{f', seed {each.seed}' if len(several) > 1 else ''}: run {run.id}")
+            code = follow(run, output)
+            runs.append(summarise(run))
+            (trained[name],) = with_groups(runs)
+            if code in {130, 143}:
+                return trained, code
+            exit_code = code or exit_code
+    return trained, exit_code
 
 
 def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:

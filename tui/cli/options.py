@@ -1,5 +1,6 @@
 """Options that several commands share: preset fields, seed and device; theme, plots and colours."""
 
+import os
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -49,6 +50,17 @@ def seed_option(command: Any) -> Any:
     return click.option("--seed", type=click.IntRange(0, SEED_BELOW - 1), default=0, help=text)(command)
 
 
+def seeds_option(command: Any) -> Any:
+    """Give a command --seed and --seeds, which it gets as `seed` and, parsed, as `seeds`: empty where not used."""
+
+    @wraps(command)
+    def seeded(*, seed: int, seeds: str | None, **others: Any) -> Any:
+        return command(seed=seed, seeds=_parsed_seeds(seeds, seed) if seeds is not None else (), **others)
+
+    text = "Train N runs with seeds from --seed on, or one with each of these seeds; they form a group."
+    return seed_option(click.option("--seeds", metavar="N|S,S,...", help=text)(seeded))
+
+
 def data_option(command: Any) -> Any:
     """Give a command --data; its argument `data` is None where that is not used."""
     text = "The data: a folder, an archive or a table of images, CIFAR-100 or CUB-200. It replaces the preset's."
@@ -78,13 +90,12 @@ def with_order(command: Any) -> Any:
         device: str,
         devices: int | None,
         seed: int,
-        seeds: str | None,
+        seeds: tuple[int, ...],
         **others: Any,
     ) -> Any:
         overrides += (f"train.epochs={epochs}",) if epochs is not None else ()
         overrides += (f"train.epochs_scale={epochs_scale}",) if epochs_scale is not None else ()
-        several = _parsed_seeds(seeds, seed) if seeds is not None else ()
-        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1, seeds=several)
+        options = RunOptions(overrides=overrides, seed=seed, device=device, devices=devices or 1, seeds=seeds)
         return command(options=options, **others)
 
     scale = click.FloatRange(min=0, min_open=True)
@@ -94,12 +105,7 @@ def with_order(command: Any) -> Any:
         click.option("--epochs-scale", type=scale, help="Short for train.epochs_scale=F."),
         device_option,
         devices_option,
-        seed_option,
-        click.option(
-            "--seeds",
-            metavar="N|S,S,...",
-            help="Train N runs with seeds from --seed on, or one with each of these seeds; they form a group.",
-        ),
+        seeds_option,
     ]
     with_options: Any = ordered
     for option in reversed(options):
@@ -114,7 +120,7 @@ def _parsed_seeds(text: str, first: int) -> tuple[int, ...]:
         raise CifartuiError(f"--{error}") from error
 
 
-_OPTIONS = "look"
+_OPTIONS = "display"
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -174,6 +180,6 @@ def places(ctx: click.Context) -> Places:
     named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
     runs_dir = files.expanded(named_runs) if named_runs else run_dir.default_runs_dir()
     data_dir = str(files.expanded(named_data).absolute()) if named_data else None
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):  # noqa: PTH112 (Path.is_dir raises for long names)
         raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
     return Places(runs_dir.absolute(), data_dir)

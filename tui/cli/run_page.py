@@ -197,6 +197,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("network", _network(record)),
         ("data", _data(record.data)),
         ("device", _device(record)),
+        ("versions", run_text.versions(record.started) if record.started is not None else ""),
         ("memory", _memory(record)),
         ("seed", str(summary.seed)),
         ("on disk", fmt.memory(summary.num_bytes) if summary.num_bytes is not None else ""),

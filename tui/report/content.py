@@ -135,7 +135,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         tone=run_text.tone(summary.status),
         ended=_ended(record),
         alerts=[run_text.warning(alert) for alert in record.alerts],
-        facts=[row for row in _facts(record, info) if row[1]],
+        facts=[row for row in _facts(record) if row[1]],
         settings=[row for row in _settings(info) if row[1]],
         changes=summary.overrides,
         curves_svg=_curves(record, state, info),
@@ -259,7 +259,7 @@ def _settings(info: RunInfo) -> Iterator[tuple[str, str]]:
     yield "seed", str(info.seed)
 
 
-def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
+def _facts(record: RunDetail) -> Iterator[tuple[str, str]]:
     """Yield what the run was trained on, with what, and for how long."""
     data, model, started, summary = record.data, record.model, record.started, record.summary
     if data is not None:
@@ -282,8 +282,7 @@ def _facts(record: RunDetail, info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "speed", f"{fmt.count(record.images_per_s)} images/s"
     if started is not None:
         yield "machine", run_text.device_in_full(started)
-    versions = started.versions if started is not None else info.versions
-    yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield "versions", run_text.versions(started)
     published = (("val", record.report.val_top1), ("test", record.report.test_top1))
     known = ", ".join(f"{name} {fmt.percent(value, 1)}" for name, value in published if value is not None)
     yield "reference", f"{record.report.source}: {known}" if known else ""

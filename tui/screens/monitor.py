@@ -2,10 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from msgspec import structs
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -19,7 +17,6 @@ from engine.journal import jsonl
 from engine.journal.commands import (
     Abort,
     AnyCommand,
-    Command,
     Continue,
     NextStage,
     Pause,
@@ -31,70 +28,28 @@ from engine.journal.commands import (
 from engine.journal.state import RunState, fold
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
-from engine.runs.run_options import RunOptions
-from presets.range_test import is_range_test_name, sweep_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS, is_range_test
-from tui.plots.lr_range import LrChart
-from tui.plots.memory import MemoryChart
-from tui.plots.metrics import MetricChart, View, XUnit
+from tui.screens.run_keys import RUN_KEYS, again_key, has_stages, idle_actions, why_not_resumed, why_not_sent
 from tui.text import run_text
-from tui.text.device_text import memory_panel
 from tui.theme import MUTED, TONES, Tone
-from tui.widgets.basic import ChangedStatic, TooSmall
+from tui.widgets.basic import TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import Alerts, CommandStrip, OutcomeNotice, Preparation, RunHeader, RunView
-from tui.widgets.plot import Plot
+from tui.widgets.monitor_plots import FEW_ROWS, Curves, MemoryPane
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
     from tui.app import CifartuiApp
-    from tui.screens.start_dialog import Purpose
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
-_SMOOTHINGS = (0.6, 0.9, 0.0)
-_X_UNITS: tuple[XUnit, ...] = ("epochs", "steps", "min")
-ASKED: dict[str, type[Command]] = {
-    "stop": Stop, "next_stage": NextStage, "pause": Pause, "checkpoint": SaveCheckpoint, "validate": Validate,
-    "scale_lr": ScaleLearningRate, "abort": Abort,
-}  # fmt: skip
-"""Command that an action of the Monitor sends to the worker (Continue too, if it is paused)."""
 _TICK_S = 0.5
 """Interval of the clock beside a command without an answer."""
 _LOG_AT_OPENING = 100
 _LOG_AFTER_S = 0.1
 """Delay of the log: the lines of a long history take as long to lay out as its curves, which are first."""
-_FEW_ROWS, _MANY_ROWS = 34, 55
-"""Heights of the terminal from which more rows are shown."""
-
-
-_OF_THE_RUN: list[BindingType] = [
-    Binding("s", "stop('batch')", "stop", id="monitor.stop",
-            tooltip="stop after this batch: validate, test the best weights"),
-    Binding("e", "stop('epoch')", "after epoch", id="monitor.stop_after_epoch", tooltip="stop after this epoch"),
-    Binding("n", "next_stage", "next", id="monitor.next_stage", tooltip="end this stage, begin the next one"),
-    Binding("p", "pause", "pause", id="monitor.pause", tooltip="pause, and continue"),
-    Binding("c", "checkpoint", "save", id="monitor.checkpoint", tooltip="write a checkpoint now"),
-    Binding("v", "validate", "validate", id="monitor.validate", tooltip="measure the validation set now"),
-    Binding("left_square_bracket", "scale_lr(0.5)", "lr ×½", key_display="[", id="monitor.halve_lr",
-            tooltip="halve the learning rate"),
-    Binding("right_square_bracket", "scale_lr(2.0)", "lr ×2", key_display="]", id="monitor.double_lr",
-            tooltip="double the learning rate"),
-    Binding("X", "abort", "abort", id="monitor.abort", tooltip="abort: end at once (asks first)"),
-    Binding("r", "resume", "resume", id="monitor.resume", tooltip="resume a run that has no worker"),
-    Binding("R", "resume_changed", "resume with…", id="monitor.resume_changed",
-            tooltip="resume with changes: more epochs, another lr"),
-    Binding("a", "start_again", "start again", id="monitor.start_again",
-            tooltip="start a run anew that has ended, with its settings filled in, to change one"),
-]  # fmt: skip
-"""Keys that send the run a command, resume it, or start it anew."""
-
-
-def asked_by(binding: Binding) -> type[Command] | None:
-    """Return the command that a key of the Monitor sends to the worker; None for a key of a run without one."""
-    return ASKED.get(binding.action.partition("(")[0])
 
 
 class Monitor(Screen[None]):
@@ -102,7 +57,7 @@ class Monitor(Screen[None]):
 
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *_OF_THE_RUN,
+        *RUN_KEYS,
         Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
         Binding("m", "smoothing", "smoothing", id="monitor.smoothing",
                 tooltip="smooth the training curves more, not at all, a little"),
@@ -136,12 +91,9 @@ class Monitor(Screen[None]):
         self._observed_at: float | None = None
         self._log_tail: tuple[str, ...] = ()
         self._unlogged: list[ev.AnyEvent] = []
-        self._metrics: dict[str, MetricChart | LrChart] = {}
-        self._memory = MemoryChart()
         self._stop = threading.Event()
         self._offered: tuple[bool, ...] | None = None
         self.zoomed = "all"
-        self.view = View()
 
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
@@ -152,14 +104,10 @@ class Monitor(Screen[None]):
             yield OutcomeNotice(id="notice")
             with Vertical(id="stage"):
                 yield Preparation(id="preparation")
-                with Horizontal(id="plots"):
-                    yield Plot(id="loss", grain=grain)
-                    yield Plot(id="accuracy", grain=grain)
+                yield Curves(grain)
             yield Alerts(id="alerts")
             with Horizontal(id="below"):
-                with Vertical(id="memory-pane"):
-                    yield ChangedStatic(id="memory-rows")
-                    yield Plot(id="memory", grain=grain)
+                yield MemoryPane(grain)
                 yield LogPane()
             yield CommandStrip()
             yield KeyBar()
@@ -167,7 +115,6 @@ class Monitor(Screen[None]):
 
     def on_mount(self) -> None:
         """Follow the run in a thread; paint at intervals."""
-        self.query_one("#memory-pane").border_title = "memory"
         for name in ("#notice", "#alerts", "#unreadable", "#plots"):
             self.query_one(name).display = False
         self.query_one(RunHeader).set_text(Text("reading the run …", MUTED))
@@ -190,12 +137,8 @@ class Monitor(Screen[None]):
         """Take over the folded history."""
         self.info, self.state = event.info, event.state
         self._lives, self._log_tail = event.lives, event.log_tail
-        preset = event.info.preset
         self.set_class(self.is_range_test, "-range-test")
-        if self.is_range_test:
-            self._metrics = {"loss": LrChart(preset)}
-        else:
-            self._metrics = {"loss": MetricChart("loss", preset.report), "accuracy": MetricChart("top1", preset.report)}
+        self.query_one(Curves).open(event.info.preset)
         self.query_one(CommandStrip).show(self.now())
         self._unlogged = self.state.log[-_LOG_AT_OPENING:]
         self.set_timer(_LOG_AFTER_S, self._log_news)
@@ -244,25 +187,7 @@ class Monitor(Screen[None]):
     @property
     def idle_actions(self) -> frozenset[str]:
         """Actions without effect now: not offered, and answered with the reason."""
-        keys = [(each.action, asked_by(each)) for each in Binding.make_bindings(_OF_THE_RUN)]
-        of_a_run_at_rest = {action for action, command in keys if command is None}
-        resumes = of_a_run_at_rest - {"start_again"}
-        idle = set() if "best" in self.state.checkpoints else {"images"}
-        if not self.has_stages:
-            idle.add("next_stage")
-        if self.is_range_test:
-            useless = {action for action, command in keys if command is not None and not command.in_range_test}
-            idle |= resumes | useless | {"smoothing", "x_axis"}
-        if not self.state.checkpoints:
-            idle |= resumes
-        if self.is_live:
-            return frozenset(idle | of_a_run_at_rest)
-        return frozenset(idle | {action for action, command in keys if command is not None})
-
-    @property
-    def has_stages(self) -> bool:
-        """True if the run has more than one stage."""
-        return self.info is not None and len(self.info.preset.stages) > 1
+        return idle_actions(self.info, self.state, is_live=self.is_live)
 
     @property
     def is_range_test(self) -> bool:
@@ -296,10 +221,10 @@ class Monitor(Screen[None]):
             self._log_tail,
             num_lines,
             resume_key=resume_key,
-            again_key=self._again_key,
+            again_key=again_key(self.app.key_of),
             images_key=self.app.key_of("monitor.images", "i"),
         )
-        rows = 1 if self.size.height < _FEW_ROWS else 3
+        rows = 1 if self.size.height < FEW_ROWS else 3
         self.query_one(Alerts).show(self.state, view.now, rows if self.is_live else 0)
         has_curves = bool(self.state.steps or self.state.epochs)
         preparation, plots = self.query_one(Preparation), self.query_one("#plots")
@@ -312,31 +237,12 @@ class Monitor(Screen[None]):
         if offered != self._offered:  # r, n and i come and go; the row of keys is built anew for them
             self._offered = offered
             self.refresh_bindings()
-        self._paint_memory()
-
-    def _paint_memory(self) -> None:
-        pane = self.query_one("#memory-pane")
-        if not pane.display or not pane.size.width:
-            return
-        is_short = self.size.height < _FEW_ROWS and self.zoomed != "memory"
-        max_rows = 1 if is_short else 4 if self.size.height < _MANY_ROWS else 10
-        self.query_one("#memory-rows", ChangedStatic).set_text(
-            memory_panel(self.state, max(30, pane.content_size.width), max_rows)
-        )
+        self.query_one(MemoryPane).show_rows(self.state, is_zoomed=self.zoomed == "memory")
 
     def paint_plots(self) -> dict[str, list[int]]:
         """Draw the plots that are in view; return which rows of each changed."""
-        changed = {}
-        for name, metric in self._metrics.items():
-            plot = self.query_one(f"#{name}", Plot)
-            if plot.size.width and plot.display:
-                cursor = self.view.cursor if self.zoomed == name else None
-                view = replace(self.view, cursor=cursor, is_large=self.zoomed == name, is_over=not self.is_live)
-                changed[name] = plot.show(metric.chart(self.state, plot.resolution, view))
-        plot = self.query_one("#memory", Plot)
-        if plot.size.width and plot.display:
-            changed["memory"] = plot.show(self._memory.chart(self.state, plot.resolution))
-        return changed
+        changed = self.query_one(Curves).show(self.state, self.zoomed, is_over=not self.is_live)
+        return {**changed, **self.query_one(MemoryPane).show_plot(self.state)}
 
     def on_resize(self) -> None:
         """Paint everything anew after the layout."""
@@ -354,12 +260,11 @@ class Monitor(Screen[None]):
 
     def action_zoom(self) -> None:
         """Show all, then one plot after the other."""
-        zooms = [name for name in _ZOOMS if name in {"all", "memory"} or name in self._metrics]
+        curves = self.query_one(Curves).names
+        zooms = [name for name in _ZOOMS if name in {"all", "memory"} or name in curves]
         self._zoom_to(zooms[(zooms.index(self.zoomed) + 1) % len(zooms)] if self.zoomed in zooms else "all")
         on = self.app.key_of("monitor.zoom", "z")
-        self._say(
-            f"← → read values off the curve; {on} goes on to the next plot" if self.zoomed in self._metrics else ""
-        )
+        self._say(f"← → read values off the curve; {on} goes on to the next plot" if self.zoomed in curves else "")
 
     def action_log(self) -> None:
         """Show nothing but the log, or all again."""
@@ -373,48 +278,35 @@ class Monitor(Screen[None]):
     def _zoom_to(self, name: str) -> None:
         self.remove_class(f"-zoom-{self.zoomed}")
         self.zoomed = name
-        self.view = replace(self.view, cursor=None)
+        self.query_one(Curves).drop_cursor()
         self.add_class(f"-zoom-{name}")
         self.call_after_refresh(self._paint_anew)
 
     def action_smoothing(self) -> None:
         """Smooth the training curves more, not at all, a little."""
-        if self.is_range_test:
-            self._say("smoothing: that of a range test stays as it is")
-            return
-        smoothing = _SMOOTHINGS[(_SMOOTHINGS.index(self.view.smoothing) + 1) % len(_SMOOTHINGS)]
-        text = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
-        self._set_view(replace(self.view, smoothing=smoothing), text)
+        self._change_view(self.query_one(Curves).smooth)
 
     def action_log_scale(self) -> None:
         """Draw the loss on a logarithmic axis, or on a linear one again."""
-        is_log = not self.view.is_log
-        self._set_view(replace(self.view, is_log=is_log), f"loss on a {'logarithmic' if is_log else 'linear'} axis")
+        self._change_view(self.query_one(Curves).toggle_log)
 
     def action_x_axis(self) -> None:
         """Let the x axis count epochs, steps or minutes."""
-        if self.is_range_test:
-            self._say("x axis: of a range test it is the learning rate")
-            return
-        unit = _X_UNITS[(_X_UNITS.index(self.view.x) + 1) % len(_X_UNITS)]
-        self._set_view(replace(self.view, x=unit), f"x axis: {'minutes since the start' if unit == 'min' else unit}")
+        self._change_view(self.query_one(Curves).change_x)
+
+    def _change_view(self, change: Callable[[], str]) -> None:
+        self._say(change())
+        self.paint_plots()
 
     def action_read(self, columns: int) -> None:
         """Move the place where values are read, in a zoomed plot."""
-        if self.zoomed not in self._metrics:
-            return
-        plot = self.query_one(f"#{self.zoomed}", Plot)
-        at = plot.last_place if self.view.cursor is None else self.view.cursor + columns * plot.column_width
-        self.view = replace(self.view, cursor=min(1.0, max(0.0, at)))
-        self.paint_plots()
+        curves = self.query_one(Curves)
+        if self.zoomed in curves.names:
+            curves.move_cursor(self.zoomed, columns)
+            self.paint_plots()
 
-    def _set_view(self, view: View, text: str) -> None:
-        self.view = view
-        self._say(text)
-        self.paint_plots()
-
-    def _say(self, text: str) -> None:
-        self.query_one(CommandStrip).say(text, "calm", self.now())
+    def _say(self, text: str, tone: Tone = "calm") -> None:
+        self.query_one(CommandStrip).say(text, tone, self.now())
 
     def action_preview(self) -> None:
         """Show the training images of this run's first epochs, as its network is given them."""
@@ -449,8 +341,11 @@ class Monitor(Screen[None]):
 
     def action_back(self) -> None:
         """Leave off reading values, the zoom or the log; else go back to Home."""
-        if self.view.cursor is not None:
-            self._set_view(replace(self.view, cursor=None), "")
+        curves = self.query_one(Curves)
+        if curves.view.cursor is not None:
+            curves.drop_cursor()
+            self._say("")
+            self.paint_plots()
         elif self.zoomed == "log":
             self.action_log()
         elif self.zoomed != "all":
@@ -476,8 +371,8 @@ class Monitor(Screen[None]):
 
     def action_next_stage(self) -> None:
         """Send the command to end this stage."""
-        if self.info is not None and not self.has_stages:
-            self.query_one(CommandStrip).say("next: this run has one stage; s stops it", "warn", self.now())
+        if self.info is not None and not has_stages(self.info):
+            self._say("next: this run has one stage; s stops it", "warn")
             return
         self._send(NextStage(), "next stage")
 
@@ -508,8 +403,8 @@ class Monitor(Screen[None]):
         """Resume from the last checkpoint; ask for changes first if the run would end or fail again without."""
         if self.status == "completed" or run_text.remedy(self.state):
             self.action_resume_changed()
-        elif not self._cannot_resume():
-            self._start_again([])
+        elif self._can_resume():
+            self._resume([])
 
     def action_resume_changed(self) -> None:
         """Ask for changes, then resume from the last checkpoint."""
@@ -517,105 +412,33 @@ class Monitor(Screen[None]):
 
         def answered(changes: list[str] | None) -> None:
             if changes is not None:
-                self._start_again(changes)
+                self._resume(changes)
 
-        if self.info is None or self._cannot_resume():
-            return
-        self.app.push_screen(ResumePanel(self.info, self.state), answered)
+        if self.info is not None and self._can_resume():
+            self.app.push_screen(ResumePanel(self.info, self.state), answered)
 
-    def _cannot_resume(self) -> bool:
-        """Return whether the run cannot be resumed, and show the reason."""
-        if self.is_range_test:
-            self.query_one(CommandStrip).say(
-                f"resume: {NO_WEIGHTS}; {self._again_key} starts it anew", "warn", self.now()
-            )
-            return True
-        if self.is_live:
-            self.query_one(CommandStrip).say("resume: this run has its worker already", "warn", self.now())
-            return True
-        if not self.state.checkpoints:
-            why = f"resume: this run has no checkpoint to go on from; {self._again_key} starts it anew"
-            self.query_one(CommandStrip).say(why, "warn", self.now())
-            return True
-        return False
-
-    @property
-    def _again_key(self) -> str:
-        return self.app.key_of("monitor.start_again", "a")
+    def _can_resume(self) -> bool:
+        """Return whether the run can be resumed; show the reason if not."""
+        why = why_not_resumed(self.info, self.state, self.app.key_of, is_live=self.is_live)
+        if why:
+            self._say(f"resume: {why}", "warn")
+        return not why
 
     def action_start_again(self) -> None:
         """Ask as before a start, with the settings of this run filled in, and start a run of its own."""
-        from tui.screens.start_dialog import StartPanel
+        from tui.screens import starting
 
         if self.info is None or self.is_live:
             why = "the run is still being read" if self.info is None else "this run has its worker still"
-            self.query_one(CommandStrip).say(f"start again: {why}", "warn", self.now())
+            self._say(f"start again: {why}", "warn")
             return
-        info, environment = self.info, self.app.environment
-        name, sweep = info.preset_source, sweep_of(info.preset)
-        is_test = is_range_test_name(info.preset_name)
-        options = RunOptions(
-            overrides=(*info.overrides, *run_text.remedy(self.state)), seed=info.seed, device=info.device,
-            devices=info.devices,
-        )  # fmt: skip
-
-        def start(options: RunOptions) -> RunDir:
-            if is_test:
-                return environment.find_lr(self.app.runs_dir, name, options, sweep)
-            return environment.start(self.app.runs_dir, name, options)
-
-        notify, data_dir = self.app.display_settings.notify, self.app.data_dir or info.data_dir
-
-        def answered(chosen: RunOptions | None) -> None:
-            if chosen is None:
-                return
-            chosen = structs.replace(chosen, data_dir=data_dir, notify=notify)
-            if chosen.seeds:
-                self._enqueue(name, chosen)
-                return
-            self._say("start again: starting a worker…")
-            self.app.run_in_background(
-                lambda: start(chosen),
-                self.app.open_monitor,
-                lambda why: self.app.notify(why, severity="error", timeout=15),
-            )
-
-        purpose: Purpose = "range test" if is_test else "start"
-        panel = StartPanel([name], self.app.readings, purpose=purpose, options=options, sweep=sweep)
-        self.app.push_screen(panel, answered)
-
-    def _enqueue(self, name: str, options: RunOptions) -> None:
-        """Put the runs of several seeds into the queue, which starts the first as soon as its device is free."""
-        app = self.app
-        app.run_in_background(
-            lambda: app.environment.enqueue(app.runs_dir, [name], options),
-            lambda _: app.notify(
-                f"Queued {len(options.seeds)} runs; the queue is on Home's {app.key_of('home.queue', 'Q')}."
-            ),
-            lambda why: app.notify(why, severity="error", timeout=15),
-        )
-
-    def _start_again(self, changes: list[str]) -> None:
-        self.query_one(CommandStrip).say("resume: starting a worker…", "warn", self.now())
-        self._resume(changes)
+        starting.start_again(self.app, self.info, run_text.remedy(self.state), self._say)
 
     def _can_send(self, label: str) -> bool:
         if self.is_live:
             return True
-        if self.info is None:
-            why = "the run is still being read; try again in a moment."
-        elif self.is_range_test:
-            why = f"this range test is over ({run_text.status(self.status, self.state)}); Esc goes Home."
-        elif self.status == "completed":
-            more = f"{self.app.key_of('monitor.resume_changed', 'R')} trains it for more epochs"
-            more = more if self.state.checkpoints else f"{self._again_key} starts it anew"
-            why = f"this run is completed; {more}, Esc goes Home."
-        else:
-            again = f"{self.app.key_of('monitor.resume', 'r')} resumes it"
-            if not self.state.checkpoints:
-                again = f"{self._again_key} starts it anew"
-            why = f"this run has no worker ({run_text.status(self.status, self.state)}); {again}."
-        self.query_one(CommandStrip).say(f"{label}: {why}", "warn", self.now())
+        why = why_not_sent(self.info, self.state, self.status, self.app.key_of)
+        self._say(f"{label}: {why}", "warn")
         return False
 
     def _send(self, command: AnyCommand, label: str) -> bool:
@@ -641,11 +464,12 @@ class Monitor(Screen[None]):
 
         def say(text: str, tone: Tone) -> None:
             if self in self.app.screen_stack:
-                self.query_one(CommandStrip).say(text, tone, self.now())
+                self._say(text, tone)
             else:
                 severity: SeverityLevel = "error" if tone == "bad" else "information"
                 self.app.notify(text, title=run.id, severity=severity)
 
+        self._say("resume: starting a worker…", "warn")
         run, notify = self.run_folder, self.app.display_settings.notify
         started = f"resume: {run_text.STARTED}"
         self.app.run_in_background(

@@ -1,4 +1,4 @@
-"""Runs and events in words, the same on every screen. Knows no widgets and no files."""
+"""Runs and events in words, the same on every screen. No widgets, no files."""
 
 import shlex
 import time
@@ -21,6 +21,8 @@ _TONES: "dict[Status, Tone]" = {
     "testing": "good", "paused": "warn", "stalled": "warn", "lost": "bad", "completed": "good",
     "stopped": "warn", "aborted": "warn", "failed": "bad",
 }  # fmt: skip
+_TRAINS = ("cifartui", "torch", "torchvision")
+"""Libraries that every run is trained with."""
 LOADING = "loading PyTorch takes a few seconds"
 STARTED = f"a worker was started; {LOADING}"
 _PHASES = {
@@ -272,6 +274,15 @@ def machine(started: ev.RunStarted) -> str:
     """Return the host; if there are several, their number and the first one."""
     hosts = {each.host for each in started.ranks}
     return f"{len(hosts)} machines, {started.host} first" if len(hosts) > 1 else started.host
+
+
+def versions(started: ev.RunStarted) -> str:
+    """Return the versions that the run's last worker recorded, and what a version before left out."""
+    named = [f"{name} {version}" for name, version in started.versions.items()]
+    if not named:
+        return "not recorded"
+    missing = [name for name in _TRAINS if name not in started.versions]
+    return ", ".join((*named, *([f"of {' and '.join(missing)} not recorded"] if missing else [])))
 
 
 def _times(started: ev.RunStarted) -> str:
