@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST = $(BIN)/python -m pytest --durations=10
-# one more than there are cores, for tests wait too
-PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))') --dist=loadgroup
+# tests wait too, so there may be more of them than cores
+IN_PROCESSES = --dist=loadgroup --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, $(1) + (os.cpu_count() or 1)))')
 
 .PHONY: run test quick check fuzz pictures bench gpu torture clean
 
@@ -16,11 +16,12 @@ run: $(VENV)/installed
 
 # 5: nothing of what ARGS names is in this part
 test: $(VENV)/installed-dev
-	$(PYTEST) $(PARALLEL) -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) $(call IN_PROCESSES,1) -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	$(PYTEST) -m alone $(ARGS) || [ $$? -eq 5 ]
 
+# all that is elsewhere is slow, and to read it alone takes seconds
 quick: $(VENV)/installed-dev
-	$(PYTEST) $(PARALLEL) -m "not (slow or alone)" $(ARGS)
+	$(PYTEST) $(call IN_PROCESSES,0) -m "not (slow or alone)" $(if $(findstring tests/,$(ARGS)),,tests/unit) $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

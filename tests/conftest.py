@@ -4,8 +4,10 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith(("CIFARTUI_", "XDG_")) or name in {"COLUMNS", "LINES"}:  # a size that no terminal here has
             del os.environ[name]
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes would compile the same modules again
+    sys.dont_write_bytecode = False
     os.environ["HOME"] = home = tempfile.mkdtemp(prefix="cifartui-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
@@ -50,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what is imported by now out of garbage collections, which look over all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> None:
+    """Leave out of garbage collections what the tests before imported too: the trainer collects after every failure."""
     gc.collect()
     gc.freeze()
 
@@ -105,10 +115,19 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return new folders: `mktemp` would list all those before, which takes longer than many a test."""
+    parent = tmp_path_factory.mktemp("caches")
+    return (parent / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _own_image_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_image_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep decoded images out of the session's cache folder, where other tests' images would be found."""
-    monkeypatch.setenv("CIFARTUI_CACHE", str(tmp_path_factory.mktemp("cache")))
+    folder = next(_caches)
+    folder.mkdir(0o700)
+    monkeypatch.setenv("CIFARTUI_CACHE", str(folder))
 
 
 @pytest.fixture

@@ -27,12 +27,18 @@ class ForkServer:
     """A process that has imported torch and forks on demand, and the name of the socket at which it listens."""
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.variables = {ADDRESS: address}
+        self._address = address
+
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        """Return a command line of `cifartui` that starts forked workers if `variables` are among its own."""
+        return [sys.executable, __file__, *arguments]
 
     def fork(self, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> int:
         """Have an order carried out, see `tests.fork_server.serve`; return the process id."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(f"\0{self.address}")
+            connection.connect(f"\0{self._address}")
             socket.send_fds(connection, [json.dumps(order).encode()], descriptors)
             return int(connection.recv(LARGEST_ORDER))
 

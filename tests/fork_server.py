@@ -29,7 +29,7 @@ from tests import forks
 from tests.fork_client import LARGEST_ORDER
 
 ANSWER = 3
-"""Descriptor to which a forked command line writes its exit code."""
+"""Number of the descriptor, if a fork has it, to which it writes its exit code."""
 _MOST_DESCRIPTORS = 8
 
 PLACES = {
@@ -108,10 +108,10 @@ def serve(order: dict[str, Any], client: socket.socket, descriptors: Sequence[in
     signal.pthread_sigmask(signal.SIG_SETMASK, order["blocked"])
     if order["has_session"]:
         os.setsid()
-    if "command" in order:
-        return forks.ended(lambda: forks.be_the_module(order["command"], order["environment"]))
-    code = forks.ended(lambda: forks.be_the_command_line(order["arguments"], order["environment"]))
-    os.write(ANSWER, str(code).encode())
+    program = forks.be_the_module if "command" in order else forks.be_the_command_line
+    code = forks.ended(lambda: program(order.get("command") or order["arguments"], order["environment"]))
+    if ANSWER in order["numbers"]:
+        os.write(ANSWER, str(code).encode())
     return code
 
 

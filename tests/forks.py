@@ -25,7 +25,6 @@ FORKED = frozenset(
         "engine.queue.runner",
         "engine.training.device",
         "engine.training.distributed.agent",
-        "engine.training.distributed.rank",
         "engine.training.evaluate_checkpoint",
         "engine.training.export_model",
         "engine.training.predict_images",
@@ -55,7 +54,15 @@ class Popen(subprocess.Popen[bytes]):
 
 def is_forked(command: Sequence[str]) -> bool:
     """Return true for the command line of a module that can be run in a fork."""
-    return command[1:2] == [str(Path(child_process.__file__).with_name("run_module.py"))] and command[2] in FORKED
+    return any(module in FORKED for module in module_in(command)[:1])
+
+
+def module_in(command: Sequence[str]) -> Sequence[str]:
+    """Return the module that a command line of Python runs and its arguments; empty if it runs none."""
+    words = [word for word in command[1:3] if word != "-u"]
+    if words[:1] == [str(Path(child_process.__file__).with_name("run_module.py"))]:
+        return command[2:]
+    return command[command.index("-m") + 1 :] if words[:1] == ["-m"] else ()
 
 
 def replace_popen() -> None:
@@ -75,9 +82,10 @@ def be_the_command_line(arguments: Sequence[str], variables: Mapping[str, str]) 
 
 
 def be_the_module(command: Sequence[str], variables: Mapping[str, str]) -> object:
-    """Be what a command line for `is_forked` starts, and return its exit code."""
-    module = import_module(command[2])
-    _become(command, variables, [str(module.__file__), *command[3:]])
+    """Be what a command line with a module starts, and return its exit code."""
+    name, *arguments = module_in(command)
+    module = import_module(name)
+    _become(command, variables, [str(module.__file__), *arguments])
     return module.main()
 
 

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pyte
 
+from tests.fork_client import ForkServer
 from tests.waiting import wait_for
 
 LINES, COLUMNS = 24, 80
@@ -17,17 +17,23 @@ _PATIENCE_S = 60
 
 
 class Terminal:
-    """`cifartui` in a pseudo-terminal of `size` (lines, columns)."""
+    """`cifartui`, whose workers are forked, in a pseudo-terminal of `size` (lines, columns)."""
 
     def __init__(
-        self, runs_dir: Path, *arguments: str, size: tuple[int, int] = (LINES, COLUMNS), **environment: str
+        self,
+        fork_server: ForkServer,
+        runs_dir: Path,
+        *arguments: str,
+        size: tuple[int, int] = (LINES, COLUMNS),
+        **environment: str,
     ) -> None:
         self.screen = pyte.Screen(size[1], size[0])
         self._stream = pyte.ByteStream(self.screen)
         variables: Any = {**os.environ, "CIFARTUI_RUNS": str(runs_dir), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
         self.received = b""
+        program, *words = fork_server.command(*arguments)
         self.process = pexpect.spawn(
-            sys.executable, ["-m", "cifartui", *arguments], dimensions=size, env={**variables, **environment}
+            program, words, dimensions=size, env={**variables, **fork_server.variables, **environment}
         )
 
     def text(self) -> str:

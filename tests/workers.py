@@ -59,8 +59,48 @@ def _log(run: RunDir) -> str:
 ForkWorker = Callable[..., Worker]
 
 
-class CommandLine:
-    """A forked `python -m cifartui`, as subprocess.Popen has it, and what it prints."""
+class Program:
+    """A forked program, as subprocess.Popen has it."""
+
+    def __init__(
+        self,
+        fork_server: ForkServer,
+        streams: Sequence[int],
+        environment: Mapping[str, str],
+        *,
+        working_directory: Path | None = None,
+        **order: object,
+    ) -> None:
+        self.returncode: int | None = None
+        self._answer, told = os.pipe()
+        self.pid = fork_server.program(
+            (0, 1, 2, ANSWER), [*streams, told], environment=dict(environment),
+            working_directory=str(working_directory or Path.cwd()), **order,
+        )  # fmt: skip
+        os.close(told)
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = PATIENCE_S) -> int:
+        """Wait for its end and return its exit code.
+
+        Raises:
+            TimeoutExpired: it did not end in so many seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._answer], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a fork", timeout)
+            self.returncode = int(os.read(self._answer, 16) or -signal.SIGKILL)
+            os.close(self._answer)
+        return self.returncode
+
+
+class CommandLine(Program):
+    """A forked `python -m cifartui`, and what it prints."""
 
     def __init__(
         self,
@@ -71,24 +111,15 @@ class CommandLine:
         stdin: str = "",
         working_directory: Path | None = None,
     ) -> None:
-        self.args, self.returncode = ["cifartui", *arguments], -signal.SIGKILL.value
+        self.args = ["cifartui", *arguments]
         self._printed = TemporaryFile(), TemporaryFile()  # noqa: SIM115 (closed when it has ended)
-        self._answer, told = os.pipe()
         with TemporaryFile() as typed:
             typed.write(stdin.encode())
             typed.seek(0)
-            self.pid = fork_server.program(
-                (0, 1, 2, ANSWER), [typed.fileno(), *(file.fileno() for file in self._printed), told],
-                arguments=arguments, environment=dict(environment),
-                working_directory=str(working_directory or Path.cwd()),
-            )  # fmt: skip
-        os.close(told)
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+            streams = [typed.fileno(), *(file.fileno() for file in self._printed)]
+            super().__init__(
+                fork_server, streams, environment, working_directory=working_directory, arguments=arguments
+            )
 
     def communicate(self, timeout: float = PATIENCE_S) -> tuple[str, str]:
         """Wait for its end, and return what it printed and what it complained of.
@@ -96,11 +127,11 @@ class CommandLine:
         Raises:
             TimeoutExpired: it did not end in so many seconds, and is killed.
         """
-        if not select.select([self._answer], [], [], timeout)[0]:
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
             self.kill()
-            raise subprocess.TimeoutExpired(self.args, timeout)
-        self.returncode = int(os.read(self._answer, 16) or self.returncode)
-        os.close(self._answer)
+            raise
         with self._printed[0] as output, self._printed[1] as errors:
             texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0) for file in (output, errors)]
         return texts[0].decode(), texts[1].decode()

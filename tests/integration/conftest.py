@@ -103,12 +103,12 @@ def new_cifartui(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[st
 
 
 @pytest.fixture
-def terminals(runs_dir: Path) -> Iterator[Callable[..., Terminal]]:
+def terminals(runs_dir: Path, fork_server: ForkServer) -> Iterator[Callable[..., Terminal]]:
     """Open the program in pseudo-terminals, which are closed with the test."""
     opened: list[Terminal] = []
 
     def open_terminal(*arguments: str, **options: Any) -> Terminal:
-        opened.append(Terminal(runs_dir, *arguments, **options))
+        opened.append(Terminal(fork_server, runs_dir, *arguments, **options))
         return opened[-1]
 
     yield open_terminal

@@ -12,6 +12,7 @@ import pytest
 
 from engine.runs.run_dir import RunDir, list_runs
 from presets.schema import DATASETS
+from tests.fork_client import ForkServer
 from tests.waiting import PATIENCE_S, wait_for
 
 Call = Callable[..., CompletedProcess[str]]
@@ -84,10 +85,13 @@ def test_a_detached_run_is_steered_and_resumed(cifartui: Call, runs_dir: Path) -
     assert "aborting" in cifartui("abort", "latest").stdout
 
 
-def _train_interrupted(runs_dir: Path, times: int, *, at_once: bool = False) -> tuple[int, RunDir, str]:
+def _train_interrupted(
+    fork_server: ForkServer | None, runs_dir: Path, times: int, *, at_once: bool = False
+) -> tuple[int, RunDir, str]:
+    program = fork_server.command() if fork_server else [sys.executable, "-m", "cifartui"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cifartui", "train", "demo", "--epochs", "500", *SMALL],
-        env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)},
+        [*program, "train", "demo", "--epochs", "500", *SMALL],
+        env={**os.environ, **(fork_server.variables if fork_server else {}), "CIFARTUI_RUNS": str(runs_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,23 +109,23 @@ def _train_interrupted(runs_dir: Path, times: int, *, at_once: bool = False) -> 
     return process.returncode, run, error
 
 
-def test_ctrl_c_once_stops_and_waits_for_the_result(cifartui: Call, runs_dir: Path) -> None:
-    code, run, error = _train_interrupted(runs_dir, times=1)
+def test_ctrl_c_once_stops_and_waits_for_the_result(runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(None, runs_dir, times=1)
     assert code == 130
     assert "Asked to stop" in error
     assert run.read_state().phase == "stopped"
     assert run.best.exists()
 
 
-def test_ctrl_c_twice_returns_and_says_how_to_come_back(cifartui: Call, runs_dir: Path) -> None:
-    code, run, error = _train_interrupted(runs_dir, times=2)
+def test_ctrl_c_twice_returns_and_says_how_to_come_back(fork_server: ForkServer, runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(fork_server, runs_dir, times=2)
     assert code == 130
     assert f"It stops after this batch; watch it with: cifartui attach {run.id}" in error
     wait_for(lambda: run.read_state().phase == "stopped", "the stop that was told")
 
 
-def test_two_ctrl_c_at_once_do_what_is_said(cifartui: Call, runs_dir: Path) -> None:
-    code, run, error = _train_interrupted(runs_dir, times=2, at_once=True)
+def test_two_ctrl_c_at_once_do_what_is_said(fork_server: ForkServer, runs_dir: Path) -> None:
+    code, run, error = _train_interrupted(fork_server, runs_dir, times=2, at_once=True)
     assert code == 130
     last = error.splitlines()[-1]
     assert last.startswith(("Training goes on", "It stops after this batch", "Asked to stop")), error

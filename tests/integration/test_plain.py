@@ -4,13 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.runs.run_dir import RunDir, list_runs
+from tests.fork_client import ForkServer
 from tests.terminal import Terminal
 from tests.ui.sample_run import training as training_run
 from tests.waiting import PATIENCE_S, wait_for
@@ -18,12 +18,15 @@ from tests.waiting import PATIENCE_S, wait_for
 SMALL = ("--set", "data.train_limit=640", "--set", "train.batch_size=32", "--device", "cpu")
 LONG = ("train", "demo", "--epochs", "500", *SMALL)
 Open = Callable[..., Terminal]
+Follow = Callable[..., "subprocess.Popen[str]"]
 
 
-def follower(runs_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "cifartui", *arguments],
-        env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)},
+@pytest.fixture
+def follower(runs_dir: Path, fork_server: ForkServer) -> Follow:
+    """Start the command line with pipes to read from; the workers that it starts are forked."""
+    return lambda *arguments: subprocess.Popen(
+        fork_server.command(*arguments),
+        env={**os.environ, **fork_server.variables, "CIFARTUI_RUNS": str(runs_dir)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -79,8 +82,8 @@ def test_a_hang_up_ends_the_following_only(terminals: Open, runs_dir: Path) -> N
 
 
 @pytest.mark.parametrize("output", ["lines", "json"])
-def test_a_closed_pipe_ends_the_following_and_says_so(runs_dir: Path, output: str) -> None:
-    process = follower(runs_dir, *LONG, "--output", output)
+def test_a_closed_pipe_ends_the_following_and_says_so(follower: Follow, runs_dir: Path, output: str) -> None:
+    process = follower(*LONG, "--output", output)
     assert process.stdout is not None
     assert process.stderr is not None
     for _ in range(3):
@@ -95,8 +98,8 @@ def test_a_closed_pipe_ends_the_following_and_says_so(runs_dir: Path, output: st
     trains_on(run)
 
 
-def test_sighup_ends_the_following_and_nohup_does_not_even_that(runs_dir: Path) -> None:
-    process = follower(runs_dir, *LONG, "--output", "quiet")
+def test_sighup_ends_the_following_and_nohup_does_not_even_that(follower: Follow, runs_dir: Path) -> None:
+    process = follower(*LONG, "--output", "quiet")
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().steps, "training")
     process.send_signal(signal.SIGHUP)
@@ -106,10 +109,10 @@ def test_sighup_ends_the_following_and_nohup_does_not_even_that(runs_dir: Path) 
     trains_on(run)
 
 
-def test_under_nohup_a_hang_up_changes_nothing(runs_dir: Path) -> None:
+def test_under_nohup_a_hang_up_changes_nothing(follower: Follow, runs_dir: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does before it starts a program
     try:
-        process = follower(runs_dir, *LONG, "--output", "quiet")
+        process = follower(*LONG, "--output", "quiet")
     finally:
         signal.signal(signal.SIGHUP, before)
     run = only_run(runs_dir)
@@ -122,9 +125,9 @@ def test_under_nohup_a_hang_up_changes_nothing(runs_dir: Path) -> None:
 
 
 def test_resume_tells_only_what_is_new(
-    cifartui: Callable[..., "subprocess.CompletedProcess[str]"], runs_dir: Path
+    follower: Follow, cifartui: Callable[..., "subprocess.CompletedProcess[str]"], runs_dir: Path
 ) -> None:
-    process = follower(runs_dir, "train", "demo", "--epochs", "4", *SMALL, "--output", "lines")
+    process = follower("train", "demo", "--epochs", "4", *SMALL, "--output", "lines")
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().epochs and run.last.exists(), "an epoch")
     assert cifartui("stop", "latest").returncode == 0

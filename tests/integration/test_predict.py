@@ -6,13 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import NamedTuple, TextIO
 
 import msgspec
 import pytest
@@ -23,8 +24,10 @@ from engine.runs.find_run import find_run
 from engine.runs.image_predictions import Loaded, Predicted, Request
 from presets.errors import CifartuiError
 from tests import sample_model
-from tests.integration.conftest import start_cifartui
-from tests.waiting import PATIENCE_S, wait_for
+from tests.fork_client import ForkServer
+from tests.integration.conftest import run_cifartui
+from tests.waiting import wait_for
+from tests.workers import Program
 from tui.data import image_predictor
 
 KEPT = Path(__file__).parents[1] / "data/run-0.1.0"
@@ -42,15 +45,10 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def predict(images: Path) -> Run:
+def predict(images: Path, fork_server: ForkServer) -> Run:
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cifartui", "predict", "latest", *arguments, "--device", "cpu"],
-            env={
-                **os.environ, "CIFARTUI_RUNS": str(images.parent / "runs"), "PYTHONPATH": str(Path(__file__).parents[2])
-            },
-            cwd=images.parent, input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+        command = ("predict", "latest", *arguments, "--device", "cpu")
+        return run_cifartui(fork_server, images.parent / "runs", *command, stdin=stdin, cwd=images.parent)
 
     return run
 
@@ -124,32 +122,47 @@ def test_nothing_to_predict_is_said(predict: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_a_run_without_weights_is_said(images: Path) -> None:
+def test_a_run_without_weights_is_said(images: Path, fork_server: ForkServer) -> None:
     (images.parent / "runs" / RUN / "checkpoints/best.pt").unlink()
-    result = start_cifartui(images.parent / "runs", "predict", "tiny", str(images))
+    result = run_cifartui(fork_server, images.parent / "runs", "predict", "tiny", str(images))
     assert (result.returncode, result.stderr) == (
         2, f"cifartui: Run {RUN} has no best.pt yet; it is written after the first epoch.\n",
     )  # fmt: skip
 
 
+class AtWork(NamedTuple):
+    """A command, and our ends of the pipes that it has."""
+
+    process: Program
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+
+
 @pytest.fixture
-def at_work(images: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A command that has predicted one image and waits for names."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifartui", "predict", RUN, "images/val/red/00.png", "-", "--batch-size", "1",
-         "--json", "--csv", "x.csv", "--device", "cpu"],
-        env={**os.environ, "CIFARTUI_RUNS": str(images.parent / "runs"), "PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=images.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+def at_work(images: Path, fork_server: ForkServer) -> Iterator[AtWork]:
+    """A command, forked into a session of its own, that has predicted one image and waits for names."""
+    (typed, stdin), (stdout, printed), (stderr, told) = (os.pipe() for _ in range(3))
+    process = Program(
+        fork_server, [typed, printed, told], {**os.environ, "CIFARTUI_RUNS": str(images.parent / "runs")},
+        working_directory=images.parent, has_session=True,
+        arguments=["predict", RUN, "images/val/red/00.png", "-", "--batch-size", "1", "--json", "--csv", "x.csv",
+                   "--device", "cpu"],
     )  # fmt: skip
-    with process:
-        assert process.stdin is not None
-        process.stdin.write("images/val/red/00.png\n" * 200)  # more than are decoded ahead
-        process.stdin.flush()
-        assert process.stdout is not None
-        assert '"images/val/red/00.png"' in process.stdout.readline()
-        yield process
-        process.kill()
+    for descriptor in (typed, printed, told):
+        os.close(descriptor)
+    with (
+        os.fdopen(stderr) as errors,
+        os.fdopen(stdout) as lines,
+        suppress(BrokenPipeError),
+        os.fdopen(stdin, "w") as names,
+    ):
+        names.write("images/val/red/00.png\n" * 200)  # more than are decoded ahead
+        names.flush()
+        assert '"images/val/red/00.png"' in lines.readline()
+        yield AtWork(process, names, lines, errors)
+        with suppress(ProcessLookupError):
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -158,36 +171,38 @@ def at_work(images: Path) -> Iterator["subprocess.Popen[str]"]:
      (signal.SIGTERM, False, 143, "Terminated after")],
 )  # fmt: skip
 def test_a_signal_leaves_nothing_half_written(
-    at_work: "subprocess.Popen[str]", images: Path, number: signal.Signals, to_all: bool, code: int, said: str
+    at_work: AtWork, images: Path, number: signal.Signals, to_all: bool, code: int, said: str
 ) -> None:
     wait_for(lambda: list(images.parent.glob(".x.csv.*")), "the file under its temporary name")
-    (os.killpg if to_all else os.kill)(at_work.pid, number)
-    _, errors = at_work.communicate(timeout=PATIENCE_S)
-    assert at_work.returncode == code, errors
+    (os.killpg if to_all else os.kill)(at_work.process.pid, number)
+    with suppress(BrokenPipeError):
+        at_work.stdin.close()
+    errors = at_work.stderr.read()
+    assert at_work.process.wait() == code, errors
     assert said in errors
     assert errors.endswith("; x.csv was not written.\n")
     assert "Traceback" not in errors
     assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
 
 
-def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: "subprocess.Popen[str]", images: Path) -> None:
-    assert at_work.stdout is not None
+def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: AtWork, images: Path) -> None:
     at_work.stdout.close()
-    assert at_work.stderr is not None
     errors = at_work.stderr.read()
-    assert at_work.wait(PATIENCE_S) == 141
+    assert at_work.process.wait() == 141
     assert "Traceback" not in errors
     assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
 
 
 @pytest.mark.real_data
-def test_photographs_by_file_have_the_accuracy_of_evaluate(cifar100_dir: Path, tmp_path: Path) -> None:
+def test_photographs_by_file_have_the_accuracy_of_evaluate(
+    cifar100_dir: Path, tmp_path: Path, fork_server: ForkServer
+) -> None:
     archive = cifar100_dir / "ants-bees.tar"
     if not archive.is_file():
         pytest.skip(f"needs the photographs of ants and bees: no ants-bees.tar in {cifar100_dir}")
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path / "photos", filter="data")
-    cifartui = partial(start_cifartui, tmp_path / "runs")
+    cifartui = partial(run_cifartui, fork_server, tmp_path / "runs")
     smaller = ("--set=data.image_size=64", "--set=data.cache_size=80", "--epochs=1", "--device=cpu")
     trained = cifartui("train", "photos/scratch", "--data", str(tmp_path / "photos"), *smaller, "--output", "quiet")
     assert trained.returncode == 0, trained.stderr

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,11 +27,12 @@ from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import data_of
 from presets import catalog
 from tests.bird_files import save
+from tests.fork_client import ForkServer
 from tests.waiting import wait_for
+from tests.workers import Program
 
 # BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
 PLAN = ("data.dataset=shapes100", "data.train_limit=212", "train.batch_size=19", "train.precision=fp32")
-STAGES = 'stages=[{name="first", epochs=2}, {name="second", epochs=1, start_from="best"}]'
 STAGES = """
 extends = "basenet"
 [[stages]]
@@ -44,6 +46,7 @@ start_from = "best"
 """
 LONG = "train.epochs=100000"
 Start = Callable[..., RunDir]
+Torchrun = Callable[..., "subprocess.Popen[bytes] | Program"]
 
 
 @pytest.fixture
@@ -168,6 +171,7 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
 
 
 @pytest.mark.alone
+@pytest.mark.usefixtures("forked")
 def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start: Start) -> None:
     run = start(LONG, devices=2)
     trains(run, epochs=1)
@@ -197,6 +201,7 @@ def test_a_rank_that_is_killed_ends_the_run_by_name_and_it_can_be_resumed(start:
 
 
 @pytest.mark.alone
+@pytest.mark.usefixtures("forked")
 def test_a_rank_that_hangs_ends_the_run_by_name(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFARTUI_RANK_TIMEOUT", "2")
     run = start(LONG, devices=2)
@@ -242,6 +247,7 @@ def test_sigterm_before_there_is_anything_to_stop_is_not_lost(start: Start) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
+@pytest.mark.usefixtures("forked")
 def test_more_gpus_than_there_are_is_refused_in_words(start: Start, runs_dir: Path) -> None:
     preset = catalog.load("basenet", PLAN)
     run = run_dir.create(runs_dir, "basenet", preset=preset, seed=0, device="cuda", devices=2)
@@ -272,40 +278,38 @@ def test_prepare_makes_the_directory_and_prints_it(
 
 
 @pytest.fixture
-def torchrun() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Start torchrun as on one of two machines."""
+def torchrun(fork_server: ForkServer) -> Iterator[Torchrun]:
+    """Start torchrun as on one of two machines: as a user does, or forked."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[subprocess.Popen[bytes] | Program] = []
 
-    def start_node(run: RunDir, **environment: str) -> "subprocess.Popen[bytes]":
-        with run.log.open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"),
-                    *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"),
-                    *("--local-addr=127.0.0.1", "-m", "engine.training.distributed.rank", str(run.path), "--resume"),
-                ],
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+    def start_node(run: RunDir, *, is_forked: bool, **environment: str) -> "subprocess.Popen[bytes] | Program":
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"),
+            *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"),
+            *("--local-addr=127.0.0.1", "-m", "engine.training.distributed.rank", str(run.path), "--resume"),
+        ]
+        variables = {**os.environ, **environment}
+        with run.log.open("ab") as log, Path(os.devnull).open() as nothing:
+            started.append(
+                Program(fork_server, [nothing.fileno(), log.fileno(), log.fileno()], variables, command=command)
+                if is_forked
+                else subprocess.Popen(command, env=variables, stdin=nothing, stdout=log, stderr=log)
             )
-        started.append(process)
-        return process
+        return started[-1]
 
     yield start_node
     for process in started:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         process.wait()
 
 
-def test_two_machines_train_one_run_by_torchrun(
-    start: Start, torchrun: Callable[..., "subprocess.Popen[bytes]"]
-) -> None:
+def test_two_machines_train_one_run_by_torchrun(start: Start, torchrun: Torchrun) -> None:
     run = start(LONG, devices=1, launched=False)
-    nodes = [torchrun(run), torchrun(run)]
+    nodes = [torchrun(run, is_forked=False), torchrun(run, is_forked=False)]
     trains(run, epochs=1)
     started, mark = run.read_state().started, run.read_mark()
     assert started is not None
@@ -316,7 +320,10 @@ def test_two_machines_train_one_run_by_torchrun(
     assert finished(run).outcome == "stopped"
     assert [node.wait(60) for node in nodes] == [0, 0]
 
-    nodes = [torchrun(run), torchrun(run)]  # the same line again: the old Stop is not for these
+    nodes = [
+        torchrun(run, is_forked=True),
+        torchrun(run, is_forked=True),
+    ]  # the same line again: the old Stop is not for these
     wait_for(lambda: run.read_state().finished is None and run.worker_lives(), "the second start")
     trains(run, epochs=len(run.read_state().epochs) + 1)
     append_command(run.commands, commands.Abort())
@@ -341,17 +348,15 @@ def test_fewer_images_than_devices_are_trained_on(start: Start, tmp_path: Path, 
     assert finished(together).test_top1 == finished(alone).test_top1
 
 
-def test_a_machine_that_cannot_read_the_data_is_named(
-    start: Start, torchrun: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
-) -> None:
+def test_a_machine_that_cannot_read_the_data_is_named(start: Start, torchrun: Torchrun, tmp_path: Path) -> None:
     images = tmp_path / "images"
     for number in range(40):
         path = images / ("test" if number % 4 == 0 else "train") / f"class-{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
     run = start(LONG, "data.dataset=class-folders", f"data.path={images}", devices=1, launched=False)
-    torchrun(run)
-    torchrun(run, CIFARTUI_CACHE="/dev/null/none")
+    torchrun(run, is_forked=True)
+    torchrun(run, is_forked=True, CIFARTUI_CACHE="/dev/null/none")
     end = finished(run)
     assert end.outcome == "failed"
     assert f"on {socket.gethostname()} (pid " in end.reason

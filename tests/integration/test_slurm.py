@@ -2,9 +2,9 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +15,7 @@ import pytest
 from engine.journal import events as ev
 from engine.journal.jsonl import read_events
 from engine.runs.run_dir import RunDir, list_runs
+from tests.fork_client import ForkServer
 from tests.waiting import PATIENCE_S, wait_for
 from tests.workers import CommandLine
 
@@ -124,7 +125,7 @@ def test_a_killed_job_is_gone_on_with_and_a_completed_one_left_alone(train: Trai
 
 @pytest.mark.parametrize("is_last", [False, True])
 def test_the_script_of_the_guide_requeues_itself_until_the_run_is_completed(
-    runs_dir: Path, tmp_path: Path, is_last: bool
+    fork_server: ForkServer, runs_dir: Path, tmp_path: Path, is_last: bool
 ) -> None:
     """The script as it is printed, with a small preset, and a `scontrol` that notes what it was asked."""
     found = re.search(r"```bash\n(#!/bin/bash\n.*?)```", GUIDE.read_text(), re.DOTALL)
@@ -135,14 +136,14 @@ def test_the_script_of_the_guide_requeues_itself_until_the_run_is_completed(
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, content in {
-        "cifartui": f'exec {sys.executable} -m cifartui "$@"',
+        "cifartui": f'exec {shlex.join(fork_server.command())} "$@"',
         "scontrol": f'echo "$@" >> {tmp_path}/asked',
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{content}\n")
         (tools / name).chmod(0o755)
     job = subprocess.Popen(
         ["bash", "-c", script],
-        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"},
+        env={**os.environ, **fork_server.variables, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import sys
 import weakref
 from collections.abc import Callable
 from itertools import product
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from msgspec.structs import replace
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
@@ -24,7 +25,9 @@ from engine.training.distributed.process_group import ProcessGroup, place_from_e
 from engine.training.setup import Setup
 from engine.training.trainer import Trainer
 from presets import schema
+from tests.fork_client import ForkServer
 from tests.tiny_trainer import PRESET, make_folder, make_setup
+from tests.workers import Program
 
 pytestmark = pytest.mark.xdist_group("together")  # one process of tests has the two ranks, for all cases
 FLIP = (schema.HorizontalFlip(),)
@@ -156,18 +159,33 @@ def be_a_rank(rank: int, port: int, where: Path) -> None:
     group.close()
 
 
+def main() -> None:
+    """Be the rank that the arguments name."""
+    rank, port, where = sys.argv[1:]
+    be_a_rank(int(rank), int(port), Path(where))
+
+
 def name_of(kind: str, pair: Case) -> str:
     return f"{kind} {pair[0]}, {pair[1]}"
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Case], tuple[Trained, Trained]]:
-    """Train all cases in two processes; return what both had."""
+def together(
+    tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer
+) -> Callable[[str, Case], tuple[Trained, Trained]]:
+    """Train all cases in two forked processes; return what both had."""
     where = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(be_a_rank, (port, where), nprocs=2)  # type: ignore[no-untyped-call]
+    with (where / "log").open("ab") as log, Path(os.devnull).open() as nothing:
+        streams = [nothing.fileno(), log.fileno(), log.fileno()]
+        commands = [
+            [sys.executable, "-m", "tests.integration.test_stages_on_several_devices", str(rank), str(port), str(where)]
+            for rank in range(2)
+        ]
+        ranks = [Program(fork_server, streams, os.environ, command=command) for command in commands]
+    assert [rank.wait() for rank in ranks] == [0, 0], (where / "log").read_text()
 
     def found(kind: str, pair: Case) -> tuple[Trained, Trained]:
         ours, theirs = (torch.load(where / name_of(kind, pair) / f"rank{rank}.pt") for rank in range(2))

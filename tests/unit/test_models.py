@@ -269,6 +269,7 @@ def test_standardised_filters_do_not_depend_on_the_scale_or_offset_of_their_weig
     torch.testing.assert_close(layer(images), before, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_of_every_network_survives_in_channels_last() -> None:
     for model in (MIX, *every.NETWORKS):  # a strided 1×1 convolution on three channels corrupts memory on some CPUs
         network = build(model, 5, 32).to(memory_format=torch.channels_last)

@@ -41,6 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def silent_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(run_dir, "WATCHED_S", 0.0)
     now = time.time() + seconds
     monkeypatch.setattr("engine.runs.resume.time.time", lambda: now)
 
@@ -111,7 +112,6 @@ def test_a_worker_of_another_node_is_waited_for(
         silent_for(monkeypatch, STALLED_AFTER_S + 1)
 
     monkeypatch.setattr("engine.runs.named_runs.time.sleep", sleep)
-    monkeypatch.setattr(run_dir, "WATCHED_S", 0.0)
     assert named_runs.resume_named(run.folder, "folder/basenet.toml", AS_STARTED) == "going on with it"
     assert started == [run.folder.id]
     assert len(waited) == 1

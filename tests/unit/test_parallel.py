@@ -65,6 +65,7 @@ def inputs_of(trainer: Trainer) -> SplitInputs:
     return trainer._pipeline.train(trainer._plan[0], 0, lambda _event: None)
 
 
+@pytest.mark.slow
 def test_no_module_for_several_processes_is_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRAINS_BY_HAND_AND_THEN_A_RUN, str(tmp_path / "run")],
