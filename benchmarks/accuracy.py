@@ -1,4 +1,4 @@
-"""What a preset reaches: trains it with several seeds through the command line and prints mean ± std.
+"""Accuracy of a preset: trains it with several seeds through the command line and prints mean ± std.
 
 python -m benchmarks.accuracy basenet --seeds 3 [--data-dir DIR] [--set KEY=VALUE]... [--epochs N]
 """

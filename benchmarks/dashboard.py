@@ -1,4 +1,4 @@
-"""What watching costs: first screen, bytes, CPU, memory, keys, long histories, and the training beside it.
+"""Cost of watching a run: first screen, bytes, CPU, memory, keys, long histories, and the training beside it.
 
 python -m benchmarks.dashboard [first] [live] [keys] [attach] [watched] [--data-dir DIR] [--seconds 60] [--rounds 5]
 

@@ -1,4 +1,4 @@
-"""How fast the engine trains: `cifartui train` beside the loops that people write by hand.
+"""Speed of the engine: `cifartui train` beside the loops that people write by hand.
 
 python -m benchmarks.engine_speed [basenet] [vgg-custom] [--rounds 5] [--seconds 6] [--lightning DIR]
 

@@ -1,4 +1,4 @@
-"""What computing a frozen backbone's features once is worth: the same training with and without, side by side.
+"""Speed-up by computing a frozen backbone's features once: the same training with and without, side by side.
 
 python -m benchmarks.frozen [--images 600] [--size 64] [--epochs 10] [--rounds 1]
 

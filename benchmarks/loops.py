@@ -56,7 +56,7 @@ class Clock:
 
 
 class Task(NamedTuple):
-    """What every loop trains: the preset, its network, images uint8 [N, 3, 32, 32] and labels int64 [N]."""
+    """Input of every loop: the preset, its network, images uint8 [N, 3, 32, 32] and labels int64 [N]."""
 
     preset: Preset
     network: nn.Module

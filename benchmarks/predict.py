@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 import cifartui
 from engine.data.image_decoders import usable_cpus
 from engine.data.load import load
-from engine.runs.run_dir import RunDir, default_runs_dir, find_model
+from engine.runs.find_run import find_model
+from engine.runs.run_dir import RunDir, default_runs_dir
 
 _LOADER_PROCESSES = 2
 _LOOK_EVERY_S = 0.05

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from engine.data.image_decoders import map_in_order, usable_cpus
 from engine.data.image_pixels import read_square, square_of
-from engine.runs.run_dir import RunDir, default_runs_dir, find_model
+from engine.runs.find_run import find_model
+from engine.runs.run_dir import RunDir, default_runs_dir
 from engine.shared.image_formats import fault_of
 from engine.shared.image_scan import shown
 from engine.training.exported_network import load_exported

@@ -22,7 +22,8 @@ from PIL import Image
 from textual.pilot import Pilot
 
 from engine.journal.state import RunState
-from engine.runs.run_dir import RunDir, find_run, list_runs
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir, list_runs
 from engine.shared.data_locations import Location, locate
 from presets.schema import Data
 from tui.app import CifartuiApp

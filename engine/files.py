@@ -297,7 +297,7 @@ def unwritable(path: Path, error: OSError) -> CifartuiError:
 
 
 def keep_room(reserve: Path) -> None:
-    """Take a little of the disk, to be given back for a run's last word.
+    """Take a little of the disk, to be given back for a run's last event.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -309,7 +309,7 @@ def keep_room(reserve: Path) -> None:
         if error.errno in _FULL:
             reserve.unlink(missing_ok=True)
             raise
-    finally:  # a file system that cannot keep room only loses the last word on a full disk
+    finally:  # a file system that cannot keep room only loses the last event on a full disk
         os.close(fd)
 
 

@@ -69,7 +69,8 @@ def work(order: dict[str, Any], client: socket.socket) -> int:
     """Be the worker of a run, and tell its process id once it has the lock."""
     from engine.data import download
     from engine.runs import start
-    from engine.runs.run_dir import RunDir, sign_lock
+    from engine.runs.run_dir import RunDir
+    from engine.runs.worker_mark import sign_lock
     from engine.training import worker
     from tests.cifar_files import cifar100_at
 

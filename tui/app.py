@@ -358,7 +358,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _console(before: Console, display: Display) -> Console:
-    """Return Textual's console, sending as many colours as the look asks for."""
+    """Return Textual's console, sending as many colours as `display` asks for."""
     system: Literal["truecolor", "256", "standard"] = (
         display.colors if display.colors in {"truecolor", "256"} else "standard"
     )

@@ -1,4 +1,4 @@
-"""Whose turn it is in a queue: which entry can be started now, and what each of the others waits for.
+"""Allocation of devices to the entries of a queue: those that can start now, and what each of the others waits for.
 
 Knows what living runs hold and what NVML says of the GPUs; starts nothing. Devices are named by nvidia-smi's numbers,
 because processes that are shown different GPUs count them differently.
@@ -13,8 +13,9 @@ from msgspec import Struct
 from engine import files
 from engine.journal.events import GpuSample
 from engine.runs.newer_info import read_shown
-from engine.runs.run_dir import RunDir, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import StoredOptions
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import emptiest, free_bytes, gpu_name, machine_name, names_uuids, on_machine
 from presets.errors import CifartuiError
@@ -39,10 +40,10 @@ class QueuePosition(Struct, frozen=True, kw_only=True):
         return self.after is None and not self.waits_for
 
 
-def turns(
+def queue_positions(
     entries: Sequence[StoredOptions], held: Mapping[str, RunDir], gpus: Sequence[GpuSample] | None
 ) -> list[QueuePosition]:
-    """Return the turn of each entry of a queue; of those that want the same, the first one goes first.
+    """Return the position of each entry of a queue; of those that want the same, the first one goes first.
 
     One that is left to choose a GPU gets one that no run holds and nobody else uses; where no run holds any, the
     emptiest, whoever uses it. Only one at a time chooses, so that two never choose the same.

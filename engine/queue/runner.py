@@ -18,12 +18,13 @@ from pathlib import Path
 from engine import files
 from engine.files import is_locked
 from engine.queue import queue_file, runner_process
-from engine.queue.allocation import held_devices, turns
+from engine.queue.allocation import held_devices, queue_positions
 from engine.queue.queue_file import Entry
 from engine.runs import start
-from engine.runs.run_dir import RunDir, list_runs, sign_lock
+from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import RunOptions, StoredOptions
 from engine.runs.start import start_run
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
 from presets import catalog
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class _Runner:
-    """Remembers what waits and for which runs, so that most looks cost next to nothing."""
+    """Remembers what waits and for which runs, so that most rounds cost next to nothing."""
 
     def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event, notify: str) -> None:
         self._runs_dir, self._lock_fd, self._stop, self._notify = runs_dir, lock_fd, stop, notify
@@ -114,7 +115,7 @@ class _Runner:
             return True
 
     def _may_be_new(self, waiting: tuple[Entry, ...]) -> bool:
-        """Return whether more than at the last look could be started."""
+        """Return whether more than in the last round could be started."""
         return (
             waiting != self._waiting
             or time.monotonic() >= self._look_closely_at
@@ -127,8 +128,8 @@ class _Runner:
         gpus = visible_gpus(self._gpus.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
         held = held_devices(list_runs(self._runs_dir), gpus)
         took_s = time.monotonic() - began
-        for entry, turn in zip(waiting, turns(waiting, held, gpus), strict=True):
-            if turn.is_next:
+        for entry, position in zip(waiting, queue_positions(waiting, held, gpus), strict=True):
+            if position.is_next:
                 with queue_file.editing(self._runs_dir):  # so that what somebody takes out meanwhile is not started
                     if entry in queue_file.entries(self._runs_dir):
                         self._take(entry)

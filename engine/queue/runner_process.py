@@ -1,4 +1,4 @@
-"""The process that works off a queue: whether it lives, how it is started, and what it logs.
+"""Process that works off a queue: its start, its lock, its log.
 
 Knows locks, processes and queue.log; knows nothing of what is in the queue or of what is done with it.
 """
@@ -13,8 +13,8 @@ import msgspec
 
 from engine import files
 from engine.files import DAMAGED, is_locked
-from engine.runs.run_dir import WorkerMark
 from engine.runs.start import NOTIFY
+from engine.runs.worker_mark import WorkerMark
 from engine.shared import child_process
 from presets.errors import CifartuiError
 from presets.problems import printable

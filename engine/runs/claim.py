@@ -12,7 +12,8 @@ from contextlib import suppress
 import msgspec
 
 from engine import files
-from engine.runs.run_dir import RunDir, process_start, write_atomically
+from engine.runs.run_dir import RunDir, write_atomically
+from engine.runs.worker_mark import process_start
 from presets.errors import CifartuiError
 
 

@@ -140,6 +140,9 @@ def images_at(
     except (CifartuiError, ValueError) as error:  # ValueError: a zero byte
         yield Found(shown(named), None, str(error).rstrip("."))
         return
+    except OSError as error:  # of the path itself, as a name that is too long
+        yield Found(shown(named), None, f"it cannot be read ({error.strerror})")
+        return
     prefix = "" if named in (".", "./") else f"{named.rstrip('/') or '/'}/".replace("//", "/")
     for name in sorted({*names, *scanner.unread_images}):
         yield Found(shown(prefix + name), root / name)

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -31,6 +30,7 @@ from presets.schema import Preset
 
 if TYPE_CHECKING:  # the first screen asks where runs are, and reads none
     from engine.journal.state import RunState
+    from engine.runs.worker_mark import WorkerMark
 
 Status: TypeAlias = Literal[
     "starting", "data", "model", "training", "validating", "testing", "paused", "stalled", "lost",
@@ -41,13 +41,6 @@ STALLED_AFTER_S = 30.0
 WATCHED_S = 5.0
 """For so long a journal is watched where times cannot be believed; a living worker writes in every two seconds."""
 _LOOK_EVERY_S = 0.1
-_LOADED = (".onnx", ".safetensors")
-"""Endings of exported models that are data; see docs/export.md."""
-_PROGRAMS = {".pt2": "torch.export.load", ".torchscript": "torch.jit.load"}
-"""Endings of those that are programs, and what loads them."""
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_START_FIELD = 19
-"""Of /proc/PID/stat, counted from behind the program's name: in clock ticks since the machine was switched on."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,17 +72,6 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     def preset_source(self) -> str:
         """Name or file by which the preset is loaded again; of a range test, that of the preset it tests."""
         return self.preset_file or tested_name(self.preset_name)
-
-
-class WorkerMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Process that holds a lock, as the lock's file says: a run's worker, or a queue's runner."""
-
-    pid: int
-    host: str
-    holds: tuple[str, ...] = ()
-    """The devices of its machine that it trains on, GPUs by nvidia-smi's numbers; empty until it has chosen."""
-    started: int = 0
-    """Start time of the process (`process_start`); 0 if a version before wrote the lock."""
 
 
 def default_runs_dir() -> Path:
@@ -260,35 +242,14 @@ class RunDir:
         finally:
             os.close(fd)
 
-    def read_mark(self) -> WorkerMark | None:
+    def read_mark(self) -> "WorkerMark | None":
         """Return who last took the lock, where that is known."""
+        from engine.runs.worker_mark import WorkerMark
+
         try:
             return msgspec.json.decode(files.read(self.lock), type=WorkerMark)
         except (OSError, *DAMAGED):
             return None
-
-
-def process_start(pid: int) -> int:
-    """Return when a process started, as a number that no other process of its id has; 0 if that cannot be told.
-
-    On Linux it goes by a clock that nobody sets.
-    """
-    try:
-        if sys.platform == "linux":
-            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])
-        import psutil
-
-        return int(psutil.Process(pid).create_time() * 1000)
-    except Exception:  # the process is gone, or /proc is not to be seen here
-        return 0
-
-
-def sign_lock(lock_fd: int, pid: int, holds: tuple[str, ...] = ()) -> None:
-    """Write into a lock that is held which process of this host holds it, and which devices that has chosen."""
-    mark = WorkerMark(pid=pid, host=socket.gethostname(), holds=holds, started=process_start(pid))
-    content = msgspec.json.encode(mark)
-    os.pwrite(lock_fd, content, 0)  # before the cut: a full disk has the room that the last one took
-    os.ftruncate(lock_fd, len(content))
 
 
 def status_of(state: "RunState", lives: bool | None, now: float, heard_s: float | None = None) -> Status:
@@ -420,55 +381,3 @@ def _may_be_run(entry: "os.DirEntry[str]") -> bool:
     except OSError as error:  # else another user's, or a stale handle of a file server
         return error.errno not in _NO_RUN
     return True
-
-
-def find_run(runs_dir: Path, name: str) -> RunDir:
-    """Return the run called `name`: an id, a unique prefix or part of one, or "latest".
-
-    Raises:
-        CifartuiError: no run, or several, answer to the name.
-    """
-    runs = list_runs(runs_dir)
-    if not runs:
-        raise CifartuiError(f"There are no runs in {runs_dir} yet; start one with: cifartui train demo")
-    if name == "latest":
-        return runs[0]
-    if not _RUN_ID.fullmatch(name):
-        raise CifartuiError(f'"{printable(name, 100)}" is not a run id; cifartui runs lists them.')
-    exact = [run for run in runs if run.id == name]
-    found = exact or [run for run in runs if run.id.startswith(name)] or [run for run in runs if name in run.id]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise CifartuiError(f"No run is called {printable(name, 100)}; cifartui runs lists them.")
-    shown = ", ".join(run.id for run in found[:4]) + (" …" if len(found) > 4 else "")
-    raise CifartuiError(f"{printable(name, 100)} could be {len(found)} runs ({shown}); give more of the name.")
-
-
-def find_model(runs_dir: Path, named: str) -> RunDir | Path:
-    """Return the run whose network is to be loaded, by its folder or as `find_run` finds it; or an exported file.
-
-    Raises:
-        CifartuiError: nothing that can be loaded answers to the name.
-    """
-    path = files.expanded(named)
-    if (path / "run.json").is_file():
-        return RunDir(path.absolute())
-    where = printable(str(path))
-    if path.is_file():
-        if path.suffix in _LOADED:
-            return path.absolute()
-        if path.suffix in _PROGRAMS:
-            raise CifartuiError(
-                f"{where} is a program, and no program of a file is run: export the run as onnx or safetensors, or "
-                f"load the file with {_PROGRAMS[path.suffix]} if you trust it."
-            )
-    try:
-        return find_run(runs_dir, named)
-    except CifartuiError:
-        if not path.exists():
-            raise
-    raise CifartuiError(
-        f"{where} is no run's folder and no exported model (.onnx, .safetensors); name one, or a run by its id, a "
-        "unique part of one, or latest."
-    )

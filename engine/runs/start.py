@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from engine import files
 from engine.runs import run_dir as runs
 from engine.runs.claim import claim, has_worker
-from engine.runs.run_dir import RunDir, sign_lock
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.runs.worker_process import signal_worker
 from engine.shared import child_process
 from engine.shared.device_names import check_devices
@@ -33,7 +34,7 @@ _LOCK_PATIENCE_S = 0.5
 NOTIFY = "CIFARTUI_NOTIFY"
 """The variable in which a worker is told what to run when the run has ended."""
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last word."""
+"""Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last event."""
 
 
 def start_run(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import files
-from engine.runs.run_dir import RunDir, process_start
+from engine.runs.run_dir import RunDir
+from engine.runs.worker_mark import process_start
 
 if TYPE_CHECKING:
     import psutil  # type: ignore[import-untyped,unused-ignore]

@@ -35,7 +35,7 @@ def list_class_folders(path: Path, name: str = "class-folders", poll: Poll = lam
         CifartuiError: it cannot be read, has no layout of these or looks like two, or has fewer than two classes.
     """
     scan = _enter(path, poll)
-    folders = scan.look().all_folders
+    folders = scan.contents().all_folders
     parts = _parts(scan, folders)
     if "train" in parts:
         taken = {folder.split("/")[0] for folder in parts.values()}
@@ -52,7 +52,7 @@ def count_classes(path: Path) -> int:
         CifartuiError: as `list_class_folders`, of the training part only.
     """
     scan = _enter(path, lambda: None)
-    folders = scan.look().all_folders
+    folders = scan.contents().all_folders
     parts = _parts(scan, folders)
     if parts and "train" not in parts:
         raise _no_train(scan, parts)
@@ -68,12 +68,12 @@ def _enter(path: Path, poll: Poll) -> Scanner:
     """Return a scanner of `path`, or of the folder inside that holds everything."""
     scan = Scanner(path, poll)
     for _ in range(_MOST_WRAPPERS):
-        here = scan.look()
+        here = scan.contents()
         if here.images or len(here.all_folders) != 1:
             break
         inner = Scanner(scan.root / here.all_folders[0], poll)
         is_wrapper = here.all_folders[0].lower() not in PARTS or _is_divided(inner)
-        if not (is_wrapper and inner.look().all_folders):
+        if not (is_wrapper and inner.contents().all_folders):
             break
         scan = inner
     scan.named = path
@@ -82,7 +82,7 @@ def _enter(path: Path, poll: Poll) -> Scanner:
 
 def _is_divided(scan: Scanner, folder: str = "") -> bool:
     """Return true if a folder has a training part and another one inside, as a data set has."""
-    inside = scan.look(folder)
+    inside = scan.contents(folder)
     parts = {PARTS.get(base_of(name).lower()) for name in inside.all_folders}
     return "train" in parts and bool(parts & {"val", "test"}) and not inside.images
 
@@ -105,7 +105,7 @@ def _parts(scan: Scanner, folders: list[str]) -> dict[Part, str]:
 
 def _unwrapped(scan: Scanner, folder: str, part: Part) -> str:
     """Return a part's folder, or the only one inside if it is named for the part again, as unpacking often gives."""
-    inside = scan.look(folder)
+    inside = scan.contents(folder)
     if inside.images or len(inside.all_folders) != 1:
         return folder
     return inside.all_folders[0] if PARTS.get(base_of(inside.all_folders[0]).lower()) == part else folder
@@ -115,15 +115,16 @@ def _unwrapped(scan: Scanner, folder: str, part: Part) -> str:
 
 
 def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
-    here = scan.look()
+    here = scan.contents()
     classes = _Classes(scan, folders)
     train = classes.files()
     if not train:
         raise _no_images(scan, "")
     classes.check_number()
     if whole := next((folder for folder in classes.folders() if _is_divided(scan, folder)), None):
+        parts = listed(map(base_of, scan.contents(whole).all_folders))
         raise CifartuiError(
-            f"{_where(scan, whole)} has parts of its own inside ({listed(map(base_of, scan.look(whole).all_folders))}):"
+            f"{_where(scan, whole)} has parts of its own inside ({parts}):"
             f" if it is the data set, {NAME_IT}; if it is a class, put the parts first, as in train/{shown(whole)}."
         )
     _leave_loose_out(scan, here.images, "")
@@ -140,12 +141,12 @@ def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
 
 def _list_parts(scan: Scanner, name: str, parts: dict[Part, str], others: list[str]) -> Listing:
     folder = parts["train"]
-    inside = scan.look(folder)
+    inside = scan.contents(folder)
     classes = _Classes(scan, inside.all_folders)
     train = classes.files()
     if not train:
         raise _no_images(scan, folder, others)
-    if others and len(parts) == 1 and any(scan.look(other).images for other in others):
+    if others and len(parts) == 1 and any(scan.contents(other).images for other in others):
         raise CifartuiError(
             f"{_where(scan)} looks like two layouts: {folder}/ has class folders inside, and images lie in "
             f"{listed(others)} beside it; put all classes into one folder, or the others elsewhere."
@@ -263,7 +264,7 @@ class _Classes:
 def _labelled_part(scan: Scanner, folder: str | None, classes: _Classes, notices: list[str]) -> Files:
     if folder is None:
         return Files()
-    inside = scan.look(folder)
+    inside = scan.contents(folder)
     before = len(classes.notices)
     found = classes.files_of(inside.all_folders, folder)
     notices += classes.notices[before:]
@@ -282,7 +283,7 @@ def _labelled_part(scan: Scanner, folder: str | None, classes: _Classes, notices
 
 def _without_labels(scan: Scanner, folder: str, classes: _Classes) -> tuple[str, ...]:
     """Return the images of a test part that has no class folders; none if it has."""
-    inside = scan.look(folder)
+    inside = scan.contents(folder)
     folders = inside.all_folders
     if len(folders) == 1 and not inside.images:
         name = base_of(folders[0])
@@ -302,9 +303,9 @@ def _leave_loose_out(scan: Scanner, images: list[str], folder: str) -> None:
 
 def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> CifartuiError:
     """Return the error for a training part without class folders that have images."""
-    loose = scan.look(folder).images
+    loose = scan.contents(folder).images
     where = _where(scan, folder)
-    if loose and any(scan.look(other).images for other in others):
+    if loose and any(scan.contents(other).images for other in others):
         return CifartuiError(
             f"{_where(scan)} looks like two layouts: images lie loose in {folder}/ and in {listed(others)}; if "
             f"{folder} is a class too, put all of them into another train/, else put its images into class folders."
@@ -352,7 +353,7 @@ def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:
 
 def _one_class(scan: Scanner, folder: str) -> CifartuiError:
     text = f"{_where(scan)} has images of one class only, {shown(_name_of(folder))}; a classifier needs two: "
-    inner = [name for name in scan.look(folder).all_folders if scan.has_image(name)]
+    inner = [name for name in scan.contents(folder).all_folders if scan.has_image(name)]
     if len(inner) < 2:
         return CifartuiError(f"{text}put the images of each class into a folder of its own.")
     where = f"{_where(scan, folder)}, with {listed(map(base_of, inner))} inside,"

@@ -173,7 +173,7 @@ class Scanner:
         num_files, first = self._unread.get((folder, reason), (0, name))
         self._unread[folder, reason] = (num_files + 1, min(first, name))
 
-    def look(self, folder: str = "") -> Folder:
+    def contents(self, folder: str = "") -> Folder:
         """Return the contents of a folder, itself relative to the root.
 
         Raises:
@@ -268,7 +268,7 @@ class Scanner:
 
     def each_once(self, folder: str) -> Iterator[str]:
         """Yield the folders in a folder, and the linked ones that lead to none of these, nor to one another."""
-        here = self.look(folder)
+        here = self.contents(folder)
         known = {_identity(self.root / name) for name in here.folders} if here.links else set()
         yield from here.folders
         for name in here.links:
@@ -327,7 +327,7 @@ class Scanner:
                 known.add(identity)
             visited.append(name)
             try:
-                here = self.look(name)
+                here = self.contents(name)
             except CifartuiError as error:
                 cause = error.__cause__
                 if not isinstance(cause, OSError) or (name in tops and not isinstance(cause, SystemFilesError)):

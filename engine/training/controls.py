@@ -1,7 +1,7 @@
 """Commands from people and signals, as flags that the training loop reads. No tensors.
 
-`poll` is called between batches, in evaluation, while data is prepared and while paused, so no state
-of a run is deaf. It costs a clock reading; the file is looked at twenty times a second.
+`poll` is called between batches, in evaluation, while data is prepared and while paused, so a run
+takes commands in every state. It costs a clock reading; the file is read twenty times a second.
 """
 
 import math
@@ -21,7 +21,7 @@ from presets.errors import CifartuiError
 
 _POLL_INTERVAL_S = 0.05
 _MOST_AT_ONCE = 100
-"""Commands obeyed in one look, each with a flush of the disk; training goes on before the next. Where more wait, an
+"""Commands obeyed in one poll, each with a flush of the disk; training goes on before the next. Where more wait, an
 end goes first."""
 _MOST_IN_A_WRITE = 10_000
 """Answers, of some 200 bytes, that are written and flushed together."""
@@ -58,7 +58,7 @@ class Controls:
         self.validate: Callable[[], None] | None = None
         """Evaluates the validation set; None unless the loop is between two batches."""
         self.busy_with = "training has not begun yet"
-        """Why one of these is None, in words."""
+        """Reason, in words, if one of these is None."""
         self.then = ", then testing the best weights"
         """Consequence of a stop, in words."""
         self.was_round = True
@@ -69,7 +69,7 @@ class Controls:
         self._has_told_of_owner = False
         self._commands.skip_to(commands_from)
         self._waiting: deque[commands.AnyCommand] = deque()
-        self._next_look = 0.0
+        self._next_read = 0.0
         self._signal: str | None = None
         self._paused = False
         self._validating = False
@@ -91,8 +91,8 @@ class Controls:
         """Note that from here on all ranks of the run poll at the same places; in one process, do nothing."""
 
     def poll_at_once(self) -> None:
-        """Let the next poll look, whatever the last ones found: what comes now may take longer a poll."""
-        self._next_look = 0.0
+        """Let the next poll read the file, whatever the last ones found: what comes now may take longer a poll."""
+        self._next_read = 0.0
 
     def poll_alone(self) -> None:
         """Poll where the ranks of a run are not in step.
@@ -111,9 +111,9 @@ class Controls:
             SecondSignal: a signal came while the run was ending.
         """
         now = time.monotonic()
-        if now < self._next_look and self._signal is None:
+        if now < self._next_read and self._signal is None:
             return 0.0
-        self._next_look = now + _POLL_INTERVAL_S
+        self._next_read = now + _POLL_INTERVAL_S
         self._stood_still = False
         self._look()
         while self._paused and not self._validating:  # a validation asked for while paused is not paused itself

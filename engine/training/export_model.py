@@ -8,6 +8,8 @@ processor, in float32. Writes nothing else.
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -43,7 +45,7 @@ from presets.schema import Preset
 NUM_CHECKED = 256
 _BATCHES = (1, 15)
 """Images of the first batch that is compared, and of the others: few, for GoogLeNet at 128 px takes 0.1 GB an image."""
-_NUM_RESIZED = 16
+_NUM_RESIZED = 32
 
 
 class Doing(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ def export(
         onnx_library()
     tell("loading the network")
     trained = load_trained(folder, "last" if which == "last" else "best", "cpu")
+    trained = replace(trained, precision="fp32", autocast=nullcontext)  # as a file computes, also of a run in bf16
     torch.manual_seed(0)
     network = plain(trained.network)
     record = record_of(folder, trained, kind, with_preprocessing=with_preprocessing)

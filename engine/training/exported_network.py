@@ -38,13 +38,28 @@ Prepare = Callable[[torch.device, RunInfo], object]
 class OnnxNetwork(nn.Module):
     """An ONNX graph as a module: from images as its file takes them to logits float32 [B, C], on the CPU."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, path: Path, num_classes: int) -> None:
+        """Run the graph of `session`, from the file `path`, which has so many classes."""
         super().__init__()
         self._run = onnx_runner(session)
+        self._path, self._num_classes = path, num_classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits of a batch."""
-        return self._run(images)
+        """Return logits of a batch.
+
+        Raises:
+            CifartuiError: the graph fails, or gives something else.
+        """
+        try:
+            logits = self._run(images)
+        except Exception as error:  # of onnxruntime, which has many kinds
+            raise CifartuiError(
+                f"{printable(str(self._path))} cannot be run ({printable(' '.join(str(error).split()), 200)}): "
+                "export the run again."
+            ) from error
+        if logits.shape != (len(images), self._num_classes):
+            raise _other_than_said(self._path)
+        return logits
 
 
 def load_exported(
@@ -109,13 +124,17 @@ def _load_onnx(path: Path, device_asked: str) -> tuple[TrainedNetwork, MetricsRe
     sides = [record.input.side] * 2 if record.input.side is not None else given.shape[2:]
     fits = (
         (given.name, given.type, given.shape[1:]) == (INPUT, kind, [3, *sides])
-        and (returned.name, returned.shape[1:]) == (OUTPUT, [len(record.classes)])
+        and (returned.name, returned.type, returned.shape[1:]) == (OUTPUT, "tensor(float)", [len(record.classes)])
         and record.preprocessing.in_graph == (record.input.dtype == "uint8")
     )
     if not fits:
-        raise CifartuiError(f"{printable(str(path))} takes or gives something else than it says: export the run again.")
-    device = torch.device("cpu")
-    return _trained(path, record, _info(record), OnnxNetwork(session).eval(), device, "fp32"), record.metrics
+        raise _other_than_said(path)
+    device, network = torch.device("cpu"), OnnxNetwork(session, path, len(record.classes)).eval()
+    return _trained(path, record, _info(record), network, device, "fp32"), record.metrics
+
+
+def _other_than_said(path: Path) -> CifartuiError:
+    return CifartuiError(f"{printable(str(path))} takes or gives something else than it says: export the run again.")
 
 
 def _check_alone(content: bytes) -> None:

@@ -225,7 +225,7 @@ def _names(content: IO[bytes]) -> Iterator[str]:
 def main() -> int:
     """Predict what standard input asks for; return the exit code."""
     os.umask(0o077)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started this process hears it and ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started this process gets it and ends it
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte

@@ -75,7 +75,7 @@ class Trainer:
         self._saved_step = -1
         """The step that was handed over last to be saved."""
         self._early = ""
-        """Why training ended before its last epoch, where the preset wanted that."""
+        """Reason, if training ended before its last epoch because the preset wanted that."""
         self._budget_spent = 0.0
         """The share of the time that training may take; 0 where there is no limit."""
         self._stepper.begin_stage()
@@ -145,7 +145,7 @@ class Trainer:
 
         Raises:
             Aborted: the user asked to end at once.
-            Hurried: a second signal asked for that; last.pt is written.
+            SecondSignal: a second signal asked for that; last.pt is written.
             CifartuiError: training cannot go on: the loss is no longer a number, memory or disk is full.
         """
         self._controls.share()
@@ -209,19 +209,19 @@ class Trainer:
         progress.stage += 1
         if progress.stage == len(self._plan):
             return
-        if progress.step:  # the epoch was cut short by the wish for the next stage
+        if progress.step:  # the epoch was cut short by the command for the next stage
             progress.next_epoch()
         self._train_state.begin_stage(partial(self._checkpoints.load_best, "stage-best"))
         self._stepper.begin_stage()
         self._open_epoch()
-        self._save_on_command()  # before anybody is told of the new stage: a wish for it is not to be lost again
+        self._save_on_command()  # before anybody is told of the new stage: the command for it is not to be lost again
 
     def _begin_epoch(self) -> None:
         self._controls.epoch = self.progress.epoch
         self._open_epoch()
 
     def _train_epoch(self, inputs: SplitInputs) -> None:
-        """Train the batches that are left of this epoch, or until a stop or the wish for the next stage."""
+        """Train the batches that are left of this epoch, or until a stop or the command for the next stage."""
         progress = self.progress
         order = epoch_order(self._setup, progress.epoch).to(inputs.split.images.device)
         self._setup.network.train()

@@ -169,7 +169,7 @@ class Validator:
         return sums
 
     def validate_between_batches(self, progress: Progress) -> None:
-        """Measure the validation set because somebody asked; a wish to stop ends it, for that validates anyway."""
+        """Measure the validation set because somebody asked; a stop ends it, for that validates anyway."""
 
         def poll() -> None:
             if self._controls.stop_after == "batch" or self._controls.next_stage:

@@ -120,7 +120,7 @@ def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _give_up(error: CifartuiError) -> int:
-    """Say why in worker.log, whose end is shown beside a run without a last word."""
+    """Say why in worker.log, whose end is shown beside a run without a last event."""
     print(error, file=sys.stderr)
     return 1
 
@@ -221,7 +221,7 @@ def train_run(
         ranks: places of all, for the journal; empty with one device.
 
     Raises:
-        StoppedBeforeTraining, Aborted, Hurried: the user asked for it.
+        StoppedBeforeTraining, Aborted, SecondSignal: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
     from engine.training.checkpoint_checks import data_of

@@ -16,6 +16,7 @@ from engine.queue import allocation, queue_file, runner, runner_process
 from engine.runs import run_dir, start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.training.controls import Controls
 from presets import catalog
 from presets.errors import CifartuiError
@@ -36,7 +37,7 @@ def run(runs_dir: Path) -> RunDir:
 def held(run: RunDir) -> Iterator[RunDir]:
     """A run whose lock this process holds, on the processor."""
     fd = start.take_lock(run)
-    run_dir.sign_lock(fd, os.getpid(), ("cpu",))
+    sign_lock(fd, os.getpid(), ("cpu",))
     yield run
     os.close(fd)
 
@@ -102,7 +103,7 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunD
     append_command(run.commands, commands.Stop())
     disown(run.commands)
     for _ in range(3):
-        controls._next_look = 0.0
+        controls._next_read = 0.0
         controls.poll()
     assert controls.stop_after is None
     (alert,) = (event for event in read_events(run.events) if isinstance(event, Alerted))
@@ -110,7 +111,7 @@ def test_commands_of_another_user_are_not_obeyed_and_that_is_said_once(run: RunD
     assert f"commands.jsonl is not obeyed: it belongs to user {ANOTHER}, not to you." in alert.text
     run.commands.unlink()
     append_command(run.commands, commands.Stop())
-    controls._next_look = 0.0
+    controls._next_read = 0.0
     controls.poll()
     assert controls.stop_after == "batch"
 

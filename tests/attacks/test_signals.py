@@ -16,7 +16,8 @@ import pytest
 import engine
 from engine.runs import run_dir, worker_process
 from engine.runs import start as launch
-from engine.runs.run_dir import RunDir, WorkerMark, process_start
+from engine.runs.run_dir import RunDir
+from engine.runs.worker_mark import WorkerMark, process_start
 from engine.runs.worker_process import signal_rank
 from engine.training.distributed import heartbeat
 from presets import catalog

@@ -14,7 +14,8 @@ from engine.journal.events import DeviceSampled, HostSample, RunFinished, RunSta
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.journal.state import fold, worked_s
 from engine.runs.resume import resume_run
-from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, status_of
+from engine.runs.worker_mark import WorkerMark
 from engine.training import telemetry
 from presets.errors import CifartuiError
 from tests.faults.conftest import status

@@ -12,9 +12,11 @@ import pytest
 from engine.queue.allocation import held_devices, taken_devices
 from engine.runs import run_dir, start
 from engine.runs.delete import delete_run
+from engine.runs.find_run import find_run
 from engine.runs.newer_info import not_understood, read_shown
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
+from engine.runs.worker_mark import sign_lock
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.other_user import NOBODY, as_another_user
@@ -116,7 +118,7 @@ def test_one_bad_run_costs_its_own_row(folder: Path, capsys: pytest.CaptureFixtu
     listed = RunLister(folder, lambda: 0.0, limit=None).list()
     assert {run.id for run in listed.runs} == {good.id, bad.id}
     assert {run.state for run in listed.damaged} == {"damaged", "unreadable"}
-    assert run_dir.find_run(folder, good.id).path == good.path
+    assert find_run(folder, good.id).path == good.path
     assert delete_run(folder, good.id)
 
 
@@ -124,7 +126,7 @@ def test_a_newer_run_that_lives_holds_its_gpu(folder: Path) -> None:
     run = make(folder, "newer", newer)
     link_to_itself(folder)
     fd = start.take_lock(run)
-    run_dir.sign_lock(fd, os.getpid(), ("cuda:1",))
+    sign_lock(fd, os.getpid(), ("cuda:1",))
     try:
         assert taken_devices(run_dir.list_runs(folder)) == {"cuda:1"}
         assert held_devices(run_dir.list_runs(folder), ())["cuda:1"].id == run.id
@@ -155,7 +157,7 @@ def test_a_run_that_another_user_may_not_read_costs_its_own_row(folder: Path, tm
             sorted(run.id for run in runs),
             taken_devices(runs),
             held_devices(runs, ()),
-            run_dir.find_run(folder, "ours"),
+            find_run(folder, "ours"),
         )
 
     code, said = as_another_user(tmp_path, look)

@@ -18,7 +18,8 @@ from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import taken_devices
 from engine.runs import claim, delete, resume, run_dir, start
 from engine.runs.delete import delete_run
-from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, status_of
+from engine.runs.worker_mark import WorkerMark, sign_lock
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.waiting import wait_for
@@ -129,10 +130,10 @@ def test_a_disk_that_refuses_locks_makes_no_run_look_alive(run: RunDir, no_locks
 
 def test_a_run_is_started_where_locks_are_refused(run: RunDir, no_locks: int) -> None:
     fd = start.take_lock(run)
-    run_dir.sign_lock(fd, os.getpid())
+    sign_lock(fd, os.getpid())
     with pytest.raises(CifartuiError, match="already has a worker"):
         start.take_lock(run)
-    run_dir.sign_lock(fd, 2**22 + 1)  # a process that is not there any more
+    sign_lock(fd, 2**22 + 1)  # a process that is not there any more
     os.close(start.take_lock(run))
     os.close(fd)
 
@@ -159,7 +160,7 @@ def test_of_two_hosts_that_give_a_run_a_worker_in_the_same_second_one_can(
             refused.append(str(error))
             return
         won.append(name)
-        run_dir.sign_lock(fd, os.getpid())
+        sign_lock(fd, os.getpid())
         with Beating(run, 0.0):
             wait_for(lambda: len(won) + len(refused) == 2, "the other")
         os.close(fd)

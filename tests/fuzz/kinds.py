@@ -29,6 +29,7 @@ from engine.journal.fold_file import fold_path, keep_fold, read_folded, start_fr
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir, scores
+from engine.runs.find_run import find_run
 from engine.runs.run_dir import RunDir
 from engine.shared.image_listing import list_images
 from presets import catalog
@@ -311,7 +312,7 @@ def run_names(seed: int, place: Path) -> bool:
     (runs_dir / "link").symlink_to(victim.path)
     found = False
     for ask in (
-        lambda: run_dir.find_run(runs_dir, name),
+        lambda: find_run(runs_dir, name),
         lambda: named_runs.check_name(name),
         lambda: named_runs.find_named(runs_dir, name),
         lambda: delete.delete_run(runs_dir, name),

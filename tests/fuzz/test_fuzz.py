@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runs import named_runs, run_dir
+from engine.runs import named_runs
+from engine.runs.find_run import find_run
 from presets import catalog
 from presets.errors import CifartuiError
 from tests.fuzz.kinds import KINDS, refused
@@ -36,7 +37,7 @@ def test_any_text_behind_set(overrides: list[str]) -> None:
 @given(st.text(st.characters(codec=None), max_size=300))
 def test_any_text_as_the_name_of_a_run_or_preset(name: str) -> None:
     for ask in (
-        lambda: run_dir.find_run(Path("/nonexistent"), name),
+        lambda: find_run(Path("/nonexistent"), name),
         lambda: named_runs.check_name(name),
         lambda: catalog.load(name),
     ):

@@ -19,8 +19,8 @@ import pytest
 
 from engine.data.image_pixels import WHITE, read_square
 from engine.runs import predictions
+from engine.runs.find_run import find_run
 from engine.runs.image_predictions import Loaded, Predicted, Request
-from engine.runs.run_dir import find_run
 from presets.errors import CifartuiError
 from tests import sample_model
 from tests.integration.conftest import start_cifartui

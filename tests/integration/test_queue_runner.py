@@ -17,6 +17,7 @@ from engine.runs import run_dir
 from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_worker
+from engine.runs.worker_mark import sign_lock
 from presets import catalog
 from tests.nvml_stub import compile_stub
 from tests.waiting import PATIENCE_S, wait_for
@@ -126,7 +127,7 @@ def test_a_gpu_is_given_away_when_nobody_uses_it(
     by_hand = start("train.epochs=500")
     wait_for(lambda: getattr(by_hand.read_mark(), "holds", ()) == ("cpu",), "what it has chosen")
     lock_fd = os.open(by_hand.lock, os.O_RDWR)
-    run_dir.sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
+    sign_lock(lock_fd, pid_of(by_hand), ("cuda:0",))
     os.close(lock_fd)
     add(runs_dir, 1, device="auto")
     add(runs_dir, 2, device="auto")

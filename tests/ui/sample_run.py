@@ -14,7 +14,8 @@ from typing_extensions import Self
 
 from engine.journal import events as ev
 from engine.journal import jsonl
-from engine.runs.run_dir import RunDir, RunInfo, WorkerMark
+from engine.runs.run_dir import RunDir, RunInfo
+from engine.runs.worker_mark import WorkerMark
 from presets import schema
 from presets.plan import plan
 

@@ -23,8 +23,9 @@ from tests.ui.test_home import said
 from tui.app import CifartuiApp
 from tui.data.folder_summary import ClassCount, FolderSummary, SampledImages
 from tui.display import Display
-from tui.screens.folder import Folders, FolderScreen, OpenFolder
+from tui.screens.folder import FolderScreen
 from tui.screens.home import Home
+from tui.screens.open_folder import Folders, OpenFolder
 from tui.screens.start_dialog import StartPanel
 from tui.terminal.keyboard import Burst
 from tui.widgets.lists import Pickable

@@ -15,7 +15,7 @@ from tests.ui.conftest import until
 from tests.ui.sample_run import SampleRun
 from tests.ui.test_predictions import app_on, opened, said, sorting, store
 from tui.data import image_predictor
-from tui.screens.folder import Folders
+from tui.screens.open_folder import Folders
 from tui.screens.own_images import OpenImages, OwnImages
 from tui.screens.predictions import PredictionsScreen
 from tui.widgets.basic import ChangedStatic

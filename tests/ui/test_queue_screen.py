@@ -13,8 +13,8 @@ from rich.text import Text
 from textual.pilot import Pilot
 
 from engine.queue import queue_file, runner_process
-from engine.runs.run_dir import WorkerMark
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import WorkerMark
 from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import HOST, NOW, SampleRun, preset, training
 from tui.app import CifartuiApp

@@ -100,7 +100,7 @@ def test_start_panel_with_a_warning(
         for field in pilot.app.screen.query(Input):
             field.cursor_blink = False  # a slow machine would be caught between two blinks
         pilot.app.screen.query_one("#batch", Input).value = "512"
-        await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#room"), "the warning")
+        await until(pilot, lambda: "lower train.batch_size" in said(pilot.app, "#fit"), "the warning")
 
     app = CifartuiApp(runs_dir, environment=environment(ONE_GPU), display=display)
     assert snap_compare(app, terminal_size=size, run_before=ready)

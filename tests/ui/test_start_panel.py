@@ -103,7 +103,7 @@ async def test_several_devices_are_checked_and_share_the_batch(runs_dir: Path) -
         await until(pilot, lambda: panel.checked.options == RunOptions(
             overrides=("train.batch_size=64",), device="cuda", devices=2
         ), "the order")  # fmt: skip
-        await until(pilot, lambda: "needs about 1.7 GB" in said(app, "#room"), "what 32 images need")
+        await until(pilot, lambda: "needs about 1.7 GB" in said(app, "#fit"), "what 32 images need")
         type_into(panel, devices="two")
         await until(pilot, lambda: "a whole number from 1 to 64" in error(app, "devices"), "the other error")
 
@@ -124,15 +124,15 @@ async def test_memory_follows_what_is_typed(runs_dir: Path) -> None:
         await until(pilot, lambda: "36.3" in said(app, "#gpus"), "the GPU")
         panel = await opened(pilot, "j")
         # 1 GB for 32 images in bf16, and what a worker holds besides; 6.6 of 42.9 GB are free
-        await until(pilot, lambda: "needs about 1.7 GB; 6.6 GB are free on GPU 0" in said(app, "#room"), "it fits")
-        assert panel.query_one("#room").size.height == 1
+        await until(pilot, lambda: "needs about 1.7 GB; 6.6 GB are free on GPU 0" in said(app, "#fit"), "it fits")
+        assert panel.query_one("#fit").size.height == 1
         type_into(panel, batch="320")
-        await until(pilot, lambda: "needs about 11 GB, 6.6 GB are free on GPU 0" in said(app, "#room"), "it does not")
-        assert "lower train.batch_size" in said(app, "#room")
+        await until(pilot, lambda: "needs about 11 GB, 6.6 GB are free on GPU 0" in said(app, "#fit"), "it does not")
+        assert "lower train.batch_size" in said(app, "#fit")
         type_into(panel, device="cpu")
-        await until(pilot, lambda: "needs about 21 GB; 200 GB are free in this machine" in said(app, "#room"), "host")
+        await until(pilot, lambda: "needs about 21 GB; 200 GB are free in this machine" in said(app, "#fit"), "host")
         type_into(panel, batch="x")
-        await until(pilot, lambda: not said(app, "#room").strip(), "no verdict on what is not valid")
+        await until(pilot, lambda: not said(app, "#fit").strip(), "no verdict on what is not valid")
 
 
 async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) -> None:
@@ -153,12 +153,12 @@ async def test_what_is_not_known_is_computed_and_that_is_said(runs_dir: Path) ->
     async with app.run_test(size=(80, 24)) as pilot:
         panel = await opened(pilot, "j")
         type_into(panel, batch="64")
-        await until(pilot, lambda: "estimating" in said(app, "#room"), "that it is estimated")
+        await until(pilot, lambda: "estimating" in said(app, "#fit"), "that it is estimated")
         may_answer.set()
-        await until(pilot, lambda: "needs about 2.7 GB" in said(app, "#room"), "the estimate")
+        await until(pilot, lambda: "needs about 2.7 GB" in said(app, "#fit"), "the estimate")
         may_answer.clear()
         type_into(panel, batch="128")
-        await until(pilot, lambda: "estimating" in said(app, "#room"), "that it is estimated")
+        await until(pilot, lambda: "estimating" in said(app, "#fit"), "that it is estimated")
         await pilot.press("escape")
     may_answer.set()
     assert withdrawn[0] is False
@@ -172,7 +172,7 @@ async def test_what_cannot_be_built_is_said(runs_dir: Path) -> None:
     app = CifartuiApp(runs_dir, environment=ways)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
-        await until(pilot, lambda: "cannot be trained on 1 image" in said(app, "#room"), "why")
+        await until(pilot, lambda: "cannot be trained on 1 image" in said(app, "#fit"), "why")
 
 
 async def test_marked_presets_are_queued_with_the_same_changes(runs_dir: Path) -> None:

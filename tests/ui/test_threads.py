@@ -30,7 +30,7 @@ async def test_a_stop_is_written_on_the_smallest_machine(runs_dir: Path) -> None
             await until(
                 pilot,
                 lambda: run.folder.commands.exists() and jsonl.command_reader(run.folder.commands).read(),
-                "the wish to stop",
+                "the command to stop",
             )
     small.shutdown(wait=False)
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from engine.journal.events import GpuSample
-from engine.queue.allocation import held_devices, mark_devices, others_of, taken_devices, turns
+from engine.queue.allocation import held_devices, mark_devices, others_of, queue_positions, taken_devices
 from engine.runs import run_dir as runs
 from engine.runs import start
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import sign_lock
 from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import on_machine
 from engine.training.device import choose_device
@@ -42,7 +43,7 @@ class Machine:
         run = runs.create(self.runs_dir, "demo", preset=preset, device=device, devices=devices, **info)
         lock_fd = start.take_lock(run)
         self._stack.callback(os.close, lock_fd)
-        runs.sign_lock(lock_fd, os.getpid(), chosen)
+        sign_lock(lock_fd, os.getpid(), chosen)
         return run
 
     def states(self, *asked: str | tuple[str, int], gpus: list[GpuSample] | None) -> list[str]:
@@ -52,7 +53,7 @@ class Machine:
             for one in asked
         ]
         held = held_devices(runs.list_runs(self.runs_dir), gpus)
-        found = turns(entries, held, gpus)
+        found = queue_positions(entries, held, gpus)
         return [f"after {turn.after}" if turn.after else f"{len(turn.waits_for)} runs" for turn in found]
 
 

@@ -10,6 +10,7 @@ from engine.journal import events
 from engine.journal.jsonl import EventWriter, command_reader, event_reader, read_events
 from engine.queue import runner_process
 from engine.runs import delete, predictions, run_dir
+from engine.runs.find_run import find_run
 from engine.runs.predictions import Predictions
 from engine.runs.run_dir import RunDir
 from engine.shared.image_listing import list_images
@@ -74,7 +75,7 @@ def test_an_epoch_of_no_batches_divides_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x" * 300, "\udcff", "a\x1b[2J"])
 def test_names_that_no_folder_has_are_refused_in_plain_words(tmp_path: Path, name: str) -> None:
     run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
-    for ask in (run_dir.find_run, delete.check_deletable):
+    for ask in (find_run, delete.check_deletable):
         with pytest.raises(CifartuiError) as told:
             ask(tmp_path, name)
         assert str(told.value).isprintable()

@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.runs import delete, run_dir
+from engine.runs import delete
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.run_dir import RunDir, WorkerMark, list_runs
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.worker_mark import WorkerMark
 from presets.errors import CifartuiError
 from tests.unit.test_run_dir import create
 
@@ -126,6 +128,6 @@ def test_a_deletion_cut_short_is_never_listed_and_ends_with_the_next(
     assert [each.id for each in list_runs(tmp_path)] == [next_run.id]
     assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(CifartuiError, match="No run is called"):
-        run_dir.find_run(tmp_path, run.id)
+        find_run(tmp_path, run.id)
     delete_run(tmp_path, next_run.id)
     assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ tui.data tui.data.environment tui.data.network_facts tui.data.preset_info
 tui.screens tui.screens.home
 tui.terminal tui.terminal.capabilities tui.terminal.driver tui.terminal.keyboard tui.terminal.screen_diff
 tui.text tui.text.device_text tui.text.layout tui.text.preset_text
-tui.widgets tui.widgets.basic tui.widgets.key_bar tui.widgets.lists tui.widgets.preset_browser
+tui.widgets tui.widgets.basic tui.widgets.home_panes tui.widgets.key_bar tui.widgets.lists
 """
 """Modules that are imported before the first screen: each delays it."""
 

@@ -8,8 +8,9 @@ import pytest
 
 from engine.journal import events as ev
 from engine.runs import named_runs, resume, run_dir
-from engine.runs.run_dir import STALLED_AFTER_S, RunDir, WorkerMark, status_of
+from engine.runs.run_dir import STALLED_AFTER_S, RunDir, status_of
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import WorkerMark
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun
 

@@ -12,8 +12,8 @@ import pytest
 
 from engine.queue import queue_file, runner_process
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import sign_lock
 from engine.runs.run_options import RunOptions
+from engine.runs.worker_mark import sign_lock
 from presets import catalog
 from presets.errors import CifartuiError
 

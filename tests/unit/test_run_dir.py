@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from engine.runs import run_dir
-from engine.runs.run_dir import RunDir, WorkerMark
+from engine.runs.find_run import find_model, find_run
+from engine.runs.run_dir import RunDir
+from engine.runs.worker_mark import WorkerMark
 from presets import schema
 from presets.errors import CifartuiError
 
@@ -67,10 +69,10 @@ def test_a_runs_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_find_by_id_prefix_part_and_latest(tmp_path: Path) -> None:
     first, second = create(tmp_path, "alpha"), create(tmp_path, "beta")
-    assert run_dir.find_run(tmp_path, first.id).path == first.path
-    assert run_dir.find_run(tmp_path, "beta").path == second.path
-    assert run_dir.find_run(tmp_path, second.id[-4:]).path == second.path
-    assert run_dir.find_run(tmp_path, "latest").path == max(first.path, second.path)
+    assert find_run(tmp_path, first.id).path == first.path
+    assert find_run(tmp_path, "beta").path == second.path
+    assert find_run(tmp_path, second.id[-4:]).path == second.path
+    assert find_run(tmp_path, "latest").path == max(first.path, second.path)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +82,12 @@ def test_names_that_find_no_one_run(tmp_path: Path, name: str, said: str) -> Non
     create(tmp_path, "alpha")
     create(tmp_path, "beta")
     with pytest.raises(CifartuiError, match=said):
-        run_dir.find_run(tmp_path, name)
+        find_run(tmp_path, name)
 
 
 def test_a_model_in_the_home_of_no_user_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="There are no runs in"):
-        run_dir.find_model(tmp_path, "~nobody-of-this-name/run")
+        find_model(tmp_path, "~nobody-of-this-name/run")
 
 
 def test_a_damaged_run_json_is_said(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tui.data.start_form import (
     check,
     device_warnings,
     fields_of,
-    look,
+    find_files,
     typed_for,
 )
 
@@ -164,7 +164,7 @@ def looked_at(names: Sequence[str], **typed: str) -> Checked:
     texts = {field.id: field.initial for field in fields} | typed
     needed = check(names, catalog.load, fields, texts, lambda _: None).waits_for
     assert needed is not None
-    found = look(needed, Environment(), None, lambda: None)
+    found = find_files(needed, Environment(), None, lambda: None)
     return check(names, catalog.load, fields, texts, {needed: found}.get)
 
 
@@ -260,7 +260,7 @@ def test_a_look_that_nobody_waits_for_ends(photos: Path) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        look(NeededFiles(str(photos)), Environment(), None, end)
-    assert look(NeededFiles(), Environment(), None, end) == FoundFiles()
+        find_files(NeededFiles(str(photos)), Environment(), None, end)
+    assert find_files(NeededFiles(), Environment(), None, end) == FoundFiles()
     with pytest.raises(CifartuiError):
         Environment().data_at(f"{photos}/gone", end)

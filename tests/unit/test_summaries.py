@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from engine.journal.jsonl import LineReader
-from engine.runs.run_dir import RunDir, WorkerMark
+from engine.runs.run_dir import RunDir
+from engine.runs.worker_mark import WorkerMark
 from tests.ui.sample_run import NOW, SampleRun
 from tui.data import run_list, summaries
 from tui.data.run_list import RunLister, RunsListed, list_repeatedly

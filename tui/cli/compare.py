@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import click
 
 from engine.journal.outline import read_outline
+from engine.runs.find_run import find_run
 from engine.runs.needed_files import check_needed
 from engine.runs.newer_info import read_shown
-from engine.runs.run_dir import find_run
 from engine.runs.run_options import RunOptions
 from engine.runs.seed_groups import each_seed
 from engine.runs.start import start_run

@@ -8,8 +8,9 @@ import click
 from engine.journal import commands
 from engine.journal.events import AnyEvent, CommandApplied, EpochCompleted, RunFinished, Validated
 from engine.journal.jsonl import LineReader, append_command, event_reader
+from engine.runs.find_run import find_run
 from engine.runs.newer_info import read_shown
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui.cli.options import places, with_places
 from tui.cli.output import say

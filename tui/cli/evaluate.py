@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from engine.runs import predictions, scores
+from engine.runs.find_run import find_run
 from engine.runs.predictions import Predictions, Split
-from engine.runs.run_dir import find_run
 from engine.shared import cifar100_superclasses
 from engine.shared.data_path import data_at
 from presets.errors import CifartuiError

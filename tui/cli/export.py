@@ -1,5 +1,6 @@
 """Command `export`: a run's network for other programs; its curves as CSV, as a picture, or for TensorBoard."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ import click
 
 from engine.journal.state import RunState
 from engine.runs.export_record import SUFFIXES
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.live_line import LiveLine
@@ -131,11 +133,10 @@ def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:
         raise CifartuiError(
             "TensorBoard files need the package tensorboard; add it with: pip install 'cifartui[tensorboard]'"
         ) from None
-    if folder.exists() and not force:
-        raise CifartuiError(f"{folder} is there already; name another folder, or add --force to write over it.")
-    temporary = folder.with_name(f".{folder.name}.writing")
+    _check_replaceable(folder, force)
+    temporary = folder.with_name(f".{os.urandom(8).hex()}")  # nobody can put a link there before
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         writer = EventFileWriter(str(temporary))
         for step, time, values in _scalars(state):
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
@@ -146,6 +147,22 @@ def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CifartuiError(f"{folder} cannot be written ({error.strerror}); name a folder of yours.") from error
+
+
+def _check_replaceable(folder: Path, force: bool) -> None:
+    """Raise CifartuiError unless there is nothing at `folder`, or with `force` an earlier export, which will go."""
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CifartuiError(f"{folder} cannot be written ({error.strerror}); name a folder of yours.") from error
+    if not force:
+        raise CifartuiError(f"{folder} is there already; name another folder, or add --force to write over it.")
+    others = [name for name in names if not name.startswith("events.out.tfevents.")]
+    if others or not folder.name:
+        other = others[0] if others else "the working directory"
+        raise CifartuiError(f"{folder} is no earlier export (there is {other} in it); name another folder.")
 
 
 def _scalars(state: RunState) -> list[tuple[int, float, dict[str, float]]]:

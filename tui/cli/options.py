@@ -1,5 +1,6 @@
 """Options that several commands share: preset fields, seed and device; theme, plots and colours."""
 
+import os
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -119,7 +120,7 @@ def _parsed_seeds(text: str, first: int) -> tuple[int, ...]:
         raise CifartuiError(f"--{error}") from error
 
 
-_OPTIONS = "look"
+_OPTIONS = "display"
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -179,6 +180,6 @@ def places(ctx: click.Context) -> Places:
     named_runs, named_data = ctx.meta.get("runs_dir"), ctx.meta.get("data_dir")
     runs_dir = files.expanded(named_runs) if named_runs else run_dir.default_runs_dir()
     data_dir = str(files.expanded(named_data).absolute()) if named_data else None
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not os.path.isdir(data_dir):  # noqa: PTH112 (Path.is_dir raises for long names)
         raise CifartuiError(f"--data-dir {named_data} is not a folder; name the one that holds the data.")
     return Places(runs_dir.absolute(), data_dir)

@@ -15,6 +15,7 @@ from typing import IO, Any, Literal
 import click
 from msgspec import Struct
 
+from engine.runs.find_run import find_model
 from engine.runs.image_predictions import (
     MOST_GUESSES,
     Answer,
@@ -26,7 +27,7 @@ from engine.runs.image_predictions import (
     Row,
     Unpacking,
 )
-from engine.runs.run_dir import RunDir, find_model
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.live_line import LiveLine

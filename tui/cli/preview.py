@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.cli.options import device_option, overrides_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.show import say_rows
-from tui.data.output_file import write_new
+from tui.data.output_file import check_new, write_new
 from tui.data.torch_process import run_module
 from tui.text.run_text import LOADING, sentence
 from tui.theme import MUTED
@@ -70,8 +70,8 @@ def preview(
 
     They are those that a run with this seed trains on, in its first epochs, on a device of this kind.
     """
-    if output is not None and Path(output).exists() and not force:
-        raise CifartuiError(f"{output} is there already; name another file, or add --force to write over it.")
+    if output is not None:
+        check_new(Path(output), force=force)
     if output is None and not sys.stdout.isatty():
         raise CifartuiError("preview draws on a terminal; to keep the images, name a file: --output FILE.png")
     check_devices(device, 1)

@@ -8,7 +8,7 @@ import click
 
 from engine.queue import queue_file as queues
 from engine.queue import runner_process
-from engine.queue.allocation import held_devices, turns
+from engine.queue.allocation import held_devices, queue_positions
 from engine.queue.queue_file import Entry
 from engine.runs.needed_files import check_needed
 from engine.runs.run_dir import list_runs
@@ -59,7 +59,7 @@ def _rows(runs_dir: Path) -> list[queue_text.Row]:
         return []
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return queue_text.rows_of(entries, turns(entries, held_devices(list_runs(runs_dir), gpus), gpus))
+    return queue_text.rows_of(entries, queue_positions(entries, held_devices(list_runs(runs_dir), gpus), gpus))
 
 
 def _table(rows: Sequence[queue_text.Row]) -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui.cli.options import device_option, places, with_places
 from tui.cli.output import say

@@ -6,7 +6,7 @@ import time
 import click
 
 from engine.runs.delete import check_deletable, delete_run, size_bytes
-from engine.runs.run_dir import find_run
+from engine.runs.find_run import find_run
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.main import show_dashboard

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.journal.state import RunState
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.find_run import find_run
+from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
 from tui.cli.options import places, with_places

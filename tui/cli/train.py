@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from engine.journal.fold_file import read_folded
+from engine.runs.find_run import find_run
 from engine.runs.named_runs import COMPLETED, check_name, find_named, resume_named
 from engine.runs.needed_files import check_needed
-from engine.runs.run_dir import RunDir, find_run
+from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.seed_groups import each_seed, spread_of
 from engine.runs.start import start_run

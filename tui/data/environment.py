@@ -216,3 +216,25 @@ class Environment:
     queued: Callable[[Path], Queued] = _queued
     enqueue: "Callable[[Path, Sequence[str], RunOptions], None]" = _enqueue
     """Puts presets at the end of a runs folder's queue; raises CifartuiError."""
+
+
+def watch_machine(
+    environment: Environment,
+    runs_dir: Path,
+    found: Callable[[GpuReadings, Queued], object],
+    again: threading.Event,
+    stop: threading.Event,
+    *,
+    every_s: float,
+) -> None:
+    """Read the GPUs and the queue now, every `every_s` and after `again`, until `stop` (set `again` too to end)."""
+    read = environment.gpu_reader()
+    while True:
+        again.clear()
+        if stop.is_set():  # after the clearing, which may have undone the call to end
+            return
+        readings = read()
+        if len(readings.gpus) > 1:
+            readings = msgspec.structs.replace(readings, taken=environment.taken(runs_dir))
+        found(readings, environment.queued(runs_dir))
+        again.wait(every_s)

@@ -67,21 +67,21 @@ def needed_bytes(preset: Preset, found: NetworkFacts, *, on_gpu: bool) -> int:
     return found.step_memory(preset.train.precision, on_gpu=on_gpu).total + _BESIDE_BYTES
 
 
-def verdict(needed: int, room: FreeMemory | None, *, subject: str = "") -> tuple[str, Tone]:
+def verdict(needed: int, found: FreeMemory | None, *, subject: str = "") -> tuple[str, Tone]:
     """Return a sentence on whether `needed` bytes fit, and how it is to be taken.
 
     Args:
         needed: from `needed_bytes`.
-        room: from `free_memory`.
+        found: from `free_memory`.
         subject: which of several presets this is about.
     """
     subject = f"{subject} " if subject else ""
-    if room is None:
+    if found is None:
         return f"{subject}needs about {_about(needed)}; free memory is not known", "calm"
-    free = f"{_about(room.free_bytes)} are free {room.where}"
-    if needed > room.free_bytes:
+    free = f"{_about(found.free_bytes)} are free {found.where}"
+    if needed > found.free_bytes:
         return f"{subject}needs about {_about(needed)}, {free}: lower train.batch_size", "bad"
-    if (needed - _BESIDE_BYTES) / _SHORT_OF_REAL + _BESIDE_BYTES > room.free_bytes:
+    if (needed - _BESIDE_BYTES) / _SHORT_OF_REAL + _BESIDE_BYTES > found.free_bytes:
         return f"{subject}needs about {_about(needed)}, only {free}: it may run out; lower train.batch_size", "warn"
     return f"{subject}needs about {_about(needed)}; {free}", "calm"
 

@@ -15,7 +15,8 @@ from engine.journal.events import GpuSample
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import RunDir, WorkerMark, list_runs
+from engine.runs.run_dir import RunDir, list_runs
+from engine.runs.worker_mark import WorkerMark
 from engine.shared.gpus import visible_gpus
 from presets.errors import CifartuiError
 from tui.data.environment import RUNS_LOOKED_AT, Environment, GpuReadings

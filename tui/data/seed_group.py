@@ -1,7 +1,7 @@
 """Group of runs that differ in their seeds alone, as one row: mean and deviation, and mean curves. No I/O."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine.journal.state import EpochPoint
 from engine.runs.run_dir import Status
 from engine.runs.seed_groups import Spread, group_key, grouped, spread_of
-from tui.data.summary import RunCurves, Summary
+from tui.data.summary import RunCurves, SortKey, Summary, matches, ordered
 from tui.text.run_name import Words, words_of
 from tui.text.run_text import is_live
 
@@ -135,6 +135,44 @@ def with_groups(runs: Sequence[Summary]) -> list[Listed]:
 
 def _key_of(run: Summary) -> tuple[str, ...]:
     return group_key(run.group, run.preset_name, run.overrides)
+
+
+def table_rows(
+    runs: Sequence[Summary], wanted: str, key: SortKey, opened: Container[str], *, rising: bool
+) -> list[Listed]:
+    """Return runs and groups that the filter `wanted` lets through, sorted; the members of an open group behind it.
+
+    Args:
+        runs: of the table.
+        wanted: words; a group has them if one of its members has.
+        key: to sort by.
+        opened: ids of the groups that are open.
+        rising: the lowest value first.
+    """
+    found = [row for row in with_groups(runs) if any(matches(run, wanted) for run in members_of(row))]
+    rows: list[Listed] = []
+    for row in ordered(found, key, rising=rising):
+        rows.append(row)
+        if isinstance(row, SeedGroup) and row.id in opened:
+            rows += row.members
+    return rows
+
+
+def members_of(row: Listed) -> tuple[Summary, ...]:
+    """Return the members of a group; of a run itself."""
+    return row.members if isinstance(row, SeedGroup) else (row,)
+
+
+def run_ids(ids: Iterable[str], known: Mapping[str, Listed]) -> list[str]:
+    """Return the ids of runs, those of all members in the place of a group's, each once.
+
+    `known` has the rows by id. An id that it lacks, of a damaged run, stands for itself.
+    """
+    found = dict[str, None]()
+    for row_id in ids:
+        row = known.get(row_id)
+        found.update(dict.fromkeys([row_id] if row is None else [run.id for run in members_of(row)]))
+    return list(found)
 
 
 class MeanCurves(Struct, frozen=True):

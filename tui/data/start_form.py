@@ -45,7 +45,7 @@ class Field(Struct, frozen=True, kw_only=True):
 
 
 class NeededFiles(Struct, frozen=True):
-    """Files that presets need as typed. They may lie on a slow disk, so a thread looks at them (`look`)."""
+    """Files that presets need as typed. They may lie on a slow disk, so a thread looks at them (`find_files`)."""
 
     data: str = ""
     """The path typed; empty if the presets' own data is used."""
@@ -144,7 +144,7 @@ def check(
         load: loads them.
         fields: from `fields_of`.
         typed: text by field id.
-        found: returns what `look` made of files; None if nobody has looked yet.
+        found: returns what `find_files` found; None before that.
     """
     changed = {
         field.id: f"{field.key}={text}"
@@ -268,8 +268,10 @@ def _without_option(text: str) -> str:
 # --- files -----------------------------------------------------------------------------------------
 
 
-def look(needed: NeededFiles, environment: Environment, data_dir: str | None, poll: Callable[[], object]) -> FoundFiles:
-    """Look at files; may take long. `poll` is called now and then, and its exceptions come through."""
+def find_files(
+    needed: NeededFiles, environment: Environment, data_dir: str | None, poll: Callable[[], object]
+) -> FoundFiles:
+    """Find the files that are needed; may take long. `poll` is called now and then, and its exceptions come through."""
     errors: dict[str, str] = {}
     data = None
     if needed.data:

@@ -1,4 +1,4 @@
-"""Chart: everything that a plot shows, as plain data. The only vocabulary of plots; knows no runs and no output.
+"""Chart: everything that a plot shows, as plain data. The only vocabulary of plots; no runs, no output.
 
 Drawn by `render` on the screen and on the printed page, and by `export` as SVG.
 """

@@ -1,20 +1,20 @@
 """Chart of loss or accuracy of several runs over each other. Plain data; no files."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.journal.state import EpochPoint
 from engine.runs.run_dir import stem_of
 from tui import format as fmt
-from tui.data.seed_group import MeanCurves, SeedGroup, mean_curves
+from tui.data.seed_group import Listed, MeanCurves, SeedGroup, mean_curves
 from tui.data.summary import RunCurves, Summary
 from tui.plots.axes import Axis, ValueAxis, epoch_axis, log_axis, trained_axis
 from tui.plots.chart import Band, Chart, Line, Reference, Resolution
 from tui.plots.downsample import Column, Trace
 from tui.plots.metrics import Levels, Metric, published_level, train_means
 from tui.text import seed_text
-from tui.text.run_name import named, run_name
+from tui.text.run_name import named, run_name, shared_words
 from tui.theme import MUTED, TEXT
 
 COLORS = ("#56b4e9", "#e69f00", "#2fc39a", "#d98fb9", "#f0e442", "#d5d9e0")
@@ -57,6 +57,30 @@ def overlaid_group(
         f"{seed_text.spread(group.val)} (n {len(curves)})",
     )
     return OverlaidRun(group.id, name, sign, color, spread.mean, spread, result)
+
+
+def overlaid(ids: Sequence[str], known: Mapping[str, Listed], curves: Mapping[str, RunCurves]) -> list[OverlaidRun]:
+    """Return runs, and groups by the means of their members, to be drawn: at most as many as there are colours.
+
+    Args:
+        ids: of runs and groups, in order; those without curves are left out, and keep their number and colour.
+        known: runs and groups by id.
+        curves: of runs, by id.
+    """
+    rows = [known.get(row_id) for row_id in ids[: len(COLORS)]]
+    shared = shared_words((row.preset_name, row.words) for row_id in ids if (row := known.get(row_id)) is not None)
+    drawn = []
+    for number, (row, color) in enumerate(zip(rows, COLORS, strict=False), start=1):
+        if row is None:
+            continue
+        common, sign = shared.get(row.preset_name, frozenset()), str(number)
+        if isinstance(row, SeedGroup):
+            counted = [curves[run.id] for run in row.counted if run.id in curves]
+            if counted:
+                drawn.append(overlaid_group(row, counted, sign, color, common))
+        elif row.id in curves:
+            drawn.append(overlaid_run(row, curves[row.id], sign, color, common))
+    return drawn
 
 
 class OverlayChart:

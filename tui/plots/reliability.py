@@ -56,8 +56,8 @@ def _bin(each: Bin, most: int) -> list[str]:
         (bottom + _GAP + _BELOW - count, count, f'fill="{_GREY}"'),
     )
     rects = "".join(
-        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
-        for top, height, look in bars
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" {style}/>'
+        for top, height, style in bars
     )
     return [f"<g><title>{words}</title>{rects}</g>"]
 

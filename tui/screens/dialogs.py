@@ -88,7 +88,11 @@ class Help(ModalScreen[None]):
 _SCREENS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
     ("Home", "Home", (("tui.widgets.lists", "PresetList"), ("tui.screens.home", "Home"))),
     ("Before a start", "StartPanel", (("tui.screens.start_dialog", "StartPanel"),)),
-    ("Open a folder", "OpenFolder", (("tui.screens.folder", "OpenFolder"), ("tui.screens.folder", "Folders"))),
+    (
+        "Open a folder",
+        "OpenFolder",
+        (("tui.screens.open_folder", "OpenFolder"), ("tui.screens.open_folder", "Folders")),
+    ),
     ("Folder of images", "FolderScreen", (("tui.screens.folder", "_Choices"), ("tui.screens.folder", "FolderScreen"))),
     ("Run", "Monitor", (("tui.screens.monitor", "Monitor"),)),
     ("All runs", "RunsScreen", (("tui.screens.runs", "RunsScreen"),)),

@@ -1,35 +1,29 @@
-"""Screens that open a folder of images: a browser with a path field, then its summary and the presets for it."""
+"""Screen with the summary of a folder of images, as `cifartui data PATH` prints it, and the presets for it."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
-from rich.text import Text, TextType
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.events import Paste
 from textual.message import Message
 from textual.screen import Screen
-from textual.suggester import Suggester
-from textual.widgets import DirectoryTree, Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine import files
 from engine.runs.run_options import RunOptions
-from engine.shared.image_archives import is_archive
 from presets.errors import CifartuiError
 from presets.problems import printable
 from tui import format as fmt
 from tui.data import folder_summary
 from tui.data.folder_summary import FolderSummary
-from tui.data.recent_folders import completion
 from tui.text.layout import table
 from tui.theme import MUTED, TEXT, TONES, TRAIN
-from tui.widgets.basic import ChangedStatic, TextField, TooSmall
+from tui.widgets.basic import ChangedStatic, TooSmall
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import Pickable
 
@@ -37,8 +31,6 @@ if TYPE_CHECKING:
     from presets.catalog import Listed
     from tui.app import CifartuiApp
 
-_MOST_RECENT = 5
-"""Recent folders that are shown."""
 _TELL_EVERY_S = 0.2
 
 
@@ -47,194 +39,6 @@ class Chosen(Struct, frozen=True):
 
     preset: str
     options: RunOptions
-
-
-class Folders(DirectoryTree):
-    """Tree of folders, and of archives, which may hold images. Enter chooses, space and the arrows unfold."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "look into it", key_display="enter", id="open.look",
-                tooltip="look into the folder: classes, sizes, a preset"),
-        Binding("right", "unfold(True)", "unfold", id="open.unfold", tooltip="unfold the folder; so does space"),
-        Binding("left", "unfold(False)", "fold", show=False, id="open.fold",
-                tooltip="fold the folder, or go to the one above"),
-        Binding("j", "cursor_down", "Down", show=False),
-        Binding("k", "cursor_up", "Up", show=False),
-    ]  # fmt: skip
-    ICON_NODE, ICON_NODE_EXPANDED, ICON_FILE = "▶ ", "▼ ", "  "  # Textual's are as wide as the terminal's font decides
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, id="folders")
-        self.auto_expand, self.show_guides, self.guide_depth = False, False, 2
-
-    def process_label(self, label: TextType) -> Text:
-        """Return a name as it is: Textual would take a str for markup."""
-        return Text(printable(label)) if isinstance(label, str) else label
-
-    def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
-        """Keep folders and archives that are not hidden. Runs in a thread of the tree's."""
-        return [
-            path for path in paths if not path.name.startswith(".") and (self._safe_is_dir(path) or is_archive(path))
-        ]
-
-    def action_unfold(self, unfold: bool) -> None:
-        """Unfold the folder under the cursor; or fold it, or go to the one above if it is folded already."""
-        node = self.cursor_node
-        if node is None:
-            return
-        if unfold:
-            node.expand()
-        elif node.is_expanded and node.allow_expand:
-            node.collapse()
-        elif node.parent is not None:
-            self.move_cursor(node.parent)
-
-
-class _Completed(Suggester):
-    """Suggester of folders' names."""
-
-    def __init__(self) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-
-    async def get_suggestion(self, value: str) -> str | None:
-        """Return the path completed, as a thread finds it that nobody waits for."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[str | None] = loop.create_future()
-
-        def answer(text: str | None) -> None:
-            if not found.done():
-                found.set_result(text)
-
-        def work() -> None:
-            text = completion(value)
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(answer, text)
-
-        threading.Thread(target=work, name="completion", daemon=True).start()
-        return await found
-
-
-class _PathField(TextField):
-    """Field for a path. A pasted one that begins at the root or at home takes the place of a slash typed before."""
-
-    def _on_paste(self, event: Paste) -> None:
-        if self.value == "/" and event.text.lstrip().startswith(("/", "~")):
-            self.value = ""  # the field's own handler comes next
-
-
-class OpenFolder(Screen[Chosen | None]):
-    """Asks for a folder of images: a path to be typed, recent folders, a tree. Then shows its summary."""
-
-    CSS_PATH = "folder.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "type", "type a path", key_display="/", id="open.type", tooltip="type a path; → completes it"),
-        Binding("u", "up", "folder above", id="open.up", tooltip="let the tree begin one folder higher"),
-        Binding("tab,down", "app.focus_next", "next", show=False, id="open.next",
-                tooltip="from the path to the recent folders, and to the tree"),
-        Binding("escape", "back", "Home", show=False, id="open.back", tooltip="back to Home"),
-    ]  # fmt: skip
-    ASKS: ClassVar[tuple[str, str]] = ("Open a folder of images", "Enter says what is in it")
-    app: "CifartuiApp"
-
-    def __init__(self, listed: "Sequence[Listed]", start: Path | None = None) -> None:
-        """Ask for a folder to train one of the presets `listed` on; the tree begins at `start`."""
-        super().__init__()
-        self._listed, self._start = listed, start or files.working_folder()
-        self._recent: tuple[str, ...] = ()
-
-    def compose(self) -> ComposeResult:
-        """Lay the screen out."""
-        self._recent = self.app.environment.recent_folders()[:_MOST_RECENT]
-        yield TooSmall()
-        with Vertical(id="body"):
-            title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
-            yield Static(Text.assemble(*title), id="top")
-            yield _PathField(
-                placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False
-            )
-            if self._recent:
-                lines = [Text(printable(folder), TEXT, no_wrap=True) for folder in self._recent]
-                yield Pickable(
-                    *(Option(line, id=str(row)) for row, line in enumerate(lines)), id="recents", compact=True
-                )
-            yield self.new_tree(self._start)
-            yield KeyBar()
-
-    def new_tree(self, start: Path) -> Folders:
-        """Return the tree of what can be chosen."""
-        return Folders(start)
-
-    def on_mount(self) -> None:
-        """Begin with the recent folders if there are any."""
-        for name, title in (("#recents", "recent folders"), ("#folders", "folders")):
-            for pane in self.query(name):
-                pane.border_title = title
-        self.query_one("#recents" if self._recent else "#folders").focus()
-        self.call_after_refresh(self._begin_at_the_root)
-
-    def _begin_at_the_root(self) -> None:
-        tree = self.query_one(Folders)
-        tree.move_cursor(tree.root)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Look into the folder typed."""
-        if event.value.strip():
-            self._open(event.value.strip())
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Look into a recent folder."""
-        self._open(self._recent[int(event.option.id or 0)])
-
-    def on_directory_tree_directory_selected(self, event: DirectoryTree.DirectorySelected) -> None:
-        """Look into a folder of the tree."""
-        self._open(str(event.path))
-
-    def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:
-        """Look into an archive of the tree."""
-        self._open(str(event.path))
-
-    def action_type(self) -> None:
-        """Move to the path field; the key `/` is then the first character of an absolute path."""
-        field = self.query_one("#path", TextField)
-        field.focus()
-        if not field.value and self.app.key_of("open.type", "/") in {"/", "slash"}:
-            field.value, field.cursor_position = "/", 1
-
-    def on_paste(self, event: Paste) -> None:
-        """Take what is pasted while a list or the tree has the focus."""
-        event.stop()
-        if line := next(iter(event.text.splitlines()), "").strip():
-            self._type(line)
-
-    def take_text(self, text: str) -> bool:
-        """Take a path that came at once, pasted where the terminal does not mark it, or typed by a program."""
-        if "/" not in text and not text.startswith("~"):
-            return False
-        self._type(text.strip())
-        return True
-
-    def _type(self, path: str) -> None:
-        field = self.query_one("#path", _PathField)
-        field.focus()
-        field.value, field.cursor_position = path, len(path)
-
-    def action_up(self) -> None:
-        """Let the tree begin with the folder above."""
-        tree = self.query_one(Folders)
-        tree.path = Path(tree.path).parent
-
-    def action_back(self) -> None:
-        """Leave without a folder."""
-        self.dismiss(None)
-
-    def _open(self, path: str) -> None:
-        def chosen(found: Chosen | None) -> None:
-            if found is not None:
-                self.dismiss(found)
-
-        self.app.push_screen(FolderScreen(path, self._listed), chosen)
 
 
 class Progressed(Message):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from msgspec.structs import replace
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -18,17 +17,15 @@ from textual.widgets import OptionList
 from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui import format as fmt
-from tui.data.environment import GpuReadings, Queued
+from tui.data.environment import GpuReadings, Queued, watch_machine
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
 from tui.text import preset_text
-from tui.text.device_text import gpus_now
 from tui.text.layout import left_and_right
 from tui.theme import MUTED, TEXT, TONES
-from tui.widgets import preset_browser
 from tui.widgets.basic import ChangedStatic, TooSmall
+from tui.widgets.home_panes import GpuPane, PresetChooser, PresetPane, QueueRow, RecentRuns, no_runs, size_of
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lists import PresetList, RunList
-from tui.widgets.preset_browser import PresetChooser, PresetPane
 
 if TYPE_CHECKING:
     from engine.runs.run_options import RunOptions
@@ -45,8 +42,6 @@ _FIRST_SCREEN_S = 0.1
 """The threads start after this delay, so that the first paint has the interpreter alone."""
 _COVERED_S = 3.0
 """The same if a run was opened at once, whose journal may be long."""
-_GPU_ROWS = 4
-"""More GPUs than this are counted, not listed."""
 _DEMO = "demo"
 
 
@@ -104,18 +99,13 @@ class Home(Screen[None]):
             with Horizontal(id="choice"):
                 yield PresetChooser(id="left", sign="*" if self.app.plot_style == "ascii" else "✓")
                 yield PresetPane(id="about")
-            yield ChangedStatic(id="queue-row")
-            yield ChangedStatic(id="gpus")
-            with Vertical(id="recent"):
-                yield ChangedStatic(id="no-runs")
-                yield RunList(id="runs", compact=True)
+            yield QueueRow(id="queue-row")
+            yield GpuPane(id="gpus")
+            yield RecentRuns(id="recent")
             yield KeyBar()
 
     def on_mount(self) -> None:
         """Show the presets; everything else is read in threads, once these are painted."""
-        self.query_one("#queue-row").display = False
-        self.query_one("#gpus").border_title = "GPUs now"
-        self.query_one("#recent").border_title = "recent runs"
         listed = self.app.environment.presets()
         self._presets = {each.name: each for each in listed}
         self.query_one(PresetChooser).show(listed)
@@ -125,7 +115,7 @@ class Home(Screen[None]):
 
     def _start_threads(self) -> None:
         self._list_runs()
-        self._watch_machine(self.app.environment.gpu_reader)
+        self._watch_machine()
         self._look_up_first()
 
     def on_unmount(self) -> None:
@@ -203,7 +193,7 @@ class Home(Screen[None]):
             return  # a new reading that says the same is no reason to paint
         self._described = (name, status, found, memory, earlier)
         where = status or Text("looking for the data …", MUTED)
-        pane.show(name, preset_text.description(listed.preset, where, _size(found), memory, earlier), found)
+        pane.show(name, preset_text.description(listed.preset, where, size_of(found), memory, earlier), found)
 
     def _earlier(self, name: str) -> str:
         if not self.runs:
@@ -294,19 +284,10 @@ class Home(Screen[None]):
         self._describe_again()
 
     def _show_runs(self) -> None:
-        listing, empty = self.query_one(RunList), self.query_one("#no-runs", ChangedStatic)
-        listing.display, empty.display = bool(self.runs), not self.runs
-        if self.runs:
-            listing.show(self.runs, self.app.environment.now())
-        elif self._runs_problem:
-            empty.set_text(Text(self._runs_problem, TONES["bad"]))
-        else:
-            has_gpu = None if self._readings is None else bool(self._readings.gpus)
-            empty.set_text(preset_browser.no_runs(self._num_runs, self._known.has_cifar, has_gpu))
-        more = (self._num_runs or 0) - len(self.runs)
-        pane, title = self.query_one("#recent"), f"recent runs (and {more} older)" if more > 0 else "recent runs"
-        if pane.border_title != title:  # setting it paints the pane
-            pane.border_title = title
+        has_gpu = None if self._readings is None else bool(self._readings.gpus)
+        empty = no_runs(self._num_runs, self._known.has_cifar, has_gpu, self._runs_problem)
+        num_older = (self._num_runs or 0) - len(self.runs)
+        self.query_one(RecentRuns).show(self.runs, num_older, self.app.environment.now(), empty)
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
@@ -347,18 +328,14 @@ class Home(Screen[None]):
     # --- the machine and its queue ---------------------------------------------------------------
 
     @work(thread=True)
-    def _watch_machine(self, make_reader: Callable[[], Callable[[], GpuReadings]]) -> None:
-        read, runs_dir, environment = make_reader(), self.app.runs_dir, self.app.environment
-        while True:
-            self._read_again.clear()
-            if self._stop.is_set():  # after the clearing, which may have undone the call to end
-                return
-            readings = read()
-            if len(readings.gpus) > 1:
-                readings = replace(readings, taken=environment.taken(runs_dir))
-            self._readings, self._queued = readings, environment.queued(runs_dir)
+    def _watch_machine(self) -> None:
+        def found(readings: GpuReadings, queued: Queued) -> None:
+            self._readings, self._queued = readings, queued
             self._post(MachineRead())
-            self._read_again.wait(_READ_EVERY_S)
+
+        watch_machine(
+            self.app.environment, self.app.runs_dir, found, self._read_again, self._stop, every_s=_READ_EVERY_S
+        )
 
     def on_machine_read(self) -> None:
         """Show the reading."""
@@ -367,21 +344,11 @@ class Home(Screen[None]):
         self._describe_again()
 
     def _show_machine(self) -> None:
-        pane, queue = self.query_one("#gpus", ChangedStatic), self.query_one("#queue-row", ChangedStatic)
-        width, now = max(40, pane.content_size.width), self._readings
-        if now is None:
-            pane.set_text(Text("reading the GPUs …", MUTED))
-        else:
-            seen = self._torch_gpus()
-            pane.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, seen))
-        text = preset_browser.queue(self._queued)
-        queue.display = bool(text)
-        queue.set_text(text)
-
-    def _torch_gpus(self) -> int | None:
-        """Return how many GPUs torch saw in the last run here; 1 until runs are listed: nothing is said till then."""
         environment = self.app.environment
-        return 1 if self._num_runs is None else environment.torch_gpus(self.runs, environment.host)
+        # Until runs are listed one GPU is assumed, of which nothing is said.
+        seen = 1 if self._num_runs is None else environment.torch_gpus(self.runs, environment.host)
+        self.query_one(GpuPane).show(self._readings, seen)
+        self.query_one(QueueRow).show(self._queued)
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -447,7 +414,8 @@ class Home(Screen[None]):
 
     def action_open_folder(self) -> None:
         """Ask for a folder of images, say what is in it, and start a preset on it."""
-        from tui.screens.folder import Chosen, OpenFolder
+        from tui.screens.folder import Chosen
+        from tui.screens.open_folder import OpenFolder
 
         def answered(chosen: Chosen | None) -> None:
             if chosen is not None:
@@ -505,12 +473,3 @@ class Home(Screen[None]):
         self.query_one(PresetList).unmark()
         shown = self.app.key_of("home.queue", "Q")
         self.notify(f"Queued {queued}. {shown} shows whose turn it is.")
-
-
-def _size(found: "NetworkFacts | str | None") -> Text:
-    """Return a network's size; or why it is not known; or that it is being counted."""
-    if found is None:
-        return Text("being counted in the background, a few seconds …", MUTED)
-    if isinstance(found, str):
-        return Text(found, TONES["bad"])
-    return preset_text.size(found.num_parameters, found.num_trainable, found.flops_per_image)

@@ -24,8 +24,8 @@ from presets.errors import CifartuiError
 from presets.problems import printable
 from tui import format as fmt
 from tui.data import image_predictor
-from tui.screens.folder import Folders, OpenFolder
 from tui.screens.gallery_screen import GalleryScreen
+from tui.screens.open_folder import Folders, OpenFolder
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic

@@ -10,17 +10,16 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from engine.runs import predictions, scores
+from engine.runs import scores
 from engine.runs.predictions import Predictions, Split
 from engine.runs.run_dir import RunDir, RunInfo
-from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.data.run_predictions import PredictionsRead, close, measure_predictions, read_predictions
 from tui.screens.gallery_screen import GalleryScreen
-from tui.text import run_text, score_text
+from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
 from tui.widgets.gallery import Gallery, Picture
@@ -35,34 +34,13 @@ _ORDERS: dict[scores.Order, str] = {
 _TICK_S = 0.5
 
 
-class PredictionsRead(Message):
-    """Predictions with their images were read, or the reason why not; neither if there are none yet.
-
-    Made in a thread, with the scores that they add up to. `is_measured` if a measurement made them, and not the first
-    reading of the stored file.
-    """
-
-    def __init__(
-        self, found: Predictions | None, pixels: mmap.mmap | None, problem: str = "", *, is_measured: bool = False
-    ) -> None:
-        self.found, self.pixels, self.problem, self.is_measured = found, pixels, problem, is_measured
-        self.summed = scores.overall(found) if found is not None else None
-        self.mistakes = score_text.mistakes(found) if found is not None else Text()
-        super().__init__()
-
-
 class PredictionsScreen(GalleryScreen):
     """A gallery; where there are no predictions yet, an offer to make them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "make", "measure now", id="predictions.make", tooltip="measure the test images now"),
-        Binding(
-            "w",
-            "want('wrong')",
-            "wrong",
-            id="predictions.wrong",
-            tooltip="only images that are taken for something else",
-        ),
+        Binding("w", "want('wrong')", "wrong", id="predictions.wrong",
+                tooltip="only images that are taken for something else"),
         Binding("r", "want('right')", "right", id="predictions.right", tooltip="only images that are recognised"),
         Binding("a", "want('all')", "all", id="predictions.all", tooltip="all images"),
         Binding("c", "choose_class", "class", id="predictions.choose_class", tooltip="only images of one class"),
@@ -70,26 +48,13 @@ class PredictionsScreen(GalleryScreen):
         Binding("x", "matrix", "matrix", id="predictions.matrix", tooltip="confusion matrix: what is taken for what"),
         Binding("t", "scores", "scores", id="predictions.scores", tooltip="top-5, precision, recall, F1, calibration"),
         Binding("5", "top", "top-5", id="predictions.top", tooltip="an image with its five most probable classes"),
-        Binding(
-            "right,down,pagedown,l,j",
-            "turn(1)",
-            "page",
-            key_display="→",
-            id="predictions.next_page",
-            tooltip="the next page",
-        ),
-        Binding(
-            "left,up,pageup,h,k",
-            "turn(-1)",
-            "page before",
-            show=False,
-            key_display="←",
-            id="predictions.page_before",
-            tooltip="the page before",
-        ),
+        Binding("right,down,pagedown,l,j", "turn(1)", "page", key_display="→", id="predictions.next_page",
+                tooltip="the next page"),
+        Binding("left,up,pageup,h,k", "turn(-1)", "page before", show=False, key_display="←",
+                id="predictions.page_before", tooltip="the page before"),
         Binding("o", "open", "open", id="predictions.open", tooltip="predict an image or a folder of your own"),
         Binding("escape", "back", "run", id="predictions.back", tooltip="back"),
-    ]
+    ]  # fmt: skip
     AUTO_FOCUS = ""  # the field for a class would take the keys
 
     def __init__(self, run: RunDir, info: RunInfo, best_step: int, is_live: bool, has_test: bool = True) -> None:
@@ -137,41 +102,17 @@ class PredictionsScreen(GalleryScreen):
     def on_unmount(self) -> None:
         """End a measurement that nobody waits for any more; the next visit starts it again."""
         self._left.set()
-        _close(self._pixels)
+        close(self._pixels)
 
     # --- reading and making ----------------------------------------------------------------------
 
     @work(thread=True, group="predictions")
     def _read(self) -> None:
-        self._post_predictions(is_measured=False)
+        read_predictions(self._run, self._split, self.post_message, self._left)
 
     @work(thread=True, group="predictions")
     def _measure(self, data_dir: str | None) -> None:
-        self._post_predictions(is_measured=True, data_dir=data_dir)
-
-    def _post_predictions(self, *, is_measured: bool, data_dir: str | None = None) -> None:
-        """Measure if asked to, then read the stored predictions. Runs in a thread that may outlast the screen."""
-        from tui.data.torch_process import run_module
-
-        arguments = [
-            str(self._run.path.absolute()),
-            "--split",
-            self._split,
-            *(["--data-dir", data_dir] if data_dir else []),
-        ]
-        found, pixels, problem = None, None, ""
-        try:
-            if is_measured:
-                run_module("engine.training.evaluate_checkpoint", arguments, stop=self._left)
-            found = predictions.read(self._run, self._split)
-            found = found if found is None or found.data is None else None  # `evaluate --data`: of other images
-            pixels = predictions.open_pixels(self._run, found) if found is not None else None
-        except CifartuiError as error:
-            found, problem = None, str(error)
-        if self._left.is_set() or not self.post_message(
-            PredictionsRead(found, pixels, problem, is_measured=is_measured)
-        ):
-            _close(pixels)
+        measure_predictions(self._run, self._split, data_dir, self.post_message, self._left)
 
     def on_predictions_read(self, event: PredictionsRead) -> None:
         """Show the predictions; if there are none, how to make them."""
@@ -183,7 +124,7 @@ class PredictionsScreen(GalleryScreen):
         if event.found is not None:
             if self._over is not None and self._over.is_current:
                 self._over.dismiss()  # its rows are those of the predictions before
-            _close(self._pixels)
+            close(self._pixels)
             self.found, self._pixels, self._summed = event.found, event.pixels, event.summed
             self.query_one("#scores", Static).update(event.mistakes)
             if event.found.true is None:
@@ -381,8 +322,3 @@ class PredictionsScreen(GalleryScreen):
             is_right = found.true[row] == found.predicted[row]
             captions = ((found.class_names[found.true[row]], TEXT), (text, TONES["good" if is_right else "bad"]))
         return Picture(pixels[row * num_bytes : (row + 1) * num_bytes], found.image_size, captions)
-
-
-def _close(pixels: mmap.mmap | None) -> None:
-    if pixels is not None:
-        pixels.close()

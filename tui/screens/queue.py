@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.queue.allocation import QueuePosition, turns
+from engine.queue.allocation import QueuePosition, queue_positions
 from engine.queue.queue_file import Entry
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
@@ -133,7 +133,7 @@ class QueueScreen(Listing[None]):
 
     @property
     def _positions(self) -> list[QueuePosition]:
-        return turns(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
+        return queue_positions(self.read.entries, self.read.held, self.read.gpus) if self.read is not None else []
 
     def _show(self) -> None:
         top = self.query_one("#top", ChangedStatic)

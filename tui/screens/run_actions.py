@@ -11,8 +11,10 @@ from engine.runs.newer_info import read_shown
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
+from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.compare import Difference, RunSide, differences
+from tui.data.summary import Summary
 from tui.plots.overlay import OverlaidRun
 from tui.text import run_text
 
@@ -25,6 +27,17 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
     """
     folders = [RunDir(runs_dir / run_id) for run_id in ids]
     return differences([RunSide(read_shown(run), read_outline(run.events).started) for run in folders])
+
+
+def why_not_resumed(run: Summary) -> str:
+    """Return why the table resumes a run not, as a clause after its name, and what to do; nothing if it does."""
+    if run_text.is_live(run.status):
+        return f"has a worker already ({run.status}); Enter opens it."
+    if is_range_test_name(run.preset_name):
+        return "is a range test, which keeps no weights: run it anew instead."
+    if run.status == "completed":
+        return "is completed: open it with enter, and R there trains it for more epochs."
+    return ""
 
 
 def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
@@ -53,12 +66,11 @@ def export(runs_dir: Path, run_id: str, kind: str, where: str, data_dir: str | N
     """
     from engine.runs.export_record import SUFFIXES
     from tui.data.model_export import export_model, exported_lines
-    from tui.data.output_file import write_new
+    from tui.data.output_file import check_new, write_new
     from tui.plots.export import curves_text
 
     run, path = RunDir(runs_dir / run_id), files.working_folder() / files.expanded(where)
-    if path.exists():
-        raise CifartuiError(f"{path} is there already; name another file.")
+    check_new(path, advice="")
     if kind in SUFFIXES:
         return " ".join([f"written to {path}.", *exported_lines(export_model(run, kind, path, data_dir=data_dir))])
     state = run.read_state(every_step=True)
@@ -75,12 +87,11 @@ def export_overlay(drawn: Sequence[OverlaidRun], where: str, *, is_log: bool) ->
     Raises:
         CifartuiError: the file is there already or cannot be written.
     """
-    from tui.data.output_file import write_new
+    from tui.data.output_file import check_new, write_new
     from tui.plots.export import overlay_svg
 
     path = files.working_folder() / files.expanded(where)
-    if path.exists():
-        raise CifartuiError(f"{path} is there already; name another file.")
+    check_new(path, advice="")
     write_new(path, overlay_svg(drawn, is_log=is_log).encode())
     return f"written to {path}"
 

@@ -1,6 +1,6 @@
 """Runs screen: table of all runs, to filter, sort, open, compare, export, resume and delete."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -14,15 +14,12 @@ from textual.widgets import Input
 from engine import files
 from engine.runs.run_dir import RunDir
 from presets.problems import printable
-from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import RunLister, RunsListed
-from tui.data.seed_group import Listed, SeedGroup, with_groups
-from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words, matches, ordered
-from tui.plots.overlay import COLORS, OverlaidRun, overlaid_group, overlaid_run
+from tui.data.seed_group import Listed, SeedGroup, run_ids, table_rows, with_groups
+from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words
+from tui.plots.overlay import COLORS, OverlaidRun, overlaid
 from tui.screens.run_listing import Listing
-from tui.text import run_text, seed_text
-from tui.text.run_name import shared_words
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
 from tui.widgets.basic import ChangedStatic, TextField, TooSmall
@@ -33,12 +30,11 @@ from tui.widgets.run_table import Mark, Row, RunHeading, RunTable, SortChosen
 
 if TYPE_CHECKING:
     from tui.data.compare import Difference
-    from tui.screens.run_dialogs import Export
+    from tui.screens.run_dialogs import Export, ExportPanel
 
 _Answer = TypeVar("_Answer")
 _VERY_WIDE = 150
 """From this width on the curves are beside the table unless they are hidden."""
-_HINT = "Enter opens, space marks, Y gives the path, O reverses; ? lists all keys."
 
 
 class RunsScreen(Listing[None]):
@@ -49,45 +45,25 @@ class RunsScreen(Listing[None]):
         Binding("enter", "open", "open", show=False, id="runs.open", tooltip="open the run, or a group of seeds"),
         Binding("right,l", "unfold", "unfold", show=False, id="runs.unfold", tooltip="open a group of seeds"),
         Binding("left,h", "fold", "fold", show=False, id="runs.fold", tooltip="close a group of seeds"),
-        Binding(
-            "slash",
-            "filter",
-            "filter",
-            key_display="/",
-            id="runs.filter",
-            tooltip="filter by words of id, preset, title, state, changes",
-        ),
+        Binding("slash", "filter", "filter", key_display="/", id="runs.filter",
+                tooltip="filter by words of id, preset, title, state, changes"),
         Binding("o", "order", "order", id="runs.order", tooltip="sort by the next value"),
         Binding("O", "reverse", "reverse", show=False, id="runs.reverse", tooltip="sort the other way round"),
-        Binding(
-            "space", "mark", "mark", key_display="space", id="runs.mark", tooltip="mark the run, or take its mark away"
-        ),
+        Binding("space", "mark", "mark", key_display="space", id="runs.mark",
+                tooltip="mark the run, or take its mark away"),
         Binding("u", "unmark", "unmark all", show=False, id="runs.unmark", tooltip="take all marks away"),
         Binding("v", "overlay", "curves", id="runs.overlay", tooltip="curves of the marked runs over each other"),
-        Binding(
-            "y",
-            "log_scale",
-            "log scale",
-            show=False,
-            id="runs.log_scale",
-            tooltip="loss of the curves on a logarithmic axis",
-        ),
-        Binding(
-            "equals_sign",
-            "difference",
-            "diff",
-            key_display="=",
-            id="runs.difference",
-            tooltip="in what the marked runs differ",
-        ),
+        Binding("y", "log_scale", "log scale", show=False, id="runs.log_scale",
+                tooltip="loss of the curves on a logarithmic axis"),
+        Binding("equals_sign", "difference", "diff", key_display="=", id="runs.difference",
+                tooltip="in what the marked runs differ"),
         Binding("R", "resume", "resume", id="runs.resume", tooltip="resume the run"),
         Binding("x", "export", "export", id="runs.export", tooltip="export its network or curves"),
         Binding("D", "delete", "delete", id="runs.delete", tooltip="delete the marked runs, or this one (asks first)"),
-        Binding(
-            "Y", "copy_path", "path", show=False, id="runs.copy_path", tooltip="copy its folder's path, and show it"
-        ),
+        Binding("Y", "copy_path", "path", show=False, id="runs.copy_path",
+                tooltip="copy its folder's path, and show it"),
         Binding("escape", "back", "Back", show=False, id="runs.back", tooltip="back"),
-    ]
+    ]  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,17 +123,8 @@ class RunsScreen(Listing[None]):
     def rows(self) -> list[Row]:
         """The runs that the filter lets through, in order, those of a group as one row; the damaged ones last."""
         wanted = self.query_one("#run-filter", Input).value
-        found = [
-            row
-            for row in with_groups(self.listed.runs)
-            if any(matches(run, wanted) for run in (row.members if isinstance(row, SeedGroup) else (row,)))
-        ]
-        rows: list[Row] = []
-        for row in ordered(found, self.order.key, rising=self.order.rising):
-            rows.append(row)
-            if isinstance(row, SeedGroup) and row.id in self.opened:
-                rows += row.members
-        return rows + [run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted)]
+        runs = table_rows(self.listed.runs, wanted, self.order.key, self.opened, rising=self.order.rising)
+        return [*runs, *(run for run in self.listed.damaged if has_words(f"{run.id} {run.state}", wanted))]
 
     def _show(self) -> None:
         if not self.is_mounted:
@@ -166,7 +133,7 @@ class RunsScreen(Listing[None]):
         rows = self.rows
         top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        num_runs = len(self._run_ids(row.id for row in rows))
+        num_runs = len(run_ids((row.id for row in rows), self._known))
         top.set_text(run_table.heading(self.listed, self.order, num_runs, len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)
@@ -188,37 +155,15 @@ class RunsScreen(Listing[None]):
 
     def _drawn(self) -> list[OverlaidRun]:
         """Return the curves of the marked runs and groups, or else of the one under the cursor."""
-        ids = self._chosen_ids()
-        places = enumerate(zip(ids, COLORS, strict=False), start=1)
-        known = self._known
-        shared = shared_words((row.preset_name, row.words) for row_id in ids if (row := known.get(row_id)) is not None)
-        drawn = [self._overlaid(known.get(row_id), str(number), color, shared) for number, (row_id, color) in places]
-        return [run for run in drawn if run is not None]
-
-    def _overlaid(
-        self, row: Listed | None, sign: str, color: str, shared: Mapping[str, frozenset[str]]
-    ) -> OverlaidRun | None:
-        """Return the curves of a run, or the mean of a group; None if they are not known."""
-        curves = self.listed.curves
-        if row is None:
-            return None
-        common = shared.get(row.preset_name, frozenset())
-        if isinstance(row, SeedGroup):
-            known = [curves[run.id] for run in row.counted if run.id in curves]
-            return overlaid_group(row, known, sign, color, common) if known else None
-        return overlaid_run(row, curves[row.id], sign, color, common) if row.id in curves else None
+        return overlaid(self._chosen_ids(), self._known, self.listed.curves)
 
     def _show_message(self) -> None:
         chosen = self.query_one(RunTable).chosen
         if self._message is not None:
             text, tone = self._message
             message = Text(text, TONES[tone])
-        elif isinstance(chosen, SeedGroup):
-            message = Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
-        elif isinstance(chosen, Damaged):
-            message = Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
         else:
-            message = Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
+            message = run_table.hint(chosen)
         self.query_one("#message", ChangedStatic).set_text(message)
 
     def _say(self, text: str, tone: Tone) -> None:
@@ -309,14 +254,6 @@ class RunsScreen(Listing[None]):
         chosen = self.query_one(RunTable).chosen
         return self.marked or ([chosen.id] if chosen is not None else [])
 
-    def _run_ids(self, ids: Iterable[str]) -> list[str]:
-        """Return runs, with all members in the place of a group, each once."""
-        known, found = self._known, dict[str, None]()
-        for row_id in ids:
-            row = known.get(row_id)
-            found.update(dict.fromkeys([run.id for run in row.members] if isinstance(row, SeedGroup) else [row_id]))
-        return list(found)
-
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take its mark away, and go on to the next."""
         table = self.query_one(RunTable)
@@ -353,7 +290,7 @@ class RunsScreen(Listing[None]):
         """Show in what the marked runs differ."""
         from tui.screens import run_actions
 
-        whole = [run_id for run_id in self._run_ids(self.marked) if run_id in self.listed.curves]
+        whole = [run_id for run_id in run_ids(self.marked, self._known) if run_id in self.listed.curves]
         if len(whole) < 2:
             self._say("Mark two runs or more with space; = then tells in what they differ.", "warn")
             return
@@ -429,18 +366,12 @@ class RunsScreen(Listing[None]):
         if (run := self._whole_run("resumed")) is None:
             return
         name = fmt.short_id(run.id)
-        if run_text.is_live(run.status):
-            self._say(f"{name} has a worker already ({run.status}); Enter opens it.", "warn")
-        elif is_range_test_name(run.preset_name):
-            self._say(f"{name} is a range test, which keeps no weights: run it anew instead.", "warn")
-        elif run.status == "completed":
-            self._say(f"{name} is completed: open it with enter, and R there trains it for more epochs.", "warn")
-        else:
-            self._say(f"resume {name}: starting a worker …", "busy")
-            self._act_and_say(
-                f"resume {name}",
-                partial(run_actions.resume, self.app.runs_dir, run.id, self.app.display_settings.notify),
-            )
+        if why := run_actions.why_not_resumed(run):
+            self._say(f"{name} {why}", "warn")
+            return
+        self._say(f"resume {name}: starting a worker …", "busy")
+        resume = partial(run_actions.resume, self.app.runs_dir, run.id, self.app.display_settings.notify)
+        self._act_and_say(f"resume {name}", resume)
 
     # --- export ----------------------------------------------------------------------------------
 
@@ -452,26 +383,20 @@ class RunsScreen(Listing[None]):
         folder = str(files.working_folder()).rstrip("/")
         if len(drawn := self._drawn()) > 1:
             is_log = self.query_one(Overlay).is_log
+            panel = ExportPanel(f"{len(drawn)} curves", f"{folder}/overlay", ExportPanel.SEVERAL)
+            self._export(panel, lambda chosen: run_actions.export_overlay(drawn, chosen.path, is_log=is_log))
+        elif (run := self._whole_run("exported")) is not None:
+            run_id, runs_dir, data_dir = run.id, self.app.runs_dir, self.app.data_dir
+            panel = ExportPanel(fmt.short_id(run_id), f"{folder}/{run_id}")
+            self._export(panel, lambda chosen: run_actions.export(runs_dir, run_id, chosen.kind, chosen.path, data_dir))
 
-            def named(chosen: "Export | None") -> None:
-                if chosen is not None:
-                    write = partial(run_actions.export_overlay, drawn, chosen.path, is_log=is_log)
-                    self._act_and_say("export", write)
-
-            self.app.push_screen(ExportPanel(f"{len(drawn)} curves", f"{folder}/overlay", ExportPanel.SEVERAL), named)
-            return
-        if (run := self._whole_run("exported")) is None:
-            return
-
+    def _export(self, panel: "ExportPanel", write: "Callable[[Export], str]") -> None:
         def answered(chosen: "Export | None") -> None:
             if chosen is not None:
                 self._say(f"export: writing {printable(chosen.path)} …", "busy")
-                write = partial(
-                    run_actions.export, self.app.runs_dir, run.id, chosen.kind, chosen.path, self.app.data_dir
-                )
-                self._act_and_say("export", write)
+                self._act_and_say("export", lambda: write(chosen))
 
-        self.app.push_screen(ExportPanel(fmt.short_id(run.id), f"{folder}/{run.id}"), answered)
+        self.app.push_screen(panel, answered)
 
     # --- deleting --------------------------------------------------------------------------------
 
@@ -479,7 +404,7 @@ class RunsScreen(Listing[None]):
         """Ask whether to delete the marked runs, or else the one under the cursor; of a group all runs."""
         from tui.screens import run_actions
 
-        ids = self._run_ids(self._chosen_ids())
+        ids = run_ids(self._chosen_ids(), self._known)
         if not ids:
             self._say("There is no run here.", "warn")
             return

@@ -38,7 +38,7 @@ from tui.data.start_form import (
     check,
     device_warnings,
     fields_of,
-    look,
+    find_files,
     typed_for,
 )
 from tui.text import preset_text
@@ -161,7 +161,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
                         yield TextField(text, id=field.id, classes="short")
                         yield Label(Text(field.hint, MUTED), classes="hint")
                 yield ChangedStatic(id=f"{field.id}-error", classes="error")
-            yield ChangedStatic(id="room")
+            yield ChangedStatic(id="fit")
             act = " queues them   " if self._purpose == "queue" else " starts   "
             keys = [("Enter", TRAIN), (act, MUTED), ("Tab", TRAIN), (" next field   ", MUTED)]
             if self._can_preview:
@@ -299,7 +299,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
             if ends.wait(delay_s):
                 return
             try:
-                found = look(needed, environment, data_dir, poll)
+                found = find_files(needed, environment, data_dir, poll)
             except _WithdrawnError:
                 return
             if not ends.is_set():
@@ -365,4 +365,4 @@ class StartPanel(ModalScreen[RunOptions | None]):
         return Text(text, TONES[tone])
 
     def _show_memory_line(self, text: Text) -> None:
-        self.query_one("#room", ChangedStatic).set_text(text)
+        self.query_one("#fit", ChangedStatic).set_text(text)

@@ -218,7 +218,7 @@ class DiffDriver(LinuxDriver):
 
 
 def end_process(code: int) -> NoReturn:
-    """End with `code`, whatever threads wait for and whether or not the terminal takes a last word."""
+    """End with `code`, whatever threads wait for and whether or not the terminal takes any more output."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

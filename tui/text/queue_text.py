@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from engine.queue.allocation import QueuePosition
 from engine.queue.queue_file import Entry
-from engine.runs.run_dir import WorkerMark
+from engine.runs.worker_mark import WorkerMark
 from presets.problems import printable
 from tui import format as fmt
 from tui.text.run_name import Words, words_of
@@ -32,8 +32,8 @@ class Row(Struct, frozen=True, kw_only=True):
     """Id that it shares with entries of other seeds; empty if it stands alone."""
 
 
-def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Row]:
-    """Return a row an entry, whose turns are `turns`."""
+def rows_of(entries: Sequence[Entry], positions: Sequence[QueuePosition]) -> list[Row]:
+    """Return a row for each entry, at its place in `positions`."""
     return [
         Row(
             number=number,
@@ -44,20 +44,20 @@ def rows_of(entries: Sequence[Entry], turns: Sequence[QueuePosition]) -> list[Ro
             device=entry.device,
             devices=entry.devices,
             data_dir=entry.data_dir,
-            state=_state(turn),
-            waits_for=turn.waits_for[0].id if turn.waits_for else None,
+            state=_state(position),
+            waits_for=position.waits_for[0].id if position.waits_for else None,
             group=entry.group,
         )
-        for number, (entry, turn) in enumerate(zip(entries, turns, strict=True), 1)
+        for number, (entry, position) in enumerate(zip(entries, positions, strict=True), 1)
     ]
 
 
-def _state(turn: QueuePosition) -> str:
-    if turn.after is not None:
-        return f"after {turn.after}"
-    if not turn.waits_for:
+def _state(position: QueuePosition) -> str:
+    if position.after is not None:
+        return f"after {position.after}"
+    if not position.waits_for:
         return "next"
-    return f"waits for {fmt.short_id(turn.waits_for[0].id)}" if len(turn.waits_for) == 1 else "waits for a GPU"
+    return f"waits for {fmt.short_id(position.waits_for[0].id)}" if len(position.waits_for) == 1 else "waits for a GPU"
 
 
 def name(row: Row | Entry) -> str:

@@ -1,4 +1,4 @@
-"""Runs and events in words, the same on every screen. Knows no widgets and no files."""
+"""Runs and events in words, the same on every screen. No widgets, no files."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""Legend and plots of several runs over each other. Knows no files."""
+"""Legend and plots of several runs over each other. No files."""
 
 from collections.abc import Sequence
 

@@ -20,7 +20,7 @@ from tui import format as fmt
 from tui.data.run_list import RunsListed
 from tui.data.seed_group import Listed, SeedGroup
 from tui.data.summary import Damaged, SortKey
-from tui.text import run_text
+from tui.text import run_text, seed_text
 from tui.text.layout import left_and_right
 from tui.text.run_name import named, run_name, shared_words
 from tui.theme import MUTED, TEXT, TONES, VAL
@@ -28,6 +28,7 @@ from tui.widgets.basic import ChangedStatic
 from tui.widgets.run_columns import GAP, LEAST_NAME, MARK_WIDTH, PRESET, Layout, Order, layout
 
 Row: TypeAlias = Listed | Damaged
+_HINT = "Enter opens, space marks, Y gives the path, O reverses; ? lists all keys."
 _FOLDED, _OPEN = "▸ ", "▾ "
 
 
@@ -300,3 +301,12 @@ def nothing(listed: RunsListed, runs_dir: Path) -> Text:
         "demo needs no data.\nRuns kept elsewhere are shown with: cifartui --runs-dir DIR",
         MUTED,
     )
+
+
+def hint(chosen: Row | None) -> Text:
+    """Return what is said of the row under the cursor: the spread of a group, what damaged a run, or the keys."""
+    if isinstance(chosen, SeedGroup):
+        return Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
+    if isinstance(chosen, Damaged):
+        return Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
+    return Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)

@@ -78,7 +78,7 @@ class SharedControls(Controls):
 
     def poll(self) -> float:
         """Take in what was asked, as in one process; all ranks poll equally often."""
-        self._next_look = 0.0
+        self._next_read = 0.0
         if not self._is_shared:
             return super().poll() if self._place.is_first else 0.0
         self._polls_left -= 1

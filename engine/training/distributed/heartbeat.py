@@ -35,7 +35,7 @@ class RankStatus(msgspec.Struct, frozen=True):
     num_looks: int
     """Number of times that the training loop reported progress."""
     failure: str
-    """Why it cannot go on, in a sentence."""
+    """Reason in a sentence, if it cannot go on."""
     has_left: bool
     """True if the rank ends as planned: its absence is no failure."""
 
@@ -76,7 +76,7 @@ class Heartbeat:
         self._heard_at = [time.monotonic()] * place.num_ranks
         self._looked_at: float | None = None
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         timeout = os.environ.get(_TIMEOUT, "")
         self._silent_s = float(timeout) if timeout.replace(".", "", 1).isdecimal() else _SILENT_S
 

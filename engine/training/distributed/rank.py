@@ -21,8 +21,9 @@ from engine.journal.events import RankPlace, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import machine_names, mark_devices
 from engine.runs import start
-from engine.runs.run_dir import RunDir, RunInfo, sign_lock
+from engine.runs.run_dir import RunDir, RunInfo
 from engine.runs.start import NOTIFY
+from engine.runs.worker_mark import sign_lock
 from engine.runs.worker_process import signal_rank
 from engine.shared.device_names import check_devices
 from engine.training import worker

@@ -1,4 +1,4 @@
-"""Panes of Home that show presets: list with filter, description, layer table, hints."""
+"""Panes of Home: presets with their filter, description and layer table; the queue, GPUs, recent runs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,15 +12,17 @@ from textual.widgets import Input, Static
 from engine.journal.events import LayerRow
 from presets.problems import printable
 from tui import format as fmt
-from tui.data.environment import Queued
+from tui.data.environment import GpuReadings, Queued
 from tui.data.network_facts import NetworkFacts
+from tui.text import preset_text
+from tui.text.device_text import gpus_now
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic, TextField
-from tui.widgets.lists import PresetList
+from tui.widgets.lists import PresetList, RunList
 
 if TYPE_CHECKING:
     from presets.catalog import Listed
-    from tui.data.network_facts import NetworkFacts
+    from tui.data.summary import Summary
 
 
 class PresetChooser(Vertical):
@@ -159,6 +161,15 @@ class PresetPane(Vertical):
         self.query_one("#more", ChangedStatic).set_text(text)
 
 
+def size_of(found: "NetworkFacts | str | None") -> Text:
+    """Return a network's size; or why it is not known; or that it is being counted."""
+    if found is None:
+        return Text("being counted in the background, a few seconds …", MUTED)
+    if isinstance(found, str):
+        return Text(found, TONES["bad"])
+    return preset_text.size(found.num_parameters, found.num_trainable, found.flops_per_image)
+
+
 _BESIDE_KIND = 40
 """Columns of all other columns, and of a scroll bar."""
 
@@ -199,6 +210,20 @@ def marks(number: int) -> Text:
     return Text.assemble((f"{number} marked: ", TRAIN), ("Enter queues", MUTED), no_wrap=True)
 
 
+class QueueRow(ChangedStatic):
+    """The queue in a row; takes none where it is empty."""
+
+    def on_mount(self) -> None:
+        """Take no row before the queue is read."""
+        self.display = False
+
+    def show(self, queued: Queued) -> None:
+        """Draw how many presets wait, and the next one."""
+        text = queue(queued)
+        self.display = bool(text)
+        self.set_text(text)
+
+
 def queue(queued: Queued) -> Text:
     """Return the queue in a row; nothing where it is empty."""
     if queued.problem:
@@ -213,14 +238,62 @@ def queue(queued: Queued) -> Text:
     )  # fmt: skip
 
 
-def no_runs(num_runs: int | None, has_cifar: bool | None, has_gpu: bool | None) -> Text:
+_GPU_ROWS = 4
+"""More GPUs than this are counted, not listed."""
+
+
+class GpuPane(ChangedStatic):
+    """The GPUs of this machine now, a row each."""
+
+    def on_mount(self) -> None:
+        """Name the pane."""
+        self.border_title = "GPUs now"
+
+    def show(self, now: GpuReadings | None, torch_gpus: int | None) -> None:
+        """Draw a reading; None before the first. `torch_gpus` is how many of them torch sees, if that is known."""
+        if now is None:
+            self.set_text(Text("reading the GPUs …", MUTED))
+            return
+        width = max(40, self.content_size.width)
+        self.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, torch_gpus))
+
+
+class RecentRuns(Vertical):
+    """The newest runs, or why there are none."""
+
+    def compose(self) -> ComposeResult:
+        """Lay the pane out."""
+        yield ChangedStatic(id="no-runs")
+        yield RunList(id="runs", compact=True)
+
+    def on_mount(self) -> None:
+        """Name the pane."""
+        self.border_title = "recent runs"
+
+    def show(self, runs: "Sequence[Summary]", num_older: int, now: float, empty: Text) -> None:
+        """List `runs`, and how many are older than these; `empty` if there is none. `now` is Unix seconds."""
+        listing, instead = self.query_one(RunList), self.query_one("#no-runs", ChangedStatic)
+        listing.display, instead.display = bool(runs), not runs
+        if runs:
+            listing.show(runs, now)
+        else:
+            instead.set_text(empty)
+        title = f"recent runs (and {num_older} older)" if num_older > 0 else "recent runs"
+        if self.border_title != title:  # setting it paints the pane
+            self.border_title = title
+
+
+def no_runs(num_runs: int | None, has_cifar: bool | None, has_gpu: bool | None, problem: str = "") -> Text:
     """Return the text in place of an empty list of runs.
 
     Args:
         num_runs: number of runs; None before they were listed.
         has_cifar: CIFAR-100 was found; None before it was searched for.
         has_gpu: there is a GPU; None before that was read.
+        problem: the reason, if they cannot be listed.
     """
+    if problem:
+        return Text(problem, TONES["bad"])
     if num_runs is None:
         return Text("looking for runs …", MUTED)
     if num_runs:
