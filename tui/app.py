@@ -259,8 +259,9 @@ class CifartuiApp(App[None]):
             if self.focused is not None and is_taken:
                 self.focused.post_message(Paste(typed))
             elif isinstance(self.screen, TakesText):
+                typed = "".join(itertools.takewhile(str.isprintable, burst.text.lstrip()))  # a Tab may lead to the field
                 is_taken = self.screen.take_text(typed)
-            if is_taken and not burst.text.removeprefix(typed).strip():
+            if is_taken and burst.text.strip() == typed.strip():
                 return
         self.clear_notifications()
         self.notify(f"{len(burst.text)} characters at once: not taken for keys.")

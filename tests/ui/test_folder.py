@@ -163,6 +163,14 @@ async def test_a_path_pasted_behind_the_key_that_begins_one_has_one_slash(runs_d
         await until(pilot, lambda: screen.query_one("#path", Input).value == str(photos), "the path")
 
 
+async def test_a_tab_before_a_path_that_comes_at_once_does_not_matter(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        app.post_message(Burst(f"\t{photos}", is_reply=False))
+        await until(pilot, lambda: screen.query_one("#path", Input).value == str(photos), "the path")
+
+
 async def test_a_burst_that_is_no_path_is_no_keys_and_no_path(runs_dir: Path, photos: Path) -> None:
     app = CifartuiApp(runs_dir, environment=opening())
     async with app.run_test(size=(80, 24)) as pilot:
