@@ -259,7 +259,8 @@ class CifartuiApp(App[None]):
             if self.focused is not None and is_taken:
                 self.focused.post_message(Paste(typed))
             elif isinstance(self.screen, TakesText):
-                typed = "".join(itertools.takewhile(str.isprintable, burst.text.lstrip()))  # a Tab may lead to the field
+                beginning = burst.text.lstrip()  # a Tab may lead to the field
+                typed = "".join(itertools.takewhile(str.isprintable, beginning))
                 is_taken = self.screen.take_text(typed)
             if is_taken and burst.text.strip() == typed.strip():
                 return
