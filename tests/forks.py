@@ -25,6 +25,7 @@ FORKED = frozenset(
         "engine.queue.runner",
         "engine.training.device",
         "engine.training.distributed.agent",
+        "engine.training.distributed.rank",
         "engine.training.evaluate_checkpoint",
         "engine.training.export_model",
         "engine.training.predict_images",
