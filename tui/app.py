@@ -32,6 +32,7 @@ from tui.terminal.driver import DiffDriver
 from tui.terminal.keyboard import Burst
 from tui.terminal.screen_diff import ControlCharFilter
 from tui.theme import theme
+from tui.widgets.basic import TakesText
 
 if TYPE_CHECKING:
     from tui.data.environment import GpuReadings
@@ -250,10 +251,14 @@ class CifartuiApp(App[None]):
 
     def on_burst(self, burst: Burst) -> None:
         """Put the first line of what no hand typed into a field; elsewhere it does nothing, and that is said."""
-        if isinstance(self.focused, Input) and not burst.is_reply:
+        if not burst.is_reply:
             typed = "".join(itertools.takewhile(str.isprintable, burst.text))
-            self.focused.post_message(Paste(typed))
-            if typed == burst.text:
+            is_taken = isinstance(self.focused, Input)
+            if self.focused is not None and is_taken:
+                self.focused.post_message(Paste(typed))
+            elif isinstance(self.screen, TakesText):
+                is_taken = self.screen.take_text(typed)
+            if is_taken and not burst.text.removeprefix(typed).strip():
                 return
         self.clear_notifications()
         self.notify(f"{len(burst.text)} characters at once: not taken for keys.")

@@ -5,6 +5,7 @@ Importing this file imports torchvision.
 """
 
 import os
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,11 @@ _MOST_MISSHAPEN = 0.1
 """Of these tensors that may have another shape in the file: a ResNet-50's names are in a ResNet-18 too."""
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _OLD_MLP = re.compile(r"mlp\.linear_([12])\.")
+_GLOBAL = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]{0,80})")
+"""The name of a Python object in what torch says when it refuses one."""
 _TIMM_FILE = "model.safetensors"
+_SAFETENSORS_START = 9
+"""Bytes of a safetensors file up to the brace that begins its header."""
 _KEYS_NAMED = 3
 _TIMEOUT_S = 30
 
@@ -71,6 +76,7 @@ def load_weights(
     known = known or (published.__name__.removesuffix("_Weights").replace("ResNet", "ResNet-") if published else "it")
     expected = network.state_dict()
     places = {**{key: key for key in expected}, **(names or {})}
+    library_name = {key: name for name, key in places.items()}
     content = _read(path)
     state = _renamed(_fitted(_bare(content, path), places, expected), places)
     state, said = _with_classes(state, content, class_names)
@@ -81,13 +87,13 @@ def load_weights(
     if sum(key in fitting for key in body) < _LEAST_SHARE * len(body) or num_misshapen > _MOST_MISSHAPEN * len(body):
         raise CifartuiError(
             f"{path} does not fit {known}: of the network's {len(wanted)} tensors it has "
-            f"{sum(key in fitting for key in wanted)}{_differences(state, expected, wanted)}. "
+            f"{sum(key in fitting for key in wanted)}{_differences(state, expected, wanted, library_name)}. "
             f"Set model.weights to a file of {known}."
         )
     if not all(bool(torch.isfinite(value).all()) for value in fitting.values() if value.is_floating_point()):
         raise CifartuiError(f"{path} holds weights that are no finite numbers: set model.weights to another file.")
     network.load_state_dict(fitting, strict=False)
-    return _summary(path, state, fitting, expected, wanted) + said
+    return _summary(path, state, fitting, expected, wanted, library_name) + said
 
 
 def _with_classes(state: dict[str, Tensor], content: Any, class_names: Sequence[str]) -> tuple[dict[str, Tensor], str]:
@@ -111,7 +117,12 @@ def _with_classes(state: dict[str, Tensor], content: Any, class_names: Sequence[
 
 
 def _summary(
-    path: Path, state: dict[str, Tensor], fitting: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str]
+    path: Path,
+    state: dict[str, Tensor],
+    fitting: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    wanted: list[str],
+    library_name: Mapping[str, str],
 ) -> str:
     """Return how many tensors came from a file, and which did not."""
     text = (
@@ -124,18 +135,24 @@ def _summary(
         text += f"; the last layer{why} begins with random weights"
     missing = [key for key in wanted if key not in fitting and key not in new_head]
     if missing:
-        text += f"; {len(missing)} others begin with random weights ({_list(missing)})"
+        named = _list([library_name[key] for key in missing])
+        text += f"; {len(missing)} others begin with random weights ({named})"
     unused = [key for key in state if key not in expected]
     if unused:
         text += f"; {len(unused)} of the file's have no place in the network ({_list(unused)})"
     return f"{text}."
 
 
-def _differences(state: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str]) -> str:
-    misshapen = [key for key in wanted if key in state and not _fits(key, state, expected)]
-    missing = [key for key in wanted if key not in state]
+def _differences(
+    state: dict[str, Tensor], expected: dict[str, Tensor], wanted: list[str], library_name: Mapping[str, str]
+) -> str:
+    """Return which tensors are missing or have other shapes, as the library and the file name them."""
+    misshapen = [library_name[key] for key in wanted if key in state and not _fits(key, state, expected)]
+    missing = [library_name[key] for key in wanted if key not in state]
+    unused = [key for key in state if key not in expected]
     shapes = f"; other shapes have {_list(misshapen)}" if misshapen else ""
-    return shapes + (f"; it lacks {_list(missing)}" if missing else "")
+    lacks = f"; it lacks {_list(missing)}" if missing else ""
+    return shapes + lacks + (f", and has {_list(unused)}" if lacks and unused else "")
 
 
 def _bare(content: Any, path: Path) -> dict[str, Tensor]:
@@ -144,6 +161,8 @@ def _bare(content: Any, path: Path) -> dict[str, Tensor]:
         if not isinstance(content, dict):
             break
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+        if inner is None:
+            inner = _only_state_dict(content)
         if inner is None:
             break
         content = inner
@@ -156,6 +175,16 @@ def _bare(content: Any, path: Path) -> dict[str, Tensor]:
             "save it anew with torch.save(network.state_dict(), …)."
         )
     return tensors  # without torch's metadata, so that files from before `num_batches_tracked` load too
+
+
+def _only_state_dict(content: dict[Any, Any]) -> dict[str, Tensor] | None:
+    """Return the only state dict among the values of a checkpoint, whatever it is called there."""
+    found = [
+        value
+        for value in content.values()
+        if isinstance(value, dict) and value and all(_is_entry(key, each) for key, each in value.items())
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _fitted(state: dict[str, Tensor], names: Mapping[str, str], expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -265,13 +294,19 @@ def download(url: str, path: Path) -> None:
 def _read(path: Path) -> Any:
     """Return what a file holds, tensors and plain values; those of a zip stay in the file until they are copied."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         with os.fdopen(files.open_to_read(path), "rb") as file:
+            if file.read(_SAFETENSORS_START)[-1:] == b"{":  # behind the length of its header, whatever its name
+                return load_file(path)
+            file.seek(0)
             return load_tensors(file, legacy=True, mapped=path)
     except PermissionError as error:
         raise CifartuiError(f"You may not read {path}: ask its owner, or copy it to a folder of yours.") from error
     except Exception as error:  # torch raises nearly anything on a damaged file
+        if isinstance(error, pickle.UnpicklingError) and (named := _GLOBAL.search(str(error))):
+            raise CifartuiError(
+                f"{path} cannot be read as weights: it holds Python objects, which are never loaded, because they can "
+                f"run code ({named[1]} is one): save the weights alone, with torch.save(network.state_dict(), …)."
+            ) from error
         raise CifartuiError(
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which are never loaded. "
             "Fetch it again, or save it anew with torch.save(network.state_dict(), …)."

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from engine.shared.image_archives import SUFFIXES as ARCHIVES
 from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, shown_names, unread_notices, without_images
-from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, is_junk, shown, suffix_of
+from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, is_junk, shown
+from engine.shared.label_table import SUFFIXES as TABLES
 from presets.errors import CifartuiError
 
 _UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled", "all"})
@@ -75,6 +76,7 @@ def _enter(path: Path, poll: Poll) -> Scanner:
         if not (is_wrapper and inner.contents().all_folders):
             break
         scan = inner
+    scan.named = path
     return scan
 
 
@@ -325,18 +327,19 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
 
 
 def _likely_table(scan: Scanner) -> str:
-    """Return the table that most likely has the labels of loose images; FILE.csv if there is none.
+    """Return the table that most likely has the labels of loose images, as `data.labels` wants it; else FILE.csv.
 
     Sample submissions and tables of a test part are passed over: their labels are made up, or of other images.
     """
+    folders = {scan.root / each.folder for each in scan.unread if each.reason.startswith((".csv", ".tsv"))}
+    folders |= {each for each in scan.root.parents if each.is_relative_to(scan.named)}
     found = []
-    for unread in scan.unread:
-        if not unread.reason.startswith((".csv", ".tsv")):
-            continue
+    for folder in folders:
         with suppress(OSError):  # it is gone meanwhile
-            names = (entry.name for entry in (scan.root / unread.folder).iterdir())
-            tables = [name for name in names if suffix_of(name) in {".csv", ".tsv"} and not is_junk(name)]
-            found += [f"{unread.folder}/{name}".lstrip("/") for name in tables if not _OTHER_TABLE.search(name.lower())]
+            tables = [path for path in folder.iterdir() if path.suffix.lower() in TABLES and not is_junk(path.name)]
+            found += [
+                str(path.relative_to(scan.named)) for path in tables if not _OTHER_TABLE.search(path.name.lower())
+            ]
     return min(found, key=lambda name: (not _LABEL_TABLE.search(base_of(name).lower()), name), default="FILE.csv")
 
 

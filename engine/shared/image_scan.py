@@ -148,6 +148,8 @@ class Scanner:
     def __init__(self, root: Path, poll: Poll, table: Path | None = None) -> None:
         """Prepare; `poll` is called before each folder, and may raise to end the scan; `table` is not counted."""
         self.root = root
+        self.named = root
+        """The folder that the user named, if that holds nothing but folders around `root`."""
         self._table = "" if table is None else os.path.normpath(table)
         self._poll = poll
         self._num_entries = 0

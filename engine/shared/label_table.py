@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
     The file is named as below the folder or without its folders, with or without its extension. Parts are those of a
     column `split`, else of the folders `train/`, `val/` and `test/` if the table names files of two of them. Images
     in `test/` that the table does not name, and rows of the test part without a label, are a test part without labels.
+    Folders around all of the images do not count.
 
     Args:
         root: the folder.
@@ -78,7 +80,8 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
     found = _read(root / table)
     scan = Scanner(root, poll, root / table)
     images = [image for _, image in scan.below([(0, "")])]
-    parts, absent = _by_part(found, _Names(images))
+    wrapper = _wrapper(images)
+    parts, absent = _by_part(found, _Names(images), wrapper)
     if not any(parts.values()):
         first = f", {short(absent[0])} first" if absent else ""
         raise CifartuiError(
@@ -89,9 +92,10 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
     extra = [image for image in images if image not in named]
     unlabelled = [image for image, label in parts["test"].items() if not label]
     if not parts["test"]:
-        unlabelled = [image for image in extra if _part_of(image) == "test"]
-        extra = [image for image in extra if _part_of(image) != "test"]
-    return _listing(scan, found, name, parts, unlabelled, _notices(found, parts, absent, extra))
+        unlabelled = [image for image in extra if _part_of(image, wrapper) == "test"]
+        extra = [image for image in extra if _part_of(image, wrapper) != "test"]
+    unread_tests = sorted(image for image in scan.unread_images if _part_of(image, wrapper) == "test")
+    return _listing(scan, found, name, parts, (unlabelled, unread_tests), _notices(found, parts, absent, extra))
 
 
 def count_labels(root: Path, table: str) -> int:
@@ -222,7 +226,7 @@ def _same_place(image: str, named: str) -> bool:
     return not ours or not theirs or f"/{ours}".endswith(f"/{theirs}") or f"/{theirs}".endswith(f"/{ours}")
 
 
-def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], list[str]]:
+def _by_part(table: _Table, names: _Names, wrapper: str) -> tuple[dict[Part, dict[str, str]], list[str]]:
     """Return images and labels by part, and the files that are not there.
 
     Raises:
@@ -254,10 +258,11 @@ def _by_part(table: _Table, names: _Names) -> tuple[dict[Part, dict[str, str]], 
         seen[found[0]] = (label, row.split, row.line)
         part = _named_part(row.split, where) if table.has_split else "train"
         parts[part][found[0]] = label
-    by_folder = {_part_of(image) for image in parts["train"]}
+    part_of = {image: _part_of(image, wrapper) for image in parts["train"]}
+    by_folder = set(part_of.values())
     if not table.has_split and len(by_folder & {"train", "val", "test"}) > 1 and None not in by_folder:
         labels = parts["train"]
-        parts = {part: {image: labels[image] for image in labels if _part_of(image) == part} for part in parts}
+        parts = {part: {image: labels[image] for image in labels if part_of[image] == part} for part in parts}
     return parts, absent
 
 
@@ -268,18 +273,30 @@ def _named_part(split: str, where: str) -> Part:
     return part
 
 
-def _part_of(image: str) -> Part | None:
-    """Return the part that an image's first folder is named for."""
-    return PARTS.get(image.split("/")[0].lower()) if "/" in image else None
+def _wrapper(images: list[str]) -> str:
+    """Return the folders that all images are in, up to one that is named for a part; with a slash behind, or ""."""
+    folders = [folder_of(image) for image in images]
+    shared = os.path.commonpath(folders).split("/") if folders and all(folders) else []
+    return "".join(
+        f"{folder}/" for folder in takewhile(lambda folder: folder.lower() not in PARTS, filter(None, shared))
+    )
+
+
+def _part_of(image: str, wrapper: str) -> Part | None:
+    """Return the part that an image's first folder below `wrapper` is named for."""
+    first, slash, _ = image.removeprefix(wrapper).partition("/")
+    return PARTS.get(first.lower()) if slash else None
 
 
 # --- the listing -----------------------------------------------------------------------------------
 
 
 def _listing(
-    scan: Scanner, table: _Table, name: str, parts: dict[Part, dict[str, str]], unlabelled: list[str],
-    notices: list[str],
+    scan: Scanner, table: _Table, name: str, parts: dict[Part, dict[str, str]],
+    without_labels: tuple[list[str], list[str]], notices: list[str],
 ) -> Listing:  # fmt: skip
+    """Return the listing; `without_labels` are the test images without labels, those that are read and the others."""
+    unlabelled, unlabelled_unread = without_labels
     names = _sorted_labels({label for label in parts["train"].values() if label})
     if len(names) < 2:
         has = f"one label only, {short(names[0])}," if names else "no label"
@@ -311,7 +328,7 @@ def _listing(
         val=of["val"],
         test=of["test"],
         unlabelled=tuple(sorted(unlabelled)),
-        unlabelled_unread=tuple(sorted(name for name in scan.unread_images if unlabelled and _part_of(name) == "test")),
+        unlabelled_unread=tuple(unlabelled_unread) if unlabelled else (),
         unread=scan.unread,
         notices=(
             f"{table.where} is read: {table.columns}.",

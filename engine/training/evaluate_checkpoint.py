@@ -76,7 +76,9 @@ def measure(
         record, class_names = data_of(state), class_names_of(state)
     except ValueError as error:
         raise CifartuiError(f"{path} cannot be used: {error}.") from error
-    setup = set_up(info, device, precision, write=_ignore, report=_ignore, class_names=class_names)
+    setup = set_up(
+        info, device, precision, write=_ignore, report=_ignore, class_names=class_names, is_filled_later=True
+    )
     changed = differences(record, setup.data_record) if record is not None else ""
     epoch, global_step = check_evaluated(path, state, setup.network)
     setup.network.load_state_dict(checkpoint_files.evaluated(state))

@@ -45,7 +45,7 @@ from presets.schema import Preset
 NUM_CHECKED = 256
 _BATCHES = (1, 15)
 """Images of the first batch that is compared, and of the others: few, for GoogLeNet at 128 px takes 0.1 GB an image."""
-_NUM_RESIZED = 16
+_NUM_RESIZED = 32
 
 
 class Doing(msgspec.Struct, frozen=True):

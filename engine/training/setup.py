@@ -15,7 +15,7 @@ from engine.data.load import load
 from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
 from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
-from engine.models.build import build, build_on_meta
+from engine.models.build import build, build_on_meta, build_unfilled
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
@@ -80,6 +80,7 @@ def set_up(
     write: Callable[[AnyEvent], object],
     report: Callable[[DataProgressed], None],
     class_names: Sequence[str] = (),
+    is_filled_later: bool = False,
 ) -> Setup:
     """Load the data and build the network of a run.
 
@@ -90,6 +91,8 @@ def set_up(
         write: called with DataReady, ModelBuilt, and notices about pretrained weights.
         report: called with progress of the data; may raise to give up.
         class_names: of weights that will be loaded, in order; the data's classes are matched with them by name.
+        is_filled_later: the caller loads all weights from a checkpoint, so that pretrained ones are neither looked for
+            nor read: their file may be gone by now.
 
     Raises:
         CifartuiError: data or weights are absent or not as they should be, or the data has other classes.
@@ -108,7 +111,11 @@ def set_up(
     started = time.monotonic()
     torch.manual_seed(seed_at(info.seed, "weights"))
     said: list[str] = []
-    network = build(preset.model, len(data.class_names), preset.data.image_size, said.append, data.class_names)
+    num_classes, size = len(data.class_names), preset.data.image_size
+    if is_filled_later:
+        network = build_unfilled(preset.model, num_classes, size)
+    else:
+        network = build(preset.model, num_classes, size, said.append, data.class_names)
     write(
         ModelBuilt(
             network=_network_name(info),

@@ -258,7 +258,15 @@ def train_run(
 
     names = before.class_names if before is not None else ()
     setup = parallel.in_turn(
-        lambda: set_up(info, device, precision, write=journal.write, report=report, class_names=names)
+        lambda: set_up(
+            info,
+            device,
+            precision,
+            write=journal.write,
+            report=report,
+            class_names=names,
+            is_filled_later=bool(state),
+        )
     )
     is_changed = check_data(folder, journal, before, setup.data_record, accept=arguments.accept_changed_data)
     if arguments.data_path is not None and parallel.is_first:

@@ -9,6 +9,8 @@ from subprocess import CompletedProcess
 
 import msgspec
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from engine.journal.data_record import without_sizes
@@ -173,6 +175,26 @@ def test_data_that_moved_is_taken_if_it_is_the_same(
     assert run.read_state().epoch == 3
     assert run.read_info().preset.data.path == str(moved)
     assert evaluated(cifartui)["num_images"] == 12
+
+
+def test_what_has_a_checkpoint_needs_no_pretrained_weights(
+    cifartui: Cifartui, runs_dir: Path, folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "pretrained.pt"
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
+    network = ("network=backbone", "name=squeezenet1_1", f"weights={weights}", "frozen=true")
+    options = [word for key in network for word in ("--set", f"model.{key}")]
+    options += ["--set", "data.image_size=32", "--set", "train.augment=[]", "--epochs", "1", "--device", "cpu"]
+    done = cifartui("train", "demo", "--data", str(folder), *options)
+    assert done.returncode == 0, done.stderr
+    assert "50 of the network's 52 tensors are from pretrained.pt" in done.stdout
+    before = evaluated(cifartui, "--split", "val")
+    weights.unlink()
+    assert evaluated(cifartui, "--split", "val") == before
+    done = cifartui("resume", "latest", "--epochs", "+1")
+    assert done.returncode == 0, done.stderr
+    (run,) = list_runs(runs_dir)
+    assert [point.epoch for point in run.read_state().epochs] == [1, 2]
 
 
 def test_a_run_of_a_version_without_records_goes_on_as_before(cifartui: Cifartui, run: RunDir, folder: Path) -> None:

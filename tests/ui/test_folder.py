@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
+from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -25,6 +27,7 @@ from tui.screens.folder import FolderScreen
 from tui.screens.home import Home
 from tui.screens.open_folder import Folders, OpenFolder
 from tui.screens.start_dialog import StartPanel
+from tui.terminal.keyboard import Burst
 from tui.widgets.lists import Pickable
 
 SUMMARY = FolderSummary(
@@ -130,6 +133,43 @@ async def test_an_absolute_path_is_typed_as_it_is(runs_dir: Path, photos: Path) 
         screen = await browser(pilot)
         await pilot.press("slash", *"tmp", "slash", "d")
         assert screen.query_one("#path", Input).value == "/tmp/d"
+
+
+@pytest.mark.parametrize("focused", ["#folders", "#recents", "#path"])
+@pytest.mark.parametrize("arrives", [lambda text: Burst(text, is_reply=False), events.Paste], ids=["burst", "paste"])
+async def test_a_path_that_comes_at_once_is_typed_wherever_the_focus_is(
+    runs_dir: Path, photos: Path, arrives: Callable[[str], Message], focused: str
+) -> None:
+    app = CifartuiApp(runs_dir, environment=opening(recent_folders=lambda: (str(photos),)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        screen.query_one(focused).focus()
+        await pilot.pause()
+        app.post_message(arrives(f"{photos}\r"))
+        field = screen.query_one("#path", Input)
+        await until(pilot, lambda: field.value == str(photos), "the path")
+        assert screen.focused is field
+        assert not app._notifications
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FolderScreen) and app.screen.summary, "the summary")
+
+
+async def test_a_path_pasted_behind_the_key_that_begins_one_has_one_slash(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("slash")
+        app.post_message(events.Paste(str(photos)))
+        await until(pilot, lambda: screen.query_one("#path", Input).value == str(photos), "the path")
+
+
+async def test_a_burst_that_is_no_path_is_no_keys_and_no_path(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        app.post_message(Burst("jkju", is_reply=False))
+        await until(pilot, lambda: app._notifications, "that it is no keys")
+        assert screen.query_one("#path", Input).value == ""
 
 
 async def test_a_typed_path_is_completed_and_looked_into(runs_dir: Path, photos: Path) -> None:

@@ -204,6 +204,8 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
         (["train/a.jpg", "sample_submission.csv", "test.csv", "train.csv"], r"or as data\.labels=train\.csv\.$"),
         (["train/a.jpg", "about.csv", "train/Labels.TSV"], r"or as data\.labels=train/Labels\.TSV\.$"),
         (["train/a.jpg", "sampleSubmission.csv"], r"or as data\.labels=FILE\.csv\.$"),
+        (["kaggle/train/a.jpg", "kaggle/test/a.jpg", "kaggle/labels.csv"], r"or as data\.labels=kaggle/labels\.csv\.$"),
+        (["labels.csv", "kaggle/train/a.jpg", "kaggle/test/a.jpg"], r"or as data\.labels=labels\.csv\.$"),
         (["cat/1.jpg"], r"images of one class only, cat"),
         (["train/cat/1.jpg"], r"images of one class only, cat"),
         (["train/1.jpg", "train/2.jpg"], r"The 2 images in .*train lie loose.*data\.labels"),
@@ -226,6 +228,17 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, names: lis
         pytest.skip("this file system takes Train for train")
     with pytest.raises(CifartuiError, match=words):
         list_images(write(tmp_path, *names))
+
+
+@pytest.mark.parametrize("table", ["labels.csv", "kaggle/labels.csv", "kaggle/more/labels.csv"])
+def test_the_table_that_is_advised_can_be_given_as_it_is_advised(tmp_path: Path, table: str) -> None:
+    write(tmp_path, "kaggle/more/train/a.jpg", "kaggle/more/train/b.jpg", "kaggle/more/test/c.jpg")
+    (tmp_path / table).write_text("file,label\na,cat\nb,dog\n")
+    with pytest.raises(CifartuiError) as refused:
+        list_images(tmp_path)
+    advised = str(refused.value).rpartition("=")[2].removesuffix(".")
+    assert advised == table
+    assert counts(list_images(tmp_path, advised)) == (2, 0, 0, 1)
 
 
 def test_an_absent_folder_and_one_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,3 +202,14 @@ def test_labels_that_are_almost_numbers_are_names(tmp_path: Path, label: str) ->
 def test_labels_that_look_the_same_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CifartuiError, match="Two classes look the same, a␊b"):
         list_with(tmp_path, 'file,label\na,"a\nb"\nb,a␊b\n')
+
+
+@pytest.mark.parametrize("around", ["", "images/", "kaggle/data/"])
+def test_folders_around_all_images_hide_no_part(tmp_path: Path, around: str) -> None:
+    images = [f"{around}{name}" for name in ("train/a.jpg", "train/b.jpg", "test/c.jpg", "test/d.jpg")]
+    found = list_with(tmp_path, "id,label\na,cat\nb,dog\nc,cat\nd,dog\n", *images)
+    assert found.train.names == (images[0], images[1])
+    assert found.test.names == (images[2], images[3]), "no test image is trained on"
+    (tmp_path / f"{around}test/e.jpg").symlink_to("nowhere")
+    found = list_with(tmp_path, "id,label\na,cat\nb,dog\n", *images)
+    assert (found.unlabelled, found.unlabelled_unread) == (tuple(images[2:]), (f"{around}test/e.jpg",))

@@ -1,5 +1,6 @@
 """Pretrained weights: found, fetched, read safely, and refused with a sentence where they do not fit."""
 
+import argparse
 import hashlib
 import http.server
 import io
@@ -144,10 +145,34 @@ def test_keys_beside_those_with_a_prefix_do_not_matter(tmp_path: Path) -> None:
     assert "1 of the file's have no place in the network ('criterion.weight')" in text
 
 
-def test_safetensors_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["net", "weights", "params"])
+def test_the_only_state_dict_of_a_checkpoint_is_found_whatever_its_name(tmp_path: Path, name: str) -> None:
+    content = {name: state_of(5), "acc": 93.1, "optimizer": {"state": {}, "param_groups": []}}
+    assert "267 of the network's 267" in load_weights(network_of(5), saved(tmp_path / "w.pt", content), None)
+    content["teacher"] = state_of(5, 0.5)  # which of the two is meant, nobody can tell
+    with pytest.raises(CifartuiError, match="is not a state dict"):
+        load_weights(network_of(5), saved(tmp_path / "w.pt", content), None)
+
+
+def test_differences_are_named_as_the_library_and_the_file_name_them(tmp_path: Path) -> None:
+    state = {f"encoder.{key}": value for key, value in small_state(5).items()}
+    with pytest.raises(CifartuiError) as raised:
+        build(Backbone(name="squeezenet1_1", weights=saved(tmp_path / "w.pt", state)), 5, 32)
+    assert "it lacks 'features.0.weight', 'features.0.bias'" in str(raised.value)
+    assert "and has 'encoder.features.0.weight', 'encoder.features.0.bias'" in str(raised.value)
+
+
+def test_a_checkpoint_with_a_python_object_says_which(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pt", {"state_dict": state_of(5), "args": argparse.Namespace(lr=1)})
+    with pytest.raises(CifartuiError, match=r"\(argparse\.Namespace is one\): save the weights alone"):
+        load_weights(network_of(5), path, None)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_safetensors_are_read(tmp_path: Path, name: str) -> None:
     from safetensors.torch import save_file
 
-    path = tmp_path / "w.safetensors"
+    path = tmp_path / name
     save_file({key: value.contiguous() for key, value in small_state(5).items()}, path)
     network = build(Backbone(name="squeezenet1_1", weights=str(path)), 5, 32)
     assert all(bool((parameter == 0.25).all()) for parameter in network.parameters())

@@ -9,6 +9,7 @@ from rich.text import Text, TextType
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Paste
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.widgets import DirectoryTree, Input, OptionList, Static
@@ -99,6 +100,14 @@ class _Completed(Suggester):
         return await found
 
 
+class _PathField(TextField):
+    """Field for a path. A pasted one that begins at the root or at home takes the place of a slash typed before."""
+
+    def _on_paste(self, event: Paste) -> None:
+        if self.value == "/" and event.text.lstrip().startswith(("/", "~")):
+            self.value = ""  # the field's own handler comes next
+
+
 class OpenFolder(Screen[Chosen | None]):
     """Asks for a folder of images: a path to be typed, recent folders, a tree. Then shows its summary."""
 
@@ -126,7 +135,7 @@ class OpenFolder(Screen[Chosen | None]):
         with Vertical(id="body"):
             title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
             yield Static(Text.assemble(*title), id="top")
-            yield TextField(
+            yield _PathField(
                 placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False
             )
             if self._recent:
@@ -176,6 +185,24 @@ class OpenFolder(Screen[Chosen | None]):
         field.focus()
         if not field.value and self.app.key_of("open.type", "/") in {"/", "slash"}:
             field.value, field.cursor_position = "/", 1
+
+    def on_paste(self, event: Paste) -> None:
+        """Take what is pasted while a list or the tree has the focus."""
+        event.stop()
+        if line := next(iter(event.text.splitlines()), "").strip():
+            self._type(line)
+
+    def take_text(self, text: str) -> bool:
+        """Take a path that came at once, pasted where the terminal does not mark it, or typed by a program."""
+        if "/" not in text and not text.startswith("~"):
+            return False
+        self._type(text.strip())
+        return True
+
+    def _type(self, path: str) -> None:
+        field = self.query_one("#path", _PathField)
+        field.focus()
+        field.value, field.cursor_position = path, len(path)
 
     def action_up(self) -> None:
         """Let the tree begin with the folder above."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Protocol, runtime_checkable
 
 from rich.text import Text
 from textual.binding import Binding
@@ -26,6 +27,14 @@ class ChangedStatic(Static):
         self.text = text
         # A new layout paints the whole screen: only where the height is not the right one, or wrapping decides it.
         self.update(text, layout=self.styles.is_auto_height and not (fits and self.content_size.height == len(lines)))
+
+
+@runtime_checkable
+class TakesText(Protocol):
+    """Screen with a field for text that arrives faster than a hand types, whatever has the focus."""
+
+    def take_text(self, text: str) -> bool:
+        """Put one line into the field; return False, and do nothing, if it is no text for it."""
 
 
 _OF_THE_SCREEN = {"submit", "copy"}
