@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from engine.runs.export_record import FILE, INPUT, KEY, OUTPUT, ExportRecord, Format, text_of
@@ -70,7 +70,7 @@ def _reason_of(error: BaseException) -> str:
 def write_tensors(tensors: Mapping[str, Tensor], record: ExportRecord, path: Path) -> None:
     """Write a state dict as safetensors, on the CPU and each tensor on its own."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(own, path, {KEY: text_of(record), "format": "pt"})
+    path.write_bytes(save(own, {KEY: text_of(record), "format": "pt"}))  # its own writer says no number of an error
 
 
 def reload(kind: Format, path: Path, fresh: Callable[[Mapping[str, Tensor]], nn.Module]) -> Runner:
@@ -131,7 +131,9 @@ def onnx_runner(session: Any) -> Runner:
 
 def _write_torchscript(module: nn.Module, example: Tensor, _free: tuple[int, ...], text: str, path: Path) -> None:
     traced = _jit().trace(module, example, check_trace=False)  # it is checked with images afterwards
-    _jit().save(traced, path, _extra_files={FILE: text})
+    content = io.BytesIO()  # torch's writer does not say what failed
+    _jit().save(traced, content, _extra_files={FILE: text})
+    path.write_bytes(content.getbuffer())
 
 
 def _jit() -> Any:
@@ -146,7 +148,9 @@ def _exported(module: nn.Module, example: Tensor, free: tuple[int, ...]) -> Any:
 
 
 def _write_pt2(module: nn.Module, example: Tensor, free: tuple[int, ...], text: str, path: Path) -> None:
-    torch.export.save(_exported(module, example, free), path, extra_files={FILE: text})
+    content = io.BytesIO()  # as above
+    torch.export.save(_exported(module, example, free), content, extra_files={FILE: text})
+    path.write_bytes(content.getbuffer())
 
 
 def _write_onnx(module: nn.Module, example: Tensor, free: tuple[int, ...], text: str, path: Path) -> None:

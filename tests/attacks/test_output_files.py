@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.runs import find_run, image_predictions
+from engine.runs import image_predictions
+from engine.runs.find_run import find_model
 from presets.errors import CifartuiError
 from tests.other_user import as_another_user
 from tui.cli import export
@@ -155,8 +156,8 @@ def test_a_path_that_may_not_be_entered_is_a_sentence(tmp_path: Path) -> None:
     def say_all() -> None:
         for call in (
             lambda: output_file.check_new(closed / "x"),
-            lambda: find_run.find_model(runs, str(closed / "x")),
-            lambda: find_run.find_model(runs, str(closed / "x.onnx")),
+            lambda: find_model(runs, str(closed / "x")),
+            lambda: find_model(runs, str(closed / "x.onnx")),
             lambda: export._check_replaceable(closed / "x", force=True),
         ):
             try:

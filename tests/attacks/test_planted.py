@@ -2,17 +2,21 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import engine
 from engine.journal.events import RunFinished
 from engine.queue import queue_file
 from engine.runs import run_dir, start
+from engine.runs.image_predictions import Predicted, Request
+from engine.runs.preview import Question
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.shared import child_process, run_module
@@ -21,9 +25,11 @@ from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S, wait_for
 from tui.cli import doctor
 from tui.cli.doctor import benchmark
-from tui.data import follower, network_facts, torch_process
+from tui.data import follower, image_predictor, network_facts, torch_process
+from tui.data.model_export import export_model
 
 HOME = Path(engine.__file__).parents[1]
+KEPT = HOME / "tests/data/run-0.1.0"
 OURS = ("cifartui", "engine", "presets", "tui")
 OTHERS = (
     "sitecustomize", "usercustomize", "torch", "torchvision", "numpy", "PIL", "msgspec", "psutil", "platformdirs",
@@ -116,6 +122,25 @@ def test_what_is_asked_of_a_process_with_torch() -> None:
     assert doctor._torch(num_gpus=0, is_hung=False).verdict == "ok"
     with pytest.raises(CifartuiError, match="cuda:77 cannot be used"):
         benchmark("cuda:77", as_json=True)
+
+
+def test_predictions_an_export_and_a_preview(mark: Path, runs_dir: Path, tmp_path: Path) -> None:
+    kept = RunDir(Path(shutil.copytree(KEPT, runs_dir / "20260101T000000-tiny-0000")))
+    images = tmp_path / "images"
+    images.mkdir()
+    for place in (kept.path, images):
+        plant(place, mark)
+    (images / "a.ppm").write_bytes(b"P6 2 2 255 " + bytes(12))
+    request = Request(run=str(kept.path), device="cpu", folder=str(images))
+    *_, last = image_predictor.answers(request, ["."])
+    assert isinstance(last, Predicted)
+    assert [(row.file, row.problem) for row in last.rows] == [("a.ppm", "")]
+    export_model(kept, "safetensors", tmp_path / "model.safetensors")
+    question = Question(
+        preset=catalog.load("demo", SMALL), seed=0, device="cpu", data_dir=None, num_epochs=1, num_images=1,
+        wants_png=True,
+    )  # fmt: skip
+    assert torch_process.run_module("engine.training.preview", stdin=msgspec.json.encode(question))
 
 
 def test_the_fork_that_reads_a_long_history(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Exported models of the run that is kept: what each file says of itself and gives, and what is refused."""
 
 import json
+import resource
 import shutil
 import struct
 from collections.abc import Callable
@@ -168,6 +169,17 @@ def test_a_run_in_bf16_is_exported_with_its_preparation(run: RunDir, tmp_path: P
     (run.path / "run.json").write_text(json.dumps(settings))
     checked = export(run, tmp_path / "model.torchscript", "torchscript", with_preprocessing=True).checked
     assert (checked.num_agreeing, checked.resized_agreeing) == (checked.num_images, checked.num_resized)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(each, marks=needs_onnx if each == "onnx" else ()) for each in SUFFIXES])
+def test_a_disk_that_fills_is_said_in_every_format(kind: Any, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):  # which the process words
+            export(RunDir(KEPT), tmp_path / f"model{SUFFIXES[kind]}", kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_only_rounding_is_let_through() -> None:
