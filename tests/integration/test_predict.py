@@ -98,7 +98,7 @@ def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
     surer = predict("images/val/blue", "--threshold", "0.2", "--csv", "x.csv", "--force")
     assert (surer.returncode, surer.stdout) == (0, "")
     assert (tmp_path / "x.csv").read_text().splitlines()[1].split(",")[1] in sample_model.CLASSES
-    assert [path.name for path in tmp_path.iterdir() if "x.csv" in path.name] == ["x.csv"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".csv"] == ["x.csv"]
 
 
 def test_names_on_standard_input_and_the_threshold_on_a_line(predict: Run) -> None:
@@ -173,7 +173,7 @@ def at_work(images: Path, fork_server: ForkServer) -> Iterator[AtWork]:
 def test_a_signal_leaves_nothing_half_written(
     at_work: AtWork, images: Path, number: signal.Signals, to_all: bool, code: int, said: str
 ) -> None:
-    wait_for(lambda: list(images.parent.glob(".x.csv.*")), "the file under its temporary name")
+    wait_for(lambda: list(images.parent.glob(".*.csv")), "the file under its temporary name")
     (os.killpg if to_all else os.kill)(at_work.process.pid, number)
     with suppress(BrokenPipeError):
         at_work.stdin.close()
@@ -182,7 +182,7 @@ def test_a_signal_leaves_nothing_half_written(
     assert said in errors
     assert errors.endswith("; x.csv was not written.\n")
     assert "Traceback" not in errors
-    assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
+    assert not [path for path in images.parent.iterdir() if path.suffix == ".csv"]
 
 
 def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: AtWork, images: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(at_work: AtWork, images:
     errors = at_work.stderr.read()
     assert at_work.process.wait() == 141
     assert "Traceback" not in errors
-    assert not [path for path in images.parent.iterdir() if "x.csv" in path.name]
+    assert not [path for path in images.parent.iterdir() if path.suffix == ".csv"]
 
 
 @pytest.mark.real_data

@@ -93,10 +93,11 @@ def test_a_step_has_the_operations_of_a_bare_one(optimizer: schema.Optimizer, tm
         logits: Tensor = setup.network(inputs.transform(images))
         loss = setup.criterion(logits, labels)
         loss.backward()
+        num_hits = (logits.argmax(1) == labels).sum()
         moves.step()
         moves.zero_grad(set_to_none=True)
         total.add_(loss.detach(), alpha=8)
-        hits.add_((logits.argmax(1) == labels).sum())
+        hits.add_(num_hits)
     assert ours.names == bare.names
     assert any("backward" in name for name in ours.names)
 
