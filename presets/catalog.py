@@ -4,15 +4,17 @@ Shipped presets are beside this file, users' in the configuration folder. Fast t
 lists presets.
 """
 
+import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 import platformdirs
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from presets import backbones
 from presets.checks import check, faults
@@ -140,7 +142,7 @@ def _load(path: Path, overrides: Sequence[str], library: _Library) -> Preset:
 
 
 def _checked(layers: Sequence[ConfigLayer]) -> Preset:
-    table = lay(layers)
+    table = {name: _without_unset(name, value) for name, value in lay(layers).items()}
     unknown = backbones.fill_in(table)
     try:
         preset = msgspec.convert(table, Preset)
@@ -150,6 +152,22 @@ def _checked(layers: Sequence[ConfigLayer]) -> Preset:
     if fault is not None:
         raise CifartuiError(f"{blame(layers, fault.keys)}: {fault.text}")
     return preset
+
+
+def _without_unset(name: str, value: Any) -> Any:
+    """Return a preset's table without the keys that it sets to "none", if they may be left out."""
+    if not isinstance(value, dict) or "none" not in value.values():
+        return value
+    kinds = [kind for kind in _kinds(name) if value.get(kind.__struct_config__.tag_field) == kind.__struct_config__.tag]
+    optional = {field.name for kind in kinds for field in structs.fields(kind) if field.default is None}
+    return {key: each for key, each in value.items() if each != "none" or key not in optional}
+
+
+@functools.cache
+def _kinds(name: str) -> tuple[type[Struct], ...]:
+    """Return what a preset's table of this name may be in the schema; nothing if there is no such table."""
+    types = [get_args(field.type) or (field.type,) for field in structs.fields(Preset) if field.name == name]
+    return tuple(kind for kind in itertools.chain(*types) if isinstance(kind, type) and issubclass(kind, Struct))
 
 
 def _chain(path: Path, library: _Library) -> list[ConfigLayer]:

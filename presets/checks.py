@@ -136,7 +136,7 @@ def _of_frozen(preset: Preset) -> Iterator[Fault]:
     is_frozen = any(stage.frozen for stage in plan(preset))
     if preset.train.feature_views is not None and not is_frozen:
         yield Fault(
-            "train.feature_views needs a network with model.frozen = true; take it out, or freeze the network.",
+            'train.feature_views needs a network with model.frozen = true; set it to "none", or freeze the network.',
             (views, ("model", "frozen")),
         )
 
@@ -148,7 +148,7 @@ def _of_weights(model: Model) -> Iterator[Fault]:
     if isinstance(model, Resnet18 | Resnet50) and model.stem == "small" and model.weights in published:
         yield Fault(
             f'model.weights = "{model.weights}" were trained with model.stem = "imagenet"; use that stem, '
-            "or leave the weights out.",
+            'or model.weights = "none".',
             (weights, ("model", "stem")),
         )
     elif published and model.weights not in published and not Path(model.weights).is_absolute():  # a file's path is

@@ -22,8 +22,8 @@ _CHOOSERS = {"model": "network", "optimizer": "name", "schedule": "name"}
 _PLAIN_WORDS = re.compile(r"[A-Za-z_~/.][\w ~/.+:@%()-]*")
 _FILE_NAME = re.compile(r"/|^~|\.(pt|pth|ckpt|bin|safetensors)$")
 """Pattern of a weights file, as opposed to torchvision's names for weights."""
-_PUBLISHED = re.compile(r"default|IMAGENET[A-Z0-9_]*")
-"""Pattern of the names of published weights, which are not files even if one has that name."""
+_PUBLISHED = re.compile(r"none|default|IMAGENET[A-Z0-9_]*")
+"""Pattern of no weights and of the names of published ones, which are not files even if one has that name."""
 
 
 class ConfigLayer(Struct, frozen=True, kw_only=True):

@@ -230,7 +230,7 @@ def timm_weights(name: str) -> str:
     config = timm.models.get_pretrained_cfg(name)
     repository = config.hf_hub_id if config is not None else None
     if not repository:
-        raise CifartuiError(f"timm publishes no weights for {name}: name a file in model.weights, or leave it out.")
+        raise CifartuiError(f'timm publishes no weights for {name}: set model.weights to a file, or to "none".')
     try:
         return str(hf_hub_download(repository, _TIMM_FILE, etag_timeout=_TIMEOUT_S))
     except Exception as error:  # of the network, of the hub, of the disk: each has its own kinds

@@ -41,6 +41,6 @@ def check_weights(model: Model) -> None:
         problem = f"cannot be read ({error.strerror})"
     if problem:
         raise CifartuiError(
-            f"The weights {printable(weights)} {problem}; name another file with model.weights=PATH, or leave "
-            "model.weights out."
+            f"The weights {printable(weights)} {problem}; name another file with model.weights=PATH, or none with "
+            "model.weights=none."
         )

@@ -41,8 +41,9 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
     Args:
         folder: the run.
         changes: `key.path=value`, as for a new run; only of what _CHANGEABLE names. `train.epochs` is the
-            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned. Also
-            `--data=PATH` if the data has moved, and `--accept-changed-data` if it is not what it was.
+            total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned when it
+            was last trained. Also `--data=PATH` if the data has moved, and `--accept-changed-data` if it is not what
+            it was.
         notify: a shell command for when the run has ended; that of its first start is not run again.
         devices: how many from now on; without it as many as before.
 
@@ -124,6 +125,9 @@ def _prepare(folder: RunDir, asked: Asked, devices: int | None) -> tuple[str, ..
         return told
     begun = min(state.stage.stage if state.stage else 0, len(plan(preset)) - 1)
     if _comes_to(preset, begun) == _comes_to(info.preset, begun):
+        if _never_began(preset, state):  # the changes of a resume that was refused, asked for again
+            folder.write_amended(replace(others, preset=preset))
+            return (*said, *told)
         raise CifartuiError(
             f"Nothing would change in run {folder.id}: {', '.join(said)} "
             "is what it has already, or what no stage that is left goes by."
@@ -196,7 +200,7 @@ def _with_epochs(run_id: str, preset: Preset, state: RunState, value: str) -> tu
             f"The epochs of a resume are a total such as 20, or more of them such as +5, not {value!r}."
         )
     stages, trained = plan(preset), _trained(preset, state)
-    epochs = int(value) + (stages[-1].epochs if value.startswith("+") else 0)
+    epochs = int(value) + (_planned(preset, state) if value.startswith("+") else 0)
     of_what = f" of its last stage, {stages[-1].name}," if preset.stages else ""
     if epochs <= trained:
         raise CifartuiError(
@@ -217,6 +221,22 @@ def _trained(preset: Preset, state: RunState) -> int:
     last_stage, saved = len(plan(preset)) - 1, state.checkpoints.get("last")
     epochs = [point for point in state.epochs if point.stage == last_stage and not point.partial]
     return sum(saved is None or point.global_step <= saved.global_step for point in epochs)
+
+
+def _planned(preset: Preset, state: RunState) -> int:
+    """Return the epochs of the last stage, as planned when it was last trained.
+
+    So +N asked for again, after a resume that refused the data, is not added twice.
+    """
+    stages, stage = plan(preset), state.stage
+    return stage.epochs if stage is not None and stage.stage == len(stages) - 1 else stages[-1].epochs
+
+
+def _never_began(preset: Preset, state: RunState) -> bool:
+    """Return true if the worker started last did not come to training, so that changes made for it still wait."""
+    started, stage = state.started, state.stage
+    is_behind = started is not None and stage is not None and stage.seq < started.seq
+    return is_behind or _planned(preset, state) != plan(preset)[-1].epochs
 
 
 def _comes_to(preset: Preset, first_stage: int) -> object:

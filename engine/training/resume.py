@@ -4,6 +4,7 @@ Imports torch only where it is called with what needs it. `engine.runs.resume` i
 """
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,7 +55,13 @@ def global_step(state: dict[str, object]) -> int:
 
 
 def check_data(
-    folder: RunDir, journal: EventWriter, before: DataRecord | None, now: DataRecord, *, accept: bool
+    folder: RunDir,
+    journal: EventWriter,
+    before: DataRecord | None,
+    now: DataRecord,
+    *,
+    accept: bool,
+    data_path: str | None = None,
 ) -> bool:
     """Return true if the data has changed since the checkpoint, and is accepted.
 
@@ -64,6 +71,7 @@ def check_data(
         before: data of the checkpoint; None if there is no record.
         now: data of now.
         accept: go on with data that has changed.
+        data_path: where this resume was told that the data is.
 
     Raises:
         CifartuiError: it has changed, and is not accepted.
@@ -71,8 +79,10 @@ def check_data(
     changed = differences(before, now) if before is not None else ""
     if changed and not accept:
         text = f"The data in {now.source} has changed since the last checkpoint of this run: {changed}."
-        advice = f"To train on with it: cifartui resume {folder.id} {ACCEPT}"
-        journal.write(Alerted(severity="error", kind="changed-data", text=text, advice=f"{advice}.", changes=(ACCEPT,)))
+        moved = "" if data_path is None else f"--data {shlex.quote(data_path)} "
+        advice = f"To train on with it: cifartui resume {folder.id} {moved}{ACCEPT}"
+        changes = (ACCEPT,) if data_path is None else (ACCEPT, f"--data={data_path}")
+        journal.write(Alerted(severity="error", kind="changed-data", text=text, advice=f"{advice}.", changes=changes))
         raise CifartuiError(f"{text} {advice}")
     if changed:
         text = f"Training goes on with data that has changed: {changed}. The best weights so far are validated again."

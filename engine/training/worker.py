@@ -268,8 +268,9 @@ def train_run(
             is_filled_later=bool(state),
         )
     )
-    is_changed = check_data(folder, journal, before, setup.data_record, accept=arguments.accept_changed_data)
-    if arguments.data_path is not None and parallel.is_first:
+    accept, data_path = arguments.accept_changed_data, arguments.data_path
+    is_changed = check_data(folder, journal, before, setup.data_record, accept=accept, data_path=data_path)
+    if data_path is not None and parallel.is_first:
         keep_data_path(folder, info)
     setup = parallel.prepare(setup)
     for kind, notices in (("data", setup.data.notices), ("option", unsupported_speedups(setup).values())):

@@ -165,9 +165,13 @@ def test_data_that_moved_is_taken_if_it_is_the_same(
 
     shutil.copytree(moved, tmp_path / "other")
     (tmp_path / "other/train/red/00.png").unlink()
-    refused = cifartui("resume", "latest", "--epochs", "3", "--data", str(tmp_path / "other"))
+    other = tmp_path / "other"
+    refused = cifartui("resume", "latest", "--epochs", "3", "--data", str(other))
     assert refused.returncode == 1
     assert "59 training images, not 60" in refused.stdout + refused.stderr
+    assert f"cifartui resume {run.id} --data {other} {ACCEPT}" in refused.stdout + refused.stderr
+    (error,) = (event for event in read_events(run.events) if isinstance(event, Alerted) and event.severity == "error")
+    assert error.changes == (ACCEPT, f"--data={other}")
     assert run.read_info().preset.data.path == str(folder)
 
     taken = cifartui("resume", "latest", "--data", str(moved))  # the refused one has left its epochs

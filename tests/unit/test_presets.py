@@ -227,6 +227,19 @@ def test_a_weights_file_of_any_name_that_is_there_is_a_file(
         assert msgspec.to_builtins(preset)["model"]["weights"] == str(tmp_path / name)
 
 
+def test_none_takes_out_a_key_that_may_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none").touch()
+    (tmp_path / "mine.toml").write_text('extends = "resnet50-frozen"\nmodel.weights = "none"')
+    monkeypatch.chdir(tmp_path)
+    for preset in (load(str(tmp_path / "mine.toml")), load("resnet50-frozen", ["model.weights=none"])):
+        assert msgspec.to_builtins(preset)["model"]["weights"] is None
+    preset = load("photos/frozen", ["model.frozen=false", "train.feature_views=none", "data.normalize=none"])
+    assert preset.train.feature_views is None
+    assert preset.data.normalize == "none"  # not a key left out, but its value
+    with pytest.raises(CifartuiError, match=r"model\.weights is not a key of \[model\]"):
+        load("basenet", ["model.weights=none"])
+
+
 @pytest.mark.parametrize("name", ["default", "IMAGENET1K_V1"])
 def test_names_of_published_weights_stay_names_whatever_lies_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -101,6 +101,30 @@ def test_more_epochs_of_a_worker_that_died_at_once_still_hold(tmp_path: Path, st
     assert run.read_info().preset.train.epochs == 20
 
 
+@pytest.mark.parametrize("asked", ["+5", "20"])
+def test_more_epochs_asked_for_again_after_a_refusal_are_not_added_twice(
+    tmp_path: Path, started: list[list[str]], asked: str
+) -> None:
+    """The worker refuses data that has changed; with it accepted, the same command is right."""
+    run = make(tmp_path, trained=15)
+    resume_run(run, [f"train.epochs={asked}", "optimizer.lr=0.05"])
+    journal = EventWriter(run.events)
+    journal.write(
+        events.RunStarted(
+            pid=1, host="h", device="cpu", device_name="c", precision="fp32", num_threads=1, versions={},
+            global_step=150, changes=("train.epochs=20", "optimizer.lr=0.05"),
+        )
+    )  # fmt: skip
+    journal.write(events.RunFinished(outcome="failed", reason="The data has changed.", epoch=15, global_step=150))
+    journal.close()
+    resume_run(run, [f"train.epochs={asked}", "optimizer.lr=0.05", "--accept-changed-data"])
+    assert run.read_info().preset.train.epochs == 20
+    assert run.read_info().overrides == ("train.epochs=20", "optimizer.lr=0.05")
+    assert changed(started[1]) == ["train.epochs=20", "optimizer.lr=0.05", "--accept-changed-data"]
+    with pytest.raises(CifartuiError, match="has trained 15 epochs"):
+        resume_run(run, ["train.epochs=15"])
+
+
 def test_epochs_are_those_of_the_last_stage(tmp_path: Path, started: list[list[str]]) -> None:
     run = make(tmp_path, STAGES, "train.epochs_scale=0.5", trained=5, stage=1)
     resume_run(run, ["train.epochs=+3"])
