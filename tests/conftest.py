@@ -54,6 +54,12 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave unread the files without a test marked `alone`, where only those are run: to read all takes longer."""
+    only_alone = config.option.markexpr == "alone" and collection_path.suffix == ".py"
+    return True if only_alone and "mark.alone" not in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark slow tests by their folder and by what they ask for."""
     for item in items:
