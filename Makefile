@@ -1,4 +1,5 @@
 # make run · make test · make quick · make check · make fuzz · make pictures · make bench · make gpu · make torture
+# make dist · make container
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest --durations=10
 # tests wait too, so there may be more of them than cores
 IN_PROCESSES = --dist=loadgroup --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, $(1) + (os.cpu_count() or 1)))')
 
-.PHONY: run link test quick check fuzz pictures bench gpu torture clean
+.PHONY: run link test quick check fuzz pictures bench gpu torture dist container clean
 
 run: $(VENV)/installed link
 	@$(BIN)/cifartui $(ARGS)
@@ -57,6 +58,13 @@ gpu: $(VENV)/installed-dev
 
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.torture $(ARGS)
+
+dist:
+	bash .ci/build-dist
+	bash .ci/install-wheel
+
+container:
+	bash containers/build
 
 clean:
 	rm -rf $(VENV)
