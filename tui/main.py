@@ -7,6 +7,7 @@ import gc
 import locale
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,13 @@ def open_dashboard(
     from tui.app import CifartuiApp
 
     app = CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead)
+    threading.excepthook = lambda fault: app.fail(fault.exc_value or fault.exc_type())
     try:
         app.run()
     except Exception as error:
         app.crash = app.crash or _traceback_of(error)
+    finally:
+        app.give_terminal_back()
     if app.ended_by is not None:
         from tui.terminal.driver import end_process
 
