@@ -6,6 +6,7 @@ Its imports delay the first screen, so there are few: click alone takes 20 ms.
 import gc
 import locale
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -58,6 +59,8 @@ def open_dashboard(
             f"the dashboard needs a terminal that can move its cursor, and TERM={os.environ.get('TERM')} says that "
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the driver listens, Ctrl-C leaves no traceback
     gc.disable()
     display = display_of(
         structs.replace(checked_config(), **(options or {}))
