@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -48,23 +48,35 @@ def new_folder(path: Path) -> None:
         raise
 
 
-def make_folders(path: Path) -> None:
-    """Make a folder and those above it that are missing, each of them 0700.
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it that are missing, each of them 0700; return those that were made.
 
     Raises:
-        OSError: one of them cannot be made, or is something else than a folder.
+        OSError: one of them cannot be made, or is something else than a folder. None of them is left then.
     """
-    missing = []
+    missing, made = list[Path](), list[Path]()
     while not path.exists():
         missing.append(path)
         path = path.parent
-    for folder in reversed(missing):
-        try:
-            new_folder(folder)
-        except FileExistsError:  # somebody else makes the same
+    try:
+        for folder in reversed(missing):
             path = folder
-    if not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            with suppress(FileExistsError):  # somebody else makes the same
+                new_folder(folder)
+                made.append(folder)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    except OSError:
+        remove_empty(made)
+        raise
+    return made
+
+
+def remove_empty(made: Sequence[Path]) -> None:
+    """Remove the folders that `make_folders` made, unless somebody has begun to use them."""
+    with suppress(OSError):
+        for folder in reversed(made):
+            folder.rmdir()
 
 
 _NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -308,7 +320,7 @@ def keep_room(reserve: Path) -> None:
     except OSError as error:
         if error.errno in _FULL:
             reserve.unlink(missing_ok=True)
-            raise
+            raise OSError(error.errno, error.strerror, str(reserve)) from error
     finally:  # a file system that cannot keep room only loses the last event on a full disk
         os.close(fd)
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import time
-from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -293,10 +292,9 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     """
     now = datetime.now(timezone.utc)
     stem = stem_of(preset_name)
-    is_new = not runs_dir.exists()
-    path = None
+    made, path = list[Path](), None
     try:
-        files.make_folders(runs_dir)
+        made = files.make_folders(runs_dir)
         while path is None:
             wanted = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
@@ -314,17 +312,18 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     except BaseException as error:
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
-        if is_new:
-            with suppress(OSError):  # somebody else may have begun to use it
-                runs_dir.rmdir()
+        files.remove_empty(made)
         if isinstance(error, UnicodeEncodeError):
             raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
         if isinstance(error, OSError):
-            raise CifartuiError(
-                f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
-            ) from error
+            raise unwritable(runs_dir, error) from error
         raise
     return folder
+
+
+def unwritable(runs_dir: Path, error: OSError) -> CifartuiError:
+    """Return what to say where a file of `runs_dir` cannot be written."""
+    return CifartuiError(f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir.")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ Used by the dashboard, the command line and the queue's runner.
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,25 +120,54 @@ def _start(
     start: bool = True,
 ) -> RunDir:
     """Make the run directory of a loaded preset, recorded under that name, and start its worker."""
-    run = runs.create(
-        runs_dir,
-        recorded,
-        run_name,
-        preset_file=preset_file,
-        preset=_with_absolute_paths(preset),
-        overrides=options.overrides,
-        seed=options.seed,
-        device=options.device,
-        devices=options.devices,
-        data_dir=options.data_dir or data_from_environment(),
-        argv=tuple(sys.argv if argv is None else argv),
-        versions={},
-        notify=options.notify,
-        group=options.group,
-    )
-    if start:
-        start_worker(run, notify=options.notify)
+    try:
+        made = files.make_folders(runs_dir)
+    except OSError as error:
+        raise runs.unwritable(runs_dir, error) from error
+    try:
+        run = runs.create(
+            runs_dir,
+            recorded,
+            run_name,
+            preset_file=preset_file,
+            preset=_with_absolute_paths(preset),
+            overrides=options.overrides,
+            seed=options.seed,
+            device=options.device,
+            devices=options.devices,
+            data_dir=options.data_dir or data_from_environment(),
+            argv=tuple(sys.argv if argv is None else argv),
+            versions={},
+            notify=options.notify,
+            group=options.group,
+        )
+        if start:
+            _start_first_worker(run, options.notify)
+    except CifartuiError:
+        files.remove_empty(made)
+        raise
     return run
+
+
+def _start_first_worker(run: RunDir, notify: str) -> None:
+    """Start the worker of a run that was just made, and remove the run if there is none.
+
+    Raises:
+        CifartuiError: its process cannot be started, or its files cannot be written.
+    """
+    try:
+        start_worker(run, notify=notify)
+    except CifartuiError as error:
+        why = error.__cause__
+        if not isinstance(why, OSError):  # somebody else has given it a worker
+            raise
+        shutil.rmtree(run.path, ignore_errors=True)
+        if os.path.lexists(run.path):
+            raise
+        raise CifartuiError(
+            f"No run was started in {run.path.parent} ({why.strerror}); is there room on its disk? Choose another "
+            "folder with --runs-dir."
+        ) from why
 
 
 def recorded_name(name: str) -> str:
