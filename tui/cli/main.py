@@ -5,23 +5,31 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
-from tui.cli.options import given_display_options, places, with_display, with_places
+from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_places
 from tui.cli.output import say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-class _Group(click.Group):
+class _Group(CommandGroup):
     """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
 
     def main(self, *args: Any, **options: Any) -> Any:
+        if COMPLETE in os.environ:
+            import tui.cli.completion  # noqa: F401 (its shells take the place of click's)
+            from tui.cli.suggestions import suggest_for
+
+            suggest_for(self)
         try:
             return super().main(*args, **options)
         except OSError as error:  # a reader that has gone is click's own
@@ -57,7 +65,19 @@ class _Group(click.Group):
         from importlib import import_module
 
         held = vars(import_module(f"tui.cli.{module}")).values()
-        return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        command = next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        if not ctx.resilient_parsing:
+            return command
+        from tui.cli.suggestions import suggest_for
+
+        return suggest_for(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete names of commands, whose modules are not loaded for their help."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 def _try_to_flush(stream: TextIO) -> None:
@@ -100,6 +120,7 @@ def _modules() -> dict[str, str]:
         "data": "data",
         "gpus": "doctor",
         "doctor": "doctor",
+        "completion": "completion",
     }
 
 
