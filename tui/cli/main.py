@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
@@ -14,6 +15,8 @@ from presets.errors import CifartuiError
 from tui.account import check_account
 from tui.cli.options import given_display_options, places, with_display, with_places
 from tui.cli.output import say
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class _Group(click.Group):
@@ -32,6 +35,8 @@ class _Group(click.Group):
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `cifartui.main`, while modules are imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             check_account()
             return super().invoke(ctx)
@@ -40,6 +45,10 @@ class _Group(click.Group):
                 raise  # what is printed cannot be written
             say(f"cifartui: {files.unusable(error) if isinstance(error, OSError) else error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                say("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # behind a ^C
+            ctx.exit(_INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_modules())
