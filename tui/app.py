@@ -23,6 +23,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
+from engine import files
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
@@ -248,8 +249,10 @@ class CifartuiApp(App[None]):
         def work() -> None:
             try:
                 answer = action()
-            except (CifartuiError, OSError) as error:
+            except CifartuiError as error:
                 self.call_from_thread(failed, str(error))
+            except OSError as error:
+                self.call_from_thread(failed, str(files.unusable(error)))
             else:
                 self.call_from_thread(then, answer)
 

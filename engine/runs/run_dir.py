@@ -133,7 +133,8 @@ class RunDir:
             raise CifartuiError(self._why_unread(file, error)) from error
 
     def _why_unread(self, file: Path, error: Exception) -> str:
-        shown, why = printable(str(self.path)), printable(str(error))
+        why = printable(error.strerror or str(error) if isinstance(error, OSError) else str(error))
+        shown = printable(str(self.path))
         if is_unknown(error):
             return (
                 f"Run {printable(self.id)} was made by a newer version of cifartui: {file.name} holds what this one "

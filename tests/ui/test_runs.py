@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -479,3 +480,41 @@ def test_every_binding_has_an_id_of_its_own() -> None:
     ids = [binding.id for each in classes for binding in each.BINDINGS]  # type: ignore[attr-defined, union-attr]
     assert all(str(each).startswith("runs.") for each in ids)
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(("file", "is_late"), [("run.json", True), ("events.jsonl", True), ("events.jsonl", False)])
+async def test_no_key_breaks_over_a_run_that_cannot_be_opened(runs_dir: Path, file: str, is_late: bool) -> None:
+    """With `is_late` it becomes so once the table shows it."""
+    runs = [made(runs_dir, name, age_s, 1) for name, age_s in (("basenet-11aa", 9_000), ("basenet-22bb", 99_000))]
+
+    def spoil() -> None:
+        for run in runs:
+            (run.path / file).rename(run.path / "before")
+            (run.path / file).symlink_to(file)
+
+    if not is_late:
+        spoil()
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, len(runs))
+        if is_late:
+            spoil()
+        await pilot.press("space", "space")
+        actions = [binding.action for binding in RunsScreen.BINDINGS if isinstance(binding, Binding)]
+        for action in actions:
+            if action not in {"back", "delete"}:
+                await screen.run_action(action)
+                await until(
+                    pilot, lambda: all(each.is_finished for each in app.workers if each.group == "actions"), action
+                )
+                await pilot.pause()
+                assert "[Errno" not in told(screen)
+                while app.screen is not screen:
+                    app.pop_screen()
+                    await pilot.pause()
+        screen.marked = [run.id for run in runs]
+        await screen.run_action("delete")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDelete), "the question")
+        await pilot.press("y")
+        await until(pilot, lambda: "2 runs deleted" in told(screen), "the end of both")
+    assert app.crash is None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from engine import files
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
@@ -47,8 +48,10 @@ class _Group(CommandGroup):
         try:
             check_account()
             return super().invoke(ctx)
-        except CifartuiError as error:
-            say(f"cifartui: {error}", err=True)
+        except (CifartuiError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error.filename, str | bytes):
+                raise  # what is printed cannot be written
+            say(f"cifartui: {files.unusable(error) if isinstance(error, OSError) else error}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             with suppress(OSError):
