@@ -63,6 +63,7 @@ def evaluate(
     """Measure a run's best (or last) weights: accuracy, by class and superclass, and what is confused."""
     where = places(ctx)
     run = find_run(where.runs_dir, name)
+    run.read_info()  # a sentence at once, before torch is imported
     if submission is not None and split == "val":
         raise CifartuiError("--submission is for the test images; leave --split val out.")
     if table == "-" and as_json:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from engine import files
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
@@ -16,6 +18,8 @@ from tui.cli.output import say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class _Group(CommandGroup):
@@ -39,12 +43,20 @@ class _Group(CommandGroup):
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `cifartui.main`, while modules are imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             check_account()
             return super().invoke(ctx)
-        except CifartuiError as error:
-            say(f"cifartui: {error}", err=True)
+        except (CifartuiError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error.filename, str | bytes):
+                raise  # what is printed cannot be written
+            say(f"cifartui: {files.unusable(error) if isinstance(error, OSError) else error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                say("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # behind a ^C
+            ctx.exit(_INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_modules())
