@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
@@ -15,7 +16,7 @@ from tui.account import check_account
 from tui.cli.options import given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
-_INTERRUPTED = 128 + signal.SIGINT
+_HUNG_UP, _INTERRUPTED = 128 + signal.SIGHUP, 128 + signal.SIGINT
 
 
 class _Group(click.Group):
@@ -27,8 +28,11 @@ class _Group(click.Group):
         except OSError as error:  # a reader that has gone is click's own
             if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise
+            has_hung_up = error.errno == errno.EIO and _is_device(sys.stdout)
             for stream in (sys.stdout, sys.stderr):
                 _try_to_flush(stream)
+            if has_hung_up:
+                sys.exit(_HUNG_UP)
             with suppress(OSError):
                 say(f"cifartui: What is printed cannot be written ({error.strerror}); is the disk full?", err=True)
             sys.exit(2)
@@ -58,6 +62,11 @@ class _Group(click.Group):
 
         held = vars(import_module(f"tui.cli.{module}")).values()
         return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Return whether a stream leads to a terminal, also to one that has hung up, which is none any more to `isatty`."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def _try_to_flush(stream: TextIO) -> None:
