@@ -100,6 +100,8 @@ def _speeds(view: RunView, width: int) -> Text:
         fields.append(labelled("", f"{fmt.count(state.images_per_s)} images/s"))
     if state.lr is not None:
         fields.append(labelled("lr", fmt.lr(state.lr)))
+    if state.flops is not None:
+        fields.append(labelled("spent", fmt.pflop(state.flops.pflop)))
     if state.timing is not None and is_live:
         fields.append(labelled("step", run_text.step_split(state.timing)))
     if started is not None:
