@@ -167,6 +167,30 @@ def test_ctrl_z_stop_and_fg(runs_dir: Path) -> None:
     shell.close(force=True)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("stop", ["\x1a", signal.SIGSTOP])
+def test_a_stopped_dashboard_is_ended_by_a_signal_and_leaves_the_shell_its_terminal(
+    runs_dir: Path, stop: "str | signal.Signals", number: signal.Signals, code: int
+) -> None:
+    shell = pexpect.spawn("bash", ["--norc", "-i"], dimensions=(24, 80), env=environment(runs_dir), timeout=30)
+    shell.sendline(f"{sys.executable} -m cifartui")
+    received = read_until(shell, b"demo")
+    dashboard = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text().strip()
+    if isinstance(stop, str):
+        shell.send(stop)
+    else:
+        os.kill(int(dashboard), stop)
+    received += read_until(shell, b"Stopped")
+    shell.sendline(f"kill -{number.name} %1")
+    wait_for(lambda: not Path("/proc", dashboard).exists(), "the end", patience_s=30)
+    shell.sendline("")
+    received += read_until(shell, f"Exit {code}".encode())
+    assert modes_left_on(received) - {"2004"} == set()  # the shell's own pastes
+    shell.sendline("stty -a; echo check''ed")
+    assert not re.search(rb"-(icanon|echo|isig) ", read_until(shell, b"checked"))
+    shell.close(force=True)
+
+
 @pytest.mark.parametrize("size", [(0, 0), (0, 80)])
 def test_a_terminal_without_a_size_is_taken_for_one_of_80_by_24(runs_dir: Path, size: tuple[int, int]) -> None:
     process = pexpect.spawn(sys.executable, ["-m", "cifartui"], dimensions=size, env=environment(runs_dir))

@@ -101,6 +101,9 @@ class DiffDriver(LinuxDriver):
                 due_s = keyboard.due_in_s(time.monotonic())
                 found = []
                 if selector.select(_LOOK_EVERY_S if due_s is None else min(due_s, _LOOK_EVERY_S)):
+                    if not self._is_in_front():  # it is the shell's, and reading it would stop us
+                        self.exit_event.wait(_LOOK_EVERY_S)
+                        continue
                     content = self._read()
                     if content == b"":
                         self._soon(self._end, signal.SIGHUP)
@@ -142,7 +145,10 @@ class DiffDriver(LinuxDriver):
         """Leave the terminal as it was found."""
         self._is_on = False
         self.write(_NO_PIXELS)
+        if not self._is_in_front():
+            self.attrs_before = None  # they are the shell's now
         super().stop_application_mode()
+        self._terminal_before = None
 
     def close(self) -> None:
         """Wait until all is sent, then say what was printed while the screen was up."""
@@ -185,6 +191,8 @@ class DiffDriver(LinuxDriver):
 
     def _take_back(self) -> None:
         self._await_foreground()
+        if self.ended_by is not None:
+            self._end_now()
         self.resume_application_mode()
         self._is_stopping = False
         self._app.refresh(layout=True)
@@ -200,10 +208,15 @@ class DiffDriver(LinuxDriver):
         signal.signal(signal.SIGTSTP, handler)
 
     def _await_foreground(self) -> None:
-        """Stay stopped after `bg`: from there nobody may draw or read."""
-        with suppress(OSError):  # no shell has this terminal
-            while os.tcgetpgrp(self.fileno) != os.getpgrp():
-                self._stop_group()
+        """Stay stopped after `bg`: from there nobody may draw or read. A signal that ends us is obeyed there too."""
+        while self.ended_by is None and not self._is_in_front():
+            self._stop_group()
+
+    def _is_in_front(self) -> bool:
+        try:
+            return os.tcgetpgrp(self.fileno) == os.getpgrp()
+        except OSError:  # no shell has this terminal
+            return True
 
     # --- signals that end ------------------------------------------------------------------------
 
@@ -212,12 +225,13 @@ class DiffDriver(LinuxDriver):
         if self.ended_by is not None:
             self._end_now()
         self.ended_by = number
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else what restores the terminal stops us in the background
         signal.signal(signal.SIGALRM, lambda *_: self._end_now())
         signal.setitimer(signal.ITIMER_REAL, _ENDS_WITHIN_S)
         self._soon(self._end, number)
 
     def _end(self, number: int) -> None:
-        self.ended_by = number
+        self.ended_by = self.ended_by or number
         self._app.exit(return_code=128 + number)
 
     def _end_now(self) -> NoReturn:
@@ -227,7 +241,7 @@ class DiffDriver(LinuxDriver):
                 termios.tcflush(self.fileno, termios.TCOFLUSH)
             self._send_all_off()
         with suppress(termios.error):
-            if self._terminal_before is not None:
+            if self._terminal_before is not None and self._is_in_front():
                 termios.tcsetattr(self.fileno, termios.TCSANOW, self._terminal_before)
         os._exit(128 + (self.ended_by or signal.SIGTERM))
 
