@@ -101,7 +101,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if len(sys.argv) == 1:
+    if len(sys.argv) == 1 and "_CIFARTUI_COMPLETE" not in os.environ:  # by which a shell asks for completions
         gc.disable()  # until the first screen is there (`tui.app`): looking over all that is imported takes 50 ms
         from tui.main import open_as_configured
 

@@ -106,6 +106,11 @@ class RunDir:
         """The run's name: its folder's."""
         return self.path.name
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """True if there are weights to go on from."""
+        return any(self.checkpoints.glob("*.pt"))
+
     def read_info(self) -> RunInfo:
         """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one.
 

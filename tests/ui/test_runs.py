@@ -26,6 +26,7 @@ from tui.screens.monitor import Monitor
 from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
 from tui.widgets.basic import ChangedStatic
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
 from tui.widgets.run_table import RunHeading, RunTable
 
@@ -326,6 +327,21 @@ async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.Monkey
         await pilot.press("j", "R")
         await until(pilot, lambda: "a worker was started" in told(screen), "the answer")
     assert started == [("basenet-22bb", True)]
+
+
+async def test_a_resume_is_offered_of_runs_that_have_a_checkpoint(runs_dir: Path) -> None:
+    several(runs_dir)
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, 7)
+        keys = screen.query_one(KeyBar)
+        assert "resume" not in keys.text.plain  # completed
+        await pilot.press("j")
+        await until(pilot, lambda: "R resume" in keys.text.plain, "the key, of a stopped run")
+        await pilot.press("j")
+        await until(pilot, lambda: "resume" not in keys.text.plain, "no such key, of a run without checkpoint")
+        await pilot.press("R")
+        assert "has no checkpoint to go on from" in told(screen)
 
 
 async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path: Path) -> None:

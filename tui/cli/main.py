@@ -3,9 +3,10 @@
 import errno
 import os
 import signal
+import stat
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -13,23 +14,34 @@ from engine import files
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
-from tui.cli.options import given_display_options, places, with_display, with_places
+from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
-_INTERRUPTED = 128 + signal.SIGINT
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_HUNG_UP, _INTERRUPTED = 128 + signal.SIGHUP, 128 + signal.SIGINT
 
 
-class _Group(click.Group):
+class _Group(CommandGroup):
     """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
 
     def main(self, *args: Any, **options: Any) -> Any:
+        if COMPLETE in os.environ:
+            import tui.cli.completion  # noqa: F401 (its shells take the place of click's)
+            from tui.cli.suggestions import suggest_for
+
+            suggest_for(self)
         try:
             return super().main(*args, **options)
         except OSError as error:  # a reader that has gone is click's own
             if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise
+            has_hung_up = error.errno == errno.EIO and _is_device(sys.stdout)
             for stream in (sys.stdout, sys.stderr):
                 _try_to_flush(stream)
+            if has_hung_up:
+                sys.exit(_HUNG_UP)
             with suppress(OSError):
                 say(f"cifartui: What is printed cannot be written ({error.strerror}); is the disk full?", err=True)
             sys.exit(2)
@@ -60,7 +72,24 @@ class _Group(click.Group):
         from importlib import import_module
 
         held = vars(import_module(f"tui.cli.{module}")).values()
-        return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        command = next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        if not ctx.resilient_parsing:
+            return command
+        from tui.cli.suggestions import suggest_for
+
+        return suggest_for(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete names of commands, whose modules are not loaded for their help."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Return whether a stream leads to a terminal, also to one that has hung up, which is none any more to `isatty`."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def _try_to_flush(stream: TextIO) -> None:
@@ -103,6 +132,7 @@ def _modules() -> dict[str, str]:
         "data": "data",
         "gpus": "doctor",
         "doctor": "doctor",
+        "completion": "completion",
     }
 
 
