@@ -8,6 +8,7 @@ only whether its worker lives, and which devices that holds.
 import argparse
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -77,7 +78,7 @@ class _Runner:
 
     def work(self) -> None:
         """Start run after run until the queue is empty, its folder is gone or somebody asks to end."""
-        while not self._stop.is_set() and self._runs_dir.is_dir():
+        while not self._stop.is_set() and not _is_gone(self._runs_dir):
             try:
                 if self._is_unsure:
                     self._settle()
@@ -168,6 +169,16 @@ class _Runner:
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
             runner_process.log(self._runs_dir, text)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Return whether a folder was deleted or moved; a disk that is away for a while is not taken for that."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _mark(entry: Entry) -> str:

@@ -1,17 +1,28 @@
 """Viewers whose run goes away beneath them."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+
+from engine.queue import runner
 from engine.runs.run_dir import RunDir
 from tests.ui.conftest import environment, until
 from tests.waiting import PATIENCE_S
 from tests.workers import HOME, ForkWorker
 from tui.app import CifartuiApp
 from tui.data.run_list import RunLister
+from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.screens.queue import QueueScreen
+from tui.screens.runs import RunsScreen
 
 Make = Callable[..., RunDir]
 
@@ -65,3 +76,56 @@ def test_a_list_goes_on_without_a_run_that_was_deleted(tiny: Make, fork_worker: 
     assert {summary.id for summary in lister.list().runs} == {kept.id, deleted.id}
     shutil.rmtree(deleted.path)
     assert {summary.id for summary in lister.list().runs} == {kept.id}
+
+
+async def test_a_dashboard_goes_on_without_its_runs_folder(tiny: Make) -> None:
+    run = tiny()
+    runs_dir = run.path.parent
+    run.events.touch()
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Home), "Home")
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen), "the runs")
+        screen = app.screen
+        assert isinstance(screen, RunsScreen)
+        await until(pilot, lambda: screen.listed.runs, "the run")
+        runs_dir.rename(runs_dir.with_name("elsewhere"))
+        await pilot.press("D")
+        await until(pilot, lambda: "is not a run directory" in str(screen.query_one("#message").render()), "the answer")
+        screen.list_again()
+        await until(pilot, lambda: not screen.listed.num_all, "an empty list")
+        await pilot.press("escape", "Q")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen), "the queue")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Home), "Home again")
+    assert app.crash is None
+    assert not runs_dir.exists()
+
+
+def test_the_queues_runner_waits_for_a_disk_that_is_away_and_ends_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_dir = tmp_path / "runs"
+    runs_dir.mkdir()
+    lock_fd = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    looks = []
+    look = os.stat
+
+    def away(path: Any, **options: Any) -> os.stat_result:
+        if str(path) == str(runs_dir):
+            looks.append(path)
+            if len(looks) < 4:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+            shutil.rmtree(runs_dir, ignore_errors=True)
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", away)
+    for name in ("_TRY_AGAIN_AFTER_S", "_LOOK_EVERY_S"):
+        monkeypatch.setattr(runner, name, 0.01)
+    work = runner._Runner(runs_dir, lock_fd, threading.Event(), "")
+    monkeypatch.setattr(work, "_ended", lambda: False)
+    work.work()
+    os.close(lock_fd)
+    assert len(looks) >= 4
+    assert not runs_dir.exists()
