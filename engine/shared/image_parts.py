@@ -101,9 +101,15 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
 def check_validation(listing: Listing, rows: Rows, validation: Literal["every-tenth"] | float) -> None:
     """Raise CifartuiError if a split leaves no image to validate with."""
     if not rows.val:
+        is_one_each = len(rows.train) == len(set(listing.train.labels))
+        advice = (
+            "each class has one, which is trained on: put others"
+            if is_one_each
+            else ("choose a larger fraction such as 0.3, or put some")
+        )
         raise CifartuiError(
             f"data.validation = {validation} takes none of the {len(rows.train):,} training images in "
-            f"{shown(str(listing.root))} for validation; choose a larger fraction such as 0.3, or put some into val/."
+            f"{shown(str(listing.root))} for validation; {advice} into val/."
         )
 
 

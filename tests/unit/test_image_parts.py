@@ -95,6 +95,15 @@ def test_nothing_to_validate_with_is_refused() -> None:
         check_validation(found, rows, 1e-6)
 
 
+def test_no_fraction_is_advised_where_every_class_has_one_image() -> None:
+    found = listing({"0/a.jpg": 0, "1/b.jpg": 1})
+    with pytest.raises(CifartuiError, match=r"in x for validation; each class has one, .*: put others into val/\.$"):
+        check_validation(found, split_by_name(found, 0.99, 0), 0.99)
+    more = listing({"0/a.jpg": 0, "0/c.jpg": 0, "1/b.jpg": 1})
+    with pytest.raises(CifartuiError, match=r"choose a larger fraction such as 0\.3, or put some into val/\.$"):
+        check_validation(more, split_by_name(more, 1e-9, 0), 1e-9)
+
+
 def test_classes_without_images_are_named() -> None:
     names = tuple(f"c{number}" for number in range(20))
     assert without_images(range(20), names, "val") == ""
