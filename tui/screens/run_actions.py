@@ -8,6 +8,7 @@ from engine import files
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.newer_info import read_shown
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
@@ -40,7 +41,7 @@ def why_not_resumed(run: Summary) -> str:
     return ""
 
 
-def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
+def resume(runs_dir: Path, run_id: str, notify: Notify = NOBODY) -> str:
     """Start a worker that goes on from the last checkpoint.
 
     Raises:
