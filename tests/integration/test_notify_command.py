@@ -1,4 +1,4 @@
-"""`cifartui notify test`."""
+"""`cifartui notify test`, and the message at the end of a run that a command line follows."""
 
 import json
 import subprocess
@@ -60,3 +60,17 @@ def test_without_a_target_the_command_says_what_to_write(
     done = cifartui("notify", "test", **variables)
     assert done.returncode == 2
     assert f"name a target under [notify] in {variables['CIFARTUI_CONFIG']}, such as ntfy = [" in done.stderr
+
+
+def test_a_run_in_the_foreground_ends_when_its_end_is_told(
+    cifartui: Call, configured: Callable[[str], dict[str, str]], listener: Listener
+) -> None:
+    """A job or a container ends with it, and with that the watcher."""
+    variables = configured(f'[notify]\nntfy = ["http://{listener.host}/one"]\n')
+    small = ("--set", "data.train_limit=320", "--set", "train.batch_size=32", "--set", "train.epochs=1")
+    done = cifartui("train", "demo", "--device", "cpu", *small, "--output", "quiet", **variables)
+    assert done.returncode == 0, done.stderr
+    (posted,) = listener.posted
+    content = json.loads(posted.content)
+    assert content["title"] == "Demo: completed"
+    assert "validation " in content["message"]
