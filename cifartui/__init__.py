@@ -7,6 +7,7 @@ So both check first that no other package shadows one of ours. torch is imported
 import gc
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -89,6 +90,8 @@ def _open_standard_streams() -> None:
 
 def main() -> None:
     """Run the command line; exit 2 with a sentence if another package shadows one of ours."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background of a shell
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it without a traceback
     _open_standard_streams()
     in_the_way = _foreign_package()
     if in_the_way:
@@ -98,7 +101,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if len(sys.argv) == 1:
+    if len(sys.argv) == 1 and "_CIFARTUI_COMPLETE" not in os.environ:  # by which a shell asks for completions
         gc.disable()  # until the first screen is there (`tui.app`): looking over all that is imported takes 50 ms
         from tui.main import open_as_configured
 

@@ -7,14 +7,16 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from presets.errors import CifartuiError
+from presets.problems import printable
 
 DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Errors that decoding a damaged file raises."""
@@ -48,23 +50,35 @@ def new_folder(path: Path) -> None:
         raise
 
 
-def make_folders(path: Path) -> None:
-    """Make a folder and those above it that are missing, each of them 0700.
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it that are missing, each of them 0700; return those that were made.
 
     Raises:
-        OSError: one of them cannot be made, or is something else than a folder.
+        OSError: one of them cannot be made, or is something else than a folder. None of them is left then.
     """
-    missing = []
+    missing, made = list[Path](), list[Path]()
     while not path.exists():
         missing.append(path)
         path = path.parent
-    for folder in reversed(missing):
-        try:
-            new_folder(folder)
-        except FileExistsError:  # somebody else makes the same
+    try:
+        for folder in reversed(missing):
             path = folder
-    if not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            with suppress(FileExistsError):  # somebody else makes the same
+                new_folder(folder)
+                made.append(folder)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    except OSError:
+        remove_empty(made)
+        raise
+    return made
+
+
+def remove_empty(made: Sequence[Path]) -> None:
+    """Remove the folders that `make_folders` made, unless somebody has begun to use them."""
+    with suppress(OSError):
+        for folder in reversed(made):
+            folder.rmdir()
 
 
 _NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -86,17 +100,22 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+class NoFileError(FileNotFoundError):
+    """A folder, a pipe or a device lies in the place of a file."""
+
+
 def open_to_read(path: Path) -> int:
     """Open a file that may be anybody's, and return its descriptor.
 
     Raises:
-        OSError: it cannot be read. A pipe or a device in its place is no file, and nobody is made to wait for it.
+        NoFileError: a folder, a pipe or a device is in its place; nobody is made to wait for it.
+        OSError: it cannot be read.
     """
     fd = os.open(path, os.O_RDONLY | _NOT_WAITED_FOR)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+    raise NoFileError(errno.ENOENT, "it is no file", str(path))
 
 
 class NotOursError(PermissionError):
@@ -154,6 +173,17 @@ def why_refused(path: Path, error: OSError) -> str:
     return why
 
 
+def unusable(error: OSError) -> CifartuiError:
+    """Return what to say of a file, named in the error, whose failure nobody foresaw."""
+    why = error.strerror or type(error).__name__
+    if error.filename is None:
+        return CifartuiError(f"A file cannot be used ({why}).")
+    path = Path(os.fsdecode(error.filename))
+    return CifartuiError(
+        f"{printable(str(path))} cannot be used ({why_refused(path, error)}); check its permissions and its disk."
+    )
+
+
 def check_no_link(path: Path) -> None:
     """Raise OSError if a link lies in the place of a file or folder; nothing is read or written through one."""
     try:
@@ -183,18 +213,33 @@ def open_ours(path: Path) -> int:
 
 
 def read_ours(path: Path) -> bytes:
-    """Return what is in a file; raise NotOursError if it belongs to another user. See `open_to_read`."""
+    """Return what is in a file; raise NotOursError if it belongs to another user. See `read`."""
     with os.fdopen(open_to_read(path), "rb") as file:
         check_ours(os.fstat(file.fileno()), path)
-        return file.read()
+        return _read_all(file, path, MOST_BYTES)
 
 
-def read(path: Path, last: int | None = None) -> bytes:
-    """Return what is in a file, or the last so many bytes of it; see `open_to_read`."""
+MOST_BYTES = 1 << 26
+"""No file of settings, and no queue, is as large; a damaged one would fill the memory."""
+
+
+def read(path: Path, last: int | None = None, *, most: int = MOST_BYTES) -> bytes:
+    """Return what is in a file of at most `most` bytes, or the last so many bytes of it.
+
+    Raises:
+        OSError: it cannot be read (see `open_to_read`), or is larger.
+    """
     with os.fdopen(open_to_read(path), "rb") as file:
         if last is not None:
             file.seek(max(0, os.fstat(file.fileno()).st_size - last))
-        return file.read()
+            return file.read(last)
+        return _read_all(file, path, most)
+
+
+def _read_all(file: BinaryIO, path: Path, most: int) -> bytes:
+    if os.fstat(file.fileno()).st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
+    return file.read(most)
 
 
 def open_file(path: Path, flags: int) -> int:
@@ -308,7 +353,7 @@ def keep_room(reserve: Path) -> None:
     except OSError as error:
         if error.errno in _FULL:
             reserve.unlink(missing_ok=True)
-            raise
+            raise OSError(error.errno, error.strerror, str(reserve)) from error
     finally:  # a file system that cannot keep room only loses the last event on a full disk
         os.close(fd)
 

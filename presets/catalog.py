@@ -86,6 +86,11 @@ def list_presets() -> list[Listed]:
     return sorted(listed, key=_sort_key)
 
 
+def names() -> list[str]:
+    """Return the names of all presets, whose files are not read."""
+    return sorted(_Library().files)
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     """Return a preset with everything it extends and every override applied, checked.
 

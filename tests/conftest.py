@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -42,6 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
         num_threads = max(1, (os.cpu_count() or 1) // num_workers)
         os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))  # torch's, here and in what tests start
     processes.mark_children()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage meanwhile: the tests are kept, and so is what they import."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave unread the files without a test marked `alone`, where only those are run: to read all takes longer."""
+    only_alone = config.option.markexpr == "alone" and collection_path.suffix == ".py"
+    return True if only_alone and "mark.alone" not in collection_path.read_text() else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -5,12 +5,14 @@ import gc
 import itertools
 import math
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -21,6 +23,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
+from engine import files
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
@@ -165,10 +168,12 @@ class CifartuiApp(App[None]):
         return home
 
     def on_load(self) -> None:
-        """Make room for the threads of every screen, however few cores there are."""
+        """Make room for the threads of every screen, however few cores there are; hear of faults in the loop."""
         from concurrent.futures import ThreadPoolExecutor  # loads with the first thread anyway
 
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "screens"))
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "screens"))
+        loop.set_exception_handler(self._fail_in_loop)
 
     def on_mount(self) -> None:
         """Open the Monitor on the first run, if one was given."""
@@ -244,8 +249,10 @@ class CifartuiApp(App[None]):
         def work() -> None:
             try:
                 answer = action()
-            except (CifartuiError, OSError) as error:
+            except CifartuiError as error:
                 self.call_from_thread(failed, str(error))
+            except OSError as error:
+                self.call_from_thread(failed, str(files.unusable(error)))
             else:
                 self.call_from_thread(then, answer)
 
@@ -272,16 +279,36 @@ class CifartuiApp(App[None]):
         """Number of the signal that ended the dashboard, if one did."""
         return self._driver.ended_by if isinstance(self._driver, DiffDriver) else None
 
+    def give_terminal_back(self) -> None:
+        """See to it that the terminal is as it was, also if a fault kept Textual from it."""
+        if isinstance(self._driver, DiffDriver):
+            self._driver.end()
+
     def _handle_exception(self, error: Exception) -> None:
         """Keep the traceback: `tui/main.py` puts it into a file."""
         self.crash = self.crash or "".join(traceback.format_exception(error))
         super()._handle_exception(error)
 
-    def panic(self, *renderables: RenderableType) -> None:
-        """Keep what Textual says of a fault outside of the loop."""
-        if self.crash is None:
-            self.crash = traceback.format_exc()
-        super().panic(*renderables)
+    def fail(self, error: BaseException) -> None:
+        """End by a fault that Textual does not hear of: of a thread, of a call in the loop."""
+        if self._exit or self._loop is None:
+            return
+        self.crash = self.crash or "".join(traceback.format_exception(error))
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.exit, None, 1)
+
+    def _fail_in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self.fail(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _print(self, text: str, stderr: bool = False) -> None:
+        """Keep what is printed by Python with what is printed by others: the driver says it at the end."""
+        super()._print(text, stderr)
+        if not self.is_headless and sys.__stderr__ is not None:
+            sys.__stderr__.write(text)
 
     def _print_error_renderables(self) -> None:
         """Leave a long traceback out of the terminal: a sentence names its file."""

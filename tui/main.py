@@ -6,7 +6,9 @@ Its imports delay the first screen, so there are few: click alone takes 20 ms.
 import gc
 import locale
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,8 @@ def open_dashboard(
             f"the dashboard needs a terminal that can move its cursor, and TERM={os.environ.get('TERM')} says that "
             "this one cannot; here, start runs with `cifartui train PRESET`."
         )
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the driver listens, Ctrl-C leaves no traceback
     gc.disable()
     display = display_of(
         structs.replace(checked_config(), **(options or {}))
@@ -69,10 +73,13 @@ def open_dashboard(
     from tui.app import CifartuiApp
 
     app = CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead)
+    threading.excepthook = lambda fault: app.fail(fault.exc_value or fault.exc_type())
     try:
         app.run()
     except Exception as error:
         app.crash = app.crash or _traceback_of(error)
+    finally:
+        app.give_terminal_back()
     if app.ended_by is not None:
         from tui.terminal.driver import end_process
 

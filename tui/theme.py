@@ -5,11 +5,12 @@ yellow and red appear only where they say how a run is doing, and always beside 
 Widgets draw with the dark colours; tui/terminal/fallback.py turns them into others if the display asks for it.
 """
 
-from typing import Literal, TypeAlias
-
-from textual.theme import Theme
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tui import display
+
+if TYPE_CHECKING:  # commands print in these colours, and need no Textual for it
+    from textual.theme import Theme
 
 Tone: TypeAlias = Literal["good", "calm", "busy", "warn", "bad"]
 """Meaning of a fact: fine, neutral, under way, a warning, an error."""
@@ -64,8 +65,9 @@ SIXTEEN: dict[display.Theme, dict[str, int]] = {
 """The colours of the oldest terminals, by their numbers, chosen by hand: the nearest would make greys vanish."""
 
 
-def theme(name: display.Theme = "dark") -> Theme:
+def theme(name: display.Theme = "dark") -> "Theme":
     """Return cifartui's Textual theme, dark or light."""
+    from textual.theme import Theme
 
     def shade(color: str) -> str:
         return color if name == "dark" else LIGHT[color]

@@ -188,7 +188,12 @@ def _end_of_line(fd: int, offset: int) -> int | None:
     while chunk := os.pread(fd, _CHUNK_BYTES, offset):
         if (found := chunk.find(b"\n")) >= 0:
             return offset + found + 1
-        offset += len(chunk)
+        try:
+            offset = os.lseek(fd, offset + len(chunk), os.SEEK_DATA)  # over a hole, which may be gigabytes
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole up to the end
+                return None
+            offset += len(chunk)  # a file system without holes
     return None
 
 
@@ -262,6 +267,8 @@ class LineReader(Generic[Record]):
     def _chunks(self) -> Iterator[bytes]:
         try:
             fd = files.open_to_read(self._path)
+        except files.NoFileError as error:  # nothing was ever written there, and nothing will be
+            raise OSError(errno.EINVAL, error.strerror, str(self._path)) from None
         except FileNotFoundError:
             return
         try:

@@ -18,9 +18,9 @@ from msgspec import Meta
 
 from engine import files
 from engine.files import DAMAGED
-from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock, unwritable
+from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock
 from engine.runs.notify_settings import NOBODY, Notify
-from engine.runs.run_dir import write_atomically
+from engine.runs.run_dir import unwritable, write_atomically
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions, StoredOptions
 from engine.runs.seed_groups import each_seed
 from engine.runs.start import data_from_environment
@@ -84,7 +84,8 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
             started here, and is not kept.
 
     Raises:
-        CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written.
+        CifartuiError: a preset, an override or the device is not valid, or the folder cannot be written; nothing is
+            added then, unless the sentence says so.
     """
     if not is_device_name(options.device):
         raise CifartuiError(f"{printable(options.device)!r} is not a device; use auto, cpu, cuda, cuda:N or mps.")
@@ -110,8 +111,25 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
         raise unwritable(runs_dir, error) from error
     with editing(runs_dir):
         write(runs_dir, (*entries(runs_dir), *added))
-    start_runner(runs_dir, options.notify)
+    _see_to_runner(runs_dir, options.notify)
     return added
+
+
+def _see_to_runner(runs_dir: Path, notify: Notify) -> None:
+    """Start a runner for what was just added.
+
+    Raises:
+        CifartuiError: none can be started; the sentence says that what was added stays.
+    """
+    try:
+        start_runner(runs_dir, notify)
+    except CifartuiError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise CifartuiError(
+            f"It is in the queue, and its runner cannot be started ({error.__cause__.strerror}); when that is mended: "
+            "cifartui queue start"
+        ) from error
 
 
 def put_back(runs_dir: Path, entry: Entry, place: int, notify: Notify = NOBODY) -> bool:
@@ -125,7 +143,7 @@ def put_back(runs_dir: Path, entry: Entry, place: int, notify: Notify = NOBODY) 
             return False
         found.insert(max(0, place), entry)
         write(runs_dir, found)
-    start_runner(runs_dir, notify)
+    _see_to_runner(runs_dir, notify)
     return True
 
 

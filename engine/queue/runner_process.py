@@ -14,6 +14,7 @@ import msgspec
 from engine import files
 from engine.files import DAMAGED, is_locked
 from engine.runs.notify_settings import NOBODY, VARIABLE, Notify, encoded
+from engine.runs.run_dir import unwritable
 from engine.runs.worker_mark import WorkerMark
 from engine.shared import child_process
 from presets.errors import CifartuiError
@@ -110,11 +111,6 @@ def try_lock(fd: int, kind: int, runs_dir: Path) -> bool:
             f"Files in {runs_dir} cannot be locked ({error.strerror}); choose a folder on another disk with --runs-dir."
         ) from error
     return True
-
-
-def unwritable(runs_dir: Path, error: OSError) -> CifartuiError:
-    """Return what to say where a file of `runs_dir` cannot be written."""
-    return CifartuiError(f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir.")
 
 
 def log(runs_dir: Path, text: str) -> None:

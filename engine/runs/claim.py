@@ -7,6 +7,7 @@ one only can: they make the same file, exclusively, before they do.
 
 import os
 import socket
+import time
 from contextlib import suppress
 
 import msgspec
@@ -15,6 +16,10 @@ from engine import files
 from engine.runs.run_dir import RunDir, write_atomically
 from engine.runs.worker_mark import process_start
 from presets.errors import CifartuiError
+
+ENDS_WITHIN_S = 10.0
+"""For so long a worker is waited for whose run has ended."""
+_LOOK_EVERY_S = 0.1
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -69,13 +74,24 @@ def _check_silent(run: RunDir, before: _Claim) -> None:
     """Raise CifartuiError unless the run has no worker, by all that can be seen without a lock."""
     mark = run.read_mark()
     if mark is not None and mark.host == socket.gethostname() == before.host and mark.started:
-        if process_start(mark.pid) == mark.started:
-            raise has_worker(run)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while process_start(mark.pid) == mark.started:
+            if time.monotonic() > deadline or not has_spoken_last(run):
+                raise has_worker(run)
+            time.sleep(_LOOK_EVERY_S)
         return
-    if not (run.events.exists() and run.read_state().is_finished) and run.grows():
+    if not has_spoken_last(run) and run.grows():
         raise has_worker(run)
     if (_read(run), run.read_mark()) != (before, mark):
         raise _taken(run)
+
+
+def has_spoken_last(run: RunDir) -> bool:
+    """Return whether a run's last event is written: a worker that is still there is about to end.
+
+    It is waited for where another one is to be started: whoever followed the run has already been told of its end.
+    """
+    return run.events.exists() and run.read_state().is_finished
 
 
 def has_worker(run: RunDir) -> CifartuiError:

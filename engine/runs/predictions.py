@@ -25,6 +25,8 @@ MOST_TOP = 5
 """Classes that are kept of each image, the most probable ones."""
 DIGITS = 4
 """Decimals of a probability: with five classes an image takes about 70 bytes of the file, beside its name."""
+_MOST_BYTES = 1 << 30
+"""Of the file: some millions of images."""
 Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -87,7 +89,7 @@ def read(run: RunDir, split: Split) -> Predictions | None:
     """
     path, _ = paths(run, split)
     try:
-        found = msgspec.json.decode(files.read(path), type=Predictions)
+        found = msgspec.json.decode(files.read(path, most=_MOST_BYTES), type=Predictions)
     except FileNotFoundError:
         return None
     except (OSError, *DAMAGED) as error:

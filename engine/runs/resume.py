@@ -17,7 +17,6 @@ from engine.runs import start
 from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, RunInfo
 from engine.shared.data_locations import locate
-from engine.shared.data_path import data_at
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
@@ -87,6 +86,8 @@ def _worker_options(folder: RunDir, asked: Asked) -> list[str]:
     options = [ACCEPT] if asked.accept_changed_data else []
     if asked.data is not None:
         data = folder.read_info().preset.data
+        from engine.shared.data_path import data_at  # slow to import, and seldom needed
+
         found, dataset = data_at(asked.data, labels=data.labels), data.dataset
         if found.dataset != dataset:
             raise CifartuiError(
@@ -174,6 +175,11 @@ def _check_silent(folder: RunDir, state: RunState) -> None:
     )
 
 
+def is_changeable(key: str) -> bool:
+    """Return true if a resume may change this key of a preset."""
+    return any(key == name or key.startswith(f"{name}.") for name in _CHANGEABLE)
+
+
 def amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]) -> tuple[Preset, tuple[str, ...]]:
     """Return the preset with the changes made, and the changes as journalled.
 
@@ -183,7 +189,7 @@ def amended(run_id: str, preset: Preset, state: RunState, changes: Sequence[str]
     said, others = [], []
     for change in changes:
         key, _, value = (part.strip() for part in change.partition("="))
-        if not any(key == name or key.startswith(f"{name}.") for name in _CHANGEABLE):
+        if not is_changeable(key):
             raise CifartuiError(
                 f"{catalog.printable(key) or 'A change without a key'} cannot change in a run that has begun; "
                 f"only {', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} can. For the rest, start a new run."

@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import time
-from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +107,11 @@ class RunDir:
         """The run's name: its folder's."""
         return self.path.name
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """True if there are weights to go on from."""
+        return any(self.checkpoints.glob("*.pt"))
+
     def read_info(self) -> RunInfo:
         """Return amended.json, or run.json where no resume changed anything; CifartuiError where it is not one.
 
@@ -130,7 +134,8 @@ class RunDir:
             raise CifartuiError(self._why_unread(file, error)) from error
 
     def _why_unread(self, file: Path, error: Exception) -> str:
-        shown, why = printable(str(self.path)), printable(str(error))
+        why = printable(error.strerror or str(error) if isinstance(error, OSError) else str(error))
+        shown = printable(str(self.path))
         if is_unknown(error):
             return (
                 f"Run {printable(self.id)} was made by a newer version of cifartui: {file.name} holds what this one "
@@ -294,10 +299,9 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     """
     now = datetime.now(timezone.utc)
     stem = stem_of(preset_name)
-    is_new = not runs_dir.exists()
-    path = None
+    made, path = list[Path](), None
     try:
-        files.make_folders(runs_dir)
+        made = files.make_folders(runs_dir)
         while path is None:
             wanted = runs_dir / f"{now:%Y%m%dT%H%M%S}-{run_name or f'{stem}-{os.urandom(2).hex()}'}"
             try:
@@ -315,17 +319,18 @@ def create(runs_dir: Path, preset_name: str, run_name: str = "", **info: Any) ->
     except BaseException as error:
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
-        if is_new:
-            with suppress(OSError):  # somebody else may have begun to use it
-                runs_dir.rmdir()
+        files.remove_empty(made)
         if isinstance(error, UnicodeEncodeError):
             raise CifartuiError("A name or a value holds characters that are not UTF-8; rename that file.") from None
         if isinstance(error, OSError):
-            raise CifartuiError(
-                f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir."
-            ) from error
+            raise unwritable(runs_dir, error) from error
         raise
     return folder
+
+
+def unwritable(runs_dir: Path, error: OSError) -> CifartuiError:
+    """Return what to say where a file of `runs_dir` cannot be written."""
+    return CifartuiError(f"Cannot write to {runs_dir}: {error.strerror}; choose another folder with --runs-dir.")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

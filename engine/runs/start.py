@@ -5,6 +5,7 @@ Used by the dashboard, the command line and the queue's runner.
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from engine import files
 from engine.journal.jsonl import end_of
 from engine.runs import run_dir as runs
-from engine.runs.claim import claim, has_worker
+from engine.runs.claim import ENDS_WITHIN_S, claim, has_spoken_last, has_worker
 from engine.runs.notify_settings import NOBODY, VARIABLE, Notify, encoded
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
@@ -33,6 +34,7 @@ from presets.range_test import DEFAULT_SWEEP, Sweep, range_test, range_test_name
 from presets.schema import Preset
 
 _LOCK_PATIENCE_S = 0.5
+"""For so long a lock is waited for: a viewer may hold it while he looks whether there is a worker."""
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last event."""
 
@@ -119,25 +121,54 @@ def _start(
     start: bool = True,
 ) -> RunDir:
     """Make the run directory of a loaded preset, recorded under that name, and start its worker."""
-    run = runs.create(
-        runs_dir,
-        recorded,
-        run_name,
-        preset_file=preset_file,
-        preset=_with_absolute_paths(preset),
-        overrides=options.overrides,
-        seed=options.seed,
-        device=options.device,
-        devices=options.devices,
-        data_dir=options.data_dir or data_from_environment(),
-        argv=tuple(sys.argv if argv is None else argv),
-        versions={},
-        notify=options.notify.command,
-        group=options.group,
-    )
-    if start:
-        start_worker(run, notify=options.notify)
+    try:
+        made = files.make_folders(runs_dir)
+    except OSError as error:
+        raise runs.unwritable(runs_dir, error) from error
+    try:
+        run = runs.create(
+            runs_dir,
+            recorded,
+            run_name,
+            preset_file=preset_file,
+            preset=_with_absolute_paths(preset),
+            overrides=options.overrides,
+            seed=options.seed,
+            device=options.device,
+            devices=options.devices,
+            data_dir=options.data_dir or data_from_environment(),
+            argv=tuple(sys.argv if argv is None else argv),
+            versions={},
+            notify=options.notify.command,
+            group=options.group,
+        )
+        if start:
+            _start_first_worker(run, options.notify)
+    except CifartuiError:
+        files.remove_empty(made)
+        raise
     return run
+
+
+def _start_first_worker(run: RunDir, notify: Notify) -> None:
+    """Start the worker of a run that was just made, and remove the run if there is none.
+
+    Raises:
+        CifartuiError: its process cannot be started, or its files cannot be written.
+    """
+    try:
+        start_worker(run, notify=notify)
+    except CifartuiError as error:
+        why = error.__cause__
+        if not isinstance(why, OSError):  # somebody else has given it a worker
+            raise
+        shutil.rmtree(run.path, ignore_errors=True)
+        if os.path.lexists(run.path):
+            raise
+        raise CifartuiError(
+            f"No run was started in {run.path.parent} ({why.strerror}); is there room on its disk? Choose another "
+            "folder with --runs-dir."
+        ) from why
 
 
 def recorded_name(name: str) -> str:
@@ -194,9 +225,10 @@ def start_worker(
         finally:
             os.close(lock_fd)
     except OSError as error:
+        where = f": {error.filename}" if error.filename is not None else ""
         raise CifartuiError(
-            f"Run {folder.id} cannot be given a worker ({error.strerror}: {error.filename}); is the run yours, "
-            "and is there room on its disk?"
+            f"Run {folder.id} cannot be given a worker ({error.strerror}{where}); is the run yours, and is there room "
+            "on its disk?"
         ) from error
 
 
@@ -230,22 +262,23 @@ def _start_watcher(folder: RunDir, pid: int, start: int, notify: Notify) -> None
     """Start the watcher of a worker, if anybody is to be told; what becomes of it is nothing to the run."""
     if not notify.targets:
         return
-    log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
-    try:
-        child_process.start(
-            "engine.runs.watcher",
-            [str(folder.path.absolute()), f"--pid={pid}", f"--from={start}"],
-            environment={**os.environ, VARIABLE: encoded(notify)},  # no argument: it may hold a token
-            stdin=subprocess.DEVNULL,
-            stdout=log_fd,
-            stderr=log_fd,
-            start_new_session=True,
-        )
-    except OSError as error:
-        with suppress(OSError):  # the disk is full
-            os.write(log_fd, f"Nobody is told of this run: no watcher can be started ({error.strerror}).\n".encode())
-    finally:
-        os.close(log_fd)
+    with suppress(OSError):  # the disk is full: the worker lives, whatever comes of this
+        log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
+        try:
+            child_process.start(
+                "engine.runs.watcher",
+                [str(folder.path.absolute()), f"--pid={pid}", f"--from={start}"],
+                environment={**os.environ, VARIABLE: encoded(notify)},  # no argument: it may hold a token
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = f"Nobody is told of this run: no watcher can be started ({error.strerror}).\n"
+            os.write(log_fd, why.encode())
+        finally:
+            os.close(log_fd)
 
 
 def take_lock(folder: RunDir) -> int:
@@ -258,11 +291,14 @@ def take_lock(folder: RunDir) -> int:
     """
     folder.check_ours()
     fd = files.open_file(folder.lock, os.O_RDWR)
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    look_again, ends_until = time.monotonic() + _LOCK_PATIENCE_S, time.monotonic() + ENDS_WITHIN_S
     try:
         while (has_lock := _locks(fd)) is None:  # a worker has it, or a viewer who is just looking whether there is one
-            if time.monotonic() > deadline:
-                raise has_worker(folder)
+            now = time.monotonic()
+            if now > look_again:
+                if now > ends_until or not has_spoken_last(folder):
+                    raise has_worker(folder)
+                look_again = now + _LOCK_PATIENCE_S
             time.sleep(0.02)
         claim(folder, has_lock=has_lock)
     except BaseException:

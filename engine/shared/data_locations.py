@@ -13,7 +13,6 @@ import platformdirs
 from msgspec import Struct, structs
 
 from engine import files
-from engine.shared.image_listing import num_classes
 from engine.shared.published_sets import PUBLISHED
 from presets.errors import CifartuiError
 from presets.schema import Data
@@ -220,6 +219,8 @@ def _find_class_folders(base: Path, labels: str | None = None) -> Location | Non
     if not _is_there(base):
         return None
     try:
+        from engine.shared.image_listing import num_classes  # with all layouts and archives: slow to import
+
         number = num_classes(base, labels)
     except CifartuiError as error:
         return Location(dataset="class-folders", kind="absent", text=str(error).rstrip("."))

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from engine import files
@@ -22,7 +22,7 @@ from presets.errors import CifartuiError
 _POLL_INTERVAL_S = 0.05
 _MOST_AT_ONCE = 100
 """Commands obeyed in one poll, each with a flush of the disk; training goes on before the next. Where more wait, an
-end goes first."""
+end goes first, and else the last pause or continue, and the last save."""
 _MOST_IN_A_WRITE = 10_000
 """Answers, of some 200 bytes, that are written and flushed together."""
 
@@ -132,9 +132,13 @@ class Controls:
             self._waiting.extend(self._arrived())
             self._overtake(len(self._waiting))
         else:
-            self._waiting.extend(self._arrived())
-            ends = [number for number, each in enumerate(self._waiting) if isinstance(each, commands.Stop)]
-            self._overtake(ends[0] if ends else 0)
+            arrived = self._arrived()
+            self._waiting.extend(arrived)
+            if arrived and len(self._waiting) > _MOST_AT_ONCE:
+                ends = [number for number, each in enumerate(self._waiting) if isinstance(each, commands.Stop)]
+                self._overtake(ends[0] if ends else 0)
+                if not ends:
+                    self._put_first()
         for _ in range(_MOST_AT_ONCE):
             if not self._waiting or self._signal is not None:
                 break  # a validation looks again meanwhile, and takes what comes behind it
@@ -152,10 +156,24 @@ class Controls:
             if isinstance(command, commands.Abort):
                 self._obey(command)
         refused = [self._waiting.popleft() for _ in range(num_before)]
-        for start in range(0, num_before, _MOST_IN_A_WRITE):
+        self._refuse(refused, "not done: the end of the run was asked for and goes first")
+
+    def _put_first(self) -> None:
+        """Let the last pause or continue, and the last save, go before all others that wait.
+
+        Pauses and continues before it are refused: they would undo it.
+        """
+        steering = [each for each in self._waiting if isinstance(each, commands.Pause | commands.Continue)]
+        saves = [each for each in self._waiting if isinstance(each, commands.SaveCheckpoint)]
+        moved = {each.id for each in (*steering, *saves[-1:])}
+        others = [each for each in self._waiting if each.id not in moved]
+        self._waiting = deque([*steering[-1:], *saves[-1:], *others])
+        self._refuse(steering[:-1], "not done: a later pause or continue goes first")
+
+    def _refuse(self, refused: Sequence[commands.AnyCommand], why: str) -> None:
+        for start in range(0, len(refused), _MOST_IN_A_WRITE):
             self._journal.write_all(
-                self._answer(command, "not done: the end of the run was asked for and goes first", accepted=False)
-                for command in refused[start : start + _MOST_IN_A_WRITE]
+                self._answer(command, why, accepted=False) for command in refused[start : start + _MOST_IN_A_WRITE]
             )
 
     def _arrived(self) -> list[commands.AnyCommand]:

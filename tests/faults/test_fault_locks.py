@@ -5,9 +5,12 @@ import fcntl
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -37,14 +40,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     return run_dir.create(tmp_path, "demo", preset=catalog.load("demo"), seed=0, device="cpu")
 
 
+def refuse_locks(_fd: int, _kind: int, code: int = errno.ENOLCK) -> None:
+    raise OSError(code, os.strerror(code))
+
+
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.ESTALE, errno.EOPNOTSUPP])
 def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """A disk that refuses locks."""
 
-    def refuse(_fd: int, _kind: int) -> None:
-        raise OSError(request.param, os.strerror(request.param))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", partial(refuse_locks, code=request.param))
     return int(request.param)
 
 
@@ -136,6 +140,60 @@ def test_a_run_is_started_where_locks_are_refused(run: RunDir, no_locks: int) ->
     sign_lock(fd, 2**22 + 1)  # a process that is not there any more
     os.close(start.take_lock(run))
     os.close(fd)
+
+
+@contextmanager
+def ending_worker(run: RunDir, *, spoke_last: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a process in the run's lock that lives on after the run's last event, until it is killed."""
+    fd = start.take_lock(run)
+    beat(run)
+    process = subprocess.Popen(["sleep", "60"], pass_fds=[fd])
+    sign_lock(fd, process.pid)
+    os.close(fd)
+    if spoke_last:
+        journal = EventWriter(run.events)
+        journal.write(RunFinished(outcome="stopped", reason="by command", epoch=0, global_step=0))
+        journal.close()
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_worker_that_has_spoken_its_last_word_is_waited_for(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    monkeypatch.setattr(start, "_LOCK_PATIENCE_S", 0.05)
+    looks = []
+    with ending_worker(run) as process:
+        look = claim.has_spoken_last
+
+        def look_and_end(run: RunDir) -> bool:
+            looks.append(process.poll())
+            if len(looks) == 3:
+                process.kill()
+                process.wait()
+            return look(run)
+
+        for module in (start, claim):
+            monkeypatch.setattr(module, "has_spoken_last", look_and_end)
+        os.close(start.take_lock(run))
+    assert looks[:3] == [None, None, None]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("spoke_last", [True, False])
+def test_one_that_does_not_end_or_has_not_ended_is_not_waited_for_long(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, locks: bool, spoke_last: bool
+) -> None:
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    for module in (start, claim):
+        monkeypatch.setattr(module, "ENDS_WITHIN_S", 0.6 if spoke_last else 100.0)
+    with ending_worker(run, spoke_last=spoke_last), pytest.raises(CifartuiError, match="already has a worker"):
+        start.take_lock(run)
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -25,6 +26,7 @@ from tui.screens.monitor import Monitor
 from tui.screens.run_dialogs import ConfirmDelete, DifferencePanel, ExportPanel
 from tui.screens.runs import RunsScreen
 from tui.widgets.basic import ChangedStatic
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot
 from tui.widgets.run_table import RunHeading, RunTable
 
@@ -327,6 +329,21 @@ async def test_resume_starts_a_worker(runs_dir: Path, monkeypatch: pytest.Monkey
     assert started == [("basenet-22bb", True)]
 
 
+async def test_a_resume_is_offered_of_runs_that_have_a_checkpoint(runs_dir: Path) -> None:
+    several(runs_dir)
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, 7)
+        keys = screen.query_one(KeyBar)
+        assert "resume" not in keys.text.plain  # completed
+        await pilot.press("j")
+        await until(pilot, lambda: "R resume" in keys.text.plain, "the key, of a stopped run")
+        await pilot.press("j")
+        await until(pilot, lambda: "resume" not in keys.text.plain, "no such key, of a run without checkpoint")
+        await pilot.press("R")
+        assert "has no checkpoint to go on from" in told(screen)
+
+
 async def test_export_says_where_and_never_writes_over(runs_dir: Path, tmp_path: Path) -> None:
     several(runs_dir)
     path = tmp_path / "curves.svg"
@@ -463,3 +480,41 @@ def test_every_binding_has_an_id_of_its_own() -> None:
     ids = [binding.id for each in classes for binding in each.BINDINGS]  # type: ignore[attr-defined, union-attr]
     assert all(str(each).startswith("runs.") for each in ids)
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(("file", "is_late"), [("run.json", True), ("events.jsonl", True), ("events.jsonl", False)])
+async def test_no_key_breaks_over_a_run_that_cannot_be_opened(runs_dir: Path, file: str, is_late: bool) -> None:
+    """With `is_late` it becomes so once the table shows it."""
+    runs = [made(runs_dir, name, age_s, 1) for name, age_s in (("basenet-11aa", 9_000), ("basenet-22bb", 99_000))]
+
+    def spoil() -> None:
+        for run in runs:
+            (run.path / file).rename(run.path / "before")
+            (run.path / file).symlink_to(file)
+
+    if not is_late:
+        spoil()
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, len(runs))
+        if is_late:
+            spoil()
+        await pilot.press("space", "space")
+        actions = [binding.action for binding in RunsScreen.BINDINGS if isinstance(binding, Binding)]
+        for action in actions:
+            if action not in {"back", "delete"}:
+                await screen.run_action(action)
+                await until(
+                    pilot, lambda: all(each.is_finished for each in app.workers if each.group == "actions"), action
+                )
+                await pilot.pause()
+                assert "[Errno" not in told(screen)
+                while app.screen is not screen:
+                    app.pop_screen()
+                    await pilot.pause()
+        screen.marked = [run.id for run in runs]
+        await screen.run_action("delete")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDelete), "the question")
+        await pilot.press("y")
+        await until(pilot, lambda: "2 runs deleted" in told(screen), "the end of both")
+    assert app.crash is None

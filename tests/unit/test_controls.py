@@ -278,6 +278,36 @@ def test_training_goes_on_between_very_many_commands_and_all_are_obeyed(run: Run
     assert all(answer.accepted for answer in answers(run))
 
 
+@pytest.mark.parametrize("last", [commands.Pause(), commands.Continue()])
+def test_the_last_pause_or_continue_and_a_save_go_before_very_many_commands(
+    run: RunDir, controls: Controls, flushes: list[int], last: commands.AnyCommand
+) -> None:
+    """Those behind it are obeyed while the run is paused."""
+    save = commands.SaveCheckpoint()
+    many = [commands.ScaleLearningRate(factor=1.0) for _ in range(300)]
+    early: list[commands.AnyCommand] = [commands.Continue(), *(commands.Pause() for _ in range(1000))]
+    asked = [*early, *many, last, save]
+    run.commands.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in asked))
+    controls.save_checkpoint = lambda: ask(run, commands.Continue())  # while it is paused
+    controls.scale_lr = lambda _factor: "as it was"
+    controls.poll()
+    found = answers(run)
+    assert {answer.effect for answer in found[:1001]} == {"not done: a later pause or continue goes first"}
+    first, second, *others = found[1001:]
+    assert [first.command_id, second.command_id] == [last.id, save.id]
+    assert (first.accepted, second.accepted) == (isinstance(last, commands.Pause), True)
+    assert others[0].command_id == many[0].id
+    assert not controls._paused
+
+
+def test_a_pause_behind_a_hundred_thousand_commands_stands_at_once(run: RunDir, controls: Controls) -> None:
+    asked = [*(commands.ScaleLearningRate(factor=1.0) for _ in range(MANY)), commands.Pause()]
+    run.commands.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in asked))
+    controls._look()
+    assert controls._paused
+    assert answers(run)[0].command_id == asked[-1].id
+
+
 def test_few_commands_before_a_stop_are_obeyed_in_their_order(run: RunDir, controls: Controls) -> None:
     ask(run, commands.SaveCheckpoint())
     ask(run, commands.Stop())

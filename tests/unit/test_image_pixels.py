@@ -324,13 +324,64 @@ def test_hidden_colours_do_not_bleed_when_the_image_is_made_smaller(tmp_path: Pa
 
 # --- colour spaces ----------------------------------------------------------------------------------
 
+INKS = np.full((SIZE, SIZE, 4), (30, 200, 90, 40), np.uint8)
+
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
 def test_cmyk_becomes_rgb(suffix: str, tmp_path: Path) -> None:
-    inks = np.full((SIZE, SIZE, 4), (30, 200, 90, 40), np.uint8)
-    Image.fromarray(inks, "CMYK").save(tmp_path / f"x.{suffix}", **({"quality": 100} if suffix == "jpg" else {}))
+    Image.fromarray(INKS, "CMYK").save(tmp_path / f"x.{suffix}", **({"quality": 100} if suffix == "jpg" else {}))
     expected = [(255 - ink) * (255 - 40) / 255 for ink in (30, 200, 90)]
     assert np.abs(read(tmp_path / f"x.{suffix}") - np.array(expected)).max() <= (3 if suffix == "jpg" else 1)
+
+
+def save_ycck(path: Path, **options: object) -> None:
+    """Write INKS as Adobe's programs do: cyan, magenta and yellow as luma and chroma, black inverted."""
+    luma = np.asarray(Image.fromarray(INKS[..., :3]).convert("YCbCr"))
+    stored = np.dstack([255 - luma, INKS[..., 3]])  # Pillow inverts what it writes
+    file = io.BytesIO()
+    Image.fromarray(stored, "CMYK").save(file, "JPEG", quality=100, **options)
+    content = bytearray(file.getvalue())
+    content[content.index(b"Adobe") + 11] = 2  # its transform: YCCK
+    path.write_bytes(content)
+
+
+def test_ycck_becomes_rgb(tmp_path: Path) -> None:
+    save_ycck(tmp_path / "x.jpg")
+    expected = [(255 - ink) * (255 - 40) / 255 for ink in (30, 200, 90)]
+    assert np.abs(read(tmp_path / "x.jpg") - np.array(expected)).max() <= 3
+
+
+def cmyk_profile() -> bytes:
+    """Return a profile of inks that are all grey: L is 100 without ink, and 50 less 10 for each of four full inks."""
+    lightness = [100 if not inks else 50 - 10 * inks.bit_count() for inks in range(16)]
+    corners = b"".join(bytes((light * 255 // 100, 128, 128)) for light in lightness)
+    identity = struct.pack(">9i", *(65536 * (at % 4 == 0) for at in range(9)))
+    to_lab = (
+        b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + bytes(range(256)) * 4 + corners + bytes(range(256)) * 3
+    )
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + white, b"A2B0": to_lab}
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4xI", start + len(body), 0x02400000) + b"prtrCMYKLab ".ljust(24, b"\0") + b"acsp"
+    return header.ljust(68, b"\0") + white + bytes(48) + table + body
+
+
+@pytest.mark.parametrize("kind", ["cmyk.jpg", "ycck.jpg", "cmyk.tif"])
+def test_a_profile_goes_with_inks(kind: str, tmp_path: Path) -> None:
+    profile = cmyk_profile()
+    if kind == "ycck.jpg":
+        save_ycck(tmp_path / kind, icc_profile=profile)
+    else:
+        options = {"quality": 100} if kind.endswith("jpg") else {}
+        Image.fromarray(INKS, "CMYK").save(tmp_path / kind, icc_profile=profile, **options)
+    source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+    aware = ImageCms.profileToProfile(Image.fromarray(INKS, "CMYK"), source, srgb, outputMode="RGB")
+    shown, expected = read(tmp_path / kind).astype(int), np.asarray(aware).astype(int)
+    assert np.abs(shown - expected).max() <= 3
+    assert np.ptp(shown[0, 0]) <= 3  # grey, and not the magenta of these inks without the profile
 
 
 def test_lab_becomes_rgb(tmp_path: Path) -> None:

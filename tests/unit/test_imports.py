@@ -56,7 +56,8 @@ presets.range_test presets.safe_text presets.schema
 tui tui.account tui.app tui.config tui.display tui.format tui.main tui.theme
 tui.data tui.data.environment tui.data.network_facts tui.data.preset_info
 tui.screens tui.screens.home
-tui.terminal tui.terminal.capabilities tui.terminal.driver tui.terminal.keyboard tui.terminal.screen_diff
+tui.terminal tui.terminal.capabilities tui.terminal.driver tui.terminal.keyboard
+tui.terminal.output tui.terminal.screen_diff
 tui.text tui.text.device_text tui.text.layout tui.text.preset_text
 tui.widgets tui.widgets.basic tui.widgets.home_panes tui.widgets.key_bar tui.widgets.lists
 """

@@ -13,7 +13,6 @@ from engine.runs import predictions, scores
 from engine.runs.find_run import find_run
 from engine.runs.predictions import Predictions, Split
 from engine.shared import cifar100_superclasses
-from engine.shared.data_path import data_at
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.options import as_json_option, data_option, device_option, places, with_places
@@ -64,6 +63,7 @@ def evaluate(
     """Measure a run's best (or last) weights: accuracy, by class and superclass, and what is confused."""
     where = places(ctx)
     run = find_run(where.runs_dir, name)
+    run.read_info()  # a sentence at once, before torch is imported
     if submission is not None and split == "val":
         raise CifartuiError("--submission is for the test images; leave --split val out.")
     if table == "-" and as_json:
@@ -76,6 +76,8 @@ def evaluate(
     arguments += ["--split", split] if split is not None else []
     arguments += ["--data-dir", where.data_dir] if where.data_dir else []
     if data is not None:
+        from engine.shared.data_path import data_at  # slow to import, and seldom needed
+
         arguments += ["--data", data_at(data, labels=run.read_info().preset.data.labels).path]
     result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, result["split"])

@@ -2,23 +2,35 @@
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from engine import files
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
-from tui.cli.options import given_display_options, places, with_display, with_places
+from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
-class _Group(click.Group):
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+class _Group(CommandGroup):
     """A click group that prints a CifartuiError as one sentence, exit 2, and loads commands when called."""
 
     def main(self, *args: Any, **options: Any) -> Any:
+        if COMPLETE in os.environ:
+            import tui.cli.completion  # noqa: F401 (its shells take the place of click's)
+            from tui.cli.suggestions import suggest_for
+
+            suggest_for(self)
         try:
             return super().main(*args, **options)
         except OSError as error:  # a reader that has gone is click's own
@@ -31,12 +43,20 @@ class _Group(click.Group):
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `cifartui.main`, while modules are imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             check_account()
             return super().invoke(ctx)
-        except CifartuiError as error:
-            say(f"cifartui: {error}", err=True)
+        except (CifartuiError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error.filename, str | bytes):
+                raise  # what is printed cannot be written
+            say(f"cifartui: {files.unusable(error) if isinstance(error, OSError) else error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                say("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # behind a ^C
+            ctx.exit(_INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_modules())
@@ -48,7 +68,19 @@ class _Group(click.Group):
         from importlib import import_module
 
         held = vars(import_module(f"tui.cli.{module}")).values()
-        return next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        command = next(each for each in held if isinstance(each, click.Command) and each.name == cmd_name)
+        if not ctx.resilient_parsing:
+            return command
+        from tui.cli.suggestions import suggest_for
+
+        return suggest_for(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete names of commands, whose modules are not loaded for their help."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 def _try_to_flush(stream: TextIO) -> None:
@@ -92,6 +124,7 @@ def _modules() -> dict[str, str]:
         "notify": "notify",
         "gpus": "doctor",
         "doctor": "doctor",
+        "completion": "completion",
     }
 
 

@@ -13,11 +13,14 @@ from engine import files
 from engine.runs import run_dir
 from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.runs.seed_groups import parse_seeds
-from engine.shared.data_path import with_data
 from engine.shared.device_names import MOST_DEVICES
 from presets.errors import CifartuiError
+from presets.problems import nearest, printable
 from tui.config import read_config
 from tui.display import ColorDepth, PlotStyle, Theme
+
+COMPLETE = "_CIFARTUI_COMPLETE"
+"""Environment variable by which a shell asks for completions; click makes its name of the program's."""
 
 
 class Places(Struct, frozen=True):
@@ -72,6 +75,8 @@ def overrides_option(command: Any) -> Any:
 
     @wraps(command)
     def overridden(*, data: str | None, overrides: tuple[str, ...], **others: Any) -> Any:
+        from engine.shared.data_path import with_data  # what finds data takes a tenth of a second to import
+
         return command(overrides=with_data(data, overrides), **others)
 
     text = "Override a preset field: optimizer.lr=0.1"
@@ -118,6 +123,21 @@ def _parsed_seeds(text: str, first: int) -> tuple[int, ...]:
         return parse_seeds(text, first)
     except CifartuiError as error:
         raise CifartuiError(f"--{error}") from error
+
+
+class CommandGroup(click.Group):
+    """A click group that answers a command it does not have by the one that may be meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the name, the command and its arguments; raise CifartuiError where there is no such command."""
+        name = args[0]
+        if not (ctx.resilient_parsing or name.startswith("-")) and self.get_command(ctx, name) is None:
+            called = " ".join([*ctx.command_path.split()[1:], name])
+            hint = nearest(name, self.list_commands(ctx)) or f"; {ctx.command_path} --help lists them."
+            raise CifartuiError(f'There is no command "{printable(called)}"{hint}')
+        return super().resolve_command(ctx, args)
 
 
 _OPTIONS = "display"

@@ -97,6 +97,8 @@ def predict(
     if csv_file == "-" and as_json:
         raise CifartuiError("Only one of --json and --csv - can be printed; name a file for the other.")
     found_model = find_model(places(ctx).runs_dir, name)
+    if isinstance(found_model, RunDir):
+        found_model.read_info()  # a sentence at once, before torch is imported
     request = Request(
         run=str(found_model.path.absolute() if isinstance(found_model, RunDir) else found_model),
         checkpoint=checkpoint,

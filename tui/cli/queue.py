@@ -17,13 +17,13 @@ from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
 from presets import catalog
 from presets.errors import CifartuiError
-from tui.cli.options import Places, as_json_option, as_set, places, with_order, with_places
+from tui.cli.options import CommandGroup, Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json
 from tui.config import read_config
 from tui.text import queue_text
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @as_json_option
 @with_places
 @click.pass_context

@@ -7,7 +7,6 @@ import click
 
 from engine.runs.find_run import find_runs
 from engine.runs.run_dir import RunDir
-from engine.shared.data_path import data_at
 from presets.errors import CifartuiError
 from tui.cli.options import device_option, places, with_places
 from tui.cli.output import say
@@ -85,6 +84,8 @@ def _evaluate(run: RunDir, device: str, data_dir: str | None, data: str | None) 
         arguments = [str(run.path), "--split", split, "--device", device]
         arguments += ["--data-dir", data_dir] if data_dir else []
         if data is not None:
+            from engine.shared.data_path import data_at  # slow to import, and seldom needed
+
             arguments += ["--data", data_at(data, labels=run.read_info().preset.data.labels).path, "--same-data"]
         try:
             run_module("engine.training.evaluate_checkpoint", arguments)

@@ -41,6 +41,7 @@ def export_model(
     Raises:
         CifartuiError: `path` is there already, or the file cannot be made or written, or differs from the network.
     """
+    run.read_info()  # a sentence at once, before torch is imported
     with new_path(path, force=force) as temporary:
         arguments = [str(run.path.absolute()), str(temporary.absolute()), "--format", kind, "--checkpoint", checkpoint]
         arguments += ["--data-dir", data_dir] if data_dir else []

@@ -61,6 +61,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     """Seconds that its workers, one after another, have worked."""
     num_bytes: Count | None = None
     """Size of its folder on disk, with checkpoints."""
+    has_checkpoint: bool = False
+    """There are weights to go on from."""
     has_test: bool = True
     """False if the data has no test part: there is no test accuracy, and will be none."""
 
@@ -164,6 +166,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         host=state.started.host if state.started else info.host,
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
         num_bytes=num_bytes,
+        has_checkpoint=run.has_checkpoint,
         has_test=state.data is None or state.data.num_test > 0,
         torch_gpus=_torch_gpus(state),
         not_understood=tuple(not_understood(info)),

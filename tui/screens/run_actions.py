@@ -12,10 +12,8 @@ from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
-from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.compare import Difference, RunSide, differences
-from tui.data.summary import Summary
 from tui.plots.overlay import OverlaidRun
 from tui.text import run_text
 
@@ -30,17 +28,6 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
     return differences([RunSide(read_shown(run), read_outline(run.events).started) for run in folders])
 
 
-def why_not_resumed(run: Summary) -> str:
-    """Return why the table resumes a run not, as a clause after its name, and what to do; nothing if it does."""
-    if run_text.is_live(run.status):
-        return f"has a worker already ({run.status}); Enter opens it."
-    if is_range_test_name(run.preset_name):
-        return "is a range test, which keeps no weights: run it anew instead."
-    if run.status == "completed":
-        return "is completed: open it with enter, and R there trains it for more epochs."
-    return ""
-
-
 def resume(runs_dir: Path, run_id: str, notify: Notify = NOBODY) -> str:
     """Start a worker that goes on from the last checkpoint.
 
@@ -48,7 +35,7 @@ def resume(runs_dir: Path, run_id: str, notify: Notify = NOBODY) -> str:
         CifartuiError: the run has a worker, or no checkpoint.
     """
     run = RunDir(runs_dir / run_id)
-    if not any(run.checkpoints.glob("*.pt")):
+    if not run.has_checkpoint:
         raise CifartuiError(
             "there is no checkpoint to go on from; Enter opens the run, which can be started anew there."
         )

@@ -14,12 +14,14 @@ from textual.widgets import Input
 from engine import files
 from engine.runs.run_dir import RunDir
 from presets.problems import printable
+from presets.range_test import is_range_test_name
 from tui import format as fmt
 from tui.data.run_list import RunLister, RunsListed
 from tui.data.seed_group import Listed, SeedGroup, run_ids, table_rows, with_groups
 from tui.data.summary import SORT_KEYS, Damaged, Summary, has_words
 from tui.plots.overlay import COLORS, OverlaidRun, overlaid
 from tui.screens.run_listing import Listing
+from tui.text import run_text
 from tui.text.run_name import run_name
 from tui.theme import MUTED, TONES, Tone
 from tui.widgets import run_table
@@ -77,6 +79,8 @@ class RunsScreen(Listing[None]):
         self.opened: frozenset[str] = frozenset()
         """Ids of the groups that are open."""
         self._wants_overlay: bool | None = None
+        self.idle_actions = {"resume"}
+        """Actions without effect on the row under the cursor: not offered, and answered with the reason."""
         self._message: tuple[str, Tone] | None = None
 
     def compose(self) -> ComposeResult:
@@ -146,6 +150,7 @@ class RunsScreen(Listing[None]):
         self.query_one(RunHeading).show(table.fitting, self.order, plain=self.app.plot_style == "ascii")
         self._show_overlay()
         self._show_message()
+        self._show_keys()
 
     def _marks(self) -> dict[str, Mark]:
         colored = [Mark(str(number + 1), color) for number, color in enumerate(COLORS)]
@@ -168,6 +173,13 @@ class RunsScreen(Listing[None]):
         else:
             message = run_table.hint(chosen)
         self.query_one("#message", ChangedStatic).set_text(message)
+
+    def _show_keys(self) -> None:
+        chosen = self.query_one(RunTable).chosen
+        idle = set() if isinstance(chosen, Summary) and not _why_not_resumed(chosen) else {"resume"}
+        if self.idle_actions != idle:
+            self.idle_actions = idle
+            self.refresh_bindings()
 
     def _say(self, text: str, tone: Tone) -> None:
         if self not in self.app.screen_stack:  # left meanwhile: the result is still shown
@@ -199,6 +211,7 @@ class RunsScreen(Listing[None]):
         self._message = None if event.by_user else self._message
         self._show_message()
         self._show_overlay()
+        self._show_keys()
 
     def on_run_table_opened(self) -> None:
         """Open what was clicked twice."""
@@ -369,7 +382,7 @@ class RunsScreen(Listing[None]):
         if (run := self._whole_run("resumed")) is None:
             return
         name = run_name(run.id, run.preset_name, run.words)
-        if why := run_actions.why_not_resumed(run):
+        if why := _why_not_resumed(run):
             self._say(f"{name} {why}", "warn")
             return
         self._say(f"resume {name}: starting a worker …", "busy")
@@ -435,3 +448,16 @@ class RunsScreen(Listing[None]):
         known = {run.id: fmt.cut(" ".join((run.id, *run.words)), max(len(run.id), _ASKED)) for run in self.listed.runs}
         named = {known.get(run_id, run_id): size for run_id, size in sizes.items()}
         self.app.push_screen(ConfirmDelete(named, refused), answered)
+
+
+def _why_not_resumed(run: Summary) -> str:
+    """Return why the table resumes a run not, as a clause after its name, and what to do; nothing if it does."""
+    if run_text.is_live(run.status):
+        return f"has a worker already ({run.status}); Enter opens it."
+    if is_range_test_name(run.preset_name):
+        return "is a range test, which keeps no weights: run it anew instead."
+    if run.status == "completed":
+        return "is completed: open it with enter, and R there trains it for more epochs."
+    if not run.has_checkpoint:
+        return "has no checkpoint to go on from; Enter opens it, and it can be started anew there."
+    return ""

@@ -1,5 +1,6 @@
 """Terminal driver: Textual's own, with a screen diff before the terminal and `Keyboard` behind it; ends in order."""
 
+import errno
 import os
 import selectors
 import signal
@@ -14,7 +15,9 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.events import MouseEvent
 from textual.message import Message
 
+from presets.safe_text import visible
 from tui.terminal.keyboard import Keyboard
+from tui.terminal.output import ScreenOutput
 from tui.terminal.screen_diff import ScreenDiff
 
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
@@ -23,8 +26,8 @@ _LAST_WORD_S = 0.5
 """For so long a terminal that takes nothing is asked to take what restores it."""
 _LOOK_EVERY_S = 0.1
 _READ_BYTES = 4096
-_STDERR = 2
-"""Standard error, to which Textual writes too."""
+_GONE = (errno.EIO, errno.ENXIO)
+"""Errors of a write to a terminal that hung up."""
 _LEAST_SIZE = (80, 24)
 """Columns and lines taken where the terminal says 0: a serial line, a container without a size."""
 _NO_PIXELS = "\x1b[?1016l"
@@ -42,6 +45,7 @@ class DiffDriver(LinuxDriver):
         super().__init__(*arguments, **options)
         self._size = self._size or self._get_terminal_size()  # else the app asks Rich, which takes 25 lines for 0
         self.wire = ScreenDiff()
+        self._file: Any = ScreenOutput(self._on_refusal)
         self.ended_by: int | None = None
         """Number of the signal that ended the dashboard."""
         self._is_on = self._is_stopping = False
@@ -62,6 +66,14 @@ class DiffDriver(LinuxDriver):
         if thinned and self._writer_thread is not None and self._writer_thread.is_alive():
             super().write(thinned)
 
+    def _on_refusal(self, error: OSError) -> None:
+        """End by what the terminal answered to a write: it hung up, or a fault that is told as every thread's."""
+        if error.errno in _GONE:
+            self._soon(self._end, signal.SIGHUP)
+        else:
+            told = (type(error), error, error.__traceback__, threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(told))
+
     def invalidate(self) -> None:
         """Send the next paint whole: the terminal was resized, or shows something that is not ours."""
         self.wire.invalidate()
@@ -75,6 +87,10 @@ class DiffDriver(LinuxDriver):
         return found[0] or _LEAST_SIZE[0], found[1] or _LEAST_SIZE[1]
 
     # --- input -----------------------------------------------------------------------------------
+
+    def _run_input_thread(self) -> None:
+        """Leave a fault to `threading.excepthook`, as in every other thread."""
+        self.run_input_thread()
 
     def run_input_thread(self) -> None:
         """Read the terminal until the application mode ends, and post what is a key or the mouse."""
@@ -119,6 +135,7 @@ class DiffDriver(LinuxDriver):
         self._is_on, self._is_restored = True, False
         with suppress(termios.error):
             self._terminal_before = termios.tcgetattr(self.fileno)
+        self._file.take()
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def stop_application_mode(self) -> None:
@@ -128,9 +145,20 @@ class DiffDriver(LinuxDriver):
         super().stop_application_mode()
 
     def close(self) -> None:
-        """Wait until all is sent."""
+        """Wait until all is sent, then say what was printed while the screen was up."""
         super().close()
+        if self._file.has_failed:
+            self._send_all_off()
         self._is_restored = not self._is_on
+        if printed := self._file.give_back():
+            with suppress(OSError):
+                print(visible(f"Printed while the screen was up:\n{printed}"), file=sys.__stderr__, flush=True)
+
+    def end(self) -> None:
+        """Leave the terminal as it was found, if that has not been done."""
+        if self._is_on:
+            self.stop_application_mode()
+        self.close()
 
     # --- Ctrl-Z, fg ------------------------------------------------------------------------------
 
@@ -197,24 +225,24 @@ class DiffDriver(LinuxDriver):
             with suppress(OSError, termios.error):
                 termios.tcflow(self.fileno, termios.TCOON)  # Ctrl-S, by whoever stopped the terminal
                 termios.tcflush(self.fileno, termios.TCOFLUSH)
-            with suppress(OSError):
-                os.set_blocking(_STDERR, False)  # nobody may read it
-                try:
-                    self._send_all_off()
-                finally:
-                    os.set_blocking(_STDERR, True)
+            self._send_all_off()
         with suppress(termios.error):
             if self._terminal_before is not None:
                 termios.tcsetattr(self.fileno, termios.TCSANOW, self._terminal_before)
         os._exit(128 + (self.ended_by or signal.SIGTERM))
 
     def _send_all_off(self) -> None:
-        left, until = _ALL_OFF.encode(), time.monotonic() + _LAST_WORD_S
-        while left and time.monotonic() < until:
+        fd, left, until = self._file.fd, _ALL_OFF.encode(), time.monotonic() + _LAST_WORD_S
+        with suppress(OSError):
+            os.set_blocking(fd, False)  # nobody may read it
             try:
-                left = left[os.write(_STDERR, left) :]
-            except BlockingIOError:  # it is full, or another thread is in the middle of a write
-                time.sleep(_LAST_WORD_S / 50)
+                while left and time.monotonic() < until:
+                    try:
+                        left = left[os.write(fd, left) :]
+                    except BlockingIOError:  # it is full, or another thread is in the middle of a write
+                        time.sleep(_LAST_WORD_S / 50)
+            finally:
+                os.set_blocking(fd, True)
 
 
 def end_process(code: int) -> NoReturn:

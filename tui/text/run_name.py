@@ -25,6 +25,8 @@ _SHORT = {
 _CHOOSERS = {("optimizer", "name"), ("schedule", "name"), ("model", "network"), ("data", "dataset")}
 """Keys whose value says enough by itself."""
 _DATA = ("data", "path")
+_CLASS_WEIGHTS = ("loss", "class_weights")
+"""A table whose keys are names of classes, which say nothing without its own."""
 _DIGITS = 4
 _LEAST_STEM = 5
 _MOST_VALUE = 40
@@ -45,7 +47,11 @@ def _words(overrides: tuple[str, ...]) -> Words:
     for override in overrides:
         try:
             (layer,) = override_layers((override,))
-            leaves.update(_leaves((), layer.table))
+            found = dict(_leaves((), layer.table))
+            earlier = leaves.get(_CLASS_WEIGHTS)
+            if isinstance(earlier, Mapping) and isinstance(weights := found.get(_CLASS_WEIGHTS), Mapping):
+                found[_CLASS_WEIGHTS] = {**earlier, **weights}
+            leaves.update(found)
         except CifartuiError:  # of a file that somebody wrote
             leaves[(override,)] = None
     if _DATA in leaves:
@@ -57,7 +63,7 @@ def _words(overrides: tuple[str, ...]) -> Words:
 
 
 def _leaves(above: tuple[str, ...], value: Any) -> Iterable[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and value and above != _CLASS_WEIGHTS:
         for key, part in value.items():
             yield from _leaves((*above, key), part)
     else:
@@ -76,7 +82,9 @@ def _word(path: tuple[str, ...], name: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value of TOML; of a list of transforms their names."""
+    """Return a value of TOML; of a list of transforms their names, of a table its keys and values."""
+    if isinstance(value, Mapping) and value:
+        return fmt.cut(" ".join(f"{key} {_text(part)}" for key, part in value.items()), _MOST_VALUE)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list) and value and all(isinstance(each, Mapping) and "op" in each for each in value):
