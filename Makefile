@@ -1,4 +1,5 @@
 # make run · make test · make quick · make check · make fuzz · make pictures · make bench · make gpu · make torture
+# make dist · make container
 # Needs Python 3.10 or newer and make; everything else goes into .venv, the first time.
 
 PYTHON ?= python3
@@ -9,10 +10,21 @@ PYTEST = $(BIN)/python -m pytest --durations=10
 # tests wait too, so there may be more of them than cores
 IN_PROCESSES = --dist=loadgroup --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, $(1) + (os.cpu_count() or 1)))')
 
-.PHONY: run test quick check fuzz pictures bench gpu torture clean
+.PHONY: run link test quick check fuzz pictures bench gpu torture dist container clean
 
-run: $(VENV)/installed
+run: $(VENV)/installed link
 	@$(BIN)/cifartui $(ARGS)
+
+# lets the shell find the command, where ~/.local/bin is on the PATH and nothing of that name is in the way
+link:
+	@command="$$(cd '$(BIN)' && pwd)/cifartui"; link="$$HOME/.local/bin/cifartui"; \
+	if ! command -v cifartui > /dev/null && [ ! -L "$$link" ] && [ ! -e "$$link" ]; then \
+	  case ":$$PATH:" in *":$$HOME/.local/bin:"*) \
+	    mkdir -p "$$HOME/.local/bin" && ln -s "$$command" "$$link" && echo "Made the link $$link to $$command." ;; \
+	  esac; \
+	fi; \
+	[ "$$(command -v cifartui)" -ef "$$command" ] \
+	  || echo "The shell does not find this cifartui by its name: where it says cifartui, type $$command"
 
 # 5: nothing of what ARGS names is in this part
 test: $(VENV)/installed-dev
@@ -46,6 +58,13 @@ gpu: $(VENV)/installed-dev
 
 torture: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.torture $(ARGS)
+
+dist:
+	bash .ci/build-dist
+	bash .ci/install-wheel
+
+container:
+	bash containers/build
 
 clean:
 	rm -rf $(VENV)

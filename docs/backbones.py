@@ -69,11 +69,18 @@ def of_timm() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def without_weights() -> list[str]:
+    """Return the networks of timm that have no weights, by name without a tag."""
+    configs = {name: timm.models.get_pretrained_cfg(name) for name in timm.list_models()}
+    return [name for name, config in configs.items() if not (config.hf_hub_id or config.url)]
+
+
 def main() -> None:
     tables = {"torchvision": of_torchvision(), "timm": of_timm()}
     rows = [f'"{key}": {msgspec.json.encode(value).decode()}' for key, value in tables["torchvision"].items()]
     others = [f'"{key}": {msgspec.json.encode(value).decode()}' for key, value in tables["timm"].items()]
-    text = '{"torchvision": {\n' + ",\n".join(rows) + '\n},\n"timm": {\n' + ",\n".join(others) + "\n}}\n"
+    text = '{"torchvision": {\n' + ",\n".join(rows) + '\n},\n"timm": {\n' + ",\n".join(others) + "\n},\n"
+    text += f'"timm_without_weights": {msgspec.json.encode(without_weights()).decode()}}}\n'
     backbones.FILE.write_text(text, encoding="utf-8")
     print(f"{backbones.FILE.name}: {len(rows)} of torchvision, {sum(map(len, tables['timm'].values()))} of timm")
 

@@ -49,6 +49,8 @@ class _Table(Struct, frozen=True):
     torchvision: dict[str, Classifier]
     timm: dict[str, tuple[str, ...]]
     """Names by "SIZE NORMALIZE", with a tag where that differs from the network's default; perhaps by `OTHER`."""
+    timm_without_weights: frozenset[str]
+    """Names without a tag of which timm publishes no weights."""
 
 
 @functools.cache
@@ -81,6 +83,11 @@ def input_of(source: str, name: str, weights: str | None) -> Input | None:
         return None
     size, normalize = kind.split()
     return Input(int(size), normalize)
+
+
+def has_weights(model: Backbone) -> bool:
+    """Return false for a network of timm of which the table knows that no weights are published."""
+    return model.source != "timm" or model.name not in _table().timm_without_weights
 
 
 def published_weights(model: FreezableModel) -> tuple[str, ...]:

@@ -151,6 +151,12 @@ def _of_weights(model: Model) -> Iterator[Fault]:
             'or model.weights = "none".',
             (weights, ("model", "stem")),
         )
+    elif isinstance(model, Backbone) and model.weights == "default" and not backbones.has_weights(model):
+        yield Fault(
+            f'model.weights: timm publishes none for {model.name}; name a file, or "none" to train from random weights'
+            ", or set model.name to a network that has some.",
+            (weights, ("model", "name"), ("model", "source")),
+        )
     elif published and model.weights not in published and not Path(model.weights).is_absolute():  # a file's path is
         yield Fault(
             f"model.weights of {backbones.network_name(model)} must be {choices(published)} or a file, not "

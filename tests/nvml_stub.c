@@ -5,6 +5,7 @@
  *     used GPU BYTES           memory in use (0 unless told)
  *     process GPU PID BYTES    a process in the list; -1 bytes is NVML's "not available"
  *     mig GPU 1                MIG mode is on, with two MIG devices of 2 GB of which the second is gone
+ *     odd GPU 1                every reading of that GPU is one that cannot be, and its names are no UTF-8
  *     hang FUNCTION            that function does not return for as long as this line is there
  *     fail FUNCTION GPU CODE   that function returns CODE for that GPU; "*" means any function, -1 any GPU
  * Compiled with -DOLD_DRIVER it lacks the third version of the process list, as drivers before 510 do.
@@ -76,6 +77,8 @@ static long long number(const char *format, int gpu) {
     return found;
 }
 
+static int odd(const int *device) { return (int)number("odd %d %lld", *device); }
+
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     if (driver_absent()) return DRIVER_NOT_LOADED;
@@ -104,12 +107,13 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, int **device) {
 }
 
 int nvmlDeviceGetName(int *device, char *name, unsigned length) {
-    snprintf(name, length, "Pretended GPU %c", 'A' + *device);
+    snprintf(name, length, odd(device) ? "\xff\xfe%c" : "Pretended GPU %c", 'A' + *device);
     return failure("nvmlDeviceGetName", *device);
 }
 
 int nvmlDeviceGetUUID(int *device, char *uuid, unsigned length) {
-    if (is_mig(device)) snprintf(uuid, length, "MIG-%d", (int)(device - migs));
+    if (odd(device)) snprintf(uuid, length, "\xff");
+    else if (is_mig(device)) snprintf(uuid, length, "MIG-%d", (int)(device - migs));
     else snprintf(uuid, length, "GPU-%c%c", 'a' + *device, 'a' + *device);
     return failure("nvmlDeviceGetUUID", *device);
 }
@@ -133,23 +137,24 @@ int nvmlDeviceGetMemoryInfo(int *device, memory_t *memory) {
     }
     memory->total = 8000000000ULL;
     memory->used = (unsigned long long)number("used %d %lld", *device);
+    if (odd(device)) memory->total = memory->used = ~0ULL;
     memory->free = memory->total - memory->used;
     return failure("nvmlDeviceGetMemoryInfo", *device);
 }
 
 int nvmlDeviceGetUtilizationRates(int *device, utilization_t *rates) {
-    rates->gpu = 87;
+    rates->gpu = odd(device) ? ~0u : 87;
     rates->memory = 3;
     return failure("nvmlDeviceGetUtilizationRates", *device);
 }
 
 int nvmlDeviceGetTemperature(int *device, int sensor, unsigned *celsius) {
-    *celsius = 61u + (unsigned)sensor; /* sensor 0 is the GPU */
+    *celsius = odd(device) ? ~0u : 61u + (unsigned)sensor; /* sensor 0 is the GPU */
     return failure("nvmlDeviceGetTemperature", *device);
 }
 
 int nvmlDeviceGetPowerUsage(int *device, unsigned *milliwatts) {
-    *milliwatts = 250500;
+    *milliwatts = odd(device) ? ~0u : 250500;
     return failure("nvmlDeviceGetPowerUsage", *device);
 }
 

@@ -228,6 +228,13 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     best_by: Literal["val_top1", "val_balanced"] = "val_top1"
     """The accuracy that decides which epoch is the best."""
 
+    @property
+    def score(self) -> float:
+        """That accuracy."""
+        if self.best_by == "val_balanced" and self.val_balanced is not None:
+            return self.val_balanced
+        return self.val_top1
+
 
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag=True):
     """A checkpoint is complete on disk."""

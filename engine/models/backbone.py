@@ -15,6 +15,7 @@ from torchvision.models.squeezenet import SqueezeNet
 
 from engine.models.resnet import FreezableBackbone
 from engine.models.weights import load_weights, timm_weights
+from engine.shared.image_parts import listed
 from presets.backbones import TIMM_ADVICE
 from presets.errors import CifartuiError
 from presets.schema import Backbone
@@ -187,7 +188,15 @@ def _of_timm(model: Backbone, num_classes: int, image_size: int) -> BackboneNetw
         raise CifartuiError(
             f'timm {timm.__version__} has no network "{model.name}"; `cifartui presets --backbones` lists what it has.'
         )
-    config = timm.models.get_pretrained_cfg(model.name)
+    try:
+        config = timm.models.get_pretrained_cfg(model.name)
+    except RuntimeError as error:
+        name, _, tag = model.name.partition(".")
+        tags = timm.list_models(f"{name}.*", pretrained=True)
+        known = f"one of {listed(tags)}" if tags else f"{name}, for which it publishes none"
+        raise CifartuiError(
+            f'timm {timm.__version__} has no weights "{tag}" of {name}: set model.name to {known}.'
+        ) from error
     body = timm.create_model(model.name, pretrained=False, num_classes=0, **_timm_options(model, image_size))
     num_features = getattr(body, "head_hidden_size", None) or body.num_features
     fc = _with_dropout(nn.Linear(num_features, num_classes), model.dropout)

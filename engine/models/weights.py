@@ -36,6 +36,7 @@ _MOST_MISSHAPEN = 0.1
 """Of these tensors that may have another shape in the file: a ResNet-50's names are in a ResNet-18 too."""
 _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _OLD_MLP = re.compile(r"mlp\.linear_([12])\.")
+_HASH_IN_NAME = re.compile(r"-[0-9a-f]{8,}\.pth$")
 _GLOBAL = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]{0,80})")
 """The name of a Python object in what torch says when it refuses one."""
 _TIMM_FILE = "model.safetensors"
@@ -228,7 +229,14 @@ def timm_weights(name: str) -> str:
     from huggingface_hub import hf_hub_download
 
     config = timm.models.get_pretrained_cfg(name)
-    repository = config.hf_hub_id if config is not None else None
+    repository, url = (config.hf_hub_id, config.url) if config is not None else (None, None)
+    if not repository and isinstance(url, str) and url:
+        if not _HASH_IN_NAME.search(url):
+            raise CifartuiError(
+                f"timm publishes the weights of {name} without a hash by which they could be checked: download {url} "
+                "and set model.weights to that file."
+            )
+        return str(_in_torchs_cache(url))
     if not repository:
         raise CifartuiError(f'timm publishes no weights for {name}: set model.weights to a file, or to "none".')
     try:
@@ -250,11 +258,7 @@ def find_weights(weights: str, published: type[WeightsEnum] | None) -> Path:
     if published is not None and weights == "default":
         weights = published.DEFAULT.name
     if published is not None and weights in published.__members__:
-        url = published[weights].url
-        path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-        if not path.is_file():
-            download(url, path)
-        return path
+        return _in_torchs_cache(published[weights].url)
     path = files.expanded(weights)
     if not path.is_file():
         names = f"one of {', '.join(known.name for known in published)}" if published else '"default"'
@@ -262,6 +266,14 @@ def find_weights(weights: str, published: type[WeightsEnum] | None) -> Path:
             f"There are no weights called {weights}: set model.weights to {names}, "
             "or to the path of a state-dict file that exists."
         )
+    return path
+
+
+def _in_torchs_cache(url: str) -> Path:
+    """Return the file of published weights, downloaded if it is absent, where torch.hub keeps it too."""
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+    if not path.is_file():
+        download(url, path)
     return path
 
 

@@ -17,6 +17,8 @@ _UNLABELLED = frozenset({"test", "images", "unknown", "unlabelled", "unlabeled",
 """Names of the only folder in a test part that hold images without labels, unless there is such a class."""
 _LABEL_TABLE, _OTHER_TABLE = re.compile("train|label"), re.compile("sample|submission|^test")
 """Parts of the names of tables that have labels, and of those that have not."""
+_NO_TABLE = "FILE.csv"
+"""Stands for a table in advice where none was found."""
 NAME_IT = "name that folder"
 """Advice that holds for folders, and not for what is inside an archive."""
 _MOST_WRAPPERS = 8
@@ -228,9 +230,14 @@ class _Classes:
         unknown = sorted({self._class_folder(file, part_folder) for label, file in found if label < 0})
         if unknown:
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            wanted = _name_of(unknown[0]).casefold()
+            same = next((name for name in self.names if name.casefold() == wanted), None)
+            advice = (
+                "add it there or remove it here" if same is None else f"there it is {shown(same)}: give both one name"
+            )
             raise CifartuiError(
                 f"{shown(str(self._scan.root / unknown[0]))} is a class that the training part does not have{more}; "
-                f"add it there or remove it here."
+                f"{advice}."
             )
         return Files(tuple(file for _, file in found), tuple(label for label, _ in found))
 
@@ -340,7 +347,7 @@ def _likely_table(scan: Scanner) -> str:
             found += [
                 str(path.relative_to(scan.named)) for path in tables if not _OTHER_TABLE.search(path.name.lower())
             ]
-    return min(found, key=lambda name: (not _LABEL_TABLE.search(base_of(name).lower()), name), default="FILE.csv")
+    return min(found, key=lambda name: (not _LABEL_TABLE.search(base_of(name).lower()), name), default=_NO_TABLE)
 
 
 def _no_train(scan: Scanner, parts: dict[Part, str]) -> CifartuiError:
@@ -355,6 +362,9 @@ def _one_class(scan: Scanner, folder: str) -> CifartuiError:
     text = f"{_where(scan)} has images of one class only, {shown(_name_of(folder))}; a classifier needs two: "
     inner = [name for name in scan.contents(folder).all_folders if scan.has_image(name)]
     if len(inner) < 2:
+        table = _likely_table(scan)
+        if table != _NO_TABLE:
+            text += f"if {shown(table)} names files and labels, name it as the data; else "
         return CifartuiError(f"{text}put the images of each class into a folder of its own.")
     where = f"{_where(scan, folder)}, with {listed(map(base_of, inner))} inside,"
     if folder_of(folder):

@@ -252,7 +252,7 @@ def _by_part(table: _Table, names: _Names, wrapper: str) -> tuple[dict[Part, dic
                 raise CifartuiError(
                     f"{where}: {short(row.file)} is {short(label)} {short(row.split)}".rstrip()
                     + f", and {short(other)} {short(split)}".rstrip()
-                    + f" in line {line}; an image has one label and is in one part."
+                    + f" in line {line}; an image has one label and is in one part: take one of the lines out."
                 )
             continue
         seen[found[0]] = (label, row.split, row.line)

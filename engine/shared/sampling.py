@@ -29,6 +29,16 @@ _REASONS: Mapping[int, str] = {  # by NVML return code
 _NVML_IS_GONE = (1, 9, 18)
 """Codes about NVML as a whole, whichever call returned them: start over at the next sample."""
 
+_MOST: Mapping[str, float] = {
+    "memory_used_bytes": 1 << 50,
+    "memory_total_bytes": 1 << 50,
+    "process_memory_bytes": 1 << 50,
+    "utilization": 1.0,
+    "temperature_c": 1000.0,
+    "power_w": 100_000.0,
+}
+"""No GPU has more. Some drivers give such a value where they have none; as an event it would be a damaged line."""
+
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """The inode that Linux gives to the pid namespace of the machine itself (PROC_PID_INIT_INO)."""
 
@@ -118,7 +128,10 @@ class _Gpu:
             try:
                 if self._handle is None:
                     self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
-                values[field] = read()
+                value = read()
+                if field in _MOST and not 0 <= value <= _MOST[field]:
+                    raise _ReadingError(f"the driver says {value:g}, which cannot be")
+                values[field] = value
             except Exception as error:  # one reading must not cost the others
                 code = getattr(error, "value", None)
                 if code in _NVML_IS_GONE:
@@ -140,12 +153,15 @@ class _Gpu:
         if self._handle is None or not self._mig_enabled():
             return ()
         nvml, found = self._nvml, []
-        with suppress(nvml.NVMLError):
+        with suppress(Exception):  # what is wrong with a part must not cost the GPU
             for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(self._handle)):
                 with suppress(nvml.NVMLError_NotFound):
                     mig = nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, place)
                     memory, uuid = nvml.nvmlDeviceGetMemoryInfo(mig), nvml.nvmlDeviceGetUUID(mig)
-                    found.append(MigSample(uuid=uuid, memory_used_bytes=memory.used, memory_total_bytes=memory.total))
+                    if max(memory.used, memory.total) <= _MOST["memory_total_bytes"]:
+                        found.append(
+                            MigSample(uuid=uuid, memory_used_bytes=memory.used, memory_total_bytes=memory.total)
+                        )
         return tuple(found)
 
     def _memory_used(self) -> int:

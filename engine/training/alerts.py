@@ -135,16 +135,17 @@ class LearningWatch:
         )
 
     def _plateau(self) -> Alerted | None:
-        best = max(self._epochs, key=lambda epoch: epoch.val_top1)
+        best = max(self._epochs, key=lambda epoch: epoch.score)
         since = self._epochs[-1].epoch - best.epoch
         needed = max(PLATEAU_EPOCHS, math.ceil(PLATEAU_SHARE * self._stage_epochs))
         if not self._is_new("plateau", since >= needed, over=since == 0):
             return None
+        accuracy = "balanced validation accuracy" if best.best_by == "val_balanced" else "validation accuracy"
         return Alerted(
             severity="notice",
             kind="plateau",
-            text=f"No better validation accuracy for {since} epochs; "
-            f"that of epoch {best.epoch}, {100 * best.val_top1:.1f} %, stands.",
+            text=f"No better {accuracy} for {since} epochs; "
+            f"that of epoch {best.epoch}, {100 * best.score:.1f} %, stands.",
             advice="A smaller learning rate may help; a stop keeps the best weights.",
         )
 

@@ -20,6 +20,7 @@ from engine.runs.run_options import RunOptions
 from engine.shared.device_names import NO_ANSWER
 from tests.nvml_stub import compile_stub
 from tests.terminal import Terminal
+from tests.unit.test_sampling import CALLS
 from tests.waiting import PATIENCE_S, wait_for
 
 SCRIPT = """
@@ -80,6 +81,42 @@ print(json.dumps([[reader._process.pid], "", 0.0]))
         assert second[1].startswith(f"{NO_ANSWER}, since ")
         assert second[2] < 0.25  # not waited for again
     assert not psutil.pid_exists(pids[0])
+
+
+def test_whatever_is_asked_of_the_driver_may_hang(stub: Path) -> None:
+    script = f"""
+device_reader._PATIENCE_S = 0
+for call in {CALLS}:
+    tell("mig 0 1\\nhang " + call + "\\n")
+    with DeviceReader(0.3) as reader:
+        read(reader)
+"""
+    found = run_script(stub, script, "")
+    assert [(call, gpus, why[: len(NO_ANSWER)]) for call, (gpus, why, _) in zip(CALLS, found, strict=True)] == [
+        (call, [], NO_ANSWER) for call in CALLS
+    ]
+
+
+def test_errors_and_odd_answers_of_the_driver_are_seen_as_readings_that_are_missing(
+    cifartui: Callable[..., subprocess.CompletedProcess[str]], terminals: Callable[..., Terminal], stub: Path
+) -> None:
+    failing = ("Temperature", "PowerUsage", "MigMode", "ComputeRunningProcesses")
+    answers = "".join(f"fail nvmlDeviceGet{name} 0 999\n" for name in failing) + "mig 0 1\nodd 1 1\n"
+    variables = environment(stub, answers)
+    done = cifartui("gpus", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Pretended GPU A" in done.stdout
+    assert "GPU 1" in done.stdout
+    assert "429496" not in done.stdout  # the largest number of 32 bits
+    found = json.loads(cifartui("gpus", "--json", **variables).stdout)["gpus"]
+    assert found[0]["missing"]["temperature_c"] == "NVML says: Unknown Error"
+    assert found[0]["utilization"] == 0.87
+    checks = {line.split()[1]: line for line in cifartui("doctor", **variables).stdout.splitlines()}
+    assert checks["gpu"].startswith("ok       gpu       Pretended GPU A, 8.0 GB; GPU 1, ")
+    terminal = terminals(**variables)
+    terminal.shows("Pretended GPU A")
+    terminal.process.send("q")
+    wait_for(lambda: terminal.text() is not None and not terminal.process.isalive(), "the end", patience_s=10)
 
 
 def test_a_driver_that_answers_again_is_read_again(stub: Path) -> None:

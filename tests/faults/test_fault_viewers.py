@@ -41,8 +41,9 @@ import sys
 from pathlib import Path
 from engine.runs.run_dir import RunDir
 from tui.cli.follow import follow
+from tui.cli.interrupts import Interrupts
 print("following", flush=True)
-sys.exit(follow(RunDir(Path({str(run.path)!r})), "quiet"))
+sys.exit(follow(RunDir(Path({str(run.path)!r})), "quiet", Interrupts()))
 """
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

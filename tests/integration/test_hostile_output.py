@@ -14,6 +14,7 @@ from tests.hostile_run import ATTACK, LONG, MARK, hostile_folder, hostile_run, w
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 from tui.cli.follow import Output, follow
+from tui.cli.interrupts import Interrupts
 from tui.cli.main import cifartui
 from tui.cli.output import say_json
 
@@ -68,7 +69,7 @@ def test_json_is_escaped_and_whole(ask: Callable[..., Result], command: str) -> 
 def test_a_followed_run_prints_nothing_that_is_obeyed(
     runs_dir: Path, output: Output, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    follow(hostile_run(runs_dir).finish("failed", LONG).folder, output)
+    follow(hostile_run(runs_dir).finish("failed", LONG).folder, output, Interrupts())
     printed = capsys.readouterr()
     assert MARK in printed.out
     assert not OBEYED.findall(printed.out + printed.err)

@@ -1,6 +1,7 @@
 """The program in a real pseudo-terminal, with keys, as over SSH."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,21 @@ def test_a_killed_worker_shows_as_lost_within_five_seconds_and_resumes(terminals
     terminal.press("r")
     terminal.shows("training")
     wait_for(lambda: run.worker_lives() and run.read_state().phase == "training", "training again")
+
+
+_QUESTION = re.compile(
+    rb"\x1b\[\?\d+\$p|\x1b\[[>=]?0?c|\x1b\[\??[56]n|\x1b\[\?u|\x1b\[>0?q|\x1b\[1[4-9]t|\x1b\][\d;]*\?(?:\x07|\x1b)|\x1bP[+$]q|"
+    rb"\x1b_G[^\x1b]*a=q"
+)
+"""Everything by which a terminal is asked: modes, attributes, status, keyboard, version, size, colours, graphics."""
+
+
+def test_the_terminal_is_asked_what_its_guide_says_and_nothing_waits_for_a_reply(terminals: Any) -> None:
+    terminal = terminals(COLORTERM="truecolor")
+    terminal.shows("demo")  # though nobody has replied
+    terminal.press("q")
+    wait_for(terminal.ended, "leaving")
+    asked = {question.decode() for question in _QUESTION.findall(terminal.received)}
+    assert asked == {"\x1b[?2026$p", "\x1b[?2048$p"}
+    guide = (Path(__file__).parents[2] / "docs" / "terminals.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`CSI \? (\d+) \$ p`", guide)) == {"2026", "2048"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from engine.journal import events
 from engine.journal.events import Alerted, AnyEvent
@@ -119,6 +120,15 @@ def test_a_loss_that_stays_up_is_said_once() -> None:
 
 def test_a_loss_that_is_no_number_is_left_to_the_loop() -> None:
     assert said([stage(), *steps([2.0] * 100 + [math.nan, math.inf] * 5)]) == []
+
+
+def test_a_plateau_goes_by_the_accuracy_that_decides() -> None:
+    rising = [replace(epoch(n, 0.83), val_balanced=0.5 + n / 100, best_by="val_balanced") for n in range(1, 21)]
+    assert said([stage(), *rising]) == []
+    falling_back = [replace(each, val_top1=0.5 + n / 100, val_balanced=0.6) for n, each in enumerate(rising)]
+    watch = LearningWatch()
+    (alert,) = [alert for told in [stage(), *falling_back] for alert in watch.see(told)]
+    assert alert.text == "No better balanced validation accuracy for 10 epochs; that of epoch 1, 60.0 %, stands."
 
 
 def test_a_plateau_is_said_once_and_again_after_a_better_epoch() -> None:

@@ -20,7 +20,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import DATASETS
 from tests import bird_files, cifar_files
-from tui.cli.data import _print_summary
+from tui.cli.data import _print_summary, labelled
 from tui.cli.main import cifartui
 from tui.data.folder_summary import ClassCount, class_rows, files_of, rows, summarize
 
@@ -263,6 +263,18 @@ def test_what_is_no_folder_of_images_is_one_sentence(tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_table_beside_the_only_folder_of_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for name in "ab":
+        Image.new("RGB", (4, 4)).save(tmp_path / "img" / f"{name}.png")
+    (tmp_path / "species.csv").write_text("id;species\na;ant\nb;bee\n")
+    with pytest.raises(
+        CifartuiError, match=r"of one class only, img; .*: if species\.csv names files and labels, name it"
+    ):
+        summarize(str(tmp_path))
+    assert summarize(str(tmp_path / "species.csv")).num_train == 2
+
+
 def test_a_listing_can_be_ended(photos: Path) -> None:
     class EndedError(Exception):
         pass
@@ -284,6 +296,14 @@ def test_headers_are_read_of_the_formats_that_training_reads(photos: Path, monke
     assert after is not None
     assert before.modes
     assert (after.modes, after.unreadable) == ({}, after.looked_at)
+
+
+def test_a_long_sentence_is_cut_between_words_on_a_terminal() -> None:
+    sentence = "56 to train on; 4 to validate with, a tenth of the training part by the hash of each file's name."
+    assert labelled("split", sentence, None) == f"split     {sentence}"
+    lines = labelled("split", sentence, 60).splitlines()
+    assert lines[0] == "split     56 to train on; 4 to validate with, a tenth of the"
+    assert lines[1] == "          training part by the hash of each file's name."
 
 
 def test_it_imports_nothing_heavy() -> None:

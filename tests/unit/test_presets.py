@@ -348,6 +348,7 @@ def test_a_backbones_library_says_the_input_that_a_preset_leaves_out(tmp_path: P
         ),
         (["model.name=vit_tiny_patch16_224.augreg_in21k"], 'is a network of timm; set model.source = "timm" too.'),
         (["model.name=swin_v2_t", "model.source=timm"], 'classifier of torchvision; set model.source = "torchvision".'),
+        (["model.source=timm", "model.name=efficientnet_b6"], "model.weights: timm publishes none for efficientnet_b6"),
         (["model.source=timm", "model.name=not_of_timm"], "or set data.image_size and data.normalize."),
         (["model.name=../x"], "model.name must be"),
         (["model.source=keras"], 'model.source must be "timm" or "torchvision"'),

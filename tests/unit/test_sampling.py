@@ -5,6 +5,7 @@ Each scenario runs in a process of its own, because pynvml keeps the library tha
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,6 +112,37 @@ def test_a_reading_that_fails_is_missing_with_its_reason(stub: Path, answers: st
     assert field not in failing
     assert failing.keys() - {"migs"} | {field} == healthy.keys() - {"migs"}
     assert healthy["missing"] == {}
+
+
+CALLS = sorted(
+    set(re.findall(r'failure\("(nvmlDeviceGet\w+)"', (Path(__file__).parents[1] / "nvml_stub.c").read_text()))
+)
+
+
+def test_whatever_call_fails_with_whatever_code_the_other_gpu_is_read(stub: Path) -> None:
+    """And of the same GPU all that does not need that call."""
+    codes = [*range(1, 28), 999]
+    asked = [(call, code) for call in CALLS for code in codes if call != "nvmlDeviceGetCount_v2"]
+    found = run_scenario(stub, *(f"mig 1 1\nfail {call} 1 {code}" for call, code in asked))
+    for (call, code), sample in zip(asked, found, strict=True):
+        if code in {1, 9, 18}:  # NVML as a whole
+            assert len(sample["gpus"]) == 2 or sample["why"], (call, code)
+            continue
+        healthy, failing = sample["gpus"]
+        assert healthy["missing"] == {}
+        assert len(failing["missing"]) <= (6 if call == "nvmlDeviceGetHandleByIndex_v2" else 2), (call, code)
+        assert all(failing["missing"].values())
+
+
+def test_readings_that_cannot_be_are_missing_and_cost_nothing_else(stub: Path) -> None:
+    [sample] = run_scenario(stub, "odd 1 1\nmig 1 1\nprocess 1 PID 4611686018427387904")
+    healthy, odd = sample["gpus"]
+    assert healthy["missing"] == {}
+    assert odd["name"] == "GPU 1"
+    readings = {"memory_used_bytes", "memory_total_bytes", "utilization", "temperature_c", "power_w"}
+    assert odd.keys() == {"index", "name", "missing"}
+    assert odd["missing"].keys() == readings | {"process_memory_bytes"}
+    assert all("which cannot be" in reason for reason in odd["missing"].values())
 
 
 def test_a_gpu_in_mig_mode_has_its_parts_with_their_memory(stub: Path) -> None:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from engine.data.augment import _MEAN_STD, plain_transform
+from engine.models import weights
 from engine.models.build import build
 from engine.models.library_names import installed, versions_of
 from presets import catalog
-from presets.backbones import input_of
+from presets.backbones import has_weights, input_of
 from presets.errors import CifartuiError
+from presets.schema import Backbone
 
 timm: Any = pytest.importorskip("timm")
 pytestmark = pytest.mark.slow  # imports torch's libraries
@@ -50,6 +52,31 @@ def test_the_table_says_what_timm_says() -> None:
     assert compared > 1000
     with pytest.raises(CifartuiError, match=r'the input of timm.s "dpn68b\.mx_in1k" is not known here; .* set data'):
         catalog.load("photos/frozen", ("model.source=timm", "model.name=dpn68b.mx_in1k"))
+
+
+def test_the_table_knows_of_which_networks_timm_publishes_no_weights() -> None:
+    some = {name.partition(".")[0] for name in timm.list_pretrained()}
+    for name in timm.list_models():
+        assert has_weights(Backbone(name=name, source="timm")) == (name in some), name
+
+
+def test_a_tag_that_timm_does_not_have_is_named_with_those_that_it_has() -> None:
+    preset = catalog.load("photos/frozen", ("model.source=timm", "model.name=resnet18.of_tomorrow"))
+    with pytest.raises(
+        CifartuiError, match=r'no weights "of_tomorrow" of resnet18: set .* to one of resnet18\.a1_in1k,'
+    ):
+        build(preset.model, 2, 224)
+
+
+def test_weights_that_are_not_in_the_hub_are_taken_from_their_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(weights, "download", lambda url, path: asked.append(url))
+    assert weights.timm_weights("gcvit_tiny").endswith("/checkpoints/gcvit_tiny_224_nvidia-ac783954.pth")
+    assert asked == [timm.models.get_pretrained_cfg("gcvit_tiny").url]
+    with pytest.raises(
+        CifartuiError, match=r"without a hash .*: download https://.*IN1K-vit.h.14-300e.pth.tar and set"
+    ):
+        weights.timm_weights("vit_huge_patch14_gap_224")
 
 
 @pytest.mark.real_data

@@ -1,7 +1,7 @@
 """Commands `compare` and `ablation`: measured results beside the report's."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.follow import Output, follow
+from tui.cli.interrupts import ENDS, HUNG_UP, NOBODY_READS, Interrupts, say_left
 from tui.cli.options import Places, as_json_option, as_set, device_option, places, seeds_option, with_places
 from tui.cli.output import say, say_json
 from tui.cli.queue import add_and_report
@@ -159,38 +160,52 @@ def ablation(
         check_needed(catalog.load(name, overrides), where.data_dir)
     options = as_set(RunOptions(overrides=overrides, seed=seed, seeds=seeds, device=device), where)
     if detach:
-        add_and_report(names, options, where)
-        return
-    trained, exit_code = _train_steps(names, options, where, "quiet" if as_json else output)
-    _show(rows_of(list(trained), trained, catalog.list_presets()), as_json, files)
+        ctx.exit(add_and_report(names, options, where))
+    trained: dict[str, Listed] = {}
+    exit_code = 0
+    with Interrupts() as interrupts:
+        for number, name in enumerate(names):
+            code, num_started = _train_step(name, options, where, "quiet" if as_json else output, interrupts, trained)
+            exit_code = code or exit_code
+            if code in ENDS:
+                say_left(ctx, names[number:], options, num_started)
+                break
+    if exit_code not in (HUNG_UP, NOBODY_READS):
+        _show(rows_of(list(trained), trained, catalog.list_presets()), as_json, files)
     ctx.exit(exit_code)
 
 
-def _train_steps(
-    names: Sequence[str], options: RunOptions, where: Places, output: Output
-) -> tuple[dict[str, Listed], int]:
-    """Train every step, with each of its seeds; return the runs of each, several as a group, and the exit code.
+def _train_step(
+    name: str,
+    options: RunOptions,
+    where: Places,
+    output: Output,
+    interrupts: Interrupts,
+    trained: dict[str, Listed],
+) -> tuple[int, int]:
+    """Train a step with each of its seeds, and put its runs, several as a group, into `trained`.
 
-    A run that fails does not end the others, a run that is interrupted does.
+    Returns:
+        The exit code, and how many runs were started. A run that fails does not end the others, a signal does.
     """
     exit_code = 0
-    trained: dict[str, Listed] = {}
-    for name in names:
-        runs: list[Summary] = []
-        several = each_seed(options)
-        if len(several) > 1 and output not in {"json", "quiet"}:
-            say(f"{name}: {len(several)} runs, one after another (group {several[0].group})")
-        for each in several:
-            run = start_run(where.runs_dir, name, each)
-            if output not in {"json", "quiet"}:
-                say(f"{name}{f', seed {each.seed}' if len(several) > 1 else ''}: run {run.id}")
-            code = follow(run, output)
-            runs.append(summarise(run))
-            (trained[name],) = with_groups(runs)
-            if code in {130, 143}:
-                return trained, code
-            exit_code = code or exit_code
-    return trained, exit_code
+    runs: list[Summary] = []
+    several = each_seed(options)
+    if len(several) > 1 and output not in {"json", "quiet"}:
+        say(f"{name}: {len(several)} runs, one after another (group {several[0].group})")
+    for each in several:
+        if interrupts.code:
+            return interrupts.code, len(runs)
+        run = start_run(where.runs_dir, name, each)
+        if output not in {"json", "quiet"}:
+            say(f"{name}{f', seed {each.seed}' if len(several) > 1 else ''}: run {run.id}")
+        code = follow(run, output, interrupts)
+        runs.append(summarise(run))
+        (trained[name],) = with_groups(runs)
+        if code in ENDS:
+            return code, len(runs)
+        exit_code = code or exit_code
+    return exit_code, len(runs)
 
 
 def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Command `data`: places of data sets, or what lies at one path."""
 
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,8 +61,9 @@ def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
     if as_json:
         say_json(summary)
         return
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for label, text in folder_summary.rows(summary):
-        say(f"{label:<9} {text}")
+        say(labelled(label, text, columns))
     if summary.classes:
         say("")
         for line in folder_summary.class_rows(summary, None if all_classes else folder_summary.MOST_CLASSES):
@@ -68,6 +71,18 @@ def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
         if not all_classes and len(summary.classes) > folder_summary.MOST_CLASSES:
             say("--all prints every class.")
     say(f"\nTrain on it: cifartui train {summary.preset} --data {shlex.quote(path)}")
+
+
+def labelled(label: str, text: str, columns: int | None) -> str:
+    """Return a label and a sentence beside it, in lines of at most `columns` between words; None: in one line."""
+    if columns is None:
+        return f"{label:<9} {text}"
+    return "\n".join(
+        textwrap.wrap(
+            text, columns, initial_indent=f"{label:<9} ", subsequent_indent=" " * 10, break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )  # fmt: skip
 
 
 @contextmanager

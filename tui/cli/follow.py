@@ -1,7 +1,6 @@
 """Plain output of a run: a live line, a line an epoch, or the events themselves. For terminals and log files."""
 
 import os
-import signal
 import sys
 import textwrap
 import threading
@@ -23,6 +22,7 @@ from engine.runs.run_dir import STALLED_AFTER_S, RunDir, Status, status_of
 from engine.runs.start import hurry_worker
 from presets.safe_text import visible, visible_json
 from tui import format as fmt
+from tui.cli.interrupts import HUNG_UP, INTERRUPTED, NOBODY_READS, TERMINATED, Interrupts
 from tui.cli.live_line import LiveLine
 from tui.terminal.streams import ascii_only, can_draw, in_ascii, one_line
 from tui.text import run_text
@@ -31,11 +31,6 @@ Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2
 _WORD_WITHIN_S = 35.0
 """A server that hangs is given up after 30 s."""
-_INTERRUPTED = 130
-_HUNG_UP = 129
-_NOBODY_READS = 141
-_TERMINATED = 143
-"""Exit codes that a shell reports of a program ended by SIGPIPE, or by SIGTERM."""
 
 _ASKED = "Asked to stop after this batch; Ctrl-C again does not wait for it."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
@@ -44,34 +39,6 @@ _HURRIED = "SIGTERM again: asked to end without validation and test."
 _NOT_HURRIED = (
     "SIGTERM again: its worker is not on this machine, or cannot be told from other processes; it stops as asked."
 )
-
-
-class _Interrupts:
-    """Counter of Ctrl-C: the first stops the run, the second returns without waiting for that.
-
-    Two that come before the run is asked to stop let it train on.
-
-    SIGTERM stops it too, and the second one ends it without validation and test: its sender, mostly a
-    scheduler, wants the machine. A hang-up only ends the watching; under nohup, not even that.
-    """
-
-    def __init__(self) -> None:
-        self.num_interrupts = self.num_terminations = 0
-        self.hung_up = False
-        self.wake = threading.Event()
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        self.hung_up = self.hung_up or number == signal.SIGHUP
-        self.num_interrupts += number == signal.SIGINT
-        self.num_terminations += number == signal.SIGTERM
-        self.wake.set()
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class _Unwritable(Exception):
@@ -150,28 +117,29 @@ Known: TypeAlias = tuple[RunState, LineReader[events.AnyEvent]]
 """State of a run before it is gone on with, and the reader for what follows."""
 
 
-def follow(run: RunDir, output: Output, known: Known | None = None) -> int:
+def follow(run: RunDir, output: Output, interrupts: Interrupts, known: Known | None = None) -> int:
     """Print a run until it ends; return 0, 1 if it failed or was lost, 130 if the user interrupted.
+
+    The first Ctrl-C stops the run, the second returns without waiting for that; two that come before it is asked to
+    stop let it train on. SIGTERM stops it too, and the second one ends it without validation and test: its sender,
+    mostly a scheduler, wants the machine. A hang-up only ends the watching.
 
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
     is closed: the run trains on after both.
     What is `known` is not printed, so a resumed run does not repeat itself.
     """
-    interrupts = _Interrupts()
     try:
         with _printer(output, interrupts.wake) as printer:
             code = _follow(run, printer, interrupts, known)
-        if code in {0, 1, _TERMINATED}:
+        if code in {0, 1, TERMINATED}:
             _wait_for_word(run, interrupts)
         return code
     except _Unwritable as error:
         _drop(sys.stdout)
-        return _leave(str(error), run, _HUNG_UP if interrupts.hung_up else _NOBODY_READS)
-    finally:
-        interrupts.restore()
+        return _leave(str(error), run, HUNG_UP if interrupts.hung_up else NOBODY_READS)
 
 
-def _wait_for_word(run: RunDir, interrupts: _Interrupts) -> None:
+def _wait_for_word(run: RunDir, interrupts: Interrupts) -> None:
     """Wait until the watcher of a run has told that it ended: with this process, a job or a container may end."""
     deadline = time.monotonic() + _WORD_WITHIN_S
     interrupts.wake.clear()
@@ -180,7 +148,7 @@ def _wait_for_word(run: RunDir, interrupts: _Interrupts) -> None:
             return
 
 
-def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Known | None) -> int:
+def _follow(run: RunDir, printer: _Printer, interrupts: Interrupts, known: Known | None) -> int:
     state, reader = known or (RunState(), event_reader(run.events))
     num_read, asked, second_signal, heard = 0, False, False, time.monotonic()
     while True:
@@ -201,11 +169,11 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Know
             printer.say(_lost(run, state))
             return 1
         if interrupts.hung_up:
-            return _leave("The terminal hung up", run, _HUNG_UP)
+            return _leave("The terminal hung up", run, HUNG_UP)
         if interrupts.num_interrupts >= 2:
             way = "It stops after this batch" if asked else "Training goes on"
             printer.say(f"{way}; watch it with: cifartui attach {run.id}")
-            return _INTERRUPTED
+            return INTERRUPTED
         if interrupts.num_interrupts + interrupts.num_terminations and not asked:
             asked = True
             append_command(run.commands, commands.Stop())
@@ -219,13 +187,13 @@ def _follow(run: RunDir, printer: _Printer, interrupts: _Interrupts, known: Know
         interrupts.wake.clear()
 
 
-def _exit_code(state: RunState, interrupts: _Interrupts) -> int:
+def _exit_code(state: RunState, interrupts: Interrupts) -> int:
     """Return the code for a run that ended; a signal counts only if the run ended because of it."""
     if state.phase != "stopped":
         return int(state.phase in {"failed", "aborted"})
     if interrupts.num_terminations:
-        return _TERMINATED
-    return _INTERRUPTED if interrupts.num_interrupts else 0
+        return TERMINATED
+    return INTERRUPTED if interrupts.num_interrupts else 0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from presets import catalog
 from presets.range_test import Sweep
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
+from tui.cli.interrupts import HUNG_UP, NOBODY_READS, Interrupts
 from tui.cli.options import as_set, device_option, overrides_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.train import following
@@ -51,14 +52,13 @@ def lr_find(
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
     sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=steps)
     check_needed(catalog.load(name, overrides), where.data_dir)
-    run = start_range_test(where.runs_dir, name, options, sweep)
     is_told = output not in {"json", "quiet"}
-    if is_told:
-        say(f"{read_shown(run).preset.title}: run {run.id}")
-    if detach:
-        return
-    exit_code = follow(run, output)
-    if is_told:
+    with Interrupts() as interrupts:
+        run = start_range_test(where.runs_dir, name, options, sweep)
+        if is_told:
+            say(f"{read_shown(run).preset.title}: run {run.id}")
+        exit_code = interrupts.leave(run) if detach else follow(run, output, interrupts)
+    if is_told and not detach and exit_code not in (HUNG_UP, NOBODY_READS):
         _tell(run, name)
     ctx.exit(exit_code)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,7 +20,7 @@ from tui.cli.output import say
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-_INTERRUPTED = 128 + signal.SIGINT
+_HUNG_UP, _INTERRUPTED = 128 + signal.SIGHUP, 128 + signal.SIGINT
 
 
 class _Group(CommandGroup):
@@ -36,8 +37,11 @@ class _Group(CommandGroup):
         except OSError as error:  # a reader that has gone is click's own
             if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 raise
+            has_hung_up = error.errno == errno.EIO and _is_device(sys.stdout)
             for stream in (sys.stdout, sys.stderr):
                 _try_to_flush(stream)
+            if has_hung_up:
+                sys.exit(_HUNG_UP)
             with suppress(OSError):
                 say(f"cifartui: What is printed cannot be written ({error.strerror}); is the disk full?", err=True)
             sys.exit(2)
@@ -81,6 +85,11 @@ class _Group(CommandGroup):
 
         names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Return whether a stream leads to a terminal, also to one that has hung up, which is none any more to `isatty`."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def _try_to_flush(stream: TextIO) -> None:

@@ -17,6 +17,7 @@ from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
 from presets import catalog
 from presets.errors import CifartuiError
+from tui.cli.interrupts import Interrupts
 from tui.cli.options import CommandGroup, Places, as_json_option, as_set, places, with_order, with_places
 from tui.cli.output import say, say_json
 from tui.config import read_config
@@ -83,14 +84,17 @@ def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None
     where = places(ctx)
     for name in names:
         check_needed(catalog.load(name, options.overrides), where.data_dir)
-    add_and_report(names, as_set(options, where), where)
+    ctx.exit(add_and_report(names, as_set(options, where), where))
 
 
-def add_and_report(names: Sequence[str], options: RunOptions, where: Places) -> None:
-    """Put presets into the queue and print the commands that show them."""
-    added = queues.add(where.runs_dir, names, options)
-    what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} {'runs' if options.seeds else 'presets'}"
-    say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
+def add_and_report(names: Sequence[str], options: RunOptions, where: Places) -> int:
+    """Put presets into the queue and print the commands that show them; return the exit code of a signal meanwhile."""
+    with Interrupts() as interrupts:
+        added = queues.add(where.runs_dir, names, options)
+        runs = "runs" if options.seeds else "presets"
+        what = queue_text.name(added[0]) if len(added) == 1 else f"{len(added)} {runs}"
+        say(f"{what} put into the queue; see whose turn it is with: cifartui queue")
+        return interrupts.code
 
 
 @queue.command()
@@ -142,8 +146,11 @@ def start(ctx: click.Context) -> None:
         return
     if not queues.entries(runs_dir):
         raise _empty()
-    queues.start_runner(runs_dir, read_config().notify)
-    say("The runner is started.")
+    notify = read_config().notify
+    with Interrupts() as interrupts:
+        queues.start_runner(runs_dir, notify)
+        say("The runner is started.")
+        ctx.exit(interrupts.code)
 
 
 def _numbered(entries: Sequence[Entry], number: int) -> Entry:

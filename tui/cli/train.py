@@ -17,6 +17,7 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.cli.follow import Output, follow
+from tui.cli.interrupts import Interrupts, say_left
 from tui.cli.options import Places, as_set, devices_option, places, with_order, with_places
 from tui.cli.output import say
 from tui.cli.queue import add_and_report
@@ -65,23 +66,44 @@ def train(
         for preset in loaded.values():
             check_needed(preset, where.data_dir)
     if detach and (len(names) > 1 or len(options.seeds) > 1) and not prepare:
-        add_and_report(names, options, where)
-        return
-    for name, preset in loaded.items():
-        several = each_seed(options)
+        ctx.exit(add_and_report(names, options, where))
+    with Interrupts() as interrupts:
         if prepare:
-            for each in several:
-                say(str(start_run(where.runs_dir, name, each, start=False).path))
-        elif detach:
-            _report_start(start_run(where.runs_dir, name, several[0]), preset, output)
-        else:
-            exit_code = _train_each(name, preset, several, output, where)
-            if exit_code:
-                ctx.exit(exit_code)
+            for name in loaded:
+                for each in each_seed(options):
+                    say(str(start_run(where.runs_dir, name, each, start=False).path))
+            ctx.exit(interrupts.code)
+        if detach:
+            ((name, preset),) = loaded.items()
+            run = start_run(where.runs_dir, name, each_seed(options)[0])
+            _report_start(run, preset, output)
+            ctx.exit(interrupts.leave(run))
+        ctx.exit(_train_all(ctx, loaded, options, output, where, interrupts))
 
 
-def _train_each(name: str, preset: Preset, several: Sequence[RunOptions], output: Output, where: Places) -> int:
-    """Train a preset with each of these options, which differ in their seeds; return the exit code.
+def _train_all(
+    ctx: click.Context,
+    loaded: dict[str, Preset],
+    options: RunOptions,
+    output: Output,
+    where: Places,
+    interrupts: Interrupts,
+) -> int:
+    """Train presets, one after another; return the exit code, and say what a run that did not complete left undone."""
+    names = list(loaded)
+    for number, name in enumerate(names):
+        several = each_seed(options)
+        exit_code, num_started = _train_each(name, loaded[name], several, output, where, interrupts)
+        if exit_code:
+            say_left(ctx, names[number:], options, num_started)
+            return exit_code
+    return 0
+
+
+def _train_each(
+    name: str, preset: Preset, several: Sequence[RunOptions], output: Output, where: Places, interrupts: Interrupts
+) -> tuple[int, int]:
+    """Train a preset with each of these options, which differ in their seeds; return the exit code and how many began.
 
     The first run that does not complete is the last. At the end come the mean and the deviation of those that did.
     """
@@ -89,19 +111,21 @@ def _train_each(name: str, preset: Preset, several: Sequence[RunOptions], output
     if is_group and says:
         seeds = ", ".join(str(each.seed) for each in several)
         say(f"{preset.title}: {len(several)} runs, one after another, with seeds {seeds} (group {several[0].group})")
-    runs, exit_code = [], 0
+    runs: list[RunDir] = []
+    exit_code = 0
     for each in several:
+        if exit_code := interrupts.code:
+            break
         run = start_run(where.runs_dir, name, each)
-        _report_start(run, preset, output, f"seed {each.seed}" if is_group else "")
-        exit_code = follow(run, output)
         runs.append(run)
-        if exit_code:
+        _report_start(run, preset, output, f"seed {each.seed}" if is_group else "")
+        if exit_code := follow(run, output, interrupts):
             break
     if is_group and says:
         completed = [summary for run in runs if (summary := summarise(run)).status == "completed"]
         val, test = (spread_of(getattr(each, key) for each in completed) for key in ("best_val_top1", "test_top1"))
         say(trained(preset.title, val, test, len(several)))
-    return exit_code
+    return exit_code, len(runs)
 
 
 def _train_named(
@@ -122,23 +146,24 @@ def _train_named(
         raise CifartuiError("--name is for one run; name one preset.")
     ((preset_name, preset),) = loaded.items()
     known, run, is_new = None, find_named(where.runs_dir, run_name), False
-    if run is None:
-        if not prepare:
-            check_needed(preset, where.data_dir)
-        is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
-    if prepare:
-        say(str(run.path))
-        return 0
-    if is_new:
-        _report_start(run, preset, output)
-    else:
-        known = read_folded(run.events)
-        done = resume_named(run, preset_name, options)
-        if output not in {"json", "quiet"}:
-            say(f"{preset.title}: run {run.id}, {done}")
-        if done == COMPLETED:
-            return 0
-    return 0 if detach else follow(run, output, known)
+    if run is None and not prepare:
+        check_needed(preset, where.data_dir)
+    with Interrupts() as interrupts:
+        if run is None:
+            is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)
+        if prepare:
+            say(str(run.path))
+            return interrupts.code
+        if is_new:
+            _report_start(run, preset, output)
+        else:
+            known = read_folded(run.events)
+            done = resume_named(run, preset_name, options)
+            if output not in {"json", "quiet"}:
+                say(f"{preset.title}: run {run.id}, {done}")
+            if done == COMPLETED:
+                return 0
+        return interrupts.leave(run) if detach else follow(run, output, interrupts, known)
 
 
 def _report_start(run: RunDir, preset: Preset, output: Output, which: str = "") -> None:
@@ -181,7 +206,7 @@ def resume(
     known = read_folded(run.events)
     overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
     options = ((ACCEPT,) if accept else ()) + ((f"--data={data}",) if data is not None else ())
-    resume_run(run, (*overrides, *options), notify, devices=devices)
-    _report_start(run, run.read_info().preset, output)
-    if not detach:
-        ctx.exit(follow(run, output, known))
+    with Interrupts() as interrupts:
+        resume_run(run, (*overrides, *options), notify, devices=devices)
+        _report_start(run, run.read_info().preset, output)
+        ctx.exit(interrupts.leave(run) if detach else follow(run, output, interrupts, known))
