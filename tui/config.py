@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct, field
 
 from engine import files
+from engine.runs.notify_settings import NOBODY, Notify, of_command, problem
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
@@ -24,7 +25,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     colors: Literal["auto", "truecolor", "256", "16", "none"] = "auto"
     low_bandwidth: bool = False
     bell: bool = True
-    notify: str = ""
+    notify: Notify = NOBODY
     keys: dict[str, str] = field(default_factory=dict)
 
 
@@ -55,11 +56,16 @@ def read_config() -> Config:
         pass
     table = read_table(path, f"a configuration ({_VARIABLE})" if os.environ.get(_VARIABLE) else "a configuration")
     _check_key_texts(table, path)
+    if isinstance(command := table.get("notify"), str):
+        table["notify"] = msgspec.to_builtins(of_command(command))
     try:
-        return msgspec.convert(table, Config)
+        config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
         fault = explain(error, table, Config, "the configuration")
         raise CifartuiError(f"{printable(str(path))}: {fault.text}") from None
+    if wrong := problem(config.notify):
+        raise CifartuiError(f"{printable(str(path))}: {wrong}")
+    return config
 
 
 def _check_key_texts(table: dict[str, Any], path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from engine.runs.notify_settings import NOBODY, Notify
+
 Theme: TypeAlias = Literal["dark", "light"]
 PlotStyle: TypeAlias = Literal["braille", "blocks", "ascii"]
 """Characters that curves are drawn with. "ascii" holds for everything else on the screen too."""
@@ -27,8 +29,8 @@ class Display(Struct, frozen=True, kw_only=True):
     """Ring the terminal's bell when a run ends."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys other than the usual ones, by the id of their binding: {"monitor.stop": "ctrl+s"}."""
-    notify: str = ""
-    """A shell command that the worker of a run started here runs when the run ends; empty: none."""
+    notify: Notify = NOBODY
+    """Whom the watcher of a run started here tells of it."""
 
     @property
     def is_as_drawn(self) -> bool:

@@ -309,6 +309,13 @@ class LineReader(Generic[Record]):
                 self.num_skipped += 1
 
 
+def end_of(path: Path) -> int:
+    """Return the byte of an events.jsonl at which the next whole line will begin; 0 where there is none."""
+    reader = event_reader(path)
+    reader.skip_to_end()
+    return reader.offset
+
+
 def event_reader(path: Path) -> LineReader[AnyEvent]:
     """Return a reader at the start of an events.jsonl."""
     return LineReader(path, AnyEvent)

@@ -19,6 +19,7 @@ from msgspec import Meta
 from engine import files
 from engine.files import DAMAGED
 from engine.queue.runner_process import LOCK_AGAIN_AFTER_S, runner_lives, start_runner, try_lock
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.run_dir import unwritable, write_atomically
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions, StoredOptions
 from engine.runs.seed_groups import each_seed
@@ -41,7 +42,7 @@ _EDIT_PATIENCE_S = 10.0
 class Entry(StoredOptions, frozen=True, kw_only=True):
     """A run that is still to be started: a preset and what it is started with.
 
-    Versions before kept a `notify` command here too. It is passed over: a command comes from whoever starts the runner.
+    Versions before kept a `notify` command here too. It is passed over: whoever starts the runner says who is told.
     """
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
@@ -114,7 +115,7 @@ def add(runs_dir: Path, names: Sequence[str], options: RunOptions = DEFAULT_OPTI
     return added
 
 
-def _see_to_runner(runs_dir: Path, notify: str) -> None:
+def _see_to_runner(runs_dir: Path, notify: Notify) -> None:
     """Start a runner for what was just added.
 
     Raises:
@@ -131,7 +132,7 @@ def _see_to_runner(runs_dir: Path, notify: str) -> None:
         ) from error
 
 
-def put_back(runs_dir: Path, entry: Entry, place: int, notify: str = "") -> bool:
+def put_back(runs_dir: Path, entry: Entry, place: int, notify: Notify = NOBODY) -> bool:
     """Put an entry that was removed back at `place` (0 is the first); return False where it is there already.
 
     `notify` is for a runner that is started here.

@@ -22,6 +22,7 @@ from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices, queue_positions
 from engine.queue.queue_file import Entry
 from engine.runs import start
+from engine.runs.notify_settings import VARIABLE, Notify, decoded
 from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.run_options import RunOptions, StoredOptions
 from engine.runs.start import start_run
@@ -59,13 +60,13 @@ def main(argv: list[str] | None = None) -> None:
     os.set_inheritable(lock_fd, False)
     with suppress(OSError):  # a full disk
         sign_lock(lock_fd, os.getpid())
-    _Runner(runs_dir, lock_fd, stop, os.environ.pop(start.NOTIFY, "")).work()
+    _Runner(runs_dir, lock_fd, stop, decoded(os.environ.pop(VARIABLE, ""))).work()
 
 
 class _Runner:
     """Remembers what waits and for which runs, so that most rounds cost next to nothing."""
 
-    def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event, notify: str) -> None:
+    def __init__(self, runs_dir: Path, lock_fd: int, stop: threading.Event, notify: Notify) -> None:
         self._runs_dir, self._lock_fd, self._stop, self._notify = runs_dir, lock_fd, stop, notify
         self._gpus = DeviceReader()  # waits for a driver that hangs once, and not again
         self._waiting: tuple[Entry, ...] = ()

@@ -13,8 +13,8 @@ import msgspec
 
 from engine import files
 from engine.files import DAMAGED, is_locked
+from engine.runs.notify_settings import NOBODY, VARIABLE, Notify, encoded
 from engine.runs.run_dir import unwritable
-from engine.runs.start import NOTIFY
 from engine.runs.worker_mark import WorkerMark
 from engine.shared import child_process
 from presets.errors import CifartuiError
@@ -39,15 +39,15 @@ def runner_mark(runs_dir: Path) -> WorkerMark | None:
         return None
 
 
-def start_runner(runs_dir: Path, notify: str = "") -> None:
+def start_runner(runs_dir: Path, notify: Notify = NOBODY) -> None:
     """Start the queue's runner in a session of its own, unless one lives already.
 
     The lock is taken here and handed down, so that from the first moment nobody starts a second one.
 
     Args:
         runs_dir: whose queue.
-        notify: a shell command of whoever starts the runner, for the end of every run that it starts. It is never
-            taken from the queue, which somebody else may have written.
+        notify: whom whoever starts the runner wants to be told of every run that it starts. It is never taken from
+            the queue, which somebody else may have written.
 
     Raises:
         CifartuiError: its process cannot be started.
@@ -57,7 +57,7 @@ def start_runner(runs_dir: Path, notify: str = "") -> None:
         return
     # Every entry says where its data is: what the first one to add had in its environment is not for the others.
     environment = {name: value for name, value in os.environ.items() if name != "CIFARTUI_DATA"}
-    environment[NOTIFY] = notify  # no argument: it may hold a token, and arguments are public
+    environment[VARIABLE] = encoded(notify)  # no argument: it may hold a token, and arguments are public
     try:
         log_fd = files.open_file(runs_dir / _LOG, _APPENDING)
         try:

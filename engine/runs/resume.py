@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from engine.journal.state import RunState
 from engine.runs import start
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, RunInfo
 from engine.shared.data_locations import locate
 from engine.shared.device_names import check_devices
@@ -34,7 +35,9 @@ _DATA = "--data="
 _MOST_EPOCHS = 100_000
 
 
-def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *, devices: int | None = None) -> None:
+def resume_run(
+    folder: RunDir, changes: Sequence[str] = (), notify: Notify = NOBODY, *, devices: int | None = None
+) -> None:
     """Start a worker that goes on from the run's last checkpoint.
 
     Args:
@@ -43,7 +46,7 @@ def resume_run(folder: RunDir, changes: Sequence[str] = (), notify: str = "", *,
             total of the run (of its last stage, if it has stages); `train.epochs=+5` is five more than planned when it
             was last trained. Also `--data=PATH` if the data has moved, and `--accept-changed-data` if it is not what
             it was.
-        notify: a shell command for when the run has ended; that of its first start is not run again.
+        notify: who is told of the run from now on; those of its first start are not.
         devices: how many from now on; without it as many as before.
 
     Raises:

@@ -96,6 +96,7 @@ class RunDir:
     log = _file("worker.log")
     lock = _file("worker.lock")
     reserve = _file("reserve")
+    notified = _file("notified.json")
     summary = _file("summary.jsonl")
     checkpoints = _file("checkpoints")
     best = _file("checkpoints/best.pt")

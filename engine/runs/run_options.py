@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.shared.device_names import MOST_DEVICES
 
 SEED_BELOW = 2**31
@@ -27,10 +28,10 @@ class StoredOptions(Struct, frozen=True, kw_only=True):
 
 
 class RunOptions(StoredOptions, frozen=True, kw_only=True):
-    """Options of one run, or of several that are started together, with a command that stays in memory."""
+    """Options of one run, or of several that are started together, with commands and addresses that stay in memory."""
 
-    notify: str = ""
-    """A shell command for when the run has ended (`engine.runs.notify`)."""
+    notify: Notify = NOBODY
+    """Whom its watcher tells of it (`engine.runs.watcher`)."""
     seeds: tuple[int, ...] = ()
     """Seeds of several runs, in place of `seed` (`engine.runs.seed_groups.each_seed`); empty for one run."""
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engine import files
+from engine.journal.jsonl import end_of
 from engine.runs import run_dir as runs
 from engine.runs.claim import ENDS_WITHIN_S, claim, has_spoken_last, has_worker
+from engine.runs.notify_settings import NOBODY, VARIABLE, Notify, encoded
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import DEFAULT_OPTIONS, RunOptions
 from engine.runs.worker_mark import sign_lock
@@ -33,8 +35,6 @@ from presets.schema import Preset
 
 _LOCK_PATIENCE_S = 0.5
 """For so long a lock is waited for: a viewer may hold it while he looks whether there is a worker."""
-NOTIFY = "CIFARTUI_NOTIFY"
-"""The variable in which a worker is told what to run when the run has ended."""
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last event."""
 
@@ -139,7 +139,7 @@ def _start(
             data_dir=options.data_dir or data_from_environment(),
             argv=tuple(sys.argv if argv is None else argv),
             versions={},
-            notify=options.notify,
+            notify=options.notify.command,
             group=options.group,
         )
         if start:
@@ -150,7 +150,7 @@ def _start(
     return run
 
 
-def _start_first_worker(run: RunDir, notify: str) -> None:
+def _start_first_worker(run: RunDir, notify: Notify) -> None:
     """Start the worker of a run that was just made, and remove the run if there is none.
 
     Raises:
@@ -195,7 +195,7 @@ def start_worker(
     *,
     resume: bool = False,
     prepare: Callable[[], Sequence[str]] | None = None,
-    notify: str = "",
+    notify: Notify = NOBODY,
     options: Sequence[str] = (),
 ) -> int:
     """Start the worker of a run in a session of its own and return its process id.
@@ -207,8 +207,8 @@ def start_worker(
         folder: the run.
         resume: go on from its last checkpoint, if it has one.
         prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
-        notify: a shell command for when the run has ended. It comes from whoever starts the worker, never from the
-            run directory, which may have been written by somebody else.
+        notify: whom a watcher tells of the run. It comes from whoever starts the worker, never from the run
+            directory, which may have been written by somebody else.
         options: further arguments of the worker (`engine.training.worker.add_resume_arguments`).
 
     Raises:
@@ -218,7 +218,10 @@ def start_worker(
         lock_fd = take_lock(folder)
         try:
             changes = [f"--change={change}" for change in prepare()] if prepare else []
-            return _start_process(folder, lock_fd, (*changes, *options), notify, resume=resume)
+            start = end_of(folder.events) if notify.targets else 0
+            pid = _start_process(folder, lock_fd, (*changes, *options), resume=resume)
+            _start_watcher(folder, pid, start, notify)
+            return pid
         finally:
             os.close(lock_fd)
     except OSError as error:
@@ -229,7 +232,7 @@ def start_worker(
         ) from error
 
 
-def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify: str, *, resume: bool) -> int:
+def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], *, resume: bool) -> int:
     commands_from = folder.commands.stat().st_size if resume and folder.commands.exists() else 0
     files.keep_room(folder.reserve)
     arguments = [str(folder.path.absolute()), "--lock-fd", str(lock_fd), "--commands-from", str(commands_from)]
@@ -241,7 +244,6 @@ def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify:
         process = child_process.start(
             f"engine.training.{program}",
             arguments,
-            environment={**os.environ, NOTIFY: notify},  # no argument: it may hold a token, and arguments are public
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
@@ -254,6 +256,29 @@ def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], notify:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(log_fd)
     return process.pid
+
+
+def _start_watcher(folder: RunDir, pid: int, start: int, notify: Notify) -> None:
+    """Start the watcher of a worker, if anybody is to be told; what becomes of it is nothing to the run."""
+    if not notify.targets:
+        return
+    with suppress(OSError):  # the disk is full: the worker lives, whatever comes of this
+        log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
+        try:
+            child_process.start(
+                "engine.runs.watcher",
+                [str(folder.path.absolute()), f"--pid={pid}", f"--from={start}"],
+                environment={**os.environ, VARIABLE: encoded(notify)},  # no argument: it may hold a token
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = f"Nobody is told of this run: no watcher can be started ({error.strerror}).\n"
+            os.write(log_fd, why.encode())
+        finally:
+            os.close(log_fd)
 
 
 def take_lock(folder: RunDir) -> int:

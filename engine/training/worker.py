@@ -26,7 +26,6 @@ from engine.journal.fold_file import keep_up
 from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import machine_names, mark_devices, others_of, taken_devices
 from engine.runs.run_dir import RunDir, RunInfo
-from engine.runs.start import NOTIFY
 from engine.training.alerts import LearningWatch
 from engine.training.controls import Aborted, Controls, SecondSignal
 from engine.training.resume import check_data, global_step, has_checkpoint, keep_data_path, load_last, look_back
@@ -91,7 +90,6 @@ def main(argv: list[str] | None = None) -> int:
 
     os.umask(0o077)
     os.set_inheritable(arguments.lock_fd, False)
-    command = os.environ.pop(NOTIFY, "")
     started = time.monotonic()
     folder = RunDir(arguments.folder)
     try:
@@ -108,7 +106,6 @@ def main(argv: list[str] | None = None) -> int:
         return _give_up(error)
     journal.close()
     keep_up(folder.events)
-    notify_of(folder, finished, command)
     return 1 if finished.outcome == "failed" else 0
 
 
@@ -330,16 +327,6 @@ def last_word(folder: RunDir, journal: EventWriter, finished: RunFinished, secon
     """
     files.free_room(folder.reserve)
     journal.write(replace(finished, seconds=seconds))
-
-
-def notify_of(folder: RunDir, finished: RunFinished, command: str) -> None:
-    """Run the command that waits for the run's end; what becomes of it changes nothing."""
-    from engine.runs.notify import notify
-
-    try:
-        notify(folder, folder.read_info(), finished, command)
-    except (CifartuiError, OSError) as error:
-        print(f"The notify command could not be started: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from engine.journal.events import Alerted
 from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.queue import allocation, queue_file, runner, runner_process
 from engine.runs import run_dir, start
+from engine.runs.notify_settings import Notify, of_command
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.worker_mark import sign_lock
@@ -50,20 +51,21 @@ def test_a_command_in_the_queue_is_passed_over_and_that_of_the_runners_starter_i
     (runs_dir / "queue.json").write_text(json.dumps([{**ENTRY, "notify": f"touch {evil}"}]))
     (entry,) = queue_file.entries(runs_dir)
     assert not hasattr(entry, "notify")
-    queue_file.start_runner(runs_dir, f"echo $CIFARTUI_OUTCOME > {mine}.part; mv {mine}.part {mine}")
+    queue_file.start_runner(runs_dir, of_command(f"echo $CIFARTUI_OUTCOME > {mine}.part; mv {mine}.part {mine}"))
     wait_for(mine.exists, "the command of whoever started the runner")
     assert mine.read_text() == "completed\n"
     assert not evil.exists()
 
 
 def test_no_command_is_kept_in_the_queue(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
+    started: list[Notify] = []
+    secret, mine = Notify(ntfy=("https://:secret@ntfy.sh/secret",)), of_command("mine")
     monkeypatch.setattr(queue_file, "start_runner", lambda _runs_dir, notify: started.append(notify))
-    (entry,) = queue_file.add(runs_dir, ["demo"], RunOptions(notify="secret"))
+    (entry,) = queue_file.add(runs_dir, ["demo"], RunOptions(notify=secret))
     assert b"secret" not in (runs_dir / "queue.json").read_bytes()
     assert queue_file.remove(runs_dir, entry.id)
-    queue_file.put_back(runs_dir, entry, 0, "mine")
-    assert started == ["secret", "mine"]
+    queue_file.put_back(runs_dir, entry, 0, mine)
+    assert started == [secret, mine]
 
 
 def test_a_queue_of_another_user_is_not_obeyed(

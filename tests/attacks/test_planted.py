@@ -16,6 +16,7 @@ from engine.journal.events import RunFinished
 from engine.queue import queue_file
 from engine.runs import run_dir, start
 from engine.runs.image_predictions import Predicted, Request
+from engine.runs.notify_settings import of_command
 from engine.runs.preview import Question
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
@@ -34,7 +35,7 @@ OURS = ("cifartui", "engine", "presets", "tui")
 OTHERS = (
     "sitecustomize", "usercustomize", "torch", "torchvision", "numpy", "PIL", "msgspec", "psutil", "platformdirs",
     "pooch", "pynvml", "click", "textual", "rich", "plotext", "sympy", "networkx", "jinja2", "filelock", "requests",
-    "tomli", "typing_extensions",
+    "apprise", "tomli", "typing_extensions",
 )  # fmt: skip
 SMALL = ("data.train_limit=320", "train.batch_size=32", "train.epochs=1")
 
@@ -83,7 +84,8 @@ def ended(run: RunDir) -> RunFinished:
 
 def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Path) -> None:
     told = tmp_path / "told"
-    start.start_worker(run, notify=f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}')
+    command = f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}'
+    start.start_worker(run, notify=of_command(command))
     assert ended(run).outcome == "completed"
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"

@@ -269,7 +269,11 @@ _CONFIG = b"""theme = "dark"
 plots = "auto"
 low_bandwidth = false
 bell = true
-notify = "true"
+[notify]
+on = ["end", "lost"]
+command = "true"
+ntfy = ["https://ntfy.sh/topic"]
+apprise = ["slack://a/b/c"]
 [keys]
 "monitor.stop" = "ctrl+s"
 "home.demo" = "f2,f3"

@@ -58,13 +58,14 @@ def test_a_run_is_scaled_validated_saved_stopped_and_trained_on(start: Start, ci
 
 
 def test_the_notify_command_is_run_at_the_end_whatever_becomes_of_it(runs_dir: Path, tmp_path: Path) -> None:
+    from engine.runs.notify_settings import of_command
     from engine.runs.run_options import RunOptions
     from engine.runs.start import start_run
 
     told = tmp_path / "told"
     command = f'echo "$CIFARTUI_OUTCOME $CIFARTUI_TEST" > {told}; echo said; exit 7'
     overrides = ("data.train_limit=640", "train.epochs=1")
-    run = start_run(runs_dir, "demo", RunOptions(overrides=overrides, device="cpu", notify=command))
+    run = start_run(runs_dir, "demo", RunOptions(overrides=overrides, device="cpu", notify=of_command(command)))
     wait_for(lambda: run.worker_lives() is False and run.read_state().finished, "the end")
     wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "the command")
     state = run.read_state()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runs.notify_settings import Notify, of_command
 from presets.errors import CifartuiError
 from tui.config import Config, read_config
 from tui.keymap import actions, check_keys
@@ -22,7 +23,26 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_it_says_is_read(file: Path) -> None:
     file.write_text('theme = "light"\nlow_bandwidth = true\nnotify = "echo"\n[keys]\n"monitor.stop" = "f2"\n')
     config = read_config()
-    assert config == Config(theme="light", low_bandwidth=True, notify="echo", keys={"monitor.stop": "f2"})
+    assert config == Config(theme="light", low_bandwidth=True, notify=of_command("echo"), keys={"monitor.stop": "f2"})
+
+
+def test_who_is_told_is_read(file: Path) -> None:
+    urls = '["https://ntfy.sh/a", "http://me:p%40ss@10.0.0.1:8080/b"]'
+    file.write_text(f'[notify]\non = ["end", "lost"]\ncommand = "c"\nntfy = {urls}\napprise = ["slack://a/b/c"]\n')
+    notify = read_config().notify
+    assert notify.on == ("end", "lost")
+    assert [target.name for target in notify.targets] == [
+        "the notify command", "ntfy 1 (ntfy.sh)", "ntfy 2 (10.0.0.1:8080)", "apprise 1 (slack)",
+    ]  # fmt: skip
+
+
+def test_a_command_alone_is_told_of_the_end_as_before_there_was_a_table(file: Path) -> None:
+    file.write_text('notify = "echo"\n')
+    assert read_config().notify == Notify(on=("end", "failure"), command="echo")
+    file.write_text('notify = ""\n')
+    assert not read_config().notify.targets
+    file.write_text('[notify]\ncommand = "echo"\n')
+    assert read_config().notify.on == ("end", "failure", "stall", "nan", "plateau", "lost")
 
 
 def test_without_a_file_all_is_as_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +81,20 @@ def test_a_named_folder_is_refused_with_the_variable_that_names_it(file: Path) -
         ("keys = 3", "keys must be a table, each value text in quotes, not 3."),
         ('[keys]\n"monitor.stop" = 4', 'keys."monitor.stop" must be a key such as "ctrl+s", not 4.'),
         ("[keys]\nmonitor.stop = 'x'", 'put the whole id in quotes: "monitor.stop" = "ctrl+s".'),
+        ("notify = 3", "notify must be a table, not 3."),
+        (
+            '[notify]\non = ["ned"]',
+            'notify.on[0] must be "end", "failure", "lost", "nan", "plateau" or "stall", not "ned"; did',
+        ),
+        ('[notify]\ntopic = "x"', "notify.topic is not a key of [notify]; the keys are on, command, ntfy, apprise."),
+        ('[notify]\nntfy = "https://ntfy.sh/x"', "notify.ntfy must be a list, each item text"),
+        (
+            '[notify]\nntfy = ["ntfy.sh/x"]',
+            "notify.ntfy[0] must be the URL of a topic such as https://ntfy.sh/my-topic",
+        ),
+        ('[notify]\nntfy = ["https://ntfy.sh/"]', "notify.ntfy[0] must be the URL of a topic"),
+        ('[notify]\nntfy = ["https://ntfy.sh/a\\nX-Evil: b"]', "notify.ntfy[0] must be the URL of a topic"),
+        ('[notify]\napprise = ["slack"]', "notify.apprise[0] must be a URL that Apprise knows"),
         ("theme", "is not valid TOML"),
     ],
 )

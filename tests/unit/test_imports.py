@@ -49,7 +49,7 @@ _FIRST_SCREEN = """
 cifartui
 engine engine.files
 engine.journal engine.journal.data_record engine.journal.events engine.journal.peaks
-engine.runs engine.runs.run_dir
+engine.runs engine.runs.notify_settings engine.runs.run_dir
 engine.shared engine.shared.device_names engine.shared.step_memory
 presets presets.backbones presets.checks presets.config_layers presets.errors presets.plan presets.problems
 presets.range_test presets.safe_text presets.schema

@@ -12,6 +12,7 @@ from typing import Literal, TextIO, TypeAlias
 import msgspec
 from rich.cells import cell_len
 
+from engine.files import is_locked
 from engine.journal import commands, events
 from engine.journal.eta import time_left
 from engine.journal.jsonl import LineReader, append_command, event_reader
@@ -28,6 +29,8 @@ from tui.text import run_text
 
 Output: TypeAlias = Literal["auto", "live", "lines", "json", "quiet"]
 _LOOK_EVERY_S = 0.2
+_WORD_WITHIN_S = 35.0
+"""A server that hangs is given up after 30 s."""
 
 _ASKED = "Asked to stop after this batch; Ctrl-C again does not wait for it."
 _ASKED_BY_SIGTERM = "SIGTERM: asked to stop after this batch, to save, and to test the best weights."
@@ -127,10 +130,22 @@ def follow(run: RunDir, output: Output, interrupts: Interrupts, known: Known | N
     """
     try:
         with _printer(output, interrupts.wake) as printer:
-            return _follow(run, printer, interrupts, known)
+            code = _follow(run, printer, interrupts, known)
+        if code in {0, 1, TERMINATED}:
+            _wait_for_word(run, interrupts)
+        return code
     except _Unwritable as error:
         _drop(sys.stdout)
         return _leave(str(error), run, HUNG_UP if interrupts.hung_up else NOBODY_READS)
+
+
+def _wait_for_word(run: RunDir, interrupts: Interrupts) -> None:
+    """Wait until the watcher of a run has told that it ended: with this process, a job or a container may end."""
+    deadline = time.monotonic() + _WORD_WITHIN_S
+    interrupts.wake.clear()
+    while is_locked(run.notified) and time.monotonic() < deadline:
+        if interrupts.wake.wait(_LOOK_EVERY_S):
+            return
 
 
 def _follow(run: RunDir, printer: _Printer, interrupts: Interrupts, known: Known | None) -> int:

@@ -130,6 +130,7 @@ def _modules() -> dict[str, str]:
         "presets": "presets",
         "preview": "preview",
         "data": "data",
+        "notify": "notify",
         "gpus": "doctor",
         "doctor": "doctor",
         "completion": "completion",

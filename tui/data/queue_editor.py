@@ -15,6 +15,7 @@ from engine.journal.events import GpuSample
 from engine.queue import queue_file, runner_process
 from engine.queue.allocation import held_devices
 from engine.queue.queue_file import Entry
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.run_dir import RunDir, list_runs
 from engine.runs.worker_mark import WorkerMark
 from engine.shared.gpus import visible_gpus
@@ -53,11 +54,11 @@ class QueueEditor:
     """Queue of edits: added at any time from any thread, made by `work`."""
 
     def __init__(
-        self, runs_dir: Path, post: Callable[[Message], object], environment: Environment, notify: str = ""
+        self, runs_dir: Path, post: Callable[[Message], object], environment: Environment, notify: Notify = NOBODY
     ) -> None:
         self._runs_dir, self._post, self._environment = runs_dir, post, environment
         self._notify = notify
-        """The user's command, for a runner that is started here."""
+        """Targets of messages, for a runner that is started here."""
         self._edits: stdlib_queue.SimpleQueue[Callable[[], QueueEdited | None]] = stdlib_queue.SimpleQueue()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._is_shown = True

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from engine.queue.allocation import QueuePosition, queue_positions
 from engine.queue.queue_file import Entry
+from engine.runs.notify_settings import Notify
 from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.environment import Environment
@@ -56,8 +57,8 @@ class QueueScreen(Listing[None]):
     ]
     app: "CifartuiApp"
 
-    def __init__(self, runs_dir: Path, environment: Environment, notify: str) -> None:
-        """Show the queue of `runs_dir`, which need not exist; `notify` is the user's command for a runner."""
+    def __init__(self, runs_dir: Path, environment: Environment, notify: Notify) -> None:
+        """Show the queue of `runs_dir`, which need not exist; `notify` is who is told, for a runner."""
         super().__init__()
         self._queue_editor = QueueEditor(runs_dir, self.post, environment, notify)
         self._live: tuple[Summary, ...] = ()

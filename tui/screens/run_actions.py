@@ -8,6 +8,7 @@ from engine import files
 from engine.journal.outline import read_outline
 from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.newer_info import read_shown
+from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
@@ -27,7 +28,7 @@ def compare(runs_dir: Path, ids: Sequence[str]) -> list[Difference]:
     return differences([RunSide(read_shown(run), read_outline(run.events).started) for run in folders])
 
 
-def resume(runs_dir: Path, run_id: str, notify: str = "") -> str:
+def resume(runs_dir: Path, run_id: str, notify: Notify = NOBODY) -> str:
     """Start a worker that goes on from the last checkpoint.
 
     Raises:

@@ -37,7 +37,7 @@ def start(
     """Start a run in a thread and open the Monitor on it; an error is shown as a notification.
 
     Args:
-        app: the dashboard, whose data folder and notify command the run is given.
+        app: the dashboard, whose data folder and settings of messages the run is given.
         begin: makes the run.
         name: of the preset.
         options: typed by the user.
@@ -215,5 +215,5 @@ def start_again(app: "CifartuiApp", info: RunInfo, remedy: Sequence[str], say: C
 
 
 def _as_set(app: "CifartuiApp", options: RunOptions, data_dir: str | None) -> RunOptions:
-    """Return the options with the data folder and the notify command, which are the same for all runs."""
+    """Return the options with the data folder and who is told, which are the same for all runs."""
     return replace(options, data_dir=app.data_dir or data_dir, notify=app.display_settings.notify)

@@ -23,7 +23,6 @@ from engine.journal.events import RunFinished
 from engine.journal.jsonl import EventWriter, event_reader
 from engine.queue.allocation import machine_names, mark_devices
 from engine.runs.run_dir import RunDir
-from engine.runs.start import NOTIFY
 from engine.shared import child_process
 from engine.shared.device_names import check_devices
 from engine.shared.gpus import gpu_name
@@ -167,7 +166,6 @@ def _say(folder: RunDir, reason: str, began: float) -> RunFinished:
     journal = EventWriter(folder.events)
     worker.last_word(folder, journal, finished, time.monotonic() - began)
     journal.close()
-    worker.notify_of(folder, finished, os.environ.pop(NOTIFY, ""))
     return finished
 
 

@@ -22,7 +22,6 @@ from engine.journal.jsonl import EventWriter
 from engine.queue.allocation import machine_names, mark_devices
 from engine.runs import start
 from engine.runs.run_dir import RunDir, RunInfo
-from engine.runs.start import NOTIFY
 from engine.runs.worker_mark import sign_lock
 from engine.runs.worker_process import signal_rank
 from engine.shared.device_names import check_devices
@@ -99,7 +98,6 @@ class _Rank:
         self._journal = EventWriter(folder.events) if place.is_first else SilentJournal()
         self._controls = SharedControls(folder, self._journal, place, commands_from=arguments.commands_from)
         self._heartbeat: Heartbeat | None = None
-        self._command = os.environ.pop(NOTIFY, "")
 
     def run(self) -> int:
         """Train, and write how it ended unless another rank does; return the exit code."""
@@ -119,8 +117,6 @@ class _Rank:
         failed = finished.outcome == "failed"
         if self._heartbeat is not None:
             self._heartbeat.leave(finished.reason if failed else "")
-        if self._place.is_first:
-            worker.notify_of(self._folder, finished, self._command)
         return 1 if failed else 0
 
     def _train(self, telemetry: Telemetry) -> RunFinished:
@@ -183,7 +179,6 @@ class _Rank:
         self._last_word(finished)
         if self._heartbeat is not None:
             self._heartbeat.leave(reason)
-        worker.notify_of(self._folder, finished, self._command)
         return 1
 
     def _on_lost(self, lost: RankLost) -> None:
