@@ -255,7 +255,7 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
 
     @property
     def score(self) -> float:
-        """That accuracy."""
+        """Accuracy that `best_by` names."""
         if self.best_by == "val_balanced" and self.val_balanced is not None:
             return self.val_balanced
         return self.val_top1
