@@ -46,7 +46,9 @@ def signalled(place: str, *numbers: int) -> str:
     module, _, path = place.partition(":")
     code = CALL if path else IMPORT
     return code.format(place=place, module=module, path=path, numbers=[*map(int, numbers)]) + (
-        "sys.argv[0] = 'cifartui'\nfrom tests import fork_client\nfork_client.main()"
+        "sys.argv[0] = 'cifartui'\n"
+        "import cifartui\nfrom tests import fork_client\n"
+        "(fork_client if fork_client.ADDRESS in os.environ else cifartui).main()"
     )
 
 
