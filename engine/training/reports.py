@@ -191,7 +191,6 @@ def epoch_completed(
         is_best=is_best,
         best_by=best_by,
         partial=partial,
-        flops=progress.flops,
     )
 
 
@@ -233,5 +232,4 @@ def run_finished(
         best_val_balanced=progress.best_val_balanced,
         test_balanced=test.balanced if test else None,
         tested=tested,
-        flops=progress.flops,
     )

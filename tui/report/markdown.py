@@ -22,17 +22,12 @@ def markdown(runs: Sequence[RunReport]) -> str:
     if len(runs) > 1:
         lines += [f"# {len(runs)} runs beside each other", "", *table(_BESIDE, map(_beside, runs))]
         groups = [
-            (
-                group.name,
-                f"{group.num_runs}",
-                *(_spread(group.top1.get(split)) for split in ("validation", "test")),
-                _NONE if group.pflop is None else fmt.pflop(group.pflop),
-            )
+            (group.name, f"{group.num_runs}", *(_spread(group.top1.get(split)) for split in ("validation", "test")))
             for group in groups_of(runs)
         ]
         if groups:
             lines += ["", "Runs that differ in their seeds alone, mean ± std:", ""]
-            lines += table(("preset", "runs", "val top-1 %", "test top-1 %", "spent"), groups)
+            lines += table(("preset", "runs", "val top-1 %", "test top-1 %"), groups)
         if differing := differing_data(runs):
             lines += ["", f"> {escaped(differing)}"]
         lines.append("")
@@ -44,7 +39,7 @@ def markdown(runs: Sequence[RunReport]) -> str:
     return "\n".join(lines)
 
 
-_BESIDE = ("run", "changed", "seed", "ended", "val top-1 %", "test top-1 %", "parameters", "time", "spent")
+_BESIDE = ("run", "changed", "seed", "ended", "val top-1 %", "test top-1 %", "parameters", "time")
 
 
 def _beside(run: RunReport) -> tuple[str, ...]:
@@ -52,7 +47,6 @@ def _beside(run: RunReport) -> tuple[str, ...]:
         run.name, " ".join(run.changes), f"{run.seed}", run.status, _top1(run.of("validation")),
         _top1(run.of("test")) if run.has_test else "no part",
         fmt.count(run.num_parameters), fmt.duration(run.duration_s),
-        _NONE if run.pflop is None else fmt.pflop(run.pflop),
     )  # fmt: skip
 
 
