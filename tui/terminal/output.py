@@ -34,6 +34,7 @@ class ScreenOutput:
         self._num_chars = 0
         self._kept: list[int] = []
         self._printed: IO[bytes] | None = None
+        self._stdout = sys.__stdout__
 
     # --- as a stream -------------------------------------------------------------------------------
 
@@ -84,6 +85,9 @@ class ScreenOutput:
         for number in _STANDARD:
             os.dup2(elsewhere, number)
         os.close(elsewhere)
+        self._stdout = sys.__stdout__
+        # textual-image asks it for the size of a cell and writes pictures to it
+        sys.__stdout__ = os.fdopen(os.dup(self._kept[0]), "w", encoding=self._encoding, errors="backslashreplace")  # type: ignore[misc]
 
     def give_back(self) -> str:
         """Let everybody print to the terminal again; return the last lines of what was printed meanwhile."""
@@ -91,6 +95,9 @@ class ScreenOutput:
         if not kept:
             return ""
         _flush_standard()
+        with suppress(OSError):
+            sys.__stdout__.close()  # type: ignore[union-attr]
+        sys.__stdout__ = self._stdout  # type: ignore[misc]
         for number, fd in zip(_STANDARD, kept, strict=True):
             os.dup2(fd, number)
         self.fd = _STANDARD[1]
