@@ -14,13 +14,12 @@ from engine import files
 from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
+from tui.cli.interrupts import HUNG_UP, INTERRUPTED
 from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_places
 from tui.cli.output import say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-_HUNG_UP, _INTERRUPTED = 128 + signal.SIGHUP, 128 + signal.SIGINT
 
 
 class _Group(CommandGroup):
@@ -41,7 +40,7 @@ class _Group(CommandGroup):
             for stream in (sys.stdout, sys.stderr):
                 _try_to_flush(stream)
             if has_hung_up:
-                sys.exit(_HUNG_UP)
+                sys.exit(HUNG_UP)
             with suppress(OSError):
                 say(f"cifartui: What is printed cannot be written ({error.strerror}); is the disk full?", err=True)
             sys.exit(2)
@@ -60,7 +59,7 @@ class _Group(CommandGroup):
         except KeyboardInterrupt:
             with suppress(OSError):
                 say("\nInterrupted." if sys.stderr.isatty() else "Interrupted.", err=True)  # behind a ^C
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_modules())

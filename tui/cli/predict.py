@@ -30,6 +30,7 @@ from engine.runs.image_predictions import (
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.cli.interrupts import INTERRUPTED, NOBODY_READS, TERMINATED
 from tui.cli.live_line import LiveLine
 from tui.cli.options import device_option, places, with_places
 from tui.cli.output import say, say_json
@@ -41,7 +42,6 @@ _DIGITS = 4
 _WIDEST_NAME = 60
 _SAY_EVERY_S = 30.0
 """Between two lines of progress where there is no terminal to draw on."""
-_INTERRUPTED, _NOBODY_READS, _TERMINATED = 130, 141, 143
 
 
 @click.command()
@@ -144,9 +144,9 @@ class _Terminated(BaseException):
 
 
 _CODES: dict[type[BaseException], int] = {
-    KeyboardInterrupt: _INTERRUPTED,
-    BrokenPipeError: _NOBODY_READS,
-    _Terminated: _TERMINATED,
+    KeyboardInterrupt: INTERRUPTED,
+    BrokenPipeError: NOBODY_READS,
+    _Terminated: TERMINATED,
 }
 
 
@@ -164,10 +164,10 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _say_unfinished(tally: Tally, csv_file: str | None, code: int) -> None:
     """Print what was done before the command was ended."""
-    if code == _NOBODY_READS:
+    if code == NOBODY_READS:
         _drop_output()
         return
-    why = "Interrupted" if code == _INTERRUPTED else "Terminated"
+    why = "Interrupted" if code == INTERRUPTED else "Terminated"
     unwritten = f"; {csv_file} was not written" if csv_file not in {None, "-"} else ""
     say(f"{why} after {fmt.plural(tally.done, 'image')}{unwritten}.", err=True)
 
