@@ -102,10 +102,10 @@ class Deliveries:
     def _goes_on(self, delivery: _Delivery, now: float) -> bool:
         """Take a delivery one step further; return False once it is over."""
         if delivery.on_the_way is None:
-            if now < delivery.due and not (self._is_hurried and delivery.num_tried):
-                return True
             if self._is_hurried and delivery.num_tried:
                 return False
+            if now < delivery.due:
+                return True
             delivery.num_tried += 1
             try:
                 delivery.on_the_way = self._send(delivery.target, delivery.message)

@@ -77,12 +77,11 @@ def of_end(folder: RunDir, info: RunInfo, finished: RunFinished) -> Message:
         "BEST_VAL_BALANCED": _fraction(finished.best_val_balanced),
         "TEST_BALANCED": _fraction(finished.test_balanced),
     }
-    is_failure = finished.outcome == "failed"
     return _message(
         folder,
         info,
-        "failure" if is_failure else "end",
-        "failed" if is_failure else finished.outcome,
+        "failure" if finished.outcome == "failed" else "end",
+        finished.outcome,
         finished.reason,
         ", ".join(accuracies) if accuracies else _place(state),
         finished.time,
