@@ -186,8 +186,11 @@ def test_an_interrupted_ablation_ends_in_its_first_seed_and_a_failed_run_does_no
     assert "ablation/step-01, seed 1: run " in result.output
     names = [each.read_info().preset_name for each in list_runs(tmp_path)]
     assert sorted(names) == ["ablation/step-01", "ablation/step-01", "ablation/step-02"]
-    assert "ablation/step-03, seed" not in result.output
-    assert "Not trained: " in result.output
+    assert "step-03" not in result.stdout
+    assert [line for line in result.stderr.splitlines() if line.startswith("Not")] == [
+        "Not trained: ablation/step-02 with seed 1. Train it with:",
+        "Not trained: ablation/step-03 with seeds 0, 1. Train it with:",
+    ]
 
 
 def test_several_runs_are_one_picture_with_their_names_and_results(tmp_path: Path) -> None:
