@@ -50,7 +50,7 @@ class Listener:
         self.answers: list[Answer | None] = []
         """Of the next requests, in order; None keeps one waiting until the end. Then 200, as ntfy has it."""
         self.location = ""
-        """Where a redirect goes."""
+        """Target of a redirect."""
         self.num_got = 0
         """Requests for a page, which nobody should make."""
         self._over = threading.Event()

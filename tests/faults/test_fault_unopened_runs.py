@@ -81,7 +81,7 @@ def _in_time() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be started cannot be: the commands themselves are tried here. Reports go where the test is."""
+    """Starts of processes fail: the commands themselves are tried here. Reports go where the test is."""
     monkeypatch.chdir(tmp_path)
 
     def refuse(*_arguments: object, **_options: object) -> None:

@@ -1,4 +1,4 @@
-"""What the project says of itself to package pages, citations, CI and containers fits the project."""
+"""Metadata of the project for package pages, citations, CI and containers: it fits the project."""
 
 import re
 import shlex
