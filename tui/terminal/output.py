@@ -19,8 +19,9 @@ class ScreenOutput:
     """Stream to the terminal, for Textual's writing thread.
 
     While the terminal is taken, descriptors 1 and 2 lead to a file: nothing that a library in C, a child process or a
-    forgotten print writes is painted over the screen. A terminal that another program has set not to block (EAGAIN) is
-    waited for. Any other failure is told once, and nothing is sent after it.
+    forgotten print writes is painted over the screen. `sys.__stdout__` still leads to the terminal. A terminal that
+    another program has set not to block (EAGAIN) is waited for. Any other failure is told once, and nothing is sent
+    after it.
     """
 
     def __init__(self, on_failure: Callable[[OSError], object]) -> None:
