@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from engine.journal.events import Flops
 from engine.models.build import build_on_meta
 from engine.training import checkpoint_checks as checks
 from engine.training import checkpoint_files
@@ -39,7 +40,7 @@ class TrainState:
         self._setup, self._parallel = setup, parallel
         self.plan, self.best_by = plan, setup.info.preset.train.best_by
         self.steps_per_epoch = num_batches(len(setup.data.train.labels), setup.info.preset.train.batch_size)
-        self.progress = Progress()
+        self.progress = Progress(flops=Flops())
         decay = setup.info.preset.train.ema_decay
         self.ema = Ema(setup.network, decay) if decay else None
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
