@@ -36,7 +36,7 @@ class FlopCount:
         self._of_pass = cache(lambda size: pass_flops(network, size))
         self._of_features = cache(lambda: feature_flops(network, self._size) if stage.frozen else 0)
         self._of_step = flops_of_step(stage_optimizer.optimizer)
-        self._num_views = num_views(self._setup.info.preset, stage) or 0
+        self._num_views = num_views(self._setup.info.preset, stage)
 
     def trained(self, progress: Progress, num_images: int, size: int | None) -> None:
         """Add a step.
@@ -50,10 +50,12 @@ class FlopCount:
         if features and progress.epoch == progress.stage_first_epoch and progress.step == 0:
             # here, and not where they are computed, which a resumed worker does again
             data, once = self._setup.data, features * self._num_ranks  # of which each computes all
-            of_training = once * self._num_views * len(data.train.labels)
+            of_training = once * (self._num_views or 0) * len(data.train.labels)
             progress.spend(train=of_training, evaluation=once * len(data.val.labels))
         forward, backward = self._of_pass(size or self._size)
-        progress.spend(train=num_images * (forward - features + backward), optimizer=self._of_step)
+        if self._num_views is not None:  # else a frozen backbone sees every image anew
+            forward -= features
+        progress.spend(train=num_images * (forward + backward), optimizer=self._of_step)
 
     def evaluated(self, progress: Progress, split: Literal["val", "test"]) -> None:
         """Add an evaluation of all images of a split, which the ranks share."""

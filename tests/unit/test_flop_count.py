@@ -72,6 +72,9 @@ def unseen(count: Callable[..., Any]) -> Callable[..., Any]:
             preset(model=msgspec.structs.replace(RESNET, frozen=True), train={"augment": ()}), id="resnet18, frozen"
         ),
         pytest.param(
+            preset(model=msgspec.structs.replace(RESNET, frozen=True)), id="resnet18, frozen, on images augmented anew"
+        ),
+        pytest.param(
             preset(model=RESNET, stages=LPFT, train={"epochs": None, "feature_views": 2}),
             id="resnet18, frozen on two views and then fine-tuned",
         ),
