@@ -5,7 +5,7 @@ All of it is computed on the meta device, by shapes alone: no image data, no mem
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -92,31 +92,37 @@ class PassFlops(NamedTuple):
     backward: int
 
 
-def pass_flops(network: nn.Module, image_size: int) -> PassFlops:
+class StageFlops(NamedTuple):
+    """FLOPs of one image in a stage of training."""
+
+    passes: Mapping[int, PassFlops]
+    """By the side of the image in pixels."""
+    features: int = 0
+    """Of the forward pass through a frozen backbone, up to the last layer; 0 where nothing is frozen."""
+
+
+def pass_flops(network: Callable[[Tensor], object], image_size: int) -> PassFlops:
     """Return the floating point operations of one image, 2 for each multiply-add.
 
     Convolutions and matrix products are counted, by the formulas of torch.utils.flop_counter; the rest is small. Each
     costs once more for the gradient of each of its two factors that has one: frozen weights and the images have none.
     (That package's own formula counts the gradient of a convolution's weights once for every group.)
+
+    Args:
+        network: on the meta device, in eval mode.
+        image_size: side in pixels.
     """
-    shadow = _on_meta(network)
     with torch.enable_grad(), _Products() as products:
-        _forward(shadow, image_size)
+        _forward(network, image_size)
     return PassFlops(products.forward, products.backward)
-
-
-def feature_flops(network: Any, image_size: int) -> int:
-    """Return those of one image up to the last layer, `fc`, of a network whose backbone can be frozen."""
-    shadow: Any = _on_meta(network)
-    with torch.no_grad(), _Products() as products:
-        _forward(shadow.features, image_size)
-    total: int = products.forward
-    return total
 
 
 def flops_per_image(network: nn.Module, image_size: int) -> int:
     """Return the floating point operations of one image's forward pass, as `pass_flops` counts them."""
-    return pass_flops(network, image_size).forward
+    with torch.no_grad(), _Products() as products:
+        _forward(_on_meta(network), image_size)
+    total: int = products.forward
+    return total
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]

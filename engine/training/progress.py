@@ -34,7 +34,7 @@ class Progress(msgspec.Struct):
     at_once: int | None = None
     """Micro-batch size; smaller than a batch if memory ran out."""
     flops: Flops | None = None
-    """Spent so far; None for a run that was begun before they were counted."""
+    """Spent so far; None if they are not counted, as in a run that was begun before they were."""
 
     @property
     def num_epochs(self) -> int:
@@ -42,7 +42,7 @@ class Progress(msgspec.Struct):
         return self.epoch if self.step else self.epoch - 1
 
     def spend(self, train: float = 0.0, optimizer: float = 0.0, evaluation: float = 0.0) -> None:
-        """Add FLOPs to those spent, unless the run was begun before they were counted."""
+        """Add FLOPs to those spent, if they are counted."""
         if (spent := self.flops) is not None:
             self.flops = Flops(
                 train=spent.train + train,

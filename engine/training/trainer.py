@@ -86,7 +86,7 @@ class Trainer:
     def _enter_stage(self) -> None:
         """Let steps, and what is counted of them, begin anew with the network and the optimizer of a stage."""
         self._stepper.begin_stage()
-        self._flop_count.begin_stage(self._plan[self.progress.stage], self._train_state.stage_optimizer)
+        self._flop_count.begin_stage(self.progress.stage, self._train_state.stage_optimizer)
 
     @property
     def progress(self) -> Progress:

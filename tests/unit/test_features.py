@@ -7,7 +7,6 @@ from typing import Literal
 import msgspec
 import pytest
 import torch
-from torch import Tensor, nn
 
 from engine.journal import events
 from engine.journal.jsonl import read_events
@@ -30,16 +29,11 @@ def frozen(augment: tuple[schema.Augmentation, ...] = (), views: int | None = No
 
 
 def count_features(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by the batch size of every pass through the backbone, but for those of shapes alone."""
-    kind, passed = type(trainer._setup.network), []
-    whole = kind.features
-
-    def counted(network: nn.Module, images: Tensor) -> Tensor:
-        if not images.is_meta:
-            passed.append(len(images))
-        return whole(network, images)
-
-    monkeypatch.setattr(kind, "features", counted)
+    """Return a list that grows by the batch size of every pass through the backbone."""
+    network = trainer._setup.network
+    passed: list[int] = []
+    whole = network.features
+    monkeypatch.setattr(network, "features", lambda images: (passed.append(len(images)), whole(images))[1])
     return passed
 
 

@@ -1,27 +1,30 @@
 """FLOPs that a run says it has spent: those of the operations that torch runs for it, each counted once."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.journal import commands, events
-from engine.journal.jsonl import append_command, read_events
+from engine.journal.jsonl import EventWriter, append_command, read_events
 from engine.journal.state import fold
 from engine.models.build import build_on_meta
 from engine.models.layer_table import pass_flops
-from engine.training import checkpoint_files, flop_count
+from engine.runs.run_dir import RunDir
+from engine.training import checkpoint_files
 from engine.training.checkpoint_checks import progress_of
+from engine.training.controls import Controls
+from engine.training.flop_count import flops_of_stages
 from engine.training.muon import flops_of_step
 from engine.training.optimizers import build_optimizer
+from engine.training.trainer import Trainer
 from presets import schema
 from presets.plan import plan
-from tests.tiny_trainer import CPU, PRESET, make
+from tests.tiny_trainer import CPU, PRESET, make_folder, make_setup
 
 BLOCKS = ((16, 16), (24, 24), (32, 32), (48, 48))
 VGG = schema.Vgg(blocks=BLOCKS, pools=("max", "max", "max", "avg"), head=(24,), conv_bias=False)
@@ -39,14 +42,12 @@ def preset(base: schema.Preset = PRESET, **tables: Any) -> schema.Preset:
     return msgspec.structs.replace(base, train=train, **tables)
 
 
-def unseen(count: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `count`, hidden from whoever counts around it."""
-
-    def hidden(*given: Any) -> Any:
-        with _disable_current_modes():
-            return count(*given)
-
-    return hidden
+def make(tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80) -> tuple[Trainer, RunDir]:
+    """Return a trainer that counts, as workers' do."""
+    setup, folder = make_setup(preset, num_train), make_folder(tmp_path)
+    setup = replace(setup, flops=flops_of_stages(preset, 100))
+    journal = EventWriter(folder.events)
+    return Trainer(setup, folder, journal, Controls(folder, journal)), folder
 
 
 @pytest.mark.slow
@@ -80,11 +81,7 @@ def unseen(count: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ],
 )  # fmt: skip
-def test_what_a_run_counts_is_what_torch_counts_of_it(
-    preset: schema.Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("pass_flops", "feature_flops"):  # they run shapes through the network, which is no training
-        monkeypatch.setattr(flop_count, name, unseen(getattr(flop_count, name)))
+def test_what_a_run_counts_is_what_torch_counts_of_it(preset: schema.Preset, tmp_path: Path) -> None:
     trainer, folder = make(tmp_path, preset, num_train=21)  # batches of 8, 8 and 5
     with FlopCounterMode(display=False) as counter:
         finished = trainer.run()
@@ -207,6 +204,24 @@ def test_a_run_begun_before_they_were_counted_has_none(tmp_path: Path) -> None:
     assert not fold(read_events(folder.events)).epochs[-1].flops
 
 
+@pytest.mark.slow
+def test_a_network_that_cannot_be_counted_is_trained_and_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_given: object) -> None:
+        raise NotImplementedError("aten::nms: no shapes")
+
+    counted, folder = make(tmp_path, preset(train={"epochs": 1}))
+    assert counted.run().flops is not None
+    monkeypatch.setattr("engine.training.flop_count.pass_flops", fails)
+    assert flops_of_stages(PRESET, 100) == ()
+    assert make(tmp_path / "begun")[0].run().flops is None
+    resumed, _ = make(tmp_path)
+    resumed.restore(checkpoint_files.load(folder.last))
+    assert resumed.run().flops is None  # what is counted of its first epoch would be too little
+    assert fold(read_events(folder.events)).flops is None
+
+
 @pytest.mark.parametrize("flops", [{"train": -1.0}, {"train": float("inf")}, {"optimizer": "many"}, 12])
 def test_a_checkpoint_that_counts_otherwise_is_refused(flops: object) -> None:
     state = {"progress": {"flops": flops}}
@@ -223,5 +238,5 @@ def test_muon_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnext50_32x4d", "vit_b_16"])
 def test_groups_and_attention_cost_as_much_for_each_gradient_as_forward(name: str) -> None:
-    found = pass_flops(build_on_meta(schema.Backbone(name=name), 10, 224), 224)
+    found = pass_flops(build_on_meta(schema.Backbone(name=name), 10, 224).eval(), 224)
     assert 1.85 * found.forward < found.backward < 2 * found.forward
