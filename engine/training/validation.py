@@ -176,8 +176,8 @@ class Validator:
             parallel=self._parallel,
             num_classes=self._num_classes,
         )
-        self._flop_count.evaluated(progress, split)
         self._controls.poll_at_once()
+        self._flop_count.evaluated(progress, split)  # last: what is saved on command until here is evaluated again
         return sums
 
     def validate_between_batches(self, progress: Progress) -> None:

@@ -193,6 +193,28 @@ def test_what_a_journal_says_is_spent_for_the_weights_that_there_are(
 
 
 @pytest.mark.slow
+def test_an_evaluation_that_is_done_again_after_a_save_at_its_end_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = make(tmp_path / "through")[0].run().flops
+    trainer, folder = make(tmp_path / "killed")
+    polled: list[str] = []
+
+    def save_and_die() -> None:
+        polled.append(trainer._save_on_command())
+        if len(polled) == 2:  # at the beginning of the first validation, and at its end
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer._controls, "poll_at_once", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    again, _ = make(tmp_path / "killed")
+    again.restore(checkpoint_files.load(folder.last))
+    assert (again.progress.step, again.progress.epoch) == (10, 1)
+    assert again.run().flops == through
+
+
+@pytest.mark.slow
 def test_a_run_begun_before_they_were_counted_has_none(tmp_path: Path) -> None:
     trainer, folder = make(tmp_path, preset(train={"epochs": 1}))
     trainer.run()
