@@ -16,7 +16,7 @@ from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
 from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, build_on_meta, build_unfilled, on_device
-from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
+from engine.models.layer_table import StageFlops, flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
@@ -55,6 +55,8 @@ class Setup:
     """Number of processes that train the run together."""
     flops_per_image: int = 0
     """Of the forward pass; 0 where nobody has counted them."""
+    flops: tuple[StageFlops, ...] = ()
+    """Of one image in each stage; empty where nobody has counted them, and the run then has no FLOPs either."""
 
     @property
     def eval_batch_size(self) -> int:

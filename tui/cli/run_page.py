@@ -204,6 +204,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("time", _time(record)),
         ("start", _start(record)),
         ("speed", _speed(record)),
+        ("spent", run_text.spent(summary.flops)),
         ("best val", _best_val(record)),
         ("test", _test(record)),
         ("last epoch", _last_epoch(record)),

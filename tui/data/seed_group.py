@@ -80,6 +80,11 @@ class SeedGroup(Struct, frozen=True, kw_only=True, dict=True):
         return _mean(run.test_balanced for run in self.counted)
 
     @property
+    def pflop(self) -> float | None:
+        """PFLOP that a run has spent: the mean over `counted`; None unless it is known of all."""
+        return _mean(run.pflop for run in self.counted) if all(run.flops for run in self.counted) else None
+
+    @property
     def created(self) -> float:
         """Unix seconds at which the newest member was made."""
         return max(run.created for run in self.members)

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
 from msgspec import Struct
 
 from engine import files
-from engine.journal.events import Count, Moment, Number
+from engine.journal.events import Count, Flops, Moment, Number
 from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import not_understood
@@ -59,6 +59,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     """Host of its last worker; if none has begun, the host that launched it."""
     duration_s: Number | None = None
     """Seconds that its workers, one after another, have worked."""
+    flops: Flops | None = None
+    """Spent for the weights that it has; None if they were not counted."""
     num_bytes: Count | None = None
     """Size of its folder on disk, with checkpoints."""
     has_checkpoint: bool = False
@@ -77,6 +79,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     def words(self) -> Words:
         """Its settings that are not its preset's, in short words."""
         return words_of(self.overrides, self.seed, self.group)
+
+    @property
+    def pflop(self) -> float | None:
+        """FLOPs that it has spent, in PFLOP; None if they were not counted."""
+        return self.flops.pflop if self.flops is not None else None
 
     @property
     def no_test(self) -> str:
@@ -165,6 +172,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         path=str(run.path),
         host=state.started.host if state.started else info.host,
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
+        flops=state.flops,
         num_bytes=num_bytes,
         has_checkpoint=run.has_checkpoint,
         has_test=state.data is None or state.data.num_test > 0,
