@@ -187,6 +187,7 @@ def test_a_search_is_one_row_with_its_best_run_and_stands_for_no_preset(tmp_path
     assert newest_by_preset(runs) == {}
     assert earlier(runs, "demo", runs[0].host) == ""
     assert all(row.val_spread is None for row in each_run(runs, []))
+    assert with_groups(runs, searches=False) == runs
     live = replace(runs[3], status="training")
     (group,) = with_groups([*runs[:3], live])
     assert group.status == "training"

@@ -263,6 +263,7 @@ def _complete(runs: TrialRuns, overrides: Sequence[str], label: str, teller: _Te
     """
     there = runs.find(overrides)
     if there is not None and trial_of(there, 0.0, Length(1, 1)) is not None:
+        delete_weights(there)  # it may have ended while nobody watched
         return there
     if interrupts.code:
         raise _left(interrupts.code)

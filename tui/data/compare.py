@@ -101,8 +101,8 @@ def compare_runs(summaries: Sequence[ListedRun], listed: Sequence[Listed]) -> li
 
 def each_run(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
     """Return `compare_runs` of runs by themselves, with the spread of its group, as far as it is given, in each row."""
-    seeds = [row for row in with_groups(summaries) if isinstance(row, SeedGroup) and not row.is_search]
-    groups = {run.id: row for row in seeds for run in row.members}
+    seeds = with_groups(summaries, searches=False)
+    groups = {run.id: row for row in seeds if isinstance(row, SeedGroup) for run in row.members}
     return [
         replace(row, val_spread=groups[row.run].val, test_spread=groups[row.run].test) if row.run in groups else row
         for row in compare_runs(summaries, listed)

@@ -138,10 +138,13 @@ def _sum(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def with_groups(runs: Sequence[Summary]) -> list[Listed]:
-    """Return the runs, those of a group as one SeedGroup in the place of its first; a lone member stays a run."""
+def with_groups(runs: Sequence[Summary], *, searches: bool = True) -> list[Listed]:
+    """Return the runs, those of a group as one SeedGroup in the place of its first; a lone member stays a run.
+
+    Without `searches` so do the runs of a search.
+    """
     rows: list[Listed] = []
-    for members in grouped(runs, lambda run: group_key(run.group, run.preset_name, run.overrides)):
+    for members in grouped(runs, lambda run: _key_of(run) if searches or not is_search(run.group) else ()):
         if len(members) == 1:
             rows.append(members[0])
         else:
