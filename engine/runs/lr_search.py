@@ -74,6 +74,11 @@ class Trial(Struct, frozen=True, kw_only=True):
     """Id of the run."""
 
     @property
+    def reached(self) -> float:
+        """The accuracy; 0 if it diverged."""
+        return self.accuracy or 0.0
+
+    @property
     def merit(self) -> tuple[float, float]:
         """A key by which the better trial is the greater one."""
         return (-1.0 if self.accuracy is None else self.accuracy, -self.loss)
@@ -378,9 +383,9 @@ def found(search: Search, rungs: Sequence[Rung]) -> Found:
         )
     length = in_words(rung.length, search.num_images)
     of = f"the best of {len(rung.trials)} rates" if len(rung.trials) > 1 else "the only rate"
-    sentences = [f"It came to {100 * best.accuracy:.1f} % val in {length}, {of} trained so long."]  # type: ignore[operator]
+    sentences = [f"It came to {100 * best.reached:.1f} % val in {length}, {of} trained so long."]
     if tied := ties[-1]:
-        named = " and ".join(f"{trial.lr:g} ({100 * (trial.accuracy or 0):.1f} %)" for trial in tied)
+        named = " and ".join(f"{trial.lr:g} ({100 * trial.reached:.1f} %)" for trial in tied)
         verb = "is" if len(tied) == 1 else "are"
         sentences.append(f"{named} {verb} {noise} (± {100 * _noise(search, best):.1f} points).")
     if beyond := _untried_edge(search, judged):
@@ -391,18 +396,18 @@ def found(search: Search, rungs: Sequence[Rung]) -> Found:
 def _within_noise(search: Search, rung: Rung) -> Iterator[Trial]:
     """Yield the trials of a rung that are within one standard error of the best, which is none of them."""
     best = rung.best
-    if best is None or best.accuracy is None:
+    if best is None:
         return
     for trial in rung.trials:
         is_other = trial is not best and trial.accuracy is not None
-        if is_other and best.accuracy - trial.accuracy <= _noise(search, best):  # type: ignore[operator]
+        if is_other and best.reached - trial.reached <= _noise(search, best):
             yield trial
 
 
 def _noise(search: Search, trial: Trial) -> float:
     """Return the standard error of the difference of two accuracies about that of `trial`, each of all images."""
     num = search.num_val
-    share = ((trial.accuracy or 0.0) * num + 1) / (num + 2)  # not 0 where all, or none, are right
+    share = (trial.reached * num + 1) / (num + 2)  # not 0 where all, or none, are right
     return math.sqrt(2 * share * (1 - share) / num)
 
 

@@ -23,6 +23,8 @@ from tui.data.summaries import summarise
 from tui.data.summary import RunCurves, earlier
 from tui.plots.overlay import COLORS, overlaid
 from tui.text import seed_text
+from tui.widgets.run_columns import _COLUMNS
+from tui.widgets.run_table import hint
 
 
 @pytest.mark.parametrize(
@@ -179,8 +181,9 @@ def test_a_search_is_one_row_with_its_best_run_and_stands_for_no_preset(tmp_path
     assert (group.val, group.test, group.shown) == (Spread(0.42, None, 1), None, runs[2])
     assert group.words == ("lr-find", "smoothing 0.1")
     assert runs[0].words == ("smoothing 0.1", "lr 0.01", "epochs 2")
-    told = seed_text.search(len(group.members), group.shown.words, group.best_val_top1)
-    assert told == (
+    values = {column.heading: column.value(group, 0.0) for column in _COLUMNS}
+    assert (values["epoch"], values["best val"], values["test"]) == ("4 runs", "42.0 %", "n/a")
+    assert hint(group).plain == (
         "4 short runs of a learning-rate search; best so far 42.0 % val with smoothing 0.1 lr 0.01 epochs 4. "
         "Enter opens; D deletes all."
     )
