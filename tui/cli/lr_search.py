@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ from tui.data.range_test import training_command
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(h|min|m|s)")
 _LEAST_S, _MOST_S = 30.0, 30 * 86_400.0
+_WIDEST = 100
 _PROBE_S = 12.0
 """The run that measures the time trains for so long, or a twentieth of the budget if that is less."""
 _PROBE_SHARE = 0.05
@@ -188,7 +190,7 @@ def run_search(
     command = "" if result.lr is None else training_command(name, options.overrides, result.lr)
     teller.record("found", lr=result.lr, reason=result.reason, command=command, group=runs.group)
     teller.say("")
-    teller.say(_in_words(result.lr, result.reason))
+    teller.say(textwrap.fill(_in_words(result.lr, result.reason), _WIDEST, break_on_hyphens=False))
     if command:
         teller.say(f"\n  {command}")
     return 0

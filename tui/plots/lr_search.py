@@ -13,6 +13,7 @@ from tui.plots.render import resolution_of, text_rows
 from tui.theme import BAD, MUTED, VAL
 
 _ROWS = 12
+_FOR_MARK = 0.15
 _WIDEST = 100
 
 
@@ -23,7 +24,9 @@ def search_chart(search: Search, rungs: Sequence[Rung], lr: float | None, resolu
     reached = [100 * trial.accuracy for trial in trials if trial.accuracy is not None]
     half = math.log10(search.grid.step) / 2
     x = lr_axis(min(places, default=-3.0) - half, max(places, default=0.0) + half)
-    y = ValueAxis().holding(min(reached, default=0.0), max(reached, default=1.0), resolution.num_rows)
+    lowest, highest = min(reached, default=0.0), max(reached, default=1.0)
+    room = _FOR_MARK * (highest - lowest)  # or the name of the mark would lie on the best point
+    y = ValueAxis().holding(lowest, highest + room, resolution.num_rows)
     lines: list[Line] = []
     for rung in rungs:
         color = VAL if rung is rungs[-1] else MUTED
