@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
+from engine.runs.seed_groups import is_search
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
@@ -60,7 +61,9 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
-        if not setup.data.has_test_accuracy:
+        self._is_tested = setup.data.has_test_accuracy and not is_search(setup.info.group)
+        """False for a short run of a learning-rate search: test images are for the training that it is for."""
+        if not self._is_tested:
             controls.then = ""
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
@@ -347,7 +350,7 @@ class Trainer:
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
         tested: Literal["best", "last"] = "best"
-        if self.progress.global_step and self._setup.data.has_test_accuracy:
+        if self.progress.global_step and self._is_tested:
             instead = "The test accuracy is that of the last weights."
             if not self._checkpoints.load_best("best", self._train_state.evaluated, instead):
                 tested = "last"

@@ -300,6 +300,8 @@ def _result(
 
 
 def _test(record: RunDetail) -> str:
+    if record.range_test is not None:
+        return ""
     if run_text.has_no_test(record.data):
         return "no test part: the run is judged on its validation images"
     summary, report = record.summary, record.report

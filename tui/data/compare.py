@@ -11,7 +11,7 @@ from msgspec.structs import fields, replace
 from engine.journal.events import RunStarted
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunInfo
-from engine.runs.seed_groups import Spread
+from engine.runs.seed_groups import Spread, is_search
 from presets.catalog import Listed
 from presets.plan import total_epochs
 from presets.schema import Report
@@ -68,9 +68,13 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, ListedRun]:
-    """Return the run or group of seeds that stands for each preset: the newest completed one, else the newest."""
+    """Return the run or group of seeds that stands for each preset: the newest completed one, else the newest.
+
+    Short runs of a learning-rate search stand for nothing.
+    """
     chosen: dict[str, ListedRun] = {}
-    for row in sorted(with_groups(summaries), key=lambda row: (_shown(row).status == "completed", row.created)):
+    whole = [run for run in summaries if not is_search(run.group)]
+    for row in sorted(with_groups(whole), key=lambda row: (_shown(row).status == "completed", row.created)):
         chosen[row.preset_name] = row
     return chosen
 
@@ -99,7 +103,8 @@ def compare_runs(summaries: Sequence[ListedRun], listed: Sequence[Listed]) -> li
 
 def each_run(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
     """Return `compare_runs` of runs by themselves, with the spread of its group, as far as it is given, in each row."""
-    groups = {run.id: row for row in with_groups(summaries) if isinstance(row, SeedGroup) for run in row.members}
+    seeds = with_groups(summaries, searches=False)
+    groups = {run.id: row for row in seeds if isinstance(row, SeedGroup) for run in row.members}
     return [
         replace(row, val_spread=groups[row.run].val, test_spread=groups[row.run].test) if row.run in groups else row
         for row in compare_runs(summaries, listed)

@@ -17,6 +17,7 @@ from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
+from engine.runs.seed_groups import is_search
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from presets.schema import Report
@@ -73,7 +74,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     not_understood: tuple[str, ...] = ()
     """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
     group: str = ""
-    """Id that it shares with runs of other seeds; empty if it stands alone (`tui.data.seed_group`)."""
+    """Id that it shares with runs of other seeds, or of a search; empty for a run alone (`tui.data.seed_group`)."""
 
     @property
     def words(self) -> Words:
@@ -258,7 +259,11 @@ def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
     Runs without overrides count; if there are none, the newest one with overrides does, and the sentence names
     them. The times are those of the newest: it most likely had the device that the next one will have.
     """
-    here = [run for run in runs if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch]
+    here = [
+        run
+        for run in runs
+        if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch and not is_search(run.group)
+    ]
     unchanged = [run for run in here if not run.overrides]
     shown = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
     if not shown:

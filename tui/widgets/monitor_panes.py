@@ -123,7 +123,7 @@ def _results(view: RunView, width: int) -> Text:
         fields.append(Text("no epoch validated yet", MUTED))
     if state.finished is not None and state.finished.test_top1 is not None:
         fields.append(labelled("test", fmt.accuracy(state.finished.test_top1, state.finished.test_balanced), GOOD))
-    elif run_text.has_no_test(state.data):
+    elif test is None and run_text.has_no_test(state.data):
         fields.append(Text("no test part", MUTED))
     published = [
         f"{name} {fmt.percent(value, 1 if value * 1000 % 10 else 0)}"
