@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -106,8 +107,10 @@ class _Teller:
         rates = [search.grid.rate(place) for place in search.grid.places]
         parts = ", ".join(f"{num} × {in_words(length, search.num_images)}" for num, length in rungs)
         self.say(
-            f"{len(rates)} rates from {fmt.lr(rates[0])} to {fmt.lr(rates[-1])}, "
-            f"{fmt.plural(len(rungs), 'rung')} ({parts}), about {fmt.duration(first.seconds_left)}"
+            _filled(
+                f"{len(rates)} rates from {fmt.lr(rates[0])} to {fmt.lr(rates[-1])}, "
+                f"{fmt.plural(len(rungs), 'rung')} ({parts}), about {fmt.duration(first.seconds_left)}"
+            )
         )
         self.record(
             "plan",
@@ -190,10 +193,15 @@ def run_search(
     command = "" if result.lr is None else training_command(name, options.overrides, result.lr)
     teller.record("found", lr=result.lr, reason=result.reason, command=command, group=runs.group)
     teller.say("")
-    teller.say(textwrap.fill(_in_words(result.lr, result.reason), _WIDEST, break_on_hyphens=False))
+    teller.say(_filled(_in_words(result.lr, result.reason)))
     if command:
         teller.say(f"\n  {command}")
     return 0
+
+
+def _filled(text: str) -> str:
+    """Return text in lines that end between words."""
+    return textwrap.fill(text, min(_WIDEST, shutil.get_terminal_size().columns), break_on_hyphens=False)
 
 
 def _in_words(lr: float | None, reason: str) -> str:
