@@ -130,6 +130,7 @@ def _modules() -> dict[str, str]:
         "preview": "preview",
         "data": "data",
         "notify": "notify",
+        "relay": "relay",
         "gpus": "doctor",
         "doctor": "doctor",
         "completion": "completion",
