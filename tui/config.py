@@ -12,7 +12,7 @@ from engine.runs.notify_settings import NOBODY, Notify, of_command, problem
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
-from tui.display import Theme
+from tui.display import HostEntry, Theme
 
 _VARIABLE = "CIFARTUI_CONFIG"
 
@@ -27,6 +27,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bell: bool = True
     notify: Notify = NOBODY
     keys: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, HostEntry] = field(default_factory=dict)
 
 
 def config_path() -> Path:
@@ -65,6 +66,12 @@ def read_config() -> Config:
         raise CifartuiError(f"{printable(str(path))}: {fault.text}") from None
     if wrong := problem(config.notify):
         raise CifartuiError(f"{printable(str(path))}: {wrong}")
+    if config.hosts:
+        from tui.hosts.ssh import problem_of
+
+        for name, entry in config.hosts.items():
+            if wrong := problem_of(entry, name):
+                raise CifartuiError(f"{printable(str(path))}: {wrong}")
     return config
 
 

@@ -28,7 +28,7 @@ _WORTH_A_HELPER_BYTES = 8_000_000
 History: TypeAlias = tuple[RunState, int]
 """State folded from the journal, and the offset in bytes up to which it was read."""
 Life: TypeAlias = tuple[bool | None, tuple[str, ...]]
-"""Whether a worker is alive (None: that cannot be seen from here), and the tail of its log if it is not."""
+"""True if a worker is alive (None: that cannot be seen from here), and the tail of its log if it is not."""
 
 
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:

@@ -32,7 +32,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _STEADY_S = 30.0
 """A line that held for so long is tried again at once after it dropped."""
 _MOST_BANNER_BYTES, _MOST_BANNER_LINES = 1 << 16, 200
-"""What a host's shell may print before the relay greets."""
+"""Most that a host's shell may print before the relay greets."""
 _MOST_COMPLAINT_BYTES = 1 << 12
 _MOST_WAITING = 256
 _ENDS_WITHIN_S = 0.5
@@ -88,6 +88,8 @@ class Connection:
     steady: Callable[[], float] = time.monotonic
     pauses: tuple[float, float] = (FIRST_PAUSE_S, LONGEST_PAUSE_S)
     silent_s: float = SILENT_S
+    is_patient: bool = True
+    """False: who asks before the first greeting hears at once why there is none, and does not wait for a second try."""
     state: LineState = field(default_factory=LineState)
     num_received: int = 0
     """Bytes that came over the line."""
@@ -263,8 +265,9 @@ class Connection:
         """Note that there is no line; nobody hears the answers that were under way."""
         with self._lock:
             sent, self._sent = self._sent, {}
-            waiting = list(self._waiting) if self._closing else []
-            if self._closing:
+            gives_up = self._closing or not (self.is_patient or self.state.version)
+            waiting = list(self._waiting) if gives_up else []
+            if gives_up:
                 self._waiting.clear()
             self._out.clear()
             for following in self._followed:
@@ -277,7 +280,7 @@ class Connection:
         for request in sent.values():
             request.lost(problem or f"{self.host.name}: the line was closed.", True)
         for request in waiting:
-            request.lost(f"{self.host.name}: the line was closed.", False)
+            request.lost(problem or f"{self.host.name}: the line was closed.", False)
 
     def _give_up_late(self) -> None:
         """Tell those who waited for long enough."""
@@ -484,8 +487,8 @@ class _Talk:
     def _check_banner(self, num_lines: int) -> None:
         if self._num_banner > _MOST_BANNER_BYTES or num_lines > _MOST_BANNER_LINES:
             raise DroppedError(
-                f"{self._connection.host.name}: it printed much and no greeting of a relay; see what this prints: "
-                "ssh HOST cifartui relay"
+                f"{self._connection.host.name}: it printed much and no greeting of a relay; look at what its shell "
+                "prints when ssh runs a command there."
             )
 
     _num_lines = 0

@@ -35,9 +35,11 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.problems import printable
 from tui.data.environment import Environment, GpuReadings
+from tui.data.run_detail import detail_and_state
 from tui.data.run_list import RunLister, RunsListed
 from tui.hosts import wire
 from tui.hosts.followed import Followed
+from tui.hosts.history import encode_history
 from tui.hosts.wire import AnyAnswer, AnyAsk
 from tui.text import queue_text, run_text
 
@@ -45,6 +47,7 @@ QUIET_S = 60.0
 """The near side pings every few seconds: one that is silent for so long is gone."""
 _TICK_S = 0.25
 _LIST_EVERY_S = 2.0
+_MACHINE_EVERY_S = 3.0
 _RUNS_A_LINE = 100
 _COMMAND_S = 60.0
 """For so long the answer to a command is waited for."""
@@ -150,7 +153,14 @@ class Relay:
             case wire.SendCommand():
                 self._command(ask)
             case wire.ReadMachine():
-                self._send(self._machine(ask.id))
+                machine = _Machine(ask.id, self._machine, self._send)
+                machine.tick()
+                if ask.goes_on:
+                    self._keep_open(ask.id, machine)
+            case wire.ShowRun():
+                run = self._run(ask.run)
+                detail, state = detail_and_state(run, time.time(), ask.most_steps)
+                self._send(wire.RunPage(id=ask.id, detail=_raw(detail), state=encode_history(state)))
             case wire.ListPresets():
                 self._send(wire.PresetNames(id=ask.id, names=tuple(catalog.names())))
             case wire.StartPreset():
@@ -214,7 +224,7 @@ class Relay:
             problem = str(error)
         return wire.MachineState(
             id=ask_id, gpus=_raw(readings), queue=tuple(map(_raw, rows)), queue_problem=problem, runner=runner,
-            is_worked_on=is_worked_on, visible=visible, time=time.time(),
+            is_worked_on=is_worked_on, visible=visible,
         )  # fmt: skip
 
     def _start(self, ask: wire.StartPreset) -> None:
@@ -273,6 +283,24 @@ class _Commanded:
         return time.monotonic() < self._until
 
 
+class _Machine:
+    """The GPUs and the queue, sent whenever they have changed."""
+
+    def __init__(self, ask_id: int, read: Callable[[int], wire.MachineState], send: Callable[[AnyAnswer], int]) -> None:
+        self._ask_id, self._read, self._send = ask_id, read, send
+        self._sent: wire.MachineState | None = None
+        self._due_at = 0.0
+
+    def tick(self) -> bool:
+        now = time.monotonic()
+        if now >= self._due_at:
+            self._due_at = now + _MACHINE_EVERY_S
+            if (machine := self._read(self._ask_id)) != self._sent:
+                self._send(machine)
+                self._sent = machine
+        return True
+
+
 class _Listed:
     """The newest runs, of which what has changed is sent."""
 
@@ -280,7 +308,7 @@ class _Listed:
         self._ask, self._lister, self._send = ask, lister, send
         self._sent: dict[str, object] = {}
         self._about: tuple[object, ...] = ()
-        """What was sent besides the runs."""
+        """All that was sent besides the runs."""
         self._reading: Iterator[RunsListed] | None = None
         self._due_at, self._is_first = 0.0, True
 

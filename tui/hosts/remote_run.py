@@ -146,6 +146,19 @@ class RemoteRun:
 
         self.connection.ask(give, heard, lost, COMMAND_WITHIN_S)
 
+    def page(self, most_steps: int) -> wire.RunPage:
+        """Return all that is known of the run; waits for it.
+
+        Raises:
+            CifartuiError: it cannot be had.
+        """
+        answer = self.connection.answer_to(
+            lambda number: wire.ShowRun(id=number, run=self.run_id, most_steps=most_steps), 60.0
+        )
+        if not isinstance(answer, wire.RunPage):
+            raise CifartuiError(f"{self.host}: it gave another answer than was asked for.")
+        return answer
+
     def resume(self, changes: list[str]) -> None:
         """Have a worker started there that goes on from the last checkpoint; waits for it.
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from presets.errors import CifartuiError
 from presets.problems import printable
+from tui.display import HostEntry
 
 CONNECTS_WITHIN_S = 10
 _OPTIONS = (
@@ -21,19 +22,6 @@ _OPTIONS = (
 """Of a connection that nobody sees: no terminal, no forwarding, nothing asked, noticed when it is dead."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _DESTINATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
-
-
-class HostEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A host as the configuration has it, `[hosts.NAME]`."""
-
-    ssh: str = ""
-    """Destination as ssh takes it; else the name."""
-    command: str = "cifartui"
-    """Command line of cifartui there, as that host's shell takes it."""
-    runs_dir: str = ""
-    """Where its runs are kept; else as it is configured there."""
-    data_dir: str = ""
-    """Where its data is looked for first; likewise."""
 
 
 class Host(Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from engine.files import DAMAGED
 from engine.journal.commands import AnyCommand
-from engine.journal.events import Count, Moment
+from engine.journal.events import Count
 from engine.journal.jsonl import well_formed
 from engine.runs.run_options import SEED_BELOW
 from engine.shared.device_names import MOST_DEVICES
@@ -68,7 +68,16 @@ class SendCommand(Ask, frozen=True, kw_only=True, tag=True):
 
 
 class ReadMachine(Ask, frozen=True, kw_only=True, tag=True):
-    """Read the GPUs and the queue once."""
+    """Read the GPUs and the queue, once, or until Leave whenever they have changed."""
+
+    goes_on: bool = False
+
+
+class ShowRun(Ask, frozen=True, kw_only=True, tag=True):
+    """Read all that is known of a run, as `cifartui show` does."""
+
+    run: Name
+    most_steps: Annotated[int, Meta(ge=10, le=10_000)] = 2000
 
 
 class ListPresets(Ask, frozen=True, kw_only=True, tag=True):
@@ -101,7 +110,7 @@ class Leave(Ask, frozen=True, kw_only=True, tag=True):
 
 
 AnyAsk: TypeAlias = (
-    Ping | ListRuns | FollowRun | SendCommand | ReadMachine | ListPresets | StartPreset | ResumeRun | Leave
+    Ping | ListRuns | FollowRun | ShowRun | SendCommand | ReadMachine | ListPresets | StartPreset | ResumeRun | Leave
 )
 
 
@@ -162,7 +171,7 @@ class History(Answer, frozen=True, kw_only=True, tag=True):
 
 
 class Progress(Answer, frozen=True, kw_only=True, tag=True):
-    """What is new of a run: its rare events, the frequent ones thinned."""
+    """News of a run: its rare events, the frequent ones thinned."""
 
     events: tuple[Raw, ...] = ()
     offset: Count
@@ -172,8 +181,17 @@ class Progress(Answer, frozen=True, kw_only=True, tag=True):
     """If a resume has changed it."""
 
 
+class RunPage(Answer, frozen=True, kw_only=True, tag=True):
+    """All that is known of a run."""
+
+    detail: Raw
+    """A `tui.data.run_detail.RunDetail`."""
+    state: Raw
+    """Of `tui.hosts.history`: the curves to draw."""
+
+
 class CommandGiven(Answer, frozen=True, kw_only=True, tag=True):
-    """What is known of a command now; an answer that it was obeyed follows that it was written."""
+    """All that is known of a command now; an answer that it was obeyed follows that it was written."""
 
     command_id: str
     is_written: bool
@@ -193,11 +211,10 @@ class MachineState(Answer, frozen=True, kw_only=True, tag=True):
     """A `tui.text.queue_text.Row` each."""
     queue_problem: str = ""
     runner: str = ""
-    """Who works the queue off, in words."""
+    """The process that works the queue off, in words."""
     is_worked_on: bool = True
     visible: str | None = None
     """CUDA_VISIBLE_DEVICES."""
-    time: Moment = 0.0
 
 
 class PresetNames(Answer, frozen=True, kw_only=True, tag=True):
@@ -221,7 +238,17 @@ class Packed(Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
 
 
 AnyAnswer: TypeAlias = (
-    Hello | Pong | Refused | RunsChanged | History | Progress | CommandGiven | MachineState | PresetNames | Started
+    Hello
+    | Pong
+    | Refused
+    | RunsChanged
+    | History
+    | Progress
+    | RunPage
+    | CommandGiven
+    | MachineState
+    | PresetNames
+    | Started
 )
 
 _ASKS = msgspec.json.Decoder(AnyAsk)  # type: ignore[type-var, unused-ignore]
