@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -15,7 +14,6 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import OptionList
 
-from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui.data.environment import GpuReadings, Queued, watch_machine
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
@@ -97,6 +95,10 @@ class Home(Screen[None]):
                 yield PresetPane(id="about")
             yield QueueRow(id="queue-row")
             yield GpuPane(id="gpus")
+            if self.app.has_others:
+                from tui.widgets.other_hosts import OtherHosts
+
+                yield OtherHosts(id="hosts")
             yield RecentRuns(id="recent")
             yield KeyBar()
 
@@ -110,6 +112,9 @@ class Home(Screen[None]):
         self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._start_threads)
 
     def _start_threads(self) -> None:
+        self.app.connect()
+        if self.app.others is not None and not self._is_asleep:
+            self.app.others.watch(self, self._post)
         self._list_runs()
         self._watch_machine()
         self._look_up_first()
@@ -123,6 +128,8 @@ class Home(Screen[None]):
     def on_screen_resume(self) -> None:
         """List the runs again: one may just have been started."""
         was_asleep, self._is_asleep = self._is_asleep, False
+        if self.app.others is not None:
+            self.app.others.watch(self, self._post)
         self._wake.set()
         if was_asleep:
             self._describe_again()
@@ -130,6 +137,8 @@ class Home(Screen[None]):
     def on_screen_suspend(self) -> None:
         """Post nothing while another screen is above: each message here would make Textual paint that one anew."""
         self._is_asleep = True
+        if self.app.others is not None:
+            self.app.others.unwatch(self)
 
     def _post(self, message: Message) -> None:
         """Post a message from a thread, if this screen is in view."""
@@ -280,21 +289,39 @@ class Home(Screen[None]):
         self._show_machine()
         self._describe_again()
 
+    def on_hosts_changed(self) -> None:
+        """Show what other hosts told."""
+        from tui.widgets.other_hosts import OtherHosts
+
+        if self.app.others is not None:
+            self.query_one(OtherHosts).show(self.app.others.listings())
+        self._show_runs()
+
+    def everywhere(self) -> "RunsListed":
+        """Return the runs of this machine and of the others together."""
+        from tui.data.run_list import RunsListed
+
+        here = RunsListed(self.runs, self._num_runs or 0)
+        return here if self.app.others is None else self.app.others.joined(here)
+
     def _show_runs(self) -> None:
         has_gpu = None if self._readings is None else bool(self._readings.gpus)
         empty = no_runs(self._num_runs, self._known.has_cifar, has_gpu, self._runs_problem)
-        num_older = (self._num_runs or 0) - len(self.runs)
-        self.query_one(RecentRuns).show(self.runs, num_older, self.app.environment.now(), empty)
+        runs, num_all = self.runs, self._num_runs or 0
+        if self.app.others is not None:
+            joined = self.everywhere()
+            runs, num_all = joined.runs, joined.num_all
+        self.query_one(RecentRuns).show(runs, num_all - len(runs), self.app.environment.now(), empty)
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
         from tui.text import run_text
 
-        live = next((run for run in self.runs if run_text.is_live(run.status)), None)
+        live = next((run for run in self.everywhere().runs if run_text.is_live(run.status)), None)
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
-        self.app.open_monitor(RunDir(Path(live.path)))
+        self.app.open_run(live.id)
 
     def action_runs(self) -> None:
         """Show all runs."""
@@ -317,7 +344,7 @@ class Home(Screen[None]):
     def action_swap(self) -> None:
         """Move between presets and runs."""
         presets, listing = self.query_one(PresetList), self.query_one(RunList)
-        if presets.has_focus and self.runs:
+        if presets.has_focus and self.everywhere().runs:
             listing.focus()
         else:
             presets.focus()
@@ -354,7 +381,7 @@ class Home(Screen[None]):
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
-            self.app.open_monitor(RunDir(self.app.runs_dir / event.option.id))
+            self.app.open_run(event.option.id)
             return
         marked = self.query_one(PresetList).marked
         if marked:

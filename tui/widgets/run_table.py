@@ -307,6 +307,8 @@ def hint(chosen: Row | None) -> Text:
     """Return what is said of the row under the cursor: the spread of a group, what damaged a run, or the keys."""
     if isinstance(chosen, SeedGroup):
         return Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
+    if isinstance(chosen, Damaged) and chosen.state == "no line":
+        return Text(printable(chosen.problem, 500), TONES["bad"])
     if isinstance(chosen, Damaged):
         return Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
     return Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
