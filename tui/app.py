@@ -270,10 +270,12 @@ class CifartuiApp(App[None]):
                 key = f"key {self.get_key_display(binding)}"
                 yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
-        for run in home.runs if home is not None else ():
-            folder = RunDir(Path(run.path))
-            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}")
-            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
+        for run in home.everywhere().runs if home is not None else ():
+            where = f" on {run.host}" if ":" in run.id else ""
+            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}{where}")
+            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda r=run.id: self.open_run(r))
+        for title, about, start in home.starts_elsewhere() if home is not None else ():
+            yield SystemCommand(_as_it_is(title), _as_it_is(about), start)
         yield SystemCommand("Help", "key ?", self.action_help)
         yield SystemCommand("Leave", "key q; training goes on", self.action_leave)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -322,11 +323,12 @@ def test_over_a_real_sshd_three_hosts_are_followed_one_frozen_and_one_killed(
         def connect(host: Host, changed: Callable[[Connection], object]) -> Connection:
             return Connection(host, changed, pauses=SOON, silent_s=5.0)
 
+        relays: dict[str, psutil.Process] = {}
         others = Hosts([ssh_host(name, _there(tmp_path / name)) for name in names], connect=connect)
         try:
             others.watch("test", lambda _: None)
             wait_until(lambda: all(each.runs for each in others.listings()), "the runs of all")
-            relays = {
+            relays |= {
                 name: next(
                     each for each in psutil.process_iter(["cmdline"])
                     if "relay" in (each.info["cmdline"] or []) and str(tmp_path / name) in each.info["cmdline"]
@@ -345,13 +347,15 @@ def test_over_a_real_sshd_three_hosts_are_followed_one_frozen_and_one_killed(
             wait_until(told, "why two are away")
             assert heard["gpu2"].startswith("gpu2: it has not answered for ")
             assert heard["gpu3"] == "gpu3: the line dropped."
-            relays["gpu2"].kill()
             with followed(others.connections["gpu1"], run.folder.id) as posted:
                 wait_until(lambda: posted, "the history")
                 run.train_epoch(9)
                 wait_until(lambda: "EpochCompleted" in str([getattr(each, "events", "") for each in posted]), "news")
             wait_until(lambda: all(each.line.is_up and each.runs for each in others.listings()), "all of them again")
         finally:
+            for relay in relays:
+                with suppress(psutil.NoSuchProcess):
+                    relays[relay].kill()
             others.close()
 
 

@@ -45,6 +45,13 @@ async def test_home_shows_the_runs_of_all_hosts_and_the_monitor_steers_one_elsew
             await until(pilot, lambda: "at work" in told.text.plain or "nothing trains" in told.text.plain, "gpu1")
             await until(pilot, lambda: "its relay ended (no)" in told.text.plain, "why gpu2 is away")
 
+            await pilot.press("G")
+            commands = {each.title: each for each in app.get_system_commands(app.screen)}
+            assert "Attach to run basenet-ffff on gpu1" in commands
+            commands["Start mine on gpu1"].callback()
+            refused = "gpu1: There is no preset"
+            await until(pilot, lambda: any(refused in each.message for each in app._notifications), "what it lacks")
+
             app.open_run(f"gpu1:{run.folder.id}")
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.info is not None, "the history")
             monitor = app.screen

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import Raw
 from textual.message import Message
 
 from engine.files import DAMAGED
+from presets.errors import CifartuiError
 from tui.data.environment import GpuReadings
 from tui.data.run_list import RunsListed
 from tui.data.summary import Damaged, Summary
@@ -110,6 +112,10 @@ def _decoded(
     return found
 
 
+def _start_ask(preset_name: str, number: int) -> wire.StartPreset:
+    return wire.StartPreset(id=number, preset=preset_name)
+
+
 class Hosts:
     """Connections to other hosts, and what they told last. Methods may be called from any thread."""
 
@@ -193,6 +199,18 @@ class Hosts:
         damaged = [*here.damaged, *(row for listing in others for row in listing.away())]
         num_all = here.num_all + sum(listing.num_all for listing in others)
         return replace(here, runs=tuple(runs), num_all=num_all, damaged=tuple(damaged))
+
+    def start(self, host: str, preset_name: str) -> str:
+        """Start a preset of a host as it is there, and return the run's name here; waits for it.
+
+        Raises:
+            CifartuiError: the host refuses, because it lacks something for instance, or does not answer.
+        """
+        make = partial(_start_ask, preset_name)
+        answer = self.connections[host].answer_to(make, 60.0)
+        if not isinstance(answer, wire.Started) or not _RUN_ID.fullmatch(answer.run):
+            raise CifartuiError(f"{host}: it gave another answer than was asked for.")
+        return f"{host}:{answer.run}"
 
     def host_of(self, row_id: str) -> str:
         """Return the other host that a row of a list stands for, or whose run it is; empty for this machine's."""

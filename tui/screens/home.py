@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -340,6 +340,32 @@ class Home(Screen[None]):
                 self.starts.offer(name)
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
+
+    def starts_elsewhere(self) -> "list[tuple[str, str, Callable[[], object]]]":
+        """Return, for each other host, a title, what is free there, and the start of the highlighted preset there."""
+        name, others = self.query_one(PresetList).chosen(), self.app.others
+        if name is None or others is None:
+            return []
+        from tui.widgets.other_hosts import gpus_in_short
+
+        return [
+            (
+                f"Start {name} on {listing.name}",
+                gpus_in_short(listing.readings).plain if listing.readings is not None else "",
+                partial(self._start_elsewhere, listing.name, name),
+            )
+            for listing in others.listings()
+            if listing.line.is_up
+        ]
+
+    def _start_elsewhere(self, host: str, name: str) -> None:
+        from tui.screens.starting import show_error
+
+        others = self.app.others
+        assert others is not None, "there is a host"
+        self.notify(f"Starting {name} on {host} …")
+        start = partial(others.start, host, name)
+        self.app.run_in_background(start, self.app.open_run, partial(show_error, self.app))
 
     def action_swap(self) -> None:
         """Move between presets and runs."""
