@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.shared.benchmark_lines import Limit, Speed, ceiling
+from engine.training import benchmark as measuring
 from presets.errors import CifartuiError
 from tests.waiting import PATIENCE_S
 from tui.cli.doctor import benchmark
@@ -91,10 +91,13 @@ def test_ctrl_c_ends_it_cleanly_and_takes_the_measuring_along() -> None:
         os.killpg(process.pid, 0)
 
 
-def test_the_real_thing_on_a_cpu() -> None:
-    command = [sys.executable, "-m", "engine.training.benchmark", "--device", "cpu", "--seconds", "0.05"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=5 * PATIENCE_S, cwd=Path("/"))
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+def test_the_real_thing_on_a_cpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = [(name, (*overrides, "train.batch_size=8")) for name, overrides in measuring._PRESETS["cpu"]]
+    monkeypatch.setitem(measuring._PRESETS, "cpu", tuple(presets))
+    monkeypatch.setitem(measuring._MATRIX_SIDE, "cpu", 128)
+    monkeypatch.setitem(measuring._CONVOLUTION, "cpu", (4, 16))
+    assert measuring.main(["--device", "cpu", "--seconds", "0.05"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     speeds = [line for line in lines if line["type"] == "Speed"]
     assert {line["preset"] for line in speeds} == {"basenet", "demo", "vgg-custom"}
     assert all(line["images_per_s"] > 0 and not line["trouble"] for line in speeds)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from engine.shared.image_formats import Fault, fault_of
+from engine.shared.image_formats import Fault, fault_of, formats
 from engine.shared.image_listing import list_images, num_classes
 from engine.shared.image_parts import Files, Listing
 from engine.shared.image_scan import is_junk, shown, suffix_of, why_not_read
@@ -139,16 +139,27 @@ def test_a_file_without_extension_is_read_if_it_is_an_image(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("brand", ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"])
-def test_heif_is_known_by_each_of_its_brands_with_and_without_an_extension(tmp_path: Path, brand: str) -> None:
+def test_heif_is_known_by_each_of_its_brands_with_and_without_an_extension(
+    tmp_path: Path, brand: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = b"\0\0\0\x18ftyp" + brand.encode() + bytes(64)
     for name in ("cat/photo", "cat/x.jpg"):
         (write(tmp_path, *FLAT) / name).write_bytes(content)
-    if why_not_read(".heic"):
+    why_not_read.cache_clear()
+    formats.cache_clear()
+    with monkeypatch.context() as absent:
+        absent.setattr("engine.shared.image_scan.find_spec", lambda _module: None)
+        absent.setitem(sys.modules, "pillow_heif", None)
+        absent.delitem(Image.OPEN, "HEIF", raising=False)
         found = list_images(tmp_path)
         assert found.notices == ("cat/photo is not read (.heic: install pillow-heif).",)
         assert fault_of(UnidentifiedImageError(), tmp_path / "cat/x.jpg") == Fault.NEEDS_HEIF
-    else:
+    why_not_read.cache_clear()
+    formats.cache_clear()
+    with monkeypatch.context() as present:
+        present.setattr("engine.shared.image_scan.find_spec", lambda _module: object())
         assert "cat/photo" in list_images(tmp_path).train.names
+    why_not_read.cache_clear()
 
 
 @pytest.mark.parametrize(

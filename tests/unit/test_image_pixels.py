@@ -3,15 +3,15 @@
 import io
 import struct
 import sys
-import types
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, features
+from PIL import Image, ImageCms, JpegImagePlugin, features
 
 from engine.data.image_pixels import WHITE, Colour, read_square
 from engine.shared import image_formats
@@ -458,34 +458,41 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
         (b"\x89PNG\r\n\x1a\n" + bytes(50), Fault.NO_IMAGE),
     ],
 )
-def test_what_is_not_read_has_its_reason(content: bytes, reason: Fault, tmp_path: Path) -> None:
+def test_what_is_not_read_has_its_reason(
+    content: bytes, reason: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    image_formats.formats.cache_clear()
     (tmp_path / "x.jpg").write_bytes(content)
     assert fault(tmp_path / "x.jpg") == reason
-
-
-def test_heif_is_read_where_its_package_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in for the package, whose files have plain colours behind their first bytes."""
-
-    class Reader(ImageFile.ImageFile):
-        format = "HEIF"
-
-        def _open(self) -> None:
-            self._size, self._mode = (SIZE, SIZE), "RGB"
-            self.tile = [ImageFile._Tile("raw", (0, 0, SIZE, SIZE), len(HEIC), ("RGB", 0, 1))]
-
-    package = types.ModuleType("pillow_heif")
-    register = lambda: Image.register_open("HEIF", Reader, lambda start: start[4:12] == b"ftypheic")  # noqa: E731
-    package.register_heif_opener = register  # type: ignore[attr-defined]
-    (tmp_path / "x.heic").write_bytes(HEIC + COLOURS.tobytes())
-    assert fault(tmp_path / "x.heic") == Fault.NEEDS_HEIF
-    monkeypatch.setitem(sys.modules, "pillow_heif", package)
     image_formats.formats.cache_clear()
-    try:
-        assert np.array_equal(read(tmp_path / "x.heic"), COLOURS)
-    finally:
-        image_formats.formats.cache_clear()
-        del Image.OPEN["HEIF"]
-        Image.ID.remove("HEIF")
+
+
+@pytest.fixture
+def pillow_heif() -> Any:
+    """Return the package, after it is made known to Pillow."""
+    package = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    package.register_heif_opener()
+    return package
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.usefixtures("pillow_heif")
+def test_heif_is_turned_upright(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.kron(COLOURS[::8, ::8], np.ones((8, 8, 1), np.uint8))
+    Image.fromarray(stored).save(tmp_path / "x.heic", exif=exif.tobytes(), quality=100, chroma=444)
+    assert np.abs(read(tmp_path / "x.heic").astype(int) - UPRIGHT[orientation](stored)).max() <= 4
+
+
+def test_heif_of_16_bits_is_scaled_and_a_clear_one_is_laid_over_white(pillow_heif: Any, tmp_path: Path) -> None:
+    halves = np.full((SIZE, SIZE), 1 << 15, np.uint16).tobytes()
+    pillow_heif.from_bytes(mode="I;16", size=(SIZE, SIZE), data=halves).save(tmp_path / "deep.heic", quality=100)
+    assert np.abs(read(tmp_path / "deep.heic").astype(int) - 128).max() <= 1
+    Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 0)).save(tmp_path / "clear.heic")
+    assert read(tmp_path / "clear.heic").min() == 255
 
 
 def test_half_an_image_is_damaged(tmp_path: Path) -> None:

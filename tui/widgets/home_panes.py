@@ -114,8 +114,16 @@ class PresetPane(Vertical):
     def on_mount(self) -> None:
         """Say how much is out of sight whenever that changes."""
         for pane in self.query(VerticalScroll):
-            for what in ("scroll_y", "virtual_size", "size"):
-                self.watch(pane, what, self._say_more, init=False)
+            for what in ("scroll_y", "virtual_size"):
+                self.watch(pane, what, self._say_more_once_laid_out, init=False)
+
+    def on_resize(self) -> None:
+        """Say how much is out of sight of the new height."""
+        self._say_more_once_laid_out()
+
+    def _say_more_once_laid_out(self) -> None:
+        # Textual reports a new virtual size while the pane still has the height of before.
+        self.call_after_refresh(self._say_more)
 
     def show(self, name: str, described: Group, found: "NetworkFacts | str | None") -> None:
         """Show a preset; another one than before is shown from its first row."""
