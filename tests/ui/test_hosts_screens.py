@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import psutil
-import pytest
 
 from engine.journal import events as ev
 from engine.journal.commands import Pause
@@ -12,7 +11,6 @@ from tests.hosts import plain_host, script_host
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, training
 from tui.app import CifartuiApp
-from tui.hosts import connection
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
 from tui.screens.runs import RunsScreen
@@ -20,11 +18,6 @@ from tui.widgets.lists import RunList
 from tui.widgets.monitor_panes import CommandStrip
 from tui.widgets.other_hosts import OtherHosts
 from tui.widgets.run_table import RunTable
-
-
-@pytest.fixture(autouse=True)
-def _tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.Connection, "pauses", (0.1, 0.2))
 
 
 async def test_home_shows_the_runs_of_all_hosts_and_the_monitor_steers_one_elsewhere(

@@ -239,6 +239,12 @@ def test_a_hostile_run_is_carried_as_it_is_and_bounded(far: Far, tmp_path: Path)
         assert sum(map(len, far.lines)) == 0
 
 
+EPOCH = (
+    b'{"global_step":%d,"epoch":1,"time":1,"train_loss":1,"train_top1":1,"val_loss":1,"val_top1":1,"lr":1,"seconds":1,'
+    b'"partial":false}'
+)
+
+
 def test_what_unpacks_to_more_than_can_be_shown_is_refused() -> None:
     packer, unpacker = wire.Packer(), wire.Unpacker()
     line = packer.line(wire.Refused(problem="x" * (wire.MOST_UNPACKED_BYTES + 1)))
@@ -255,6 +261,7 @@ def test_what_unpacks_to_more_than_can_be_shown_is_refused() -> None:
         b'"num_thinned":0,"slot_steps":1}}',
         b'{"steps":{"global_step":[2,1],"epoch":[1,1],"time":[1,1],"loss":[1,1],"top1":[1,1],"num_images":[1,1],'
         b'"num_reports":2,"num_thinned":0,"slot_steps":1}}',
+        b'{"epochs":[' + EPOCH % 2 + b"," + EPOCH % 1 + b"]}",
         b'{"rates":[[1,1e300]]}', b'{"epoch":-5}', b'{"device_history":[3]}',
     ],
 )  # fmt: skip

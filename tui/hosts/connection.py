@@ -36,6 +36,7 @@ _MOST_BANNER_BYTES, _MOST_BANNER_LINES = 1 << 16, 200
 _MOST_COMPLAINT_BYTES = 1 << 12
 _MOST_WAITING = 256
 _ENDS_WITHIN_S = 0.5
+_CLOSED_WITHIN_S = 3.0
 
 Heard = Callable[[AnyAnswer], object]
 
@@ -112,12 +113,16 @@ class Connection:
         self._thread.start()
         return self
 
-    def close(self) -> None:
-        """End the child and the thread, and wait for both."""
+    def end(self) -> None:
+        """Let the child and the thread end."""
         self._closing = True
         self._wake()
+
+    def close(self) -> None:
+        """End the child and the thread, and wait for both, but not for somebody whom the thread tells of it."""
+        self.end()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(_CLOSED_WITHIN_S)
 
     # --- asks ----------------------------------------------------------------------------------------
 

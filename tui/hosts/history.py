@@ -61,6 +61,9 @@ def decode_history(content: Raw) -> RunState:
         msgspec.MsgspecError, UnicodeDecodeError, RecursionError: it is none.
     """
     state = _decoder().decode(content)
+    steps = [point.global_step for point in state.epochs]
+    if steps != sorted(steps):
+        raise msgspec.ValidationError("its epochs are in no order")
     state.log = [event for event in state.log if not event.frequent]
     return state
 

@@ -54,6 +54,8 @@ class HostListing:
     queue_problem: str = ""
     runner: str = ""
     is_worked_on: bool = True
+    told: set[str] | None = None
+    """Ids of the runs told since they are told anew; None once all were."""
 
     def take(self, answer: AnyAnswer) -> None:
         """Take an answer in.
@@ -68,8 +70,13 @@ class HostListing:
                         run = _SUMMARY.decode(content)
                         if _RUN_ID.fullmatch(run.id):
                             self.runs[run.id] = run
+                            if self.told is not None:
+                                self.told.add(run.id)
                 for run_id in answer.gone:
                     self.runs.pop(run_id, None)
+                if self.told is not None and not answer.num_unread:
+                    self.runs = {run_id: run for run_id, run in self.runs.items() if run_id in self.told}
+                    self.told = None
                 if len(self.runs) > _MOST_RUNS:
                     raise HostileError("more runs than can be listed")
                 self.damaged = tuple(_decoded(answer.damaged, _DAMAGED, lambda each: each.id))
@@ -135,6 +142,8 @@ class Hosts:
     def close(self) -> None:
         """End all connections."""
         for connection in self.connections.values():
+            connection.end()
+        for connection in self.connections.values():
             connection.close()
 
     def watch(self, watcher: object, post: Callable[[Message], object]) -> None:
@@ -158,7 +167,7 @@ class Hosts:
     def _follow(self, connection: Connection, listing: HostListing) -> None:
         def list_runs(number: int) -> wire.ListRuns:
             with self._lock:
-                listing.runs.clear()  # all are told anew
+                listing.told = set()  # all are told anew; until then those of before are shown
             return wire.ListRuns(id=number, limit=self._limit)
 
         def heard(answer: AnyAnswer) -> None:
@@ -221,4 +230,4 @@ class Hosts:
         """Return the run of another host by its name here, gpu1:RUN; None if it is one of this machine."""
         host, colon, run_id = name.partition(":")
         connection = self.connections.get(host) if colon else None
-        return RemoteRun(connection, run_id) if connection is not None else None
+        return RemoteRun(connection, run_id or "latest") if connection is not None else None

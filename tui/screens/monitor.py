@@ -508,8 +508,8 @@ class Monitor(Screen[None]):
         if self.elsewhere is None:
             self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
             return
-        call = self.app.call_from_thread
-        self.elsewhere.send(command, lambda why: call(failed, why), lambda text: call(self._say_if_here, text))
+        later = self.app.call_later  # nobody waits: at the end the dashboard waits for the line's thread
+        self.elsewhere.send(command, lambda why: later(failed, why), lambda text: later(self._say_if_here, text))
 
     def _say_if_here(self, text: str) -> None:
         if self in self.app.screen_stack:

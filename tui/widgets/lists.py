@@ -143,7 +143,7 @@ class RunList(Pickable):
         self._shown = runs, now
         if not self.size.width:  # `on_resize` shows them
             return
-        hosts = max((len(run.host) for run in runs if ":" in run.id), default=0)
+        hosts = max((max(4, len(run.host)) for run in runs if ":" in run.id), default=0)
         name_width = min(36, max(12, self.size.width - 51 - (hosts + 2 if hosts else 0)))
         shared = _shared(runs)
         lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset()), hosts) for run in runs]
