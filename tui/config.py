@@ -59,6 +59,7 @@ def read_config() -> Config:
     _check_key_texts(table, path)
     if isinstance(command := table.get("notify"), str):
         table["notify"] = msgspec.to_builtins(of_command(command))
+    _check_hosts(table.get("hosts"), path)
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
@@ -73,6 +74,18 @@ def read_config() -> Config:
             if wrong := problem_of(entry, name):
                 raise CifartuiError(f"{printable(str(path))}: {wrong}")
     return config
+
+
+def _check_hosts(hosts: object, path: Path) -> None:
+    """Refuse a host by its name, which a key path in msgspec's words would not show."""
+    for name, entry in hosts.items() if isinstance(hosts, dict) else ():
+        try:
+            msgspec.convert(entry, HostEntry)
+        except msgspec.ValidationError as error:
+            place = f"[hosts.{printable(name)}]"
+            wrong = f"is not a table; write {place}." if not isinstance(entry, dict) else ""
+            fault = f"hosts.{printable(name)} {wrong}" if wrong else explain(error, entry, HostEntry, place).text
+            raise CifartuiError(f"{printable(str(path))}: {fault}") from None
 
 
 def _check_key_texts(table: dict[str, Any], path: Path) -> None:
