@@ -407,7 +407,7 @@ class CifartuiApp(App[None]):
             self.bell()
         text = f"{status}: {detail}" if detail else status
         viewed = getattr(self.screen, "run_folder", None)
-        if viewed is None or viewed.id != run_id:
+        if viewed is None or viewed.id != run_id.rpartition(":")[2]:
             self.notify(text, title=title)
         if self.is_headless or self._driver is None:
             return

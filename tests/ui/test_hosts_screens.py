@@ -70,7 +70,12 @@ async def test_home_shows_the_runs_of_all_hosts_and_the_monitor_steers_one_elsew
             await until(pilot, lambda: monitor.state.epochs[-1].number == 9, "what came meanwhile")
             assert monitor.is_live
             await pilot.press("i")
-            assert "the run is on gpu1" in strip.text.plain or "images:" in strip.text.plain
+            assert "the run is on gpu1" in strip.text.plain
+            await pilot.press("escape")
+            await until(pilot, lambda: "at work" in told.text.plain, "gpu1 again")
+            run.finish()
+            ended = "BaseNet on gpu1"
+            await until(pilot, lambda: any(each.title == ended for each in app._notifications), "that it ended")
 
 
 async def test_the_table_and_the_queue_show_other_hosts_and_what_is_done_there_only(

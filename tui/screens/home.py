@@ -76,6 +76,7 @@ class Home(Screen[None]):
         super().__init__()
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
+        self._elsewhere: list[Summary] = []
         self._num_runs: int | None = None
         self._runs_problem = ""
         self._stop, self._wake, self._read_again = threading.Event(), threading.Event(), threading.Event()
@@ -290,11 +291,17 @@ class Home(Screen[None]):
         self._describe_again()
 
     def on_hosts_changed(self) -> None:
-        """Show what other hosts told."""
+        """Show what other hosts told, and notify the user of runs that ended there."""
+        from tui.data.run_list import newly_ended
         from tui.widgets.other_hosts import OtherHosts
 
-        if self.app.others is not None:
-            self.query_one(OtherHosts).show(self.app.others.listings())
+        if self.app.others is None:
+            return
+        listings = self.app.others.listings()
+        self.query_one(OtherHosts).show(listings)
+        before, self._elsewhere = self._elsewhere, [run for listing in listings for run in listing.shown()]
+        for run in newly_ended(before, self._elsewhere):
+            self.app.run_ended(" ".join((run.title, *run.words, "on", run.host)), run.status, run.reason, run.id)
         self._show_runs()
 
     def everywhere(self) -> "RunsListed":

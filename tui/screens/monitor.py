@@ -195,7 +195,8 @@ class Monitor(Screen[None]):
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
             detail = run_text.result(self.state)
-            self.app.run_ended(title_of(self.info), self.status, detail, self.info.id)
+            run_id = self.elsewhere.name if self.elsewhere is not None else self.info.id
+            self.app.run_ended(title_of(self.info), self.status, detail, run_id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
                 self.query_one(CommandStrip).answer(fact, self.now())
