@@ -176,7 +176,7 @@ def given_display_options(ctx: click.Context) -> dict[str, Any]:
 def with_hosts(command: Any) -> Any:
     """Give a command --hosts, which may also stand before the command's name; see `tui.cli.hosts.hosts_of`."""
     return click.option(
-        "--hosts", metavar="HOST,...", callback=_keep_hosts, expose_value=False,
+        "--hosts", metavar="HOSTS", callback=_keep_hosts, expose_value=False,
         help="Other machines that ssh reaches, or all of the configuration: docs/hosts.md.",
     )(command)  # fmt: skip
 
