@@ -33,6 +33,8 @@ _STEADY_S = 30.0
 """A line that held for so long is tried again at once after it dropped."""
 _MOST_BANNER_BYTES, _MOST_BANNER_LINES = 1 << 16, 200
 """Most that a host's shell may print before the relay greets."""
+_MOST_AT_ONCE_BYTES, _MOST_A_SECOND_BYTES = 1 << 26, 1 << 18
+"""Of answers, unpacked: far more than any relay sends, and what the dashboard can read beside its own work."""
 _MOST_COMPLAINT_BYTES = 1 << 12
 _MOST_WAITING = 256
 _ENDS_WITHIN_S = 0.5
@@ -515,9 +517,12 @@ class _Talk:
             self._pinged_at = self._connection.steady()
             self._connection.greeted(hello)
             return
+        allowed = _MOST_AT_ONCE_BYTES + (self._connection.steady() - self._began) * _MOST_A_SECOND_BYTES
         try:
             if line is None:
                 raise HostileError("a line of more than can be shown")
+            if self._unpacker.num_unpacked > allowed:
+                raise HostileError("more than can be shown")
             self._connection.heard(self._unpacker.answer(line))
         except HostileError as error:
             raise DroppedError(f"{name}: it sent {error}; is that cifartui's relay?") from None

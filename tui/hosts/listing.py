@@ -30,6 +30,7 @@ from tui.text.queue_text import Row
 _Item = TypeVar("_Item")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _MOST_RUNS = 10_000
+_POST_EVERY_S = 0.25
 
 
 class HostsChanged(Message):
@@ -136,11 +137,16 @@ class Hosts:
         self._following: list[tuple[Connection, Following]] = []
         self._listings = {host.name: HostListing(host.name) for host in hosts}
         self.connections = {host.name: connect(host, self._line_changed) for host in hosts}
+        self._news, self._ended = threading.Event(), threading.Event()
+        self._poster = threading.Thread(target=self._post_news, name="hosts", daemon=True)
+        self._poster.start()
         for connection in self.connections.values():
             connection.open()
 
     def close(self) -> None:
         """End all connections."""
+        self._ended.set()
+        self._news.set()
         for connection in self.connections.values():
             connection.end()
         for connection in self.connections.values():
@@ -173,7 +179,7 @@ class Hosts:
         def heard(answer: AnyAnswer) -> None:
             with self._lock:
                 listing.take(answer)
-            self._post()
+            self._news.set()
 
         found = [
             (connection, connection.follow(list_runs, heard)),
@@ -185,13 +191,17 @@ class Hosts:
     def _line_changed(self, connection: Connection) -> None:
         with self._lock:
             self._listings[connection.host.name].line = connection.state
-        self._post()
+        self._news.set()
 
-    def _post(self) -> None:
-        with self._lock:
-            posts = list(self._watchers.values())
-        for post in posts:
-            post(HostsChanged())
+    def _post_news(self) -> None:
+        """Post HostsChanged when something is new, but no more often than a screen can be painted."""
+        while self._news.wait() and not self._ended.is_set():
+            self._news.clear()
+            with self._lock:
+                posts = list(self._watchers.values())
+            for post in posts:
+                post(HostsChanged())
+            self._ended.wait(_POST_EVERY_S)
 
     # --- what they told --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Run on another host: followed and steered over a connection, with the messages of a run that is followed here."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from tui.hosts.history import decode_history
 from tui.hosts.wire import AnyAnswer, HostileError
 
 COMMAND_WITHIN_S = 20.0
+_POST_EVERY_S = 0.25
+_MOST_WAITING = 20_000
 
 _EVENT = msgspec.json.Decoder(AnyEvent)
 
@@ -61,21 +64,25 @@ class RemoteRun:
 
     def follow(self, post: Callable[[Message], object], stop: threading.Event) -> None:
         """Post as `tui.data.follower.follow_run` does, and LineChanged, until `stop`."""
+        waiting = deque[Message]()  # posted at times, so that no host keeps the dashboard busy
 
         def heard(answer: AnyAnswer) -> None:
             match answer:
                 case wire.History():
-                    self._say_up(post)
-                    post(self._opened(answer))
+                    self._say_up(waiting.append)
+                    waiting.append(self._opened(answer))
                 case wire.Progress():
-                    self._say_up(post)
-                    post(self._progressed(answer))
+                    self._say_up(waiting.append)
+                    self._add(waiting, self._progressed(answer))
                 case wire.Refused():
-                    post(RunUnreadable(f"{self.host}: {answer.problem}"))
+                    waiting.append(RunUnreadable(f"{self.host}: {answer.problem}"))
 
         following = self.connection.follow(self._ask, heard)
         told = ""
-        while not stop.wait(0.25):
+        while not stop.wait(_POST_EVERY_S):
+            with suppress(IndexError):  # until there is none; the line's thread takes the last one back to add to it
+                while True:
+                    post(waiting.popleft())
             problem = self.connection.state.problem
             if problem != told:
                 told = problem
@@ -83,6 +90,24 @@ class RemoteRun:
                     self._is_lost = True
                     post(LineChanged(problem))
         self.connection.leave(following)
+
+    def _add(self, waiting: "deque[Message]", new: RunProgressed) -> None:
+        """Let events wait, together with those that wait already.
+
+        Raises:
+            HostileError: they are more than any run has.
+        """
+        try:
+            last = waiting.pop()
+        except IndexError:
+            last = None
+        if isinstance(last, RunProgressed):
+            new = RunProgressed(last.events + new.events, new.lives, new.log_tail, new.info or last.info)
+        elif last is not None:
+            waiting.append(last)
+        if len(new.events) > _MOST_WAITING:
+            raise HostileError("more events than a run has")
+        waiting.append(new)
 
     def _ask(self, number: int) -> wire.FollowRun:
         return wire.FollowRun(id=number, run=self.run_id, since=self._offset)

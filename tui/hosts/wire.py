@@ -333,6 +333,8 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj()
+        self.num_unpacked = 0
+        """Bytes of all answers so far."""
 
     def answer(self, line: bytes) -> AnyAnswer:
         """Return the answer in a line.
@@ -341,10 +343,12 @@ class Unpacker:
             HostileError: it is none.
         """
         try:
+            self.num_unpacked += len(line)
             answer: AnyAnswer | Packed = _ANSWERS.decode(line)
             if not isinstance(answer, Packed):
                 return answer
             content = self._stream.decompress(answer.data, MOST_UNPACKED_BYTES)
+            self.num_unpacked += len(content)
             if self._stream.unconsumed_tail:
                 raise HostileError("an answer of more than can be shown")
             inner: AnyAnswer = _INNER.decode(content)
