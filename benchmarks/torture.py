@@ -208,6 +208,7 @@ def result(run: RunDir) -> dict[str, str]:
     """Return what a run came to, as hashes; times are left out."""
     last, best, state = checkpoint_files.load(run.last), checkpoint_files.load(run.best), run.read_state()
     place = {key: value for key, value in last["progress"].items() if not key.endswith("_seconds")}
+    spent = place.pop("flops")  # of evaluation too, which a validation that a moment asks for adds to
     end = state.finished
     assert end is not None
     epochs = [(p.epoch, p.global_step, p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr) for p in state.epochs]
@@ -217,6 +218,7 @@ def result(run: RunDir) -> dict[str, str]:
         "optimizer": digest(last["optimizer"]),
         "schedule": digest([last["schedule"], last["scaler"], last["lr_scale"], last["stage"]]),
         "place": digest(place),
+        "spent": digest([spent["train"], spent["optimizer"]]),
         "best weights": digest(best),
         "epochs": digest(epochs),
         "test": digest([end.best_epoch, end.best_val_top1, end.test_loss, end.test_top1, end.global_step]),

@@ -106,6 +106,17 @@ def flop(number: float) -> str:
     return f"{billions:,.0f} GFLOP" if billions >= 999.5 else f"{billions:.3g} GFLOP"
 
 
+def pflop(number: float | None) -> str:
+    """Return what a run has spent, in PFLOP of 10¹⁵, as "0.92 PFLOP" or "632 PFLOP", below 0.1 as "13 TFLOP"."""
+    if number is None:
+        return MISSING
+    for unit, size in (("PFLOP", 1.0), ("TFLOP", 1e-3), ("GFLOP", 1e-6)):
+        if number >= size / 10 or unit == "GFLOP":
+            break
+    count = number / size
+    return f"{count:,.0f} {unit}" if count >= 999.5 else f"{count:.3g} {unit}"
+
+
 def bar(fraction: float, columns: int, signs: str = "━━") -> tuple[str, str]:
     """Return both parts of a progress bar, each of its sign: `fraction` (0 to 1) of the columns, and the rest."""
     full = round(min(1.0, max(0.0, fraction)) * columns)

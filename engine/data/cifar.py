@@ -18,7 +18,7 @@ import torch
 from engine.data.cifar_cache import Content, Rows, cached
 from engine.data.progress import LoadProgress, Report
 from engine.data.safe_pickle import load_pickle
-from engine.data.sets import DataSet, ImageSplit, split_rows
+from engine.data.sets import HIDDEN_TEST, DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import CIFAR10_BATCHES, COURSE_SUFFIX, MEMBER_MD5, Location
 from engine.shared.image_archives import TarMember
 from presets.errors import CifartuiError
@@ -250,5 +250,5 @@ def _notices(content: Content, layout: _Layout, is_hidden: bool) -> tuple[str, .
             f"the right shape ({len(content.train.labels):,} and {len(content.test.labels):,} images)."
         )
     if is_hidden:
-        notices.append("The test labels of this packaging are hidden (all 0), so there is no test accuracy.")
+        notices.append(HIDDEN_TEST)
     return tuple(notices)

@@ -13,7 +13,7 @@ from engine.data.image_cache import ImageCache
 from engine.data.image_pixels import background_of
 from engine.data.progress import LoadProgress, Report
 from engine.data.published_listings import list_flowers102, list_oxford_pets
-from engine.data.sets import DataSet, ImageSplit, split_rows
+from engine.data.sets import NO_TEST, UNLABELLED_TEST, DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_formats import Fault
@@ -223,9 +223,9 @@ def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
     said = [] if listing.val else [without_images(splits["val"].labels.tolist(), listing.class_names, "val")]
     said.append(without_images(splits["train"].labels.tolist(), listing.class_names, "training"))
     if listing.unlabelled:
-        said.append("The test images have no labels, so there is no test accuracy.")
+        said.append(UNLABELLED_TEST)
     elif not listing.test:
-        said.append("There is no test part: the run is judged on its validation images.")
+        said.append(NO_TEST)
     return list(filter(None, said))
 
 

@@ -11,6 +11,12 @@ from engine.journal.data_record import DataRecord, SplitRecord, class_indices, p
 from presets.errors import CifartuiError
 from presets.schema import Data
 
+NO_TEST = "There is no test part: the run is judged on its validation images."
+UNLABELLED_TEST = "The test images have no labels, so there is no test accuracy."
+HIDDEN_TEST = "The test labels of this packaging are hidden (all 0), so there is no test accuracy."
+OF_TEST = (NO_TEST, UNLABELLED_TEST, HIDDEN_TEST)
+"""Notices on how a run is judged; a range test is not."""
+
 
 @dataclass(frozen=True)
 class ImageSplit:

@@ -23,16 +23,16 @@ def time_left(state: RunState) -> float | None:
         return None
     done = min(1.0, state.step / stage.steps_per_epoch)
     recent = _recent_epochs(state)
-    validation_s = median(_validation_s(state, point) for point in recent) if recent else 0.0
-    training_s = median(point.seconds for point in recent) - validation_s if recent else None
+    validating_s = median(validation_s(state, point) for point in recent) if recent else 0.0
+    training_s = median(point.seconds for point in recent) - validating_s if recent else None
     if not recent or recent[-1].stage != stage.stage:
         training_s = _first_epoch_s(state, done, training_s)
     if training_s is None:
         return None
     whole = state.epochs[-1].number if state.epochs and not state.epochs[-1].partial else 0
-    left = max(0, state.total_epochs - max(state.epoch, whole)) * (training_s + validation_s)
+    left = max(0, state.total_epochs - max(state.epoch, whole)) * (training_s + validating_s)
     if whole < state.epoch:
-        left += (1 - done) * training_s + _validation_left(state, done) * validation_s
+        left += (1 - done) * training_s + _validation_left(state, done) * validating_s
     if stage.seconds_left is not None and state.last_time is not None:
         spent = state.last_time - stage.time - _stood_still_s(state, stage.time, state.last_time)
         left = min(left, stage.seconds_left - spent)
@@ -76,7 +76,7 @@ def _step_s(state: RunState) -> float | None:
     return None
 
 
-def _validation_s(state: RunState, point: EpochPoint) -> float:
+def validation_s(state: RunState, point: EpochPoint) -> float:
     """Return the seconds of an epoch's validation: from its last batch to its end; 0 if the batches are gone."""
     behind = bisect_right(state.steps.global_step, point.global_step)
     if behind == 0 or state.steps.global_step[behind - 1] < point.global_step:

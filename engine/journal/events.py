@@ -16,6 +16,8 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Epoch: TypeAlias = Annotated[int, Meta(ge=0, le=10_000_000)]
 Number: TypeAlias = Annotated[float, Meta(ge=-1e39, le=1e39)]
 """As large as fp32 goes. A line with anything larger is damaged, and would overflow what draws it."""
+Amount: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e39)]
+"""A number that may be larger than what JSON keeps exactly as an integer."""
 Moment: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e11)]
 """Unix seconds, until the year 5138."""
 
@@ -32,6 +34,27 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
 
     seq: Count = 0
     time: Moment = 0.0
+
+
+class Flops(Struct, frozen=True, kw_only=True):
+    """FLOPs that a run has spent, 2 for each multiply-add (`engine.training.flop_count`)."""
+
+    train: Amount = 0.0
+    """Forward and backward passes of training, and the features behind a frozen backbone."""
+    optimizer: Amount = 0.0
+    """Matrix products of the optimizer: Muon's iterations."""
+    evaluation: Amount = 0.0
+    """Validation, also on command, and the test at the end."""
+
+    @property
+    def total(self) -> float:
+        """All of them together."""
+        return self.train + self.optimizer + self.evaluation
+
+    @property
+    def pflop(self) -> float:
+        """All of them together in PFLOP, of 10¹⁵."""
+        return self.total / 1e15
 
 
 class RankPlace(Struct, frozen=True, kw_only=True):
@@ -227,6 +250,8 @@ class EpochCompleted(Event, frozen=True, kw_only=True, tag=True):
     """Balanced accuracy, the mean of the classes' recalls; None where classes are even."""
     best_by: Literal["val_top1", "val_balanced"] = "val_top1"
     """The accuracy that decides which epoch is the best."""
+    flops: Flops | None = None
+    """Spent by the run so far, this validation included; None in older journals, and in runs begun in one."""
 
     @property
     def score(self) -> float:
@@ -375,6 +400,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag=True):
     test_balanced: Number | None = None
     seconds: Number = 0.0
     """Since the worker started."""
+    flops: Flops | None = None
+    """Spent by the whole run, the test included; None if it did not come to its end."""
 
 
 AnyEvent: TypeAlias = (

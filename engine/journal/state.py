@@ -28,6 +28,7 @@ from engine.journal.events import (
     Epoch,
     EpochCompleted,
     EvaluationProgressed,
+    Flops,
     ModelBuilt,
     Moment,
     Number,
@@ -69,6 +70,8 @@ class EpochPoint(Struct, frozen=True):
     stage: Epoch = 0
     val_balanced: Number | None = None
     best_by: Literal["val_top1", "val_balanced"] = "val_top1"
+    flops: Flops | None = None
+    """Spent by the run until then; None in journals of before they were counted."""
 
     @property
     def score(self) -> float:
@@ -76,6 +79,11 @@ class EpochPoint(Struct, frozen=True):
         if self.best_by == "val_balanced" and self.val_balanced is not None:
             return self.val_balanced
         return self.val_top1
+
+    @property
+    def pflop(self) -> float | None:
+        """PFLOP spent by the run until then; None if they were not counted."""
+        return self.flops.pflop if self.flops is not None else None
 
     @property
     def number(self) -> int:
@@ -160,6 +168,16 @@ class RunState(Struct):
         if self.stage is None:
             return 0
         return self.stage.total_epochs or self.stage.first_epoch + self.stage.epochs - 1
+
+    @property
+    def flops(self) -> Flops | None:
+        """FLOPs spent for the weights that there are, up to the last validated epoch or the end; None if not counted.
+
+        What a lost worker did after its last checkpoint is not in them, as its epochs are not in `epochs`.
+        """
+        if self.finished is not None and self.finished.flops is not None:
+            return self.finished.flops
+        return self.epochs[-1].flops if self.epochs else None
 
     @property
     def share_done(self) -> float:
@@ -296,7 +314,7 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
     point = EpochPoint(
         event.global_step, done, event.time, event.train_loss, event.train_top1,
         event.val_loss, event.val_top1, event.lr, event.seconds, event.partial, event.stage,
-        event.val_balanced, event.best_by,
+        event.val_balanced, event.best_by, event.flops,
     )  # fmt: skip
     if state.epochs and state.epochs[-1].global_step == point.global_step:
         state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again

@@ -1,17 +1,18 @@
-"""Layer table of a network as in the report, its parameter counts, and FLOPs of one image.
+"""Layer table of a network as in the report, its parameter counts, and FLOPs of one image, forward and backward.
 
 All of it is computed on the meta device, by shapes alone: no image data, no memory, and the network itself
 (its buffers, its training mode, its device) is not touched.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from engine.journal.events import LayerRow
 from engine.models.resnet_v2 import StandardisedConv2d
@@ -69,7 +70,8 @@ def layer_table(network: nn.Module, image_size: int) -> tuple[LayerRow, ...]:
     shadow = _on_meta(network)
     for module in shadow.modules():
         module.register_forward_hook(note)
-    _forward(shadow, image_size)
+    with torch.no_grad():
+        _forward(shadow, image_size)
     return tuple(rows)
 
 
@@ -83,15 +85,64 @@ def num_trainable(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def flops_per_image(network: nn.Module, image_size: int) -> int:
-    """Return the floating point operations of one image's forward pass, 2 for each multiply-add.
+class PassFlops(NamedTuple):
+    """FLOPs of one image: of its forward pass, and of the backward pass to what is trained."""
 
-    Convolutions and matrix products are counted, as torch.utils.flop_counter does; the rest is small.
+    forward: int
+    backward: int
+
+
+class StageFlops(NamedTuple):
+    """FLOPs of one image in a stage of training."""
+
+    passes: Mapping[int, PassFlops]
+    """By the side of the image in pixels."""
+    features: int = 0
+    """Of the forward pass through a frozen backbone, up to the last layer; 0 where nothing is frozen."""
+
+
+def pass_flops(network: Callable[[Tensor], object], image_size: int) -> PassFlops:
+    """Return the floating point operations of one image, 2 for each multiply-add.
+
+    Convolutions and matrix products are counted, by the formulas of torch.utils.flop_counter; the rest is small. Each
+    costs once more for the gradient of each of its two factors that has one: frozen weights and the images have none.
+    (That package's own formula counts the gradient of a convolution's weights once for every group.)
+
+    Args:
+        network: on the meta device, in eval mode.
+        image_size: side in pixels.
     """
-    with FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), _Products() as products:
+        _forward(network, image_size)
+    return PassFlops(products.forward, products.backward)
+
+
+def flops_per_image(network: nn.Module, image_size: int) -> int:
+    """Return the floating point operations of one image's forward pass, as `pass_flops` counts them."""
+    with torch.no_grad(), _Products() as products:
         _forward(_on_meta(network), image_size)
-    total: int = counter.get_total_flops()
+    total: int = products.forward
     return total
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the FLOPs of convolutions and matrix products, and of those that their gradients take."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.forward = 0
+        self.backward = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            flops = int(count(*args, **kwargs, out_val=result))
+            factors = [each for each in args if isinstance(each, Tensor) and each.ndim > 1]
+            self.forward += flops
+            self.backward += flops * sum(factor.requires_grad for factor in factors[-2:])
+        return result
 
 
 def _first_tensor(values: Any) -> Tensor | None:
@@ -153,7 +204,6 @@ def check_size(image_size: int) -> Iterator[None]:
         ) from error
 
 
-@torch.no_grad()
-def _forward(shadow: nn.Module, image_size: int) -> None:
+def _forward(shadow: Callable[[Tensor], object], image_size: int) -> None:
     with check_size(image_size):
         shadow(torch.empty(1, 3, image_size, image_size, device="meta"))

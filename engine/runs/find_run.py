@@ -14,12 +14,12 @@ _LOADED = (".onnx", ".safetensors")
 _PROGRAMS = {".pt2": "torch.export.load", ".torchscript": "torch.jit.load"}
 """Endings of those that are programs, and what loads them."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_GROUP_ID = re.compile("[0-9a-f]{4,12}")
+_GROUP_ID = re.compile("(lr-)?[0-9a-f]{4,12}")
 """Beginning of a group's id; see `engine.runs.seed_groups`."""
 
 
 def find_runs(runs_dir: Path, name: str) -> list[RunDir]:
-    """Return the runs called `name`: one as `find_run` finds it, or those of a group of seeds, by seed.
+    """Return the runs called `name`: one as `find_run` finds it, or those of a group, by seed.
 
     A group is called by its id, or a unique beginning of it; names of runs go before.
 

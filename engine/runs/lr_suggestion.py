@@ -37,6 +37,9 @@ _BELOW_BOTTOM = 3.0
 """So far below that the rate is put: chosen on two networks, between what BaseNet (SGD) and the demo (AdamW) like."""
 _EARLY = 0.1
 """Of the points: a lowest so near the start is none."""
+_MOST_PASSES = 4.0
+"""Over the images while the rate triples. So many teach nearly as much as new images would (Muennighoff et al. 2023,
+"Scaling Data-Constrained Language Models"); with more the loss falls by repetition, at rates far below a useful one."""
 _TENFOLD = 10.0
 _MORE_STEPS = 4
 
@@ -72,6 +75,15 @@ def points_of(preset: Preset, steps: StepSeries) -> list[Point]:
 def images_of(steps: StepSeries) -> list[float]:
     """Return the number of images of each point of `points_of`."""
     return [num for num, loss in zip(steps.num_images, steps.loss, strict=True) if math.isfinite(loss)]
+
+
+def passes_of(preset: Preset, num_train: int) -> float:
+    """Return how often a range test goes over its training images while its rate grows threefold."""
+    table = table_of(preset)
+    if table is None or num_train < 1:
+        return 0.0
+    steps_per_pass = num_train // min(preset.train.batch_size, num_train)
+    return table.steps * math.log(3) / math.log(preset.optimizer.lr / table.first_lr) / steps_per_pass
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
@@ -119,8 +131,10 @@ def suggest(
     diverged: bool = False,
     curve: Sequence[float] | None = None,
     num_images: Sequence[float] = (),
+    passes: float = 0.0,
+    num_train: int = 0,
 ) -> Suggestion:
-    """Return the rate to train with, from the curve of a range test.
+    """Return the rate to train with, in one figure, from the curve of a range test.
 
     Args:
         points: in the order of their rates.
@@ -128,6 +142,8 @@ def suggest(
         diverged: the test ended because the loss rose too far, or was no longer a number.
         curve: the points `smoothed`, if the caller has them.
         num_images: of each point; empty if they are all the same.
+        passes: over the training images, from `passes_of`.
+        num_train: training images, of which the reason speaks.
     """
     more = f"--steps {_MORE_STEPS * steps}"
     if len(points) < _FEWEST_POINTS:
@@ -159,11 +175,16 @@ def suggest(
             f"The loss fell from {start:.2f} to {curve[lowest]:.2f} and had not risen again at lr {end:.3g}, where the "
             f"test ended: try --to {_TENFOLD * end:.2g}."
         )
+    if passes > _MOST_PASSES:
+        return _none(
+            f"The test went over its {num_train:,} training images {passes:.0f} times while the rate tripled, so the "
+            "loss fell because they were memorised, at rates that are too small: try --thorough."
+        )
     bottom = next(at for at, loss in enumerate(curve) if loss <= curve[lowest] + _BOTTOM * fall)
     return Suggestion(
-        lr=float(f"{points[bottom].lr / _BELOW_BOTTOM:.2g}"),
-        reason=f"That is a third of lr {points[bottom].lr:.2g}, where the loss, {start:.2f} at the start, had come to "
-        f"{curve[bottom]:.2f} and stopped falling; behind that it rose.",
+        lr=float(f"{points[bottom].lr / _BELOW_BOTTOM:.1g}"),
+        reason=f"That is about a third of lr {points[bottom].lr:.1g}, where the loss, {start:.2f} at the start, had "
+        f"come to {curve[bottom]:.2f} and stopped falling; behind that it rose.",
     )
 
 

@@ -65,7 +65,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     notify: str = ""
     """The shell command that was to run when the run has ended: a record, which nobody obeys (`engine.runs.notify`)."""
     group: str = ""
-    """Id that it shares with runs of other seeds, started together; empty if it stands alone."""
+    """Id that it shares with runs of other seeds, or of one learning-rate search; empty if it stands alone."""
 
     @property
     def preset_source(self) -> str:

@@ -24,7 +24,7 @@ class StoredOptions(Struct, frozen=True, kw_only=True):
     data_dir: str | None = None
     """Searched first for data sets; without it, CIFARTUI_DATA as it is when the options are made."""
     group: str = ""
-    """Id that the runs of several seeds share (`engine.runs.seed_groups`); empty if the run stands alone."""
+    """Id that runs of several seeds, or of a search, share (`engine.runs.seed_groups`); empty for a run alone."""
 
 
 class RunOptions(StoredOptions, frozen=True, kw_only=True):

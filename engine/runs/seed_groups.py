@@ -1,6 +1,7 @@
 """Seed groups: runs of one preset with the same settings and several seeds, and mean ± std over them. No I/O.
 
-A run of a group has the group's id in its run.json (`RunInfo.group`), a queue entry the same in queue.json.
+A run of a group has the group's id in its run.json (`RunInfo.group`), a queue entry the same in queue.json. The short
+runs of a learning-rate search (`engine.runs.lr_trials`) share an id too, which tells them from seeds.
 """
 
 import os
@@ -18,6 +19,8 @@ from presets.problems import printable
 
 MOST_SEEDS = 100
 """In one group: each is a whole training."""
+SEARCH = "lr-"
+"""Beginning of the id that the runs of a learning-rate search share."""
 _NUMBER, _LIST = re.compile("[0-9]{1,10}"), re.compile("[0-9]{1,10}( *, *[0-9]{1,10})+")
 _EXAMPLE = "write how many, such as 3, or which, such as 1,2,5"
 
@@ -76,9 +79,17 @@ def each_seed(options: RunOptions) -> tuple[RunOptions, ...]:
 def group_key(group: str, preset_name: str, overrides: Iterable[str]) -> tuple[str, ...]:
     """Return what the runs of a group have in common; empty if a run stands alone.
 
-    A resume with changes takes a run out of its group: it no longer differs in its seed alone.
+    A resume with changes takes a run out of its group: it no longer differs in its seed alone. Runs of a search differ
+    in their settings.
     """
+    if is_search(group):
+        return (group, preset_name)
     return (group, preset_name, *overrides) if group else ()
+
+
+def is_search(group: str) -> bool:
+    """Return true for the id of a group whose runs belong to a learning-rate search, not to several seeds."""
+    return group.startswith(SEARCH)
 
 
 def grouped(runs: Iterable[_Run], group_of: Callable[[_Run], object]) -> list[tuple[_Run, ...]]:

@@ -147,8 +147,8 @@ class InputPipeline:
         self._setup = setup
         self._evaluated = evaluated
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, say, "features")
-        self._is_frozen = False
-        """True if the backbone is frozen in the current stage."""
+        self.is_frozen = False
+        """True if the backbone is frozen in the current stage, and each image's features are computed once."""
         self._eval_inputs: dict[str, SplitInputs] = {}
         self._compiled: Compiled | None = None
         images = setup.data.train.images
@@ -163,7 +163,7 @@ class InputPipeline:
             report: is told of progress with features; what it raises comes through.
         """
         setup = self._setup
-        self._is_frozen = stage.frozen
+        self.is_frozen = stage.frozen
         self._eval_inputs.clear()  # nothing made for one stage outlives it: the next one may train what this one leaves
         self._compiled = None
         views = num_views(setup.info.preset, stage)
@@ -186,7 +186,7 @@ class InputPipeline:
         setup = self._setup
         split = setup.data.val if name == "val" else setup.data.test
         assert split is not None, "nobody asks for the test part unless there is one"
-        if not self._is_frozen:
+        if not self.is_frozen:
             return SplitInputs(self._evaluated, split, setup.plain_transform)
         if name not in self._eval_inputs:
             self._eval_inputs[name] = self._of_features(self._evaluated, split, setup.plain_transform, 1, name, report)

@@ -97,6 +97,23 @@ def orthogonalize(
     return [_as_filter(found[place], step) for place, step in enumerate(steps)]
 
 
+def flops_of_step(optimizer: Optimizer) -> int:
+    """Return the floating point operations of the iterations of a step, 2 for each multiply-add; 0 without Muon.
+
+    Of all ranks together. What is done element by element is small, and not counted.
+    """
+    if not isinstance(optimizer, Muon):
+        return 0
+    orthogonal = (param for group in optimizer.param_groups if group["orthogonal"] for param in group["params"])
+    return sum(_flops(len(param), param[0].numel()) for param in orthogonal)
+
+
+def _flops(rows: int, columns: int) -> int:
+    """Return those of `_newton_schulz` for a matrix: three products an iteration, of which one is a square's."""
+    short, long = sorted((rows, columns))
+    return _NUM_STEPS * 2 * (2 * short**2 * long + short**3)
+
+
 def shares(shapes: Sequence[torch.Size], num_ranks: int) -> list[int]:
     """Return the rank of every matrix, [M, N] each: the largest first, each to the rank with the least to do."""
     owners, loads = [0] * len(shapes), [0] * num_ranks

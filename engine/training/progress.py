@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.journal.events import Flops
 from engine.training.metrics import Sums
 from presets.schema import BestBy, Train
 
@@ -32,11 +33,22 @@ class Progress(msgspec.Struct):
     best_val_balanced: float | None = None
     at_once: int | None = None
     """Micro-batch size; smaller than a batch if memory ran out."""
+    flops: Flops | None = None
+    """Spent so far; None if they are not counted, as in a run that was begun before they were."""
 
     @property
     def num_epochs(self) -> int:
         """Epochs trained so far, one that is begun included."""
         return self.epoch if self.step else self.epoch - 1
+
+    def spend(self, train: float = 0.0, optimizer: float = 0.0, evaluation: float = 0.0) -> None:
+        """Add FLOPs to those spent, if they are counted."""
+        if (spent := self.flops) is not None:
+            self.flops = Flops(
+                train=spent.train + train,
+                optimizer=spent.optimizer + optimizer,
+                evaluation=spent.evaluation + evaluation,
+            )
 
     def next_epoch(self) -> None:
         """Move on to the beginning of the next epoch."""

@@ -191,6 +191,7 @@ def epoch_completed(
         is_best=is_best,
         best_by=best_by,
         partial=partial,
+        flops=progress.flops,
     )
 
 
@@ -232,4 +233,5 @@ def run_finished(
         best_val_balanced=progress.best_val_balanced,
         test_balanced=test.balanced if test else None,
         tested=tested,
+        flops=progress.flops,
     )

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from engine.data.augment import plain_transform
 from engine.data.load import load
-from engine.data.sets import DataSet, ImageSplit, record_of, with_classes
+from engine.data.sets import OF_TEST, DataSet, ImageSplit, record_of, with_classes
 from engine.journal.data_record import DataRecord, without_sizes
 from engine.journal.events import Alerted, AnyEvent, DataProgressed, DataReady, ModelBuilt
 from engine.models.build import build, build_on_meta, build_unfilled, on_device
-from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable
+from engine.models.layer_table import StageFlops, flops_per_image, layer_table, num_parameters, num_trainable
 from engine.models.memory import estimate
 from engine.runs.run_dir import RunInfo
 from engine.shared.cache_folder import cache_folder, make_cache_folder
@@ -28,6 +28,7 @@ from engine.training.seeds import seed_at
 from presets.backbones import network_name
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.range_test import table_of
 from presets.schema import Preset
 
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
@@ -55,6 +56,8 @@ class Setup:
     """Number of processes that train the run together."""
     flops_per_image: int = 0
     """Of the forward pass; 0 where nobody has counted them."""
+    flops: tuple[StageFlops, ...] = ()
+    """Of one image in each stage; empty where nobody has counted them, and the run then has no FLOPs either."""
 
     @property
     def eval_batch_size(self) -> int:
@@ -102,6 +105,8 @@ def set_up(
     preset = info.preset
     started = time.monotonic()
     data = load(preset.data, info.data_dir, info.seed, report)
+    if table_of(preset) is not None:
+        data = replace(data, notices=tuple(notice for notice in data.notices if notice not in OF_TEST))
     if class_names:
         data = with_classes(data, class_names)
     record = record_of(data)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from engine.journal.events import Flops
 from engine.models.build import build_on_meta
 from engine.training import checkpoint_checks as checks
 from engine.training import checkpoint_files
@@ -39,7 +40,7 @@ class TrainState:
         self._setup, self._parallel = setup, parallel
         self.plan, self.best_by = plan, setup.info.preset.train.best_by
         self.steps_per_epoch = num_batches(len(setup.data.train.labels), setup.info.preset.train.batch_size)
-        self.progress = Progress()
+        self.progress = Progress(flops=Flops() if setup.flops else None)
         decay = setup.info.preset.train.ema_decay
         self.ema = Ema(setup.network, decay) if decay else None
         self._scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
@@ -115,6 +116,8 @@ class TrainState:
             before = self.steps_per_epoch if num_train is None else num_batches(num_train, batch_size)
             self.progress = progress = checks.progress_of(state, self.plan, batch_size, before)
             progress.scale_epoch(self.steps_per_epoch, before, batch_size)
+            if not self._setup.flops:
+                progress.flops = None  # of what is trained from here on nobody knows
             progress.stage = min(progress.stage, len(self.plan) - 1)  # a completed run may have been given more epochs
             self.enter_stage(progress.stage)
             self.fill(state)

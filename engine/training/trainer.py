@@ -18,9 +18,11 @@ from torch import Tensor
 from engine.journal.events import DataProgressed, RunFinished
 from engine.journal.jsonl import EventWriter
 from engine.runs.run_dir import RunDir
+from engine.runs.seed_groups import is_search
 from engine.training.alerts import LearningWatch
 from engine.training.checkpoint_manager import Best, Checkpoints
 from engine.training.controls import Controls, Stopped
+from engine.training.flop_count import FlopCount
 from engine.training.input_pipeline import InputPipeline, SplitInputs, epoch_order, of_epoch
 from engine.training.metrics import Meter, Sums
 from engine.training.non_finite import NonFiniteError, all_finite, explain
@@ -59,7 +61,9 @@ class Trainer:
         self._folder = folder
         self._journal = journal
         self._controls = controls
-        if not setup.data.has_test_accuracy:
+        self._is_tested = setup.data.has_test_accuracy and not is_search(setup.info.group)
+        """False for a short run of a learning-rate search: test images are for the training that it is for."""
+        if not self._is_tested:
             controls.then = ""
         self._train = setup.info.preset.train
         self._batch_size = self._train.batch_size
@@ -70,7 +74,8 @@ class Trainer:
         self._pipeline = InputPipeline(setup, self._train_state.evaluated, journal.write)
         self.step_timer = StepTimer(setup.device)
         self._checkpoints = Checkpoints(folder, journal, setup.data_record, setup.device, self._parallel)
-        self._validator = Validator(setup, self._pipeline, journal, controls, self._parallel)
+        self._flop_count = FlopCount(setup, self._pipeline, self._parallel.num_ranks)
+        self._validator = Validator(setup, self._pipeline, journal, controls, self._parallel, self._flop_count)
         self._stepper = Stepper(setup, journal, self.step_timer, self._train_state.ema, self._parallel)
         self._saved_step = -1
         """The step that was handed over last to be saved."""
@@ -78,8 +83,13 @@ class Trainer:
         """Reason, if training ended before its last epoch because the preset wanted that."""
         self._budget_spent = 0.0
         """The share of the time that training may take; 0 where there is no limit."""
-        self._stepper.begin_stage()
+        self._enter_stage()
         self._open_epoch()
+
+    def _enter_stage(self) -> None:
+        """Let steps, and what is counted of them, begin anew with the network and the optimizer of a stage."""
+        self._stepper.begin_stage()
+        self._flop_count.begin_stage(self.progress.stage, self._train_state.stage_optimizer)
 
     @property
     def progress(self) -> Progress:
@@ -114,7 +124,7 @@ class Trainer:
         self._train_state.restore(state, self._checkpoints.stage_of, num_train)
         check_best_weights(self._train_state, self._checkpoints)
         progress = self.progress
-        self._stepper.begin_stage()
+        self._enter_stage()
         self._stepper.at_once.num_images = progress.at_once or self._batch_size
         self._checkpoints.last_step = progress.global_step
         self._controls.epoch, self._controls.global_step = progress.num_epochs, progress.global_step
@@ -212,7 +222,7 @@ class Trainer:
         if progress.step:  # the epoch was cut short by the command for the next stage
             progress.next_epoch()
         self._train_state.begin_stage(partial(self._checkpoints.load_best, "stage-best"))
-        self._stepper.begin_stage()
+        self._enter_stage()
         self._open_epoch()
         self._save_on_command()  # before anybody is told of the new stage: the command for it is not to be lost again
 
@@ -250,9 +260,11 @@ class Trainer:
 
     def _train_batch(self, inputs: SplitInputs, rows: Tensor) -> None:
         """Take one optimizer step on the training images at `rows` (int64 [B], where the images are)."""
+        progress = self.progress
         self._stepper.step(
-            inputs, rows, self.progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent
+            inputs, rows, progress.global_step, self._train_state.stage_optimizer, self._meter, self._budget_spent
         )
+        self._flop_count.trained(progress, len(rows), inputs.size)
 
     def _report_and_save_if_due(self) -> None:
         """Do what the clock says: rank 0's, for all ranks, at the steps at which they have just taken in commands."""
@@ -304,7 +316,7 @@ class Trainer:
         self._save_last(*best)
 
     def _evaluate(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
-        return self._validator.measure(split, poll)
+        return self._validator.measure(split, self.progress, poll)
 
     def _report_until_stopped(self, event: DataProgressed) -> None:
         self._validator.report_features(event)
@@ -338,7 +350,7 @@ class Trainer:
         controls.save_checkpoint = controls.scale_lr = None  # the network is about to hold the best weights
         test: Sums | None = None
         tested: Literal["best", "last"] = "best"
-        if self.progress.global_step and self._setup.data.has_test_accuracy:
+        if self.progress.global_step and self._is_tested:
             instead = "The test accuracy is that of the last weights."
             if not self._checkpoints.load_best("best", self._train_state.evaluated, instead):
                 tested = "last"

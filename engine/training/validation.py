@@ -18,6 +18,7 @@ from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import balanced_accuracy, class_counts, of_batch
 from engine.training.controls import Controls, Stopped
 from engine.training.device import copy_to
+from engine.training.flop_count import FlopCount
 from engine.training.input_pipeline import InputPipeline
 from engine.training.metrics import Meter, Sums
 from engine.training.microbatch import MicroBatch
@@ -120,9 +121,15 @@ class Validator:
     """Measures the network under training, however often."""
 
     def __init__(
-        self, setup: Setup, pipeline: InputPipeline, journal: EventWriter, controls: Controls, parallel: Parallel
+        self,
+        setup: Setup,
+        pipeline: InputPipeline,
+        journal: EventWriter,
+        controls: Controls,
+        parallel: Parallel,
+        flop_count: FlopCount,
     ) -> None:
-        self._parallel = parallel
+        self._parallel, self._flop_count = parallel, flop_count
         self._setup = setup
         self._pipeline = pipeline
         self._journal = journal
@@ -130,8 +137,12 @@ class Validator:
         self._at_once = MicroBatch(setup.eval_batch_size, setup.device, journal.write)
         self._num_classes = len(setup.data.class_names) if setup.measures_balanced else 0
 
-    def measure(self, split: Literal["val", "test"], poll: Callable[[], None] | None = None) -> Sums:
-        """Return the sums over a split; `poll`, called now and then, may raise to end the evaluation.
+    def measure(
+        self, split: Literal["val", "test"], progress: Progress, poll: Callable[[], None] | None = None
+    ) -> Sums:
+        """Return the sums over a split, and add what it costs to `progress`.
+
+        `poll`, called now and then, may raise to end the evaluation.
 
         Raises:
             Aborted: the user asked for it.
@@ -142,7 +153,7 @@ class Validator:
         self._parallel.from_rank0([*self._setup.network.buffers(), *inputs.network.buffers()])
         next_event = time.monotonic() + ReportInterval.SHORTEST_S
 
-        def progress(done: int) -> None:
+        def say(done: int) -> None:
             nonlocal next_event
             self._controls.poll()
             if poll is not None:
@@ -160,12 +171,13 @@ class Validator:
             batch_size=self._setup.eval_batch_size,
             at_once=self._at_once,
             autocast=self._setup.autocast,
-            progress=progress,
+            progress=say,
             flip_average=self._setup.info.preset.train.flip_average,
             parallel=self._parallel,
             num_classes=self._num_classes,
         )
         self._controls.poll_at_once()
+        self._flop_count.evaluated(progress, split)  # last: what is saved on command until here is evaluated again
         return sums
 
     def validate_between_batches(self, progress: Progress) -> None:
@@ -177,7 +189,7 @@ class Validator:
 
         started = time.monotonic()
         try:
-            val = self.measure("val", poll)
+            val = self.measure("val", progress, poll)
         except Stopped:
             return
         self._journal.write(validated(progress, val, time.monotonic() - started))

@@ -6,6 +6,7 @@ only after it has begun to speak and to listen. With several devices each has a 
 """
 
 import argparse
+import dataclasses
 import os
 import platform
 import re
@@ -223,6 +224,7 @@ def train_run(
     """
     from engine.training.checkpoint_checks import data_of
     from engine.training.device import torch_memory, why_cpu
+    from engine.training.flop_count import flops_of_stages
     from engine.training.range_test import RangeTestRun
     from engine.training.setup import set_up, unsupported_speedups
     from engine.training.trainer import Trainer
@@ -277,6 +279,7 @@ def train_run(
         range_test = RangeTestRun(setup, test, journal, controls)
         telemetry.steps = range_test.step_timer
         return range_test.run()
+    setup = dataclasses.replace(setup, flops=flops_of_stages(info.preset, len(setup.data.class_names)))
     trainer = Trainer(setup, folder, journal, controls, watch, parallel)
     telemetry.steps = trainer.step_timer
     if state:

@@ -10,6 +10,7 @@ from engine.models.backbone import BackboneNetwork
 from engine.models.build import build_on_meta
 from engine.models.layer_table import flops_per_image, layer_table, num_parameters, num_trainable, with_tensors
 from engine.models.memory import estimate
+from engine.training.flop_count import flops_of_stages
 from presets import backbones, schema
 
 pytestmark = pytest.mark.slow
@@ -103,4 +104,5 @@ def test_the_memory_of_each_family(name: str) -> None:
     assert found.gradients == 4 * num_trainable(shapes)
     assert found.parameters >= found.gradients
     assert found.activations > 0
-    assert flops_per_image(shapes, sized(name)) > 0
+    (flops,) = flops_of_stages(preset, 100)
+    assert flops.passes[sized(name)].forward == flops_per_image(shapes, sized(name)) > 0

@@ -108,6 +108,22 @@ def test_without_a_test_part_the_run_is_judged_on_val_and_says_so(
     assert tested.returncode == 0, tested.stderr
 
 
+def test_a_range_test_does_not_say_by_what_it_is_judged(
+    cifartui: Callable[..., CompletedProcess[str]], runs_dir: Path, tmp_path: Path
+) -> None:
+    write_classes(tmp_path / "mine")
+    small = ("--set", "train.batch_size=8", "--steps", "20", "--device", "cpu")
+    result = cifartui("lr-find", "demo", "--data", str(tmp_path / "mine"), *small)
+    assert result.returncode == 0, result.stderr
+    (run,) = list_runs(runs_dir)
+    state = run.read_state()
+    assert state.data is not None
+    assert state.data.num_test == 0
+    said = [*state.data.notices, *(alert.text for alert in state.alerts)]
+    assert not any("test part" in text for text in said)
+    assert "judged" not in cifartui("show", "latest").stdout + result.stdout
+
+
 def test_a_submission_of_image_files_has_a_row_for_every_file(
     cifartui: Callable[..., CompletedProcess[str]], runs_dir: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Every shipped preset trains two batches on the CPU, through the worker's own set-up, on small images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from engine.journal.events import StageStarted
 from engine.journal.jsonl import EventWriter, read_events
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.training.controls import Controls
+from engine.training.flop_count import flops_of_stages
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from presets.catalog import list_presets
@@ -68,12 +70,15 @@ def test_two_batches(name: str, images: Path, tmp_path: Path) -> None:
     info = RunInfo(id="r", preset_name=name, preset=preset, seed=0, device="cpu", created=0.0, host="here")
     journal = EventWriter(folder.events)
     setup = set_up(info, CPU, "fp32", write=journal.write, report=lambda event: None)
+    setup = replace(setup, flops=flops_of_stages(preset, len(setup.data.class_names)))
     trainer = Trainer(setup, folder, journal, Controls(folder, journal))
     before = {key: value.clone() for key, value in setup.network.state_dict().items()}
     finished = trainer.run()
     last = torch.load(folder.last, weights_only=True)["network"]
     assert (finished.outcome, finished.global_step) == ("completed", 2 * len(plan(preset)))
     assert finished.test_top1 is not None
+    assert finished.flops is not None
+    assert finished.flops.train > 0
     changed = {key for key in last if not torch.equal(last[key], before[key])}
     if all(stage.frozen for stage in plan(preset)):
         assert changed == {"fc.weight", "fc.bias"}

@@ -52,6 +52,8 @@ def test_a_run_trains_to_its_end_and_tests_its_best_weights(start_process: Start
     assert end.outcome == "completed", end.reason
     assert [point.number for point in state.epochs] == [1, 2]
     assert end.test_top1 is not None
+    assert end.flops is not None
+    assert end.flops.train > end.flops.evaluation > 0
     assert end.best_val_top1 == max(point.val_top1 for point in state.epochs)
     assert state.started is not None
     assert {"python", "cifartui", "torch", "torchvision"} == state.started.versions.keys()

@@ -55,6 +55,8 @@ class SampleRun:
         self.global_step = 0
         self.better = 0.0
         """Added to every validation accuracy."""
+        self.epoch_flops: float | None = None
+        """FLOPs spent in each epoch; None as in older journals."""
         self._writer = jsonl.EventWriter(self.folder.events)
         self._lock_fd: int | None = None
         self._random = random.Random(7)
@@ -167,6 +169,7 @@ class SampleRun:
                 epoch=epoch, global_step=self.global_step, train_loss=self.loss_at(epoch),
                 train_top1=0.02 + val_top1, val_loss=2.9 + 1.2 * math.exp(-epoch / 3), val_top1=val_top1, lr=0.005,
                 seconds=seconds, is_best=epoch % 3 == 0,
+                flops=None if self.epoch_flops is None else ev.Flops(train=epoch * self.epoch_flops),
             )
         )  # fmt: skip
         if epoch % 3 == 0:

@@ -112,10 +112,18 @@ async def test_it_fills_as_runs_go_on(runs_dir: Path) -> None:
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 45)])
 async def test_rows_fit_the_screen(runs_dir: Path, size: tuple[int, int]) -> None:
     app = CifartuiApp(runs_dir, environment=with_shipped_presets())
-    with step_run(runs_dir, 0).live().train_epoch(1):
+    with step_run(runs_dir, 0).live() as run:
+        run.epoch_flops = 9.876e14
+        run.train_epoch(1)
         async with app.run_test(size=size) as pilot:
-            await opened(pilot)
+            screen = await opened(pilot)
             await until(pilot, lambda: "1/15" in lines(app)[0], "the run")
+            head = screen.query_one("#columns", ChangedStatic).text.plain
+            is_wide = "test" in head
+            assert ("spent" in head) == ("0.988 PFLOP" in lines(app)[0]) == is_wide
+            if is_wide:
+                end = head.index("spent") + len("spent")
+                assert lines(app)[0][:end].endswith(" 0.988 PFLOP")
             assert max(map(len, lines(app))) <= size[0] - 2
 
 

@@ -175,6 +175,19 @@ async def test_a_warning_has_a_row_with_what_can_be_done(runs_dir: Path) -> None
             assert any("The loss jumped." in sentence for sentence in app.screen.query_one(LogPane).sentences)
 
 
+async def test_what_was_spent_stands_behind_the_progress_once_an_epoch_is_over(runs_dir: Path) -> None:
+    with SampleRun(runs_dir).live().begin().prepare() as run:
+        run.epoch_flops = 3.7e15
+        run.train_epoch(1, until=0.5)
+        app = app_on(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "images/s" in header(app), "the run")
+            assert "FLOP" not in header(app)
+            run.train_epoch(1)
+            await until(pilot, lambda: "batch 1,407/1,407    7 %  3.7 PFLOP" in header(app), "what the epoch has cost")
+            assert max(map(len, header(app).splitlines())) <= 80
+
+
 async def test_the_log_can_have_the_screen_to_itself(runs_dir: Path) -> None:
     with training(runs_dir) as run:
         app = app_on(run)

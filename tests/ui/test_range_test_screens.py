@@ -106,7 +106,7 @@ async def test_the_curve_and_the_suggestion_are_there(runs_dir: Path, size: tupl
             chart = plot.chart
             assert chart is not None
             (mark,) = chart.marks
-            assert mark.label == "▾ 0.013"
+            assert mark.label == "▾ 0.01"
             assert chart.boundaries == (mark.x,)
             rows = "\n".join("".join(cell for cell, _ in row) for row in plot._cells)
             assert all(label in rows for label in ("1e-5 ", " 0.001 ", " 0.1 ", "10 lr"))

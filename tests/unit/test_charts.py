@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 import tui
 from engine.journal import events as ev
 from engine.journal.state import EpochPoint, RunState
+from engine.runs.lr_search import Cost, Rung, Search, Trial, grid_of
 from engine.runs.lr_suggestion import Point, Suggestion
 from presets.schema import Report
+from presets.short_run import Length
 from tests.ui.sample_run import NOW, training
 from tui.cli.run_page import run_page
 from tui.data.range_test import Verdict
@@ -25,6 +27,7 @@ from tui.plots.chart import Band, Chart, Line, Mark, Reference
 from tui.plots.downsample import Column
 from tui.plots.export import svg
 from tui.plots.lr_range import rows_of
+from tui.plots.lr_search import search_rows
 from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View, XUnit
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
@@ -217,6 +220,23 @@ def test_a_range_test_is_printed_with_its_suggestion_marked() -> None:
         assert "  cifartui train basenet" in text
     assert "━ smoothed 1.55   ━ batches   ▾ suggested" in coloured
     assert "⠒ smoothed 1.55   ▾ suggested" in plain
+
+
+def test_a_search_is_printed_with_a_line_a_rung_and_its_rate_marked() -> None:
+    cost, short, long = Cost(1.0, 0.001, 1.0), Length(1, 500), Length(2, 1000)
+    search = Search(
+        grid=grid_of(0.01, None, None), num_images=1000, whole_epochs=4, batch_size=10, cost=cost, time_s=60.0,
+        num_val=100,
+    )  # fmt: skip
+    rates = [(0.005, 0.21), (0.01, 0.33), (0.02, 0.3), (0.04, None)]
+    first = [Trial(lr=lr, length=short, accuracy=top1, seconds=1.0) for lr, top1 in rates]
+    second = [Trial(lr=lr, length=long, accuracy=top1, seconds=1.0) for lr, top1 in ((0.01, 0.4), (0.02, 0.45))]
+    rungs = [Rung(length=short, places=[-1, 0, 1, 2], trials=first), Rung(length=long, places=[0, 1], trials=second)]
+    printed = "\n".join(row.plain for row in search_rows(search, rungs, 0.02, 80))
+    assert printed.startswith("val %   • 2 epochs   · 1 epoch of 500 images   × diverged")
+    assert "▾ 0.02" in printed
+    assert (printed.count("•") - 1, printed.count("×") - 1) == (2, 1)
+    assert search_rows(search, [Rung(length=short, places=[0], trials=[])], None, 80) == []
 
 
 def test_plotext_is_behind_one_module_and_used_by_its_public_names() -> None:

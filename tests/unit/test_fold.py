@@ -123,6 +123,7 @@ class _Worker:
             ev.EpochCompleted(
                 epoch=epoch, stage=stage, global_step=self.step_of(self.place), train_loss=1.0, train_top1=0.1,
                 val_loss=1.0, val_top1=self.draw(st.floats(0, 1)), lr=0.1, seconds=1.0, is_best=False,
+                flops=ev.Flops(train=float(epoch)),
             )
         )  # fmt: skip
         self.place = (stage, epoch + 1, 0)

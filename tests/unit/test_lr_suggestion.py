@@ -5,7 +5,9 @@ import random
 
 import pytest
 
-from engine.runs.lr_suggestion import Point, has_diverged, smoothed, suggest
+from engine.runs.lr_suggestion import Point, has_diverged, passes_of, smoothed, suggest
+from presets import catalog
+from presets.range_test import default_range, range_test
 
 STEPS = 300
 
@@ -111,3 +113,37 @@ def test_a_report_of_a_few_images_at_the_start_does_not_raise_what_the_loss_fall
     points[0], num_images[0] = Point(points[0].lr, 46.0), 1.0
     assert "4.60 at the start" in suggest(points, STEPS, num_images=num_images).reason
     assert "4.60 at the start" not in suggest(points, STEPS).reason
+
+
+def test_a_suggestion_has_one_figure_and_so_has_its_reason() -> None:
+    told = suggest(curve(), STEPS)
+    assert told.lr == 0.01
+    assert told.reason.startswith("That is about a third of lr 0.04, where the loss")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "num_train", "passes"),
+    [
+        ("basenet", (), 45_000, 0.113),  # 2000 batches of 32, a rate that grows by 10 ** 6
+        ("demo", (), 9_000, 0.97),
+        ("demo", ("train.batch_size=16",), 1_000, 2.2),
+        ("basenet", ('optimizer={name="adamw"}',), 245, 19.5),  # seven batches an epoch
+        ("basenet", ('optimizer={name="adamw"}',), 56, 136.3),  # one, which leaves 24 images out
+    ],
+)
+def test_passes_are_those_over_the_images_while_the_rate_triples(
+    name: str, overrides: tuple[str, ...], num_train: int, passes: float
+) -> None:
+    preset = catalog.load(name, overrides)
+    test = range_test(preset, *default_range(preset.optimizer), 2000)
+    assert passes_of(test, num_train) == pytest.approx(passes, rel=0.02)
+    assert passes_of(preset, num_train) == 0.0
+
+
+def test_a_loss_that_fell_by_memorising_suggests_no_rate() -> None:
+    assert suggest(curve(), STEPS, passes=3.9, num_train=245).lr == 0.01
+    told = suggest(curve(), STEPS, passes=19.5, num_train=245)
+    assert told.lr is None
+    assert "went over its 245 training images 20 times while the rate tripled" in told.reason
+    assert told.reason.endswith("try --thorough.")
+    assert "had not risen again" in suggest(curve(last=0.1), STEPS, passes=19.5, num_train=245).reason

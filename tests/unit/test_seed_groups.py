@@ -10,17 +10,21 @@ from msgspec.structs import replace
 
 from engine.journal.state import EpochPoint
 from engine.queue import queue_file
+from engine.runs.find_run import find_runs
 from engine.runs.run_dir import RunInfo
 from engine.runs.run_options import RunOptions
 from engine.runs.seed_groups import Spread, each_seed, grouped, parse_seeds, spread_of
 from engine.runs.start import start_run
 from presets.errors import CifartuiError
 from presets.schema import Report
+from tui.data.compare import each_run, newest_by_preset
 from tui.data.seed_group import SeedGroup, mean_curves, run_ids, table_rows, with_groups
 from tui.data.summaries import summarise
-from tui.data.summary import RunCurves
+from tui.data.summary import RunCurves, earlier
 from tui.plots.overlay import COLORS, overlaid
 from tui.text import seed_text
+from tui.widgets.run_columns import _COLUMNS
+from tui.widgets.run_table import hint
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,37 @@ def test_a_list_has_a_row_a_group_of_runs_that_differ_in_their_seeds_alone(tmp_p
     (group,) = with_groups([live, replace(live, id="y", seed=3, best_val_top1=0.7)])
     assert isinstance(group, SeedGroup)
     assert group.best_val_top1 == pytest.approx(0.8)
+
+
+def test_a_search_is_one_row_with_its_best_run_and_stands_for_no_preset(tmp_path: Path) -> None:
+    wanted = [("0.01", 2, 0.31, 100), ("0.02", 2, 0.33, 100), ("0.01", 4, 0.42, 200), ("0.02", 4, 0.40, 200)]
+    runs = []
+    for lr, epochs, val, steps in wanted:
+        overrides = ("loss.label_smoothing=0.1", f"optimizer.lr={lr}", f"train.epochs={epochs}")
+        options = RunOptions(overrides=overrides, group="lr-00c0ffee1234")
+        run = summarise(start_run(tmp_path, "demo", options, start=False))
+        done = {"status": "completed", "global_step": steps, "best_val_top1": val, "seconds_per_epoch": 1.0}
+        runs.append(replace(run, **done))  # type: ignore[arg-type]
+    (group,) = with_groups(runs)
+    assert isinstance(group, SeedGroup)
+    assert group.is_search
+    assert (group.val, group.test, group.shown) == (Spread(0.42, None, 1), None, runs[2])
+    assert group.words == ("lr-find", "smoothing 0.1")
+    assert runs[0].words == ("smoothing 0.1", "lr 0.01", "epochs 2")
+    values = {column.heading: column.value(group, 0.0) for column in _COLUMNS}
+    assert (values["epoch"], values["best val"], values["test"]) == ("4 runs", "42.0 %", "n/a")
+    assert hint(group).plain == (
+        "4 short runs of a learning-rate search; best so far 42.0 % val with smoothing 0.1 lr 0.01 epochs 4. "
+        "Enter opens; D deletes all."
+    )
+    assert newest_by_preset(runs) == {}
+    assert earlier(runs, "demo", runs[0].host) == ""
+    assert all(row.val_spread is None for row in each_run(runs, []))
+    assert with_groups(runs, searches=False) == runs
+    live = replace(runs[3], status="training")
+    (group,) = with_groups([*runs[:3], live])
+    assert group.status == "training"
+    assert {run.id for run in find_runs(tmp_path, "lr-00c0")} == {run.id for run in runs}
 
 
 def test_the_table_puts_members_behind_an_open_group_and_filters_by_any_member(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The loop itself, in this process, on a few images: what it reads back, what it journals, where it stops."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from torch import nn
 
 from engine.journal import events
-from engine.journal.jsonl import read_events
+from engine.journal.jsonl import EventWriter, read_events
+from engine.training.controls import Controls
 from engine.training.progress import num_batches
+from engine.training.trainer import Trainer
 from engine.training.worker import explain
 from presets import schema
-from tests.tiny_trainer import CPU, PRESET, make
+from tests.tiny_trainer import CPU, PRESET, make, make_folder, make_setup
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -30,6 +33,18 @@ def test_the_journal_of_a_run(tmp_path: Path) -> None:
     assert sum(event.num_steps for event in steps) == 20
     assert finished.outcome == "completed"
     assert finished.test_top1 is not None
+
+
+@pytest.mark.parametrize(("group", "is_tested"), [("lr-00c0ffee1234", False), ("00c0ffee1234", True)])
+def test_a_short_run_of_a_search_leaves_the_test_images_alone(tmp_path: Path, group: str, *, is_tested: bool) -> None:
+    folder, setup = make_folder(tmp_path), make_setup()
+    journal = EventWriter(folder.events)
+    controls = Controls(folder, journal)
+    setup = dataclasses.replace(setup, info=msgspec.structs.replace(setup.info, group=group))
+    finished = Trainer(setup, folder, journal, controls).run()
+    assert (finished.test_top1 is not None, bool(controls.then)) == (is_tested, is_tested)
+    told = [event for event in read_events(folder.events) if isinstance(event, events.EvaluationProgressed)]
+    assert any(event.split == "test" for event in told) == is_tested
 
 
 def test_steps_add_up_to_the_epoch(tmp_path: Path) -> None:

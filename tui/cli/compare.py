@@ -88,7 +88,8 @@ def compare(ctx: click.Context, names: tuple[str, ...], diff: bool, as_json: boo
     runs_dir = places(ctx).runs_dir
     found = [run for name in names for run in find_runs(runs_dir, name)]
     summaries, listed = [summarise(run) for run in found], catalog.list_presets()
-    rows = each_run(summaries, listed) if as_json else compare_runs(with_groups(summaries), listed)
+    seeds = with_groups(summaries, searches=False)
+    rows = each_run(summaries, listed) if as_json else compare_runs(seeds, listed)
     if not diff:
         _show(rows, as_json, files)
         return

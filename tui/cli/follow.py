@@ -113,11 +113,36 @@ class _Live(_Printer):
         print(visible(text), file=sys.stderr, flush=True)
 
 
+class _Labelled(_Live):
+    """Only the line that is kept up to date, behind a label: of a run that is one of many."""
+
+    def __init__(self, wake: threading.Event, label: str) -> None:
+        super().__init__(wake)
+        self._label = label
+
+    def event(self, event: events.AnyEvent, state: RunState) -> None:
+        """Tell nothing: what the run comes to is said behind its end."""
+
+    def show_state(self, state: RunState, status: Status, now: float) -> None:
+        room = len(self._label) + len(_GAP)
+        self._line.show(
+            lambda columns: f"{self._label}{_GAP}{live(state, status, now, columns - room, ascii_only=self._ascii)}"
+        )
+
+
 Known: TypeAlias = tuple[RunState, LineReader[events.AnyEvent]]
 """State of a run before it is gone on with, and the reader for what follows."""
 
 
-def follow(run: RunDir, output: Output, interrupts: Interrupts, known: Known | None = None) -> int:
+def follow(
+    run: RunDir,
+    output: Output,
+    interrupts: Interrupts,
+    known: Known | None = None,
+    *,
+    label: str = "",
+    watch: Callable[[events.AnyEvent], object] | None = None,
+) -> int:
     """Print a run until it ends; return 0, 1 if it failed or was lost, 130 if the user interrupted.
 
     The first Ctrl-C stops the run, the second returns without waiting for that; two that come before it is asked to
@@ -127,10 +152,18 @@ def follow(run: RunDir, output: Output, interrupts: Interrupts, known: Known | N
     143 means that SIGTERM stopped the run, which can be resumed; 129 that the terminal hung up, 141 that the output
     is closed: the run trains on after both.
     What is `known` is not printed, so a resumed run does not repeat itself.
+
+    Args:
+        run: the run.
+        output: of what is printed.
+        interrupts: signals to this command.
+        known: of the run before.
+        label: of a run that is one of many: nothing is printed but the live line, behind it.
+        watch: called with every event.
     """
     try:
-        with _printer(output, interrupts.wake) as printer:
-            code = _follow(run, printer, interrupts, known)
+        with _printer(output, interrupts.wake, label) as printer:
+            code = _follow(run, printer, interrupts, known, watch)
         if code in {0, 1, TERMINATED}:
             _wait_for_word(run, interrupts)
         return code
@@ -148,7 +181,13 @@ def _wait_for_word(run: RunDir, interrupts: Interrupts) -> None:
             return
 
 
-def _follow(run: RunDir, printer: _Printer, interrupts: Interrupts, known: Known | None) -> int:
+def _follow(
+    run: RunDir,
+    printer: _Printer,
+    interrupts: Interrupts,
+    known: Known | None,
+    watch: Callable[[events.AnyEvent], object] | None,
+) -> int:
     state, reader = known or (RunState(), event_reader(run.events))
     num_read, asked, second_signal, heard = 0, False, False, time.monotonic()
     while True:
@@ -159,6 +198,8 @@ def _follow(run: RunDir, printer: _Printer, interrupts: Interrupts, known: Known
                 num_read, heard = num_read + 1, time.monotonic()
                 apply(state, event)
                 printer.event(event, state)
+                if watch is not None:
+                    watch(event)
         heard_s = time.monotonic() - heard
         is_known = num_read > 0 or heard_s > STALLED_AFTER_S  # else what is read was written by a worker before
         if state.finished is not None and (lives is False or (lives is None and is_known)):
@@ -231,9 +272,11 @@ def _lost(run: RunDir, state: RunState) -> str:
     return f"{text} To {run_text.way_on(read_shown(run), state)}"
 
 
-def _printer(output: Output, wake: threading.Event) -> _Printer:
+def _printer(output: Output, wake: threading.Event, label: str) -> _Printer:
     if output in {"auto", "live"}:
         output = "live" if can_draw(sys.stdout) else "lines"
+    if label:
+        return _Labelled(wake, label) if output == "live" else _Printer()
     printers: dict[Output, Callable[[], _Printer]] = {
         "live": lambda: _Live(wake), "lines": _Lines, "json": _Json, "quiet": _Printer,
     }  # fmt: skip

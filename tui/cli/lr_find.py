@@ -1,4 +1,4 @@
-"""Command `lr-find`: a preset's learning-rate range test and its suggestion."""
+"""Command `lr-find`: a preset's learning-rate range test, or a search by short runs, and its suggestion."""
 
 import click
 
@@ -8,15 +8,17 @@ from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from engine.runs.start import start_range_test
 from presets import catalog
-from presets.range_test import Sweep
+from presets.errors import CifartuiError
+from presets.range_test import Sweep, table_of
 from presets.schema import RANGE_TEST_STEPS
 from tui.cli.follow import Output, follow
 from tui.cli.interrupts import HUNG_UP, NOBODY_READS, Interrupts
-from tui.cli.options import as_set, device_option, overrides_option, places, seed_option, with_places
+from tui.cli.options import Places, as_set, device_option, overrides_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.train import following
 
 _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
+_BUDGET = "20m"
 
 
 @click.command("lr-find")
@@ -27,9 +29,10 @@ _FEWEST_STEPS, _MOST_STEPS = 20, 100_000
 @click.option(
     "--steps",
     type=click.IntRange(_FEWEST_STEPS, _MOST_STEPS),
-    default=RANGE_TEST_STEPS,
     help=f"In how many batches (default {RANGE_TEST_STEPS}).",
 )
+@click.option("--thorough", is_flag=True, help="Train short runs at several rates, the better ones longer.")
+@click.option("--budget", metavar="TIME", help="With --thorough: for about so long, such as 1h30m (default 20m).")
 @device_option
 @seed_option
 @following
@@ -41,16 +44,26 @@ def lr_find(
     overrides: tuple[str, ...],
     first_lr: float | None,
     last_lr: float | None,
-    steps: int,
+    steps: int | None,
+    thorough: bool,
+    budget: str | None,
     device: str,
     seed: int,
     output: Output,
     detach: bool,
 ) -> None:
-    """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises."""
+    """Find a learning rate for PRESET: let it rise every batch, and see where the loss falls and where it rises.
+
+    With --thorough by short runs with the preset's own schedule: of several rates the better half is trained again
+    for twice as long, until the time is over.
+    """
     where = places(ctx)
     options = as_set(RunOptions(overrides=overrides, seed=seed, device=device), where)
-    sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=steps)
+    if thorough:
+        ctx.exit(_search(name, options, (first_lr, last_lr), steps, budget, output, where, detach=detach))
+    if budget is not None:
+        raise CifartuiError("--budget is the time of a search by short runs; add --thorough.")
+    sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=RANGE_TEST_STEPS if steps is None else steps)
     check_needed(catalog.load(name, overrides), where.data_dir)
     is_told = output not in {"json", "quiet"}
     with Interrupts() as interrupts:
@@ -61,6 +74,33 @@ def lr_find(
     if is_told and not detach and exit_code not in (HUNG_UP, NOBODY_READS):
         _tell(run, name)
     ctx.exit(exit_code)
+
+
+def _search(
+    name: str,
+    options: RunOptions,
+    ends: tuple[float | None, float | None],
+    steps: int | None,
+    budget: str | None,
+    output: Output,
+    where: Places,
+    *,
+    detach: bool,
+) -> int:
+    """Search by short runs; return the exit code."""
+    from tui.cli.lr_search import parse_budget, run_search
+
+    if steps is not None:
+        raise CifartuiError("--steps is the length of a range test; with --thorough give a --budget, such as 1h30m.")
+    if detach:
+        raise CifartuiError("--thorough starts one run after another, so it cannot go on detached; use tmux or nohup.")
+    preset = catalog.load(name, options.overrides)
+    if table_of(preset) is not None:
+        raise CifartuiError("This preset is a range test; --thorough searches for the rate of one that trains.")
+    budget_s = parse_budget(budget if budget is not None else _BUDGET)
+    check_needed(preset, where.data_dir)
+    with Interrupts() as interrupts:
+        return run_search(name, options, ends, budget_s, output, where, interrupts)
 
 
 def _tell(run: RunDir, name: str) -> None:

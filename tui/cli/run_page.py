@@ -204,6 +204,7 @@ def fields(record: RunDetail) -> list[tuple[str, str]]:
         ("time", _time(record)),
         ("start", _start(record)),
         ("speed", _speed(record)),
+        ("spent", run_text.spent(summary.flops)),
         ("best val", _best_val(record)),
         ("test", _test(record)),
         ("last epoch", _last_epoch(record)),
@@ -299,6 +300,8 @@ def _result(
 
 
 def _test(record: RunDetail) -> str:
+    if record.range_test is not None:
+        return ""
     if run_text.has_no_test(record.data):
         return "no test part: the run is judged on its validation images"
     summary, report = record.summary, record.report

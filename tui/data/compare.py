@@ -11,7 +11,7 @@ from msgspec.structs import fields, replace
 from engine.journal.events import RunStarted
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunInfo
-from engine.runs.seed_groups import Spread
+from engine.runs.seed_groups import Spread, is_search
 from presets.catalog import Listed
 from presets.plan import total_epochs
 from presets.schema import Report
@@ -43,6 +43,8 @@ class Row(Struct, frozen=True, kw_only=True):
     test_balanced: float | None = None
     no_test: str
     """"no part" if the run's data has no test part, and so no test accuracy; else empty."""
+    pflop: float | None = None
+    """FLOPs that the run has spent, in PFLOP; of a group the mean; None if they were not counted."""
     base: str
     """The preset that it extends; empty if that is not compared."""
     report_difference: float | None
@@ -66,9 +68,13 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def newest_by_preset(summaries: Sequence[Summary]) -> dict[str, ListedRun]:
-    """Return the run or group of seeds that stands for each preset: the newest completed one, else the newest."""
+    """Return the run or group of seeds that stands for each preset: the newest completed one, else the newest.
+
+    Short runs of a learning-rate search stand for nothing.
+    """
     chosen: dict[str, ListedRun] = {}
-    for row in sorted(with_groups(summaries), key=lambda row: (_shown(row).status == "completed", row.created)):
+    whole = [run for run in summaries if not is_search(run.group)]
+    for row in sorted(with_groups(whole), key=lambda row: (_shown(row).status == "completed", row.created)):
         chosen[row.preset_name] = row
     return chosen
 
@@ -97,7 +103,8 @@ def compare_runs(summaries: Sequence[ListedRun], listed: Sequence[Listed]) -> li
 
 def each_run(summaries: Sequence[Summary], listed: Sequence[Listed]) -> list[Row]:
     """Return `compare_runs` of runs by themselves, with the spread of its group, as far as it is given, in each row."""
-    groups = {run.id: row for row in with_groups(summaries) if isinstance(row, SeedGroup) for run in row.members}
+    seeds = with_groups(summaries, searches=False)
+    groups = {run.id: row for row in seeds if isinstance(row, SeedGroup) for run in row.members}
     return [
         replace(row, val_spread=groups[row.run].val, test_spread=groups[row.run].test) if row.run in groups else row
         for row in compare_runs(summaries, listed)
@@ -127,6 +134,7 @@ def _row(name: str, runs: Mapping[str, ListedRun], known: Mapping[str, Listed]) 
         measured_balanced=run.best_val_balanced if run is not None else None,
         test_balanced=run.test_balanced if run is not None else None,
         no_test=run.no_test if run is not None else "",
+        pflop=run.pflop if run is not None else None,
         base=base,
         report_difference=_difference(report.val_top1, _published(known.get(base))),
         measured_difference=_difference(
@@ -187,9 +195,11 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
     )
     is_uneven = any(row.measured_balanced is not None for row in rows)
     balanced = f"  {'BALANCED':>8}" if is_uneven else ""
+    is_counted = any(row.pflop is not None for row in rows)
+    spent = f"  {'SPENT':>11}" if is_counted else ""
     lines = [
         f"{'STEP':<{step}}  {'CHANGE':<{change}}  {'REPORT':>7}  {'DIFF':>6}  {'VAL':>{width}}  {'DIFF':>7}{balanced}"
-        f"  {'TEST':>{width}}{balanced}{counted}  RUN"
+        f"  {'TEST':>{width}}{balanced}{spent}{counted}  RUN"
     ]
     for row in rows:
         val = spread_or_percent(row.val_spread, row.measured)
@@ -200,15 +210,18 @@ def comparison_table(rows: Sequence[Row]) -> list[str]:
             f"  {percent(value):>8}" if is_uneven else "" for value in (row.measured_balanced, row.test_balanced)
         )
         test = row.no_test or spread_or_percent(row.test_spread, row.test)
+        flop = f"  {pflop(row):>11}" if is_counted else ""
         n = f"  {row.val_spread.n if row.val_spread is not None else len(row.seeds) or '':>3}" if has_groups else ""
         lines.append(
             f"{step_name(row):<{step}}  {row.change:<{change}}  "
             f"{percent(row.report):>7}  {points(row.report_difference):>6}  "
             f"{val:>{width}}  {points(row.measured_difference, mark):>7}{val_balanced}  "
-            f"{test:>{width}}{test_balanced}{n}  {state}"
+            f"{test:>{width}}{test_balanced}{flop}{n}  {state}"
         )
     lines.append("")
     lines.append("REPORT and VAL: best validation accuracy. DIFF: percentage points to the step that it builds on.")
+    if is_counted:
+        lines.append(f"SPENT: {SPENT}{', the mean over a group of seeds' if has_groups else ''}.")
     if has_groups:
         lines.append("±: sample standard deviation over N runs of several seeds, of which VAL and TEST are the means.")
     if is_uneven:
@@ -235,6 +248,14 @@ def named(row: Row) -> str:
 def spread_or_percent(spread: Spread | None, value: float | None) -> str:
     """Return mean and deviation of a group of seeds, or the value of a run; empty if there is neither."""
     return seed_text.spread(spread) if spread is not None else percent(value)
+
+
+SPENT = "multiplications and additions of a run in training, optimizer and evaluation; a PFLOP is 10^15"
+
+
+def pflop(row: Row) -> str:
+    """Return what the run has spent, such as "0.92 PFLOP"; empty if it is not known."""
+    return fmt.pflop(row.pflop) if row.pflop is not None else ""
 
 
 def percent(fraction: float | None) -> str:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.journal.state import RunState
-from engine.runs.lr_suggestion import Point, Suggestion, images_of, points_of, smoothed, suggest
+from engine.runs.lr_suggestion import Point, Suggestion, images_of, passes_of, points_of, smoothed, suggest
 from engine.runs.run_dir import RunInfo
 from presets import catalog
 from presets.errors import CifartuiError
@@ -51,7 +51,16 @@ def verdict(preset: Preset, state: RunState) -> Verdict | None:
     points, num_images = points_of(preset, state.steps), images_of(state.steps)
     diverged = state.phase == "completed" and state.global_step < table.steps
     curve = smoothed(points, num_images)
-    found = suggest(points, table.steps, diverged=diverged, curve=curve, num_images=num_images)
+    num_train = state.data.num_train if state.data is not None else 0
+    found = suggest(
+        points,
+        table.steps,
+        diverged=diverged,
+        curve=curve,
+        num_images=num_images,
+        passes=passes_of(preset, num_train),
+        num_train=num_train,
+    )
     if found.lr is None and state.phase in {"stopped", "aborted", "failed"}:
         found = Suggestion(lr=None, reason="The test ended before the loss had risen; run it again, to its end.")
     return Verdict(
@@ -100,9 +109,13 @@ def how_to_train(info: RunInfo, lr: float, name: str = "") -> str:
         lr: to train with.
         name: of the preset as the user gave it; if empty, as the run records it.
     """
-    name = name or info.preset_source
+    return training_command(name or info.preset_source, info.overrides, lr)
+
+
+def training_command(name: str, overrides: Sequence[str], lr: float) -> str:
+    """Return the command that trains a preset at `lr`, or what to change in the preset if no command can."""
     try:
-        preset = catalog.load(name, info.overrides)
+        preset = catalog.load(name, overrides)
     except CifartuiError:
         return f"in the preset {name}: optimizer.lr = {lr:g}"
     first = preset.stages[0] if preset.stages else None
@@ -112,7 +125,7 @@ def how_to_train(info: RunInfo, lr: float, name: str = "") -> str:
     optimizer = with_lr(tested_optimizer(preset), lr)
     if isinstance(optimizer, Muon):
         changes.append(f"optimizer.other_lr={optimizer.other_lr:.3g}")
-    return f"cifartui train {shlex.quote(name)}{_set(info.overrides)}{_set(changes)}"
+    return f"cifartui train {shlex.quote(name)}{_set(overrides)}{_set(changes)}"
 
 
 def _set(changes: Sequence[str]) -> str:

@@ -1,4 +1,7 @@
-"""Group of runs that differ in their seeds alone, as one row: mean and deviation, and mean curves. No I/O."""
+"""Group of runs as one row: of several seeds, by mean and deviation and mean curves, or of a search. No I/O.
+
+Of a learning-rate search the row has what its best run came to, among those that trained longest.
+"""
 
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -10,7 +13,7 @@ from msgspec.structs import replace
 
 from engine.journal.state import EpochPoint
 from engine.runs.run_dir import Status
-from engine.runs.seed_groups import Spread, group_key, grouped, spread_of
+from engine.runs.seed_groups import Spread, group_key, grouped, is_search, spread_of
 from tui.data.summary import RunCurves, SortKey, Summary, matches, ordered
 from tui.text.run_name import Words, words_of
 from tui.text.run_text import is_live
@@ -30,12 +33,26 @@ class SeedGroup(Struct, frozen=True, kw_only=True, dict=True):
     @property
     def words(self) -> Words:
         """Settings of all members that are not their preset's, in short words."""
-        return words_of(self.members[0].overrides)
+        if not self.is_search:
+            return words_of(self.members[0].overrides)
+        first, *others = self.members
+        return ("lr-find", *(word for word in first.words if all(word in run.words for run in others)))
+
+    @property
+    def is_search(self) -> bool:
+        """True for the short runs of a learning-rate search."""
+        return is_search(self.members[0].group)
 
     @property
     def counted(self) -> tuple[Summary, ...]:
-        """The members that mean and deviation are over: those that completed, or all as long as none has."""
-        return tuple(run for run in self.members if run.status == "completed") or self.members
+        """The members that mean and deviation are over: those that completed, or all as long as none has.
+
+        Of a search that is the best one of those with the most batches.
+        """
+        completed = tuple(run for run in self.members if run.status == "completed")
+        if self.is_search and completed:
+            return (max(completed, key=lambda run: (run.global_step, run.best_val_top1 or 0.0, run.id)),)
+        return completed or self.members
 
     @cached_property
     def val(self) -> Spread | None:
@@ -80,6 +97,11 @@ class SeedGroup(Struct, frozen=True, kw_only=True, dict=True):
         return _mean(run.test_balanced for run in self.counted)
 
     @property
+    def pflop(self) -> float | None:
+        """PFLOP that a run has spent: the mean over `counted`; None unless it is known of all."""
+        return _mean(run.pflop for run in self.counted) if all(run.flops for run in self.counted) else None
+
+    @property
     def created(self) -> float:
         """Unix seconds at which the newest member was made."""
         return max(run.created for run in self.members)
@@ -121,14 +143,17 @@ def _sum(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def with_groups(runs: Sequence[Summary]) -> list[Listed]:
-    """Return the runs, those of a group as one SeedGroup in the place of its first; a lone member stays a run."""
+def with_groups(runs: Sequence[Summary], *, searches: bool = True) -> list[Listed]:
+    """Return the runs, those of a group as one SeedGroup in the place of its first; a lone member stays a run.
+
+    Without `searches` so do the runs of a search.
+    """
     rows: list[Listed] = []
-    for members in grouped(runs, lambda run: group_key(run.group, run.preset_name, run.overrides)):
+    for members in grouped(runs, lambda run: _key_of(run) if searches or not is_search(run.group) else ()):
         if len(members) == 1:
             rows.append(members[0])
         else:
-            by_seed = tuple(sorted(members, key=lambda run: (run.seed, run.id)))
+            by_seed = tuple(sorted(members, key=lambda run: (run.seed, run.created, run.id)))
             rows.append(SeedGroup(id=" ".join(("group", *_key_of(members[0]))), members=by_seed))
     return rows
 

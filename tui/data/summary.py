@@ -12,11 +12,12 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
 from msgspec import Struct
 
 from engine import files
-from engine.journal.events import Count, Moment, Number
+from engine.journal.events import Count, Flops, Moment, Number
 from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
+from engine.runs.seed_groups import is_search
 from presets.errors import CifartuiError
 from presets.plan import total_epochs
 from presets.schema import Report
@@ -59,6 +60,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     """Host of its last worker; if none has begun, the host that launched it."""
     duration_s: Number | None = None
     """Seconds that its workers, one after another, have worked."""
+    flops: Flops | None = None
+    """Spent for the weights that it has; None if they were not counted."""
     num_bytes: Count | None = None
     """Size of its folder on disk, with checkpoints."""
     has_checkpoint: bool = False
@@ -71,12 +74,17 @@ class Summary(Struct, frozen=True, kw_only=True):
     not_understood: tuple[str, ...] = ()
     """Settings that this version does not know, because a newer one wrote them: keys, dotted."""
     group: str = ""
-    """Id that it shares with runs of other seeds; empty if it stands alone (`tui.data.seed_group`)."""
+    """Id that it shares with runs of other seeds, or of a search; empty for a run alone (`tui.data.seed_group`)."""
 
     @property
     def words(self) -> Words:
         """Its settings that are not its preset's, in short words."""
         return words_of(self.overrides, self.seed, self.group)
+
+    @property
+    def pflop(self) -> float | None:
+        """FLOPs that it has spent, in PFLOP; None if they were not counted."""
+        return self.flops.pflop if self.flops is not None else None
 
     @property
     def no_test(self) -> str:
@@ -166,6 +174,7 @@ def summary_of(run: RunDir, info: RunInfo, state: RunState, now: float, num_byte
         path=str(run.path),
         host=state.started.host if state.started else info.host,
         duration_s=worked_s(state, now if status in _AT_WORK else state.last_time),
+        flops=state.flops,
         num_bytes=num_bytes,
         has_checkpoint=run.has_checkpoint,
         has_test=state.data is None or state.data.num_test > 0,
@@ -251,7 +260,11 @@ def earlier(runs: Sequence[Summary], preset_name: str, host: str) -> str:
     Runs without overrides count; if there are none, the newest one with overrides does, and the sentence names
     them. The times are those of the newest: it most likely had the device that the next one will have.
     """
-    here = [run for run in runs if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch]
+    here = [
+        run
+        for run in runs
+        if run.preset_name == preset_name and run.host == host and run.seconds_per_epoch and not is_search(run.group)
+    ]
     unchanged = [run for run in here if not run.overrides]
     shown = unchanged or here[:1]  # other changes, other times and results: those of several would not go together
     if not shown:

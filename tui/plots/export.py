@@ -61,10 +61,12 @@ def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps
 def epochs_csv(state: RunState) -> str:
     """Return a line for every epoch; accuracies are fractions, `epoch` counts epochs done, seconds are per epoch.
 
-    There is a last column, val_balanced, where balanced accuracy was measured.
+    Behind them are val_balanced, where balanced accuracy was measured, and pflop, what the run had spent by then, where
+    that was counted.
     """
-    is_uneven = any(point.val_balanced is not None for point in state.epochs)
-    fields = (*_EPOCH_FIELDS, "val_balanced") if is_uneven else _EPOCH_FIELDS
+    also = ("val_balanced", "pflop")
+    measured = [name for name in also if any(getattr(point, name) is not None for point in state.epochs)]
+    fields = (*_EPOCH_FIELDS, *measured)
     return _csv(fields, [[getattr(point, name) for name in fields] for point in state.epochs])
 
 

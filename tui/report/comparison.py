@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tui.data.compare import Row, named, percent, points, spread_or_percent, step_name
+from tui.data.compare import Row, named, percent, pflop, points, spread_or_percent, step_name
 from tui.report.markdown import table
 
 
@@ -46,13 +46,17 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
     """
     is_uneven = any(row.measured_balanced is not None for row in rows)
     heads = ["step", "change", "report", "diff", "val", "diff", "test", "run"]
+    is_counted = any(row.pflop is not None for row in rows)
+    if is_counted:
+        heads[-1:-1] = ["spent"]
     if is_uneven:
         heads[6:6] = ["balanced"]
-        heads[-1:-1] = ["balanced"]
-    return "\n".join([*table(heads, [_cells(row, is_uneven=is_uneven) for row in rows]), ""])
+        heads[8:8] = ["balanced"]
+    cells = (_cells(row, is_uneven=is_uneven, is_counted=is_counted) for row in rows)
+    return "\n".join([*table(heads, cells), ""])
 
 
-def _cells(row: Row, *, is_uneven: bool) -> list[str]:
+def _cells(row: Row, *, is_uneven: bool, is_counted: bool) -> list[str]:
     mark = "*" if row.is_partial else ""
     state = "" if row.status in {"", "completed"} else f" ({row.status}, {row.epoch}/{row.epochs})"
     val = [spread_or_percent(row.val_spread, row.measured), points(row.measured_difference, mark)]
@@ -60,6 +64,7 @@ def _cells(row: Row, *, is_uneven: bool) -> list[str]:
     if is_uneven:
         val.append(percent(row.measured_balanced))
         test.append(percent(row.test_balanced))
+    spent = [pflop(row)] if is_counted else []
     report = [percent(row.report), points(row.report_difference)]
     run = named(row) + (f" (n = {row.val_spread.n})" if row.val_spread is not None else "")
-    return [step_name(row), row.change, *report, *val, *test, f"{run}{state}" if run else "not run yet"]
+    return [step_name(row), row.change, *report, *val, *test, *spent, f"{run}{state}" if run else "not run yet"]

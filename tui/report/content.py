@@ -93,6 +93,7 @@ class RunReport:
     seed: int
     num_parameters: int | None
     duration_s: float | None
+    pflop: float | None
     group: tuple[str, ...]
     """Preset, changes and data: runs of one group differ in their seeds alone."""
     images: dict[str, str]
@@ -152,6 +153,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         seed=summary.seed,
         num_parameters=record.model.num_parameters if record.model is not None else None,
         duration_s=summary.duration_s,
+        pflop=summary.pflop,
         group=(summary.preset_name, *summary.overrides, *_all_images(record.data)),
         images=_images(record.data),
     )
@@ -281,6 +283,7 @@ def _facts(record: RunDetail) -> Iterator[tuple[str, str]]:
     yield "begun", time.strftime("%Y-%m-%d %H:%M", time.localtime(record.first_started_time or summary.created))
     yield "how it ended", _ended(record)
     yield "time", f"{fmt.duration(summary.duration_s)}, {fmt.duration(summary.seconds_per_epoch)} an epoch"
+    yield "spent", run_text.spent(summary.flops)
     if record.images_per_s is not None:
         yield "speed", f"{fmt.count(record.images_per_s)} images/s"
     if started is not None:

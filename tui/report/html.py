@@ -26,7 +26,7 @@ def html(runs: Sequence[RunReport]) -> str:
     environment.filters.update(
         percent=_percent, count=fmt.count, duration=fmt.duration, markup=lambda svg: Markup(visible(svg)),
         interval=_interval, overall=score_text.overall, sentence=run_text.sentence,
-        share=lambda fraction: f"{100 * fraction:.1f}",
+        share=lambda fraction: f"{100 * fraction:.1f}", pflop=fmt.pflop,
     )  # fmt: skip
     return environment.get_template("page.html").render(
         runs=runs, groups=groups_of(runs), differing_data=differing_data(runs), in_common=in_common(runs)

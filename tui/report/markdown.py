@@ -22,12 +22,17 @@ def markdown(runs: Sequence[RunReport]) -> str:
     if len(runs) > 1:
         lines += [f"# {len(runs)} runs beside each other", "", *table(_BESIDE, map(_beside, runs))]
         groups = [
-            (group.name, f"{group.num_runs}", *(_spread(group.top1.get(split)) for split in ("validation", "test")))
+            (
+                group.name,
+                f"{group.num_runs}",
+                *(_spread(group.top1.get(split)) for split in ("validation", "test")),
+                _NONE if group.pflop is None else fmt.pflop(group.pflop),
+            )
             for group in groups_of(runs)
         ]
         if groups:
             lines += ["", "Runs that differ in their seeds alone, mean ± std:", ""]
-            lines += table(("preset", "runs", "val top-1 %", "test top-1 %"), groups)
+            lines += table(("preset", "runs", "val top-1 %", "test top-1 %", "spent"), groups)
         if differing := differing_data(runs):
             lines += ["", f"> {escaped(differing)}"]
         lines.append("")
@@ -39,7 +44,7 @@ def markdown(runs: Sequence[RunReport]) -> str:
     return "\n".join(lines)
 
 
-_BESIDE = ("run", "changed", "seed", "ended", "val top-1 %", "test top-1 %", "parameters", "time")
+_BESIDE = ("run", "changed", "seed", "ended", "val top-1 %", "test top-1 %", "parameters", "time", "spent")
 
 
 def _beside(run: RunReport) -> tuple[str, ...]:
@@ -47,6 +52,7 @@ def _beside(run: RunReport) -> tuple[str, ...]:
         run.name, " ".join(run.changes), f"{run.seed}", run.status, _top1(run.of("validation")),
         _top1(run.of("test")) if run.has_test else "no part",
         fmt.count(run.num_parameters), fmt.duration(run.duration_s),
+        _NONE if run.pflop is None else fmt.pflop(run.pflop),
     )  # fmt: skip
 
 

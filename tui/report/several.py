@@ -17,6 +17,8 @@ class Group:
     num_runs: int
     top1: dict[str, Spread]
     """Of splits that were measured in all of them."""
+    pflop: float | None
+    """PFLOP that one has spent, the mean; None unless it is known of all."""
 
 
 def groups_of(runs: Sequence[RunReport]) -> list[Group]:
@@ -27,8 +29,13 @@ def groups_of(runs: Sequence[RunReport]) -> list[Group]:
         members = tuple({run.seed: run for run in alike}.values())
         if len(members) > 1:
             name = " ".join((members[0].title, *members[0].changes))
-            groups.append(Group(name, len(members), _top1_of(members)))
+            groups.append(Group(name, len(members), _top1_of(members), _pflop_of(members)))
     return groups
+
+
+def _pflop_of(runs: Sequence[RunReport]) -> float | None:
+    found = spread_of(run.pflop for run in runs)
+    return found.mean if found is not None and found.n == len(runs) else None
 
 
 def _top1_of(runs: Sequence[RunReport]) -> dict[str, Spread]:

@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 from engine.runs.run_dir import RunDir
 from engine.runs.seed_groups import Spread
 from tui import format as fmt
-from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, points
+from tui.data.compare import Row, ablation_presets, compare, newest_by_preset, pflop, points
 from tui.data.run_list import RunLister, RunsListed
 from tui.screens.run_listing import Listing
 from tui.text import run_text, seed_text
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _RUN_IDS = "-ablation-"
 """Part of the id of every run of the ablation."""
 _WIDE = 100
-"""From this width on the test accuracy and the full state of a run are shown."""
+"""From this width on the test accuracy, what was spent and the full state of a run are shown."""
+_SPENT = 12
+"""Columns of what was spent, where that is known of any run."""
 
 
 class AblationScreen(Listing[str | None]):
@@ -74,7 +76,7 @@ class AblationScreen(Listing[str | None]):
             ("Ablation", f"bold {TEXT}"), (f"   {done} of {len(self.rows)} steps have a result", MUTED)
         )
         self.query_one("#top", ChangedStatic).set_text(title)
-        self.query_one("#columns", ChangedStatic).set_text(_heading(width, _value_width(self.rows)))
+        self.query_one("#columns", ChangedStatic).set_text(_heading(self.rows, width))
         self.query_one("#footnote", ChangedStatic).set_text(_footnote(self.rows))
         self.query_one(_Steps).show(self.rows, width)
 
@@ -97,7 +99,7 @@ class _Steps(Pickable):
     ]
 
     def show(self, rows: Sequence[Row], width: int) -> None:
-        lines = [_line(row, width, _value_width(rows)) for row in rows]
+        lines = [_line(row, width, _value_width(rows), _spent_width(rows, width)) for row in rows]
         before = [option.prompt for option in self.options]
         if [line.markup for line in lines] != [prompt.markup for prompt in before if isinstance(prompt, Text)]:
             self.fill([Option(line, id=row.preset_name) for line, row in zip(lines, rows, strict=True)])
@@ -108,14 +110,21 @@ def _value_width(rows: Sequence[Row]) -> int:
     return 11 if any(row.val_spread is not None for row in rows) else 7
 
 
-def _change_width(width: int, value: int) -> int:
+def _spent_width(rows: Sequence[Row], width: int) -> int:
+    """Return the columns of what was spent; 0 if it is not shown."""
+    return _SPENT if width >= _WIDE and any(row.pflop is not None for row in rows) else 0
+
+
+def _change_width(width: int, value: int, spent: int) -> int:
     is_wide = width >= _WIDE
-    return max(12, min(44, width - (70 if is_wide else 48) - (value - 7) * (2 if is_wide else 1)))
+    return max(12, min(44, width - (70 if is_wide else 48) - (value - 7) * (2 if is_wide else 1) - spent))
 
 
-def _heading(width: int, value: int) -> Text:
+def _heading(rows: Sequence[Row], width: int) -> Text:
+    value, spent = _value_width(rows), _spent_width(rows, width)
     test = f"{'test':>{value}}" if width >= _WIDE else ""
-    change = _change_width(width, value)
+    test += f"{'spent':>{spent}}" if spent else ""
+    change = _change_width(width, value, spent)
     return Text(
         f"{'step':<5}{'change':<{change}}{'report':>8}{'diff':>7}{'val':>{value}}{'diff':>7} {test}  state",
         MUTED,
@@ -123,8 +132,8 @@ def _heading(width: int, value: int) -> Text:
     )
 
 
-def _line(row: Row, width: int, value: int) -> Text:
-    change = _change_width(width, value)
+def _line(row: Row, width: int, value: int, spent: int) -> Text:
+    change = _change_width(width, value, spent)
     before = f"{_number(row.report_before)}→" if row.report_before is not None else ""
     mark = "*" if row.is_partial and row.measured_difference is not None else " "
     return Text.assemble(
@@ -135,6 +144,7 @@ def _line(row: Row, width: int, value: int) -> Text:
         (f"{_spread(row.val_spread, row.measured):>{value}}", VAL),
         (f"{points(row.measured_difference):>7}{mark}", TEXT),
         (f"{row.no_test or _spread(row.test_spread, row.test):>{value}}" if width >= _WIDE else "", TEXT),
+        (f"{pflop(row):>{spent}}" if spent else "", MUTED),
         _state(row, width),
         no_wrap=True,
     )

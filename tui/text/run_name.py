@@ -12,6 +12,7 @@ import msgspec
 from rich.cells import cell_len
 
 from engine.runs.run_dir import RunInfo, stem_of
+from engine.runs.seed_groups import is_search
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -36,9 +37,9 @@ Words: TypeAlias = tuple[str, ...]
 
 
 def words_of(overrides: Sequence[str], seed: int = 0, group: str = "") -> Words:
-    """Return the settings of a run that are not its preset's; the seed if it is not 0, or if the run has a group."""
+    """Return the settings of a run that are not its preset's; the seed if it is not 0, or one of several."""
     words = _words(tuple(overrides)) if overrides else ()
-    return (*words, f"seed {seed}") if seed or group else words
+    return (*words, f"seed {seed}") if seed or (group and not is_search(group)) else words
 
 
 @lru_cache(maxsize=1 << 14)

@@ -233,6 +233,15 @@ def time_left(status: Status, eta_s: float | None) -> str:
     return fmt.duration(eta_s) if is_told else ""
 
 
+def spent(flops: ev.Flops | None) -> str:
+    """Return "1.24 PFLOP: training 0.92 PFLOP, optimizer 0.25 PFLOP, evaluation 70 TFLOP"; empty if not counted."""
+    if flops is None:
+        return ""
+    shares = (("training", flops.train), ("optimizer", flops.optimizer), ("evaluation", flops.evaluation))
+    parts = [f"{name} {fmt.pflop(share / 1e15)}" for name, share in shares if share]
+    return f"{fmt.pflop(flops.pflop)}{': ' if parts else ''}{', '.join(parts)}"
+
+
 def step_split(timing: ev.StepTiming) -> str:
     """Return "2.7 ms: data 12 %, network 85 %, rest 3 %"."""
     whole = timing.data_s + timing.compute_s + timing.report_s

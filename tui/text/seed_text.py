@@ -46,3 +46,9 @@ def group(seeds: Sequence[int], val: Spread | None, test: Spread | None) -> str:
         parts += [f"val {spread(val)}", *([f"test {spread(test)}"] if test is not None else [])]
         parts.append(f"mean ± std, n {val.n}" if val.std is not None else f"n {val.n}")
     return f"{'; '.join((parts[0], ', '.join(parts[1:]))) if len(parts) > 1 else parts[0]}. Enter opens; D deletes all."
+
+
+def search(num_runs: int, words: Sequence[str], val: float | None) -> str:
+    """Return in a sentence what the runs of a learning-rate search have come to; `words` are those of the best."""
+    found = f"; best so far {fmt.percent(val)} val with {' '.join(words)}" if val is not None else ""
+    return f"{fmt.plural(num_runs, 'short run')} of a learning-rate search{found}. Enter opens; D deletes all."

@@ -42,7 +42,7 @@ _LEAST_NAME, _LEAST_TITLE = 28, 12
 
 
 class RunHeader(ChangedStatic):
-    """Four rows: title and status, progress, times and speeds, results."""
+    """Four rows: title and status, progress and its cost, times and speeds, results."""
 
     def show(self, view: RunView) -> None:
         """Draw the header of `view`."""
@@ -80,6 +80,8 @@ def _progress(view: RunView, width: int) -> Text:
     if state.stage.num_stages > 1:
         parts.insert(0, labelled("stage", f"{state.stage.stage + 1}/{state.stage.num_stages} {state.stage.name}"))
     parts.append(Text(f"{100 * state.share_done:3.0f} %", TEXT))
+    if state.flops is not None:
+        parts.append(Text(fmt.pflop(state.flops.pflop), TEXT))
     text = in_a_row(parts, width - 10, gap=2)
     color = (
         TRAIN if run_text.tone(view.status) == "good" and not state.is_finished else TONES[run_text.tone(view.status)]
@@ -121,7 +123,7 @@ def _results(view: RunView, width: int) -> Text:
         fields.append(Text("no epoch validated yet", MUTED))
     if state.finished is not None and state.finished.test_top1 is not None:
         fields.append(labelled("test", fmt.accuracy(state.finished.test_top1, state.finished.test_balanced), GOOD))
-    elif run_text.has_no_test(state.data):
+    elif test is None and run_text.has_no_test(state.data):
         fields.append(Text("no test part", MUTED))
     published = [
         f"{name} {fmt.percent(value, 1 if value * 1000 % 10 else 0)}"

@@ -48,6 +48,8 @@ def _of_val(run: Listed) -> str:
 def _epochs(run: Listed) -> str:
     if isinstance(run, SeedGroup):
         num, num_counted = len(run.members), len(run.counted)
+        if run.is_search:
+            return fmt.plural(num, "run")
         return fmt.plural(num, "seed") if num == num_counted else f"{num_counted} of {num}"
     return f"{run.epoch}/{run.epochs}"
 

@@ -305,6 +305,8 @@ def nothing(listed: RunsListed, runs_dir: Path) -> Text:
 
 def hint(chosen: Row | None) -> Text:
     """Return what is said of the row under the cursor: the spread of a group, what damaged a run, or the keys."""
+    if isinstance(chosen, SeedGroup) and chosen.is_search:
+        return Text(seed_text.search(len(chosen.members), chosen.shown.words, chosen.best_val_top1), MUTED)
     if isinstance(chosen, SeedGroup):
         return Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
     if isinstance(chosen, Damaged) and chosen.state == "no line":
