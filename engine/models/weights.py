@@ -194,20 +194,18 @@ def _fitted(state: dict[str, Tensor], names: Mapping[str, str], expected: dict[s
     def num_fitting(some: dict[str, Tensor]) -> int:
         return sum(key in names and value.shape == expected[names[key]].shape for key, value in some.items())
 
-    variants = [state, {_modern(key): value for key, value in state.items()}]
-    best = max(variants, key=num_fitting)
-    for _ in range(_DEPTH):
-        bared = [{key.removeprefix(prefix): value for key, value in best.items()} for prefix in _PREFIXES]
-        bared += [{_modern(key): value for key, value in each.items()} for each in bared]
-        better = max(bared, key=num_fitting)
-        if num_fitting(better) <= num_fitting(best):
-            # two prefixes at once, of which the first alone makes nothing fit
-            twice = [{k.removeprefix(p): v for k, v in each.items()} for each in bared for p in _PREFIXES]
-            better = max(twice, key=num_fitting)
-            if num_fitting(better) <= num_fitting(best):
-                return best
-        best = better
-    return best
+    bared = [state]
+    variants = [state]
+    for _ in range(_DEPTH):  # each alone may make nothing fit
+        bared = [
+            {key.removeprefix(prefix): value for key, value in each.items()}
+            for each in bared
+            for prefix in _PREFIXES
+            if any(key.startswith(prefix) for key in each)
+        ]
+        variants += bared
+    variants += [{_modern(key): value for key, value in each.items()} for each in variants]
+    return max(variants, key=num_fitting)
 
 
 def _modern(key: str) -> str:

@@ -163,22 +163,25 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join(filter(None, (", ".join(all_names[:-1]), all_names[-1])))
 
 
-def unread_notices(all_unread: Iterable[Unread]) -> list[str]:
-    """Return a sentence for each reason why files are not read; none for what is no image in the data's own folder."""
+def unread_notices(all_unread: Iterable[Unread], most: int | None = _NAMED) -> list[str]:
+    """Return a sentence for each reason why files are not read; none for what is no image in the data's own folder.
+
+    Behind the first `most` of them is one for all others.
+    """
     by_reason: dict[str, list[Unread]] = {}
     for unread in all_unread:
         if unread.folder or not unread.reason.endswith(NO_IMAGE):
             by_reason.setdefault(unread.reason, []).append(unread)
     sentences = []
     reasons = list(by_reason.items())
-    for reason, groups in reasons[:_NAMED]:
+    for reason, groups in reasons[:most]:
         if len(groups) == 1:
             sentences.append(groups[0].sentence())
             continue
         total = sum(group.num_files for group in groups)
         folders = listed(group.folder or "the folder itself" for group in groups)
         sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
-    if others := reasons[_NAMED:]:
+    if others := reasons[len(sentences) :]:
         total = sum(group.num_files for _, groups in others for group in groups)
         sentences.append(f"{total:,} more files are not read, for {len(others):,} other reasons.")
     return sentences

@@ -59,11 +59,18 @@ _EXTENSION = re.compile(r"\.[a-z][a-z0-9]{0,7}", re.IGNORECASE)
 _JUNK = frozenset(
     name.casefold()
     for name in (
-        "__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "RECYCLER", "System Volume Information",
-        "lost+found", "Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "Icon\r", "__pycache__",
+        "__MACOSX", "Network Trash Folder", "Temporary Items", "Icon\r",  # macOS
+        "$RECYCLE.BIN", "RECYCLER", "System Volume Information", "desktop.ini",  # Windows
+        "Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db",
+        "@eaDir", "@tmp", "@SynoEAStream", "@sharebin", "#recycle", "#snapshot",  # Synology
+        "@Recycle", "@Recently-Snapshot", "@Transcode",  # QNAP
+        "~snapshot", "lost+found", "aquota.user", "aquota.group", "__pycache__",
+        "Picasa.ini", "ZbThumbnail.info", "pspbrwse.jbf",  # viewers
     )
 )  # fmt: skip
-"""Files and folders that operating systems, NAS boxes and notebooks leave; names that begin with a dot are junk too."""
+"""Files and folders that operating systems, NAS boxes, viewers and notebooks leave."""
+_JUNK_FORM = re.compile(r"\.|~\$|found\.\d{3}\Z|.*(@syno(eastream|resource)|:zone\.identifier)\Z", re.DOTALL)
+"""The same, by their form, in lower case: hidden, locks of Office, Windows' repairs, streams beside files."""
 
 
 class Unread(Struct, frozen=True):
@@ -122,7 +129,8 @@ def base_of(name: str) -> str:
 
 def is_junk(name: str) -> bool:
     """Return true for a file or folder that is none of the data set's, by its name."""
-    return name.startswith(".") or name.casefold() in _JUNK
+    folded = name.casefold()
+    return folded in _JUNK or _JUNK_FORM.match(folded) is not None
 
 
 def suffix_of(name: str) -> str:

@@ -1,6 +1,7 @@
 """Summary by `cifartui data PATH`: counts, imbalance, sizes, the split, a preset, and what is not read."""
 
 import io
+import itertools
 import json
 import re
 import shutil
@@ -85,6 +86,38 @@ def test_images_that_cannot_be_opened_are_counted(photos: Path) -> None:
     found = summarize(str(photos)).images
     assert found is not None
     assert (found.looked_at, found.unreadable, found.first_unreadable) == (52, 1, "cat/broken.jpg")
+
+
+def test_why_an_image_cannot_be_opened_is_said(photos: Path) -> None:
+    for name, content in (("a.png", b""), ("b.png", b"no image"), ("c.png", b"none either")):
+        (photos / "cat" / name).write_bytes(content)
+    found = summarize(str(photos))
+    assert found.images is not None
+    assert found.images.reasons == {"no image of a format that is read": 2, "empty": 1}
+    said = dict(rows(found))["images"]
+    assert "3 of these cannot be read (no image of a format that is read 2, empty 1: cat/" in said
+
+
+def test_a_small_folder_is_looked_at_whole_however_slow_the_machine_is(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("tui.data.folder_summary.time.monotonic", lambda: 10.0 * next(ticks))
+    for name in ("cat/38.png", "cat/39.png"):
+        (photos / name).unlink()
+    found = summarize(str(photos)).images
+    assert found is not None
+    assert (found.looked_at, sum(found.modes.values())) == (49, 49)
+
+
+def test_all_that_is_not_read_is_printed_if_all_is_asked_for(photos: Path) -> None:
+    names = [f"cat/x.k{number:02}" for number in range(30)]
+    for name in names:
+        (photos / name).touch()
+    shown, whole = (call("data", photos, *option).stdout for option in ((), ("--all",)))
+    assert "more sentences like these: cifartui data --all prints them" in shown
+    assert "more files are not read" not in shown + whole
+    assert all(f"{name} is not read" in whole for name in names)
 
 
 def test_an_archive_is_looked_into_like_its_folder(photos: Path) -> None:
@@ -336,6 +369,6 @@ def test_the_command_line_shows_how_far_an_archive_is_unpacked_and_ctrl_c_leaves
 
     monkeypatch.setattr("engine.shared.image_listing.unpack", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _print_summary(archive, as_json=False, all_classes=False)
+        _print_summary(archive, as_json=False, with_all=False)
     assert re.search(r"unpacking: [0-9.]+ kB of [0-9.]+ kB   Ctrl-C ends that", screen.getvalue())
     assert list((cache_folder() / "unpacked").iterdir()) == []

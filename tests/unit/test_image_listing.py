@@ -96,6 +96,10 @@ def test_a_folder_that_holds_all_the_others_is_entered(tmp_path: Path) -> None:
         ".DS_Store", "cat/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "cat/._1.jpg", "__MACOSX/cat/1.jpg",
         "cat/@eaDir/1.jpg/thumb.jpg", "cat/.ipynb_checkpoints/1-checkpoint.jpg", "lost+found/1.jpg", "#recycle/1.jpg",
         "$RECYCLE.BIN/1.jpg", "System Volume Information/1.jpg", ".Trash-1000/1.jpg", ".git/1.jpg", "THUMBS.DB/1.jpg",
+        "@Recycle/1.jpg", "@Recently-Snapshot/1.jpg", "@Transcode/1.jpg", "@tmp/1.jpg", "@SynoEAStream/1.jpg",
+        "Network Trash Folder/1.jpg", "Temporary Items/1.jpg", "FOUND.000/1.jpg", "~snapshot/1.jpg", "aquota.user",
+        "cat/1.jpg@SynoEAStream", "cat/1.jpg@SynoResource", "cat/1.jpg:Zone.Identifier", "cat/Picasa.ini",
+        "cat/ZbThumbnail.info", "cat/~$1.jpg",
     ],
 )  # fmt: skip
 def test_junk_is_no_class_no_image_and_nothing_to_say(tmp_path: Path, junk: str) -> None:
@@ -351,7 +355,7 @@ def test_names_in_other_encodings_survive_and_are_printable(tmp_path: Path) -> N
 
 def test_junk_names() -> None:
     assert all(map(is_junk, (".hidden", "._a.jpg", "@EADIR", "thumbs.DB", "Icon\r")))
-    assert not any(map(is_junk, ("a.jpg", "cat", "_x")))
+    assert not any(map(is_junk, ("a.jpg", "cat", "_x", "~a", "$a", "found", "found.0001", "recycle", "tmp")))
 
 
 def test_the_listing_may_be_ended_between_folders(tmp_path: Path) -> None:

@@ -127,7 +127,17 @@ def test_the_number_of_classes_that_a_file_has_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "state_dict_ema"])
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "model.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."]
+    "prefix",
+    [
+        "",
+        "module.",
+        "model.",
+        "backbone.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "model.backbone.",
+        "model._orig_mod.module.",
+    ],
 )
 def test_weights_are_found_in_what_people_save(tmp_path: Path, wrapper: str, prefix: str) -> None:
     state = {f"{prefix}{key}": value for key, value in state_of(5).items()}

@@ -25,21 +25,23 @@ _ENDS = "Ctrl-C ends that"
 
 @click.command()
 @click.argument("path", metavar="[PATH]", required=False)
-@click.option("--all", "all_classes", is_flag=True, help="Print every class, however many there are.")
+@click.option(
+    "--all", "with_all", is_flag=True, help="Print every class, and all that is not read, however many there are."
+)
 @click.option("--files", "with_files", is_flag=True, help="Print every image and the part that it is in.")
 @as_json_option
 @with_places
 @click.pass_context
-def data(ctx: click.Context, path: str | None, all_classes: bool, with_files: bool, as_json: bool) -> None:
+def data(ctx: click.Context, path: str | None, with_all: bool, with_files: bool, as_json: bool) -> None:
     """Look into PATH: layout, classes, sizes, split, a preset for it. Without PATH: what data is found, and where."""
     if path is None:
-        if all_classes or with_files:
+        if with_all or with_files:
             raise CifartuiError("--all and --files are about one folder; name it: cifartui data PATH")
         _list_data_sets(places(ctx).data_dir, as_json)
     elif with_files:
         _print_files(path, as_json)
     else:
-        _print_summary(path, as_json, all_classes)
+        _print_summary(path, as_json, with_all)
 
 
 def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
@@ -53,7 +55,7 @@ def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
             say(f"{'':<14} {location.advice}")
 
 
-def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
+def _print_summary(path: str, as_json: bool, with_all: bool) -> None:
     from tui.data import folder_summary
 
     with _progress() as (poll, on_bytes):
@@ -62,13 +64,13 @@ def _print_summary(path: str, as_json: bool, all_classes: bool) -> None:
         say_json(summary)
         return
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for label, text in folder_summary.rows(summary):
+    for label, text in folder_summary.rows(summary, None if with_all else folder_summary.MOST_SENTENCES):
         say(labelled(label, text, columns))
     if summary.classes:
         say("")
-        for line in folder_summary.class_rows(summary, None if all_classes else folder_summary.MOST_CLASSES):
+        for line in folder_summary.class_rows(summary, None if with_all else folder_summary.MOST_CLASSES):
             say(line)
-        if not all_classes and len(summary.classes) > folder_summary.MOST_CLASSES:
+        if not with_all and len(summary.classes) > folder_summary.MOST_CLASSES:
             say("--all prints every class.")
     say(f"\nTrain on it: cifartui train {summary.preset} --data {shlex.quote(path)}")
 

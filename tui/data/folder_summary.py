@@ -3,44 +3,48 @@
 Folders are listed by names alone; of a sample of the images the headers are read, and no image is decoded.
 """
 
-import os
 import random
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
 from rich.cells import cell_len
 
-from engine import files
 from engine.shared.data_locations import locate
 from engine.shared.data_path import known_data, resolved
 from engine.shared.image_archives import OnBytes, say_nothing
 from engine.shared.image_listing import list_images
-from engine.shared.image_parts import Listing, split_by_name, without_images
+from engine.shared.image_parts import Listing, split_by_name, unread_notices, without_images
 from engine.shared.image_scan import Unread, shown
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from presets.schema import Data
 from tui import format as fmt
 
+if TYPE_CHECKING:  # it imports Pillow
+    from engine.shared.image_formats import Fault
+
 Poll: TypeAlias = Callable[[], object]
 """Called before each folder and each image; raises to end the work."""
 Part: TypeAlias = Literal["train", "val", "test", "unlabelled"]
 
 _MOST_HEADERS = 400
+_FEWEST_HEADERS = 50
+"""Read however long it takes, so that a small folder is looked at whole."""
 _HEADERS_S = 0.4
-"""Time for the sample: a summary of 100,000 files takes about a second."""
+"""Time for the rest of the sample: a summary of 100,000 files takes about a second."""
 _TURNED = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation with which a viewer shows height as width."""
 _EXIF_ORIENTATION = 0x0112
 MOST_CLASSES = 20
 """Classes that a table shows unless all are asked for."""
 _WIDEST_NAME = 40
-_MOST_SENTENCES = 8
+MOST_SENTENCES = 8
+"""About what is not read, unless all is asked for."""
 _UNEVEN = 3
 """Largest class over smallest from which that is called uneven."""
 _ABOUT_EVEN = 1.05
@@ -95,6 +99,8 @@ class SampledImages(Struct, frozen=True, kw_only=True):
     unreadable: int = 0
     """Images whose header could not be read."""
     first_unreadable: str | None = None
+    reasons: dict[str, int] = {}
+    """Number of those by the reason, a clause."""
 
 
 class FolderSummary(Struct, frozen=True, kw_only=True):
@@ -252,30 +258,35 @@ def unpacking(done: int, total: int) -> str:
     return f"unpacking: {fmt.memory(done)} of {fmt.memory(total)}"
 
 
-def rows(summary: FolderSummary) -> list[tuple[str, str]]:
-    """Return labels and sentences: all of a summary but its classes one by one."""
+def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tuple[str, str]]:
+    """Return labels and sentences: all of a summary but its classes one by one.
+
+    Of what is not read there are at most so many sentences; None: one for each folder and reason.
+    """
     found = [("folder", visible_in_a_row(summary.path)), ("layout", summary.layout)]
     if summary.classes:
         found += [("classes", _classes(summary)), ("images", _images(summary.images))]
     found += [("split", summary.split)]
     said, others = _not_read(summary)
-    found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:_MOST_SENTENCES])]
-    if len(said) > _MOST_SENTENCES:
-        found.append(("", f"… and of {len(said) - _MOST_SENTENCES:,} other kinds or folders"))
+    if most is None:
+        said = [unread.sentence() for unread in summary.unread]
+    found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:most])]
+    if most is not None and len(said) > most:
+        found.append(("", f"… and {len(said) - most:,} more sentences like these: cifartui data --all prints them"))
     found += [("note" if not number else "", notice) for number, notice in enumerate(others)]
     return [*found, ("preset", f"{summary.preset}: {summary.why}")]
 
 
 def _not_read(summary: FolderSummary) -> tuple[list[str], list[str]]:
     """Return what is not read and why, in one sentence for each reason; and the other notices."""
-    reasons = [f"({unread.reason})" for unread in summary.unread]
-    grouped = [notice for notice in summary.notices if any(reason in notice for reason in reasons)]
+    told = set(unread_notices(summary.unread))
+    grouped = unread_notices(summary.unread, most=None)
     alone = [
         unread.sentence()
-        for unread, reason in zip(summary.unread, reasons, strict=True)
-        if not any(reason in notice for notice in grouped)
+        for unread in summary.unread
+        if not any(f"({unread.reason})" in sentence for sentence in grouped)
     ]
-    return [*grouped, *alone], [notice for notice in summary.notices if notice not in grouped]
+    return [*grouped, *alone], [notice for notice in summary.notices if notice not in told]
 
 
 def class_rows(summary: FolderSummary, most: int | None = MOST_CLASSES) -> list[str]:
@@ -309,15 +320,24 @@ def _classes(summary: FolderSummary) -> str:
 
 def _images(images: SampledImages | None) -> str:
     if images is None or images.smallest is None or images.median is None or images.largest is None:
-        return f"no header of {0 if images is None else images.looked_at:,} can be read"
+        if images is None or not images.unreadable:
+            return "none"
+        return f"no header of the {images.looked_at:,} that were tried can be read ({_why_not(images)})"
     sizes = _pixels(images.smallest)
     if images.smallest != images.largest:
         sizes = f"{sizes} to {_pixels(images.largest)}, median {_pixels(images.median)}"
     modes = ", ".join(f"{mode} {number:,}" if len(images.modes) > 1 else mode for mode, number in images.modes.items())
     text = f"{sizes} px, {modes} (the headers of {images.looked_at:,} were read)"
     if images.unreadable:
-        text += f"; {images.unreadable:,} of these cannot be read, {images.first_unreadable} first"
+        text += f"; {images.unreadable:,} of these cannot be read ({_why_not(images)})"
     return text
+
+
+def _why_not(images: SampledImages) -> str:
+    reasons = ", ".join(
+        f"{reason} {num:,}" if len(images.reasons) > 1 else reason for reason, num in images.reasons.items()
+    )
+    return f"{reasons}: {images.first_unreadable}{' and others' if images.unreadable > 1 else ''}"
 
 
 def _pixels(size: tuple[int, int]) -> str:
@@ -329,21 +349,26 @@ def _pixels(size: tuple[int, int]) -> str:
 
 def _sample(listing: Listing, poll: Poll) -> SampledImages:
     """Read the headers of some images, drawn from all parts, the same ones every time as far as time allows."""
+    from engine.shared.image_formats import Fault, formats
+
     names = (*listing.train.names, *listing.val.names, *listing.test.names, *listing.unlabelled)
     chosen = random.Random(0).sample(range(len(names)), min(len(names), _MOST_HEADERS))
     sizes: list[tuple[int, int]] = []
     modes: Counter[str] = Counter()
     unreadable: list[str] = []
+    reasons: Counter[str] = Counter()
+    formats()  # imports what reads images, which on a busy machine takes longer than all headers
     ends_at = time.monotonic() + _HEADERS_S
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of large images and odd EXIF
         for number, row in enumerate(chosen):
-            if number and time.monotonic() > ends_at:
+            if number >= _FEWEST_HEADERS and time.monotonic() > ends_at:
                 break
             poll()
             header = _header(listing.root / names[row])
-            if header is None:
+            if isinstance(header, Fault):
                 unreadable.append(names[row])
+                reasons[header.text] += 1
                 continue
             sizes.append(header[0])
             modes[header[1]] += 1
@@ -356,18 +381,17 @@ def _sample(listing: Listing, poll: Poll) -> SampledImages:
         modes=dict(modes.most_common()),
         unreadable=len(unreadable),
         first_unreadable=shown(unreadable[0]) if unreadable else None,
+        reasons=dict(reasons.most_common()),
     )
 
 
-def _header(path: Path) -> tuple[tuple[int, int], str] | None:
-    """Return width, height and mode of an image as a viewer shows it; None if its header cannot be read."""
-    from PIL import Image
-
-    from engine.shared.image_formats import formats
+def _header(path: Path) -> "tuple[tuple[int, int], str] | Fault":
+    """Return width, height and mode of an image as a viewer shows it, or why its header is not read."""
+    from engine.shared.image_formats import fault_of, open_image
 
     try:
-        with os.fdopen(files.open_to_read(path), "rb") as file, Image.open(file, formats=formats()) as image:
+        with open_image(path) as image:
             size, mode = image.size, image.mode
             return (size[::-1] if image.getexif().get(_EXIF_ORIENTATION) in _TURNED else size), mode
-    except Exception:  # what Pillow's many readers raise on damaged bytes is open-ended
-        return None
+    except Exception as error:  # what Pillow's many readers raise on damaged bytes is open-ended
+        return fault_of(error, path)
