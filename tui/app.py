@@ -40,6 +40,9 @@ from tui.widgets.basic import TakesText
 if TYPE_CHECKING:
     from tui.data.environment import GpuReadings
     from tui.data.follower import History
+    from tui.hosts.listing import Hosts
+    from tui.hosts.remote_run import RemoteRun
+    from tui.hosts.ssh import Host
 
 _SAME_END_WITHIN_S = 60.0
 _Answer = TypeVar("_Answer")
@@ -76,6 +79,8 @@ class CifartuiApp(App[None]):
         environment: Environment | None = None,
         display: Display | None = None,
         ahead: "Callable[[], History | None] | None" = None,
+        hosts: "Sequence[Host]" = (),
+        elsewhere: str = "",
     ) -> None:
         """Show the runs of `runs_dir`.
 
@@ -86,6 +91,8 @@ class CifartuiApp(App[None]):
             environment: clock, GPUs, presets and data sets other than this machine's, for tests and pictures.
             ahead: waits for the history of `attach`, if a helper process reads it already.
             display: theme, colours, characters and keys; if absent, those of a modern terminal.
+            hosts: other machines, whose runs are shown too.
+            elsewhere: open the Monitor on this run of one of them: gpu1:RUN.
         """
         super().__init__(driver_class=DiffDriver)
         self.display_settings = display or Display()
@@ -97,7 +104,10 @@ class CifartuiApp(App[None]):
         self.set_keymap(self.display_settings.keys)
         self.runs_dir, self.data_dir = runs_dir, data_dir
         self.environment = environment or Environment()
-        self._first_run, self._ahead = attach, ahead
+        self._first_run, self._ahead, self._elsewhere = attach, ahead, elsewhere
+        self._hosts = hosts
+        self.others: Hosts | None = None
+        """The other hosts, once the first screen is painted; None if there are none."""
         self._notified_at: dict[str, float] = {}
         self.crash: str | None = None
         """Traceback of the fault that ended the dashboard."""
@@ -180,6 +190,21 @@ class CifartuiApp(App[None]):
         self.set_timer(_STARTED_S, _collect_garbage)
         if self._first_run is not None:
             self.open_monitor(self._first_run, self._ahead)
+        if self._elsewhere:
+            self.connect()
+            self.open_run(self._elsewhere)
+
+    def connect(self) -> None:
+        """Open the lines to the other hosts, if there are any."""
+        if self._hosts and self.others is None:
+            from tui.hosts.listing import Hosts
+
+            self.others = Hosts(self._hosts)
+
+    def on_unmount(self) -> None:
+        """Close the lines to the other hosts."""
+        if self.others is not None:
+            self.others.close()
 
     def readings(self) -> "GpuReadings | None":
         """Return Home's latest reading of the machine."""
@@ -187,17 +212,38 @@ class CifartuiApp(App[None]):
         return home.readings() if home is not None else None
 
     @property
+    def has_others(self) -> bool:
+        """True if other hosts are shown too."""
+        return bool(self._hosts)
+
+    @property
     def opens_on_a_run(self) -> bool:
         """True if the Monitor is opened at the start, above Home."""
-        return self._first_run is not None
+        return self._first_run is not None or bool(self._elsewhere)
 
-    def open_monitor(self, run: RunDir, ahead: "Callable[[], History | None] | None" = None) -> None:
-        """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open."""
+    def open_monitor(
+        self,
+        run: RunDir,
+        ahead: "Callable[[], History | None] | None" = None,
+        elsewhere: "RemoteRun | None" = None,
+    ) -> None:
+        """Show the Monitor on `run`, whose history `ahead` may wait for, in place of one that is open.
+
+        `elsewhere` is the run, if it is one of another host.
+        """
         from tui.screens.monitor import Monitor
 
         if isinstance(self.screen, Monitor):
             self.pop_screen()
-        self.push_screen(Monitor(run, ahead))
+        self.push_screen(Monitor(run, ahead, elsewhere))
+
+    def open_run(self, name: str) -> None:
+        """Show the Monitor on a run by its name in a list: an id of this machine, or gpu1:ID."""
+        elsewhere = self.others.run(name) if self.others is not None else None
+        if elsewhere is None:
+            self.open_monitor(RunDir(self.runs_dir / name))
+        else:
+            self.open_monitor(elsewhere.folder, elsewhere=elsewhere)
 
     def open_queue(self) -> None:
         """Show the queue, unless it is shown already."""
@@ -224,10 +270,12 @@ class CifartuiApp(App[None]):
                 key = f"key {self.get_key_display(binding)}"
                 yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
-        for run in home.runs if home is not None else ():
-            folder = RunDir(Path(run.path))
-            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}")
-            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda f=folder: self.open_monitor(f))
+        for run in home.everywhere().runs if home is not None else ():
+            where = f" on {run.host}" if ":" in run.id else ""
+            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}{where}")
+            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda r=run.id: self.open_run(r))
+        for title, about, start in home.starts_elsewhere() if home is not None else ():
+            yield SystemCommand(_as_it_is(title), _as_it_is(about), start)
         yield SystemCommand("Help", "key ?", self.action_help)
         yield SystemCommand("Leave", "key q; training goes on", self.action_leave)
 
@@ -359,7 +407,7 @@ class CifartuiApp(App[None]):
             self.bell()
         text = f"{status}: {detail}" if detail else status
         viewed = getattr(self.screen, "run_folder", None)
-        if viewed is None or viewed.id != run_id:
+        if viewed is None or viewed.id != run_id.rpartition(":")[2]:
             self.notify(text, title=title)
         if self.is_headless or self._driver is None:
             return
@@ -378,7 +426,7 @@ class CifartuiApp(App[None]):
         live = next((s for s in self.screen_stack if isinstance(s, Monitor) and s.is_live), None)
         if live is None:
             return None
-        name = fmt.short_id(live.run_folder.id)
+        name = live.elsewhere.name if live.elsewhere is not None else fmt.short_id(live.run_folder.id)
         return f"Training goes on. Come back with: cifartui attach {name}"
 
 

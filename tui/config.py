@@ -12,7 +12,7 @@ from engine.runs.notify_settings import NOBODY, Notify, of_command, problem
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
-from tui.display import Theme
+from tui.display import HostEntry, Theme
 
 _VARIABLE = "CIFARTUI_CONFIG"
 
@@ -27,6 +27,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bell: bool = True
     notify: Notify = NOBODY
     keys: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, HostEntry] = field(default_factory=dict)
 
 
 def config_path() -> Path:
@@ -58,6 +59,7 @@ def read_config() -> Config:
     _check_key_texts(table, path)
     if isinstance(command := table.get("notify"), str):
         table["notify"] = msgspec.to_builtins(of_command(command))
+    _check_hosts(table.get("hosts"), path)
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
@@ -65,7 +67,25 @@ def read_config() -> Config:
         raise CifartuiError(f"{printable(str(path))}: {fault.text}") from None
     if wrong := problem(config.notify):
         raise CifartuiError(f"{printable(str(path))}: {wrong}")
+    if config.hosts:
+        from tui.hosts.ssh import problem_of
+
+        for name, entry in config.hosts.items():
+            if wrong := problem_of(entry, name):
+                raise CifartuiError(f"{printable(str(path))}: {wrong}")
     return config
+
+
+def _check_hosts(hosts: object, path: Path) -> None:
+    """Refuse a host by its name, which a key path in msgspec's words would not show."""
+    for name, entry in hosts.items() if isinstance(hosts, dict) else ():
+        try:
+            msgspec.convert(entry, HostEntry)
+        except msgspec.ValidationError as error:
+            place = f"[hosts.{printable(name)}]"
+            wrong = f"is not a table; write {place}." if not isinstance(entry, dict) else ""
+            fault = f"hosts.{printable(name)} {wrong}" if wrong else explain(error, entry, HostEntry, place).text
+            raise CifartuiError(f"{printable(str(path))}: {fault}") from None
 
 
 def _check_key_texts(table: dict[str, Any], path: Path) -> None:

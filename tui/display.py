@@ -16,6 +16,19 @@ PlotStyle: TypeAlias = Literal["braille", "blocks", "ascii"]
 ColorDepth: TypeAlias = Literal["truecolor", "256", "16", "none"]
 
 
+class HostEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A host as the configuration has it, `[hosts.NAME]`."""
+
+    ssh: str = ""
+    """Destination as ssh takes it; else the name."""
+    command: str = "cifartui"
+    """Command line of cifartui there, as that host's shell takes it."""
+    runs_dir: str = ""
+    """Folder of its runs; else as it is configured there."""
+    data_dir: str = ""
+    """Folder that is searched first for data; likewise."""
+
+
 class Display(Struct, frozen=True, kw_only=True):
     """Resolved display settings. The defaults are those of a modern terminal."""
 

@@ -75,7 +75,8 @@ def ago(seconds: float) -> str:
 
 def short_id(run_id: str) -> str:
     """Return a run's id without its timestamp: what people type after `cifartui attach`."""
-    return run_id.partition("-")[2] or run_id
+    own = run_id.rpartition(":")[2]  # without the host that it is on
+    return own.partition("-")[2] or own
 
 
 def short_ids(run_ids: Sequence[str]) -> list[str]:

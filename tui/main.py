@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -22,6 +22,9 @@ from tui.account import check_account
 from tui.config import Config, config_path, read_config
 from tui.display import ColorDepth, Display, PlotStyle
 from tui.terminal import capabilities
+
+if TYPE_CHECKING:
+    from tui.hosts.ssh import Host
 
 
 def open_as_configured() -> int:
@@ -35,7 +38,12 @@ def open_as_configured() -> int:
 
 
 def open_dashboard(
-    runs_dir: Path, data_dir: str | None, attach: RunDir | None = None, options: Mapping[str, Any] | None = None
+    runs_dir: Path,
+    data_dir: str | None,
+    attach: RunDir | None = None,
+    options: Mapping[str, Any] | None = None,
+    hosts: str | None = None,
+    elsewhere: str = "",
 ) -> int:
     """Show the dashboard until the user leaves it; return the exit code, 1 after a fault of the dashboard.
 
@@ -46,6 +54,8 @@ def open_dashboard(
         data_dir: folder searched first for data.
         attach: open the Monitor on this run.
         options: fields of Config that go before those of the file.
+        hosts: names of other hosts, with commas between; by default all of the configuration.
+        elsewhere: in place of `attach`, a run of another host: gpu1:RUN.
 
     Raises:
         CifartuiError: there is no terminal to show it on, or the configuration is not valid.
@@ -62,9 +72,9 @@ def open_dashboard(
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the driver listens, Ctrl-C leaves no traceback
     gc.disable()
-    display = display_of(
-        structs.replace(checked_config(), **(options or {}))
-    )  # may refuse: nobody would wait for the helper
+    config = structs.replace(checked_config(), **(options or {}))
+    display = display_of(config)  # may refuse: nobody would wait for the helper
+    others = _hosts(config, hosts, elsewhere.partition(":")[0])
     ahead = None
     if attach is not None:
         from tui.data.follower import read_ahead
@@ -72,7 +82,7 @@ def open_dashboard(
         ahead = read_ahead(attach)
     from tui.app import CifartuiApp
 
-    app = CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead)
+    app = CifartuiApp(runs_dir, data_dir, attach, display=display, ahead=ahead, hosts=others, elsewhere=elsewhere)
     threading.excepthook = lambda fault: app.fail(fault.exc_value or fault.exc_type())
     try:
         app.run()
@@ -88,6 +98,16 @@ def open_dashboard(
         return 0
     print(visible(_crashed(app.crash, runs_dir)), file=sys.stderr)
     return 1
+
+
+def _hosts(config: Config, named: str | None, needed: str) -> "Sequence[Host]":
+    """Return the other hosts: those named, else those of the configuration; and the one needed in any case."""
+    if not config.hosts and named is None and not needed:
+        return ()
+    from tui.hosts.ssh import chosen_hosts
+
+    names = named if named is not None else ",".join(config.hosts)
+    return chosen_hosts(f"{needed},{names}" if names != "all" else f"{needed},{','.join(config.hosts)}", config.hosts)
 
 
 def _traceback_of(error: Exception) -> str:

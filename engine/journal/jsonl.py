@@ -114,15 +114,16 @@ def _encoded(event: AnyEvent) -> bytes:
     try:
         return msgspec.json.encode(event)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_well_formed(msgspec.to_builtins(event)))
+        return msgspec.json.encode(well_formed(msgspec.to_builtins(event)))
 
 
-def _well_formed(value: Any) -> Any:
+def well_formed(value: Any) -> Any:
+    """Return plain values with every text made printable that is not UTF-8."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {_well_formed(name): _well_formed(each) for name, each in value.items()}
-    return [_well_formed(each) for each in value] if isinstance(value, list | tuple) else value
+        return {well_formed(name): well_formed(each) for name, each in value.items()}
+    return [well_formed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class _Numbered(msgspec.Struct, frozen=True):

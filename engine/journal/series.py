@@ -113,7 +113,7 @@ class StepSeries(Sequence[StepPoint]):
             end = len(events) if self.most is None else start + max(1, self.most - len(self))
             self._append(events[start:end], steps_per_epoch)
             if self.most is not None and len(self) >= self.most:
-                self._thin(self.most)
+                self.thin(self.most)
             start = end
 
     def _append(self, events: Sequence[StepsTrained], steps_per_epoch: int) -> None:
@@ -159,7 +159,7 @@ class StepSeries(Sequence[StepPoint]):
         """Return true if a report is one to merge with its predecessor; in the thinned part they are merged already."""
         return self.num_thinned < index < len(self) and 2 * self.num_images[index] < self.num_images[index - 1]
 
-    def _thin(self, most: int) -> None:
+    def thin(self, most: int) -> None:
         """Thin all but the newest quarter to at most half of `most` points."""
         end = len(self) - most // 4
         while self._is_light(end):  # it stays beside its predecessor

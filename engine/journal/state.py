@@ -8,9 +8,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import groupby, pairwise
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from engine.journal.commands import Continue, Stop, kind_of
@@ -21,13 +21,17 @@ from engine.journal.events import (
     CheckpointSaved,
     CommandApplied,
     Continued,
+    Count,
     DataProgressed,
     DataReady,
     DeviceSampled,
+    Epoch,
     EpochCompleted,
     EvaluationProgressed,
     Flops,
     ModelBuilt,
+    Moment,
+    Number,
     Paused,
     RunFinished,
     RunStarted,
@@ -53,18 +57,18 @@ _BETWEEN_BEATS_S = 4.0
 class EpochPoint(Struct, frozen=True):
     """Metrics of a finished epoch; `epoch` is how many epochs were done by then."""
 
-    global_step: int
-    epoch: float
-    time: float
-    train_loss: float
-    train_top1: float
-    val_loss: float
-    val_top1: float
-    lr: float
-    seconds: float
+    global_step: Count
+    epoch: Annotated[float, Meta(ge=0.0, le=1e7)]
+    time: Moment
+    train_loss: Number
+    train_top1: Number
+    val_loss: Number
+    val_top1: Number
+    lr: Number
+    seconds: Number
     partial: bool
-    stage: int = 0
-    val_balanced: float | None = None
+    stage: Epoch = 0
+    val_balanced: Number | None = None
     best_by: Literal["val_top1", "val_balanced"] = "val_top1"
     flops: Flops | None = None
     """Spent by the run until then; None in journals of before they were counted."""
@@ -92,7 +96,7 @@ class RunState(Struct):
 
     phase: Phase = "starting"
     started: RunStarted | None = None
-    first_started_time: float | None = None
+    first_started_time: Moment | None = None
     data_progress: DataProgressed | None = None
     data: DataReady | None = None
     model: ModelBuilt | None = None
@@ -102,15 +106,15 @@ class RunState(Struct):
     """Those begun so far, in order."""
     finished: RunFinished | None = None
 
-    epoch: int = 0
+    epoch: Epoch = 0
     """The current epoch, or the last one trained; 0 before training."""
-    step: int = 0
+    step: Count = 0
     """Batches trained in it."""
-    global_step: int = 0
-    lr: float | None = None
+    global_step: Count = 0
+    lr: Number | None = None
     timing: StepTiming | None = None
     """Parts of the time of a step, if the worker measured them."""
-    images_per_s: float | None = None
+    images_per_s: Number | None = None
     """Mean over the last two seconds or so of training."""
     evaluation: EvaluationProgressed | None = None
 
@@ -119,7 +123,7 @@ class RunState(Struct):
     best: EpochPoint | None = None
     best_before: EpochPoint | None = None
     """The best epoch before the validation images changed, with its accuracy on those of now."""
-    changed_at: int = 0
+    changed_at: Count = 0
     """Step at which the validation images changed; accuracies up to it count only in `best_before`."""
     validations: list[Validated] = field(default_factory=list)
     """Those asked for within an epoch, oldest first; whole epochs are in `epochs`."""
@@ -134,12 +138,12 @@ class RunState(Struct):
     alerts: list[Alerted] = field(default_factory=list)
     log: list[AnyEvent] = field(default_factory=list)
     """The events that are not frequent, oldest first."""
-    last_time: float | None = None
+    last_time: Moment | None = None
     """Unix time of the newest event of any kind."""
     rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))
-    worker_s: float | None = None
+    worker_s: Number | None = None
     """Uptime of the last worker in seconds, as it measured it; None in older journals."""
-    workers_before_s: float = 0.0
+    workers_before_s: Number = 0.0
     """The same of all workers before it."""
 
     @property

@@ -41,13 +41,30 @@ def read_shown(run: RunDir) -> RunInfo:
             raise
         refused = error
     try:
-        table = msgspec.json.decode(files.read(run.info_file()))
-        info, unknown = without_unknown(table, RunInfo, _STAND_INS)
+        return _understood(files.read(run.info_file()), run.id)
     except (OSError, *DAMAGED):
         raise refused from refused.__cause__
+
+
+def decode_shown(content: bytes | msgspec.Raw, run_id: str) -> RunInfo:
+    """Return the settings of the run `run_id` in the content of a run.json, as `read_shown` does.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: they are damaged.
+    """
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(content, type=RunInfo), id=run_id)
+    except msgspec.ValidationError as error:
+        if not is_unknown(error):
+            raise
+    return _understood(content, run_id)
+
+
+def _understood(content: bytes | msgspec.Raw, run_id: str) -> NewerRunInfo:
+    info, unknown = without_unknown(msgspec.json.decode(content), RunInfo, _STAND_INS)
     texts = {key: printable(value if isinstance(value, str) else _text(value)) for key, value in unknown.items()}
     fields = {name: getattr(info, name) for name in RunInfo.__struct_fields__}
-    return NewerRunInfo(**{**fields, "id": run.id}, not_understood=texts)
+    return NewerRunInfo(**{**fields, "id": run_id}, not_understood=texts)
 
 
 def _text(value: object) -> str:

@@ -47,8 +47,20 @@ def start(
 
 def start_shell(command_line: str, **options: Any) -> Process:
     """Start a command of the user's through the shell, with the user's own variables; `options` as in `start`."""
-    variables = {name: text for name, text in os.environ.items() if (name, text) != (_SAFE_PATH, _SET_HERE)}
-    return subprocess.Popen(command_line, shell=True, cwd=WORKING_DIRECTORY, env=variables, **options)
+    return subprocess.Popen(command_line, shell=True, cwd=WORKING_DIRECTORY, env=_users_own(), **options)
+
+
+def start_program(arguments: Sequence[str], **options: Any) -> Process:
+    """Start a program of the user's, found on the PATH, with the user's own variables; `options` as in `start`.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(list(arguments), cwd=WORKING_DIRECTORY, env=_users_own(), **options)
+
+
+def _users_own() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if (name, text) != (_SAFE_PATH, _SET_HERE)}
 
 
 def _safe(environment: Mapping[str, str]) -> dict[str, str]:

@@ -24,12 +24,15 @@ import numpy as np
 from textual.events import Key
 from textual.message import Message
 
+from engine.files import DAMAGED
 from engine.journal import commands
 from engine.journal.fold_file import fold_path, keep_fold, read_folded, start_from_fold
 from engine.journal.jsonl import command_reader, event_reader
 from engine.queue import queue_file, runner_process
 from engine.runs import delete, named_runs, predictions, run_dir, scores
 from engine.runs.find_run import find_run
+from engine.runs.newer_info import decode_shown
+from engine.runs.notify_settings import NOBODY
 from engine.runs.run_dir import RunDir
 from engine.shared.image_listing import list_images
 from presets import catalog
@@ -43,8 +46,12 @@ from tests.ui.sample_run import NOW, staged
 from tui.cli.follow import describe
 from tui.cli.run_page import run_page
 from tui.config import read_config
-from tui.data.run_detail import MOST_STEPS, detail_and_state
+from tui.data.run_detail import MOST_STEPS, detail_and_state, record_of
 from tui.data.summaries import summarise
+from tui.hosts import wire
+from tui.hosts.history import decode_history
+from tui.hosts.listing import HostListing
+from tui.hosts.relay import Relay
 from tui.terminal.keyboard import Burst, Keyboard
 from tui.text import queue_text
 
@@ -519,11 +526,86 @@ def _listed(path: Path, place: Path) -> bool:
     return True
 
 
+# --- other hosts -----------------------------------------------------------------------------------
+
+
+@cache
+def _far_answers() -> tuple[bytes, ...]:
+    """Return what a relay says of a run, of all runs and of its machine, each as JSON."""
+    import tempfile
+
+    said: list[bytes] = []
+    with tempfile.TemporaryDirectory() as made, staged(Path(made)):
+        relay = _relay(Path(made), said)
+        for ask in (wire.FollowRun(id=2, run="latest"), wire.ShowRun(id=3, run="latest"), wire.ListRuns(id=4)):
+            relay.take(wire.encode_ask(ask).rstrip())
+        relay.tick()
+        relay.tick()
+    unpacker = wire.Unpacker()
+    return tuple(msgspec.json.encode(unpacker.answer(line)) for line in said)
+
+
+def _relay(runs_dir: Path, said: list[bytes]) -> Relay:
+    return Relay(runs_dir, None, lambda: NOBODY, said.append)
+
+
+def far_answers(seed: int, place: Path) -> bool:
+    """What another host answers."""
+    chance = random.Random(seed)
+    content = chance.choice(_far_answers())
+    if chance.random() < 0.5:
+        content = mutations.of_bytes(content, chance)
+    else:
+        rate = chance.choice((0.0001, 0.001, 0.02))
+        content = json.dumps(mutations.of_values(json.loads(content), chance, rate)).encode()
+    listing = HostListing("gpu1")
+    try:
+        answer = wire.Unpacker().answer(content)
+        listing.take(answer)
+        if isinstance(answer, wire.History):
+            info, state = decode_shown(answer.info, "20260101T000000-mine-0000"), decode_history(answer.state)
+            for event in state.log:
+                assert "\n" not in describe(event, state)
+            shown = record_of(RunDir(place / "x"), info, state, (), NOW, MOST_STEPS)
+            assert run_page(shown, state, 100)
+    except (wire.HostileError, *DAMAGED):
+        return False
+    msgspec.json.encode(listing.shown())
+    return not listing.away() or listing.line.problem == ""
+
+
+def far_asks(seed: int, place: Path) -> bool:
+    """What another host asks of a relay here; it is answered, and starts nothing."""
+    chance = random.Random(seed)
+    run = _run(place, _thinned(chance), _journal()[1])
+    asks = (
+        wire.FollowRun(id=2, run=run.id, since=chance.choice((0, 1, 10**6))), wire.ShowRun(id=3, run="latest"),
+        wire.ListRuns(id=4), wire.Ping(id=5), wire.Leave(id=6, left=2), wire.ListPresets(id=7),
+        wire.SendCommand(id=8, run=run.id, command=commands.Stop(id="1"), look_only=chance.random() < 0.5),
+    )  # fmt: skip
+    said: list[bytes] = []
+    relay = _relay(place, said)
+    for _ in range(2):
+        line = wire.encode_ask(chance.choice(asks)).rstrip()
+        match chance.randrange(3):
+            case 0:
+                line = mutations.of_bytes(line, chance)
+            case 1:
+                line = json.dumps(mutations.of_values(json.loads(line), chance, 0.2)).encode()
+        relay.take(line)
+        relay.tick()
+    unpacker = wire.Unpacker()
+    problems = [each.problem for line in said if isinstance(each := unpacker.answer(line), wire.Refused)]
+    for problem in problems:
+        refused(CifartuiError(problem))
+    return not problems
+
+
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
         preset_files, overrides, journals, values, run_files, copies, command_files, queues, configurations, run_names,
         checkpoints, cifar_pickles, label_tables, image_archives,
-        terminal_input,
+        terminal_input, far_answers, far_asks,
     )
 }  # fmt: skip

@@ -87,6 +87,15 @@ def test_all_commands_and_all_presets_are_offered(answer: Answer) -> None:
     assert set(answer("train ")) == {each.name for each in catalog.list_presets()}
 
 
+def test_hosts_of_the_configuration_are_offered(
+    answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[hosts.gpu1]\n[hosts.gpu2]\n[hosts.box]\n", encoding="utf-8")
+    monkeypatch.setenv("CIFARTUI_CONFIG", str(tmp_path / "config.toml"))
+    assert answer("train demo --host g") == ["gpu1", "gpu2"]
+    assert answer("runs --hosts box,gpu2,g") == ["box,gpu2,gpu1", "box,gpu2,gpu2"]
+
+
 def test_an_assignment_before_the_command_is_no_part_of_it(answer: Answer) -> None:
     assert answer("", COMP_LINE="CUDA_VISIBLE_DEVICES=1 cifartui queue cl") == ["clear"]
 

@@ -12,12 +12,22 @@ from engine.runs.find_run import find_run
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
+from tui.cli.hosts import give, remote
 from tui.cli.options import places, with_places
 from tui.cli.output import say
 from tui.text import run_text
 
 _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
+
+
+def _give(ctx: click.Context, name: str, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
+    """Send the command to a run of this machine or, as HOST:RUN, of another one; see `_send`."""
+    with remote(name) as elsewhere:
+        if elsewhere is None:
+            return _send(find_run(places(ctx).runs_dir, name), command)
+        give(elsewhere, command)
+        return iter(())
 
 
 def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
@@ -65,7 +75,7 @@ def _print_answer(event: CommandApplied) -> None:
 @click.pass_context
 def stop(ctx: click.Context, name: str, after: str) -> None:
     """Stop early: validate, keep the best weights, test them."""
-    _send(find_run(places(ctx).runs_dir, name), commands.Stop(after="epoch" if after == "epoch" else "batch"))
+    _give(ctx, name, commands.Stop(after="epoch" if after == "epoch" else "batch"))
 
 
 def _simple_command(name: str, command: Callable[[], commands.AnyCommand], text: str) -> click.Command:
@@ -76,7 +86,7 @@ def _simple_command(name: str, command: Callable[[], commands.AnyCommand], text:
     @with_places
     @click.pass_context
     def ask(ctx: click.Context, run: str) -> None:
-        _send(find_run(places(ctx).runs_dir, run), command())
+        _give(ctx, run, command())
 
     return ask
 
@@ -97,7 +107,7 @@ def lr(ctx: click.Context, run: str, factor: float) -> None:
     """Multiply the learning rate by FACTOR, such as 0.5 or 2, now and for what the schedule makes of it."""
     if not 0 < factor <= commands.LARGEST_FACTOR:  # JSON has no NaN and no infinity: they would never arrive
         raise CifartuiError(f"FACTOR must be above 0 and at most {commands.LARGEST_FACTOR:g}, not {factor:g}.")
-    _send(find_run(places(ctx).runs_dir, run), commands.ScaleLearningRate(factor=factor))
+    _give(ctx, run, commands.ScaleLearningRate(factor=factor))
 
 
 @click.command()
@@ -106,7 +116,7 @@ def lr(ctx: click.Context, run: str, factor: float) -> None:
 @click.pass_context
 def validate(ctx: click.Context, name: str) -> None:
     """Measure the validation set now; training waits for it, and is not changed by it."""
-    for event in _send(find_run(places(ctx).runs_dir, name), commands.Validate()):
+    for event in _give(ctx, name, commands.Validate()):
         if isinstance(event, Validated | EpochCompleted | RunFinished):  # the last two where a stop came in between
             say(run_text.event(event)[0])
             return

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -27,11 +27,16 @@ from engine.shared.device_reader import ASKED_ONCE_S, DeviceReader
 from presets.errors import CifartuiError
 from presets.schema import Data
 from tui import format as fmt
-from tui.cli.options import Places, as_json_option, places, with_places
+from tui.cli.hosts import hosts_of, lines_to, machine_of
+from tui.cli.options import Places, as_json_option, places, with_hosts, with_places
 from tui.cli.output import say, say_json
 from tui.config import Config, config_path
 from tui.main import checked_config, color_choice, plot_choice
 from tui.terminal.capabilities import has_screen
+
+if TYPE_CHECKING:
+    from tui.data.environment import GpuReadings
+    from tui.hosts.connection import Connection
 
 _LITTLE_DISK_BYTES = 1e9
 _TORCH_WITHIN_S = (120.0, 20.0)
@@ -276,16 +281,41 @@ _PIPE_COLUMNS = 80
 
 @click.command()
 @as_json_option
+@with_hosts
 @with_places
 @click.pass_context
 def gpus(ctx: click.Context, as_json: bool) -> None:
-    """Say what the GPUs of this machine do now, or why none is seen."""
+    """Say what the GPUs of this machine do now, or why none is seen; with --hosts also those of others."""
     from tui.data.environment import Environment, gpu_reader
 
+    hosts = hosts_of(ctx)
     environment, readings = Environment(), gpu_reader(ASKED_ONCE_S)()
-    if as_json:
-        say_json(replace(readings, taken=environment.taken(places(ctx).runs_dir)))
+    readings = replace(readings, taken=environment.taken(places(ctx).runs_dir)) if as_json else readings
+    if not hosts:
+        say_json(readings) if as_json else _say_gpus(readings)
         return
+    told: dict[str, GpuReadings | str] = {environment.host: readings}
+    with lines_to(hosts) as connections:
+        for connection in connections:
+            told[connection.host.name] = _readings_of(connection)
+    if as_json:
+        say_json(told)
+        return
+    for number, (name, found) in enumerate(told.items()):
+        say(f"{'' if number == 0 else chr(10)}{name}")
+        say(found) if isinstance(found, str) else _say_gpus(found)
+
+
+def _readings_of(connection: "Connection") -> "GpuReadings | str":
+    """Return the GPUs of another host, or why they are not known."""
+    try:
+        readings = machine_of(connection).readings
+    except CifartuiError as error:
+        return str(error)
+    return readings if readings is not None else f"{connection.host.name}: it told nothing of its GPUs."
+
+
+def _say_gpus(readings: "GpuReadings") -> None:
     from tui.terminal.streams import ascii_only, in_ascii
     from tui.text.device_text import gpus_now
 

@@ -15,7 +15,7 @@ from engine.runs import run_dir
 from presets.errors import CifartuiError
 from tui.account import check_account
 from tui.cli.interrupts import HUNG_UP, INTERRUPTED
-from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_places
+from tui.cli.options import COMPLETE, CommandGroup, given_display_options, places, with_display, with_hosts, with_places
 from tui.cli.output import say
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _modules() -> dict[str, str]:
         "preview": "preview",
         "data": "data",
         "notify": "notify",
+        "relay": "relay",
         "gpus": "doctor",
         "doctor": "doctor",
         "completion": "completion",
@@ -139,6 +140,7 @@ def _modules() -> dict[str, str]:
 @click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @with_places
 @with_display
+@with_hosts
 @click.version_option(package_name="cifartui")
 @click.pass_context
 def cifartui(ctx: click.Context) -> None:
@@ -147,9 +149,11 @@ def cifartui(ctx: click.Context) -> None:
         show_dashboard(ctx)
 
 
-def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None) -> None:
+def show_dashboard(ctx: click.Context, attach: run_dir.RunDir | None = None, elsewhere: str = "") -> None:
     """Show the dashboard until the user leaves it; see `tui.main.open_dashboard`."""
     from tui.main import open_dashboard
 
     where = places(ctx)
-    ctx.exit(open_dashboard(where.runs_dir, where.data_dir, attach, given_display_options(ctx)))
+    options = given_display_options(ctx)
+    named = ctx.meta.get("hosts")
+    ctx.exit(open_dashboard(where.runs_dir, where.data_dir, attach, options, named, elsewhere))

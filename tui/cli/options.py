@@ -75,6 +75,9 @@ def overrides_option(command: Any) -> Any:
 
     @wraps(command)
     def overridden(*, data: str | None, overrides: tuple[str, ...], **others: Any) -> Any:
+        ctx = click.get_current_context(silent=True)
+        if data is not None and ctx is not None and (host := ctx.params.get("host")):
+            raise CifartuiError(f"--data looks on this machine; for {host} write --set data.path=PATH instead.")
         from engine.shared.data_path import with_data  # what finds data takes a tenth of a second to import
 
         return command(overrides=with_data(data, overrides), **others)
@@ -168,6 +171,19 @@ def given_display_options(ctx: click.Context) -> dict[str, Any]:
     """Return the options given, by the names of the configuration's fields."""
     options: dict[str, Any] = ctx.meta.get(_OPTIONS, {})
     return options
+
+
+def with_hosts(command: Any) -> Any:
+    """Give a command --hosts, which may also stand before the command's name; see `tui.cli.hosts.hosts_of`."""
+    return click.option(
+        "--hosts", metavar="HOSTS", callback=_keep_hosts, expose_value=False,
+        help="Other machines that ssh reaches, or all of the configuration: docs/hosts.md.",
+    )(command)  # fmt: skip
+
+
+def _keep_hosts(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["hosts"] = value
 
 
 def _set_runs_dir(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

@@ -1,6 +1,7 @@
 """Command group `queue`: list and edit the queue. Also the queueing of several presets by `--detach`."""
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from engine.shared.device_reader import DeviceReader
 from engine.shared.gpus import visible_gpus
 from presets import catalog
 from presets.errors import CifartuiError
+from tui.cli.hosts import hosts_of, lines_to, machine_of
 from tui.cli.interrupts import Interrupts
-from tui.cli.options import CommandGroup, Places, as_json_option, as_set, places, with_order, with_places
+from tui.cli.options import CommandGroup, Places, as_json_option, as_set, places, with_hosts, with_order, with_places
 from tui.cli.output import say, say_json
 from tui.config import read_config
+from tui.hosts.ssh import Host
 from tui.text import queue_text
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)
 @as_json_option
+@with_hosts
 @with_places
 @click.pass_context
 def queue(ctx: click.Context, as_json: bool) -> None:
@@ -39,6 +43,8 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     runs_dir = places(ctx).runs_dir
     rows = _rows(runs_dir)
     lives = queues.runner_lives(runs_dir)
+    if hosts := hosts_of(ctx):
+        ctx.exit(_list_everywhere(rows, lives, hosts, as_json=as_json))
     if as_json:
         content = {"runner_lives": lives, "entries": rows}
         say_json(content)
@@ -61,6 +67,28 @@ def _rows(runs_dir: Path) -> list[queue_text.Row]:
     with DeviceReader() as reader:
         gpus = visible_gpus(reader.sample()[0], os.environ.get("CUDA_VISIBLE_DEVICES"))
     return queue_text.rows_of(entries, queue_positions(entries, held_devices(list_runs(runs_dir), gpus), gpus))
+
+
+def _list_everywhere(rows: Sequence[queue_text.Row], lives: bool, hosts: Sequence[Host], *, as_json: bool) -> int:
+    """Print the queue of this machine and those of others; return 1 if one of these does not answer."""
+    told: dict[str, dict[str, object]] = {socket.gethostname(): {"runner_lives": lives, "entries": rows}}
+    texts = {name: _table(rows) if rows else ["The queue is empty."] for name in told}
+    exit_code = 0
+    with lines_to(hosts) as connections:
+        for connection in connections:
+            name = connection.host.name
+            try:
+                listing = machine_of(connection)
+                told[name] = {"runner_lives": listing.is_worked_on, "entries": listing.queue}
+                texts[name] = _table(listing.queue) if listing.queue else ["The queue is empty."]
+                texts[name] += [listing.queue_problem] if listing.queue_problem else []
+            except CifartuiError as error:
+                told[name], texts[name], exit_code = {"problem": str(error)}, [str(error)], 1
+    if as_json:
+        say_json(told)
+    else:
+        say("\n\n".join("\n".join([name, *map(str.rstrip, lines)]) for name, lines in texts.items()))
+    return exit_code
 
 
 def _table(rows: Sequence[queue_text.Row]) -> list[str]:

@@ -9,8 +9,9 @@ from engine.runs.delete import check_deletable, delete_run, size_bytes
 from engine.runs.find_run import find_run, find_runs
 from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.cli.hosts import hosts_of, listings_of
 from tui.cli.main import show_dashboard
-from tui.cli.options import as_json_option, places, with_display, with_places
+from tui.cli.options import as_json_option, places, with_display, with_hosts, with_places
 from tui.cli.output import say, say_json
 from tui.data.summaries import summarise_all
 from tui.data.summary import SORT_KEYS, Damaged, SortKey, has_words, matches, ordered
@@ -21,10 +22,14 @@ from tui.text.run_text import newer
 @click.argument("name", metavar="[RUN]", required=False, default="latest")
 @with_places
 @with_display
+@with_hosts
 @click.pass_context
 def attach(ctx: click.Context, name: str) -> None:
-    """Open the dashboard on a run (the newest, if none is named)."""
-    show_dashboard(ctx, find_run(places(ctx).runs_dir, name))
+    """Open the dashboard on a run (the newest, if none is named); on one of another host as HOST:RUN."""
+    if ":" in name:
+        show_dashboard(ctx, elsewhere=name)
+    else:
+        show_dashboard(ctx, find_run(places(ctx).runs_dir, name))
 
 
 @click.command()
@@ -37,13 +42,17 @@ def attach(ctx: click.Context, name: str) -> None:
 )
 @click.option("--sort", "key", type=click.Choice(SORT_KEYS), default="started", help="Greatest (newest) first.")
 @as_json_option
+@with_hosts
 @with_places
 @click.pass_context
 def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
-    """List all runs, newest first."""
-    runs_dir = places(ctx).runs_dir
+    """List all runs, newest first; with --hosts also those of other machines."""
+    runs_dir, hosts = places(ctx).runs_dir, hosts_of(ctx)
     unread: list[Damaged] = []
     found = summarise_all(runs_dir, unread.append)
+    for listing in listings_of(hosts) if hosts else ():
+        found += listing.shown()
+        unread += listing.away()
     summaries = ordered([summary for summary in found if matches(summary, wanted)], key)
     if as_json:
         for bad in unread:
@@ -60,9 +69,12 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         return
     width = max(len(run_id) for run_id in (*(run.id for run in summaries), *(run.id for run in unread)))
     balanced = any(summary.best_val_balanced is not None for summary in summaries)
+    hosts_width = max([4, *(len(summary.host) for summary in summaries)]) if hosts else 0
     has_settings = any(summary.words for summary in summaries)
+    host_heading = f"  {'HOST':<{hosts_width}}" if hosts else ""
     say(
-        f"{'RUN':<{width}}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}{'  BALANCED' if balanced else ''}  {'TEST':>8}"
+        f"{'RUN':<{width}}{host_heading}  {'STATE':<10}  {'EPOCH':>9}  {'BEST VAL':>8}"
+        f"{'  BALANCED' if balanced else ''}  {'TEST':>8}"
         f"  {'DURATION':>12}  {'SIZE':>8}  {'STARTED     SETTINGS' if has_settings else 'STARTED'}"
     )
     now = time.time()
@@ -71,13 +83,15 @@ def runs(ctx: click.Context, wanted: str, key: SortKey, as_json: bool) -> None:
         of_classes = f"  {fmt.percent(summary.best_val_balanced):>8}" if balanced else ""
         epochs, settings = f"{summary.epoch}/{summary.epochs}", " ".join(summary.words)
         ago = fmt.ago(now - summary.created)
+        host = f"  {summary.host:<{hosts_width}}" if hosts else ""
         rows.append(
-            f"{summary.id:<{width}}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
+            f"{summary.id:<{width}}{host}  {summary.status:<10}  {epochs:>9}  {fmt.percent(summary.best_val_top1):>8}"
             f"{of_classes}  {summary.no_test or fmt.percent(summary.test_top1):>8}"
             f"  {fmt.duration(summary.duration_s):>12}  {fmt.memory(summary.num_bytes):>8}"
             f"  {f'{ago:<10}  {settings}' if settings else ago}{newer(summary.not_understood)}"
         )
-    rows += [f"{bad.id:<{width}}  {bad.state:<10}  {bad.reason}" for bad in unread]
+    gap = " " * (hosts_width + 2) if hosts else ""
+    rows += [f"{bad.id:<{width}}{gap}  {bad.state:<10}  {bad.reason}" for bad in unread]
     say("\n".join(rows))
 
 

@@ -7,18 +7,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
+from engine.files import DAMAGED
 from engine.journal.state import RunState
 from engine.runs.find_run import find_runs
 from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.safe_text import visible
+from tui.cli.hosts import remote
 from tui.cli.options import places, with_places
 from tui.cli.output import say, say_json
 from tui.data.run_detail import MOST_STEPS, RunDetail, detail_and_state, run_detail
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from tui.hosts.wire import RunPage
 
 _PIPE_COLUMNS = 80
 _FEWEST_STEPS = 10
@@ -38,7 +43,12 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
     """Print what is known of a run on one page; of a group of seeds a page a run, or a list of them in JSON."""
     if steps is not None and not as_json:
         raise CifartuiError("--steps is about the points in JSON; add --json.")
-    runs, most_steps = find_runs(places(ctx).runs_dir, name), _most_steps(steps)
+    most_steps = _most_steps(steps)
+    with remote(name) as elsewhere:
+        if elsewhere is not None:
+            _show_page(elsewhere.page(min(most_steps or 10_000, 10_000)), elsewhere.host, as_json=as_json)
+            return
+    runs = find_runs(places(ctx).runs_dir, name)
     if as_json:
         details = [run_detail(run, time.time(), most_steps) for run in runs]
         say_json(details if len(details) > 1 else details[0], indent=0)
@@ -48,6 +58,19 @@ def show(ctx: click.Context, name: str, as_json: bool, steps: str | None) -> Non
             say("")
         _print(*detail_and_state(run, time.time(), most_steps))
         _say_whose(run)
+
+
+def _show_page(page: "RunPage", host: str, *, as_json: bool) -> None:
+    """Print what another host told of a run, whatever it is."""
+    if as_json:
+        say_json(msgspec.json.decode(page.detail), indent=0)
+        return
+    from tui.hosts.history import decode_history
+
+    try:
+        _print(msgspec.json.decode(page.detail, type=RunDetail), decode_history(page.state))
+    except (ValueError, OverflowError, *DAMAGED) as error:
+        raise CifartuiError(f"{host}: what it says of the run cannot be shown; --json prints it as it is.") from error
 
 
 def _most_steps(text: str | None) -> int | None:

@@ -13,6 +13,7 @@ from presets import backbones, catalog
 from presets.errors import CifartuiError
 from presets.schema import FreezableModel, Preset
 from tui.cli.options import places
+from tui.config import read_config
 
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f]+")
 """Pattern of what any shell takes as one word and one line."""
@@ -87,6 +88,12 @@ def _runs(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 
 def _devices(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     return _beginning(incomplete, ("auto", "cpu", "cuda", "mps"))
+
+
+def _hosts(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Return the hosts of the configuration, behind those that are named already."""
+    named, comma, _ = incomplete.rpartition(",")
+    return _beginning(incomplete, [f"{named}{comma}{name}" for name in read_config().hosts])
 
 
 def _networks(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -168,6 +175,8 @@ _SOURCES: dict[str, _Source] = {
     "RUN": _runs,
     "KEY=VALUE": _changes,
     "DEVICE": _devices,
+    "HOST": _hosts,
+    "HOSTS": _hosts,
     "STEPS": _steps,
     "WORD": _networks,
     "PATH": _any_file,

@@ -17,12 +17,14 @@ from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Preset
 from tui.cli.follow import Output, follow
+from tui.cli.hosts import lines_to, start_there
 from tui.cli.interrupts import Interrupts, say_left
 from tui.cli.options import Places, as_set, devices_option, places, with_order, with_places
 from tui.cli.output import say
 from tui.cli.queue import add_and_report
 from tui.config import read_config
 from tui.data.summaries import summarise
+from tui.hosts.ssh import chosen_hosts
 from tui.text.seed_text import trained
 
 
@@ -43,6 +45,7 @@ def following(command: Any) -> Any:
 @click.argument("names", metavar="PRESET...", nargs=-1, required=True)
 @click.option("--name", "run_name", metavar="NAME", help="Name the run; where it is there already, go on with it.")
 @with_order
+@click.option("--host", metavar="HOST", help="Start it on another machine that ssh reaches, and leave it there.")
 @click.option("--prepare", is_flag=True, help="Only make the run directory and print it: torchrun starts the ranks.")
 @following
 @with_places
@@ -52,12 +55,18 @@ def train(
     names: tuple[str, ...],
     run_name: str | None,
     options: RunOptions,
+    host: str | None,
     prepare: bool,
     output: Output,
     detach: bool,
 ) -> None:
     """Train PRESETs, one run after another; with --seeds as many runs of each, whose mean and deviation are printed."""
     where = places(ctx)
+    if host is not None:
+        if run_name is not None or prepare:
+            raise CifartuiError("--name and --prepare are for this machine; leave --host out, or log in there.")
+        _train_there(host, names, options)
+        return
     options = as_set(options, where)
     loaded = {name: catalog.load(name, options.overrides) for name in names}  # all are checked before any is started
     if run_name is not None:
@@ -79,6 +88,14 @@ def train(
             _report_start(run, preset, output)
             ctx.exit(interrupts.leave(run))
         ctx.exit(_train_all(ctx, loaded, options, output, where, interrupts))
+
+
+def _train_there(host: str, names: Sequence[str], options: RunOptions) -> None:
+    with lines_to(chosen_hosts(host, read_config().hosts)) as (connection,):
+        start_there(
+            connection, names, overrides=options.overrides, seed=options.seed, seeds=options.seeds,
+            device=options.device, devices=options.devices,
+        )  # fmt: skip
 
 
 def _train_all(

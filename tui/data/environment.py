@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from engine.journal.events import GpuSample
 from presets.schema import Data, Preset
 
 if TYPE_CHECKING:
-    from engine.journal.events import GpuSample
     from engine.runs.run_dir import RunDir
     from engine.runs.run_options import RunOptions
     from engine.shared.data_locations import Location
@@ -37,7 +37,7 @@ RUNS_LOOKED_AT = 50
 class GpuReadings(msgspec.Struct, frozen=True):
     """The GPUs now, or in `missing` why there are none."""
 
-    gpus: "tuple[GpuSample, ...]"
+    gpus: tuple[GpuSample, ...]
     missing: str
     num_cores: int
     host_free_bytes: int | None = None

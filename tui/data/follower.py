@@ -27,6 +27,8 @@ _WORTH_A_HELPER_BYTES = 8_000_000
 
 History: TypeAlias = tuple[RunState, int]
 """State folded from the journal, and the offset in bytes up to which it was read."""
+Life: TypeAlias = tuple[bool | None, tuple[str, ...]]
+"""True if a worker is alive (None: that cannot be seen from here), and the tail of its log if it is not."""
 
 
 def go_on_from(run: RunDir, history: History) -> tuple[RunState, jsonl.LineReader[AnyEvent]]:
@@ -133,7 +135,7 @@ def follow_run(
     try:
         info = read_shown(run)
         state, reader = fold_file.read_folded(run.events) if history is None else go_on_from(run, history)
-        posted = _life(run)
+        posted = life_of(run)
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
@@ -144,7 +146,7 @@ def follow_run(
     while not stop.wait(POLL_S):
         life, events = posted, list[AnyEvent]()
         with suppress(OSError):  # a shared disk that is away for a while: the next round tries again
-            found = _life(run)  # before reading: the last words of a worker that ends now are not missed
+            found = life_of(run)  # before reading: the last words of a worker that ends now are not missed
             for batch in reader.batches():
                 events += batch
             life = found  # not believed of a run that cannot be read
@@ -166,7 +168,8 @@ def _changed_info(run: RunDir, events: list[AnyEvent]) -> RunInfo | None:
     return None
 
 
-def _life(run: RunDir) -> tuple[bool | None, tuple[str, ...]]:
+def life_of(run: RunDir) -> Life:
+    """Return whether the worker of a run is alive, and the tail of its log if it is not."""
     lives = run.worker_lives()
     return lives, () if lives else _tail(run.log)
 

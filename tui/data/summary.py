@@ -107,9 +107,10 @@ class Damaged(Struct, frozen=True):
 
     id: str
     problem: str
-    created: float
-    num_bytes: int
-    state: Literal["damaged", "unreadable"] = "damaged"
+    created: Moment
+    num_bytes: Count
+    state: Literal["damaged", "unreadable", "no line"] = "damaged"
+    """"no line" stands for a host that cannot be asked, whose name is the id."""
 
     @property
     def reason(self) -> str:

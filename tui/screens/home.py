@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -15,7 +14,6 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import OptionList
 
-from engine.runs.run_dir import RunDir
 from presets.schema import Data, Preset
 from tui.data.environment import GpuReadings, Queued, watch_machine
 from tui.data.preset_info import DataLocated, FactsFound, PresetInfo
@@ -78,6 +76,7 @@ class Home(Screen[None]):
         super().__init__()
         self._presets: dict[str, Listed] = {}
         self.runs: tuple[Summary, ...] = ()
+        self._elsewhere: list[Summary] = []
         self._num_runs: int | None = None
         self._runs_problem = ""
         self._stop, self._wake, self._read_again = threading.Event(), threading.Event(), threading.Event()
@@ -97,6 +96,10 @@ class Home(Screen[None]):
                 yield PresetPane(id="about")
             yield QueueRow(id="queue-row")
             yield GpuPane(id="gpus")
+            if self.app.has_others:
+                from tui.widgets.other_hosts import OtherHosts
+
+                yield OtherHosts(id="hosts")
             yield RecentRuns(id="recent")
             yield KeyBar()
 
@@ -110,6 +113,9 @@ class Home(Screen[None]):
         self.set_timer(_COVERED_S if self.app.opens_on_a_run else _FIRST_SCREEN_S, self._start_threads)
 
     def _start_threads(self) -> None:
+        self.app.connect()
+        if self.app.others is not None and not self._is_asleep:
+            self.app.others.watch(self, self._post)
         self._list_runs()
         self._watch_machine()
         self._look_up_first()
@@ -123,6 +129,8 @@ class Home(Screen[None]):
     def on_screen_resume(self) -> None:
         """List the runs again: one may just have been started."""
         was_asleep, self._is_asleep = self._is_asleep, False
+        if self.app.others is not None:
+            self.app.others.watch(self, self._post)
         self._wake.set()
         if was_asleep:
             self._describe_again()
@@ -130,6 +138,8 @@ class Home(Screen[None]):
     def on_screen_suspend(self) -> None:
         """Post nothing while another screen is above: each message here would make Textual paint that one anew."""
         self._is_asleep = True
+        if self.app.others is not None:
+            self.app.others.unwatch(self)
 
     def _post(self, message: Message) -> None:
         """Post a message from a thread, if this screen is in view."""
@@ -280,21 +290,45 @@ class Home(Screen[None]):
         self._show_machine()
         self._describe_again()
 
+    def on_hosts_changed(self) -> None:
+        """Show what other hosts told, and notify the user of runs that ended there."""
+        from tui.data.run_list import newly_ended
+        from tui.widgets.other_hosts import OtherHosts
+
+        if self.app.others is None:
+            return
+        listings = self.app.others.listings()
+        self.query_one(OtherHosts).show(listings)
+        before, self._elsewhere = self._elsewhere, [run for listing in listings for run in listing.shown()]
+        for run in newly_ended(before, self._elsewhere):
+            self.app.run_ended(" ".join((run.title, *run.words, "on", run.host)), run.status, run.reason, run.id)
+        self._show_runs()
+
+    def everywhere(self) -> "RunsListed":
+        """Return the runs of this machine and of the others together."""
+        from tui.data.run_list import RunsListed
+
+        here = RunsListed(self.runs, self._num_runs or 0)
+        return here if self.app.others is None else self.app.others.joined(here)
+
     def _show_runs(self) -> None:
         has_gpu = None if self._readings is None else bool(self._readings.gpus)
         empty = no_runs(self._num_runs, self._known.has_cifar, has_gpu, self._runs_problem)
-        num_older = (self._num_runs or 0) - len(self.runs)
-        self.query_one(RecentRuns).show(self.runs, num_older, self.app.environment.now(), empty)
+        runs, num_all = self.runs, self._num_runs or 0
+        if self.app.others is not None:
+            joined = self.everywhere()
+            runs, num_all = joined.runs, joined.num_all
+        self.query_one(RecentRuns).show(runs, num_all - len(runs), self.app.environment.now(), empty)
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""
         from tui.text import run_text
 
-        live = next((run for run in self.runs if run_text.is_live(run.status)), None)
+        live = next((run for run in self.everywhere().runs if run_text.is_live(run.status)), None)
         if live is None:
             self.notify("No run is alive. Press Enter to start the highlighted preset.")
             return
-        self.app.open_monitor(RunDir(Path(live.path)))
+        self.app.open_run(live.id)
 
     def action_runs(self) -> None:
         """Show all runs."""
@@ -314,10 +348,36 @@ class Home(Screen[None]):
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
+    def starts_elsewhere(self) -> "list[tuple[str, str, Callable[[], object]]]":
+        """Return, for each other host, a title, what is free there, and the start of the highlighted preset there."""
+        name, others = self.query_one(PresetList).chosen(), self.app.others
+        if name is None or others is None:
+            return []
+        from tui.widgets.other_hosts import gpus_in_short
+
+        return [
+            (
+                f"Start {name} on {listing.name}",
+                gpus_in_short(listing.readings).plain if listing.readings is not None else "",
+                partial(self._start_elsewhere, listing.name, name),
+            )
+            for listing in others.listings()
+            if listing.line.is_up
+        ]
+
+    def _start_elsewhere(self, host: str, name: str) -> None:
+        from tui.screens.starting import show_error
+
+        others = self.app.others
+        assert others is not None, "there is a host"
+        self.notify(f"Starting {name} on {host} …")
+        start = partial(others.start, host, name)
+        self.app.run_in_background(start, self.app.open_run, partial(show_error, self.app))
+
     def action_swap(self) -> None:
         """Move between presets and runs."""
         presets, listing = self.query_one(PresetList), self.query_one(RunList)
-        if presets.has_focus and self.runs:
+        if presets.has_focus and self.everywhere().runs:
             listing.focus()
         else:
             presets.focus()
@@ -354,7 +414,7 @@ class Home(Screen[None]):
         if event.option.id is None:
             return
         if event.option_list.id == "runs":
-            self.app.open_monitor(RunDir(self.app.runs_dir / event.option.id))
+            self.app.open_run(event.option.id)
             return
         marked = self.query_one(PresetList).marked
         if marked:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
     from tui.app import CifartuiApp
+    from tui.hosts.remote_run import LineChanged, RemoteRun
 
 _ZOOMS = ("all", "loss", "accuracy", "memory")
 _TICK_S = 0.5
@@ -80,10 +81,23 @@ class Monitor(Screen[None]):
     ]  # fmt: skip
     app: "CifartuiApp"
 
-    def __init__(self, run: RunDir, ahead: Callable[[], History | None] | None = None) -> None:
-        """Watch `run`, whose history `ahead` may wait for (`tui.data.follower.read_ahead`)."""
+    def __init__(
+        self,
+        run: RunDir,
+        ahead: Callable[[], History | None] | None = None,
+        elsewhere: "RemoteRun | None" = None,
+    ) -> None:
+        """Watch a run.
+
+        Args:
+            run: one of this machine, or the name of one elsewhere.
+            ahead: waits for its history (`tui.data.follower.read_ahead`).
+            elsewhere: the run, if it is one of another host.
+        """
         super().__init__()
         self.run_folder = run
+        self.elsewhere = elsewhere
+        self._line_problem = ""
         self._ahead = ahead
         self.info: RunInfo | None = None
         self.state = RunState()
@@ -130,18 +144,27 @@ class Monitor(Screen[None]):
 
     @work(thread=True)
     def _follow(self) -> None:
-        follow_run(self.run_folder, self.post_message, self._stop, self._ahead)
+        if self.elsewhere is not None:
+            self.elsewhere.follow(self.post_message, self._stop)
+        else:
+            follow_run(self.run_folder, self.post_message, self._stop, self._ahead)
 
     # --- what arrives ----------------------------------------------------------------------------
 
     def on_run_opened(self, event: RunOpened) -> None:
-        """Take over the folded history."""
+        """Take over the folded history; again, after the line to another host was away for long."""
+        last_seq = self.state.log[-1].seq if self.state.log else 0
         self.info, self.state = event.info, event.state
+        if self.elsewhere is not None:
+            self.run_folder = self.elsewhere.folder
+            self._observed_at = self.app.environment.steady()  # its clock may differ from ours
         self._lives, self._log_tail = event.lives, event.log_tail
         self.set_class(self.is_range_test, "-range-test")
         self.query_one(Curves).open(event.info.preset)
         self.query_one(CommandStrip).show(self.now())
-        self._unlogged = self.state.log[-_LOG_AT_OPENING:]
+        self._unlogged = [fact for fact in self.state.log[-_LOG_AT_OPENING:] if fact.seq > last_seq]
+        for told in self.state.commands.values():
+            self.query_one(CommandStrip).answer(told, self.now())
         self.set_timer(_LOG_AFTER_S, self._log_news)
         self._paint()
 
@@ -153,6 +176,15 @@ class Monitor(Screen[None]):
         notice.display = True
         self.query_one("#body").display = False
 
+    def on_line_changed(self, event: "LineChanged") -> None:
+        """Say that the line to the run's host dropped, or that it is back."""
+        self._line_problem = event.problem
+        self._observed_at = self.app.environment.steady()
+        if event.problem:
+            self._say(f"{event.problem} The run goes on; the line is tried again.", "warn")
+        else:
+            self._say("the line is back", "good")
+
     def on_run_progressed(self, event: RunProgressed) -> None:
         """Fold the new events; the plots follow at the next paint, the answer to a command at once."""
         was_live = self.is_live
@@ -163,7 +195,8 @@ class Monitor(Screen[None]):
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
             detail = run_text.result(self.state)
-            self.app.run_ended(title_of(self.info), self.status, detail, self.info.id)
+            run_id = self.elsewhere.name if self.elsewhere is not None else self.info.id
+            self.app.run_ended(title_of(self.info), self.status, detail, run_id)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
                 self.query_one(CommandStrip).answer(fact, self.now())
@@ -178,6 +211,8 @@ class Monitor(Screen[None]):
     def status(self) -> Status:
         """The run's status now."""
         quiet_s = None if self._observed_at is None else self.app.environment.steady() - self._observed_at
+        if self._line_problem:  # of its silence nothing follows
+            quiet_s = 0.0
         return status_of(self.state, self._lives, self.now(), quiet_s)
 
     @property
@@ -311,7 +346,7 @@ class Monitor(Screen[None]):
 
     def action_preview(self) -> None:
         """Show the training images of this run's first epochs, as its network is given them."""
-        if self.info is None:
+        if self.info is None or self._is_elsewhere("preview"):
             return
         from engine.runs.preview import Question
         from tui.screens.preview import PreviewScreen
@@ -332,6 +367,8 @@ class Monitor(Screen[None]):
 
         if self.is_range_test:
             self._say(f"images: {NO_WEIGHTS}")
+            return
+        if self._is_elsewhere("images"):
             return
         best = self.state.checkpoints.get("best")
         if best is None or self.info is None:
@@ -429,11 +466,19 @@ class Monitor(Screen[None]):
         """Ask as before a start, with the settings of this run filled in, and start a run of its own."""
         from tui.screens import starting
 
+        if self._is_elsewhere("start again"):
+            return
         if self.info is None or self.is_live:
             why = "the run is still being read" if self.info is None else "this run has its worker still"
             self._say(f"start again: {why}", "warn")
             return
         starting.start_again(self.app, self.info, run_text.remedy(self.state), self._say)
+
+    def _is_elsewhere(self, label: str) -> bool:
+        """Return whether the run is on another host, and then say that this is done there."""
+        if self.elsewhere is not None:
+            self._say(f"{label}: the run is on {self.elsewhere.host}; open it there for that.", "warn")
+        return self.elsewhere is not None
 
     def _can_send(self, label: str) -> bool:
         if self.is_live:
@@ -461,7 +506,15 @@ class Monitor(Screen[None]):
             else:
                 self.app.notify(why, title=self._run_name(), severity="error")
 
-        self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
+        if self.elsewhere is None:
+            self.app.run_in_background(lambda: jsonl.append_command(run.commands, command), lambda _: None, failed)
+            return
+        later = self.app.call_later  # nobody waits: at the end the dashboard waits for the line's thread
+        self.elsewhere.send(command, lambda why: later(failed, why), lambda text: later(self._say_if_here, text))
+
+    def _say_if_here(self, text: str) -> None:
+        if self in self.app.screen_stack:
+            self._say(text, "warn")
 
     def _resume(self, changes: list[str]) -> None:
         from tui.screens import starting
@@ -474,4 +527,12 @@ class Monitor(Screen[None]):
                 self.app.notify(text, title=self._run_name(), severity=severity)
 
         self._say("resume: starting a worker…", "warn")
-        starting.resume(self.app, self.run_folder, changes, say)
+        if self.elsewhere is None:
+            starting.resume(self.app, self.run_folder, changes, say)
+            return
+        elsewhere = self.elsewhere
+        self.app.run_in_background(
+            lambda: elsewhere.resume(changes),
+            lambda _: say(f"resume: {run_text.STARTED}", "good"),
+            lambda why: say(f"resume: {why}", "bad"),
+        )

@@ -16,7 +16,6 @@ from textual.widgets.option_list import Option
 from engine.queue.allocation import QueuePosition, queue_positions
 from engine.queue.queue_file import Entry
 from engine.runs.notify_settings import Notify
-from engine.runs.run_dir import RunDir
 from tui import format as fmt
 from tui.data.environment import Environment
 from tui.data.queue_editor import QueueEdited, QueueEditor, QueueRead
@@ -33,6 +32,7 @@ from tui.widgets.lists import Pickable
 
 if TYPE_CHECKING:
     from tui.app import CifartuiApp
+    from tui.hosts.listing import HostListing
 
 
 class QueueScreen(Listing[None]):
@@ -62,6 +62,7 @@ class QueueScreen(Listing[None]):
         super().__init__()
         self._queue_editor = QueueEditor(runs_dir, self.post, environment, notify)
         self._live: tuple[Summary, ...] = ()
+        self._here = RunsListed((), 0)
         self._edited: QueueEdited | None = None
         self.read: QueueRead | None = None
         """The queue as it was read last, with the edits since; None before the first time."""
@@ -119,7 +120,13 @@ class QueueScreen(Listing[None]):
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show what is training."""
-        self._live = tuple(run for run in event.runs if run_text.is_live(run.status))
+        self._here = event
+        self.on_hosts_changed()
+
+    def on_hosts_changed(self) -> None:
+        """Show what trains and waits on this machine and on the others."""
+        listed = self._here if self.app.others is None else self.app.others.joined(self._here)
+        self._live = tuple(run for run in listed.runs if run_text.is_live(run.status))
         self._show()
 
     def on_resize(self) -> None:
@@ -158,7 +165,9 @@ class QueueScreen(Listing[None]):
         listing, index = self.query_one(EntryList), self._chosen()
         cut = self._entries[index] if index is not None and listing.is_cut else None
         footnote = self.query_one("#footnote", ChangedStatic)
+        others = queue_elsewhere(self.app.others.listings()) if self.app.others is not None else Text("")
         text = _footnote(self.read, self._edited, cut, self.app.key_of("queue.start_runner", "r"))
+        text = Text("\n").join([part for part in (others, text) if part])
         footnote.display = bool(text)
         footnote.set_text(text)
 
@@ -219,9 +228,9 @@ class QueueScreen(Listing[None]):
         """Open the run that the entry under the cursor waits for, or else the newest one that trains."""
         index = self._chosen()
         runs = self._positions[index].waits_for if index is not None else ()
-        runs = runs or tuple(RunDir(self.app.runs_dir / run.id) for run in self._live)
-        if runs:
-            self.app.open_monitor(runs[0])
+        names = [run.id for run in runs] or [run.id for run in self._live]
+        if names:
+            self.app.open_run(names[0])
 
     def action_back(self) -> None:
         """Go back."""
@@ -270,6 +279,18 @@ def _footnote(read: QueueRead | None, edited: QueueEdited | None, cut: Entry | N
     if read is not None and read.last_logged:
         lines.append(Text(f"queue.log: {read.last_logged}", MUTED))
     return Text("\n").join(lines)
+
+
+def queue_elsewhere(listings: "Sequence[HostListing]") -> Text:
+    """Return a row for every host on which something waits: how much, and what is next."""
+    rows = []
+    for listing in listings:
+        if listing.queue and listing.line.is_up:
+            first = listing.queue[0]
+            text = f"{len(listing.queue)} waiting, next {queue_text.name(first)}: {first.state}"
+            idle = "" if listing.is_worked_on else "; no runner is alive there"
+            rows.append(Text.assemble((f"{listing.name}: ", TEXT), (text, MUTED), (idle, TONES["bad"]), no_wrap=True))
+    return Text("\n").join(rows)
 
 
 _MOST_LIVE_SHOWN = 4

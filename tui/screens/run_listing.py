@@ -30,6 +30,11 @@ class Listing(Screen[ScreenResultType]):
         """List runs now, every two seconds, and after `list_again`, until the screen is closed."""
         list_repeatedly(lister, self.post, self._wake, self._stop, _LIST_EVERY_S)
 
+    def on_mount(self) -> None:
+        """Hear of other hosts, if there are any."""
+        if self.app.others is not None:
+            self.app.others.watch(self, self.post)
+
     def list_again(self) -> None:
         """Let the thread list the runs at once."""
         self._wake.set()
@@ -43,12 +48,18 @@ class Listing(Screen[ScreenResultType]):
         """Let the thread end at once."""
         self._stop.set()
         self._wake.set()
+        if self.app.others is not None:
+            self.app.others.unwatch(self)
 
     def on_screen_resume(self) -> None:
         """List the runs at once."""
         self._is_asleep = False
+        if self.app.others is not None:
+            self.app.others.watch(self, self.post)
         self._wake.set()
 
     def on_screen_suspend(self) -> None:
         """Post nothing while another screen is above."""
         self._is_asleep = True
+        if self.app.others is not None:
+            self.app.others.unwatch(self)

@@ -1,6 +1,6 @@
 """Runs screen: table of all runs, to filter, sort, open, compare, export, resume and delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -12,7 +12,6 @@ from textual.containers import Container, Vertical
 from textual.widgets import Input
 
 from engine import files
-from engine.runs.run_dir import RunDir
 from presets.problems import printable
 from presets.range_test import is_range_test_name
 from tui import format as fmt
@@ -73,6 +72,8 @@ class RunsScreen(Listing[None]):
     def __init__(self) -> None:
         super().__init__()
         self.listed = RunsListed((), 0, num_unread=1)
+        """The runs of this machine and of the others."""
+        self._here = self.listed
         self.order = Order()
         self.marked: list[str] = []
         """Ids of runs and groups, in the order in which they were marked."""
@@ -108,6 +109,12 @@ class RunsScreen(Listing[None]):
 
     def on_runs_listed(self, event: RunsListed) -> None:
         """Show the runs found so far."""
+        self._here = event
+        self.on_hosts_changed()
+
+    def on_hosts_changed(self) -> None:
+        """Show the runs of this machine and of the others together."""
+        event = self._here if self.app.others is None else self.app.others.joined(self._here)
         self.listed = event
         if not event.num_unread:
             known = {run.id for run in (*event.runs, *event.damaged, *with_groups(event.runs))}
@@ -335,13 +342,21 @@ class RunsScreen(Listing[None]):
             self._say("There is no run here.", "warn")
         return chosen if isinstance(chosen, Summary) else None
 
+    def _is_elsewhere(self, ids: Sequence[str]) -> bool:
+        """Return whether one of these runs is on another host, and then say that this is done there."""
+        others = self.app.others
+        host = next((host for row_id in ids if others is not None and (host := others.host_of(row_id))), "")
+        if host:
+            self._say(f"This is on {host}: enter opens a run of it, everything else is done there.", "warn")
+        return bool(host)
+
     def action_open(self) -> None:
         """Open the Monitor, or a group; a group that is open is closed."""
         chosen = self.query_one(RunTable).chosen
         if isinstance(chosen, SeedGroup):
             self._set_opened(self.opened ^ {chosen.id})
         elif (run := self._whole_run("opened")) is not None:
-            self.app.open_monitor(RunDir(self.app.runs_dir / run.id))
+            self.app.open_run(run.id)
 
     def action_unfold(self) -> None:
         """Open the group under the cursor."""
@@ -371,6 +386,8 @@ class RunsScreen(Listing[None]):
         if chosen is None or isinstance(chosen, SeedGroup):
             self._whole_run("copied")
             return
+        if self._is_elsewhere([chosen.id]):
+            return
         path = str(self.app.runs_dir / chosen.id)
         copy(self.app, path)
         self._say(f"sent to the terminal's clipboard, if it takes it: {printable(path, 10_000)}", "good")
@@ -379,7 +396,7 @@ class RunsScreen(Listing[None]):
         """Start a worker that goes on from the last checkpoint."""
         from tui.screens import run_actions
 
-        if (run := self._whole_run("resumed")) is None:
+        if (run := self._whole_run("resumed")) is None or self._is_elsewhere([run.id]):
             return
         name = run_name(run.id, run.preset_name, run.words)
         if why := _why_not_resumed(run):
@@ -401,7 +418,7 @@ class RunsScreen(Listing[None]):
             is_log = self.query_one(Overlay).is_log
             panel = ExportPanel(f"{len(drawn)} curves", f"{folder}/overlay", ExportPanel.SEVERAL)
             self._export(panel, lambda chosen: run_actions.export_overlay(drawn, chosen.path, is_log=is_log))
-        elif (run := self._whole_run("exported")) is not None:
+        elif (run := self._whole_run("exported")) is not None and not self._is_elsewhere([run.id]):
             run_id, runs_dir, data_dir = run.id, self.app.runs_dir, self.app.data_dir
             panel = ExportPanel(run_name(run_id, run.preset_name, run.words), f"{folder}/{run_id}")
             self._export(panel, lambda chosen: run_actions.export(runs_dir, run_id, chosen.kind, chosen.path, data_dir))
@@ -423,6 +440,8 @@ class RunsScreen(Listing[None]):
         ids = run_ids(self._chosen_ids(), self._known)
         if not ids:
             self._say("There is no run here.", "warn")
+            return
+        if self._is_elsewhere(ids):
             return
         self._say("delete: looking at what is there …", "busy")
         self._act("delete", partial(run_actions.weigh, self.app.runs_dir, ids), self._ask_to_delete)

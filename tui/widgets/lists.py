@@ -143,9 +143,10 @@ class RunList(Pickable):
         self._shown = runs, now
         if not self.size.width:  # `on_resize` shows them
             return
-        name_width = min(36, max(12, self.size.width - 51))
+        hosts = max((max(4, len(run.host)) for run in runs if ":" in run.id), default=0)
+        name_width = min(36, max(12, self.size.width - 51 - (hosts + 2 if hosts else 0)))
         shared = _shared(runs)
-        lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset())) for run in runs]
+        lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset()), hosts) for run in runs]
         before = [option.prompt for option in self.options]
         if [line.markup for line in lines] == [prompt.markup for prompt in before if isinstance(prompt, Text)]:
             return
@@ -158,12 +159,14 @@ def _shared(runs: "Sequence[Summary]") -> dict[str, frozenset[str]]:
     return shared_words((run.preset_name, run.words) for run in runs)
 
 
-def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str]) -> Text:
+def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str], hosts: int) -> Text:
+    """Return a run as a row; `hosts` are the columns for the host of one that is not on this machine."""
     from tui.text import run_text
     from tui.text.run_name import run_name
 
     return Text.assemble(
         (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
+        (fmt.column(run.host if ":" in run.id else "here", hosts) + "  " if hosts else "", TEXT),
         (fmt.column(run_name(run.id, run.preset_name, run.words, name_width, shared), name_width), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),

@@ -309,6 +309,8 @@ def hint(chosen: Row | None) -> Text:
         return Text(seed_text.search(len(chosen.members), chosen.shown.words, chosen.best_val_top1), MUTED)
     if isinstance(chosen, SeedGroup):
         return Text(seed_text.group([run.seed for run in chosen.members], chosen.val, chosen.test), MUTED)
+    if isinstance(chosen, Damaged) and chosen.state == "no line":
+        return Text(printable(chosen.problem, 500), TONES["bad"])
     if isinstance(chosen, Damaged):
         return Text(f"{printable(chosen.problem)} D deletes it.", TONES["bad"])
     return Text(_HINT if chosen is not None else "Esc goes back to Home.", MUTED)
