@@ -14,6 +14,7 @@ from tui.app import CifartuiApp
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
 from tui.screens.runs import RunsScreen
+from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import RunList
 from tui.widgets.monitor_panes import CommandStrip
 from tui.widgets.other_hosts import OtherHosts
@@ -93,6 +94,10 @@ async def test_the_table_and_the_queue_show_other_hosts_and_what_is_done_there_o
             assert [row.id for row in table.rows] == [f"gpu1:{run.folder.id}", "gpu2"]
             screen = app.screen
             assert isinstance(screen, RunsScreen)
+            assert screen.query_one("#top", ChangedStatic).text.plain.startswith(
+                "Runs   1   by start"
+            )  # a host that is away is no run
+            assert table.fitting.columns[-1].heading == "host"
             before = sorted(far.rglob("*"))
             table.go_to_row(f"gpu1:{run.folder.id}")
             for key in ("D", "x", "Y", "R"):

@@ -150,6 +150,24 @@ async def test_a_member_that_is_left_alone_is_a_run(runs_dir: Path) -> None:
         assert runs_screen(app) is screen
 
 
+async def test_the_runs_of_a_search_are_named_by_what_differs_between_them(runs_dir: Path) -> None:
+    for number, lr in enumerate(("0.01", "0.02")):
+        overrides = ("train.epochs=2", f"optimizer.lr={lr}")
+        made(
+            runs_dir, f"demo-{number}aaa", 500 + number, 1, preset_name="demo", group="lr-0123456789ab",
+            overrides=overrides,
+        )  # fmt: skip
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, 2)
+        await until(pilot, lambda: len(names(screen)) == 1, "one row")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(names(screen)) == 3, "the short runs")
+        rows = [row.strip() for row in painted(screen)]
+        assert rows[0].startswith("▾ demo lr-find ")
+        assert {row.split("  ")[0] for row in rows[1:3]} == {"lr 0.01", "lr 0.02"}
+
+
 async def test_home_names_what_differs(runs_dir: Path) -> None:
     seeds(runs_dir)
     app = CifartuiApp(runs_dir, environment=environment())

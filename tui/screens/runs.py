@@ -147,7 +147,8 @@ class RunsScreen(Listing[None]):
         rows = self.rows
         top = self.query_one("#top", ChangedStatic)
         width = max(40, top.content_size.width)
-        num_runs = len(run_ids((row.id for row in rows), self._known))
+        is_run = (row.id for row in rows if not (isinstance(row, Damaged) and row.state == "no line"))
+        num_runs = len(run_ids(is_run, self._known))
         top.set_text(run_table.heading(self.listed, self.order, num_runs, len(self.marked), width))
         table.display, empty.display = bool(rows), not rows
         self.query_one(RunHeading).display = bool(rows)

@@ -14,6 +14,8 @@ from tui.text.layout import in_a_row
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic
 
+_GAP = 3
+"""Cells between columns."""
 _SPARE_SHARE = 0.9
 """A GPU of whose memory at least so much is free is used by nobody worth mentioning."""
 
@@ -36,7 +38,7 @@ def _row(listing: HostListing, names: int, width: int) -> Text:
     name = Text(f"{listing.name:<{names}}", TEXT if listing.line.is_up else MUTED)
     if not listing.line.is_up:
         why = listing.line.problem.removeprefix(f"{listing.name}: ") or "is asked …"
-        return Text.assemble(name, "  ", (why, TONES["warn"] if listing.line.problem else MUTED))
+        return Text.assemble(name, " " * _GAP, (why, TONES["warn"] if listing.line.problem else MUTED))
     fields = [name]
     if listing.readings is not None:
         fields.append(gpus_in_short(listing.readings))
@@ -48,7 +50,7 @@ def _row(listing: HostListing, names: int, width: int) -> Text:
     problem = listing.problem or listing.queue_problem
     if problem:
         fields.append(Text(problem, TONES["bad"]))
-    return in_a_row(fields, width, gap=3)
+    return in_a_row(fields, width, gap=_GAP)
 
 
 def gpus_in_short(readings: GpuReadings) -> Text:

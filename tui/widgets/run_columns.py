@@ -101,7 +101,9 @@ class Layout:
         return None
 
 
-def layout(width: int, order: Order, longest: int, needed: int = 0, *, has_groups: bool = False) -> Layout:
+def layout(
+    width: int, order: Order, longest: int, needed: int = 0, *, has_groups: bool = False, has_hosts: bool = False
+) -> Layout:
     """Return the columns for which `width` has room; the one sorted by is always among them.
 
     Args:
@@ -110,8 +112,11 @@ def layout(width: int, order: Order, longest: int, needed: int = 0, *, has_group
         longest: columns that the longest name takes.
         needed: columns below which a name with settings is cut: the preset's own column goes before that.
         has_groups: some rows are groups, whose accuracies take more room.
+        has_hosts: some rows are on other hosts, so that the column for the host stays.
     """
     columns = [PRESET, *(_WITH_SPREADS if has_groups else _COLUMNS)]
+    if has_hosts:
+        columns[-1] = replace(columns[-1], dropped=0)
     for column in sorted(columns, key=lambda column: -column.dropped):
         least = max(LEAST_NAME, min(_MOST_NAME, needed)) if PRESET in columns else LEAST_NAME
         if MARK_WIDTH + least + _width_of(columns) <= width:

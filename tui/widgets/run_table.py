@@ -19,7 +19,7 @@ from presets.problems import printable
 from tui import format as fmt
 from tui.data.run_list import RunsListed
 from tui.data.seed_group import Listed, SeedGroup
-from tui.data.summary import Damaged, SortKey
+from tui.data.summary import Damaged, SortKey, Summary
 from tui.text import run_text, seed_text
 from tui.text.layout import left_and_right
 from tui.text.run_name import named, run_name, shared_words
@@ -105,7 +105,7 @@ class RunTable(ScrollView, can_focus=True):
     def __init__(self) -> None:
         super().__init__(id="run-table")
         self._opened: frozenset[str] = frozenset()
-        self._inside: frozenset[str] = frozenset()
+        self._inside: dict[str, SeedGroup] = {}
         self._shared: dict[str, frozenset[str]] = {}
         self.rows: Sequence[Row] = ()
         self._now, self._order = 0.0, Order()
@@ -127,7 +127,8 @@ class RunTable(ScrollView, can_focus=True):
         needed = max((_least(row) for row in whole if row.words and row.id not in self._inside), default=0)
         has_groups = any(isinstance(row, SeedGroup) for row in whole)
         width = max(30, self.size.width - 1)
-        self.fitting = layout(width, self._order, longest, needed, has_groups=has_groups)
+        has_hosts = any(_is_elsewhere(row) for row in whole)
+        self.fitting = layout(width, self._order, longest, needed, has_groups=has_groups, has_hosts=has_hosts)
 
     def _row_name(self, row: Row, width: int | None = None) -> str:
         """Return the name of a row, in at most `width` columns."""
@@ -138,8 +139,9 @@ class RunTable(ScrollView, can_focus=True):
         if isinstance(row, SeedGroup):
             stem, room = stem_of(row.preset_name), None if width is None else width - len(_OPEN)
             return (_OPEN if row.id in self._opened else _FOLDED) + named(stem, stem, row.words, room, shared)
-        if row.id in self._inside:
-            text = f"{' ' * len(_OPEN)}seed {row.seed}  {printable(fmt.short_id(row.id))}"
+        if (group := self._inside.get(row.id)) is not None:
+            own = [word for word in row.words if word not in group.words] if group.is_search else [f"seed {row.seed}"]
+            text = f"{' ' * len(_OPEN)}{' '.join(own)}  {printable(fmt.short_id(row.id))}"
             return text if width is None else fmt.cut(text, width)
         return run_name(row.id, row.preset_name, row.words, width, shared)
 
@@ -164,7 +166,7 @@ class RunTable(ScrollView, can_focus=True):
         num_before = len(self.rows)
         self.rows, self._now, self._order, self._marks = rows, now, order, dict(marks)
         groups = [row for row in rows if isinstance(row, SeedGroup) and row.id in opened]
-        self._opened, self._inside = opened, frozenset(run.id for group in groups for run in group.members)
+        self._opened, self._inside = opened, {run.id: group for group in groups for run in group.members}
         self._fit()
         ids = [row.id for row in rows]
         if before is not None and before.id in ids:
@@ -249,6 +251,11 @@ class RunTable(ScrollView, can_focus=True):
 
     def _keep_in_view(self) -> None:
         self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+
+
+def _is_elsewhere(row: Listed) -> bool:
+    """Return true for a run, or a group with one, on another host."""
+    return ":" in row.id if isinstance(row, Summary) else any(":" in run.id for run in row.members)
 
 
 def _least(row: Listed) -> int:
