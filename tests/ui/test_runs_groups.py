@@ -180,6 +180,22 @@ async def test_home_names_what_differs(runs_dir: Path) -> None:
         assert "basenet-11aa " in lines[5]
 
 
+async def test_home_lists_a_search_once(runs_dir: Path) -> None:
+    for number in range(4):
+        group = "lr-0123456789ab" if number else ""
+        made(
+            runs_dir, f"demo-{number}aaa", 500 + 100 * number, 1, preset_name="demo", group=group,
+            overrides=(f"optimizer.lr=0.0{number + 1}",),
+        )  # fmt: skip
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(120, 40)) as pilot:
+        shown = app.screen.query_one(RunList)
+        await until(pilot, lambda: shown.option_count == 2, "a run, and one of the search")
+        lines = [option.prompt.plain for option in shown.options if isinstance(option.prompt, Text)]
+        assert "demo-0aaa lr 0.01 " in lines[0]
+        assert "demo-1aaa lr-find lr 0.02 " in lines[1]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_picture(
     snap_compare: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, display: Display, size: Any

@@ -139,10 +139,14 @@ class RunList(Pickable):
             self.show(*self._shown)
 
     def show(self, runs: "Sequence[Summary]", now: float) -> None:
-        """List `runs` in aligned columns, as many as the width has room for; once there is a width."""
+        """List `runs` in aligned columns, as many as the width has room for; once there is a width.
+
+        Of the short runs of a learning-rate search, of which there are twenty, the newest is listed.
+        """
         self._shown = runs, now
         if not self.size.width:  # `on_resize` shows them
             return
+        runs = _newest_of_searches(runs)
         hosts = max((max(4, len(run.host)) for run in runs if ":" in run.id), default=0)
         name_width = min(36, max(12, self.size.width - 51 - (hosts + 2 if hosts else 0)))
         shared = _shared(runs)
@@ -153,10 +157,25 @@ class RunList(Pickable):
         self.fill([Option(line, id=run.id) for line, run in zip(lines, runs, strict=True)])
 
 
+def _newest_of_searches(runs: "Sequence[Summary]") -> "Sequence[Summary]":
+    from engine.runs.seed_groups import is_search
+
+    newest: dict[str, str] = {}
+    for run in runs:
+        newest.setdefault(run.group if is_search(run.group) else run.id, run.id)
+    return [run for run in runs if run.id in newest.values()]
+
+
+def _words(run: "Summary") -> tuple[str, ...]:
+    from engine.runs.seed_groups import is_search
+
+    return ("lr-find", *run.words) if is_search(run.group) else run.words
+
+
 def _shared(runs: "Sequence[Summary]") -> dict[str, frozenset[str]]:
     from tui.text.run_name import shared_words
 
-    return shared_words((run.preset_name, run.words) for run in runs)
+    return shared_words((run.preset_name, _words(run)) for run in runs)
 
 
 def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str], hosts: int) -> Text:
@@ -167,7 +186,7 @@ def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str
     return Text.assemble(
         (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
         (fmt.column(run.host if ":" in run.id else "here", hosts) + "  " if hosts else "", TEXT),
-        (fmt.column(run_name(run.id, run.preset_name, run.words, name_width, shared), name_width), TEXT),
+        (fmt.column(run_name(run.id, run.preset_name, _words(run), name_width, shared), name_width), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),
         (f"{fmt.percent(run.best_val_top1):>7}", TEXT),
