@@ -80,8 +80,8 @@ def presets_(
 def _list_backbones(word: str, as_json: bool) -> None:
     """Print torchvision's classifiers and, if timm is installed, its networks, each with its parameters."""
     classifiers = {name: each for name, each in backbones.torchvision().items() if word.lower() in name}
-    others, why = _timm_networks(word)
     if as_json:
+        others, why = _timm_networks(word)
         say_json({"torchvision": classifiers, "timm": others, "note": why})
         return
     say(f"torchvision: {len(classifiers)} classifiers, with the ImageNet top-1 that it publishes")
@@ -91,6 +91,7 @@ def _list_backbones(word: str, as_json: bool) -> None:
             f"  {name:<22}{fmt.count(each.num_parameters):>13}  {best.size:>4} px  {fmt.percent(best.top1, 1):>6}  "
             f"{best.num_bytes / 1e6:>7,.1f} MB"
         )
+    others, why = _timm_networks(word)  # takes seconds
     if why:
         say(f"timm: {why}")
         return
