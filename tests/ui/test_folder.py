@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs.run_options import RunOptions
+from engine.shared import data_locations
 from engine.shared.data_path import NamedData
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_scan import Unread
@@ -113,6 +114,29 @@ async def test_from_the_tree_to_the_start(runs_dir: Path, photos: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Home), "Home")
     assert started == [(choices.options[1].id, NamedData("class-folders", str(photos)).overrides)]
     assert remembered == [str(photos)]
+
+
+async def test_of_a_folder_too_small_for_a_tenth_the_panel_is_filled_in_so_that_it_starts(
+    runs_dir: Path, photos: Path
+) -> None:
+    for image in photos.glob("*/*.png"):
+        if image.stem not in {"0", "1"}:  # of these a tenth, by their names, is none
+            image.unlink()
+    ways = opening(recent_folders=lambda: (str(photos),), locate=data_locations.locate)
+    app = CifartuiApp(runs_dir, environment=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await browser(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FolderScreen) and app.screen.summary, "the summary")
+        shown = " ".join(rendered(app).split())
+        assert "none to validate with" in shown
+        assert "set data.validation=0.3, add images, or put some into val/." in shown
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the dialog")
+        changes = app.screen.query_one("#changes", Input)
+        assert changes.value == "data.validation=0.3"
+        changes.value = ""
+        await until(pilot, lambda: "set data.validation=0.3, add images" in said(app, "#changes-error"), "why not")
 
 
 def keys(app: CifartuiApp) -> set[str]:
