@@ -159,6 +159,55 @@ async def test_an_absolute_path_is_typed_as_it_is(runs_dir: Path, photos: Path) 
         assert screen.query_one("#path", Input).value == "/tmp/d"
 
 
+@pytest.mark.parametrize(
+    ("typed", "path"), [("~/d", "~/d"), ("./d", "./d"), ("../d", "../d"), ("/tmp/d", "/tmp/d"), ("a.b/~", "/a.b/~")]
+)
+async def test_a_path_that_does_not_go_on_behind_the_slash_takes_its_place(
+    runs_dir: Path, photos: Path, typed: str, path: str
+) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("slash", *typed)
+        assert screen.query_one("#path", Input).value == path
+        screen.query_one(Folders).focus()
+        await pilot.press("slash", *"mnt")
+        assert screen.query_one("#path", Input).value == "/mnt"
+
+
+async def test_a_path_typed_after_one_that_was_looked_into_is_a_new_one(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening(summarize=lambda path, poll, on_bytes: SUMMARY))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        field = screen.query_one("#path", Input)
+        for typed, path in (("/a/b", "/a/b"), ("/c", "/c"), ("~/x", "~/x")):
+            await pilot.press("slash", *typed, "enter")
+            assert field.value == path
+            await until(pilot, lambda: isinstance(app.screen, FolderScreen), "the summary")
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen and screen.focused is field, "the browser")
+        await pilot.press("end", "y")
+        assert field.value == "~/xy"
+
+
+async def test_a_relative_path_begins_at_the_folder_of_the_tree(runs_dir: Path, photos: Path) -> None:
+    asked: list[str] = []
+
+    def summarize(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
+        asked.append(path)
+        return SUMMARY
+
+    app = CifartuiApp(runs_dir, environment=opening(summarize=summarize))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("u", "slash", "full_stop", "slash", *"wor")
+        field = screen.query_one("#path", Input)
+        await until(pilot, lambda: field._suggestion == "./work/", "the completion")
+        await pilot.press("right", *"photos", "enter")
+        await until(pilot, lambda: asked, "the summary")
+        assert asked == [str(photos)]
+
+
 @pytest.mark.parametrize("focused", ["#folders", "#recents", "#path"])
 @pytest.mark.parametrize("arrives", [lambda text: Burst(text, is_reply=False), events.Paste], ids=["burst", "paste"])
 async def test_a_path_that_comes_at_once_is_typed_wherever_the_focus_is(
