@@ -177,7 +177,8 @@ def _train_and_val(listing: Listing, data: Data, seed: int) -> tuple[npt.NDArray
         train, val = split_rows(len(listing.train), data, seed)
         return train.numpy(), val.numpy()
     rows = split_by_name(listing, data.validation, seed)
-    check_validation(listing, rows, data.validation)
+    if not rows.val:
+        check_validation(listing, data.validation, (seed,))
     return np.asarray(rows.train, dtype=np.int64), np.asarray(rows.val, dtype=np.int64)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -24,6 +24,8 @@ _NAMED = 10
 """Names in a sentence, before the number of the others."""
 _LONGEST_NAME = 80
 """Characters of a name in a sentence, before it is cut."""
+_FRACTIONS = (0.3, 0.5, 0.7, 0.9, 0.99)
+"""Values of data.validation that are advised, the first that takes an image."""
 
 
 class Files(Struct, frozen=True):
@@ -98,19 +100,46 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
     return Rows([row for row, val in enumerate(is_val) if not val], [row for row, val in enumerate(is_val) if val])
 
 
-def check_validation(listing: Listing, rows: Rows, validation: Literal["every-tenth"] | float) -> None:
-    """Raise CifartuiError if a split leaves no image to validate with."""
-    if not rows.val:
-        is_one_each = len(rows.train) == len(set(listing.train.labels))
-        advice = (
-            "each class has one, which is trained on: put others"
-            if is_one_each
-            else ("choose a larger fraction such as 0.3, or put some")
-        )
-        raise CifartuiError(
-            f"data.validation = {validation} takes none of the {len(rows.train):,} training images in "
-            f"{shown(str(listing.root))} for validation; {advice} into val/."
-        )
+def fraction_with_images(listing: Listing, seeds: Sequence[int]) -> float | None:
+    """Return a fraction for data.validation with which a run of each seed has an image to validate with.
+
+    None if there is none: where every class has one image, that is trained on.
+    """
+    if len(listing.train) == len(set(listing.train.labels)):
+        return None
+    return next((share for share in _FRACTIONS if all(split_by_name(listing, share, seed).val for seed in seeds)), None)
+
+
+def check_validation(
+    listing: Listing,
+    validation: Literal["every-tenth"] | float,
+    seeds: Sequence[int],
+    named: str | None = None,
+) -> None:
+    """Raise CifartuiError if a run with one of the seeds has no image to validate with.
+
+    Args:
+        listing: its validation part is what a run validates with; without one, images are held back.
+        validation: as for `split_by_name`.
+        seeds: likewise.
+        named: the path that the user named, if it is not the listing's root.
+    """
+    if listing.val:
+        return
+    drawn_by = seeds[:1] if validation == "every-tenth" else seeds
+    if all(split_by_name(listing, validation, seed).val for seed in drawn_by):
+        return
+    fraction = fraction_with_images(listing, seeds)
+    if fraction is not None:
+        advice = f"set data.validation={fraction}, add images, or put some into val/"
+    elif len(listing.train) == len(set(listing.train.labels)):
+        advice = "each class has one image, which is trained on: add images, or put others into val/"
+    else:
+        advice = "add images, or put some into val/"
+    raise CifartuiError(
+        f"data.validation = {validation} takes none of the {len(listing.train):,} training images in "
+        f"{shown(named or str(listing.root))} for validation; {advice}."
+    )
 
 
 def _score(name: str, salt: str) -> float:

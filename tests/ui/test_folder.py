@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.runs.run_options import RunOptions
+from engine.shared import data_locations
 from engine.shared.data_path import NamedData
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_scan import Unread
@@ -115,6 +116,29 @@ async def test_from_the_tree_to_the_start(runs_dir: Path, photos: Path) -> None:
     assert remembered == [str(photos)]
 
 
+async def test_of_a_folder_too_small_for_a_tenth_the_panel_is_filled_in_so_that_it_starts(
+    runs_dir: Path, photos: Path
+) -> None:
+    for image in photos.glob("*/*.png"):
+        if image.stem not in {"0", "1"}:  # of these a tenth, by their names, is none
+            image.unlink()
+    ways = opening(recent_folders=lambda: (str(photos),), locate=data_locations.locate)
+    app = CifartuiApp(runs_dir, environment=ways)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await browser(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, FolderScreen) and app.screen.summary, "the summary")
+        shown = " ".join(rendered(app).split())
+        assert "none to validate with" in shown
+        assert "set data.validation=0.3, add images, or put some into val/." in shown
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the dialog")
+        changes = app.screen.query_one("#changes", Input)
+        assert changes.value == "data.validation=0.3"
+        changes.value = ""
+        await until(pilot, lambda: "set data.validation=0.3, add images" in said(app, "#changes-error"), "why not")
+
+
 def keys(app: CifartuiApp) -> set[str]:
     """Return the keys of the screen of a folder that can be used now."""
     bindings = (each for each in app.screen.active_bindings.values() if each.binding.id and each.enabled)
@@ -133,6 +157,55 @@ async def test_an_absolute_path_is_typed_as_it_is(runs_dir: Path, photos: Path) 
         screen = await browser(pilot)
         await pilot.press("slash", *"tmp", "slash", "d")
         assert screen.query_one("#path", Input).value == "/tmp/d"
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"), [("~/d", "~/d"), ("./d", "./d"), ("../d", "../d"), ("/tmp/d", "/tmp/d"), ("a.b/~", "/a.b/~")]
+)
+async def test_a_path_that_does_not_go_on_behind_the_slash_takes_its_place(
+    runs_dir: Path, photos: Path, typed: str, path: str
+) -> None:
+    app = CifartuiApp(runs_dir, environment=opening())
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("slash", *typed)
+        assert screen.query_one("#path", Input).value == path
+        screen.query_one(Folders).focus()
+        await pilot.press("slash", *"mnt")
+        assert screen.query_one("#path", Input).value == "/mnt"
+
+
+async def test_a_path_typed_after_one_that_was_looked_into_is_a_new_one(runs_dir: Path, photos: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=opening(summarize=lambda path, poll, on_bytes: SUMMARY))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        field = screen.query_one("#path", Input)
+        for typed, path in (("/a/b", "/a/b"), ("/c", "/c"), ("~/x", "~/x")):
+            await pilot.press("slash", *typed, "enter")
+            assert field.value == path
+            await until(pilot, lambda: isinstance(app.screen, FolderScreen), "the summary")
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen and screen.focused is field, "the browser")
+        await pilot.press("end", "y")
+        assert field.value == "~/xy"
+
+
+async def test_a_relative_path_begins_at_the_folder_of_the_tree(runs_dir: Path, photos: Path) -> None:
+    asked: list[str] = []
+
+    def summarize(path: str, poll: Callable[[], object], on_bytes: OnBytes) -> FolderSummary:
+        asked.append(path)
+        return SUMMARY
+
+    app = CifartuiApp(runs_dir, environment=opening(summarize=summarize))
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await browser(pilot)
+        await pilot.press("u", "slash", "full_stop", "slash", *"wor")
+        field = screen.query_one("#path", Input)
+        await until(pilot, lambda: field._suggestion == "./work/", "the completion")
+        await pilot.press("right", *"photos", "enter")
+        await until(pilot, lambda: asked, "the summary")
+        assert asked == [str(photos)]
 
 
 @pytest.mark.parametrize("focused", ["#folders", "#recents", "#path"])

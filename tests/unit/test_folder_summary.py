@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from engine.runs.needed_files import check_needed
 from engine.shared import image_formats
 from engine.shared.cache_folder import cache_folder
-from engine.shared.data_path import NamedData
+from engine.shared.data_path import NamedData, with_data
 from engine.shared.image_archives import OnBytes, Unpacked, unpack
 from presets import catalog
 from presets.errors import CifartuiError
@@ -268,6 +270,35 @@ def test_the_page_says_all_of_it(photos: Path) -> None:
         assert said in text
     assert text.count("film.mp4") == 1
     assert json.loads(call("data", photos, "--json").stdout)["classes"][1]["name"] == "dog"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fraction"),
+    [((0, 1), 0.3), ((0,), None)],
+)
+def test_what_no_run_can_validate_with_is_said_and_the_command_is_one_that_starts(
+    tmp_path: Path, numbers: tuple[int, ...], fraction: float | None
+) -> None:
+    root = tmp_path / "it's few"
+    for name in ("cat", "dog"):
+        for number in numbers:
+            photo(root / name / f"{number}.png")
+    found, page = json.loads(call("data", root, "--json").stdout), call("data", root)
+    assert page.exit_code == 0
+    assert (found["num_val"], found["validation"]) == (0, fraction)
+    assert found["problem"].startswith("data.validation = every-tenth takes none of the ")
+    assert f"problem   {found['problem']}\n" in page.stdout
+    assert f"split     {2 * len(numbers)} to train on; none to validate with; no test part.\n" in page.stdout
+    assert "judged" not in page.stdout
+    order = next((line for line in page.stdout.splitlines() if line.startswith("Train on it: ")), None)
+    assert (order is not None) == (fraction is not None)
+    if order is None:
+        return
+    with pytest.raises(CifartuiError):
+        check_needed(catalog.load("photos/frozen", with_data(str(root), ())), None)
+    train, name, data, path, key, change = shlex.split(order.removeprefix("Train on it: cifartui "))
+    assert (train, data, key) == ("train", "--data", "--set")
+    check_needed(catalog.load(name, with_data(path, (change,))), None)
 
 
 def test_a_reason_is_said_once_however_many_folders_have_it(photos: Path) -> None:

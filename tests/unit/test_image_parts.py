@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, without_images
 from presets.errors import CifartuiError
@@ -89,19 +90,36 @@ def test_a_class_of_one_image_is_trained_on() -> None:
 
 def test_nothing_to_validate_with_is_refused() -> None:
     found = listing({"a": 0, "b": 1})
-    rows = split_by_name(found, 1e-6, 0)
-    assert rows == ([0, 1], [])
+    assert split_by_name(found, 1e-6, 0) == ([0, 1], [])
     with pytest.raises(CifartuiError, match=r"data\.validation = 1e-06 takes none of the 2 training images in x"):
-        check_validation(found, rows, 1e-6)
+        check_validation(found, 1e-6, (0,))
+    with pytest.raises(CifartuiError, match=r"training images in y\.zip for"):
+        check_validation(found, 1e-6, (0,), "y.zip")
+    check_validation(replace(found, val=found.train), 1e-6, (0,))
 
 
 def test_no_fraction_is_advised_where_every_class_has_one_image() -> None:
     found = listing({"0/a.jpg": 0, "1/b.jpg": 1})
-    with pytest.raises(CifartuiError, match=r"in x for validation; each class has one, .*: put others into val/\.$"):
-        check_validation(found, split_by_name(found, 0.99, 0), 0.99)
-    more = listing({"0/a.jpg": 0, "0/c.jpg": 0, "1/b.jpg": 1})
-    with pytest.raises(CifartuiError, match=r"choose a larger fraction such as 0\.3, or put some into val/\.$"):
-        check_validation(more, split_by_name(more, 1e-9, 0), 1e-9)
+    with pytest.raises(CifartuiError, match=r"each class has one image, .*: add images, or put others into val/\.$"):
+        check_validation(found, 0.99, (0,))
+
+
+@pytest.mark.parametrize(
+    ("files", "seeds", "fraction"),
+    [(("cat/0", "cat/1", "dog/0", "dog/1"), (0,), 0.3), (("cat/2", "cat/8", "dog/1", "dog/6"), (0, 1), 0.7)],
+)
+def test_the_fraction_advised_takes_an_image_with_every_seed(
+    files: tuple[str, ...], seeds: tuple[int, ...], fraction: float
+) -> None:
+    found = listing({f"{name}.png": int(name.startswith("dog")) for name in files})
+    said = rf"every-tenth takes none of the 4 .*; set data\.validation={fraction}, add images, or put some into val/\.$"
+    with pytest.raises(CifartuiError, match=said):
+        check_validation(found, "every-tenth", seeds)
+    check_validation(found, fraction, seeds)
+    for seed in seeds:
+        rows = split_by_name(found, fraction, seed)
+        assert rows.val
+        assert {found.train.labels[row] for row in rows.train} == {0, 1}
 
 
 def test_classes_without_images_are_named() -> None:

@@ -1,5 +1,6 @@
 """Data, weights and libraries that are not there are refused before a run directory is made."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from click.testing import CliRunner
 
 from engine.runs import needed_files
 from engine.runs.needed_files import check_needed
+from engine.runs.run_options import RunOptions
+from engine.shared.image_archives import unpack
 from presets import catalog
 from presets.errors import CifartuiError
 from tests import bird_files
@@ -17,6 +20,7 @@ from tui.cli.main import cifartui
 def photos(tmp_path: Path) -> Path:
     for name in ("cat", "dog"):
         bird_files.save(tmp_path / "photos" / name / "1.png", (0, 0, 0))
+    bird_files.save(tmp_path / "photos/dog/7.png", (0, 0, 0))  # validated with, by its name
     return tmp_path / "photos"
 
 
@@ -53,6 +57,61 @@ def test_a_command_refuses_in_a_sentence_and_makes_nothing(
     assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
     assert said.replace("{photos}", str(photos)) in result.stderr
     assert not runs.exists() or not list(runs.iterdir())
+
+
+def few(root: Path, numbers: dict[str, tuple[int, ...]]) -> Path:
+    """Write images of which a tenth, by their names, is none."""
+    for name, each in numbers.items():
+        for number in each:
+            bird_files.save(root / name / f"{number}.png", (0, 0, 0))
+    return root
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("numbers", "options", "said"),
+    [
+        ({"cat": (0, 1), "dog": (0, 1)}, (), "every-tenth takes none of the 4 training images in {few} for validation; "
+         "set data.validation=0.3, add images, or put some into val/."),
+        ({"cat": (2, 8), "dog": (1, 6)}, ("--set", "data.validation=0.3"), "set data.validation=0.7, add images"),
+        ({"cat": (0,), "dog": (0,)}, (), "each class has one image, which is trained on: add images, or put others"),
+    ],
+)  # fmt: skip
+def test_data_with_nothing_to_validate_with_is_refused_before_a_run_is_made(
+    tmp_path: Path, command: tuple[str, ...], numbers: dict[str, tuple[int, ...]], options: tuple[str, ...], said: str
+) -> None:
+    root, runs = few(tmp_path / "few", numbers), tmp_path / "runs"
+    for named in (("--data", f"{root}"), ("--set", f"data.path={root}")):
+        result = CliRunner().invoke(cifartui, [*command, "photos/frozen", *named, *options, "--runs-dir", str(runs)])
+        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
+        assert said.replace("{few}", str(root)) in result.stderr
+        assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_every_seed_must_have_an_image_to_validate_with(tmp_path: Path) -> None:
+    root = few(tmp_path / "few", {"cat": (2, 8), "dog": (1, 6)})
+    preset = catalog.load("photos/frozen", (f"data.path={root}", "data.validation=0.6"))  # none with seed 0
+    check_needed(preset, None, RunOptions(seed=4))
+    for options in (RunOptions(), RunOptions(seeds=(4, 0))):
+        with pytest.raises(CifartuiError, match=r"= 0\.6 takes none of the 4 .* set data\.validation=0\.7"):
+            check_needed(preset, None, options)
+
+
+def test_a_folder_that_takes_long_to_list_is_left_to_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = catalog.load("photos/frozen", (f"data.path={few(tmp_path / 'few', {'cat': (0,), 'dog': (0,)})}",))
+    with pytest.raises(CifartuiError, match="each class has one image"):
+        check_needed(preset, None)
+    monkeypatch.setattr(needed_files, "_LISTED_WITHIN_S", -1.0)
+    check_needed(preset, None)
+
+
+def test_an_archive_is_judged_once_it_is_unpacked(tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "few"), "zip", few(tmp_path / "few", {"cat": (0, 1), "dog": (0, 1)}))
+    preset = catalog.load("photos/frozen", (f"data.path={archive}",))
+    check_needed(preset, None)
+    unpack(Path(archive), lambda done, total: None)
+    with pytest.raises(CifartuiError, match=rf"images in {archive} for validation; set data.validation=0\.3"):
+        check_needed(preset, None)
 
 
 def test_what_is_there_or_is_downloaded_or_is_generated_is_not_refused(photos: Path) -> None:

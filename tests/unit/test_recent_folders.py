@@ -53,10 +53,10 @@ def test_archives_and_tables_are_completed_too(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "notes").mkdir()
     ends = {"a": "ants-bees.tar", "ants-bees.tar": "ants-bees.tar", "lab": "labels.CSV", "n": "notes/"}
-    assert {start: completion(f"{tmp_path}/{start}") for start in ends} == {
+    assert {start: completion(f"{tmp_path}/{start}", Path("/")) for start in ends} == {
         start: f"{tmp_path}/{end}" for start, end in ends.items()
     }
-    assert completion(f"{tmp_path}/ants.") is None
+    assert completion(f"{tmp_path}/ants.", Path("/")) is None
 
 
 def test_a_path_is_completed_with_the_first_folder_that_begins_so(
@@ -66,8 +66,11 @@ def test_a_path_is_completed_with_the_first_folder_that_begins_so(
         (tmp_path / name).mkdir()
     (tmp_path / "phone.txt").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert completion(f"{tmp_path}/photos") == f"{tmp_path}/photos/"
-    assert completion("~/pho") == "~/photographs/"
-    assert completion("~/") == "~/photographs/"
-    assert completion("~/.h") == "~/.hidden/"
-    assert [completion(text) for text in ("pho", "~/x", "/no/such/", "/\0/")] == [None] * 4
+    (tmp_path / "photos" / "cats").mkdir()
+    completed = {
+        f"{tmp_path}/photos": f"{tmp_path}/photos/", "~/pho": "~/photographs/", "~/": "~/photographs/",
+        "~/.h": "~/.hidden/", "pho": "photographs/", "photos/c": "photos/cats/", "./photos/": "./photos/cats/",
+        "photos/../photos/c": "photos/../photos/cats/", ".h": ".hidden/",
+    }  # fmt: skip
+    assert {typed: completion(typed, tmp_path) for typed in completed} == completed
+    assert [completion(text, tmp_path) for text in ("x", "~", "~/x", "..", "/no/such/", "/\0/")] == [None] * 6

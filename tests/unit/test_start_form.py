@@ -200,6 +200,22 @@ def test_mistakes_in_files_are_said_in_the_words_of_the_dialog(photos: Path) -> 
     assert "--" not in " ".join([*gone.errors.values(), *nothing.errors.values()])
 
 
+def test_data_with_nothing_to_validate_with_is_said_with_what_to_type(tmp_path: Path) -> None:
+    for name in ("cat/2", "cat/8", "dog/1", "dog/6"):  # of these a tenth, by their names, is none
+        bird_files.save(tmp_path / f"{name}.png", (0, 0, 0))
+    names, data = ["photos/frozen", "photos/finetune"], str(tmp_path)
+    assert looked_at(names, data=data).errors["changes"] == (
+        f"data.validation = every-tenth takes none of the 4 training images in {tmp_path} for validation; "
+        "set data.validation=0.7, add images, or put some into val/."
+    )
+    of_preset = looked_at(["photos/frozen"], changes=f"data.path={data} data.validation=0.6").errors["changes"]
+    assert of_preset.startswith("data.validation = 0.6 takes none of the 4 training images")
+    for seeds in ({"seed": "4"}, {"seed": "4", "seeds": "2"}):
+        assert looked_at(names, data=data, changes="data.validation=0.6", **seeds).options is not None
+    assert looked_at(names, data=data, changes="data.validation=0.6", seeds="4,0").options is None
+    assert looked_at(names, data=data, changes="data.validation=0.7").options is not None
+
+
 def test_data_that_is_fetched_or_generated_is_no_mistake() -> None:
     assert looked_at(["demo", "basenet"]).options == RunOptions()
     assert looked_at(["basenet"], changes="data.dataset=cifar10").options == RunOptions(

@@ -157,9 +157,9 @@ def ablation(
             files,
         )
         return
-    for name in names:
-        check_needed(catalog.load(name, overrides), where.data_dir)
     options = as_set(RunOptions(overrides=overrides, seed=seed, seeds=seeds, device=device), where)
+    for name in names:
+        check_needed(catalog.load(name, overrides), where.data_dir, options)
     if detach:
         ctx.exit(add_and_report(names, options, where))
     trained: dict[str, Listed] = {}

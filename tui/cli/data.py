@@ -1,6 +1,5 @@
 """Command `data`: places of data sets, or what lies at one path."""
 
-import shlex
 import shutil
 import sys
 import textwrap
@@ -72,7 +71,8 @@ def _print_summary(path: str, as_json: bool, with_all: bool) -> None:
             say(line)
         if not with_all and len(summary.classes) > folder_summary.MOST_CLASSES:
             say("--all prints every class.")
-    say(f"\nTrain on it: cifartui train {summary.preset} --data {shlex.quote(path)}")
+    if (command := folder_summary.command(summary, path)) is not None:
+        say(f"\nTrain on it: {command}")
 
 
 def labelled(label: str, text: str, columns: int | None) -> str:

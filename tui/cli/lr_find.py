@@ -64,7 +64,7 @@ def lr_find(
     if budget is not None:
         raise CifartuiError("--budget is the time of a search by short runs; add --thorough.")
     sweep = Sweep(first_lr=first_lr, last_lr=last_lr, steps=RANGE_TEST_STEPS if steps is None else steps)
-    check_needed(catalog.load(name, overrides), where.data_dir)
+    check_needed(catalog.load(name, overrides), where.data_dir, options)
     is_told = output not in {"json", "quiet"}
     with Interrupts() as interrupts:
         run = start_range_test(where.runs_dir, name, options, sweep)
@@ -98,7 +98,7 @@ def _search(
     if table_of(preset) is not None:
         raise CifartuiError("This preset is a range test; --thorough searches for the rate of one that trains.")
     budget_s = parse_budget(budget if budget is not None else _BUDGET)
-    check_needed(preset, where.data_dir)
+    check_needed(preset, where.data_dir, options)
     with Interrupts() as interrupts:
         return run_search(name, options, ends, budget_s, output, where, interrupts)
 

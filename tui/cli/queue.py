@@ -111,7 +111,7 @@ def add(ctx: click.Context, names: tuple[str, ...], options: RunOptions) -> None
     """Put PRESETs at the end of the queue, all with the same changes; with --seeds a run for each seed."""
     where = places(ctx)
     for name in names:
-        check_needed(catalog.load(name, options.overrides), where.data_dir)
+        check_needed(catalog.load(name, options.overrides), where.data_dir, options)
     ctx.exit(add_and_report(names, as_set(options, where), where))
 
 

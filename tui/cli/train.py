@@ -73,7 +73,7 @@ def train(
         ctx.exit(_train_named(run_name, loaded, options, output, where, detach=detach, prepare=prepare))
     if not prepare:  # which may be done where the data is not
         for preset in loaded.values():
-            check_needed(preset, where.data_dir)
+            check_needed(preset, where.data_dir, options)
     if detach and (len(names) > 1 or len(options.seeds) > 1) and not prepare:
         ctx.exit(add_and_report(names, options, where))
     with Interrupts() as interrupts:
@@ -164,7 +164,7 @@ def _train_named(
     ((preset_name, preset),) = loaded.items()
     known, run, is_new = None, find_named(where.runs_dir, run_name), False
     if run is None and not prepare:
-        check_needed(preset, where.data_dir)
+        check_needed(preset, where.data_dir, options)
     with Interrupts() as interrupts:
         if run is None:
             is_new, run = True, start_run(where.runs_dir, preset_name, options, run_name=run_name, start=not prepare)

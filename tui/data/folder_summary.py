@@ -4,6 +4,7 @@ Folders are listed by names alone; of a sample of the images the headers are rea
 """
 
 import random
+import shlex
 import time
 import warnings
 from collections import Counter
@@ -16,9 +17,16 @@ from rich.cells import cell_len
 
 from engine.shared.data_locations import locate
 from engine.shared.data_path import known_data, resolved
-from engine.shared.image_archives import OnBytes, say_nothing
+from engine.shared.image_archives import OnBytes, is_archive, say_nothing
 from engine.shared.image_listing import list_images
-from engine.shared.image_parts import Listing, split_by_name, unread_notices, without_images
+from engine.shared.image_parts import (
+    Listing,
+    check_validation,
+    fraction_with_images,
+    split_by_name,
+    unread_notices,
+    without_images,
+)
 from engine.shared.image_scan import Unread, shown
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
@@ -127,6 +135,10 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     split: str = ""
     """One sentence on which images are trained on, validated with and tested with."""
+    problem: str = ""
+    """One sentence: no image would be validated with, so no run starts, and what to do; empty if there are some."""
+    validation: float | None = None
+    """A fraction for data.validation with which a run starts in spite of the problem; None if there is none."""
     preset: str
     why: str
     """A clause about that preset."""
@@ -184,7 +196,8 @@ def _of_listing(path: str, listing: Listing, poll: Poll) -> FolderSummary:
     on_disk = Counter(listing.train.labels)
     largest, smallest = max(on_disk.values()), min(on_disk.values())
     numbers = {part: len(labels) for part, (_, labels) in parts.items()}
-    no_val = without_images(parts["val"][1], listing.class_names, "val") if is_drawn else ""
+    problem = "" if numbers["val"] else _problem(path, listing)
+    no_val = without_images(parts["val"][1], listing.class_names, "val") if is_drawn and not problem else ""
     preset, why = _advice(numbers["train"], len(listing.class_names))
     return FolderSummary(
         path=path,
@@ -204,6 +217,8 @@ def _of_listing(path: str, listing: Listing, poll: Poll) -> FolderSummary:
         unread=listing.unread,
         notices=(*listing.notices, *([no_val] if no_val else [])),
         split=_split_sentence(listing, numbers, is_drawn=is_drawn),
+        problem=problem,
+        validation=fraction_with_images(listing, (0,)) if problem else None,
         preset=preset,
         why=why,
     )
@@ -226,15 +241,25 @@ def _parts(listing: Listing) -> tuple[dict[Literal["train", "val", "test"], _Row
     return {"train": drawn[0], "val": drawn[1], "test": test}, True
 
 
+def _problem(path: str, listing: Listing) -> str:
+    """Return why a run with seed 0 has no image to validate with, and what to do."""
+    try:
+        check_validation(listing, "every-tenth", (0,), path if is_archive(Path(path)) else None)
+    except CifartuiError as error:
+        return str(error)
+    return ""
+
+
 def _split_sentence(listing: Listing, numbers: dict[Literal["train", "val", "test"], int], *, is_drawn: bool) -> str:
     train = f"{numbers['train']:,} to train on"
     source = ", a tenth of the training part by the hash of each file's name" if is_drawn else ""
-    val = f"{numbers['val']:,} to validate with{source}"
+    val = f"{numbers['val']:,} to validate with{source}" if numbers["val"] else "none to validate with"
     if numbers["test"]:
         return f"{train}; {val}; {numbers['test']:,} to test with."
     if listing.unlabelled:
         return f"{train}; {val}; {len(listing.unlabelled):,} without labels, to be predicted for a submission."
-    return f"{train}; {val}; no test part, so a run is judged by the validation images."
+    judged = ", so a run is judged by the validation images" if numbers["val"] else ""
+    return f"{train}; {val}; no test part{judged}."
 
 
 def _advice(num_train: int, num_classes: int) -> tuple[str, str]:
@@ -267,6 +292,8 @@ def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tupl
     if summary.classes:
         found += [("classes", _classes(summary)), ("images", _images(summary.images))]
     found += [("split", summary.split)]
+    if summary.problem:
+        found.append(("problem", summary.problem))
     said, others = _not_read(summary)
     if most is None:
         said = [unread.sentence() for unread in summary.unread]
@@ -287,6 +314,19 @@ def _not_read(summary: FolderSummary) -> tuple[list[str], list[str]]:
         if not any(f"({unread.reason})" in sentence for sentence in grouped)
     ]
     return [*grouped, *alone], [notice for notice in summary.notices if notice not in told]
+
+
+def changes(summary: FolderSummary) -> tuple[str, ...]:
+    """Return the overrides with which the advised preset starts on this data."""
+    return () if summary.validation is None else (f"data.validation={summary.validation}",)
+
+
+def command(summary: FolderSummary, named: str) -> str | None:
+    """Return the command that trains the advised preset on the data at `named`; None if no run would start."""
+    if summary.problem and summary.validation is None:
+        return None
+    order = ["cifartui", "train", summary.preset, "--data", named]
+    return shlex.join([*order, *(part for change in changes(summary) for part in ("--set", change))])
 
 
 def class_rows(summary: FolderSummary, most: int | None = MOST_CLASSES) -> list[str]:

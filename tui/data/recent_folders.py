@@ -37,20 +37,18 @@ def remember_folder(folder: str) -> None:
         return
 
 
-def completion(typed: str) -> str | None:
+def completion(typed: str, beside: Path) -> str | None:
     """Return what is typed with the rest of the first name that begins so: of a folder, an archive or a table.
 
-    Hidden ones are completed only after a dot. None if there is none.
+    A relative path is one below `beside`. Hidden ones are completed only after a dot. None if there is none.
     """
     base, slash, start = typed.rpartition("/")
-    if not slash:
-        return None
     try:
-        folder = files.expanded(f"{base}/")
+        folder = beside / files.expanded(f"{base}{slash}")
         there = sorted(each for each in folder.iterdir() if each.name.startswith(start))
         visible = (each for each in there if start or not each.name.startswith("."))
         found = next((each for each in visible if each.is_dir() or _holds_images(each)), None)
-        return None if found is None else f"{base}/{found.name}{'/' if found.is_dir() else ''}"
+        return None if found is None else f"{base}{slash}{found.name}{'/' if found.is_dir() else ''}"
     except (OSError, ValueError):
         return None
 

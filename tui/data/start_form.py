@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from engine.runs.needed_files import check_weights
+from engine.runs.needed_files import check_split, check_weights
 from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.runs.seed_groups import parse_seeds
 from engine.shared.data_locations import is_fetched
@@ -51,6 +52,8 @@ class NeededFiles(Struct, frozen=True):
     """The path typed; empty if the presets' own data is used."""
     presets: tuple[tuple[Data, Model], ...] = ()
     """Own data and network of each."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the runs, where a fraction of the training images is held back by them."""
 
 
 class FoundFiles(Struct, frozen=True, kw_only=True):
@@ -177,6 +180,12 @@ def check(
         except CifartuiError as error:
             errors |= _blamed(names, load, changed, free) or {CHANGES: _without_option(str(error))}
     needed = NeededFiles(path, tuple((preset.data, preset.model) for preset in presets))
+    if (
+        SEED not in errors
+        and SEEDS not in errors
+        and any(preset.data.validation != "every-tenth" for preset in presets)
+    ):
+        needed = replace(needed, seeds=seeds)
     files = found(needed)
     errors = {**(files.errors if files is not None else {}), **errors}
     if files is not None and files.data is not None and not errors:
@@ -273,7 +282,7 @@ def find_files(
 ) -> FoundFiles:
     """Find the files that are needed; may take long. `poll` is called now and then, and its exceptions come through."""
     errors: dict[str, str] = {}
-    data = None
+    data, judged = None, set()
     if needed.data:
         try:
             data = environment.data_at(needed.data, poll)
@@ -285,6 +294,11 @@ def find_files(
             errors.setdefault(DATA, problem)
         try:
             check_weights(network)
+            used = own if data is None else replace(own, dataset=data.dataset, path=data.path)
+            divided = (used.dataset, used.path, used.labels, used.validation)
+            if DATA not in errors and divided not in judged:
+                judged.add(divided)
+                check_split(environment.locate(used, data_dir), used, needed.seeds, poll)
         except CifartuiError as error:
             errors.setdefault(CHANGES, str(error))
     return FoundFiles(data=data, errors=errors)

@@ -230,11 +230,11 @@ class Relay:
     def _start(self, ask: wire.StartPreset) -> None:
         """Start or queue a preset, after the checks that `cifartui train` makes."""
         preset = catalog.load(ask.preset, ask.overrides)
-        check_needed(preset, self._data_dir)
         options = RunOptions(
             overrides=ask.overrides, seed=ask.seed, seeds=ask.seeds, device=ask.device, devices=ask.devices,
             data_dir=self._data_dir, notify=self._notify(),
         )  # fmt: skip
+        check_needed(preset, self._data_dir, options)
         if ask.queued or ask.seeds:
             added = queue_file.add(self._runs_dir, [ask.preset], options)
             self._send(wire.Started(id=ask.id, title=preset.title, num_queued=len(added)))

@@ -203,7 +203,8 @@ class FolderScreen(Screen[Chosen | None]):
             if options is not None:
                 self.dismiss(Chosen(name, options))
 
-        self.app.push_screen(StartPanel([name], self.app.readings, data=summary.path), answered)
+        panel = StartPanel([name], self.app.readings, data=summary.path, changes=folder_summary.changes(summary))
+        self.app.push_screen(panel, answered)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer the pages of a summary, and all classes where some are left out."""

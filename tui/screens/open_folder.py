@@ -1,7 +1,7 @@
 """Screen that asks for a folder of images: a path to be typed, recent folders, a tree. Opens its summary."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,7 +9,7 @@ from rich.text import Text, TextType
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.widgets import DirectoryTree, Input, OptionList, Static
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _MOST_RECENT = 5
 """Recent folders that are shown."""
+_BEGINNINGS = ("/", "~", ".")
+"""First characters of a path that does not go on behind a slash typed before it."""
 
 
 class Folders(DirectoryTree):
@@ -75,10 +77,11 @@ class Folders(DirectoryTree):
 
 
 class _Completed(Suggester):
-    """Suggester of folders' names."""
+    """Suggester of folders' names. A relative path is one below the folder that `beside` returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Callable[[], Path]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
+        self._beside = beside
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the path completed, as a thread finds it that nobody waits for."""
@@ -91,8 +94,10 @@ class _Completed(Suggester):
             if not found.done():
                 found.set_result(text)
 
+        beside = self._beside()
+
         def work() -> None:
-            text = completion(value)
+            text = completion(value, beside)
             if not loop.is_closed():
                 loop.call_soon_threadsafe(answer, text)
 
@@ -101,11 +106,19 @@ class _Completed(Suggester):
 
 
 class _PathField(TextField):
-    """Field for a path. A pasted one that begins at the root or at home takes the place of a slash typed before."""
+    """Field for a path. One that begins with /, ~ or . takes the place of a slash alone, typed or pasted."""
+
+    async def _on_key(self, event: Key) -> None:
+        if event.character in _BEGINNINGS:
+            self._begin_anew()  # the field's own handler comes next, as it does below
 
     def _on_paste(self, event: Paste) -> None:
-        if self.value == "/" and event.text.lstrip().startswith(("/", "~")):
-            self.value = ""  # the field's own handler comes next
+        if event.text.lstrip().startswith(_BEGINNINGS):
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        if self.value == "/" and self.cursor_at_end:
+            self.value = ""
 
 
 class OpenFolder(Screen[Chosen | None]):
@@ -113,7 +126,8 @@ class OpenFolder(Screen[Chosen | None]):
 
     CSS_PATH = "folder.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "type", "type a path", key_display="/", id="open.type", tooltip="type a path; → completes it"),
+        Binding("slash", "type", "type a path", key_display="/", id="open.type",
+                tooltip="type a path from the root, or after ~ from home, after . from the tree's folder"),
         Binding("u", "up", "folder above", id="open.up", tooltip="let the tree begin one folder higher"),
         Binding("tab,down", "app.focus_next", "next", show=False, id="open.next",
                 tooltip="from the path to the recent folders, and to the tree"),
@@ -131,19 +145,23 @@ class OpenFolder(Screen[Chosen | None]):
     def compose(self) -> ComposeResult:
         """Lay the screen out."""
         self._recent = self.app.environment.recent_folders()[:_MOST_RECENT]
+        tree = self.new_tree(self._start)
         yield TooSmall()
         with Vertical(id="body"):
             title = ((self.ASKS[0], f"bold {TEXT}"), (f"   {self.ASKS[1]}", MUTED))
             yield Static(Text.assemble(*title), id="top")
             yield _PathField(
-                placeholder="type a path; → completes it", id="path", suggester=_Completed(), select_on_focus=False
+                placeholder="type a path from /, ~ or the folder of the tree; → completes it",
+                id="path",
+                suggester=_Completed(lambda: Path(tree.path)),
+                select_on_focus=False,
             )
             if self._recent:
                 lines = [Text(printable(folder), TEXT, no_wrap=True) for folder in self._recent]
                 yield Pickable(
                     *(Option(line, id=str(row)) for row, line in enumerate(lines)), id="recents", compact=True
                 )
-            yield self.new_tree(self._start)
+            yield tree
             yield KeyBar()
 
     def new_tree(self, start: Path) -> Folders:
@@ -163,9 +181,10 @@ class OpenFolder(Screen[Chosen | None]):
         tree.move_cursor(tree.root)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Look into the folder typed."""
-        if event.value.strip():
-            self._open(event.value.strip())
+        """Look into the folder typed. What is typed on coming back takes the place of all of it."""
+        if typed := event.value.strip():
+            event.input.select_all()
+            self._open(typed if typed.startswith("~") else str(self._tree_folder() / typed))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Look into a recent folder."""
@@ -180,11 +199,8 @@ class OpenFolder(Screen[Chosen | None]):
         self._open(str(event.path))
 
     def action_type(self) -> None:
-        """Move to the path field; the key `/` is then the first character of an absolute path."""
-        field = self.query_one("#path", TextField)
-        field.focus()
-        if not field.value and self.app.key_of("open.type", "/") in {"/", "slash"}:
-            field.value, field.cursor_position = "/", 1
+        """Begin a new path in its field; the key `/` is then the first character of an absolute one."""
+        self._type("/" if self.app.key_of("open.type", "/") in {"/", "slash"} else "")
 
     def on_paste(self, event: Paste) -> None:
         """Take what is pasted while a list or the tree has the focus."""
@@ -206,8 +222,10 @@ class OpenFolder(Screen[Chosen | None]):
 
     def action_up(self) -> None:
         """Let the tree begin with the folder above."""
-        tree = self.query_one(Folders)
-        tree.path = Path(tree.path).parent
+        self.query_one(Folders).path = self._tree_folder().parent
+
+    def _tree_folder(self) -> Path:
+        return Path(self.query_one(Folders).path)
 
     def action_back(self) -> None:
         """Leave without a folder."""

@@ -3,6 +3,7 @@
 Its preview shows the training images of the preset as typed.
 """
 
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
@@ -101,6 +102,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         purpose: Purpose = "start",
         options: RunOptions | None = None,
         data: str = "",
+        changes: Sequence[str] = (),
         sweep: Sweep = DEFAULT_SWEEP,
     ) -> None:
         """Ask about the presets called `names`.
@@ -111,11 +113,12 @@ class StartPanel(ModalScreen[RunOptions | None]):
             purpose: one is started, several are queued, or one is given a range test.
             options: those of a run that is to be started again; they are filled in.
             data: a path to fill in.
+            changes: overrides to fill in.
             sweep: of a range test.
         """
         super().__init__()
         self.names, self._readings, self._purpose = tuple(names), readings, purpose
-        self._options, self._data, self._sweep = options, data, sweep
+        self._options, self._data, self._changes, self._sweep = options, data, changes, sweep
         self._fields: tuple[Field, ...] = ()
         self._own: Preset | None = None
         self._files: dict[NeededFiles, FoundFiles] = {}
@@ -175,6 +178,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
         typed = {} if self._options is None else typed_for(fields, self._options)
         if self._data:
             typed[DATA] = self._data
+        if self._changes:
+            typed[CHANGES] = shlex.join(self._changes)
         if self._purpose == "range test":
             fields = tuple(field for field in fields if field.id not in NOT_IN_RANGE_TEST)
         return fields, typed
