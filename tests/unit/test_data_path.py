@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "my photos"
     for part in ("train", "test"):
         for name in ("cat", "dog"):
-            for number in range(3):
+            for number in range(12):
                 bird_files.save(folder / part / name / f"{number}.png", (number, 0, 0))
     return folder
 
