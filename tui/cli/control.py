@@ -33,9 +33,7 @@ def _give(ctx: click.Context, name: str, command: commands.AnyCommand) -> Iterat
 def _send(run: RunDir, command: commands.AnyCommand) -> Iterator[AnyEvent | None]:
     """Write the command, print its acknowledgement if one arrives in time, and return the events after it."""
     if run.worker_lives() is False:
-        state = run.read_state()
-        how = state.finished.outcome if state.finished else "lost"
-        raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(read_shown(run), state)}")
+        raise CifartuiError(run_text.no_worker(read_shown(run), run.read_state()))
     journal = event_reader(run.events)
     journal.skip_to_end()
     events = _events(run, journal)

@@ -183,21 +183,17 @@ class Relay:
     def _command(self, ask: wire.SendCommand) -> None:
         """Write a command, unless one of its id is there, and let its answer follow."""
         run, command = self._run(ask.run), ask.command
+        journal = event_reader(run.events)
+        journal.skip_to_end()  # first of all: no answer comes between what is read here and what follows
         is_written = any(each.id == command.id for each in command_reader(run.commands).read())
         if is_written or ask.look_only:
             told = run.read_state().commands.get(command.id)
             self._send(_given(ask.id, command.id, told, is_written=is_written or told is not None))
             if told is None and is_written:
-                journal = event_reader(run.events)
-                journal.skip_to_end()
                 self._keep_open(ask.id, _Commanded(ask, run, journal, self._send))
             return
         if run.worker_lives() is False:
-            state = run.read_state()
-            how = state.finished.outcome if state.finished else "lost"
-            raise CifartuiError(f"Run {run.id} has no worker ({how}); to {run_text.way_on(read_shown(run), state)}")
-        journal = event_reader(run.events)
-        journal.skip_to_end()
+            raise CifartuiError(run_text.no_worker(read_shown(run), run.read_state()))
         append_command(run.commands, command)
         self._send(_given(ask.id, command.id, None, is_written=True))
         self._keep_open(ask.id, _Commanded(ask, run, journal, self._send))

@@ -134,6 +134,12 @@ def way_on(info: "RunInfo", state: RunState) -> str:
     return f"start it anew: {start_command(info)}"
 
 
+def no_worker(info: "RunInfo", state: RunState) -> str:
+    """Return in a sentence that a run has no worker to be told anything, and the way on."""
+    how = state.finished.outcome if state.finished else "lost"
+    return f"Run {info.id} has no worker ({how}); to {way_on(info, state)}"
+
+
 def start_command(info: "RunInfo") -> str:
     """Return the command that starts a run anew, with all that it was started with."""
     from presets.range_test import DEFAULT_SWEEP, is_range_test_name, sweep_of
