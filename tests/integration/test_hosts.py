@@ -106,9 +106,10 @@ def test_of_a_command_under_way_when_the_line_drops_it_is_said_whether_it_arrive
             assert not run.folder.commands.exists()
         else:
             answer = line.answer_to(
-                lambda number: wire.SendCommand(id=number, run=run.folder.id, command=commands.Stop(id="11223344"))
+                lambda number: wire.SendCommand(id=number, run=run.folder.id, command=commands.Stop(id="11223344")),
+                wire.CommandGiven,
             )
-            assert answer.is_written  # type: ignore[union-attr]
+            assert answer.is_written
             assert [each.id for each in command_reader(run.folder.commands).read()] == ["11223344"]
             assert failed == []
 

@@ -116,7 +116,7 @@ def machine_of(connection: "Connection") -> "HostListing":
     from tui.hosts.listing import HostListing
 
     listing = HostListing(connection.host.name)
-    listing.take(connection.answer_to(lambda number: wire.ReadMachine(id=number), 30.0))
+    listing.take(connection.answer_to(lambda number: wire.ReadMachine(id=number), wire.MachineState, 30.0))
     return listing
 
 
@@ -185,9 +185,7 @@ def start_there(connection: "Connection", names: Sequence[str], **fields: Any) -
     host = connection.host.name
     for name in names:
         make = partial(_start_ask, name, queued, fields)
-        started = connection.answer_to(make, 60.0)
-        if not isinstance(started, wire.Started):
-            raise CifartuiError(f"{host}: it gave another answer than was asked for.")
+        started = connection.answer_to(make, wire.Started, 60.0)
         if started.num_queued:
             say(f"{started.title}: {started.num_queued} put into the queue of {host}: cifartui queue --hosts {host}")
         else:

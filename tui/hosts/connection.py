@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from engine.shared import child_process
 from engine.shared.child_process import Process
@@ -38,9 +39,11 @@ _MOST_AT_ONCE_BYTES, _MOST_A_SECOND_BYTES = 1 << 26, 1 << 18
 _MOST_COMPLAINT_BYTES = 1 << 12
 _MOST_WAITING = 256
 _ENDS_WITHIN_S = 0.5
+OTHER_ANSWER = "{}: it gave another answer than was asked for."
 _CLOSED_WITHIN_S = 3.0
 
 Heard = Callable[[AnyAnswer], object]
+_Answer = TypeVar("_Answer", bound=wire.Answer)
 
 
 @dataclass(frozen=True)
@@ -179,11 +182,11 @@ class Connection:
             lost(f"{self.host.name}: too much is asked at once.", False)
         self._wake()
 
-    def answer_to(self, make: Callable[[int], AnyAsk], wait_s: float = 20.0) -> AnyAnswer:
-        """Ask once and wait for the answer. Not for the dashboard's thread.
+    def answer_to(self, make: Callable[[int], AnyAsk], kind: type[_Answer], wait_s: float = 20.0) -> _Answer:
+        """Ask once and wait for the answer, which is of a kind. Not for the dashboard's thread.
 
         Raises:
-            CifartuiError: the host refused, or there is no answer; a sentence that names the host.
+            CifartuiError: the host refused, or there is no such answer; a sentence that names the host.
         """
         done, found = threading.Event(), list[AnyAnswer]()
         problems = list[str]()
@@ -205,6 +208,8 @@ class Connection:
         answer = found[0]
         if isinstance(answer, wire.Refused):
             raise CifartuiError(f"{self.host.name}: {answer.problem}")
+        if not isinstance(answer, kind):
+            raise CifartuiError(OTHER_ANSWER.format(self.host.name))
         return answer
 
     def _new_id(self) -> int:
@@ -398,7 +403,7 @@ class _Talk:
         self._left = b""
         self._complaint = b""
         self._is_greeted = False
-        self._num_banner = 0
+        self._num_banner = self._num_lines = 0
         self._began = self._heard_at = self._pinged_at = connection.steady()
 
     def go_on(self) -> None:
@@ -471,7 +476,7 @@ class _Talk:
             self._take(line)
         if not self._is_greeted:
             self._num_banner += len(received)
-            self._check_banner(0)
+            self._check_banner()
 
     def _why_ended(self) -> str:
         name = self._connection.host.name
@@ -491,20 +496,18 @@ class _Talk:
         before = self._complaint
         return self._complain() and self._complaint != before
 
-    def _check_banner(self, num_lines: int) -> None:
-        if self._num_banner > _MOST_BANNER_BYTES or num_lines > _MOST_BANNER_LINES:
+    def _check_banner(self) -> None:
+        if self._num_banner > _MOST_BANNER_BYTES or self._num_lines > _MOST_BANNER_LINES:
             raise DroppedError(
                 f"{self._connection.host.name}: it printed much and no greeting of a relay; look at what its shell "
                 "prints when ssh runs a command there."
             )
 
-    _num_lines = 0
-
     def _take(self, line: bytes | None) -> None:
         name = self._connection.host.name
         if not self._is_greeted:
             self._num_lines += 1
-            self._check_banner(self._num_lines)
+            self._check_banner()
             hello = wire.hello_in(line or b"")
             if hello is None:
                 return

@@ -21,7 +21,7 @@ from tui.data.environment import GpuReadings
 from tui.data.run_list import RunsListed
 from tui.data.summary import Damaged, Summary
 from tui.hosts import wire
-from tui.hosts.connection import Connection, Following, LineState
+from tui.hosts.connection import OTHER_ANSWER, Connection, Following, LineState
 from tui.hosts.remote_run import RemoteRun
 from tui.hosts.ssh import Host
 from tui.hosts.wire import AnyAnswer, HostileError
@@ -226,9 +226,9 @@ class Hosts:
             CifartuiError: the host refuses, because it lacks something for instance, or does not answer.
         """
         make = partial(_start_ask, preset_name)
-        answer = self.connections[host].answer_to(make, 60.0)
-        if not isinstance(answer, wire.Started) or not _RUN_ID.fullmatch(answer.run):
-            raise CifartuiError(f"{host}: it gave another answer than was asked for.")
+        answer = self.connections[host].answer_to(make, wire.Started, 60.0)
+        if not _RUN_ID.fullmatch(answer.run):
+            raise CifartuiError(OTHER_ANSWER.format(host))
         return f"{host}:{answer.run}"
 
     def host_of(self, row_id: str) -> str:

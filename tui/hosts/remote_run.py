@@ -15,7 +15,6 @@ from engine.journal.commands import AnyCommand
 from engine.journal.events import AnyEvent
 from engine.runs.newer_info import decode_shown
 from engine.runs.run_dir import RunDir, RunInfo
-from presets.errors import CifartuiError
 from tui.data.follower import RunOpened, RunProgressed, RunUnreadable
 from tui.hosts import wire
 from tui.hosts.connection import Connection
@@ -177,12 +176,9 @@ class RemoteRun:
         Raises:
             CifartuiError: it cannot be had.
         """
-        answer = self.connection.answer_to(
-            lambda number: wire.ShowRun(id=number, run=self.run_id, most_steps=most_steps), 60.0
+        return self.connection.answer_to(
+            lambda number: wire.ShowRun(id=number, run=self.run_id, most_steps=most_steps), wire.RunPage, 60.0
         )
-        if not isinstance(answer, wire.RunPage):
-            raise CifartuiError(f"{self.host}: it gave another answer than was asked for.")
-        return answer
 
     def resume(self, changes: list[str]) -> None:
         """Have a worker started there that goes on from the last checkpoint; waits for it.
@@ -190,11 +186,9 @@ class RemoteRun:
         Raises:
             CifartuiError: there is none, and why.
         """
-        answer = self.connection.answer_to(
-            lambda number: wire.ResumeRun(id=number, run=self.run_id, changes=tuple(changes)), 60.0
+        self.connection.answer_to(
+            lambda number: wire.ResumeRun(id=number, run=self.run_id, changes=tuple(changes)), wire.Started, 60.0
         )
-        if not isinstance(answer, wire.Started):
-            raise CifartuiError(f"{self.host}: it gave another answer than was asked for.")
 
 
 def events_of(progress: wire.Progress) -> list[AnyEvent]:
