@@ -294,9 +294,7 @@ def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tupl
     found += [("split", summary.split)]
     if summary.problem:
         found.append(("problem", summary.problem))
-    said, others = _not_read(summary)
-    if most is None:
-        said = [unread.sentence() for unread in summary.unread]
+    said, others = _not_read(summary, each=most is None)
     found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:most])]
     if most is not None and len(said) > most:
         found.append(("", f"… and {len(said) - most:,} more sentences like these: cifartui data --all prints them"))
@@ -304,16 +302,19 @@ def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tupl
     return [*found, ("preset", f"{summary.preset}: {summary.why}")]
 
 
-def _not_read(summary: FolderSummary) -> tuple[list[str], list[str]]:
-    """Return what is not read and why, in one sentence for each reason; and the other notices."""
+def _not_read(summary: FolderSummary, *, each: bool) -> tuple[list[str], list[str]]:
+    """Return what is not read and why, a sentence for each reason, or `each` folder too; and the other notices."""
     told = set(unread_notices(summary.unread))
+    others = [notice for notice in summary.notices if notice not in told]
+    if each:
+        return [unread.sentence() for unread in summary.unread], others
     grouped = unread_notices(summary.unread, most=None)
     alone = [
         unread.sentence()
         for unread in summary.unread
         if not any(f"({unread.reason})" in sentence for sentence in grouped)
     ]
-    return [*grouped, *alone], [notice for notice in summary.notices if notice not in told]
+    return [*grouped, *alone], others
 
 
 def changes(summary: FolderSummary) -> tuple[str, ...]:
