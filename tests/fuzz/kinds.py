@@ -550,7 +550,7 @@ def _relay(runs_dir: Path, said: list[bytes]) -> Relay:
 
 
 def far_answers(seed: int, place: Path) -> bool:
-    """What another host answers."""
+    """Answers of another host, damaged or not."""
     chance = random.Random(seed)
     content = chance.choice(_far_answers())
     if chance.random() < 0.5:
@@ -575,7 +575,7 @@ def far_answers(seed: int, place: Path) -> bool:
 
 
 def far_asks(seed: int, place: Path) -> bool:
-    """What another host asks of a relay here; it is answered, and starts nothing."""
+    """Asks of another host at a relay here; they are answered, and start nothing."""
     chance = random.Random(seed)
     run = _run(place, _thinned(chance), _journal()[1])
     asks = (
