@@ -271,7 +271,7 @@ class CifartuiApp(App[None]):
                 yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
         for run in home.everywhere().runs if home is not None else ():
-            where = f" on {run.host}" if ":" in run.id else ""
+            where = f" on {run.host}" if run.is_elsewhere else ""
             title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}{where}")
             yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda r=run.id: self.open_run(r))
         for title, about, start in home.starts_elsewhere() if home is not None else ():

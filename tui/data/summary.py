@@ -77,6 +77,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     """Id that it shares with runs of other seeds, or of a search; empty for a run alone (`tui.data.seed_group`)."""
 
     @property
+    def is_elsewhere(self) -> bool:
+        """True for a run of another host, which is called gpu1:ID here."""
+        return ":" in self.id
+
+    @property
     def words(self) -> Words:
         """Its settings that are not its preset's, in short words."""
         return words_of(self.overrides, self.seed, self.group)

@@ -147,7 +147,7 @@ class RunList(Pickable):
         if not self.size.width:  # `on_resize` shows them
             return
         runs = _newest_of_searches(runs)
-        hosts = max((max(4, len(run.host)) for run in runs if ":" in run.id), default=0)
+        hosts = max((max(4, len(run.host)) for run in runs if run.is_elsewhere), default=0)
         name_width = min(36, max(12, self.size.width - 51 - (hosts + 2 if hosts else 0)))
         shared = _shared(runs)
         lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset()), hosts) for run in runs]
@@ -160,10 +160,10 @@ class RunList(Pickable):
 def _newest_of_searches(runs: "Sequence[Summary]") -> "Sequence[Summary]":
     from engine.runs.seed_groups import is_search
 
-    newest: dict[str, str] = {}
+    newest: dict[str, Summary] = {}
     for run in runs:
-        newest.setdefault(run.group if is_search(run.group) else run.id, run.id)
-    return [run for run in runs if run.id in newest.values()]
+        newest.setdefault(run.group if is_search(run.group) else run.id, run)
+    return list(newest.values())
 
 
 def _words(run: "Summary") -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def _run_line(run: "Summary", now: float, name_width: int, shared: frozenset[str
 
     return Text.assemble(
         (f"{run.status:<11}", TONES[run_text.tone(run.status)]),
-        (fmt.column(run.host if ":" in run.id else "here", hosts) + "  " if hosts else "", TEXT),
+        (fmt.column(run.host if run.is_elsewhere else "here", hosts) + "  " if hosts else "", TEXT),
         (fmt.column(run_name(run.id, run.preset_name, _words(run), name_width, shared), name_width), TEXT),
         (f"{f'{run.epoch}/{run.epochs}':>9}", MUTED),
         (" best val ", MUTED),

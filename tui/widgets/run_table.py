@@ -255,7 +255,7 @@ class RunTable(ScrollView, can_focus=True):
 
 def _is_elsewhere(row: Listed) -> bool:
     """Return true for a run, or a group with one, on another host."""
-    return ":" in row.id if isinstance(row, Summary) else any(":" in run.id for run in row.members)
+    return row.is_elsewhere if isinstance(row, Summary) else any(run.is_elsewhere for run in row.members)
 
 
 def _least(row: Listed) -> int:
