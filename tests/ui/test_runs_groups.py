@@ -196,6 +196,12 @@ async def test_home_lists_a_search_once(runs_dir: Path) -> None:
         assert "demo-1aaa lr-find lr 0.02 " in lines[1]
 
 
+def has_curve(plot: Plot) -> bool:
+    """Return whether dots of a curve, of Braille, are painted at the plot's present size."""
+    painted_rows = "".join(plot.render_line(y).text for y in range(plot.size.height))
+    return bool(plot.chart and plot.chart.bands) and any("\u2800" < mark <= "\u28ff" for mark in painted_rows)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_picture(
     snap_compare: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, display: Display, size: Any
@@ -205,9 +211,10 @@ def test_picture(
         await pilot.press("space", "space", "k", "enter")
         if not screen.shows_overlay:
             await pilot.press("v")
-        plot = screen.query_one("#over-top1", Plot)
-        await until(pilot, lambda: plot.size.width and plot.chart and plot.chart.bands, "the curves")
+        plots = screen.query(Plot)
+        await until(pilot, lambda: all(has_curve(plot) for plot in plots), "the curves")
         await pilot.pause()
+        await until(pilot, lambda: all(has_curve(plot) for plot in plots), "the curves beside their legend")
 
     monkeypatch.chdir(tmp_path)
     seeds(Path("runs"))
