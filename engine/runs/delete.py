@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import files
+from engine.runs.claim import has_spoken_last
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir
 from presets.errors import CifartuiError
 from presets.problems import printable
@@ -70,7 +71,7 @@ def check_deletable(runs_dir: Path, run_id: str) -> RunDir:
     lives = run.worker_lives()
     if lives:
         raise CifartuiError(f"Run {run.id} has a worker; stop it first with: cifartui stop {run.id}")
-    if lives is None and run.spoke_lately():
+    if lives is None and run.spoke_lately() and not has_spoken_last(run):
         host = getattr(run.read_mark(), "host", "another machine")
         raise CifartuiError(
             f"Run {run.id} was written to by {host} less than {STALLED_AFTER_S:.0f} s ago; "

@@ -132,6 +132,17 @@ def test_a_disk_that_refuses_locks_makes_no_run_look_alive(run: RunDir, no_locks
     assert delete_run(run.path.parent, run.id)
 
 
+def test_a_run_that_has_ended_is_deleted_at_once_where_its_worker_cannot_be_seen(run: RunDir, no_locks: int) -> None:
+    of_another_host(run)
+    beat(run)
+    with pytest.raises(CifartuiError, match="less than 30 s ago"):
+        delete.check_deletable(run.path.parent, run.id)
+    journal = EventWriter(run.events)
+    journal.write(RunFinished(outcome="completed", reason="", epoch=0, global_step=0))
+    journal.close()
+    assert delete_run(run.path.parent, run.id)
+
+
 def test_a_run_is_started_where_locks_are_refused(run: RunDir, no_locks: int) -> None:
     fd = start.take_lock(run)
     sign_lock(fd, os.getpid())
