@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +18,7 @@ from presets.catalog import list_presets
 from presets.errors import CifartuiError
 from tests.ui.sample_run import SampleRun, training
 from tests.unit.test_compare import run
-from tui.cli import compare
+from tui.cli import compare, train
 from tui.cli.main import cifartui
 from tui.data.compare import compare_runs
 from tui.data.seed_group import with_groups
@@ -145,8 +146,10 @@ def test_a_group_of_seeds_stands_for_its_runs_on_the_command_line(tmp_path: Path
     assert not list_runs(runs_dir)
 
 
-def trained_at_once(monkeypatch: pytest.MonkeyPatch, *, codes: Sequence[int] = ()) -> None:
-    """Let the ablation's runs be made up and over at once, with these exit codes of following, then 0."""
+def trained_at_once(
+    monkeypatch: pytest.MonkeyPatch, command: ModuleType = compare, *, codes: Sequence[int] = ()
+) -> None:
+    """Let the command's runs be made up and over at once, with these exit codes of following, then 0."""
     ended = iter(codes)
 
     def start(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
@@ -157,9 +160,9 @@ def trained_at_once(monkeypatch: pytest.MonkeyPatch, *, codes: Sequence[int] = (
         sample.train_epoch(1).finish(test_top1=0.2 + options.seed / 100)
         return sample.folder
 
-    monkeypatch.setattr(compare, "start_run", start)
-    monkeypatch.setattr(compare, "follow", lambda *_: next(ended, 0))
-    monkeypatch.setattr(compare, "check_needed", lambda *_: None)
+    monkeypatch.setattr(command, "start_run", start)
+    monkeypatch.setattr(command, "follow", lambda *_: next(ended, 0))
+    monkeypatch.setattr(command, "check_needed", lambda *_: None)
 
 
 def test_every_step_of_the_ablation_is_trained_with_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +194,35 @@ def test_an_interrupted_ablation_ends_in_its_first_seed_and_a_failed_run_does_no
         "Not trained: ablation/step-02 with seed 1. Train it with:",
         "Not trained: ablation/step-03 with seeds 0, 1. Train it with:",
     ]
+
+
+@pytest.mark.parametrize("command", ["ablation", "train"])
+def test_what_was_trained_before_the_disk_was_full_is_shown_and_what_is_left_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    module = {"ablation": compare, "train": train}[command]
+    trained_at_once(monkeypatch, module)
+    start = module.start_run
+
+    def start_while_there_is_room(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
+        if "step-02" in name and options.seed == 2:
+            raise CifartuiError("Cannot write to /runs: No space left on device; choose another folder.")
+        return start(runs_dir, name, options)
+
+    monkeypatch.setattr(module, "start_run", start_while_there_is_room)
+    steps = [f"ablation/step-0{number}" for number in (1, 2, 3)]
+    result = called(tmp_path, command, *steps, "--seeds", "1,2,3")
+    assert result.exit_code == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith(("Not", "Cannot"))] == [
+        "Not trained: ablation/step-02 with seeds 2, 3. Train it with:",
+        "Not trained: ablation/step-03 with seeds 1, 2, 3. Train it with:",
+    ]
+    assert "No space left on device" in result.stderr
+    shown = result.stdout.splitlines()
+    of_step_1, of_step_2 = {"ablation": ("22.0 ± 1.0 %", "21.0 %"), "train": ("22.00 ± 1.00 %", "21.00 %")}[command]
+    assert any(of_step_1 in line for line in shown)
+    assert any(of_step_2 in line for line in shown)
+    assert not any("step-03" in line for line in shown)
 
 
 def test_several_runs_are_one_picture_with_their_names_and_results(tmp_path: Path) -> None:

@@ -164,15 +164,23 @@ def ablation(
         ctx.exit(add_and_report(names, options, where))
     trained: dict[str, Listed] = {}
     exit_code = 0
+    refused: CifartuiError | None = None
     with Interrupts() as interrupts:
         for number, name in enumerate(names):
-            code, num_started = _train_step(name, options, where, "quiet" if as_json else output, interrupts, trained)
+            runs: list[Summary] = []
+            try:
+                code = _train_step(name, options, where, "quiet" if as_json else output, interrupts, trained, runs)
+            except CifartuiError as error:  # the disk is full by now, or the data is gone: what is trained is shown
+                refused, code = error, 0
             exit_code = code or exit_code
-            if code in ENDS:
-                say_left(ctx, names[number:], options, num_started)
+            if code in ENDS or (refused and trained):
+                say_left(ctx, names[number:], options, len(runs))
+            if code in ENDS or refused:
                 break
-    if exit_code not in (HUNG_UP, NOBODY_READS):
+    if (trained or not refused) and exit_code not in (HUNG_UP, NOBODY_READS):
         _show(rows_of(list(trained), trained, catalog.list_presets()), as_json, files)
+    if refused:
+        raise refused
     ctx.exit(exit_code)
 
 
@@ -183,20 +191,20 @@ def _train_step(
     output: Output,
     interrupts: Interrupts,
     trained: dict[str, Listed],
-) -> tuple[int, int]:
-    """Train a step with each of its seeds, and put its runs, several as a group, into `trained`.
+    runs: list[Summary],
+) -> int:
+    """Train a step with each of its seeds; return the exit code.
 
-    Returns:
-        The exit code, and how many runs were started. A run that fails does not end the others, a signal does.
+    A run that fails does not end the others, a signal does. The runs are put into `runs` as they end, and into
+    `trained`, where several are a group.
     """
     exit_code = 0
-    runs: list[Summary] = []
     several = each_seed(options)
     if len(several) > 1 and output not in {"json", "quiet"}:
         say(f"{name}: {len(several)} runs, one after another (group {several[0].group})")
     for each in several:
         if interrupts.code:
-            return interrupts.code, len(runs)
+            return interrupts.code
         run = start_run(where.runs_dir, name, each)
         if output not in {"json", "quiet"}:
             say(f"{name}{f', seed {each.seed}' if len(several) > 1 else ''}: run {run.id}")
@@ -204,9 +212,9 @@ def _train_step(
         runs.append(summarise(run))
         (trained[name],) = with_groups(runs)
         if code in ENDS:
-            return code, len(runs)
+            return code
         exit_code = code or exit_code
-    return exit_code, len(runs)
+    return exit_code
 
 
 def _named_steps(wanted: tuple[str, ...], known: list[str]) -> list[str]:

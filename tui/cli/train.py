@@ -109,40 +109,52 @@ def _train_all(
     """Train presets, one after another; return the exit code, and say what a run that did not complete left undone."""
     names = list(loaded)
     for number, name in enumerate(names):
-        several = each_seed(options)
-        exit_code, num_started = _train_each(name, loaded[name], several, output, where, interrupts)
+        runs: list[RunDir] = []
+        try:
+            exit_code = _train_each(name, loaded[name], each_seed(options), output, where, interrupts, runs)
+        except CifartuiError:  # the disk is full by now, or the data is gone
+            if runs or number:
+                say_left(ctx, names[number:], options, len(runs))
+            raise
         if exit_code:
-            say_left(ctx, names[number:], options, num_started)
+            say_left(ctx, names[number:], options, len(runs))
             return exit_code
     return 0
 
 
 def _train_each(
-    name: str, preset: Preset, several: Sequence[RunOptions], output: Output, where: Places, interrupts: Interrupts
-) -> tuple[int, int]:
-    """Train a preset with each of these options, which differ in their seeds; return the exit code and how many began.
+    name: str,
+    preset: Preset,
+    several: Sequence[RunOptions],
+    output: Output,
+    where: Places,
+    interrupts: Interrupts,
+    runs: list[RunDir],
+) -> int:
+    """Train a preset with each of these options, which differ in their seeds; return the exit code.
 
-    The first run that does not complete is the last. At the end come the mean and the deviation of those that did.
+    The first run that does not complete is the last. At the end come the mean and the deviation of those that did,
+    also where the next one cannot be started. The runs are put into `runs` as they are started.
     """
     is_group, says = len(several) > 1, output not in {"json", "quiet"}
     if is_group and says:
         seeds = ", ".join(str(each.seed) for each in several)
         say(f"{preset.title}: {len(several)} runs, one after another, with seeds {seeds} (group {several[0].group})")
-    runs: list[RunDir] = []
     exit_code = 0
-    for each in several:
-        if exit_code := interrupts.code:
-            break
-        run = start_run(where.runs_dir, name, each)
-        runs.append(run)
-        _report_start(run, preset, output, f"seed {each.seed}" if is_group else "")
-        if exit_code := follow(run, output, interrupts):
-            break
-    if is_group and says:
-        completed = [summary for run in runs if (summary := summarise(run)).status == "completed"]
-        val, test = (spread_of(getattr(each, key) for each in completed) for key in ("best_val_top1", "test_top1"))
-        say(trained(preset.title, val, test, len(several)))
-    return exit_code, len(runs)
+    try:
+        for each in several:
+            if exit_code := interrupts.code:
+                break
+            runs.append(start_run(where.runs_dir, name, each))
+            _report_start(runs[-1], preset, output, f"seed {each.seed}" if is_group else "")
+            if exit_code := follow(runs[-1], output, interrupts):
+                break
+    finally:
+        if is_group and says and runs:
+            completed = [summary for run in runs if (summary := summarise(run)).status == "completed"]
+            val, test = (spread_of(getattr(each, key) for each in completed) for key in ("best_val_top1", "test_top1"))
+            say(trained(preset.title, val, test, len(several)))
+    return exit_code
 
 
 def _train_named(
