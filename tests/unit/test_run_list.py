@@ -52,7 +52,7 @@ def test_a_thousand_finished_runs_are_read_once(tmp_path: Path, reads: Counter[s
     reads.clear()
     lister = RunLister(tmp_path, lambda: NOW, limit=None)
     looks = list(lister.refresh())
-    assert [len(look.runs) for look in looks[:3]] == [25, 50, 75]
+    assert [len(look.runs) for look in looks[:3]] == [25, 50, 100]
     assert looks[0].num_unread == 975
     assert (len(looks[-1].runs), looks[-1].num_all, looks[-1].num_unread) == (1000, 1000, 0)
     assert reads == {"run.json": 1000, "journal": 1000}

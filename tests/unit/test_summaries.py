@@ -288,7 +288,7 @@ def test_a_dashboard_with_nothing_to_do_looks_at_few_runs(many: Path, read: Coun
     (again,) = lister.refresh(is_idle=True)
     assert again is listed
     older = (MANY - run_list.RECENT) / run_list._ROUNDS
-    assert read.pop("stat") <= 5 * (run_list.RECENT + older + 1) + 1
+    assert read.pop("stat") <= 2 * (run_list.RECENT + older + 1) + 1
     assert read == {}
 
 

@@ -29,8 +29,8 @@ from tui.text.run_text import is_live
 
 RECENT = 50
 """Number of the newest runs that Home and the ablation's table list."""
-_LIST_EVERY = 25
-"""While there is much to read, a listing is posted after so many runs."""
+_FIRST_LISTED = 25
+"""While there is much to read, a listing is posted after so many runs, then each time that they have doubled."""
 _ROUNDS = 30
 """Of older runs that have ended, one in so many is looked at each time that nobody asked for."""
 _POSTED_EVERY_S = 20.0
@@ -60,6 +60,10 @@ class _Known:
     summary: Summary
     curves: RunCurves
     follower: "_Follower | None"
+
+    def is_as_it_was(self, run: RunDir) -> bool:
+        """Return whether the run has ended, and neither its journal nor the names in its folder have changed since."""
+        return self.follower is None and summaries.is_as_it_was(run, self.stamps)
 
 
 @dataclass
@@ -106,6 +110,8 @@ class RunLister:
         self._all: Sequence[RunDir] = []
         self._found: Sequence[RunDir] = []
         self._chosen: Sequence[RunDir] = []
+        self._older_open: Sequence[RunDir] = []
+        """Of those behind the newest, the ones to look at each time."""
         self._known: dict[str, _Known] = {}
         self._damaged: dict[str, tuple[object, Damaged]] = {}
         self._last: RunsListed | None = None
@@ -130,19 +136,24 @@ class RunLister:
             return
         if listed is not self._all:
             self._choose(listed)
-        chosen = self._due() if is_idle and self._last is not None else self._chosen
-        num_read, is_changed = 0, self._last is None
+        is_quick = is_idle and self._last is not None
+        chosen = self._due() if is_quick else self._chosen
+        num_read, list_at, is_changed = 0, _FIRST_LISTED, self._last is None
         for number, run in enumerate(chosen):
             before = self._known.get(run.id)
+            if is_quick and before is not None and before.is_as_it_was(run):
+                continue
             summary = before.summary if before is not None else None
             if self._update(run):
                 num_read += 1
-                if num_read % _LIST_EVERY == 0:
+                if num_read == list_at:
+                    list_at *= 2
                     yield self._listed(len(chosen) - number - 1)
             after = self._known.get(run.id)
             is_changed = is_changed or after is not before or (after is not None and after.summary != summary)
         if is_changed or num_read or self._last is None:
             self._last = self._listed(0)
+            self._older_open = [run for run in self._chosen[RECENT:] if self._is_open(run.id)]
         yield self._last
 
     def _choose(self, listed: Sequence[RunDir]) -> None:
@@ -157,17 +168,12 @@ class RunLister:
     def _due(self) -> Sequence[RunDir]:
         """Return the runs to look at while nobody asks."""
         older = self._chosen[RECENT:]
-        known = self._known
-        return [
-            *self._chosen[:RECENT],
-            *(
-                run
-                for number, run in enumerate(older)
-                if number % _ROUNDS == self._round % _ROUNDS
-                or ((each := known.get(run.id)) is None and run.id not in self._damaged)
-                or (each is not None and each.follower is not None)
-            ),
-        ]
+        return [*self._chosen[:RECENT], *older[self._round % _ROUNDS :: _ROUNDS], *self._older_open]
+
+    def _is_open(self, run_id: str) -> bool:
+        """Return whether a run lives, or was not read yet."""
+        known = self._known.get(run_id)
+        return run_id not in self._damaged if known is None else known.follower is not None
 
     def _listed(self, num_unread: int) -> RunsListed:
         known = [self._known[run.id] for run in self._chosen if run.id in self._known]

@@ -70,6 +70,17 @@ def stamps_of(run: RunDir) -> RunStamps:
     )
 
 
+def is_as_it_was(run: RunDir, stamps: RunStamps) -> bool:
+    """Return whether a run's journal and folder have these stamps: whoever goes on with a run writes into both."""
+    path = str(run.path)
+    folder = _status(path)
+    return (
+        folder is not None
+        and folder.st_mtime_ns == stamps.folder_ns
+        and _stamp(_status(f"{path}/events.jsonl")) == stamps.journal
+    )
+
+
 def _stamp_of_info(path: str) -> FileStamp:
     return _stamp(_status(f"{path}/amended.json") or _status(f"{path}/run.json"))
 
