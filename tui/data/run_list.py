@@ -33,7 +33,7 @@ _FIRST_LISTED = 25
 """While there is much to read, a listing is posted after so many runs, then each time that they have doubled."""
 _ROUNDS = 30
 """Of older runs that have ended, one in so many is looked at each time that nobody asked for."""
-_POSTED_EVERY_S = 20.0
+_POSTED_EVERY_S = 60.0
 """A listing that has not changed is posted this often, for the times in it ("3 min ago")."""
 
 
