@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST = $(BIN)/python -m pytest --durations=10
-# tests wait too, so there may be more of them than cores
+# tests wait for about a third of their time, so there may be more of them than cores
 IN_PROCESSES = --dist=loadgroup --numprocesses=$(shell $(BIN)/python -c 'import os; print(min(8, $(1) + (os.cpu_count() or 1)))')
 
 .PHONY: run link test quick check fuzz pictures bench gpu torture dist container clean
@@ -28,7 +28,7 @@ link:
 
 # 5: nothing of what ARGS names is in this part
 test: $(VENV)/installed-dev
-	$(PYTEST) $(call IN_PROCESSES,1) -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) $(call IN_PROCESSES,2) -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	$(PYTEST) -m alone $(ARGS) || [ $$? -eq 5 ]
 
 # all that is elsewhere is slow, and to read it alone takes seconds
