@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, field
 
 from engine import files
-from engine.runs.notify_settings import NOBODY, Notify, of_command, problem
+from engine.runs.notify_settings import LogService, Notify, NotifyTable, of_command, problem
 from presets.config_layers import read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, printable, shown
@@ -25,9 +25,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     colors: Literal["auto", "truecolor", "256", "16", "none"] = "auto"
     low_bandwidth: bool = False
     bell: bool = True
-    notify: Notify = NOBODY
+    notify: NotifyTable = NotifyTable()
+    log: tuple[LogService, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, HostEntry] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> Notify:
+        """What goes on beside the worker of a run: who is told of it, and where it is logged."""
+        return Notify(**msgspec.structs.asdict(self.notify), log=self.log)
 
 
 def config_path() -> Path:
@@ -59,6 +65,10 @@ def read_config() -> Config:
     _check_key_texts(table, path)
     if isinstance(command := table.get("notify"), str):
         table["notify"] = msgspec.to_builtins(of_command(command))
+    elif isinstance(command, dict) and "log" in command:
+        raise CifartuiError(
+            f'{printable(str(path))}: log is a key of its own: put log = ["tensorboard"] above [notify].'
+        )
     _check_hosts(table.get("hosts"), path)
     try:
         config = msgspec.convert(table, Config)

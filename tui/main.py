@@ -157,7 +157,7 @@ def display_of(config: Config) -> Display:
         low_bandwidth=config.low_bandwidth,
         bell=config.bell,
         keys=config.keys,
-        notify=config.notify,
+        notify=config.beside,
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings of the messages about a run: what is told, and to whom. No files, no network.
+"""Settings of what goes on beside a worker: messages about its run, and copies of its curves. No files, no network.
 
 They come from the configuration of whoever starts a process, and are handed on in its environment. Nothing in a run
 directory or a queue adds to them or changes them.
@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 from presets.problems import printable
 
 Kind: TypeAlias = Literal["end", "failure", "stall", "nan", "plateau", "lost"]
+LogService: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+LOG_SERVICES: tuple[LogService, ...] = get_args(LogService)
 VARIABLE = "CIFARTUI_NOTIFY"
 """The variable of a process that holds the settings."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -32,7 +34,7 @@ class Target(Struct, frozen=True):
     """The same for a log: without what may be secret in it."""
 
 
-class Notify(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NotifyTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table `[notify]` of the configuration. Explained in docs/notify.md."""
 
     on: tuple[Kind, ...] = KINDS
@@ -54,8 +56,15 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return (*command, *ntfy, *apprise)
 
 
+class Notify(NotifyTable, frozen=True, kw_only=True, omit_defaults=True):
+    """The table, and where every run is logged: all that goes on beside a worker."""
+
+    log: tuple[LogService, ...] = ()
+    """Services (`engine.trackers`)."""
+
+
 NOBODY = Notify()
-"""Nobody is told."""
+"""Nobody is told, and nothing is logged."""
 
 
 def of_command(command: str) -> Notify:
@@ -63,7 +72,7 @@ def of_command(command: str) -> Notify:
     return Notify(on=("end", "failure"), command=command)
 
 
-def problem(notify: Notify) -> str:
+def problem(notify: NotifyTable) -> str:
     """Return what is wrong with the addresses, as a sentence that names the key; empty if nothing is."""
     if len(notify.targets) > _MOST_TARGETS:
         return f"notify has {len(notify.targets)} targets; name {_MOST_TARGETS} at most."
@@ -83,8 +92,8 @@ def problem(notify: Notify) -> str:
 
 
 def encoded(notify: Notify) -> str:
-    """Return the settings as a variable of a process holds them; empty if nobody is told."""
-    return msgspec.json.encode(notify).decode() if notify.targets else ""
+    """Return the settings as a variable of a process holds them; empty if nobody is told and nothing is logged."""
+    return msgspec.json.encode(notify).decode() if notify.targets or notify.log else ""
 
 
 def decoded(text: str) -> Notify:

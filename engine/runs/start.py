@@ -207,8 +207,8 @@ def start_worker(
         folder: the run.
         resume: go on from its last checkpoint, if it has one.
         prepare: called with the lock held; returns what it changed, for the journal. What it raises comes through.
-        notify: whom a watcher tells of the run. It comes from whoever starts the worker, never from the run
-            directory, which may have been written by somebody else.
+        notify: whom a watcher tells of the run, and where it is logged. It comes from whoever starts the worker, never
+            from the run directory, which may have been written by somebody else.
         options: further arguments of the worker (`engine.training.worker.add_resume_arguments`).
 
     Raises:
@@ -220,7 +220,15 @@ def start_worker(
             changes = [f"--change={change}" for change in prepare()] if prepare else []
             start = end_of(folder.events) if notify.targets else 0
             pid = _start_process(folder, lock_fd, (*changes, *options), resume=resume)
-            _start_watcher(folder, pid, start, notify)
+            if notify.targets:
+                watched = [f"--pid={pid}", f"--from={start}"]
+                settings = {VARIABLE: encoded(notify)}  # no argument: it may hold a token
+                _start_beside(folder, "engine.runs.watcher", watched, settings, "Nobody is told of this run")
+            for service in notify.log:
+                _start_beside(
+                    folder, "engine.trackers.follow_run", [f"--to={service}"], {},
+                    f"This run is not logged to {service}",
+                )  # fmt: skip
             return pid
         finally:
             os.close(lock_fd)
@@ -258,25 +266,32 @@ def _start_process(folder: RunDir, lock_fd: int, options: Sequence[str], *, resu
     return process.pid
 
 
-def _start_watcher(folder: RunDir, pid: int, start: int, notify: Notify) -> None:
-    """Start the watcher of a worker, if anybody is to be told; what becomes of it is nothing to the run."""
-    if not notify.targets:
-        return
+def _start_beside(
+    folder: RunDir, module: str, options: Sequence[str], settings: dict[str, str], otherwise: str
+) -> None:
+    """Start a process beside a worker; what becomes of it is nothing to the run.
+
+    Args:
+        folder: the run, the first argument of the process. Its log has what the process says.
+        module: run as `__main__`.
+        options: the other arguments.
+        settings: more variables of its environment.
+        otherwise: said in the log if it cannot be started.
+    """
     with suppress(OSError):  # the disk is full: the worker lives, whatever comes of this
         log_fd = files.open_file(folder.log, os.O_WRONLY | os.O_APPEND)
         try:
             child_process.start(
-                "engine.runs.watcher",
-                [str(folder.path.absolute()), f"--pid={pid}", f"--from={start}"],
-                environment={**os.environ, VARIABLE: encoded(notify)},  # no argument: it may hold a token
+                module,
+                [str(folder.path.absolute()), *options],
+                environment={**os.environ, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
                 start_new_session=True,
             )
         except OSError as error:
-            why = f"Nobody is told of this run: no watcher can be started ({error.strerror}).\n"
-            os.write(log_fd, why.encode())
+            os.write(log_fd, f"{otherwise}: no process can be started ({error.strerror}).\n".encode())
         finally:
             os.close(log_fd)
 

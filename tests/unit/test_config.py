@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.notify_settings import Notify, of_command
+from engine.runs.notify_settings import Notify, NotifyTable
 from presets.errors import CifartuiError
 from tui.config import Config, read_config
 from tui.keymap import actions, check_keys
@@ -22,8 +22,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_it_says_is_read(file: Path) -> None:
     file.write_text('theme = "light"\nlow_bandwidth = true\nnotify = "echo"\n[keys]\n"monitor.stop" = "f2"\n')
-    config = read_config()
-    assert config == Config(theme="light", low_bandwidth=True, notify=of_command("echo"), keys={"monitor.stop": "f2"})
+    told = NotifyTable(on=("end", "failure"), command="echo")
+    assert read_config() == Config(theme="light", low_bandwidth=True, notify=told, keys={"monitor.stop": "f2"})
 
 
 def test_who_is_told_is_read(file: Path) -> None:
@@ -38,11 +38,11 @@ def test_who_is_told_is_read(file: Path) -> None:
 
 def test_a_command_alone_is_told_of_the_end_as_before_there_was_a_table(file: Path) -> None:
     file.write_text('notify = "echo"\n')
-    assert read_config().notify == Notify(on=("end", "failure"), command="echo")
+    assert read_config().beside == Notify(on=("end", "failure"), command="echo")
     file.write_text('notify = ""\n')
-    assert not read_config().notify.targets
+    assert not read_config().beside.targets
     file.write_text('[notify]\ncommand = "echo"\n')
-    assert read_config().notify.on == ("end", "failure", "stall", "nan", "plateau", "lost")
+    assert read_config().beside.on == ("end", "failure", "stall", "nan", "plateau", "lost")
 
 
 def test_without_a_file_all_is_as_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,7 @@ def _modules() -> dict[str, str]:
         "predict": "predict",
         "report": "report",
         "export": "export",
+        "log": "log",
         "delete": "runs",
         "presets": "presets",
         "preview": "preview",

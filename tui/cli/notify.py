@@ -21,7 +21,7 @@ def notify() -> None:
 @click.pass_context
 def test(ctx: click.Context) -> None:
     """Send a message to every target at once, and say what came of each; exit 1 if one could not be told."""
-    settings = read_config().notify
+    settings = read_config().beside
     if not settings.targets:
         raise CifartuiError(
             f"Nobody is told of your runs; name a target under [notify] in {printable(str(config_path()))}, "

@@ -32,7 +32,7 @@ class Places(Struct, frozen=True):
 
 def as_set(options: RunOptions, where: Places) -> RunOptions:
     """Return the options with --data-dir and who is told, as configured."""
-    return replace(options, data_dir=where.data_dir, notify=read_config().notify)
+    return replace(options, data_dir=where.data_dir, notify=read_config().beside)
 
 
 def device_option(command: Any) -> Any:

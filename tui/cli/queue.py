@@ -174,7 +174,7 @@ def start(ctx: click.Context) -> None:
         return
     if not queues.entries(runs_dir):
         raise _empty()
-    notify = read_config().notify
+    notify = read_config().beside
     with Interrupts() as interrupts:
         queues.start_runner(runs_dir, notify)
         say("The runner is started.")

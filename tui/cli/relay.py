@@ -24,7 +24,7 @@ def relay(ctx: click.Context) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     with Interrupts() as interrupts:  # a run that is being started is finished first
         serve(
-            lambda write: Relay(where.runs_dir, where.data_dir, lambda: read_config().notify, write),
+            lambda write: Relay(where.runs_dir, where.data_dir, lambda: read_config().beside, write),
             sys.stdin.fileno(),
             sink,
             interrupts.wake.is_set,

@@ -231,7 +231,7 @@ def resume(
     """Go on with a run from its last checkpoint, also with more epochs or other numbers."""
     from engine.runs.resume import ACCEPT, resume_run
 
-    run, notify = find_run(places(ctx).runs_dir, name), read_config().notify
+    run, notify = find_run(places(ctx).runs_dir, name), read_config().beside
     known = read_folded(run.events)
     overrides = changes if epochs is None else (*changes, f"train.epochs={epochs}")
     options = ((ACCEPT,) if accept else ()) + ((f"--data={data}",) if data is not None else ())
