@@ -34,6 +34,8 @@ from presets.range_test import DEFAULT_SWEEP, Sweep, range_test, range_test_name
 from presets.schema import Preset
 
 _LOCK_PATIENCE_S = 0.5
+_LOG_PATIENCE_S = 60.0
+"""The process that logged the worker before may still be handing over."""
 """For so long a lock is waited for: a viewer may hold it while he looks whether there is a worker."""
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Until the worker listens to them (`Controls.listen_to_signals`): they would end it without a last event."""
@@ -225,10 +227,8 @@ def start_worker(
                 settings = {VARIABLE: encoded(notify)}  # no argument: it may hold a token
                 _start_beside(folder, "engine.runs.watcher", watched, settings, "Nobody is told of this run")
             for service in notify.log:
-                _start_beside(
-                    folder, "engine.trackers.follow_run", [f"--to={service}"], {},
-                    f"This run is not logged to {service}",
-                )  # fmt: skip
+                logged = [f"--to={service}", "--follow", f"--patience-s={_LOG_PATIENCE_S}"]
+                _start_beside(folder, "engine.trackers.log_process", logged, {}, f"This run is not logged to {service}")
             return pid
         finally:
             os.close(lock_fd)

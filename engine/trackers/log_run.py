@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -262,12 +262,3 @@ def _write_places(run: RunDir, name: LogService, places: dict[str, _Place]) -> N
         write_atomically(_path(run, name), msgspec.json.encode(places))
     except OSError as error:
         raise CifartuiError(f"{_path(run, name)} cannot be written ({error.strerror}).") from error
-
-
-def say_pictures(result: Result, run: RunDir) -> Sequence[str]:
-    """Return what is to be said of sample predictions, if anything."""
-    if result.outcome is None or result.has_pictures:
-        return ()
-    return (
-        f"No predictions are kept of run {run.id}; cifartui evaluate {run.id} makes them, and they are logged then.",
-    )

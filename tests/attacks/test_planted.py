@@ -10,9 +10,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import engine
-from engine.journal.events import RunFinished
+from engine.journal.events import RunFinished, StepsTrained
+from engine.journal.jsonl import EventWriter
 from engine.queue import queue_file
 from engine.runs import run_dir, start
 from engine.runs.image_predictions import Predicted, Request
@@ -35,7 +37,7 @@ OURS = ("cifartui", "engine", "presets", "tui")
 OTHERS = (
     "sitecustomize", "usercustomize", "torch", "torchvision", "numpy", "PIL", "msgspec", "psutil", "platformdirs",
     "pooch", "pynvml", "click", "textual", "rich", "plotext", "sympy", "networkx", "jinja2", "filelock", "requests",
-    "apprise", "tomli", "typing_extensions",
+    "apprise", "tomli", "typing_extensions", "tensorboard", "wandb", "mlflow", "trackio", "sqlalchemy",
 )  # fmt: skip
 SMALL = ("data.train_limit=320", "train.batch_size=32", "train.epochs=1")
 
@@ -85,13 +87,37 @@ def ended(run: RunDir) -> RunFinished:
 def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Path) -> None:
     told = tmp_path / "told"
     command = f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}'
-    start.start_worker(run, notify=of_command(command))
+    start.start_worker(run, notify=replace(of_command(command), log=("tensorboard", "mlflow")))
     assert ended(run).outcome == "completed"
+    wait_for(lambda: run.log.read_text().count(" points logged. See them with: ") == 2, "what is logged")
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"
     arguments = [str(run.path), "--split", "val"]
     assert b'"top1"' in torch_process.run_module("engine.training.evaluate_checkpoint", arguments)
     assert "Traceback" not in run.log.read_text()
+
+
+def test_wandb_asks_no_server_that_a_file_of_the_working_directory_names(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B sends its key to the `base_url` of wandb/settings."""
+    journal = EventWriter(run.events)
+    journal.write(
+        StepsTrained(epoch=1, step=1, global_step=1, num_steps=1, num_images=8, loss=1, top1=0, lr=1, images_per_s=1)
+    )
+    journal.close()
+    for folder in (tmp_path, run.path):
+        (folder / "wandb").mkdir()
+        (folder / "wandb" / "settings").write_text("[default]\nbase_url = http://planted.example\nentity = planted\n")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("CIFARTUI_RUNS", str(run.path.parent))
+    logged = subprocess.run(
+        [sys.executable, "-m", "cifartui", "log", run.id, "--to", "wandb"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert logged.returncode == 0, logged.stderr
+    kept = [path for path in run.path.rglob("*") if path.is_file() and path.name != "settings"]
+    assert any(path.suffix == ".wandb" for path in kept)
+    assert not [path for path in kept if b"planted" in path.read_bytes()]
 
 
 def test_an_agent_and_its_ranks(mark: Path, runs_dir: Path) -> None:

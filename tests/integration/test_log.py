@@ -213,7 +213,7 @@ def test_what_cannot_be_logged_is_a_sentence(new_cifartui: Call, runs_dir: Path,
     def refused(*arguments: str, **variables: str) -> str:
         done = new_cifartui("log", run.folder.id, "--to", *arguments, **variables)
         assert done.returncode == 2, done.stdout
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("cifartui: ")]
+        (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("cifartui: ")]
         return line
 
     a_file = tmp_path / "file"
@@ -241,8 +241,10 @@ def test_the_configurations_log_is_started_beside_each_worker(
     done = new_cifartui("train", "demo", *small, "--output", "quiet", CIFARTUI_CONFIG=str(config))
     assert done.returncode == 0, done.stderr
     (run,) = list_runs(runs_dir)
-    said = wait_for(lambda: (text := run.log.read_text()).count("points were logged to") == 2 and text, "both logs")
-    assert "see them with: tensorboard --logdir" in said
+    said = wait_for(
+        lambda: (text := run.log.read_text()).count(" points logged. See them with: ") == 2 and text, "both logs"
+    )
+    assert "See them with: tensorboard --logdir" in said
     assert len(of_tensorboard(run, "val/top1")) == len(of_mlflow(run, "val/top1")) == 2
 
 

@@ -1,16 +1,17 @@
 """Command `log`: a run's curves for TensorBoard, W&B, MLflow or Trackio, once or while it trains."""
 
-import sys
+from pathlib import Path
 
 import click
 
 from engine.runs.find_run import find_run
 from engine.runs.notify_settings import LOG_SERVICES, LogService
-from presets.problems import printable
-from tui import format as fmt
+from engine.shared import child_process
+from presets.errors import CifartuiError
 from tui.cli.interrupts import Interrupts
 from tui.cli.options import places, with_places
-from tui.cli.output import say
+
+_LOOK_EVERY_S = 0.2
 
 
 @click.command()
@@ -32,27 +33,23 @@ def log(ctx: click.Context, name: str, service: LogService, follow: bool, output
 
     Called again it goes on where it ended: nothing is logged twice, also after a resume. Training knows nothing of it.
     """
-    from engine.trackers.log_run import log_run, say_pictures
-
     run = find_run(places(ctx).runs_dir, name)
-
-    def started(target: str) -> None:
-        say(f"Run {run.id} is logged to {service}: {printable(target)}", err=True)
-
+    run.read_info()  # a sentence at once
+    arguments = [str(run.path.absolute()), f"--to={service}", *(["--follow"] if follow else [])]
+    if output is not None:
+        arguments.append(f"--output={output if '://' in output else Path(output).absolute()}")
     with Interrupts() as interrupts:
-        result = log_run(run, service, output, follow=follow, stop=interrupts.wake, started=started)
-        is_interrupted = bool(interrupts.code)
-    if result.seen_with:
-        logged = f"{result.num_points:,} {'point' if result.num_points == 1 else 'points'}"
-        logged += f" and {fmt.plural(result.num_pictures, 'image')} with predictions" if result.num_pictures else ""
-        say(f"{logged} logged. See them with: {printable(result.seen_with)}")
-    else:
-        say(f"Run {run.id} has told nothing new since it was logged to {service}.")
-    for sentence in say_pictures(result, run):
-        say(sentence)
-    if result.is_lost:
-        say(f"Run {run.id} has no worker; after cifartui resume {run.id}, log it again.", err=True)
-    elif result.outcome is None and not is_interrupted and not follow:
-        say("It trains on; log it again later, or with --follow.", err=True)
-    sys.stdout.flush()
-    ctx.exit(interrupts.code)
+        try:
+            process = child_process.start("engine.trackers.log_process", arguments, start_new_session=True)
+        except OSError as error:
+            raise CifartuiError(f"No process can be started ({error.strerror}).") from error
+        is_asked = False
+        while process.poll() is None:
+            if interrupts.wake.wait(_LOOK_EVERY_S):
+                if is_asked:
+                    process.kill()
+                else:
+                    process.terminate()  # it hands over what it has read
+                is_asked = True
+                interrupts.wake.clear()
+    ctx.exit(interrupts.code or process.returncode)
