@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import psutil
+from textual.widgets import Input, Static
 
 from engine.journal import events as ev
 from engine.journal.commands import Pause
 from engine.journal.jsonl import command_reader
+from engine.runs.run_options import RunOptions
 from tests.hosts import plain_host, script_host
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import SampleRun, training
@@ -14,6 +16,7 @@ from tui.app import CifartuiApp
 from tui.screens.monitor import Monitor
 from tui.screens.queue import QueueScreen
 from tui.screens.runs import RunsScreen
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import RunList
 from tui.widgets.monitor_panes import CommandStrip
@@ -39,12 +42,15 @@ async def test_home_shows_the_runs_of_all_hosts_and_the_monitor_steers_one_elsew
             await until(pilot, lambda: "at work" in told.text.plain or "nothing trains" in told.text.plain, "gpu1")
             await until(pilot, lambda: "its relay ended (no)" in told.text.plain, "why gpu2 is away")
 
-            await pilot.press("G")
             commands = {each.title: each for each in app.get_system_commands(app.screen)}
             assert "Attach to run basenet-ffff on gpu1" in commands
-            commands["Start mine on gpu1"].callback()
-            refused = "gpu1: There is no preset"
-            await until(pilot, lambda: any(refused in each.message for each in app._notifications), "what it lacks")
+            commands["Start demo on gpu1"].callback()
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+            app.screen.query_one("#size", Input).value = "1"  # which the real preset cannot have
+            await pilot.press("enter")
+            await until(
+                pilot, lambda: any(each.message.startswith("gpu1: ") for each in app._notifications), "what it lacks"
+            )
 
             app.open_run(f"gpu1:{run.folder.id}")
             await until(pilot, lambda: isinstance(app.screen, Monitor) and app.screen.info is not None, "the history")
@@ -120,3 +126,39 @@ async def test_without_other_hosts_there_is_no_pane_and_no_line(runs_dir: Path) 
         await pilot.pause()
         assert not app.screen.query(OtherHosts)
         assert app.others is None
+
+
+async def test_a_preset_is_started_on_another_host_with_what_was_typed(tmp_path: Path, runs_dir: Path) -> None:
+    asked: list[tuple[str, str, RunOptions]] = []
+
+    def start(host: str, name: str, options: RunOptions) -> str:
+        asked.append((host, name, options))
+        return "" if options.seeds else f"{host}:20260921T000000-demo-0001"
+
+    app = CifartuiApp(runs_dir, environment=environment(), hosts=[plain_host("gpu1", tmp_path / "far")])
+    async with app.run_test(size=(110, 40)) as pilot:
+        told = app.screen.query_one(OtherHosts)
+        await until(pilot, lambda: "nothing trains" in told.text.plain, "gpu1")
+        assert app.others is not None
+        app.others.start = start  # type: ignore[method-assign]
+        for number, (typed, seeds) in enumerate((("0.25", ""), ("0.5", "1,2")), 1):
+            commands = {each.title: each for each in app.get_system_commands(app.screen)}
+            commands["Start demo on gpu1"].callback()
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+            panel = app.screen
+            assert str(panel.query_one("#what", Static).content) == "Start demo on gpu1"
+            assert not panel.query("#data")  # folders there are not seen from here
+            assert "gpu1 says whether it has the data" in panel.query_one("#fit", ChangedStatic).text.plain
+            panel.query_one("#lr", Input).value = typed
+            panel.query_one("#seeds", Input).value = seeds or "1"
+            await pilot.press("enter")
+            await until(pilot, lambda number=number: len(asked) == number, "the start")
+            if seeds:
+                break
+            await until(pilot, lambda: isinstance(app.screen, Monitor), "the Monitor")
+            await pilot.press("escape")
+        said = "demo is in the queue of gpu1."
+        await until(pilot, lambda: any(said in each.message for each in app._notifications), "what is queued")
+    assert [(host, name) for host, name, _ in asked] == [("gpu1", "demo")] * 2
+    assert [options.overrides for _, _, options in asked] == [("optimizer.lr=0.25",), ("optimizer.lr=0.5",)]
+    assert [options.seeds for _, _, options in asked] == [(), (1, 2)]

@@ -16,6 +16,7 @@ from msgspec import Raw
 from textual.message import Message
 
 from engine.files import DAMAGED
+from engine.runs.run_options import RunOptions
 from presets.errors import CifartuiError
 from tui.data.environment import GpuReadings
 from tui.data.run_list import RunsListed
@@ -120,8 +121,11 @@ def _decoded(
     return found
 
 
-def _start_ask(preset_name: str, number: int) -> wire.StartPreset:
-    return wire.StartPreset(id=number, preset=preset_name)
+def _start_ask(preset_name: str, options: RunOptions, number: int) -> wire.StartPreset:
+    return wire.StartPreset(
+        id=number, preset=preset_name, overrides=options.overrides, seed=options.seed, seeds=options.seeds,
+        device=options.device, devices=options.devices,
+    )  # fmt: skip
 
 
 class Hosts:
@@ -219,14 +223,16 @@ class Hosts:
         num_all = here.num_all + sum(listing.num_all for listing in others)
         return replace(here, runs=tuple(runs), num_all=num_all, damaged=tuple(damaged))
 
-    def start(self, host: str, preset_name: str) -> str:
-        """Start a preset of a host as it is there, and return the run's name here; waits for it.
+    def start(self, host: str, preset_name: str, options: RunOptions) -> str:
+        """Start a preset of a host, and return the run's name here; empty if several seeds are queued. Waits for it.
 
         Raises:
             CifartuiError: the host refuses, because it lacks something for instance, or does not answer.
         """
-        make = partial(_start_ask, preset_name)
+        make = partial(_start_ask, preset_name, options)
         answer = self.connections[host].answer_to(make, wire.Started, 60.0)
+        if options.seeds and answer.num_queued:
+            return ""
         if not _RUN_ID.fullmatch(answer.run):
             raise CifartuiError(OTHER_ANSWER.format(host))
         return f"{host}:{answer.run}"

@@ -366,13 +366,10 @@ class Home(Screen[None]):
         ]
 
     def _start_elsewhere(self, host: str, name: str) -> None:
-        from tui.screens.starting import show_error
+        from tui.screens.starting import offer_elsewhere
 
-        others = self.app.others
-        assert others is not None, "there is a host"
-        self.notify(f"Starting {name} on {host} …")
-        start = partial(others.start, host, name)
-        self.app.run_in_background(start, self.app.open_run, partial(show_error, self.app))
+        if self.starts.is_usable(name):
+            offer_elsewhere(self.app, host, name)
 
     def action_swap(self) -> None:
         """Move between presets and runs."""

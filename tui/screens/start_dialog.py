@@ -104,6 +104,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
         data: str = "",
         changes: Sequence[str] = (),
         sweep: Sweep = DEFAULT_SWEEP,
+        host: str = "",
     ) -> None:
         """Ask about the presets called `names`.
 
@@ -115,10 +116,12 @@ class StartPanel(ModalScreen[RunOptions | None]):
             data: a path to fill in.
             changes: overrides to fill in.
             sweep: of a range test.
+            host: another one, on which the preset is started; it looks at data, weights and GPUs itself.
         """
         super().__init__()
         self.names, self._readings, self._purpose = tuple(names), readings, purpose
         self._options, self._data, self._changes, self._sweep = options, data, changes, sweep
+        self._host = host
         self._fields: tuple[Field, ...] = ()
         self._own: Preset | None = None
         self._files: dict[NeededFiles, FoundFiles] = {}
@@ -139,7 +142,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
             "range test": "Find a learning rate for ",
         }[self._purpose]
         with VerticalScroll(classes="panel", id="start", can_focus=False):
-            yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}")), id="what")
+            on_host = [(f" on {self._host}", MUTED)] if self._host else []
+            yield Static(Text.assemble((verb, MUTED), (", ".join(self.names), f"bold {TEXT}"), *on_host), id="what")
             if len(self.names) == 1:
                 yield Static(id="plan")
             try:
@@ -155,7 +159,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
                     yield Label(Text(field.label, MUTED), classes="label")
                     text = typed.get(field.id, field.initial)
                     if field.id == CHANGES:
-                        yield TextField(text, placeholder="any key, such as  optimizer.momentum=0.8", id=field.id)
+                        such_as = f"data.path=/photos (on {self._host})" if self._host else "optimizer.momentum=0.8"
+                        yield TextField(text, placeholder=f"any key, such as  {such_as}", id=field.id)
                     elif field.id == DATA:
                         yield TextField(
                             text, placeholder="a folder of images, in place of the preset's data", id=field.id
@@ -182,12 +187,15 @@ class StartPanel(ModalScreen[RunOptions | None]):
             typed[CHANGES] = shlex.join(self._changes)
         if self._purpose == "range test":
             fields = tuple(field for field in fields if field.id not in NOT_IN_RANGE_TEST)
+        if self._host:  # its folders are not seen from here
+            fields = tuple(field for field in fields if field.id != DATA)
         return fields, typed
 
     def on_mount(self) -> None:
         """Check the presets as they stand, and begin at what was most likely wanted."""
         if self._fields and self._options is None:
-            self.query_one(f"#{self._fields[1].id}", Input).focus()  # most people keep the data
+            first = next(field.id for field in self._fields if field.id != DATA)  # most people keep the data
+            self.query_one(f"#{first}", Input).focus()
         if self._fields:
             self._check()
 
@@ -219,7 +227,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     @property
     def _can_preview(self) -> bool:
-        return len(self.names) == 1
+        return len(self.names) == 1 and not self._host
 
     def _preview(self, options: RunOptions) -> None:
         from engine.runs.preview import Question
@@ -250,7 +258,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
 
     def _check(self) -> None:
         typed = {field.id: self.query_one(f"#{field.id}", Input).value for field in self._fields}
-        self.checked = check(self.names, self.app.environment.loader(), self._fields, typed, self._files.get)
+        found = (lambda _needed: FoundFiles()) if self._host else self._files.get
+        self.checked = check(self.names, self.app.environment.loader(), self._fields, typed, found)
         if self.checked.waits_for is not None:
             self._look_at(self.checked.waits_for)
         warnings = self._warnings()
@@ -271,6 +280,9 @@ class StartPanel(ModalScreen[RunOptions | None]):
             return
         if len(self.names) == 1:
             self._show_plan(self.checked.presets[0])
+        if self._host:
+            self._show_memory_line(Text(f"{self._host} says whether it has the data, the weights and room.", MUTED))
+            return
         presets = memory_fit.on_each(self.checked.presets, self.checked.options.devices)
         if presets == self._asked:
             self._show_memory()
@@ -283,7 +295,7 @@ class StartPanel(ModalScreen[RunOptions | None]):
     def _warnings(self) -> dict[str, str]:
         options = self.checked.options
         visible = self.app.environment.visible_gpus
-        return {} if options is None else device_warnings(options, self._readings(), visible)
+        return {} if options is None or self._host else device_warnings(options, self._readings(), visible)
 
     # --- files -----------------------------------------------------------------------------------
 

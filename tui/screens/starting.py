@@ -87,7 +87,7 @@ class PresetStarts:
 
     def offer(self, name: str) -> None:
         """Ask what to change of a preset, and start it."""
-        if self._is_usable(name):
+        if self.is_usable(name):
             self._ask([name], lambda options: self.start(name, options))
 
     def offer_queue(self, names: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ class PresetStarts:
         def find_lr(runs_dir: Path, name: str, options: RunOptions) -> RunDir:
             return self._app.environment.find_lr(runs_dir, name, options, DEFAULT_SWEEP)
 
-        if self._is_usable(name):
+        if self.is_usable(name):
             self._ask([name], lambda options: self._begin(find_lr, name, options), "range test")
 
     def start_demo(self) -> None:
@@ -123,7 +123,7 @@ class PresetStarts:
 
     def preview(self, name: str) -> None:
         """Show training images of a preset, as a run with seed 0 would be given them."""
-        preset = self._presets[name].preset if self._is_usable(name) else None
+        preset = self._presets[name].preset if self.is_usable(name) else None
         if preset is not None:
             from engine.runs.preview import Question
             from tui.screens.preview import PreviewScreen
@@ -137,7 +137,7 @@ class PresetStarts:
         else:
             self._begin(self._app.environment.start, name, options)
 
-    def _is_usable(self, name: str) -> bool:
+    def is_usable(self, name: str) -> bool:
         """Return whether a preset can be started; notify the user if not."""
         is_usable = self._presets[name].preset is not None
         if not is_usable:
@@ -212,6 +212,25 @@ def start_again(app: "CifartuiApp", info: RunInfo, remedy: Sequence[str], say: C
 
     purpose: Purpose = "range test" if is_test else "start"
     app.push_screen(StartPanel([name], app.readings, purpose=purpose, options=filled, sweep=sweep), answered)
+
+
+def offer_elsewhere(app: "CifartuiApp", host: str, name: str) -> None:
+    """Ask what to change of a preset, and start it on another host, or queue several seeds there."""
+    others = app.others
+    assert others is not None, "there is a host"
+
+    def started(run: str) -> None:
+        if run:
+            app.open_run(run)
+        else:
+            app.notify(f"{name} is in the queue of {host}.")
+
+    def answered(options: RunOptions | None) -> None:
+        if options is not None:
+            app.notify(f"Starting {name} on {host} …")
+            app.run_in_background(lambda: others.start(host, name, options), started, lambda why: show_error(app, why))
+
+    app.push_screen(StartPanel([name], app.readings, host=host), answered)
 
 
 def _as_set(app: "CifartuiApp", options: RunOptions, data_dir: str | None) -> RunOptions:
