@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from engine import files
 from engine.files import DAMAGED
-from engine.journal.events import Outcome, RunFinished, RunStarted
-from engine.journal.jsonl import end_of, event_reader
+from engine.journal.events import AnyEvent, Outcome, RunFinished, RunStarted
+from engine.journal.jsonl import LineReader, end_of, event_reader
 from engine.runs import predictions
 from engine.runs.notify_settings import LogService
 from engine.runs.predictions import Predictions
@@ -155,22 +155,19 @@ def _log_events(
     while True:
         lives = run.worker_lives()  # before reading: what a dying worker wrote last is not missed
         is_late = run.events.exists() and not run.spoke_lately()
-        try:
-            for batch in reader.batches():
-                for event in batch:
-                    if isinstance(event, RunFinished):
-                        outcome = event.outcome
-                    elif isinstance(event, RunStarted):
-                        outcome = None
-                    point = point_of(event, logged)
-                    if point is not None:
-                        service.log(point)
-                        num_points += 1
-                logged.offset = reader.offset
-                if stop.is_set():
-                    return None, num_points, False
-        except OSError:  # a shared disk that is away for a while
-            pass
+        for batch in _batches(reader):
+            for event in batch:
+                if isinstance(event, RunFinished):
+                    outcome = event.outcome
+                elif isinstance(event, RunStarted):
+                    outcome = None
+                point = point_of(event, logged)
+                if point is not None:
+                    service.log(point)
+                    num_points += 1
+            logged.offset = reader.offset
+            if stop.is_set():
+                return None, num_points, False
         if outcome is not None and not lives:
             return outcome, num_points, False
         is_lost = lives is False or (lives is None and is_late)
@@ -180,6 +177,12 @@ def _log_events(
             keep()
             kept_at = time.monotonic()
         stop.wait(_LOOK_EVERY_S)
+
+
+def _batches(reader: LineReader[AnyEvent]) -> Iterator[list[AnyEvent]]:
+    """Yield what is new, none while a shared disk is away."""
+    with suppress(OSError):
+        yield from reader.batches()
 
 
 def _outcome_before(run: RunDir, offset: int) -> Outcome | None:
