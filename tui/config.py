@@ -32,7 +32,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def beside(self) -> Notify:
-        """What goes on beside the worker of a run: who is told of it, and where it is logged."""
+        """All that goes on beside the worker of a run: who is told of it, and where it is logged."""
         return Notify(**msgspec.structs.asdict(self.notify), log=self.log)
 
 

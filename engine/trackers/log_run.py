@@ -34,14 +34,14 @@ class InUseError(CifartuiError):
 
 
 class _Place(Struct, kw_only=True):
-    """What is known of a run at one target: the service's id of it, and how far it is logged."""
+    """A run at one target: the service's id of it, and how far it is logged."""
 
     id: str
     logged: Logged
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What was logged by one call."""
+    """Result of one call."""
 
     seen_with: str
     """Command that shows the run, or its address; empty if nothing was new."""

@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 
 class Logged(Struct, kw_only=True):
-    """How far a run is logged. What a resumed worker does again lies at steps that are logged already."""
+    """Progress of logging a run. What a resumed worker does again lies at steps that are logged already."""
 
     offset: int = 0
     """Byte of the journal."""

@@ -268,7 +268,7 @@ class Trackio:
     def close(self, outcome: Outcome | None) -> None:
         """Hand over the rest."""
         with redirect_stdout(io.StringIO()):
-            self._trackio.finish()  # type: ignore[no-untyped-call]
+            self._trackio.finish()
 
 
 _CLASSES: dict[LogService, Callable[[Asked], Service]] = {

@@ -228,6 +228,7 @@ def test_signals_are_sent_to_our_own_children_or_through_the_check() -> None:
         "tui/data/torch_process.py": {"process.kill()"},
         "engine/shared/device_reader.py": {"process.kill()"},
         "tui/cli/doctor.py": {"child.kill()", "process.kill()"},
+        "tui/cli/log.py": {"process.terminate()", "process.kill()"},  # the process that logs
         "tui/hosts/connection.py": {"process.terminate()", "process.kill()"},  # the ssh that it started
         "tui/terminal/driver.py": {"os.killpg(0, signal.SIGTSTP)"},  # to its own group, as Ctrl-Z in a shell
         "tui/cli/live_line.py": {"os.kill(os.getpid(), signal.SIGTSTP)"},

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import sqlite3
@@ -17,6 +18,7 @@ import pytest
 
 from engine.journal.events import EpochCompleted, RunFinished, StepsTrained
 from engine.journal.jsonl import read_events
+from engine.runs.notify_settings import LOG_SERVICES
 from engine.runs.predictions import Predictions, write
 from engine.runs.run_dir import RunDir, list_runs
 from engine.trackers.log_run import log_run
@@ -27,7 +29,16 @@ from tui.config import read_config
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Curve = list[tuple[int, float]]
-SERVICES = ("tensorboard", "wandb", "mlflow", "trackio")
+SERVICES = (
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    pytest.param(
+        "trackio",
+        marks=pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="needs the package trackio"),
+    ),
+)
+"""Trackio is not among the packages that tests are run with: it takes no Pillow of today, which images are read by."""
 
 
 def of_tensorboard(run: RunDir, tag: str) -> Curve:
@@ -196,7 +207,7 @@ def test_points_written_by_a_logger_that_was_killed_before_it_noted_them_are_sho
     check(of_tensorboard(run.folder, "train/loss"), run.folder, "train/loss")
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", LOG_SERVICES)
 def test_a_library_that_is_missing_is_a_sentence(runs_dir: Path, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"tensorboard": "tensorboard.compat.proto.event_pb2", "mlflow": "mlflow.entities"}
     monkeypatch.setitem(sys.modules, names.get(service, service), None)

@@ -220,10 +220,10 @@ def test_an_unknown_class_is_an_error(root: Path) -> None:
 def test_a_class_that_cannot_be_listed_gives_a_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
-    def refuse(path: Path) -> Any:
-        if path.name == "crow":
+    def refuse(path: object) -> Any:
+        if isinstance(path, Path) and path.name == "crow":
             raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+        return scandir(path)  # type: ignore[call-overload]
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(CifartuiError, match=r"train/crow could not be read: Permission denied"):
@@ -261,12 +261,18 @@ def test_progress_counts_images_and_may_stop_them(root: Path) -> None:
     ],
 )
 def test_files_that_vanish_once_they_are_listed(
-    root: Path, monkeypatch: pytest.MonkeyPatch, victims: tuple[str, ...], said: str
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    victims: tuple[str, ...],
+    said: str,
 ) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
     def listed(*arguments: Any, **more: Any) -> Listing:
         found = list_images(*arguments, **more)
         for number, victim in enumerate(victims):
-            (root / victim).rename(root.parent / f"{root.name}-{number}")
+            (root / victim).rename(elsewhere / str(number))
         return found
 
     monkeypatch.setattr("engine.data.image_files.list_images", listed)
