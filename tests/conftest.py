@@ -139,11 +139,13 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _own_image_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_image_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep decoded images out of the session's cache folder, where other tests' images would be found."""
     folder = next(_caches)
     folder.mkdir(0o700)
     monkeypatch.setenv("CIFARTUI_CACHE", str(folder))
+    yield
+    shutil.rmtree(folder, ignore_errors=True)  # together they would be gigabytes
 
 
 @pytest.fixture
