@@ -2,8 +2,9 @@
 
 python -m benchmarks.gpu [--device cuda:0] [--output gpu.md] [--short] [--row NAME]
 
-Every row is checked in a process of its own, which an error or its deadline ends, and is ok, an error, or left out with
-the reason. Without a GPU (--device cpu) what needs none is checked on the processor; --short does less of it.
+Every row is checked in a process of its own, which its deadline ends with all that it started, and is ok, an error, or
+left out with the reason. Without a GPU (--device cpu) what needs none is checked on the processor; --short does less of
+it.
 """
 
 import argparse
@@ -15,10 +16,12 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
+import psutil
 import torch
 
 from benchmarks import gpu_checks, gpu_programs
@@ -28,6 +31,8 @@ from engine.training.device import choose_device, device_name, prepare_backend
 from presets.errors import CifartuiError
 
 _BUDGET_S = 600.0
+_MOST_OF_A_ROW_S = 240.0
+"""One that hangs leaves time for the others."""
 _LEAST_S = 15.0
 """A row is begun only if so much of the budget is left."""
 CHECKS: dict[str, Callable[[Asked], str]] = {
@@ -54,6 +59,8 @@ class Row(msgspec.Struct):
     text: str
     """Figures as Markdown, the error, or the reason for leaving it out."""
     seconds: float = 0.0
+    at: str = ""
+    """The last lines of an error's traceback."""
 
 
 class _Budget(NamedTuple):
@@ -104,8 +111,8 @@ def check(name: str, device: str, *, is_short: bool) -> Row:
         except LeftOut as reason:
             row = Row(name, "left out", str(reason))
         except Exception as error:
-            traceback.print_exc()
-            row = Row(name, "error", f"{type(error).__name__}: {error}")
+            at = "".join(traceback.format_exception(error)[-5:-1])
+            row = Row(name, "error", f"{type(error).__name__}: {error}", at=at)
     row.seconds = time.monotonic() - began
     return row
 
@@ -114,18 +121,33 @@ def _in_process(name: str, device: str, is_short: bool, budget: _Budget) -> Row:
     if budget.left_s < _LEAST_S:
         return Row(name, "left out", "the ten minutes were over")
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--row", name, "--as-json"]
-    began = time.monotonic()
+    began, limit_s = time.monotonic(), min(budget.left_s, _MOST_OF_A_ROW_S)
+    process = subprocess.Popen(
+        [*command, *(["--short"] if is_short else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
-        done = subprocess.run(
-            [*command, *(["--short"] if is_short else [])], capture_output=True, text=True, timeout=budget.left_s
-        )
+        told, said = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return Row(name, "error", "did not end within the ten minutes", time.monotonic() - began)
+        _end(process.pid)
+        process.communicate()
+        return Row(name, "error", f"did not end within {limit_s:.0f} s", time.monotonic() - began)
     try:
-        return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Row)
+        row = msgspec.json.decode(told.strip().splitlines()[-1], type=Row)
     except (IndexError, msgspec.DecodeError):
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        return Row(name, "error", f"its process ended with {done.returncode}: {said}", time.monotonic() - began)
+        row = Row(name, "error", "it told nothing", time.monotonic() - began)
+    if process.returncode:
+        last = "\n".join(said.strip().splitlines()[-5:])
+        row = Row(name, "error", f"its process ended with {process.returncode}: {last} ({row.text})", row.seconds)
+    return row
+
+
+def _end(pid: int) -> None:
+    """Kill a process and all that it started: workers too, which are in sessions of their own."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (*process.children(recursive=True), process):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def page(rows: Sequence[Row], device: torch.device) -> str:
@@ -139,6 +161,8 @@ def page(rows: Sequence[Row], device: torch.device) -> str:
     for row in rows:
         if "\n" in row.text or len(row.text) > 200:
             lines += ["", f"## {row.name}: {row.status}", "", row.text]
+        if row.at:
+            lines += ["", f"{row.name} failed at:", "", "```", row.at.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,6 @@
 """Rows of the page of `make gpu` that train in their own process: steps, recordings, memory, checkpoints, kernels."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def steps(asked: Asked) -> str:
             failures.append(f"{names}, {type(optimizer).__name__}, average {decay}, {mix}: {error}")
     if failures:
         raise RuntimeError("\n".join((f"{len(failures)} of {number} combinations:", *failures[:20])))
-    return f"{number} combinations"
+    return f"{number} combinations of augmentation, optimizer, moving average and mixing: the host waited in none"
 
 
 def _batches(trainer: Trainer) -> Iterator[Tensor]:
@@ -135,8 +136,9 @@ def recorded(asked: Asked) -> str:
         preset = replace(PRESET, optimizer=optimizer, schedule=schedule, train=train, mix=mix)
         graphs = replace(preset, train=replace(preset.train, cuda_graphs=True))
         found = []
-        for is_recorded, table_of in ((False, preset), (True, graphs)):
-            trainer, folder = make(asked.folder / f"{len(rows)}-{is_recorded}", table_of, _NUM_IMAGES, device)
+        for attempt, is_recorded in enumerate((False, False, True)):  # twice alike: what no recording explains
+            table_of = graphs if is_recorded else preset
+            trainer, folder = make(asked.folder / f"{len(rows)}-{attempt}", table_of, _NUM_IMAGES, device)
             if is_recorded and device.type != "cuda":
                 trainer._stepper._recorded = taped(trainer, BakedTape())
             if (trainer._stepper._recorded is not None) != is_recorded:
@@ -144,15 +146,22 @@ def recorded(asked: Asked) -> str:
             found.append(losses(trainer, number))
             if said := [event.text for event in read_events(folder.events) if isinstance(event, Alerted)]:
                 raise RuntimeError(f"{type(optimizer).__name__}, {type(schedule).__name__}: {' '.join(said)}")
-        furthest = max(abs(a - b) / abs(a) for a, b in zip(*found, strict=True))
+        again, furthest = (_furthest(found[0], other) for other in found[1:])
         mixed = "mixed, mirrored" if mix.is_on else ""
-        rows.append((type(optimizer).__name__, type(schedule).__name__, mixed, f"{furthest:.1e}"))
-        if not furthest < _CLOSE:
+        rows.append((type(optimizer).__name__, type(schedule).__name__, mixed, f"{furthest:.1e}", f"{again:.1e}"))
+        if not furthest < max(_CLOSE, 3 * again):
             raise RuntimeError("\n".join(("recorded steps train otherwise:", table(_RECORDED, rows))))
-    return f"{number} losses of each:\n\n" + table(_RECORDED, rows)
+    allowed = f"ok below {_CLOSE:.1e}, or three times what eager steps differ by when they are taken again"
+    return f"{number} losses of each; {allowed}:\n\n" + table(_RECORDED, rows)
 
 
-_RECORDED = ("optimizer", "schedule", "images", "largest relative difference")
+def _furthest(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the largest relative difference of losses; infinite if one is no number."""
+    differences = [abs(a - b) / abs(a) for a, b in zip(one, other, strict=True)]
+    return max(differences) if all(map(math.isfinite, differences)) else math.inf
+
+
+_RECORDED = ("optimizer", "schedule", "images", "largest relative difference", "of eager steps, taken again")
 
 
 def compiled(asked: Asked) -> str:
@@ -162,15 +171,15 @@ def compiled(asked: Asked) -> str:
     preset = replace(PRESET, train=replace(PRESET.train, compile="default"))
     plain = losses(make(asked.folder / "plain", PRESET, _NUM_IMAGES, asked.device)[0], 20)
     trainer, _ = make(asked.folder / "compiled", preset, _NUM_IMAGES, asked.device)
-    began = time.monotonic()
-    found = losses(trainer, 1)
+    batches, began = _batches(trainer), time.monotonic()
+    found = [next(batches).item()]
     seconds = time.monotonic() - began
-    found += losses(trainer, 19)
-    furthest = abs(plain[0] - found[0]) / abs(plain[0])
+    found += torch.stack([next(batches) for _ in range(19)]).tolist()
+    furthest = _furthest(plain, found)
     if not furthest < _CLOSE:
-        raise RuntimeError(f"the first loss differs by {furthest:.1e}")
+        raise RuntimeError(f"20 losses differ from uncompiled ones by up to {furthest:.1e}")
     last = f"the last is {found[-1]:.3f}, {plain[-1]:.3f} uncompiled"
-    return f"first step {seconds:.1f} s, its loss differs by {furthest:.1e}; {last}"
+    return f"first step {seconds:.1f} s; 20 losses differ by up to {furthest:.1e} (ok below {_CLOSE:.1e}); {last}"
 
 
 # --- memory -----------------------------------------------------------------------------------------
@@ -178,7 +187,7 @@ def compiled(asked: Asked) -> str:
 
 def halving(asked: Asked) -> str:
     """Let memory run out: half as many images have to go through at once, plainly, compiled and recorded."""
-    said = []
+    said, failures = [], []
     for name, options in (("plain", {}), ("compiled", {"compile": "default"}), ("recorded", {"cuda_graphs": True})):
         if name == "compiled" and asked.is_short:
             continue
@@ -191,9 +200,15 @@ def halving(asked: Asked) -> str:
         with _room_for_half(asked.device, trainer, preset):
             final = losses(trainer, 6)[-1]
         alerts = [event.text for event in read_events(folder.events) if isinstance(event, Alerted)]
-        if not any("out of memory" in text for text in alerts):
-            raise RuntimeError(f"{name}: memory did not run out, or nothing was said of it")
-        said.append(f"{name}: {' '.join(alerts)} Loss {final:.3f}.")
+        at_once = trainer._stepper.at_once.num_images
+        if at_once == batch and name == "compiled":  # which keeps less than the estimate of eager steps
+            said.append(f"{name}: not tried: the memory left was enough for {batch} images at once.")
+        elif at_once == batch or not math.isfinite(final):
+            failures.append(f"{name}: {at_once} of {batch} images at once, loss {final:.3f}. {' '.join(alerts)}")
+        else:
+            said.append(f"{name}: {at_once} of {batch} images at once, loss {final:.3f}. {' '.join(alerts)}")
+    if failures:
+        raise RuntimeError("\n\n".join((*failures, *said)))
     return "\n\n".join(said)
 
 
@@ -232,31 +247,40 @@ def memory(asked: Asked) -> str:
     precision, rows = choose_precision("auto", asked.device, lambda: 0), []
     for name, graphs in product(_ESTIMATED, (False, True)):
         preset = catalog.load(name)
-        if graphs and not may_record(preset.train, flops_of(preset)):
+        if graphs and (precision == "fp16" or not may_record(preset.train, flops_of(preset))):
             continue
         torch.cuda.empty_cache()
         held = torch.cuda.memory_allocated(asked.device)
         torch.cuda.reset_peak_memory_stats(asked.device)
-        step, batches = _step_of(preset, precision, asked.device, graphs=graphs)
+        step, batches, alerts = _step_of(preset, precision, asked.device, graphs=graphs)
         for _ in range(8 if graphs else 3):
             step()
         peak = torch.cuda.max_memory_allocated(asked.device) - held - batches
         found = estimate(preset, _CLASSES, precision)
         expected = found.recorded if graphs else found.total
-        rows.append((f"{name}, recorded" if graphs else name, expected / 1e6, peak / 1e6, peak / expected))
+        rows.append((_shown(name, alerts, graphs=graphs), expected / 1e6, peak / 1e6, peak / expected))
         del step
-    return f"in {precision}:\n\n" + table(("preset", "estimated MB", "held MB", "held / estimated"), rows)
+    measured = f"measured, no limit; the estimate is of training and evaluation, held is a step; in {precision}:\n\n"
+    return measured + table(("preset", "estimated MB", "held MB", "held / estimated"), rows)
+
+
+def _shown(name: str, alerts: benchmark.Alerts, *, graphs: bool) -> str:
+    """Return a preset's name, with what became of its recording."""
+    if not graphs:
+        return name
+    return f"{name}, not recorded: {' '.join(alerts.texts)}" if alerts.texts else f"{name}, recorded"
 
 
 def _step_of(
     preset: schema.Preset, precision: str, device: torch.device, *, graphs: bool = False
-) -> tuple[Callable[[], object], int]:
-    """Return what takes a step of a preset on random images, recorded or not, and the bytes of these images."""
+) -> tuple[Callable[[], object], int, benchmark.Alerts]:
+    """Return what takes a step of a preset on random images, the bytes of these, and what is said of a recording."""
     torch.manual_seed(0)
     preset = replace(preset, train=replace(preset.train, cuda_graphs=graphs))
     network = build(without_weights(preset.model), _CLASSES, preset.data.image_size)
     setup = benchmark.random_setup(device, preset, precision, network)
-    return benchmark.stepping(setup, benchmark.Alerts()), setup.data.train.images.nbytes
+    alerts = benchmark.Alerts()
+    return benchmark.stepping(setup, alerts), setup.data.train.images.nbytes, alerts
 
 
 def checkpoint(asked: Asked) -> str:
@@ -294,8 +318,8 @@ def kernels(asked: Asked) -> str:
     precision = choose_precision("auto", asked.device, lambda: 0)
     rows = []
     names = _COUNTED if is_gpu and not asked.is_short else _COUNTED[:1]
-    for name, graphs in product(names, (False, True) if is_gpu else (False,)):
-        step, _ = _step_of(catalog.load(name), precision, asked.device, graphs=graphs)
+    for name, graphs in product(names, (False, True) if is_gpu and precision != "fp16" else (False,)):
+        step, _, alerts = _step_of(catalog.load(name), precision, asked.device, graphs=graphs)
         for _ in range(8 if is_gpu else 1):
             step()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
@@ -305,13 +329,21 @@ def kernels(asked: Asked) -> str:
             if is_gpu:
                 torch.cuda.synchronize(asked.device)
         wanted = DeviceType.CUDA if is_gpu else DeviceType.CPU
-        events = [event for event in profiled.events() if event.device_type == wanted]
+        events = [event for event in profiled.events() if event.device_type == wanted and not _is_note(event)]
         if not is_gpu:
             events = [event for event in events if event.cpu_parent is None]
+        if not events:
+            raise LeftOut("the profiler saw nothing of the device")
         busy = sum(event.time_range.elapsed_us() for event in events)
         began, ended = min(event.time_range.start for event in events), max(event.time_range.end for event in events)
         ms = (ended - began) / num_steps / 1e3
-        shown = f"{name}, recorded" if graphs else name
+        shown = _shown(name, alerts, graphs=graphs)
         rows.append((shown, len(events) // num_steps, ms, f"{busy / (ended - began):.0%}"))
     what = "kernels and copies" if is_gpu else "operations"
-    return table(("preset", f"{what} a step", "ms a step", "busy"), rows)
+    about = f"measured, no limit; in {precision}, batch and image size are the preset's; busy is the time in {what}:"
+    return f"{about}\n\n" + table(("preset", f"{what} a step", "ms a step", "busy"), rows)
+
+
+def _is_note(event: Any) -> bool:
+    """Return whether an event is a name that torch puts around others, as around each step of an optimizer."""
+    return bool(getattr(event, "is_user_annotation", False))

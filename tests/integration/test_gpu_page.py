@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks
 from benchmarks.gpu_checks import Asked, LeftOut
 from engine.training.worker import explain
 from tests.waiting import PATIENCE_S
@@ -73,6 +75,7 @@ def test_a_check_that_fails_is_an_error_and_the_next_goes_on(monkeypatch: pytest
     assert "| one | error | 0 | RuntimeError: CUDA error: an illegal memory access was encountered |" in gpu.page(
         rows, CPU
     )
+    assert 'raise RuntimeError("CUDA error: an illegal memory access was encountered")' in gpu.page(rows, CPU)
 
 
 def test_a_host_that_would_wait_is_an_error() -> None:
@@ -87,3 +90,21 @@ def test_a_run_that_fails_on_cuda_says_what_to_try_and_where_the_page_comes_from
     for words in ("illegal memory access", "train.cuda_graphs=false", "train.compile=off", "make gpu"):
         assert words in said
     assert "make gpu" not in explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_row_that_hangs_ends_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeping = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{sleeping}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(gpu, "_MOST_OF_A_ROW_S", 3.0)
+    before = set(psutil.Process().children(recursive=True))
+    row = gpu._in_process("dashboard", "cpu", True, gpu._Budget(time.monotonic() + 60))
+    assert (row.status, row.text) == ("error", "did not end within 3 s")
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_recorded_losses_that_are_no_numbers_are_as_far_away_as_can_be() -> None:
+    assert gpu_checks._furthest([1.0, 2.0], [1.0, 2.1]) == pytest.approx(0.05)
+    assert gpu_checks._furthest([1.0, 2.0], [float("nan"), 2.0]) == float("inf")
