@@ -109,7 +109,7 @@ def log_run(
 
 def _nothing_new(run: RunDir, logged: Logged) -> Result | None:
     """Return what is to be said if a run has told nothing since it was logged, so that no service need be asked."""
-    outcome = _outcome_before(run, logged.offset)
+    outcome = logged.outcome
     if end_of(run.events) > logged.offset or (outcome is not None and not logged.has_pictures and _pictures_of(run)):
         return None
     return Result(
@@ -150,17 +150,15 @@ def _log_events(
     """Return how the run ended (None: not yet), how many points were logged, and whether its worker is lost."""
     reader = event_reader(run.events)
     reader.skip_to(logged.offset)
-    outcome = _outcome_before(run, logged.offset)
     num_points, kept_at = 0, time.monotonic()
     while True:
         lives = run.worker_lives()  # before reading: what a dying worker wrote last is not missed
-        is_late = run.events.exists() and not run.spoke_lately()
         for batch in _batches(reader):
             for event in batch:
                 if isinstance(event, RunFinished):
-                    outcome = event.outcome
+                    logged.outcome = event.outcome
                 elif isinstance(event, RunStarted):
-                    outcome = None
+                    logged.outcome = None
                 point = point_of(event, logged)
                 if point is not None:
                     service.log(point)
@@ -168,9 +166,9 @@ def _log_events(
             logged.offset = reader.offset
             if stop.is_set():
                 return None, num_points, False
-        if outcome is not None and not lives:
-            return outcome, num_points, False
-        is_lost = lives is False or (lives is None and is_late)
+        if logged.outcome is not None and not lives:
+            return logged.outcome, num_points, False
+        is_lost = lives is False or (lives is None and run.events.exists() and not run.spoke_lately())
         if not follow or is_lost or stop.is_set():
             return None, num_points, is_lost
         if time.monotonic() - kept_at > _FLUSHED_EVERY_S:
@@ -183,14 +181,6 @@ def _batches(reader: LineReader[AnyEvent]) -> Iterator[list[AnyEvent]]:
     """Yield what is new, none while a shared disk is away."""
     with suppress(OSError):
         yield from reader.batches()
-
-
-def _outcome_before(run: RunDir, offset: int) -> Outcome | None:
-    """Return how the run had ended by a byte of its journal up to which all is logged; None if it had not."""
-    if not offset:
-        return None
-    finished = run.read_state().finished
-    return None if finished is None else finished.outcome
 
 
 def _pictures_of(run: RunDir) -> list[Picture]:

@@ -9,6 +9,7 @@ from engine.journal.events import (
     AnyEvent,
     DeviceSampled,
     EpochCompleted,
+    Outcome,
     RunFinished,
     StepsTrained,
     Validated,
@@ -42,6 +43,8 @@ class Logged(Struct, kw_only=True):
     finished_step: int = 0
     devices_time: float = 0.0
     has_pictures: bool = False
+    outcome: Outcome | None = None
+    """Of the run; None if it had not ended by `offset`."""
 
     @property
     def last_step(self) -> int:

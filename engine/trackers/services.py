@@ -132,7 +132,7 @@ class Wandb:
                 "with wandb sync."
             )
         Path(asked.target).mkdir(parents=True, exist_ok=True)  # else it falls back to a temporary folder
-        self._wandb, self.id = wandb, asked.known_id or asked.run_id
+        self._wandb, self.id = wandb, asked.run_id
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             id=self.id, name=asked.run_id, resume="allow", dir=asked.target, config=asked.settings,
