@@ -121,7 +121,10 @@ def _batches(trainer: Trainer) -> Iterator[Tensor]:
 
 def losses(trainer: Trainer, number: int) -> list[float]:
     """Return the mean losses of so many steps."""
-    batches = _batches(trainer)
+    return _taken(_batches(trainer), number)
+
+
+def _taken(batches: Iterator[Tensor], number: int) -> list[float]:
     return torch.stack([next(batches) for _ in range(number)]).tolist()  # type: ignore[no-any-return]
 
 
@@ -172,9 +175,9 @@ def compiled(asked: Asked) -> str:
     plain = losses(make(asked.folder / "plain", PRESET, _NUM_IMAGES, asked.device)[0], 20)
     trainer, _ = make(asked.folder / "compiled", preset, _NUM_IMAGES, asked.device)
     batches, began = _batches(trainer), time.monotonic()
-    found = [next(batches).item()]
+    found = _taken(batches, 1)
     seconds = time.monotonic() - began
-    found += torch.stack([next(batches) for _ in range(19)]).tolist()
+    found += _taken(batches, 19)
     furthest = _furthest(plain, found)
     if not furthest < _CLOSE:
         raise RuntimeError(f"20 losses differ from uncompiled ones by up to {furthest:.1e}")
@@ -201,12 +204,13 @@ def halving(asked: Asked) -> str:
             final = losses(trainer, 6)[-1]
         alerts = [event.text for event in read_events(folder.events) if isinstance(event, Alerted)]
         at_once = trainer._stepper.at_once.num_images
+        told = f"{name}: {at_once} of {batch} images at once, loss {final:.3f}. {' '.join(alerts)}"
         if at_once == batch and name == "compiled":  # which keeps less than the estimate of eager steps
             said.append(f"{name}: not tried: the memory left was enough for {batch} images at once.")
         elif at_once == batch or not math.isfinite(final):
-            failures.append(f"{name}: {at_once} of {batch} images at once, loss {final:.3f}. {' '.join(alerts)}")
+            failures.append(told)
         else:
-            said.append(f"{name}: {at_once} of {batch} images at once, loss {final:.3f}. {' '.join(alerts)}")
+            said.append(told)
     if failures:
         raise RuntimeError("\n\n".join((*failures, *said)))
     return "\n\n".join(said)
