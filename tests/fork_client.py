@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from engine.shared import child_process
 from tests import forks
+from tests.waiting import PATIENCE_S
 
 LARGEST_ORDER = 1 << 18
 """Bytes."""
@@ -38,6 +39,7 @@ class ForkServer:
     def fork(self, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> int:
         """Have an order carried out, see `tests.fork_server.serve`; return the process id."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(PATIENCE_S)
             connection.connect(f"\0{self._address}")
             socket.send_fds(connection, [json.dumps(order).encode()], descriptors)
             return int(connection.recv(LARGEST_ORDER))

@@ -1,5 +1,6 @@
 """Calls as another user of this machine, in a forked child. Only root can become somebody else."""
 
+import faulthandler
 import os
 import sys
 import traceback
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import PATIENCE_S
 
 NOBODY = 65534
 
@@ -27,6 +30,7 @@ def as_another_user(folder: Path, call: Callable[[], object], user: int = NOBODY
     pid = os.fork()
     if pid == 0:
         code = 70
+        faulthandler.dump_traceback_later(PATIENCE_S, exit=True, file=2)  # a lock that another thread held stays held
         try:
             for name, file in ((user, said), (0, Path(os.devnull)))[::-1]:
                 fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
