@@ -4,8 +4,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +15,7 @@ from tui.config import read_config
 from tui.hosts.ssh import Host, chosen_hosts
 
 if TYPE_CHECKING:  # who asks no other host does not wait for these
-    from tui.hosts import wire
+    from engine.runs.run_options import RunOptions
     from tui.hosts.connection import Connection
     from tui.hosts.listing import HostListing
     from tui.hosts.remote_run import RemoteRun
@@ -167,25 +166,16 @@ def give(run: "RemoteRun", command: AnyCommand) -> None:
     say("asked; the worker has not answered yet (it may still be starting): cifartui show tells.")
 
 
-def _start_ask(name: str, queued: bool, fields: dict[str, Any], number: int) -> "wire.StartPreset":
-    from tui.hosts import wire
-
-    return wire.StartPreset(id=number, preset=name, queued=queued, **fields)
-
-
-def start_there(connection: "Connection", names: Sequence[str], **fields: Any) -> None:
+def start_there(connection: "Connection", names: Sequence[str], options: "RunOptions") -> None:
     """Start a preset on a host, or queue several, and print the commands that show them.
 
     Raises:
         CifartuiError: it was refused, or does not answer.
     """
-    from tui.hosts import wire
-
-    queued = len(names) > 1 or len(fields["seeds"]) > 1
+    queued = len(names) > 1 or len(options.seeds) > 1
     host = connection.host.name
     for name in names:
-        make = partial(_start_ask, name, queued, fields)
-        started = connection.answer_to(make, wire.Started, 60.0)
+        started = connection.start(name, options, queued=queued)
         if started.num_queued:
             say(f"{started.title}: {started.num_queued} put into the queue of {host}: cifartui queue --hosts {host}")
         else:

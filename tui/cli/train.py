@@ -92,10 +92,7 @@ def train(
 
 def _train_there(host: str, names: Sequence[str], options: RunOptions) -> None:
     with lines_to(chosen_hosts(host, read_config().hosts)) as (connection,):
-        start_there(
-            connection, names, overrides=options.overrides, seed=options.seed, seeds=options.seeds,
-            device=options.device, devices=options.devices,
-        )  # fmt: skip
+        start_there(connection, names, options)
 
 
 def _train_all(

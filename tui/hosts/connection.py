@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from engine.runs.run_options import RunOptions
 from engine.shared import child_process
 from engine.shared.child_process import Process
 from presets.errors import CifartuiError
@@ -211,6 +212,21 @@ class Connection:
         if not isinstance(answer, kind):
             raise CifartuiError(OTHER_ANSWER.format(self.host.name))
         return answer
+
+    def start(self, preset_name: str, options: RunOptions, *, queued: bool = False) -> wire.Started:
+        """Have a preset started there, or put into the queue, and wait for the answer. Not for the dashboard's thread.
+
+        Raises:
+            CifartuiError: the host refuses, because it lacks something for instance, or does not answer.
+        """
+
+        def ask(number: int) -> wire.StartPreset:
+            return wire.StartPreset(
+                id=number, preset=preset_name, overrides=options.overrides, seed=options.seed, seeds=options.seeds,
+                device=options.device, devices=options.devices, queued=queued,
+            )  # fmt: skip
+
+        return self.answer_to(ask, wire.Started, 60.0)
 
     def _new_id(self) -> int:
         self._next_id += 1

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -121,13 +120,6 @@ def _decoded(
     return found
 
 
-def _start_ask(preset_name: str, options: RunOptions, number: int) -> wire.StartPreset:
-    return wire.StartPreset(
-        id=number, preset=preset_name, overrides=options.overrides, seed=options.seed, seeds=options.seeds,
-        device=options.device, devices=options.devices,
-    )  # fmt: skip
-
-
 class Hosts:
     """Connections to other hosts, and what they told last. Methods may be called from any thread."""
 
@@ -229,8 +221,7 @@ class Hosts:
         Raises:
             CifartuiError: the host refuses, because it lacks something for instance, or does not answer.
         """
-        make = partial(_start_ask, preset_name, options)
-        answer = self.connections[host].answer_to(make, wire.Started, 60.0)
+        answer = self.connections[host].start(preset_name, options)
         if options.seeds and answer.num_queued:
             return ""
         if not _RUN_ID.fullmatch(answer.run):
