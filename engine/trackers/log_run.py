@@ -107,6 +107,21 @@ def log_run(
             raise CifartuiError(f"{name} does not take run {run.id}: {printable(why)}") from error
 
 
+def write_whole(run: RunDir, name: LogService, target: Path) -> None:
+    """Write all that a run has told for a service into a new place; the run's folder keeps no note of it.
+
+    Raises:
+        CifartuiError: the service's library is not there, or the disk refuses.
+        OSError: the disk refuses later.
+    """
+    info = run.read_info()
+    asked = Asked(
+        run_id=run.id, settings=settings_of(info), started=info.created, target=str(target), known_id="", next_step=0
+    )
+    service = open_service(name, asked)
+    _log(run, service, Logged(), service.flush, follow=False, stop=threading.Event())
+
+
 def _nothing_new(run: RunDir, logged: Logged) -> Result | None:
     """Return what is to be said if a run has told nothing since it was logged, so that no service need be asked."""
     outcome = logged.outcome

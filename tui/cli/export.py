@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from engine.journal.state import RunState
 from engine.runs.export_record import SUFFIXES
 from engine.runs.find_run import find_run, find_runs
 from engine.runs.run_dir import RunDir
@@ -119,35 +118,26 @@ def _write_curves(run: RunDir, kind: str, path: Path, *, steps: bool, force: boo
     if not state.steps and not state.epochs:
         raise CifartuiError(f"Run {run.id} has no curves yet: nothing was trained.")
     if kind == "tensorboard":
-        _write_tensorboard(state, path, force)
+        _write_tensorboard(run, path, force)
     else:
         write_new(path, curves_text(run, state, "svg" if kind == "svg" else "csv", steps).encode(), force=force)
 
 
-def _write_tensorboard(state: RunState, folder: Path, force: bool) -> None:
+def _write_tensorboard(run: RunDir, folder: Path, force: bool) -> None:
     """Write an event file into `folder`; an earlier export there goes only with `force`."""
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError:
-        raise CifartuiError(
-            "TensorBoard files need the package tensorboard; add it with: pip install 'cifartui[tensorboard]'"
-        ) from None
+    from engine.trackers.log_run import write_whole
+
     _check_replaceable(folder, force)
     temporary = folder.with_name(f".{os.urandom(8).hex()}")  # nobody can put a link there before
     try:
         temporary.mkdir()
-        writer = EventFileWriter(str(temporary))
-        for step, time, values in _scalars(state):
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-            writer.add_event(Event(wall_time=time, step=step, summary=summary))
-        writer.close()
+        write_whole(run, "tensorboard", temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CifartuiError(f"{folder} cannot be written ({error.strerror}); name a folder of yours.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_replaceable(folder: Path, force: bool) -> None:
@@ -164,20 +154,3 @@ def _check_replaceable(folder: Path, force: bool) -> None:
     if others or not folder.name:
         other = others[0] if others else "the working directory"
         raise CifartuiError(f"{folder} is no earlier export (there is {other} in it); name another folder.")
-
-
-def _scalars(state: RunState) -> list[tuple[int, float, dict[str, float]]]:
-    """Return (global step, Unix seconds, values by tag), in the order of steps."""
-    rows: list[tuple[int, float, dict[str, float]]] = [
-        (point.global_step, point.time, {"train/loss": point.loss, "train/top1": point.top1}) for point in state.steps
-    ]
-    rows += [
-        (point.global_step, point.time, {"val/loss": point.val_loss, "val/top1": point.val_top1, "lr": point.lr})
-        for point in state.epochs
-    ]
-    rows += [
-        (point.global_step, point.time, {"val/balanced": point.val_balanced})
-        for point in state.epochs
-        if point.val_balanced is not None
-    ]
-    return sorted(rows, key=lambda row: row[0])
