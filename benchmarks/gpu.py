@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -47,7 +48,10 @@ CHECKS: dict[str, Callable[[Asked], str]] = {
     "several GPUs": gpu_programs.several,
     "dashboard": gpu_programs.dashboard,
     "doctor --benchmark": gpu_programs.benchmark,
-    "time to accuracy": gpu_programs.accuracy,
+    **{
+        f"time to accuracy: {name}": partial(gpu_programs.accuracy, name=name, wanted=wanted)
+        for name, wanted in gpu_programs.TRAINED.items()
+    },
 }
 
 
@@ -79,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="less of everything, for the tests")
     parser.add_argument("--row", action="append", choices=CHECKS, help="these rows alone")
     parser.add_argument("--as-json", action="store_true", help="check one row in this process, for the page")
+    parser.add_argument("--within-s", type=float, default=_MOST_OF_A_ROW_S, help="seconds that a row may take")
     asked = parser.parse_args(argv)
     try:
         device = choose_device(asked.device)
@@ -87,12 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     names = asked.row or list(CHECKS)
     if asked.as_json:
-        print(msgspec.json.encode(check(names[0], str(device), is_short=asked.short)).decode())
+        print(msgspec.json.encode(check(names[0], str(device), asked.within_s, is_short=asked.short)).decode())
         return 0
     rows, budget = [], _Budget(time.monotonic() + _BUDGET_S)
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
-        rows.append(_in_process(name, str(device), asked.short, budget))
+        rows.append(_in_process(name, str(device), asked.short, budget, asked.within_s))
     text = page(rows, device)
     asked.output.write_text(text, encoding="utf-8")
     print(text)
@@ -100,13 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any(row.status == "error" for row in rows) else 0
 
 
-def check(name: str, device: str, *, is_short: bool) -> Row:
+def check(name: str, device: str, within_s: float, *, is_short: bool) -> Row:
     """Check one row in this process; an error becomes a row."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
             prepare_backend(torch.device(device))
-            text = CHECKS[name](Asked(torch.device(device), is_short, Path(folder)))
+            text = CHECKS[name](Asked(torch.device(device), is_short, Path(folder), within_s))
             row = Row(name, "ok", text)
         except LeftOut as reason:
             row = Row(name, "left out", str(reason))
@@ -117,11 +122,12 @@ def check(name: str, device: str, *, is_short: bool) -> Row:
     return row
 
 
-def _in_process(name: str, device: str, is_short: bool, budget: _Budget) -> Row:
+def _in_process(name: str, device: str, is_short: bool, budget: _Budget, within_s: float) -> Row:
     if budget.left_s < _LEAST_S:
         return Row(name, "left out", "the ten minutes were over")
+    began, limit_s = time.monotonic(), min(budget.left_s, within_s)
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--row", name, "--as-json"]
-    began, limit_s = time.monotonic(), min(budget.left_s, _MOST_OF_A_ROW_S)
+    command += ["--within-s", str(limit_s)]
     process = subprocess.Popen(
         [*command, *(["--short"] if is_short else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -145,6 +151,7 @@ def _end(pid: int) -> None:
     """Kill a process and all that it started: workers too, which are in sessions of their own."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
+        process.suspend()  # or it would start others meanwhile
         for each in (*process.children(recursive=True), process):
             with suppress(psutil.NoSuchProcess):
                 each.kill()

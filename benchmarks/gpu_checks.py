@@ -42,11 +42,12 @@ _COUNTED = (
 
 
 class Asked(NamedTuple):
-    """Device to check, whether little will do, and an empty folder."""
+    """Device to check, whether little will do, an empty folder, and the seconds after which the row is ended."""
 
     device: torch.device
     is_short: bool
     folder: Path
+    within_s: float
 
 
 class LeftOut(Exception):
@@ -80,15 +81,17 @@ def nothing_waits(device: torch.device) -> Iterator[None]:
 
 
 def steps(asked: Asked) -> str:
-    """Take 30 steps with every augmentation × optimizer × moving average × mixing."""
+    """Take 30 steps with every augmentation × optimizer × moving average × mixing, in fp32 and bf16."""
     singly = () if asked.is_short else ((), *((each,) for each in every.AUGMENTATIONS))
     mixes = (schema.Mix(), *every.MIXES)
     failures, number = [], 0
-    for augment, optimizer, decay, mix in product((*singly, every.AUGMENTATIONS), every.OPTIMIZERS, (0.0, 0.9), mixes):
+    whole, other = _step_precisions(asked.device)
+    in_precisions = (*product((*singly, every.AUGMENTATIONS), (whole,)), (every.AUGMENTATIONS, other))
+    for (augment, precision), optimizer, decay, mix in product(in_precisions, every.OPTIMIZERS, (0.0, 0.9), mixes):
         number += 1
         train = replace(PRESET.train, epochs=20, augment=tuple(augment), ema_decay=decay)
         preset = replace(PRESET, model=_NETWORK, train=train, optimizer=optimizer, mix=mix)
-        trainer, _ = make(asked.folder / str(number), preset, _NUM_IMAGES, asked.device)
+        trainer, _ = make(asked.folder / str(number), preset, _NUM_IMAGES, asked.device, precision)
         try:
             batches = _batches(trainer)
             next(batches)  # brings constants to the device, once
@@ -97,10 +100,19 @@ def steps(asked: Asked) -> str:
                     next(batches)
         except Exception as error:
             names = "+".join(type(each).__name__ for each in augment) or "no augmentation"
-            failures.append(f"{names}, {type(optimizer).__name__}, average {decay}, {mix}: {error}")
+            failures.append(f"{names}, {type(optimizer).__name__}, average {decay}, {mix}, {precision}: {error}")
     if failures:
         raise RuntimeError("\n".join((f"{len(failures)} of {number} combinations:", *failures[:20])))
-    return f"{number} combinations of augmentation, optimizer, moving average and mixing: the host waited in none"
+    about = "augmentation, optimizer, moving average and mixing"
+    return f"{number} combinations of {about}, in {whole}, {other} with all augmentations: the host waited in none"
+
+
+def _step_precisions(device: torch.device) -> tuple[str, str]:
+    """Return the precision of all combinations, and that of fewer: first the one that is trained in by default.
+
+    Never fp16: its gradient scaler reads from the device in every step whether a gradient was infinite.
+    """
+    return ("bf16", "fp32") if choose_precision("auto", device, lambda: 0) == "bf16" else ("fp32", "bf16")
 
 
 def _batches(trainer: Trainer) -> Iterator[Tensor]:

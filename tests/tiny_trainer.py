@@ -48,12 +48,18 @@ def random_images(num_images: int, seed: int, device: torch.device = CPU) -> Ima
 
 
 def make(
-    tmp_path: Path, preset: schema.Preset = PRESET, num_train: int = 80, device: torch.device = CPU, **data: Any
+    tmp_path: Path,
+    preset: schema.Preset = PRESET,
+    num_train: int = 80,
+    device: torch.device = CPU,
+    precision: str = "fp32",
+    **data: Any,
 ) -> tuple[Trainer, RunDir]:
     """Return a trainer of `preset` on random images, and its run's folder, which may hold a run to resume."""
     folder = make_folder(tmp_path)
     journal = EventWriter(folder.events)
-    return Trainer(make_setup(preset, num_train, device, **data), folder, journal, Controls(folder, journal)), folder
+    setup = make_setup(preset, num_train, device, precision=precision, **data)
+    return Trainer(setup, folder, journal, Controls(folder, journal)), folder
 
 
 def make_folder(path: Path) -> RunDir:
@@ -69,6 +75,7 @@ def make_setup(
     num_train: int = 80,
     device: torch.device = CPU,
     network: nn.Module | None = None,
+    precision: str = "fp32",
     **data: Any,
 ) -> Setup:
     """Return random images and the network of `preset`, or another one."""
@@ -83,12 +90,12 @@ def make_setup(
         with device:
             network = build(preset.model, 100, preset.data.image_size)
     return Setup(
-        info=info, device=device, precision="fp32", data=dataset,
+        info=info, device=device, precision=precision, data=dataset,
         network=network.to(memory_format=torch.channels_last),
         criterion=cross_entropy(preset.loss, dataset.train.labels, dataset.class_names)._apply(
             lambda weights: weights.to(device)  # nn.Module.to is patched where the device is a pretended one
         ),
         measures_balanced=device.type == "cpu" and measures_balanced(preset.train, dataset),
-        plain_transform=plain_transform(preset.data), autocast=autocast(device, "fp32"),
+        plain_transform=plain_transform(preset.data), autocast=autocast(device, precision),
         data_record=record_of(dataset) if device.type == "cpu" else NO_RECORD,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_checks
+from benchmarks import gpu, gpu_checks, gpu_programs
 from benchmarks.gpu_checks import Asked, LeftOut
 from engine.training.worker import explain
 from tests.waiting import PATIENCE_S
@@ -25,20 +25,21 @@ LEFT_OUT = {
     "memory estimate": "only CUDA's allocator",
     "several GPUs": "tests/integration/test_several_devices.py",
     "doctor --benchmark": "tests/integration/test_benchmark.py",
-    "time to accuracy": "longer than ten minutes",
+    "time to accuracy: basenet": "longer than ten minutes",
+    "time to accuracy: recipes/vgg-custom-fast": "longer than ten minutes",
 }
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_GPU))
 def test_what_needs_no_gpu_is_checked_with_the_cpu(name: str) -> None:
-    row = gpu.check(name, "cpu", is_short=True)
+    row = gpu.check(name, "cpu", PATIENCE_S, is_short=True)
     assert (row.status, row.name) == ("ok", name), row.text
     assert row.text
 
 
 @pytest.mark.parametrize("name", sorted(LEFT_OUT))
 def test_what_is_left_out_says_why(name: str) -> None:
-    row = gpu.check(name, "cpu", is_short=True)
+    row = gpu.check(name, "cpu", PATIENCE_S, is_short=True)
     assert row.status == "left out"
     assert LEFT_OUT[name] in row.text
 
@@ -70,7 +71,7 @@ def test_a_check_that_fails_is_an_error_and_the_next_goes_on(monkeypatch: pytest
         raise LeftOut("no reason")
 
     monkeypatch.setattr(gpu, "CHECKS", {"one": fail, "two": leave_out, "three": lambda _asked: "fine"})
-    rows = [gpu.check(name, "cpu", is_short=True) for name in ("one", "two", "three")]
+    rows = [gpu.check(name, "cpu", PATIENCE_S, is_short=True) for name in ("one", "two", "three")]
     assert [row.status for row in rows] == ["error", "left out", "ok"]
     assert "| one | error | 0 | RuntimeError: CUDA error: an illegal memory access was encountered |" in gpu.page(
         rows, CPU
@@ -98,11 +99,30 @@ def test_a_row_that_hangs_ends_with_all_that_it_started(tmp_path: Path, monkeypa
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{sleeping}"\n')
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    monkeypatch.setattr(gpu, "_MOST_OF_A_ROW_S", 3.0)
     before = set(psutil.Process().children(recursive=True))
-    row = gpu._in_process("dashboard", "cpu", True, gpu._Budget(time.monotonic() + 60))
+    row = gpu._in_process("dashboard", "cpu", True, gpu._Budget(time.monotonic() + 60), 3.0)
     assert (row.status, row.text) == ("error", "did not end within 3 s")
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_a_benchmark_that_takes_too_long_tells_what_it_has_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho basenet 1,234\ntrap 'exit 130' INT\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    told = gpu_programs.benchmark(Asked(CPU, False, tmp_path, gpu_programs._TOLD_WITHIN_S + 2.0))
+    assert "basenet 1,234" in told
+    assert "Ended after 2 s: what is missing was not measured." in told
+
+
+@pytest.mark.parametrize(("default", "steps"), [("bf16", ("bf16", "fp32")), ("fp16", ("fp32", "bf16"))])
+def test_steps_are_taken_in_the_precision_that_is_trained_in_by_default(
+    monkeypatch: pytest.MonkeyPatch, default: str, steps: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(gpu_checks, "choose_precision", lambda *_: default)
+    assert gpu_checks._step_precisions(torch.device("cuda")) == steps
 
 
 def test_recorded_losses_that_are_no_numbers_are_as_far_away_as_can_be() -> None:
