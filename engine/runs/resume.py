@@ -16,6 +16,7 @@ from engine.journal.state import RunState
 from engine.runs import start
 from engine.runs.notify_settings import NOBODY, Notify
 from engine.runs.run_dir import STALLED_AFTER_S, RunDir, RunInfo
+from engine.runs.run_options import words_to_start
 from engine.shared.data_locations import locate
 from engine.shared.device_names import check_devices
 from presets import catalog
@@ -104,7 +105,7 @@ def _prepare(folder: RunDir, asked: Asked, devices: int | None) -> tuple[str, ..
     told = (*((ACCEPT,) if asked.accept_changed_data else ()), *((f"{_DATA}{asked.data}",) if asked.data else ()))
     info, state = folder.read_info(), folder.read_state()
     if table_of(info.preset) is not None:
-        again = f"cifartui lr-find {shlex.quote(info.preset_source)}"
+        again = printable(shlex.join(words_to_start(info)), longest=2000)
         raise CifartuiError(
             f"Run {folder.id} is a range test, which keeps no weights to go on from; run it anew: {again}"
         )

@@ -1,11 +1,14 @@
 """Options with which a run is started besides its preset. Passed on by command line, dashboard and queue."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
 from engine.runs.notify_settings import NOBODY, Notify
 from engine.shared.device_names import MOST_DEVICES
+
+if TYPE_CHECKING:
+    from engine.runs.run_dir import RunInfo
 
 SEED_BELOW = 2**31
 
@@ -37,3 +40,26 @@ class RunOptions(StoredOptions, frozen=True, kw_only=True):
 
 
 DEFAULT_OPTIONS = RunOptions()
+
+
+def words_to_start(info: "RunInfo") -> list[str]:
+    """Return the command that starts a run anew, with all that it was started with, word by word."""
+    from presets.range_test import DEFAULT_SWEEP, is_range_test_name, sweep_of
+
+    is_test = is_range_test_name(info.preset_name)
+    words = ["cifartui", "lr-find" if is_test else "train", info.preset_source]
+    for change in info.overrides:
+        words += ["--set", change]
+    sweep = sweep_of(info.preset) if is_test else DEFAULT_SWEEP
+    options: tuple[tuple[str, object, object], ...] = (
+        ("--from", sweep.first_lr, None),
+        ("--to", sweep.last_lr, None),
+        ("--steps", sweep.steps, DEFAULT_SWEEP.steps),
+        ("--seed", info.seed, 0),
+        ("--device", info.device, "auto"),
+        ("--devices", info.devices, 1),
+        ("--data-dir", info.data_dir, None),
+    )
+    for name, value, usual in options:
+        words += [name, str(value)] if value != usual else []
+    return words

@@ -81,8 +81,9 @@ def test_its_curve_is_exported_as_csv_and_not_as_a_picture_by_epochs(tmp_path: P
 
 
 def test_no_run_is_resumed_as_or_from_a_range_test(tmp_path: Path) -> None:
-    with pytest.raises(CifartuiError, match="run it anew: cifartui lr-find basenet"):
-        resume_run(made(tmp_path, "basenet"))
+    with pytest.raises(CifartuiError) as refused:
+        resume_run(made(tmp_path, "basenet", "data.train_limit=640"))
+    assert "run it anew: cifartui lr-find basenet --set data.train_limit=640 --" in str(refused.value)
     run = run_dir.create(tmp_path, "basenet", preset=catalog.load("basenet"), seed=0, device="cpu")
     with pytest.raises(CifartuiError, match="cannot become a range test"):
         resume_run(run, ['schedule={name="range-test", first_lr=1e-5}'])

@@ -142,25 +142,9 @@ def no_worker(info: "RunInfo", state: RunState) -> str:
 
 def start_command(info: "RunInfo") -> str:
     """Return the command that starts a run anew, with all that it was started with."""
-    from presets.range_test import DEFAULT_SWEEP, is_range_test_name, sweep_of
+    from engine.runs.run_options import words_to_start
 
-    is_test = is_range_test_name(info.preset_name)
-    words = ["cifartui", "lr-find" if is_test else "train", info.preset_source]
-    for change in info.overrides:
-        words += ["--set", change]
-    sweep = sweep_of(info.preset) if is_test else DEFAULT_SWEEP
-    options: tuple[tuple[str, object, object], ...] = (
-        ("--from", sweep.first_lr, None),
-        ("--to", sweep.last_lr, None),
-        ("--steps", sweep.steps, DEFAULT_SWEEP.steps),
-        ("--seed", info.seed, 0),
-        ("--device", info.device, "auto"),
-        ("--devices", info.devices, 1),
-        ("--data-dir", info.data_dir, None),
-    )
-    for name, value, usual in options:
-        words += [name, str(value)] if value != usual else []
-    return visible_in_a_row(shlex.join(words))
+    return visible_in_a_row(shlex.join(words_to_start(info)))
 
 
 def place(state: RunState) -> str:
