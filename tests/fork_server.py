@@ -24,6 +24,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 from tests import forks
 from tests.fork_client import LARGEST_ORDER
@@ -115,6 +116,23 @@ def serve(order: dict[str, Any], client: socket.socket, descriptors: Sequence[in
     return code
 
 
+def draw_once() -> None:
+    """Draw the generated images now, for all forks: each would draw the same ones for half a second."""
+    import torch
+
+    from engine.data import shapes
+
+    generator = torch.Generator().manual_seed(shapes.SEED)
+    drawn = {shape: (shapes._draw(shape, generator), generator.get_state()) for shape in shapes.SHAPES}
+
+    def kept(shape: str, generator: torch.Generator) -> torch.Tensor:
+        images, state_after = drawn[shape]
+        generator.set_state(state_after)
+        return images
+
+    shapes._draw = kept
+
+
 def main() -> None:
     import pooch  # noqa: F401
     import torch
@@ -123,7 +141,9 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing import errors  # noqa: F401
 
     import tui.cli as commands
-    from engine.data import image_files  # noqa: F401
+    from engine.data import image_files, shapes  # noqa: F401
+    from engine.models.memory import estimate
+    from presets import catalog
 
     for found in pkgutil.walk_packages(commands.__path__, "tui.cli."):
         import_module(found.name)
@@ -132,6 +152,9 @@ def main() -> None:
     # in every fork, before it has threads: they would all put the parent's thread pool right at once, and torch aborts
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
     forks.replace_popen()
+    draw_once()
+    with mock.patch.object(torch.Tensor, "backward"):  # its threads would not be in a fork
+        estimate(catalog.load("demo"), len(shapes.CLASS_NAMES))  # what torch makes for the first one, each fork has
     gc.freeze()  # or the first collection of a fork would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(fileno=int(sys.argv[1])) as listener:
