@@ -12,7 +12,7 @@ from textual.widgets import Static
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from tests.ui.conftest import ONE_GPU, environment, until
-from tests.ui.sample_run import training
+from tests.ui.sample_run import NOW, SampleRun, preset, training
 from tui.app import CifartuiApp
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
@@ -98,6 +98,29 @@ async def test_runs_are_listed_and_enter_attaches(runs_dir: Path) -> None:
             assert isinstance(app.screen, Monitor)
             await pilot.press("escape", "a")
             assert isinstance(app.screen, Monitor)
+
+
+async def test_rows_that_no_run_needs_are_the_presets(runs_dir: Path) -> None:
+    with training(runs_dir):
+        app = CifartuiApp(runs_dir, environment=environment())
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until(pilot, lambda: app.screen.query_one(RunList).option_count == 1, "the run")
+            recent, presets = app.screen.query_one("#recent"), app.screen.query_one("#presets")
+            await until(pilot, lambda: recent.size.height == 2, "a lower pane")
+            assert presets.size.height > 30
+
+
+async def test_where_there_is_room_the_settings_of_a_run_are_not_cut(runs_dir: Path) -> None:
+    overrides = ("optimizer.lr=0.01", "optimizer.momentum=0.85", "train.batch_size=64", "loss.label_smoothing=0.1")
+    run = SampleRun(
+        runs_dir, "basenet-a3f2", start=NOW, preset_name="basenet", preset=preset("BaseNet"), overrides=overrides
+    )
+    with run.live().begin():
+        app = CifartuiApp(runs_dir, environment=environment())
+        async with app.run_test(size=(160, 45)) as pilot:
+            runs = app.screen.query_one(RunList)
+            await until(pilot, lambda: runs.option_count == 1, "the run")
+            assert "lr 0.01 momentum 0.85 batch 64 smoothing 0.1 " in str(runs.options[0].prompt)
 
 
 async def test_the_palette_offers_actions_and_runs(runs_dir: Path) -> None:

@@ -181,7 +181,7 @@ async def test_rows_out_of_sight_are_counted_once_the_screen_is_laid_out(runs_di
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "generated at start" in said(app, "#description"), "where the data is")
         await until(pilot, lambda: not said(app, "#more").strip(), "no rows, for all are in sight")
-        await pilot.resize_terminal(80, 24)
+        await pilot.resize_terminal(80, 20)
         pane = app.screen.query_one("#right", VerticalScroll)
         await until(pilot, lambda: pane.max_scroll_y > 1, "a pane that is too small")
         rows = f"pgdn {pane.max_scroll_y} more rows"

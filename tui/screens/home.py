@@ -318,7 +318,10 @@ class Home(Screen[None]):
         if self.app.others is not None:
             joined = self.everywhere()
             runs, num_all = joined.runs, joined.num_all
-        self.query_one(RecentRuns).show(runs, num_all - len(runs), self.app.environment.now(), empty)
+        is_listed = self._num_runs is not None
+        self.query_one(RecentRuns).show(
+            runs, num_all - len(runs), self.app.environment.now(), empty, is_listed=is_listed
+        )
 
     def action_attach(self) -> None:
         """Open the newest run that is alive."""

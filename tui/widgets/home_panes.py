@@ -278,8 +278,17 @@ class RecentRuns(Vertical):
         """Name the pane."""
         self.border_title = "recent runs"
 
-    def show(self, runs: "Sequence[Summary]", num_older: int, now: float, empty: Text) -> None:
-        """List `runs`, and how many are older than these; `empty` if there is none. `now` is Unix seconds."""
+    def show(self, runs: "Sequence[Summary]", num_older: int, now: float, empty: Text, *, is_listed: bool) -> None:
+        """List `runs`, and how many are older than these; `empty` if there is none.
+
+        Args:
+            runs: newest first.
+            num_older: number of the runs that are not among them.
+            now: Unix seconds.
+            empty: in place of the list.
+            is_listed: the folder was read: rows that its runs do not need are the presets'.
+        """
+        self.set_class(is_listed, "-listed")
         listing, instead = self.query_one(RunList), self.query_one("#no-runs", ChangedStatic)
         listing.display, instead.display = bool(runs), not runs
         if runs:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tui.data.summary import Summary
 
 _BROKEN = "cannot be used"
+_NAME_COLUMNS, _MOST_NAME_COLUMNS = 36, 80
+"""Columns of the runs' names where there is room: at least, and at most for long ones."""
 
 
 class Pickable(OptionList):
@@ -143,12 +146,16 @@ class RunList(Pickable):
 
         Of the short runs of a learning-rate search, of which there are twenty, the newest is listed.
         """
+        from tui.text.run_name import run_name
+
         self._shown = runs, now
         if not self.size.width:  # `on_resize` shows them
             return
         runs = _newest_of_searches(runs)
         hosts = max((max(4, len(run.host)) for run in runs if run.is_elsewhere), default=0)
-        name_width = min(36, max(12, self.size.width - 51 - (hosts + 2 if hosts else 0)))
+        longest = max((cell_len(run_name(run.id, run.preset_name, _words(run))) for run in runs), default=0)
+        room = self.size.width - 51 - (hosts + 2 if hosts else 0)
+        name_width = max(12, min(room, max(_NAME_COLUMNS, min(longest, _MOST_NAME_COLUMNS))))
         shared = _shared(runs)
         lines = [_run_line(run, now, name_width, shared.get(run.preset_name, frozenset()), hosts) for run in runs]
         before = [option.prompt for option in self.options]
