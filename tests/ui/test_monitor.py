@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from engine.journal import events as ev
 from engine.journal import jsonl
 from engine.journal.commands import Continue, NextStage, Pause, Stop
+from engine.runs.run_dir import Status
 from tests.ui.conftest import environment, until
 from tests.ui.sample_run import NOW, SampleRun, preset, staged, training
 from tui.app import CifartuiApp
@@ -15,6 +16,7 @@ from tui.data.run_list import RunsListed
 from tui.screens.dialogs import ConfirmAbort
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.screens.run_keys import next_ways
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.log_pane import LogPane
 from tui.widgets.monitor_panes import CommandStrip, OutcomeNotice, Preparation, RunHeader
@@ -172,6 +174,38 @@ async def test_a_finished_run_shows_outcome_test_accuracy_and_best_weights(runs_
             assert "test 24.1 %" in header(app)
             await pilot.press("p")
             assert "Esc goes Home" in strip(app)
+
+
+async def test_a_run_that_is_over_says_what_can_come_next(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=3) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 36)) as pilot:
+            await until(pilot, lambda: monitor(app).is_live, "the run")
+            assert strip(app).startswith("A key shows here")
+            run.finish("completed")
+            await until(pilot, lambda: strip(app).startswith("Next: "), "the ways on")
+            assert strip(app).split("    ") == [
+                "Next: R trains for more epochs", "a starts anew",
+                "cifartui predict basenet-a3f2 PATH says what other images show",
+            ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "checkpoints", "is_here", "ways"),
+    [
+        ("completed", {"best"}, False, ("R trains for more epochs", "a starts anew")),
+        ("stopped", {"best"}, False, ("r resumes", "a starts anew")),
+        ("failed", set(), True, ("a starts anew",)),
+        ("training", {"best"}, True, ()),
+    ],
+)
+def test_what_is_offered_is_what_the_run_has(
+    runs_dir: Path, outcome: Status, checkpoints: set[str], is_here: bool, ways: tuple[str, ...]
+) -> None:
+    with training(runs_dir, epochs_done=3) as run:
+        info, state = run.folder.read_info(), run.folder.read_state()
+    state.checkpoints = {kind: saved for kind, saved in state.checkpoints.items() if kind in checkpoints}
+    assert next_ways(info, state, outcome, lambda _binding, key: key, is_here=is_here) == ways
 
 
 async def test_a_failed_run_shows_reason_advice_and_log(runs_dir: Path) -> None:

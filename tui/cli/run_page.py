@@ -179,8 +179,11 @@ def _go_on(record: RunDetail) -> list[str]:
         ways.append((f"cifartui resume {name}", "go on from the last checkpoint"))
     elif status != "completed":
         ways.append((record.start_command, "start it anew"))
+    elif record.range_test is None and record.checkpoints:
+        ways.append((f"cifartui resume {name} --epochs +5", "train it for more epochs"))
     if any(saved.kind == "best" and saved.is_there for saved in record.checkpoints):
         ways.append((f"cifartui evaluate {name}", "accuracy by class, what is confused"))
+        ways.append((f"cifartui predict {name} PATH", "what it says of other images"))
     if not run_text.is_live(status):
         ways.append((f"cifartui report {name}", "a page that one can send"))
     if record.epochs:

@@ -30,7 +30,7 @@ from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS, is_range_test
-from tui.screens.run_keys import RUN_KEYS, again_key, has_stages, idle_actions, why_not_resumed, why_not_sent
+from tui.screens.run_keys import RUN_KEYS, again_key, has_stages, idle_actions, next_ways, why_not_resumed, why_not_sent
 from tui.text import run_text
 from tui.text.run_name import name_of, title_of
 from tui.theme import MUTED, TONES, Tone
@@ -247,8 +247,11 @@ class Monitor(Screen[None]):
         if self.info is None or not self.is_mounted:
             return
         view = RunView(self.run_folder, self.info, self.state, self.status, self.now())
+        strip = self.query_one(CommandStrip)
         if not self.is_live:
-            self.query_one(CommandStrip).give_up("the run ended before it could answer", view.now)
+            strip.give_up("the run ended before it could answer", view.now)
+        ways = next_ways(self.info, self.state, self.status, self.app.key_of, is_here=self.elsewhere is None)
+        strip.offer(ways, view.now)
         self.query_one(RunHeader).show(view)
         resume_key = "" if self.is_range_test else self.app.key_of("monitor.resume", "r")
         num_lines = max(2, self.size.height // 6)

@@ -16,6 +16,8 @@ from engine.journal.commands import (
 )
 from engine.journal.state import RunState
 from engine.runs.run_dir import RunInfo, Status
+from presets.safe_text import visible_in_a_row
+from tui import format as fmt
 from tui.data.range_test import NO_WEIGHTS, is_range_test
 from tui.text import run_text
 
@@ -107,6 +109,32 @@ def why_not_resumed(info: RunInfo | None, state: RunState, key_of: Callable[[str
     if not state.checkpoints:
         return f"this run has no checkpoint to go on from; {again_key(key_of)} starts it anew"
     return ""
+
+
+def next_ways(
+    info: RunInfo | None, state: RunState, status: Status, key_of: Callable[[str, str], str], *, is_here: bool
+) -> tuple[str, ...]:
+    """Return what can be done with a run that is over, most likely first; nothing of a live one.
+
+    Args:
+        info: None while the run is still being read.
+        state: of the run.
+        status: of the run.
+        key_of: returns the key of a binding: `CifartuiApp.key_of`.
+        is_here: it is a run of this machine, which commands can name.
+    """
+    if info is None or run_text.is_live(status):
+        return ()
+    if is_range_test(info.preset):
+        return (f"{again_key(key_of)} tests again",)
+    ways = []
+    if state.checkpoints:
+        more = f"{key_of('monitor.resume_changed', 'R')} trains for more epochs"
+        ways.append(more if status == "completed" else f"{key_of('monitor.resume', 'r')} resumes")
+    ways.append(f"{again_key(key_of)} starts anew")
+    if is_here and "best" in state.checkpoints:
+        ways.append(f"cifartui predict {visible_in_a_row(fmt.short_id(info.id))} PATH says what other images show")
+    return tuple(ways)
 
 
 def again_key(key_of: Callable[[str, str], str]) -> str:

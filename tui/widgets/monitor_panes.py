@@ -1,5 +1,6 @@
 """Panes of the Monitor besides its plots and log: header, preparation, outcome, alerts, commands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -269,12 +270,19 @@ class _Sent:
 
 
 class CommandStrip(ChangedStatic):
-    """Row with the commands that have no answer yet, and the last answer."""
+    """Row with the commands that have no answer yet, and the last answer; of a run that is over, what can come next."""
 
     def __init__(self) -> None:
         super().__init__(id="strip")
         self.pending: dict[str, _Sent] = {}
         self._last: list[Text] = []
+        self._next: Sequence[str] = ()
+
+    def offer(self, ways: Sequence[str], now: float) -> None:
+        """Show what can come next, where there is nothing else to show: as much as fits, in this order."""
+        if ways != self._next:
+            self._next = ways
+            self.show(now)
 
     def add(self, command_id: str, label: str, now: float) -> None:
         """Show a command as pending."""
@@ -320,6 +328,8 @@ class CommandStrip(ChangedStatic):
         ]
         fields = [*waiting[::-1], *self._last]
         width = max(20, self.content_size.width)
+        if not fields and self._next:
+            fields = [Text(way, MUTED) for way in (f"Next: {self._next[0]}", *self._next[1:])]
         if not fields:
             self.set_text(Text("A key shows here as asked, then as applied. Leaving never stops training.", MUTED))
             return
