@@ -6,6 +6,7 @@ from rich.text import Text
 
 from engine.journal.peaks import gpus_of_run
 from engine.shared.device_names import NO_ANSWER
+from presets.problems import printable
 from tui import format as fmt
 from tui.text.layout import bar, in_a_row, labelled
 from tui.theme import MUTED, TEXT, TONES
@@ -16,15 +17,23 @@ if TYPE_CHECKING:
     from engine.journal.events import GpuSample, TorchMemory
     from engine.journal.state import RunState
 
-_BAR_WIDTH = 12
+_BAR_WIDTH, _SHORT_BAR_WIDTH = 12, 6
+_CELL_WIDTH, _GAP = 19, 2
+"""Columns of a GPU among many, without its bar, and between two of them."""
 _UNUSABLE = "Training will use the CPU: torch could use no GPU in the last run here. See cifartui doctor."
 _UNKNOWN = "Whether torch can use them is not known before a first run here."
 
 
 def gpus_now(
-    gpus: "Sequence[GpuSample]", missing: str, num_cores: int, width: int, max_rows: int, torch_gpus: int | None = 1
+    gpus: "Sequence[GpuSample]",
+    missing: str,
+    num_cores: int,
+    width: int,
+    max_rows: int,
+    torch_gpus: int | None = 1,
+    host_free_bytes: int | None = None,
 ) -> Text:
-    """Return a row for every GPU; if there is none, the reason and what that means.
+    """Return a row for every GPU, or several a row if they are many; if there is none, the reason and what that means.
 
     Args:
         gpus: of this machine.
@@ -33,6 +42,7 @@ def gpus_now(
         width: columns.
         max_rows: rows.
         torch_gpus: how many GPUs torch saw when it was asked last; None if it never was.
+        host_free_bytes: memory of the machine that is free, for GPUs that have none of their own.
     """
     if not gpus:
         cores = fmt.plural(num_cores, "core")
@@ -45,14 +55,55 @@ def gpus_now(
         return Text.assemble(text, (f"Training will use the CPU ({cores}).", TEXT))
     notes = [] if torch_gpus else [Text(_UNUSABLE, TONES["warn"]) if torch_gpus == 0 else Text(_UNKNOWN, MUTED)]
     max_rows = max(1, max_rows - len(notes))
-    rows = [_gpu(gpu, width) for gpu in gpus[:max_rows]]
-    if len(gpus) > max_rows:
-        rows[-1] = Text(f"and {len(gpus) - max_rows + 1} more GPUs", MUTED)
+    rows = _grid(gpus, width, max_rows) if len(gpus) > max_rows else [_gpu(gpu, width, host_free_bytes) for gpu in gpus]
     return Text("\n").join([*notes, *rows])
 
 
-def _gpu(gpu: "GpuSample", width: int) -> Text:
-    return in_a_row([*_gpu_memory(gpu), *_condition_of(gpu)], width, gap=2)
+def title_of_gpus(gpus: "Sequence[GpuSample]", max_rows: int) -> str:
+    """Return the heading of `gpus_now`: with their names and memory where these are too many to stand in the rows."""
+    kinds = dict.fromkeys(gpu.name.removeprefix("NVIDIA ") for gpu in gpus)
+    if len(gpus) <= max_rows:
+        return "GPUs now"
+    return f"GPUs now: {len(gpus)} × {printable(next(iter(kinds)), 40)}{' and others' if len(kinds) > 1 else ''}"
+
+
+def _gpu(gpu: "GpuSample", width: int, host_free_bytes: int | None = None) -> Text:
+    fields = _gpu_memory(gpu)
+    if gpu.memory_total_bytes is None and host_free_bytes is not None:  # as NVML has it where both share one memory
+        fields.append(labelled("machine", f"{fmt.memory(host_free_bytes)} free"))
+    return in_a_row([*fields, *_condition_of(gpu)], width, gap=2)
+
+
+def _grid(gpus: "Sequence[GpuSample]", width: int, max_rows: int) -> list[Text]:
+    """Return several GPUs a row, by number; where not all have room, those with the most memory free come first."""
+    shown, bar_width = list(gpus), _SHORT_BAR_WIDTH
+    in_row = max(1, (width + _GAP) // (_CELL_WIDTH + bar_width + 1 + _GAP))
+    if in_row * max_rows < len(gpus):
+        bar_width, in_row = 0, max(1, (width + _GAP) // (_CELL_WIDTH + _GAP))
+    if in_row * max_rows < len(gpus):
+        shown = sorted(gpus, key=_free_bytes, reverse=True)[: in_row * max_rows - 1]
+    cells = [_cell(gpu, bar_width) for gpu in shown]
+    if len(shown) < len(gpus):
+        cells.append(Text(f"{len(gpus) - len(shown)} with less free", MUTED))
+    rows = [cells[start : start + in_row] for start in range(0, len(cells), in_row)]
+    return [Text(" " * _GAP, no_wrap=True).join(row) for row in rows]
+
+
+def _free_bytes(gpu: "GpuSample") -> int:
+    if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
+        return 0
+    return gpu.memory_total_bytes - gpu.memory_used_bytes
+
+
+def _cell(gpu: "GpuSample", bar_width: int) -> Text:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    is_known = used is not None and total is not None
+    memory = f"{used / 1e9:.0f}/{total / 1e9:.0f} GB" if is_known else "n/a"  # type: ignore[operator]
+    drawn = bar(used / total if is_known and total else 0.0, bar_width) if bar_width else Text()  # type: ignore[operator]
+    return Text.assemble(
+        (f"{gpu.index:>2} ", MUTED), drawn, " " if bar_width else "", (f"{memory:>10}", TEXT),
+        (f"{fmt.percent(gpu.utilization, 0):>6}", MUTED),
+    )  # fmt: skip
 
 
 def _gpu_memory(gpu: "GpuSample") -> list[Text]:

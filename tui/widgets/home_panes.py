@@ -15,7 +15,7 @@ from tui import format as fmt
 from tui.data.environment import GpuReadings, Queued
 from tui.data.network_facts import NetworkFacts
 from tui.text import preset_text
-from tui.text.device_text import gpus_now
+from tui.text.device_text import gpus_now, title_of_gpus
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic, TextField
 from tui.widgets.lists import PresetList, RunList
@@ -247,11 +247,11 @@ def queue(queued: Queued) -> Text:
 
 
 _GPU_ROWS = 4
-"""More GPUs than this are counted, not listed."""
+"""More GPUs than this stand side by side."""
 
 
 class GpuPane(ChangedStatic):
-    """The GPUs of this machine now, a row each."""
+    """The GPUs of this machine now, a row each while they are few."""
 
     def on_mount(self) -> None:
         """Name the pane."""
@@ -263,7 +263,10 @@ class GpuPane(ChangedStatic):
             self.set_text(Text("reading the GPUs …", MUTED))
             return
         width = max(40, self.content_size.width)
-        self.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, torch_gpus))
+        title = title_of_gpus(now.gpus, _GPU_ROWS)
+        if self.border_title != title:  # setting it paints the pane
+            self.border_title = title
+        self.set_text(gpus_now(now.gpus, now.missing, now.num_cores, width, _GPU_ROWS, torch_gpus, now.host_free_bytes))
 
 
 class RecentRuns(Vertical):
