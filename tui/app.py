@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -38,6 +38,8 @@ from tui.theme import theme
 from tui.widgets.basic import TakesText
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from tui.data.environment import GpuReadings
     from tui.data.follower import History
     from tui.hosts.listing import Hosts
@@ -51,6 +53,14 @@ _MOST_THREADS = 32
 each other fill it with threads that read, and the key that asks for a stop would wait for one of them to be left."""
 _STARTED_S = 1.0
 """The first screen is painted by then, and garbage is collected again."""
+_DESTRUCTIVE = {"abort", "delete", "remove"}
+"""Actions that take something away."""
+
+
+def _palette() -> "type[Provider]":
+    from tui.screens.dialogs import Palette
+
+    return Palette
 
 
 class CifartuiApp(App[None]):
@@ -59,6 +69,7 @@ class CifartuiApp(App[None]):
     TITLE = "cifartui"
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {_palette}  # noqa: RUF012 - as Textual declares it
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
         (0, "-tiny"), (60, "-narrow"), (110, "-wide"), (150, "-very-wide"),
     ]  # fmt: skip
@@ -260,24 +271,41 @@ class CifartuiApp(App[None]):
             self.push_screen(RunsScreen())
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Offer every key of the screen, and every recent run, by name."""
+        """Offer the keys of the screen that have an effect now, every recent run and every preset, by name.
+
+        What takes something away comes last.
+        """
         from tui.text.run_name import run_name
 
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if active.node is screen and binding.tooltip and active.enabled:
-                text, action = binding.tooltip, binding.action
-                key = f"key {self.get_key_display(binding)}"
-                yield SystemCommand(text[0].upper() + text[1:], key, lambda a=action: self._do(screen, a))
+        keys = list(self._keys_of(screen))
+        yield from (command for command, is_destructive in keys if not is_destructive)
         home = next((below for below in self.screen_stack if isinstance(below, Home)), None)
+        shown = getattr(screen, "shown_run", "")
         for run in home.everywhere().runs if home is not None else ():
-            where = f" on {run.host}" if run.is_elsewhere else ""
-            title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}{where}")
-            yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda r=run.id: self.open_run(r))
-        for title, about, start in home.starts_elsewhere() if home is not None else ():
+            if run.id != shown:
+                where = f" on {run.host}" if run.is_elsewhere else ""
+                title = _as_it_is(f"Attach to run {run_name(run.id, run.preset_name, run.words)}{where}")
+                yield SystemCommand(title, _as_it_is(f"{run.title}, {run.status}"), lambda r=run.id: self.open_run(r))
+        for title, about, start in home.starts_by_name() if home is not None else ():
             yield SystemCommand(_as_it_is(title), _as_it_is(about), start)
         yield SystemCommand("Help", "key ?", self.action_help)
         yield SystemCommand("Leave", "key q; training goes on", self.action_leave)
+        yield from (command for command, is_destructive in keys if is_destructive)
+
+    def _keys_of(self, screen: Screen[object]) -> Iterator[tuple[SystemCommand, bool]]:
+        """Yield the keys of a screen that have an effect, and whether they take something away; no two alike."""
+        idle: Collection[str] = getattr(screen, "idle_actions", ())
+        seen: set[str] = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.node is not screen or not active.enabled or binding.action in idle:
+                continue
+            if not binding.tooltip or binding.tooltip in seen:
+                continue
+            seen.add(binding.tooltip)
+            title, key = binding.tooltip[0].upper() + binding.tooltip[1:], f"key {self.get_key_display(binding)}"
+            command = SystemCommand(title, key, lambda action=binding.action: self._do(screen, action))
+            yield command, binding.action in _DESTRUCTIVE
 
     def _do(self, screen: Screen[object], action: str) -> None:
         self.call_later(self.run_action, action, default_namespace=screen)

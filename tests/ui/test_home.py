@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from textual.command import CommandList, CommandPalette
 from textual.widgets import Static
 
 from engine.runs.run_dir import RunDir
@@ -17,6 +18,7 @@ from tui.app import CifartuiApp
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
 from tui.screens.monitor import Monitor
+from tui.screens.start_dialog import StartPanel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.lists import PresetList, RunList
 
@@ -130,12 +132,52 @@ async def test_the_palette_offers_actions_and_runs(runs_dir: Path) -> None:
             home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
             await until(pilot, lambda: home.runs, "the list of runs")
             titles = {command.title for command in app.get_system_commands(app.screen)}
+            at_home = {command.title for command in app.get_system_commands(home)}
     wanted = {
         "Stop after this batch: validate, test the best weights", "Stop after this epoch", "Pause, and continue",
         "Write a checkpoint now", "Halve the learning rate", "Abort: end at once (asks first)", "Help", "Leave",
     }  # fmt: skip
     assert wanted <= titles
-    assert "Attach to run basenet-a3f2" in titles
+    assert "Attach to run basenet-a3f2" in at_home - titles  # the Monitor shows it already
+
+
+async def test_the_palette_offers_what_has_an_effect_and_what_takes_away_last(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
+        async with app.run_test(size=(80, 24)) as pilot:
+            monitor = app.screen
+            assert isinstance(monitor, Monitor)
+            await until(pilot, lambda: monitor.is_live, "the run")
+            live = [command.title for command in app.get_system_commands(monitor)]
+            run.finish()
+            await until(pilot, lambda: not monitor.is_live, "its end")
+            over = [command.title for command in app.get_system_commands(monitor)]
+            await pilot.press("ctrl+p")
+            palette = app.screen
+            assert isinstance(palette, CommandPalette)
+            await until(pilot, lambda: palette.query_one(CommandList).option_count >= len(over), "the entries")
+            first = palette.query_one(CommandList).options[0]
+            assert first.hit.text == over[0]  # type: ignore[attr-defined]
+    assert live[-1] == "Abort: end at once (asks first)"
+    assert len(live) == len(set(live))
+    stops = {"Abort: end at once (asks first)", "Stop after this epoch", "Halve the learning rate"}
+    assert stops <= set(live)
+    assert not stops & set(over)
+
+
+async def test_the_palette_starts_a_preset_by_its_name_from_anywhere(runs_dir: Path) -> None:
+    with training(runs_dir, epochs_done=1) as run:
+        app = CifartuiApp(runs_dir, attach=run.folder, environment=environment())
+        async with app.run_test(size=(100, 40)) as pilot:
+            assert isinstance(app.screen, Monitor)
+            home = next(screen for screen in app.screen_stack if isinstance(screen, Home))
+            await until(pilot, lambda: list(home.starts_by_name()), "the presets")
+            commands = {command.title: command for command in app.get_system_commands(app.screen)}
+            commands["Start basenet"].callback()
+            await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+            assert "Start basenet" in str(app.screen.query_one("#what", Static).content)
+            await pilot.press("escape")
+            assert isinstance(app.screen, Home)
 
 
 async def test_help_opens_and_closes(runs_dir: Path) -> None:

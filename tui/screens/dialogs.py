@@ -1,4 +1,4 @@
-"""Dialogs of several screens: confirm an abort, resume with changes, help."""
+"""Dialogs of several screens: confirm an abort, resume with changes, help, the command palette's entries."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import DiscoveryHit, Hits
 from textual.containers import Vertical, VerticalScroll
 from textual.keys import key_to_character
 from textual.screen import ModalScreen
+from textual.system_commands import SystemCommandsProvider
 from textual.widgets import Input, Static
 
 from engine.journal.state import RunState
@@ -23,6 +25,15 @@ from tui.text.layout import table
 from tui.text.run_name import name_of
 from tui.theme import MUTED, TEXT, TONES, TRAIN
 from tui.widgets.basic import ChangedStatic, TextField
+
+
+class Palette(SystemCommandsProvider):
+    """Entries of the command palette in the app's order; Textual's own provider sorts them by their titles."""
+
+    async def discover(self) -> Hits:
+        """Yield all of them, before anything is typed."""
+        for title, about, act, _ in self.app.get_system_commands(self.screen):
+            yield DiscoveryHit(title, act, help=about)
 
 
 class ConfirmAbort(ModalScreen[bool]):

@@ -1,7 +1,7 @@
 """Home screen: presets, GPUs and queue of this machine, recent runs; starts and queues presets."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -351,22 +351,28 @@ class Home(Screen[None]):
 
         self.app.push_screen(AblationScreen(list(self._presets.values())), answered)
 
-    def starts_elsewhere(self) -> "list[tuple[str, str, Callable[[], object]]]":
-        """Return, for each other host, a title, what is free there, and the start of the highlighted preset there."""
-        name, others = self.query_one(PresetList).chosen(), self.app.others
-        if name is None or others is None:
-            return []
-        from tui.widgets.other_hosts import gpus_in_short
+    def starts_by_name(self) -> "Iterator[tuple[str, str, Callable[[], object]]]":
+        """Yield a title, a sentence about it and the start: of the highlighted preset on each other host, of every one.
 
-        return [
-            (
-                f"Start {name} on {listing.name}",
-                gpus_in_short(listing.readings).plain if listing.readings is not None else "",
-                partial(self._start_elsewhere, listing.name, name),
-            )
-            for listing in others.listings()
-            if listing.line.is_up
-        ]
+        The start asks first what to change.
+        """
+        name, others = self.query_one(PresetList).chosen(), self.app.others
+        if name is not None and others is not None:
+            from tui.widgets.other_hosts import gpus_in_short
+
+            for listing in others.listings():
+                if listing.line.is_up:
+                    about = gpus_in_short(listing.readings).plain if listing.readings is not None else ""
+                    yield f"Start {name} on {listing.name}", about, partial(self._start_elsewhere, listing.name, name)
+        for each in self._presets.values():
+            if each.preset is not None:
+                yield f"Start {each.name}", each.preset.title, partial(self._start_from_anywhere, each.name)
+
+    def _start_from_anywhere(self, name: str) -> None:
+        """Come back to Home, and ask what to change of a preset."""
+        while self.app.screen is not self:
+            self.app.pop_screen()
+        self.starts.offer(name)
 
     def _start_elsewhere(self, host: str, name: str) -> None:
         from tui.screens.starting import offer_elsewhere

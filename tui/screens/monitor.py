@@ -195,8 +195,7 @@ class Monitor(Screen[None]):
         fold(event.events, self.state)
         if was_live and not self.is_live and self.info is not None:
             detail = run_text.result(self.state)
-            run_id = self.elsewhere.name if self.elsewhere is not None else self.info.id
-            self.app.run_ended(title_of(self.info), self.status, detail, run_id)
+            self.app.run_ended(title_of(self.info), self.status, detail, self.shown_run)
         for fact in event.events:
             if isinstance(fact, ev.CommandApplied):
                 self.query_one(CommandStrip).answer(fact, self.now())
@@ -224,6 +223,11 @@ class Monitor(Screen[None]):
     def idle_actions(self) -> frozenset[str]:
         """Actions without effect now: not offered, and answered with the reason."""
         return idle_actions(self.info, self.state, is_live=self.is_live)
+
+    @property
+    def shown_run(self) -> str:
+        """The run's name in lists: its id, with the host before it if that is another one."""
+        return self.elsewhere.name if self.elsewhere is not None else self.run_folder.id
 
     @property
     def is_range_test(self) -> bool:
