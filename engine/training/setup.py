@@ -252,6 +252,24 @@ def unsupported_speedups(setup: Setup) -> dict[str, str]:
     return {key: f"{key} has no effect here: {why}." for key, why in whys.items()}
 
 
+def surprising(setup: Setup) -> list[str]:
+    """Return a sentence for everything that the preset does with the images and that nobody may have meant."""
+    preset, num_images = setup.info.preset, len(setup.data.train.labels)
+    said = []
+    batch_size = preset.train.batch_size
+    if num_images > batch_size and num_images % batch_size == 1:
+        said.append(
+            f"Each epoch leaves out one of the {num_images:,} training images, another one each time: in a last batch "
+            f"of one there is nothing to normalise by. Another train.batch_size than {batch_size} trains on all."
+        )
+    if preset.data.sampler == "balanced" and preset.loss.class_weights is not None:
+        said.append(
+            'Uneven classes are evened out twice, by data.sampler = "balanced" and by loss.class_weights: one of them '
+            "is enough."
+        )
+    return said
+
+
 def compile_mode(setup: Setup) -> str | None:
     """Return the mode of torch.compile to train in, if any."""
     mode = setup.info.preset.train.compile

@@ -226,7 +226,7 @@ def train_run(
     from engine.training.device import torch_memory, why_cpu
     from engine.training.flop_count import flops_of_stages
     from engine.training.range_test import RangeTestRun
-    from engine.training.setup import set_up, unsupported_speedups
+    from engine.training.setup import set_up, surprising, unsupported_speedups
     from engine.training.trainer import Trainer
 
     folder, info, journal, controls, telemetry, arguments, _ = process
@@ -272,7 +272,8 @@ def train_run(
     if data_path is not None and parallel.is_first:
         keep_data_path(folder, info)
     setup = parallel.prepare(setup)
-    for kind, notices in (("data", setup.data.notices), ("option", unsupported_speedups(setup).values())):
+    about_options = (*unsupported_speedups(setup).values(), *surprising(setup))
+    for kind, notices in (("data", setup.data.notices), ("option", about_options)):
         for notice in notices:
             journal.write(Alerted(severity="notice", kind=kind, text=notice))
     if test is not None:

@@ -15,7 +15,7 @@ from engine.journal.jsonl import read_events
 from engine.training.device import autocast
 from engine.training.input_pipeline import of_epoch
 from engine.training.optimizers import _RATES
-from engine.training.setup import unsupported_speedups
+from engine.training.setup import surprising, unsupported_speedups
 from engine.training.trainer import Trainer
 from presets import schema
 from presets.errors import CifartuiError
@@ -237,3 +237,19 @@ def test_a_graph_trains_as_plain_steps_do(optimizer: schema.Optimizer, tmp_path:
         losses.append(train(trainer, [8] * 6 + [5, 8]))
         assert trainer._stepper._recorded is None or not trainer._stepper._recorded.is_given_up
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_what_is_done_to_the_images_and_may_surprise_is_said(tmp_path: Path) -> None:
+    one_left, all_trained = make(tmp_path / "a", num_train=33)[0], make(tmp_path / "b", num_train=34)[0]
+    (said,) = surprising(one_left._setup)
+    assert said.startswith("Each epoch leaves out one of the 33 training images")
+    assert surprising(all_trained._setup) == []
+    assert surprising(make(tmp_path / "c", num_train=8)[0]._setup) == []
+    twice = replace(
+        PRESET,
+        data=replace(PRESET.data, sampler="balanced"),
+        loss=schema.Loss(class_weights="balanced"),
+    )
+    setup = dataclasses.replace(all_trained._setup, info=replace(all_trained._setup.info, preset=twice))
+    (said,) = surprising(setup)
+    assert said.startswith("Uneven classes are evened out twice")
