@@ -179,6 +179,11 @@ def test_backbones_are_listed_with_parameters_and_published_accuracy(cifartui: C
     assert line.split() == ["regnet_y_800mf", "6,432,512", "224", "px", "78.8", "%", "26.0", "MB"]
 
 
+def test_a_word_that_no_backbone_holds_is_said_with_what_was_meant(cifartui: Call) -> None:
+    said = cifartui("presets", "--backbones", "resnt18").stdout
+    assert said.startswith('torchvision: no name holds resnt18; did you mean "resnet18"?\n')
+
+
 def test_presets_data_and_doctor(cifartui: Call) -> None:
     names = [row["name"] for row in json.loads(cifartui("presets", "--json").stdout)]
     assert {"demo", "basenet", "vgg-custom", "vgg-custom-5", "resnet50-frozen", "resnet50-finetune"} <= set(names)

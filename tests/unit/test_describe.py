@@ -111,7 +111,9 @@ def test_what_another_image_size_would_cost(at_home: Path) -> None:
 def test_class_folders_have_as_many_classes_as_folders(at_home: Path) -> None:
     overrides = ["--set", "data.dataset=class-folders", "--set", f"data.path={at_home}/animals"]
     absent = call("vgg-custom", "--layers", *overrides).stdout
-    assert "100 classes (an assumption" in absent
+    assert "100 classes (an assumption: the folders of images are not found" in absent
+    packed = call("vgg-custom", "--layers", "--set", "data.dataset=class-folders", "--set", "data.path=/a b.zip").stdout
+    assert "an assumption: cifartui data '/a b.zip' unpacks the archive and counts its classes" in packed
     for name in ("ant", "bee", "cow"):
         (at_home / "animals" / "train" / name).mkdir(parents=True)
         (at_home / "animals" / "train" / name / "1.jpg").touch()

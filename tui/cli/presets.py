@@ -1,5 +1,7 @@
 """Command `presets`: presets, and the layers of their networks."""
 
+import shlex
+
 import click
 import msgspec
 
@@ -8,6 +10,7 @@ from engine.shared.step_memory import EVAL_BATCH_FACTOR, StepMemory
 from presets import backbones, catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
+from presets.problems import nearest, printable
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.cli.options import as_json_option, overrides_option, places, with_places
@@ -84,7 +87,10 @@ def _list_backbones(word: str, as_json: bool) -> None:
         others, why = _timm_networks(word)
         say_json({"torchvision": classifiers, "timm": others, "note": why})
         return
-    say(f"torchvision: {len(classifiers)} classifiers, with the ImageNet top-1 that it publishes")
+    if not classifiers and word:
+        say(f"torchvision: no name holds {printable(word, 80)}{nearest(word.lower(), backbones.torchvision())}")
+    else:
+        say(f"torchvision: {len(classifiers)} classifiers, with the ImageNet top-1 that it publishes")
     for name, each in classifiers.items():
         best = each.weights[0]
         say(
@@ -156,7 +162,17 @@ def describe(preset: Preset, data_dir: str | None) -> tuple[NetworkFacts, str]:
     """
     _, is_assumed = network_facts.num_classes(preset, data_dir)
     found = network_facts.known(preset, data_dir) or network_facts.compute(preset, data_dir)
-    return found, "an assumption: the folders of images are not found" if is_assumed else ""
+    return found, _note(preset.data) if is_assumed else ""
+
+
+def _note(data: Data) -> str:
+    """Return why the number of classes is assumed."""
+    from engine.shared.image_archives import SUFFIXES
+
+    if data.path is not None and data.path.lower().endswith(SUFFIXES):
+        command = shlex.join(("cifartui", "data", data.path))
+        return f"an assumption: {printable(command, 200)} unpacks the archive and counts its classes"
+    return "an assumption: the folders of images are not found"
 
 
 def layers_as_json(preset: Preset, found: NetworkFacts) -> dict[str, object]:
