@@ -73,6 +73,14 @@ async def test_filter_narrows_and_escape_brings_all_back(runs_dir: Path) -> None
         assert names() == ["demo", "basenet", "vgg-custom", "mine"]
 
 
+async def test_where_no_preset_matches_nothing_is_looked_up(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: "layers" in said(app, "#layers-heading"), "the layers")
+        await pilot.press("slash", *"nosuch")
+        await until(pilot, lambda: "No preset is chosen." in said(app, "#layers-table"), "no layers")
+
+
 async def test_enter_enter_starts_with_defaults(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     with training(runs_dir, epochs_done=1) as run:

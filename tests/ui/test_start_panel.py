@@ -237,6 +237,9 @@ async def test_data_is_looked_at_and_is_in_the_order(runs_dir: Path) -> None:
         assert app.focused is app.screen.query_one("#data")
         type_into(app.screen, data="/photos")
         await until(pilot, lambda: "in place of CIFAR-100" in said(app, "#plan"), "what it replaces")
+        type_into(app.screen, data="/phot")
+        await until(pilot, lambda: "/phot does not exist" in error(app, "data"), "the error")
+        assert "/photos" not in said(app, "#plan"), "nothing of the folder before stands above what is wrong"
         type_into(app.screen, data="/photos/")
         await pilot.press("enter")  # before it is looked at
         await until(pilot, lambda: orders, "the order")

@@ -176,7 +176,7 @@ class Home(Screen[None]):
             self._describe(name)
         elif self._described:
             self._described = ()
-            self.query_one(PresetPane).show("", preset_text.nothing(), None)
+            self.query_one(PresetPane).show("", preset_text.nothing(), "No preset is chosen.")
 
     def on_input_changed(self) -> None:
         """Describe the preset under the cursor; the list has applied the filter already."""

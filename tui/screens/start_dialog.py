@@ -274,6 +274,8 @@ class StartPanel(ModalScreen[RunOptions | None]):
                 row.display = bool(text)
             row.set_text(Text(text, tone))
         if self.checked.options is None:
+            if DATA in self.checked.errors and self._own is not None and len(self.names) == 1:
+                self._show_plan(self._own)  # nothing of the data that was named before stands above what is wrong
             self._withdraw.set()
             self._asked = ()
             self._show_memory_line(Text(""))
