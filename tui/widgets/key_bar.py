@@ -1,5 +1,7 @@
 """Key bar: the keys of a screen in its last row, as many as fit, help and leaving always.
 
+Bindings with `show` come first; where the row has room left, so do the screen's others.
+
 Textual's own Footer is a widget a key, laid out anew whenever one comes or goes; this is one row of text.
 """
 
@@ -14,6 +16,8 @@ from tui.widgets.basic import ChangedStatic
 
 _ALWAYS = ("help", "leave")
 _GAP = 2
+_MOVES = {"escape", "left", "right", "up", "down", "pageup", "pagedown", "home", "end"}
+"""Keys that everybody tries, and that take no room from others."""
 
 
 class KeyBar(ChangedStatic):
@@ -46,9 +50,11 @@ class KeyBar(ChangedStatic):
         texts, keys = {}, {}
         idle: Collection[str] = getattr(self.screen, "idle_actions", ())
         order = _declared(type(self.screen))
-        for active in sorted(self.screen.active_bindings.values(), key=lambda each: order.get(each.binding.action, -1)):
+        found = sorted(self.screen.active_bindings.values(), key=lambda each: order.get(each.binding.action, -1))
+        others = [each for each in found if each.node is self.screen and each.enabled and _may_be_shown(each.binding)]
+        for active in (*(each for each in found if each.binding.show), *others):
             binding = active.binding
-            if binding.show and binding.action not in texts and binding.action not in idle:
+            if binding.action not in texts and binding.action not in idle:
                 display = (self.app.get_key_display(binding), TRAIN if active.enabled else MUTED)
                 texts[binding.action] = Text.assemble(display, (f" {binding.description}", MUTED))
                 keys[binding.action] = binding.key
@@ -63,6 +69,15 @@ class KeyBar(ChangedStatic):
                 row.append_text(texts[action]).append(" " * _GAP)
                 self._places.append((row.cell_len, keys[action]))
         self.set_text(row)
+
+
+def _may_be_shown(binding: Binding) -> bool:
+    """Return whether a binding without `show` is one that people may want to see."""
+    return (
+        not binding.show
+        and bool(binding.description and binding.tooltip)
+        and binding.key.rpartition("+")[2] not in _MOVES
+    )
 
 
 def _declared(screen: type) -> dict[str, int]:
