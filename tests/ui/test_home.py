@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 from textual.command import CommandList, CommandPalette
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from engine.runs.run_dir import RunDir
 from engine.runs.run_options import RunOptions
 from tests.ui.conftest import ONE_GPU, environment, until
 from tests.ui.sample_run import NOW, SampleRun, preset, training
+from tests.ui.test_text_field import burst
 from tui.app import CifartuiApp
 from tui.screens.dialogs import Help
 from tui.screens.home import Home
@@ -71,6 +72,21 @@ async def test_filter_narrows_and_escape_brings_all_back(runs_dir: Path) -> None
         assert presets.chosen() == "vgg-custom"
         await pilot.press("escape")
         assert names() == ["demo", "basenet", "vgg-custom", "mine"]
+
+
+async def test_keys_behind_the_enter_of_a_filter_go_to_what_it_found(runs_dir: Path) -> None:
+    app = CifartuiApp(runs_dir, environment=environment())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await pilot.press("slash")
+        burst(app, "v", "g", "g", "enter", "enter")
+        await until(pilot, lambda: isinstance(app.screen, StartPanel), "the panel")
+        assert str(app.screen.query_one("#what", Static).content) == "Start vgg-custom"
+        await pilot.press("escape")
+        assert app.screen.query_one("#filter", Input).value == "vgg"
+        await pilot.press("slash")
+        burst(app, "enter", "l", "j")
+        await until(pilot, lambda: app.screen.has_class("-layers"), "the layers")
+        assert app.screen.query_one("#filter", Input).value == "vgg"
 
 
 async def test_where_no_preset_matches_nothing_is_looked_up(runs_dir: Path) -> None:

@@ -38,13 +38,18 @@ class TakesText(Protocol):
 
 
 _OF_THE_SCREEN = {"submit", "copy"}
+_BURST_S = 0.05
+"""A key so short after another one was typed before anybody saw what that did."""
+_LEADS_ON_WITHIN_S = 0.3
+"""An Enter that has moved the focus nowhere by then leads nowhere."""
 
 
 class TextField(Input):
     """Input that applies a burst of keys in order, as it arrives on a slow line.
 
     Textual runs a field's bindings (backspace, ctrl+u, the arrows) after the key has gone up through all
-    parents, and letters at once: of "backspace 2", the 2 comes first. Here both are done where they arrive.
+    parents, and letters at once: of "backspace 2", the 2 comes first. Here both are done where they arrive. Keys that
+    come in one burst with Enter, behind it, are for what Enter leads to: they are held until that has the focus.
 
     A field that is not shown is not given the focus. Textual gives it to the first widget of a screen that comes
     back without one, and would type keys into a filter that is closed.
@@ -55,7 +60,21 @@ class TextField(Input):
         around = (node for node in self.ancestors_with_self if isinstance(node, Widget))
         return super().allow_focus() and all(widget.display for widget in around)
 
+    _entered_at = 0.0
+    """Time of the last Enter, as events have it."""
+    _held: tuple[Key, ...] = ()
+    """Keys that came in one burst with Enter."""
+
     async def _on_key(self, event: Key) -> None:
+        if self._held or event.time - self._entered_at < _BURST_S:
+            event.stop()
+            event.prevent_default()
+            if not self._held:
+                self.set_timer(_LEADS_ON_WITHIN_S, self._release)
+            self._held += (event,)
+            return
+        if event.key == "enter":
+            self._entered_at = event.time
         action = _editing().get(event.key)
         if action is None:
             await super()._on_key(event)
@@ -63,6 +82,19 @@ class TextField(Input):
         event.stop()
         event.prevent_default()
         await self.run_action(action)
+
+    def on_blur(self) -> None:
+        """Hand the keys that are held to what has the focus now."""
+        self._release()
+
+    def on_unmount(self) -> None:
+        """Hand the keys that are held to what has the focus now."""
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held, self._entered_at = self._held, (), 0.0
+        for event in held:
+            self.app.post_message(Key(event.key, event.character))
 
 
 @cache
