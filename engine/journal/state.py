@@ -142,9 +142,9 @@ class RunState(Struct):
     """Unix time of the newest event of any kind."""
     rates: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))
     worker_s: Number | None = None
-    """Uptime of the last worker in seconds, as it measured it; None in older journals."""
+    """Uptime in seconds of the worker that has not said its last word, as it measured it; None in older journals."""
     workers_before_s: Number = 0.0
-    """The same of all workers before it."""
+    """The same of all workers before it, and of the last one once it has ended."""
 
     @property
     def is_finished(self) -> bool:
@@ -347,7 +347,7 @@ def _on_device_sampled(state: RunState, event: DeviceSampled) -> None:
     state.device = event
     state.peak_memory = peaks_with(state.peak_memory, event, state.started)
     if event.worker_s is not None:
-        if state.worker_s is not None and event.worker_s < state.worker_s:  # another worker has taken the run
+        if state.worker_s is not None and event.worker_s < state.worker_s:  # a lost worker's run is another's now
             state.workers_before_s += state.worker_s
         state.worker_s = event.worker_s
     state.device_history.append(event)
@@ -374,8 +374,9 @@ def _on_continued(state: RunState, _event: Continued) -> None:
 
 def _on_finished(state: RunState, event: RunFinished) -> None:
     state.phase, state.finished, state.evaluation = event.outcome, event, None
-    if state.worker_s is not None:
-        state.worker_s = max(state.worker_s, event.seconds)
+    if state.worker_s is not None:  # the next reading is another worker's, whatever its uptime
+        state.workers_before_s += max(state.worker_s, event.seconds)
+        state.worker_s = 0.0
 
 
 _REACTIONS: dict[type, Callable[[RunState, Any], None]] = {
