@@ -71,9 +71,13 @@ def _step_s(state: RunState) -> float | None:
         num_steps = steps.global_step[-1] - steps.global_step[first]
         if seconds > 0 and num_steps > 0:
             return seconds / num_steps
-    if state.images_per_s and state.data is not None and stage is not None:
-        return state.data.num_train / stage.steps_per_epoch / state.images_per_s
-    return None
+    if not state.images_per_s or state.data is None or stage is None:
+        return None
+    images = state.data.num_train / stage.steps_per_epoch
+    if first < len(steps):  # a range test's one epoch is any number of passes over the images
+        before = max(epoch_start, state.started.global_step if state.started is not None else 0)
+        images = steps.num_images[first] / max(1, steps.global_step[first] - before)
+    return images / state.images_per_s
 
 
 def validation_s(state: RunState, point: EpochPoint) -> float:

@@ -155,6 +155,27 @@ def test_a_pause_does_not_count(at: int) -> None:
     assert [left for _, left in announced(paused)] == pytest.approx([left for _, left in announced(through)])
 
 
+@pytest.mark.parametrize(("num_train", "batch_size"), [(33, 2), (1000, 10), (5000, 10)])
+def test_a_range_tests_first_report_announces_its_steps_and_not_its_passes(num_train: int, batch_size: int) -> None:
+    """33 images and 2,000 batches of 2: one epoch of the journal is 125 passes, and a step is not 0.02 images."""
+    start, data = list(itertools.islice(Clockwork([1], lambda _stage: 1.0, 0.0).events(), 2))
+    stage = events.StageStarted(
+        stage=0, num_stages=1, name="range test", first_epoch=1, epochs=1, steps_per_epoch=2000, total_epochs=1,
+        time=1003.0,
+    )  # fmt: skip
+    reports = [
+        events.StepsTrained(
+            epoch=1, step=step, global_step=step, num_steps=13, num_images=13 * batch_size, loss=1.0, top1=0.1, lr=0.1,
+            images_per_s=batch_size / 0.957, time=1003.0 + 0.957 * step,
+        )
+        for step in (13, 26, 39)
+    ]  # fmt: skip
+    state = fold([start, msgspec.structs.replace(data, num_train=num_train), stage])
+    assert time_left(state) is None
+    for report in reports:
+        assert time_left(fold([report], state)) == pytest.approx(0.957 * (2000 - report.step), rel=0.01)
+
+
 def test_after_a_resume_the_gap_does_not_count() -> None:
     run = Clockwork([2], lambda _stage: 1.0, 5.0)
     told = list(run.events())
