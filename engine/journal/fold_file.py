@@ -25,7 +25,7 @@ from engine.journal.jsonl import LineReader, event_reader
 from engine.journal.series import COLUMNS, StepSeries
 from engine.journal.state import RATE_WINDOW, SAMPLES_KEPT, RunState, fold
 
-_FORMAT = 4
+_FORMAT = 5
 """To be raised whenever RunState changes, or what `fold` makes of an event."""
 WORTH_BYTES = 1 << 22
 """So much more of a journal is worth a new fold: half an hour at ten reports a second, read in some 0.02 s."""

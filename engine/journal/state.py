@@ -105,6 +105,11 @@ class RunState(Struct):
     stages: list[StageStarted] = field(default_factory=list)
     """Those begun so far, in order."""
     finished: RunFinished | None = None
+    """The last word of the last worker; None while one is at work."""
+    tested: RunFinished | None = None
+    """The last word that had a test accuracy; `test` says if it still holds."""
+    tested_at: Count = 0
+    """Step of the weights in last.pt then: nothing has been trained since while the run is there."""
 
     epoch: Epoch = 0
     """The current epoch, or the last one trained; 0 before training."""
@@ -152,6 +157,11 @@ class RunState(Struct):
         return self.phase in FINISHED
 
     @property
+    def test(self) -> RunFinished | None:
+        """The last word whose test accuracy is that of the weights there are; None once training has gone on."""
+        return self.tested if self.global_step == self.tested_at else None
+
+    @property
     def is_stopping(self) -> bool:
         """True if this worker accepted a stop that was not taken back."""
         since = self.started.time if self.started else 0.0
@@ -175,8 +185,9 @@ class RunState(Struct):
 
         What a lost worker did after its last checkpoint is not in them, as its epochs are not in `epochs`.
         """
-        if self.finished is not None and self.finished.flops is not None:
-            return self.finished.flops
+        for end in (self.finished, self.test):
+            if end is not None and end.flops is not None:
+                return end.flops
         return self.epochs[-1].flops if self.epochs else None
 
     @property
@@ -255,6 +266,8 @@ def _on_started(state: RunState, event: RunStarted) -> None:
     state.validations = [each for each in state.validations if each.global_step <= event.global_step]
     state.marks = [mark for mark in state.marks if mark.global_step <= event.global_step]
     state.epochs = [point for point in state.epochs if point.global_step <= event.global_step]
+    if state.tested_at > event.global_step:
+        _forget_test(state)
     if state.changed_at > event.global_step:
         state.best_before, state.changed_at = None, 0
     state.best = _best_of(state)
@@ -320,6 +333,12 @@ def _on_epoch_completed(state: RunState, event: EpochCompleted) -> None:
         state.epochs.pop()  # a worker was lost before it had saved this, and the next one did it again
     state.epochs.append(point)
     state.best = _best_of(state)
+    if point.global_step > state.tested_at:  # these weights are kept: nobody comes back to those of the test
+        _forget_test(state)
+
+
+def _forget_test(state: RunState) -> None:
+    state.tested, state.tested_at = None, 0
 
 
 def _best_of(state: RunState) -> EpochPoint | None:
@@ -374,6 +393,8 @@ def _on_continued(state: RunState, _event: Continued) -> None:
 
 def _on_finished(state: RunState, event: RunFinished) -> None:
     state.phase, state.finished, state.evaluation = event.outcome, event, None
+    if event.test_top1 is not None:
+        state.tested, state.tested_at = event, state.global_step
     if state.worker_s is not None:  # the next reading is another worker's, whatever its uptime
         state.workers_before_s += max(state.worker_s, event.seconds)
         state.worker_s = 0.0

@@ -183,12 +183,12 @@ def metrics_of(folder: RunDir, trained: TrainedNetwork) -> MetricsRecord:
     """Return what a run's journal says of the loaded weights."""
     state = folder.read_state()
     points = [point for point in state.epochs if point.global_step == trained.global_step]
-    finished = state.finished if state.finished is not None and state.finished.tested == trained.checkpoint else None
+    test = state.test if state.test is not None and state.test.tested == trained.checkpoint else None
     return MetricsRecord(
         val_top1=points[-1].val_top1 if points else None,
         val_balanced=points[-1].val_balanced if points else None,
         val_loss=points[-1].val_loss if points else None,
-        test_top1=finished.test_top1 if finished is not None else None,
-        test_balanced=finished.test_balanced if finished is not None else None,
-        test_loss=finished.test_loss if finished is not None else None,
+        test_top1=test.test_top1 if test is not None else None,
+        test_balanced=test.test_balanced if test is not None else None,
+        test_loss=test.test_loss if test is not None else None,
     )

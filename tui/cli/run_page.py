@@ -305,7 +305,7 @@ def _result(
 def _test(record: RunDetail) -> str:
     if record.range_test is not None:
         return ""
-    if run_text.has_no_test(record.data):
+    if not record.summary.has_test:
         return "no test part: the run is judged on its validation images"
     summary, report = record.summary, record.report
     return _result(summary.test_top1, summary.test_balanced, report.test_top1, report.source)

@@ -26,7 +26,7 @@ from engine.runs.run_dir import RunDir, RunInfo, list_runs
 from tui.data.summary import Damaged, RunCurves, Summary, damaged_of, summary_of
 from tui.text.run_text import is_live
 
-_FORMAT = 5
+_FORMAT = 6
 """To be raised whenever `Summary`, `RunCurves` or what a fold makes of a journal changes."""
 _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""

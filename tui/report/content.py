@@ -144,7 +144,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         words=summary.words,
         curves_svg=_curves(record, state, info),
         verdict=None if record.range_test is None else _verdict(record.range_test),
-        has_test=not run_text.has_no_test(record.data),
+        has_test=summary.has_test,
         splits=scores_of(stored, record, state),
         detail=detail,
         samples=samples,

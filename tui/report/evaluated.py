@@ -87,9 +87,9 @@ def read_evaluated(run: RunDir, record: RunDetail, state: RunState) -> Evaluated
 def scores_of(stored: Sequence[Predictions], record: RunDetail, state: RunState) -> list[SplitScores]:
     """Return the scores of validation and test images, by the predictions or, without them, by the journal."""
     measured = {SPLIT_NAMES[each.split]: scores.overall(each) for each in stored}
-    data, best, finished = record.data, state.best, state.finished
+    data, best, end = record.data, state.best, state.test
     val = (best.val_top1, best.val_balanced) if best is not None else (None, None)
-    test = (finished.test_top1, finished.test_balanced) if finished is not None else (None, None)
+    test = (end.test_top1, end.test_balanced) if end is not None else (None, None)
     counts = (data.num_val, data.num_test) if data is not None else (0, 0)
     journalled = (("validation", *val, counts[0]), ("test", *test, counts[1]))
     found = []

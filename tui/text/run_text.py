@@ -205,9 +205,9 @@ def sentence(clause: str) -> str:
 def result(state: RunState) -> str:
     """Return how good a run is: its best validation accuracy, and the test's, unless there is no test part."""
     parts = [f"best val {fmt.accuracy(state.best.val_top1, state.best.val_balanced)}"] if state.best is not None else []
-    if state.finished is not None and state.finished.test_top1 is not None:
-        test = fmt.accuracy(state.finished.test_top1, state.finished.test_balanced)
-        parts.append(f"test {test}{_tested(state.finished)}")
+    if state.test is not None:
+        test = fmt.accuracy(state.test.test_top1, state.test.test_balanced)
+        parts.append(f"test {test}{_tested(state.test)}")
     elif parts and has_no_test(state.data):
         parts.append("no test part")
     return ", ".join(parts)

@@ -122,8 +122,8 @@ def _results(view: RunView, width: int) -> Text:
         fields.append(labelled("best val", f"{best} (epoch {state.best.number})", VAL))
     elif not state.is_finished:
         fields.append(Text("no epoch validated yet", MUTED))
-    if state.finished is not None and state.finished.test_top1 is not None:
-        fields.append(labelled("test", fmt.accuracy(state.finished.test_top1, state.finished.test_balanced), GOOD))
+    if state.test is not None:
+        fields.append(labelled("test", fmt.accuracy(state.test.test_top1, state.test.test_balanced), GOOD))
     elif test is None and run_text.has_no_test(state.data):
         fields.append(Text("no test part", MUTED))
     published = [
