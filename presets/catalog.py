@@ -21,7 +21,7 @@ from presets.checks import check, faults
 from presets.config_layers import ConfigLayer, blame, extended_name, lay, override_layers, read_table
 from presets.errors import CifartuiError
 from presets.problems import explain, nearest, printable
-from presets.schema import Preset
+from presets.schema import Data, Preset
 
 __all__ = ["Listed", "amend", "check", "list_presets", "load", "printable", "user_folder"]
 
@@ -102,6 +102,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
         CifartuiError: whatever is wrong with it, in one sentence.
     """
     return _load_named(name, overrides, _Library())
+
+
+def data_of(name: str) -> Data | None:
+    """Return the data of the preset of that name, without overrides; None if there is none, or it cannot be used."""
+    library = _Library()
+    path = library.files.get(name)
+    try:
+        return None if path is None else _load(path, (), library).data
+    except CifartuiError:
+        return None
 
 
 def file_of(name: str) -> str:

@@ -106,8 +106,28 @@ def lay(layers: Sequence[ConfigLayer]) -> dict[str, Any]:
         if layer.is_override:
             overrides = _deep_merge(overrides, layer.table)
         else:
-            result = _inherit(result, layer.table)
+            result = _inherit(_with_results_of(layer.table, result), layer.table)
     return _inherit(result, overrides)
+
+
+def is_same_set(data: tuple[object, object], own: tuple[object, object]) -> bool:
+    """Return whether two pairs of `dataset` and `path` are one data set; a published one is, wherever it lies."""
+    return data[0] == own[0] and (data[0] != "class-folders" or _place(data[1]) == _place(own[1]))
+
+
+def _place(path: object) -> str | None:
+    if not isinstance(path, str) or path == "none":
+        return None
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 (without a look at links, or at the home)
+
+
+def _with_results_of(child: dict[str, Any], parent: dict[str, Any]) -> dict[str, Any]:
+    """Return `parent` without its published results if a file that extends it names another data set."""
+    inherited, table = parent.get("data"), child.get("data")
+    if not isinstance(inherited, dict) or not isinstance(table, dict):
+        return parent
+    before, now = ((each.get("dataset"), each.get("path")) for each in (inherited, {**inherited, **table}))
+    return parent if is_same_set(now, before) else {key: each for key, each in parent.items() if key != "report"}
 
 
 def blame(layers: Sequence[ConfigLayer], keys: Sequence[KeyPath]) -> str:

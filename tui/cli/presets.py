@@ -11,6 +11,7 @@ from presets import backbones, catalog
 from presets.errors import CifartuiError
 from presets.plan import plan
 from presets.problems import nearest, printable
+from presets.reference import reference_of
 from presets.schema import Data, Preset
 from tui import format as fmt
 from tui.cli.options import as_json_option, overrides_option, places, with_places
@@ -138,13 +139,14 @@ def _print_one(preset: Preset, own: Data, as_json: bool) -> None:
         _print_table(f"[{table}]", getattr(preset, table))
     for stage in preset.stages:
         _print_table("[[stages]]", stage)
+    report = reference_of(preset.report, own, preset.data)
     reported = [
         f"{label} {fmt.percent(value)}"
-        for label, value in (("val", preset.report.val_top1), ("test", preset.report.test_top1))
+        for label, value in (("val", report.val_top1), ("test", report.test_top1))
         if value is not None
     ]
     if reported:
-        say(f"\n{preset.report.source}: {', '.join(reported)}")
+        say(f"\n{report.source}: {', '.join(reported)}")
 
 
 def _print_table(heading: str, table: object) -> None:

@@ -14,6 +14,7 @@ from engine.runs.run_dir import RunInfo
 from engine.runs.seed_groups import Spread, is_search
 from presets.catalog import Listed
 from presets.plan import total_epochs
+from presets.reference import reference_for
 from presets.schema import Report
 from tui import format as fmt
 from tui.data.seed_group import Listed as ListedRun
@@ -122,6 +123,8 @@ def _row(name: str, runs: Mapping[str, ListedRun], known: Mapping[str, Listed]) 
     heading, _, change = title.partition(": ")
     is_step = heading.startswith("Step ") and bool(change)
     report = preset.report if preset is not None else Report()
+    if preset is not None and shown is not None:
+        report = reference_for(report, preset.data, shown.overrides)
     partial = [each for each in (run, base_run) if each is not None and _is_partial(each, known)]
     return Row(
         preset_name=name,

@@ -20,6 +20,7 @@ from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict_with_command
+from tui.data.reference import report_of
 from tui.data.summary import Summary, summary_of
 from tui.text import run_text
 
@@ -129,7 +130,7 @@ def record_of(
     began = state.first_started_time
     return RunDetail(
         summary=summary,
-        report=info.preset.report,
+        report=report_of(info),
         now=now,
         started=state.started,
         first_started_time=began,

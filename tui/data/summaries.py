@@ -23,10 +23,11 @@ from engine.journal.state import RunState
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo, list_runs
+from tui.data.reference import report_of
 from tui.data.summary import Damaged, RunCurves, Summary, damaged_of, summary_of
 from tui.text.run_text import is_live
 
-_FORMAT = 6
+_FORMAT = 7
 """To be raised whenever `Summary`, `RunCurves` or what a fold makes of a journal changes."""
 _MOST_BYTES = 1 << 16
 """Of a summary; without its curves."""
@@ -185,7 +186,7 @@ def has_ended(run: RunDir, state: RunState, summary: Summary) -> bool:
 
 def curves_of(info: RunInfo, state: RunState, summary: Summary) -> RunCurves:
     """Return the curves of a run whose state was folded before."""
-    return RunCurves(tuple(state.epochs), summary.epochs, info.preset.report, not is_live(summary.status))
+    return RunCurves(tuple(state.epochs), summary.epochs, report_of(info), not is_live(summary.status))
 
 
 def summarise(run: RunDir) -> Summary:

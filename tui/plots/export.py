@@ -15,6 +15,7 @@ from engine.runs.run_dir import RunDir
 from presets.errors import CifartuiError
 from presets.schema import Report
 from tui.data.range_test import Verdict, verdict
+from tui.data.reference import report_of
 from tui.data.summaries import curves_of
 from tui.data.summary import summary_of
 from tui.plots.axes import ValueAxis
@@ -47,7 +48,8 @@ _NAME_ROW = 18
 
 def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps: bool) -> str:
     """Return a run's curves as the content of a file; `steps` asks for a line a report, not a line an epoch."""
-    preset = read_shown(run).preset
+    info = read_shown(run)
+    preset = info.preset
     test = verdict(preset, state)
     if test is not None and kind == "csv":
         return range_test_csv(test)
@@ -55,7 +57,7 @@ def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps
         raise CifartuiError(f"Run {run.id} is a range test, whose picture is not by epochs; export it as csv.")
     if kind == "csv":
         return steps_csv(state) if steps else epochs_csv(state)
-    return metrics_svg(state, f"{preset.title}  ·  {run.id}", preset.report)
+    return metrics_svg(state, f"{preset.title}  ·  {run.id}", report_of(info))
 
 
 def epochs_csv(state: RunState) -> str:

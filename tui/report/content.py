@@ -142,7 +142,7 @@ def read_report(run: RunDir, now: float) -> RunReport:
         settings=[row for row in _settings(info) if row[1]],
         changes=summary.overrides,
         words=summary.words,
-        curves_svg=_curves(record, state, info),
+        curves_svg=_curves(record, state),
         verdict=None if record.range_test is None else _verdict(record.range_test),
         has_test=summary.has_test,
         splits=scores_of(stored, record, state),
@@ -159,12 +159,12 @@ def read_report(run: RunDir, now: float) -> RunReport:
     )
 
 
-def _curves(record: RunDetail, state: RunState, info: RunInfo) -> str:
+def _curves(record: RunDetail, state: RunState) -> str:
     if not state.steps and not state.epochs:
         return ""
     if record.range_test is not None:
         return range_test_svg(record.range_test)
-    return metrics_svg(state, "", info.preset.report)
+    return metrics_svg(state, "", record.report)
 
 
 def _verdict(found: Verdict) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status, status_of
 from tui.data.follower import History, RunOpened, RunProgressed, RunUnreadable, follow_run
 from tui.data.range_test import NO_WEIGHTS, is_range_test
+from tui.data.reference import report_of
 from tui.screens.run_keys import RUN_KEYS, again_key, has_stages, idle_actions, next_ways, why_not_resumed, why_not_sent
 from tui.text import run_text
 from tui.text.run_name import name_of, title_of
@@ -160,7 +161,7 @@ class Monitor(Screen[None]):
             self._observed_at = self.app.environment.steady()  # its clock may differ from ours
         self._lives, self._log_tail = event.lives, event.log_tail
         self.set_class(self.is_range_test, "-range-test")
-        self.query_one(Curves).open(event.info.preset)
+        self.query_one(Curves).open(event.info.preset, report_of(event.info))
         self.query_one(CommandStrip).show(self.now())
         self._unlogged = [fact for fact in self.state.log[-_LOG_AT_OPENING:] if fact.seq > last_seq]
         for told in self.state.commands.values():

@@ -14,6 +14,7 @@ from engine.runs.newer_info import not_understood
 from engine.runs.run_dir import RunDir, RunInfo, Status
 from tui import format as fmt
 from tui.data.range_test import Verdict, in_words, verdict
+from tui.data.reference import report_of
 from tui.text import run_text
 from tui.text.layout import bar, in_a_row, labelled, left_and_right
 from tui.text.run_name import name_of, words_of_run
@@ -111,7 +112,7 @@ def _speeds(view: RunView, width: int) -> Text:
 
 
 def _results(view: RunView, width: int) -> Text:
-    state, report = view.state, view.info.preset.report
+    state, report = view.state, report_of(view.info)
     fields = []
     test = view.range_test
     if test is not None:

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from engine.journal.state import RunState
-from presets.schema import Preset
+from presets.schema import Preset, Report
 from tui.data.range_test import is_range_test
 from tui.display import PlotStyle
 from tui.plots.lr_range import LrChart
@@ -38,13 +38,13 @@ class Curves(Horizontal):
         yield Plot(id="loss", grain=self._grain)
         yield Plot(id="accuracy", grain=self._grain)
 
-    def open(self, preset: Preset) -> None:
-        """Make the charts of a run of `preset`."""
+    def open(self, preset: Preset, report: Report) -> None:
+        """Make the charts of a run of `preset`, with the published results that it is compared with."""
         self._is_range_test = is_range_test(preset)
         if self._is_range_test:
             self._charts = {"loss": LrChart(preset)}
         else:
-            self._charts = {"loss": MetricChart("loss", preset.report), "accuracy": MetricChart("top1", preset.report)}
+            self._charts = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
 
     @property
     def names(self) -> tuple[str, ...]:
