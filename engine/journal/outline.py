@@ -46,8 +46,8 @@ def _worth_decoding(worker_s: float | None) -> Callable[[Sequence[bytes]], Itera
         rare = [number for number, line in enumerate(lines) if not line.startswith(_STARTS)]
         for end in [*rare, len(lines)]:
             wanted, beat = set[int](), None
-            for number, line in enumerate(lines[start:end], start):
-                if line.startswith(_BEAT) and (uptime := _uptime(line)) is not None:
+            for number in [number for number in range(start, end) if lines[number].startswith(_BEAT)]:
+                if (uptime := _uptime(lines[number])) is not None:
                     if worker_s is not None and uptime < worker_s:
                         wanted |= {number} if beat is None else {beat, number}
                     worker_s, beat = uptime, number

@@ -127,7 +127,9 @@ def test_what_to_do_next_fits_what_became_of_the_run(tmp_path: Path) -> None:
         assert "start it anew" not in lost
         run.finish()
         done = "\n".join(printed(run))
-        assert "resume" not in done
+        assert [line.split("  ")[1] for line in done.splitlines() if "resume" in line] == [
+            "cifartui resume basenet-a3f2 --epochs +5"
+        ]
         assert "24.1 %, report 23.8 % (+0.3 points)" in done
 
 
