@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.progress import LoadProgress, Report
-from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use
+from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use, remove_unfinished
 from engine.shared.image_archives import TarMember
 from presets.errors import CifartuiError
 
@@ -33,6 +33,7 @@ def unpack(name: str, archives: Sequence[Path], report: Report) -> Path:
     """
     folder = archives[0].parent
     unpacked = cache_folder() / f"{name}-{_key(archives)}"
+    remove_unfinished(unpacked.parent)
     if unpacked.is_dir():
         make_cache_folder(unpacked)
         note_use(unpacked)

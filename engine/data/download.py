@@ -8,6 +8,7 @@ from pathlib import Path
 import pooch
 
 from engine.data.progress import LoadProgress, Report
+from engine.shared.cleaned_up import cleaned_up
 from engine.shared.data_locations import Location, search_folders
 from engine.shared.published_sets import PUBLISHED, reason_of
 from presets.errors import CifartuiError
@@ -68,18 +69,21 @@ def fetch(url: str, md5: str, path: Path, report: Report) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        downloader(url, str(part), None)
-        if pooch.file_hash(str(part), alg="md5") != md5:
-            raise CifartuiError(f"what {url} sent has another md5 than the published one.")
-        part.replace(path)
+        with cleaned_up(lambda: _remove(part)):
+            downloader(url, str(part), None)
+            if pooch.file_hash(str(part), alg="md5") != md5:
+                raise CifartuiError(f"what {url} sent has another md5 than the published one.")
+            part.replace(path)
     except PermissionError:
         raise CifartuiError(f"{path.parent} cannot be written to.") from None
     except OSError as error:  # the errors of the library that pooch downloads with, too
         raise CifartuiError(f"downloading {url} failed ({reason_of(error)}).") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return path
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 def _sweep(path: Path) -> None:

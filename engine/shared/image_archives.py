@@ -21,7 +21,7 @@ from typing import IO, NamedTuple, TypeAlias
 import msgspec
 
 from engine import files
-from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use
+from engine.shared.cache_folder import cache_folder, make_cache_folder, new_copy, note_use, remove_unfinished
 from engine.shared.image_scan import Unread, base_of, folder_of, is_junk, shown
 from presets.errors import CifartuiError
 
@@ -134,10 +134,13 @@ def _is_tar(path: Path) -> bool:
 def unpacked_before(archive: Path) -> Unpacked | None:
     """Return the folder that an archive was unpacked into, if it was and has not changed since.
 
+    What processes that are gone have left half unpacked, of any archive, is removed.
+
     Raises:
         CifartuiError: the archive cannot be looked at, or the folder is somebody else's.
     """
     folder = _folder_of(archive)
+    remove_unfinished(folder.parent)
     if not folder.is_dir():
         return None
     make_cache_folder(folder)

@@ -2,10 +2,12 @@
 
 import io
 import os
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -16,6 +18,8 @@ from engine.shared.cache_folder import UNUSED_DAYS, cache_folder
 from engine.shared.image_archives import is_archive, unpack, unpacked_before
 from engine.shared.image_listing import list_images, num_classes
 from presets.errors import CifartuiError
+from tests.waiting import wait_for
+from tui.data.torch_process import run_module
 
 FILES = ("train/cat/1.jpg", "train/dog/1.jpg", "train/dog/2.jpg", "val/cat/1.jpg", "val/dog/1.jpg")
 JUNK = ("train/.DS_Store", "__MACOSX/train/cat/._1.jpg")
@@ -188,6 +192,70 @@ def test_what_a_killed_process_unpacked_in_part_is_removed_and_that_of_a_living_
     assert left not in copies()
     assert copies() == sorted([unpacked, unpack(inner).folder])
     assert any(name.startswith(unpacked.name + ".") for name in seen)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_what_a_killed_process_unpacked_in_part_goes_when_any_archive_is_looked_at(tmp_path: Path, name: str) -> None:
+    kept = unpack(make(tmp_path / "y.zip")).folder
+    killed = subprocess.Popen([sys.executable, "-c", UNPACKS, str(make(tmp_path / name))], stdout=subprocess.PIPE)
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == b"begun\n"
+    assert num_classes(tmp_path / "y.zip") == 2
+    assert len(copies()) == 2  # it is at work
+    killed.kill()
+    killed.communicate()
+    assert num_classes(tmp_path / "y.zip") == 2
+    assert copies() == [kept]
+
+
+UNPACKS = (
+    "import sys, time\nfrom pathlib import Path\nfrom engine.shared.image_archives import unpack\n"
+    "def wait(done, total):\n    if done:\n        print('begun', flush=True)\n        time.sleep(600)\n"
+    "unpack(Path(sys.argv[1]), wait)"
+)
+"""Script that stays in the midst of unpacking an archive."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_process_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", UNPACKS, str(make(tmp_path / "x.tar"))], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    assert ended.stdout.readline() == b"begun\n"
+    (before,) = copies()
+    ended.send_signal(number)
+    ended.communicate()
+    assert ended.returncode == 128 + number
+    assert before.name.endswith(f".{ended.pid}")
+    assert copies() == []
+
+
+def test_a_helper_that_is_not_wanted_any_more_leaves_nothing(tmp_path: Path) -> None:
+    script = f"import sys; sys.argv[1:] = [{str(make(tmp_path / 'x.tar'))!r}]; exec({UNPACKS!r}, {{}})"
+    stop = threading.Event()
+
+    def once_begun() -> None:
+        wait_for(lambda: [*cache_folder().glob("unpacked/*/.lock")], "the unpacking")
+        stop.set()
+
+    thread = threading.Thread(target=once_begun)
+    thread.start()
+    with pytest.raises(CifartuiError, match="withdrawn"):
+        run_module("timeit", ["-n1", "-r1", script], stop=stop)
+    thread.join()
+    assert copies() == []
+
+
+def test_a_program_that_ends_waits_until_its_threads_have_cleaned_up(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading, time\nfrom pathlib import Path\nfrom engine.shared.image_archives import unpack\n"
+        "begun, left = threading.Event(), threading.Event()\n"
+        "def wait(done, total):\n    if done:\n        begun.set()\n        left.wait()\n        time.sleep(0.2)\n"
+        "        raise ValueError\n"
+        "threading.Thread(target=unpack, args=(Path(sys.argv[1]), wait), daemon=True).start()\n"
+        "begun.wait()\nleft.set()\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(make(tmp_path / "x.tar"))], check=True, stderr=subprocess.DEVNULL)
+    assert copies() == []
 
 
 def test_a_password_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from presets.errors import CifartuiError
 
 _POLL_EVERY_S = 0.1
 _BACKGROUND_NICENESS = 19
+_ENDS_WITHIN_S = 10.0
 
 
 def run_module(
@@ -47,7 +48,7 @@ def run_module(
                 os.setpriority(os.PRIO_PROCESS, process.pid, _BACKGROUND_NICENESS)
             printed, complaints = _talk(process, stdin or b"", stop)
         except BaseException:
-            process.kill()
+            _end(process)
             raise
     _check_end(module, process.returncode, complaints)
     return printed
@@ -89,10 +90,22 @@ def stream_module(
                 yield from _lines(process, stop)
                 process.wait()
             except BaseException:
-                process.kill()
+                _end(process)
                 raise
         errors.seek(0)
         _check_end(module, process.returncode, errors.read())
+
+
+def _end(process: child_process.Process) -> None:
+    """End a process: it may take away first what it has written in part, and is killed if that takes too long."""
+    process.terminate()
+    try:
+        process.wait(_ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    except BaseException:  # another Ctrl-C
+        process.kill()
+        raise
 
 
 def _not_started(module: str, error: OSError) -> CifartuiError:
