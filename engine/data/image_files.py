@@ -47,13 +47,14 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         CifartuiError: files are missing, a class is unknown, or too many images cannot be read.
     """
     listing = _list(location, data.labels, report)
+    where = _where(listing, location)
     order, labels, names = _in_cache_order(listing)
-    rows = _divide(listing, order, data, seed)
+    rows = _divide(listing, order, data, seed, where)
     cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background_of(data))
     needed = np.concatenate([*rows.values()])
     cache.decode(np.unique(needed), report)
     unlabelled = len(names) - len(listing.unlabelled)
-    notices = _notices(listing.root, _broken(cache, needed[needed < unlabelled]), int((needed < unlabelled).sum()))
+    notices = _notices(where, _broken(cache, needed[needed < unlabelled]), int((needed < unlabelled).sum()))
     if broken := _broken(cache, needed[needed >= unlabelled]):
         notices += (_untested(broken, len(listing.unlabelled)),)
     pixels = cache.pixels()
@@ -62,8 +63,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         if not len(split) and not (part == "test" and listing.unlabelled):
             broken = _broken(cache, rows[part])
             raise CifartuiError(
-                f"No image of a whole split can be read in {listing.root}, {_named(broken, 1)} first; mend or remove "
-                "them."
+                f"No image of a whole split can be read in {where}, {_named(broken, 1)} first; mend or remove them."
             )
     if (test := splits.get("test")) is not None:
         splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
@@ -99,14 +99,15 @@ def load_some_of_val(location: Location, data: Data, seed: int, num_images: int,
         CifartuiError: files are missing, or none of these images can be read.
     """
     listing = _list(location, data.labels, report)
+    where = _where(listing, location)
     order, _, names = _in_cache_order(listing)
-    val = _divide(listing, order, data, seed)["val"]
+    val = _divide(listing, order, data, seed, where)["val"]
     rows = np.unique(val[np.linspace(0, len(val) - 1, min(num_images, len(val))).astype(np.int64)])
     cache = ImageCache(listing.root, names, data.cache_size or data.image_size, background_of(data))
     cache.decode(rows, report)
     readable = rows[~cache.is_broken(rows)]
     if not len(readable):
-        raise CifartuiError(f"No validation image can be read in {listing.root}; mend or remove them.")
+        raise CifartuiError(f"No validation image can be read in {where}; mend or remove them.")
     return torch.from_numpy(np.asarray(cache.pixels()[readable]))
 
 
@@ -140,6 +141,12 @@ def _list(location: Location, labels: str | None, report: Report) -> Listing:
             )
 
 
+def _where(listing: Listing, location: Location) -> str:
+    """Return the folder of the images, for people; for those of an archive, what the user has named."""
+    named = str(location.path)
+    return shown(str(listing.root) if listing.root.is_relative_to(named) else named)
+
+
 def _unpacking(location: Location, report: Report) -> OnBytes:
     """Return a function that reports the bytes of an archive that are unpacked."""
     progress: list[LoadProgress] = []
@@ -171,23 +178,27 @@ def _in_cache_order(listing: Listing) -> tuple[npt.NDArray[np.int64], npt.NDArra
     return place, np.asarray(labels, dtype=np.int64), tuple(names)
 
 
-def _train_and_val(listing: Listing, data: Data, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _train_and_val(
+    listing: Listing, data: Data, seed: int, where: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the rows of the training files to train on, and to validate with."""
     if listing.name == "cub200":  # whose published accuracies are for these rows
         train, val = split_rows(len(listing.train), data, seed)
         return train.numpy(), val.numpy()
     rows = split_by_name(listing, data.validation, seed)
     if not rows.val:
-        check_validation(listing, data.validation, (seed,))
+        check_validation(listing, data.validation, (seed,), where)
     return np.asarray(rows.train, dtype=np.int64), np.asarray(rows.val, dtype=np.int64)
 
 
-def _divide(listing: Listing, place: npt.NDArray[np.int64], data: Data, seed: int) -> dict[str, npt.NDArray[np.int64]]:
+def _divide(
+    listing: Listing, place: npt.NDArray[np.int64], data: Data, seed: int, where: str
+) -> dict[str, npt.NDArray[np.int64]]:
     """Return the cache rows of every split. A limit takes them from all classes, the same ones in every run."""
     num_train, num_val = len(listing.train), len(listing.val)
     train, val = place, np.arange(num_train, num_train + num_val)
     if not num_val:
-        train_rows, val_rows = _train_and_val(listing, data, seed)
+        train_rows, val_rows = _train_and_val(listing, data, seed, where)
         train, val = place[train_rows], place[val_rows]
     if data.train_limit is not None:
         mixed = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).numpy()
@@ -246,7 +257,7 @@ def _untested(broken: dict[str, Fault], num_images: int) -> str:
     )
 
 
-def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:
+def _notices(where: str, broken: dict[str, Fault], num_images: int) -> tuple[str, ...]:
     """Return what to say of images that cannot be read.
 
     Raises:
@@ -256,7 +267,7 @@ def _notices(root: Path, broken: dict[str, Fault], num_images: int) -> tuple[str
         return ()
     if len(broken) > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or len(broken) == num_images:
         raise CifartuiError(
-            f"{len(broken):,} of {num_images:,} images in {root} cannot be read, {_named(broken, 1)} first; "
+            f"{len(broken):,} of {num_images:,} images in {where} cannot be read, {_named(broken, 1)} first; "
             "mend or remove them."
         )  # fmt: skip
     rest = " …" if len(broken) > _BROKEN_NAMED else ""

@@ -19,8 +19,9 @@ _LABEL_TABLE, _OTHER_TABLE = re.compile("train|label"), re.compile("sample|submi
 """Parts of the names of tables that have labels, and of those that have not."""
 _NO_TABLE = "FILE.csv"
 """Stands for a table in advice where none was found."""
-NAME_IT = "name that folder"
-"""Advice that holds for folders, and not for what is inside an archive."""
+_NAME_IT, _NAME_THE_ARCHIVE = "name that folder", "name the archive"
+_AS_DATA, _AS_DATA_OR = "name it as the data", "as the data, or as data.labels="
+"""Parts of advice that hold for folders, and not for what is inside an archive."""
 _MOST_WRAPPERS = 8
 """Folders with nothing but one folder inside that are entered, one in the other."""
 
@@ -45,6 +46,17 @@ def list_class_folders(path: Path, name: str = "class-folders", poll: Poll = lam
     if parts:
         raise _no_train(scan, parts)
     return _list_flat(scan, name, folders)
+
+
+def in_archive(advice: str) -> str:
+    """Return what is said of a folder as it holds inside an archive, where nothing can be named as the data."""
+    advice = re.sub(
+        rf"if (.+) names files and labels, {_AS_DATA}",
+        r"if \1 names files and labels, add --set data.labels=\1",
+        advice,
+    )
+    advice = re.sub(rf"{_NAME_THE_ARCHIVE} (.+) itself", r"unpack it and name \1", advice)
+    return advice.replace(_AS_DATA_OR, "with --set data.labels=").replace(_NAME_IT, "pack it alone")
 
 
 def count_classes(path: Path) -> int:
@@ -127,7 +139,7 @@ def _list_flat(scan: Scanner, name: str, folders: list[str]) -> Listing:
         parts = listed(map(base_of, scan.contents(whole).all_folders))
         raise CifartuiError(
             f"{_where(scan, whole)} has parts of its own inside ({parts}):"
-            f" if it is the data set, {NAME_IT}; if it is a class, put the parts first, as in train/{shown(whole)}."
+            f" if it is the data set, {_NAME_IT}; if it is a class, put the parts first, as in train/{shown(whole)}."
         )
     _leave_loose_out(scan, here.images, "")
     return Listing(
@@ -322,13 +334,13 @@ def _no_images(scan: Scanner, folder: str, others: Iterable[str] = ()) -> Cifart
         lie = f"The only image in {where} lies" if is_one else f"The {len(loose):,} images in {where} lie"
         return CifartuiError(
             f"{lie} loose, so {'its class is' if is_one else 'their classes are'} not known; put images into a folder "
-            "for each class, or name a table of file names and labels as the data, or as data.labels="
-            f"{shown(_likely_table(scan))}."
+            "for each class, or name a table of file names and labels "
+            f"{_AS_DATA_OR}{shown(_likely_table(scan))}."
         )
     unread = scan.unread
     packed = next((each.first for each in unread if not each.folder and each.first.lower().endswith(ARCHIVES)), None)
     if packed is not None:
-        return CifartuiError(f"{where} has no class folders with images; name the archive {shown(packed)} itself.")
+        return CifartuiError(f"{where} has no class folders with images; {_NAME_THE_ARCHIVE} {shown(packed)} itself.")
     why = f" ({unread[0].sentence().rstrip('.')})" if unread else ""
     return CifartuiError(f"{where} has no class folders with images{why}; put some there or name another folder.")
 
@@ -364,12 +376,12 @@ def _one_class(scan: Scanner, folder: str) -> CifartuiError:
     if len(inner) < 2:
         table = _likely_table(scan)
         if table != _NO_TABLE:
-            text += f"if {shown(table)} names files and labels, name it as the data; else "
+            text += f"if {shown(table)} names files and labels, {_AS_DATA}; else "
         return CifartuiError(f"{text}put the images of each class into a folder of its own.")
     where = f"{_where(scan, folder)}, with {listed(map(base_of, inner))} inside,"
     if folder_of(folder):
         return CifartuiError(f"{text}if {where} holds the classes, move them one folder up.")
-    return CifartuiError(f"{text}if {where} is the data set, {NAME_IT}.")
+    return CifartuiError(f"{text}if {where} is the data set, {_NAME_IT}.")
 
 
 def _name_of(folder: str) -> str:

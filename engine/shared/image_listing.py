@@ -3,12 +3,14 @@
 Names of files are relative to the listing's root, as the file system has them; `image_scan.shown` makes them printable.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from engine.shared import label_table
-from engine.shared.class_folders import NAME_IT, count_classes, list_class_folders
+from engine.shared.class_folders import count_classes, in_archive, list_class_folders
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack, unpacked_before
 from engine.shared.image_parts import Listing, unread_notices
 from engine.shared.image_scan import Poll, shown
@@ -44,16 +46,32 @@ def list_images(
     if not is_archive(path):
         return _list(path, labels, name, poll)
     unpacked = unpack(path, on_bytes)
-    try:
+    with _as_archive(unpacked.folder, path):
         found = _list(unpacked.folder, labels, name, poll)
-    except CifartuiError as error:
-        text = str(error).replace(shown(str(unpacked.folder)), shown(str(path))).replace(NAME_IT, "pack it alone")
-        raise CifartuiError(text) from error
     return replace(
         found,
+        layout=_of_archive(found.layout, unpacked.folder, path),
         unread=(*found.unread, *unpacked.unread),
-        notices=(*found.notices, *unread_notices(unpacked.unread)),
+        notices=(
+            *(_of_archive(said, unpacked.folder, path) for said in found.notices),
+            *unread_notices(unpacked.unread),
+        ),
     )
+
+
+@contextmanager
+def _as_archive(folder: Path, archive: Path) -> Iterator[None]:
+    """Let the errors of the block be about the archive, and not about the cache's folder that it is unpacked into."""
+    try:
+        yield
+    except CifartuiError as error:
+        raise CifartuiError(in_archive(str(error)).replace(shown(str(folder)), shown(str(archive)))) from error
+
+
+def _of_archive(said: str, folder: Path, archive: Path) -> str:
+    """Return a sentence with the archive in place of the cache's folder that it is unpacked into."""
+    name = shown(archive.name)
+    return said.replace(shown(f"{folder}/"), f"{name}: ").replace(shown(str(folder)), name).replace(folder.name, name)
 
 
 def num_classes(path: Path, labels: str | None = None) -> int | None:
@@ -64,7 +82,10 @@ def num_classes(path: Path, labels: str | None = None) -> int | None:
     """
     if is_archive(path):
         unpacked = unpacked_before(path)
-        return None if unpacked is None else num_classes(unpacked.folder, labels)
+        if unpacked is None:
+            return None
+        with _as_archive(unpacked.folder, path):
+            return num_classes(unpacked.folder, labels)
     if (beside := _table_at(path)) is not None:
         return label_table.count_labels(*beside)
     return count_classes(path) if labels is None else label_table.count_labels(path, labels)

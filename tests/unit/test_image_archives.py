@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.load import load
 from engine.shared.cache_folder import UNUSED_DAYS, cache_folder
 from engine.shared.image_archives import is_archive, unpack, unpacked_before
 from engine.shared.image_listing import list_images, num_classes
 from presets.errors import CifartuiError
+from presets.schema import Data
 from tests.waiting import wait_for
 from tui.data.torch_process import run_module
 
@@ -273,6 +275,49 @@ def test_what_is_said_names_the_archive_and_not_the_cache(tmp_path: Path) -> Non
     archive = make(tmp_path / "x.zip", (*FILES, "val/owl/1.jpg"))
     with pytest.raises(CifartuiError, match=r"x\.zip/val/owl is a class that the training part does not have"):
         list_images(archive)
+
+
+def packed(path: Path, content: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+    return path
+
+
+TABLE = {"labels.csv": "file,label\n1.jpg,cat\n2.jpg,dog\n"}
+
+
+def test_a_table_inside_an_archive_is_named_by_a_setting(tmp_path: Path) -> None:
+    in_folder = packed(tmp_path / "f.zip", {**TABLE, "images/1.jpg": "", "images/2.jpg": ""})
+    advice = r"if labels\.csv names files and labels, add --set data\.labels=labels\.csv; else put the images"
+    with pytest.raises(CifartuiError, match=rf"f\.zip has images of one class only, images; .*: {advice}"):
+        list_images(in_folder)
+    with pytest.raises(CifartuiError, match=rf"f\.zip has images of one class only, images; .*: {advice}"):
+        num_classes(in_folder)
+    loose = packed(tmp_path / "l.zip", {**TABLE, "1.jpg": "", "2.jpg": ""})
+    with pytest.raises(CifartuiError, match=r"a table of file names and labels with --set data\.labels=labels\.csv\.$"):
+        list_images(loose)
+    twice = packed(tmp_path / "z.zip", {"inner.zip": "PK"})
+    with pytest.raises(CifartuiError, match=r"unpack it and name inner\.zip\.$"):
+        list_images(twice)
+
+
+def test_what_is_said_of_a_table_inside_names_the_archive(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "f.zip", {**TABLE, "images/1.jpg": "", "images/2.jpg": ""})
+    found = list_images(archive, "labels.csv")
+    columns = "files by column file and labels by column label"
+    assert found.notices[0] == f"f.zip: labels.csv is read: {columns}."
+    assert found.layout.startswith(f"f.zip: labels.csv: {columns};")
+    assert not any(str(cache_folder()) in said for said in found.notices)
+
+
+def test_images_of_an_archive_that_cannot_be_read_are_said_to_be_in_it(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "b.zip", {f"{name}/{number}.jpg": "" for name in "ab" for number in range(20)})
+    data = Data(dataset="class-folders", path=str(archive), image_size=8)
+    with pytest.raises(CifartuiError) as raised:
+        load(data, None, 0, lambda _event: None)
+    assert f"40 of 40 images in {archive} cannot be read" in str(raised.value)
+    assert str(cache_folder()) not in str(raised.value)
 
 
 @pytest.mark.real_data
