@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import stat
 import tarfile
 import zlib
@@ -32,10 +33,18 @@ from presets.errors import CifartuiError
 from presets.problems import printable
 from presets.schema import Data, DatasetName
 
-_PUBLISHED: tuple[DatasetName, ...] = ("cifar100", "cifar10", "mnist", "flowers102", "oxford-pets", "cub200")
-"""Data sets that are known by their files; `mnist` stands for both that have MNIST's."""
-_FASHION_LABELS = bytes((9, 2, 1, 1, 6, 1, 4, 6, 5, 7))
-"""Of Fashion-MNIST's first test images."""
+_PUBLISHED: tuple[DatasetName, ...] = (
+    "cifar100", "cifar10", "mnist", "fashion-mnist", "flowers102", "oxford-pets", "cub200",
+)  # fmt: skip
+"""Data sets that are known by their files."""
+_FIRST_LABELS: dict[bytes, DatasetName] = {
+    bytes((7, 2, 1, 0, 4, 1, 4, 9, 5, 9)): "mnist",
+    bytes((9, 2, 1, 1, 6, 1, 4, 6, 5, 7)): "fashion-mnist",
+}
+"""Data sets by the labels of their first published test images."""
+_NUM_FIRST = 10
+_LEVELS_ABOVE = 2
+"""Folders above the one of MNIST's files whose names are looked at: FashionMNIST/raw, fashion-mnist/data/raw."""
 _MEMBERS_LOOKED_AT = 4
 """Members of a .tar.gz that are looked at: CIFAR-100's folder and its three files, in some order."""
 
@@ -153,18 +162,44 @@ def _override_of(key: str, overrides: Sequence[str]) -> tuple[str | None, object
 
 
 def _kind_of_idx(path: Path) -> DatasetName:
-    """Return MNIST or Fashion-MNIST, whose files have the same names, by the first labels of the test images."""
-    for name in ("fashion-mnist", "mnist"):
+    """Return MNIST or Fashion-MNIST, whose files have the same names; MNIST where nothing tells."""
+    names: tuple[DatasetName, ...] = ("mnist", "fashion-mnist")
+    for name in names:
         found = locate(Data(dataset=name, path=str(path)), None)
-        if found.path is not None:
-            labels = idx_files(Path(found.path))["t10k-labels"]
-            try:
-                with gzip.open(labels) if labels.suffix == ".gz" else labels.open("rb") as file:
-                    if file.read(8 + len(_FASHION_LABELS))[8:] == _FASHION_LABELS:
-                        return "fashion-mnist"
-            except (OSError, EOFError, zlib.error):  # the reader says what is wrong with it
-                continue
+        if found.path is not None and (told := idx_set(Path(found.path))) is not None:
+            return told
     return "mnist"
+
+
+def idx_set(folder: Path) -> DatasetName | None:
+    """Return MNIST or Fashion-MNIST, by the first test labels in a folder, else by its name or those above it.
+
+    None if neither tells.
+    """
+    if (labels := idx_files(folder).get("t10k-labels")) is not None:
+        try:
+            with gzip.open(labels) if labels.suffix == ".gz" else labels.open("rb") as file:
+                if (told := _FIRST_LABELS.get(file.read(8 + _NUM_FIRST)[8:])) is not None:
+                    return told
+        except (OSError, EOFError, zlib.error):  # the reader says what is wrong with it
+            pass
+    for named in (folder, *folder.parents[:_LEVELS_ABOVE]):
+        name = re.sub(r"[-_ .]", "", named.name.lower())
+        if "fashionmnist" in name:
+            return "fashion-mnist"
+        if name == "mnist":
+            return "mnist"
+    return None
+
+
+def taken_for_mnist(folder: Path) -> tuple[str, ...]:
+    """Return what to say where a folder is read as MNIST and may be Fashion-MNIST; nothing where it is clear."""
+    if idx_set(folder) is not None:
+        return ()
+    return (
+        f"Neither the names of {printable(str(folder))} and the folders above it nor its first labels tell MNIST from "
+        "Fashion-MNIST: it is read as MNIST; if it is the other, add --set data.dataset=fashion-mnist.",
+    )
 
 
 def _archived_cifar(path: Path) -> Literal["cifar100", "cifar10"] | None:

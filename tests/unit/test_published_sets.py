@@ -30,6 +30,7 @@ from presets.schema import DATASETS, Data
 from tests import http_server
 from tests.cifar_files import pickled, write_archive, write_folder
 from tests.http_server import Answer
+from tui.data.folder_summary import summarize
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -161,6 +162,47 @@ def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path) -> None:
     assert locate(Data(dataset="fashion-mnist", path=str(tmp_path / "other")), None).kind == "idx-folder"
     assert data_path.known_data(tmp_path / "MNIST/raw") == data_path.NamedData("mnist", str(tmp_path / "MNIST/raw"))
     assert data_path.known_data(tmp_path / "other") == data_path.NamedData("fashion-mnist", str(tmp_path / "other"))
+
+
+OTHER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "named", "labels", "dataset"),
+    [
+        ("FashionMNIST/raw", "FashionMNIST", OTHER, "fashion-mnist"),
+        ("FashionMNIST/raw", "FashionMNIST/raw", OTHER, "fashion-mnist"),
+        ("FashionMNIST/raw", "", OTHER, "fashion-mnist"),
+        ("Fashion_Mnist", "Fashion_Mnist", OTHER, "fashion-mnist"),
+        ("fashion-mnist/data/raw", "fashion-mnist/data", OTHER, "fashion-mnist"),
+        ("MNIST/raw", "MNIST", FASHION, "fashion-mnist"),
+        ("FashionMNIST/raw", "FashionMNIST", (7, 2, 1, 0, 4, 1, 4, 9, 5, 9), "mnist"),
+        ("MNIST/raw", "MNIST", OTHER, "mnist"),
+    ],
+)
+def test_first_labels_and_then_the_names_of_folders_tell_fashion_mnist_from_mnist(
+    folder: str, named: str, labels: tuple[int, ...], dataset: str, tmp_path: Path
+) -> None:
+    write_idx(tmp_path / "d" / folder, idx_bytes(labels))
+    known = data_path.known_data(tmp_path / "d" / named)
+    assert known is not None
+    assert known.dataset == dataset
+    data = load(Data(dataset=known.dataset, path=known.path), None, 0, lambda _event: None)
+    assert data.class_names[9] == ("nine" if dataset == "mnist" else "ankle boot")
+    assert not any("Neither" in said for said in (*data.notices, *summarize(known.path).notices))
+
+
+def test_where_nothing_tells_it_is_read_as_mnist_and_that_is_said(tmp_path: Path) -> None:
+    folder = write_idx(tmp_path / "other", idx_bytes(OTHER))
+    known = data_path.known_data(folder)
+    assert known == data_path.NamedData("mnist", str(folder))
+    data = load(Data(dataset="mnist", path=str(folder)), None, 0, lambda _event: None)
+    for notices in (data.notices, summarize(str(folder)).notices):
+        (said,) = (each for each in notices if "Neither" in each)
+        assert f"{folder} and the folders above it" in said
+        assert "it is read as MNIST; if it is the other, add --set data.dataset=fashion-mnist." in said
+    other = Data(dataset="fashion-mnist", path=str(folder))
+    assert not any("Neither" in said for said in load(other, None, 0, lambda _event: None).notices)
 
 
 @pytest.mark.parametrize(

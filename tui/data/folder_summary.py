@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.cells import cell_len
 
 from engine.shared.data_locations import locate
-from engine.shared.data_path import known_data, resolved
+from engine.shared.data_path import known_data, resolved, taken_for_mnist
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import (
@@ -162,6 +162,7 @@ def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_not
         found = locate(Data(dataset=known.dataset, path=known.path), None)
         return FolderSummary(
             path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why,
+            notices=taken_for_mnist(Path(found.path)) if known.dataset == "mnist" and found.path is not None else (),
             split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
     listing = list_images(path, poll=poll, on_bytes=on_bytes)
