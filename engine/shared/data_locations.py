@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import platformdirs
 from msgspec import Struct, structs
@@ -69,6 +69,81 @@ class Location(Struct, frozen=True, kw_only=True):
     def sentences(self) -> str:
         """The finding and, if it is absent, the advice."""
         return f"{self.text.rstrip('.')}. {self.advice}" if self.advice else self.text
+
+
+class Incomplete(NamedTuple):
+    """A folder that has some of the files of a data set, and not all."""
+
+    folder: Path
+    title: str
+    """Of the data set."""
+    missing: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The finding, as an error says it."""
+        are = "is" if len(self.missing) == 1 else "are"
+        return f"{self.folder} looks like {self.title}, but {' and '.join(self.missing)} {are} missing; fetch it again."
+
+
+class _Pieces(NamedTuple):
+    """Files by which a data set is known, and all that it needs; a bar parts names of which one is enough."""
+
+    title: str
+    known_by: tuple[str, ...]
+    needed: tuple[str, ...]
+
+
+_FLOWERS = ("imagelabels.mat", "setid.mat")
+_PETS = ("annotations/trainval.txt", "annotations/test.txt")
+_BIRDS = ("lists/train.txt", "lists/test.txt")
+_IDX = tuple(
+    "|".join(f"{part}{dot}idx{number}-ubyte{end}" for dot in "-." for end in ("", ".gz"))
+    for part, number in (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
+)
+_PIECES: dict[str, tuple[_Pieces, ...]] = {
+    "cifar100": (
+        _Pieces("CIFAR-100", ("meta",), ("train", "test")),
+        _Pieces("CIFAR-100 of the course", *(("train_cs543", "test_cs543"),) * 2),
+    ),
+    "cifar10": (_Pieces("CIFAR-10", (*CIFAR10_BATCHES, "batches.meta"), CIFAR10_BATCHES),),
+    "mnist": (_Pieces("MNIST", _IDX, _IDX),),
+    "fashion-mnist": (_Pieces("Fashion-MNIST", _IDX, _IDX),),
+    "flowers102": (_Pieces("Oxford 102 Flowers", _FLOWERS, (*_FLOWERS, "102flowers.tgz|jpg")),),
+    "oxford-pets": (
+        _Pieces("Oxford-IIIT Pets", _PETS, _PETS),
+        _Pieces("Oxford-IIIT Pets", ("annotations.tar.gz",), ("images.tar.gz", "annotations.tar.gz")),
+    ),
+    "cub200": (
+        _Pieces("CUB-200-2011", CUB_2011_TABLES[1:], CUB_2011_TABLES),
+        _Pieces("CUB-200-2010", _BIRDS, _BIRDS),
+        _Pieces("CUB-200-2010", ("lists.tgz",), CUB_2010_ARCHIVES),
+    ),
+}
+_FOLDERS: dict[str, tuple[str, ...]] = {
+    "cifar100": ("cifar-100-python", "cifar100", "cifar-100-cs543-python"),
+    "cifar10": ("cifar-10-batches-py",),
+    "mnist": ("MNIST/raw", "MNIST", "mnist", "raw"),
+    "fashion-mnist": ("FashionMNIST/raw", "FashionMNIST", "fashion-mnist", "raw"),
+    "flowers102": ("flowers-102",),
+    "oxford-pets": ("oxford-iiit-pet",),
+    "cub200": ("CUB_200_2011", "CUB-200-2010", "CUB_200_2010"),
+}
+"""Folders below the one that is named in which a data set may lie."""
+
+
+def incomplete(dataset: str, base: Path) -> Incomplete | None:
+    """Return which files of a data set are missing at a path where `locate` has not found it; None if none is there."""
+    for folder in (base, *(base / name for name in _FOLDERS.get(dataset, ()))):
+        for pieces in _PIECES.get(dataset, ()):
+            missing = tuple(names.partition("|")[0] for names in pieces.needed if not _has(folder, names))
+            if missing and any(_has(folder, names) for names in pieces.known_by):
+                return Incomplete(folder, pieces.title, missing)
+    return None
+
+
+def _has(folder: Path, names: str) -> bool:
+    return any(_is_there(folder / name) for name in names.split("|"))
 
 
 def search_folders(data_dir: str | None) -> list[Path]:
@@ -258,6 +333,10 @@ def _birds(kind: Kind, folder: Path, name: str) -> Location:
 
 def _absent(data: Data, data_dir: str | None, paths: list[Path]) -> Location:
     searched = " or ".join(str(base) for base in paths)
+    if data.path is not None:
+        found = next(filter(None, (incomplete(data.dataset, base) for base in paths)), None)
+        if found is not None:
+            return Location(dataset=data.dataset, kind="absent", text=found.sentence.rstrip("."))
     if data.dataset == "class-folders":
         return Location(
             dataset=data.dataset,

@@ -22,10 +22,12 @@ from engine.shared.data_locations import (
     COURSE_ARCHIVE,
     MEMBER_MD5,
     idx_files,
+    incomplete,
     locate,
 )
-from engine.shared.image_archives import TarMember, check_archive, is_archive
+from engine.shared.image_archives import OnBytes, TarMember, check_archive, is_archive, say_nothing
 from engine.shared.image_listing import list_images
+from engine.shared.image_parts import Listing
 from engine.shared.image_scan import Poll
 from presets.checks import CONTROL
 from presets.config_layers import override_layers
@@ -82,8 +84,34 @@ def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) ->
     if is_archive(path):
         check_archive(path)
     else:
-        list_images(path, labels, poll=poll)
+        listing_at(path, labels, poll=poll)
     return NamedData("class-folders", str(path))
+
+
+def listing_at(
+    path: Path, labels: str | None = None, *, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing
+) -> Listing:
+    """List the folder or archive of images at a path; arguments as for `list_images`.
+
+    Raises:
+        CifartuiError: as there; of a folder with some files of a published data set, those that are missing.
+    """
+    try:
+        return list_images(path, labels, poll=poll, on_bytes=on_bytes)
+    except CifartuiError as error:
+        if path.is_dir() and (sentence := _incomplete_set(path)):
+            raise CifartuiError(sentence) from error
+        raise
+
+
+def _incomplete_set(path: Path) -> str:
+    """Return which published data set a folder looks like, and what is missing; empty if it looks like none."""
+    for name in _PUBLISHED:
+        if (found := incomplete(name, path)) is not None:
+            if name == "mnist" and idx_set(found.folder) == "fashion-mnist":
+                continue
+            return printable(found.sentence)
+    return ""
 
 
 def resolved(named: str) -> Path:

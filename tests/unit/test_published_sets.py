@@ -101,6 +101,58 @@ def test_a_label_that_cifar10_does_not_have_is_refused(tmp_path: Path) -> None:
         load_set("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folder", "named", "there", "said"),
+    [
+        ("cifar-10-batches-py", "", sorted({*cifar10_files()} - {"data_batch_2"}), "CIFAR-10, but data_batch_2 is"),
+        (
+            "c", "c", sorted({*cifar10_files()} - {"data_batch_2", "test_batch"}),
+            "CIFAR-10, but data_batch_2 and test_batch are",
+        ),
+        ("cifar-100-python", "", ["train", "meta"], "CIFAR-100, but test is"),
+        ("c", "c", ["train_cs543"], "CIFAR-100 of the course, but test_cs543 is"),
+        (
+            "MNIST/raw", "MNIST",
+            ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"],
+            "MNIST, but t10k-labels-idx1-ubyte is",
+        ),
+        (
+            "FashionMNIST/raw", "FashionMNIST",
+            ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"],
+            "Fashion-MNIST, but t10k-images-idx3-ubyte is",
+        ),
+        ("flowers-102", "", ["setid.mat", "102flowers.tgz"], "Oxford 102 Flowers, but imagelabels.mat is"),
+        ("flowers-102", "flowers-102", ["setid.mat", "imagelabels.mat"], "Flowers, but 102flowers.tgz is"),
+        ("p", "p", ["annotations/test.txt"], "Oxford-IIIT Pets, but annotations/trainval.txt is"),
+        ("p", "p", ["annotations.tar.gz"], "Oxford-IIIT Pets, but images.tar.gz is"),
+        ("b", "b", ["images.txt", "train_test_split.txt"], "CUB-200-2011, but image_class_labels.txt is"),
+        ("b", "b", ["lists.tgz"], "CUB-200-2010, but images.tgz is"),
+    ],
+)  # fmt: skip
+def test_a_set_without_one_of_its_files_is_named_and_the_file_too(
+    folder: str, named: str, there: list[str], said: str, tmp_path: Path
+) -> None:
+    base = tmp_path / "data"
+    for name in there:
+        (base / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / folder / name).write_bytes(b"x")
+    for look in (data_path.data_at, summarize):
+        with pytest.raises(CifartuiError) as raised:
+            look(str(base / named))
+        assert said in str(raised.value)
+        assert str(raised.value).startswith(f"{base / folder} looks like ")
+        assert str(raised.value).endswith(" missing; fetch it again.")
+
+
+def test_a_named_set_without_one_of_its_files_names_the_file(tmp_path: Path) -> None:
+    folder = write_idx(tmp_path / "x", idx_bytes(), zipped=False)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(
+        CifartuiError, match=rf"^{folder} looks like MNIST, but t10k-labels-idx1-ubyte is missing; fetch it again\.$"
+    ):
+        load(Data(dataset="mnist", path=str(folder)), None, 0, lambda _event: None)
+
+
 # --- MNIST and Fashion-MNIST ------------------------------------------------------------------------
 
 

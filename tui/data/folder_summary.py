@@ -16,9 +16,8 @@ from msgspec import Struct
 from rich.cells import cell_len
 
 from engine.shared.data_locations import locate
-from engine.shared.data_path import known_data, resolved, taken_for_mnist
+from engine.shared.data_path import known_data, listing_at, resolved, taken_for_mnist
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing
-from engine.shared.image_listing import list_images
 from engine.shared.image_parts import (
     Listing,
     check_validation,
@@ -165,7 +164,7 @@ def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_not
             notices=taken_for_mnist(Path(found.path)) if known.dataset == "mnist" and found.path is not None else (),
             split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
-    listing = list_images(path, poll=poll, on_bytes=on_bytes)
+    listing = listing_at(path, poll=poll, on_bytes=on_bytes)
     return _of_listing(str(path), listing, poll)
 
 
@@ -181,7 +180,7 @@ def files_of(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_noth
             f"{visible_in_a_row(known.path)} is the published data set {known.dataset}, whose files are not listed; "
             "leave --files out."
         )
-    listing = list_images(path, poll=poll, on_bytes=on_bytes)
+    listing = listing_at(path, poll=poll, on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
         ImageFile(shown(name), part, listing.class_names[label])
