@@ -15,6 +15,7 @@ from engine.data.progress import LoadProgress, Report
 from engine.data.sets import DataSet, ImageSplit, split_rows
 from engine.shared.data_locations import Location, idx_files
 from engine.shared.data_path import taken_for_mnist
+from engine.shared.published_sets import unlike_published
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -59,7 +60,10 @@ def load_idx(location: Location, data: Data, seed: int, report: Report) -> DataS
         val=_rows(train, val_rows),
         test=_rows(test, torch.arange(len(test))),
         class_names=CLASS_NAMES[location.dataset],
-        notices=taken_for_mnist(Path(location.path)) if location.dataset == "mnist" else (),
+        notices=(
+            *(taken_for_mnist(Path(location.path)) if location.dataset == "mnist" else ()),
+            *unlike_published(location.dataset, location.kind, len(train), 0, len(test), _NUM_CLASSES),
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from engine.shared.image_formats import Fault
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing, check_validation, split_by_name, without_images
 from engine.shared.image_scan import shown
+from engine.shared.published_sets import unlike_published
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -78,7 +79,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         test=splits.get("test"),
         class_names=listing.class_names,
         test_labels_hidden=bool(listing.unlabelled),
-        notices=(*listing.notices, *notices, *_missing(listing, splits)),
+        notices=(*listing.notices, *_unlike_published(listing, location), *notices, *_missing(listing, splits)),
     )
 
 
@@ -145,6 +146,14 @@ def _where(listing: Listing, location: Location) -> str:
     """Return the folder of the images, for people; for those of an archive, what the user has named."""
     named = str(location.path)
     return shown(str(listing.root) if listing.root.is_relative_to(named) else named)
+
+
+def _unlike_published(listing: Listing, location: Location) -> tuple[str, ...]:
+    """Return what to say of a published data set with other numbers of images or classes."""
+    if location.kind == "class-folders":
+        return ()
+    train, val, test = (len(part) for part in (listing.train, listing.val, listing.test))
+    return unlike_published(listing.name, location.kind, train, val, test, len(listing.class_names))
 
 
 def _unpacking(location: Location, report: Report) -> OnBytes:

@@ -3,6 +3,8 @@
 `engine.shared.data_locations` looks for them, `engine.data.download` fetches them.
 """
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 
@@ -29,6 +31,63 @@ class PublishedSet(Struct, frozen=True, kw_only=True):
     files: tuple[PublishedFile, ...]
     folder: str = ""
     """Folder of the files within a data folder, as torchvision names it; "" if they lie in the data folder itself."""
+    num_images: tuple[tuple[str, int], ...]
+    """Published images of each part, by its name for people."""
+
+
+class Numbers(NamedTuple):
+    """Images of each part, by its name for people, and classes."""
+
+    parts: tuple[tuple[str, int], ...]
+    num_classes: int
+
+
+_TRAIN, _VAL, _TEST = "training", "validation", "test"
+_BIRDS = {
+    "cub-2010": ("CUB-200-2010", Numbers(((_TRAIN, 3_000), (_TEST, 3_033)), 200)),
+    "cub-2011": ("CUB-200-2011", Numbers(((_TRAIN, 5_994), (_TEST, 5_794)), 200)),
+}
+"""Titles and numbers of the editions of CUB-200, by the beginning of the kind of their location."""
+
+
+def unlike_published(
+    dataset: str, kind: str, num_train: int, num_val: int, num_test: int, num_classes: int
+) -> tuple[str, ...]:
+    """Return what to say of a data set whose numbers of images or classes are not the published ones.
+
+    Args:
+        dataset: as presets write it; of another than the published ones nothing is said.
+        kind: of its location.
+        num_train: images of the training part, before any are held back.
+        num_val: images of a validation part.
+        num_test: images of the test part.
+        num_classes: classes that it has.
+    """
+    parts = tuple(
+        (part, number) for part, number in ((_TRAIN, num_train), (_VAL, num_val), (_TEST, num_test)) if number
+    )
+    found = Numbers(parts, num_classes)
+    if kind.startswith(tuple(_BIRDS)):
+        title, numbers = _BIRDS["-".join(kind.split("-")[:2])]
+        return _differences(title, numbers, found)
+    if (published := PUBLISHED.get(dataset)) is None:
+        return ()
+    return _differences(published.title, Numbers(published.num_images, published.num_classes), found)
+
+
+def _differences(title: str, published: Numbers, found: Numbers) -> tuple[str, ...]:
+    """Return a sentence where the numbers of images or classes found are not the published ones; else nothing."""
+    if found == published:
+        return ()
+    says_classes = found.num_classes != published.num_classes
+    of, of_published = (f" of {numbers.num_classes} classes" if says_classes else "" for numbers in (found, published))
+    said = _in_a_row([f"{number:,} {part}" for part, number in found.parts])
+    wanted = _in_a_row([f"{number:,}" for _, number in published.parts])
+    return (f"This {title} has {said} images{of}, where {wanted}{of_published} are published.",)
+
+
+def _in_a_row(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _idx(base: str, *md5s: str) -> tuple[PublishedFile, ...]:
@@ -43,18 +102,21 @@ PUBLISHED: dict[str, PublishedSet] = {
     "cifar100": PublishedSet(
         title="CIFAR-100",
         num_classes=100,
+        num_images=((_TRAIN, 50_000), (_TEST, 10_000)),
         size="169 MB",
         files=(PublishedFile(f"{_TORONTO}cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),),
     ),
     "cifar10": PublishedSet(
         title="CIFAR-10",
         num_classes=10,
+        num_images=((_TRAIN, 50_000), (_TEST, 10_000)),
         size="170 MB",
         files=(PublishedFile(f"{_TORONTO}cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
     ),
     "mnist": PublishedSet(
         title="MNIST",
         num_classes=10,
+        num_images=((_TRAIN, 60_000), (_TEST, 10_000)),
         size="12 MB",
         folder="MNIST/raw",
         files=_idx(
@@ -68,6 +130,7 @@ PUBLISHED: dict[str, PublishedSet] = {
     "fashion-mnist": PublishedSet(
         title="Fashion-MNIST",
         num_classes=10,
+        num_images=((_TRAIN, 60_000), (_TEST, 10_000)),
         size="31 MB",
         folder="FashionMNIST/raw",
         files=_idx(
@@ -81,6 +144,7 @@ PUBLISHED: dict[str, PublishedSet] = {
     "flowers102": PublishedSet(
         title="Oxford 102 Flowers",
         num_classes=102,
+        num_images=((_TRAIN, 1_020), (_VAL, 1_020), (_TEST, 6_149)),
         size="345 MB",
         folder="flowers-102",
         files=(
@@ -92,6 +156,7 @@ PUBLISHED: dict[str, PublishedSet] = {
     "oxford-pets": PublishedSet(
         title="Oxford-IIIT Pets",
         num_classes=37,
+        num_images=((_TRAIN, 3_680), (_TEST, 3_669)),
         size="811 MB",
         folder="oxford-iiit-pet",
         files=(

@@ -24,7 +24,7 @@ from engine.data.sets import DataSet
 from engine.journal.events import DataProgressed
 from engine.shared import data_locations, data_path
 from engine.shared.data_locations import locate
-from engine.shared.published_sets import PUBLISHED, PublishedFile
+from engine.shared.published_sets import PUBLISHED, PublishedFile, unlike_published
 from presets.errors import CifartuiError
 from presets.schema import DATASETS, Data
 from tests import http_server
@@ -205,6 +205,22 @@ def test_idx_files_become_three_equal_channels(
     assert data.train.labels.tolist() == [row % 10 for row in rows]
     assert data.train.labels.dtype == torch.int64
     assert data.class_names[9] == ("nine" if dataset == "mnist" else "ankle boot")
+    title = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}[dataset]
+    assert data.notices == (f"This {title} has 20 training and 10 test images, where 60,000 and 10,000 are published.",)
+
+
+@pytest.mark.parametrize("dataset", [*PUBLISHED])
+def test_nothing_is_said_of_the_published_numbers(dataset: str) -> None:
+    numbers = dict(PUBLISHED[dataset].num_images)
+    parts = (numbers["training"], numbers.get("validation", 0), numbers["test"])
+    assert unlike_published(dataset, "", *parts, PUBLISHED[dataset].num_classes) == ()
+    assert len(unlike_published(dataset, "", parts[0] - 1, *parts[1:], PUBLISHED[dataset].num_classes)) == 1
+
+
+def test_a_summary_claims_nothing_of_images_that_nobody_has_counted(tmp_path: Path) -> None:
+    found = summarize(str(write_idx(tmp_path / "mnist", idx_bytes())))
+    assert "published" not in found.split
+    assert "a run reads and counts them, which is not done here" in found.split
 
 
 def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path) -> None:
@@ -357,6 +373,10 @@ def test_flowers_have_the_parts_of_their_tables(form: str, tmp_path: Path) -> No
         "blackberry lily",
     )
     assert data_path.known_data(root) == data_path.NamedData("flowers102", str(root))
+    assert data.notices[0] == (
+        "This Oxford 102 Flowers has 3 training, 2 validation and 4 test images, where 1,020, 1,020 and 6,149 are "
+        "published."
+    )
 
 
 def test_flower_names_are_torchvisions() -> None:
@@ -408,6 +428,10 @@ def test_pets_have_the_breeds_of_their_tables(form: str, tmp_path: Path) -> None
     for split in (data.train, data.val, data.test):
         assert split.images[:, 0, 4, 4].tolist() == [(200, 50)[label] for label in split.labels.tolist()]
     assert data_path.known_data(root) == data_path.NamedData("oxford-pets", str(root))
+    assert data.notices[0] == (
+        "This Oxford-IIIT Pets has 20 training and 2 test images of 2 classes, where 3,680 and 3,669 of 37 classes are "
+        "published."
+    )
 
 
 @pytest.mark.parametrize(

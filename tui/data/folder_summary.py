@@ -71,8 +71,9 @@ _ADVISED: dict[str, tuple[str, str]] = {
 }
 
 
-_PUBLISHED_SPLIT = "The published training and test images; a tenth of the training images is held back to validate."
-_PUBLISHED_PARTS = "The published training, validation and test images."
+_COUNTED = "as its own files divide them; a run reads and counts them, which is not done here"
+_PUBLISHED_SPLIT = f"Training and test images, {_COUNTED}. A tenth of the training images is held back to validate."
+_PUBLISHED_PARTS = f"Training, validation and test images, {_COUNTED}."
 
 
 class ClassCount(Struct, frozen=True):
