@@ -107,7 +107,8 @@ def _awaited(copy: Path) -> Iterator[None]:
 
 
 @atexit.register
-def _await_threads() -> None:
+def await_clean_up() -> None:
+    """Wait, for some seconds, until no thread but the main one writes a copy: called at the program's end."""
     until = time.monotonic() + _THREADS_END_WITHIN_S
     while _under_way and time.monotonic() < until:
         time.sleep(_LOOK_EVERY_S)

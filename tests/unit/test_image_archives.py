@@ -247,16 +247,19 @@ def test_a_helper_that_is_not_wanted_any_more_leaves_nothing(tmp_path: Path) -> 
     assert copies() == []
 
 
-def test_a_program_that_ends_waits_until_its_threads_have_cleaned_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("end_process(129)", 129)])
+def test_a_program_that_ends_waits_until_its_threads_have_cleaned_up(tmp_path: Path, end: str, code: int) -> None:
     script = (
         "import sys, threading, time\nfrom pathlib import Path\nfrom engine.shared.image_archives import unpack\n"
+        "from tui.terminal.driver import end_process\n"
         "begun, left = threading.Event(), threading.Event()\n"
         "def wait(done, total):\n    if done:\n        begun.set()\n        left.wait()\n        time.sleep(0.2)\n"
         "        raise ValueError\n"
         "threading.Thread(target=unpack, args=(Path(sys.argv[1]), wait), daemon=True).start()\n"
-        "begun.wait()\nleft.set()\n"
+        f"begun.wait()\nleft.set()\n{end}"
     )
-    subprocess.run([sys.executable, "-c", script, str(make(tmp_path / "x.tar"))], check=True, stderr=subprocess.DEVNULL)
+    ended = subprocess.run([sys.executable, "-c", script, str(make(tmp_path / "x.tar"))], stderr=subprocess.DEVNULL)
+    assert ended.returncode == code
     assert copies() == []
 
 

@@ -260,7 +260,13 @@ class DiffDriver(LinuxDriver):
 
 
 def end_process(code: int) -> NoReturn:
-    """End with `code`, whatever threads wait for and whether or not the terminal takes any more output."""
+    """End with `code`, whatever threads wait for and whether or not the terminal takes any more output.
+
+    Those that unpack an archive are given some seconds to clean up; after a signal, what is left of `_ENDS_WITHIN_S`.
+    """
+    from engine.shared.cache_folder import await_clean_up
+
+    await_clean_up()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
