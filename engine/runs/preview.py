@@ -50,4 +50,6 @@ class Preview(Struct, frozen=True, kw_only=True):
     device: str
     """As torch names it; another kind of device draws other random numbers."""
     rows: tuple[Row, ...]
+    notices: tuple[str, ...] = ()
+    """What training says of the data, such as images that cannot be read."""
     png: bytes = b""

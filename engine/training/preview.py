@@ -167,7 +167,7 @@ def answer(question: Question) -> Preview:
         rows.append(Row(number=number, label=label, plain=plain.tile(), epochs=tiles))
     headings = ["validation", *(f"epoch {epoch}" for epoch in epochs)]
     png = _png(headings, sheet) if question.wants_png else b""
-    return Preview(device=str(device), rows=tuple(rows), png=png)
+    return Preview(device=str(device), rows=tuple(rows), notices=tuple(data.notices), png=png)
 
 
 class _Picture(NamedTuple):

@@ -1,5 +1,8 @@
 """`cifartui preview` by the command line: a PNG file off a terminal, half blocks on one."""
 
+import os
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -40,6 +43,27 @@ def test_a_picture_is_a_function_of_preset_data_and_seed(cifartui: Call, tmp_pat
     assert {bytes((250, 0, 0)), bytes((0, 0, 250))} & {drawn[at : at + 3] for at in range(0, len(drawn), 3)}
     again = cifartui("preview", "demo", "--output", str(tmp_path / "a.png"))
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
+
+
+def test_an_archive_is_unpacked_and_what_is_not_read_is_said(
+    cifartui: Call, tmp_path: Path, terminals: Callable[..., Terminal]
+) -> None:
+    packed = tmp_path / "mine.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250))):
+            for number in range(8):
+                bird_files.save(tmp_path / "one.png", colour)
+                archive.write(tmp_path / "one.png", f"{name}/{number:02}.png")
+        archive.writestr("red/damaged.png", b"no image")
+    options = ("--data", str(packed), "--images", "1", "--epochs", "1", "--device", "cpu")
+    done = cifartui("preview", "demo", *options, "--output", str(tmp_path / "a.png"))
+    assert done.returncode == 0, done.stderr
+    assert "damaged.png" in done.stderr
+    for folder in (Path(os.environ["CIFARTUI_CACHE"]) / "unpacked").iterdir():
+        shutil.rmtree(folder)
+    terminal = terminals("preview", "demo", *options, "--output", str(tmp_path / "b.png"))
+    terminal.shows("1 image in 1 epoch are in")
+    assert b"unpacking: " in terminal.received
 
 
 def test_off_a_terminal_it_asks_for_a_file_and_a_mistake_is_a_sentence(cifartui: Call, tmp_path: Path) -> None:

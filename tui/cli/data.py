@@ -57,7 +57,7 @@ def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
 def _print_summary(path: str, as_json: bool, with_all: bool) -> None:
     from tui.data import folder_summary
 
-    with _progress() as (poll, on_bytes):
+    with shown_progress() as (poll, on_bytes):
         summary = folder_summary.summarize(path, poll, on_bytes)
     if as_json:
         say_json(summary)
@@ -88,7 +88,7 @@ def labelled(label: str, text: str, columns: int | None) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Poll, OnBytes]]:
+def shown_progress() -> Iterator[tuple[Poll, OnBytes]]:
     """Give the block functions that show, on a terminal, for how long names are read, and how far an unpacking is."""
     from tui.cli.live_line import LiveLine
     from tui.data import folder_summary
@@ -115,7 +115,7 @@ def _print_files(path: str, as_json: bool) -> None:
     """Print part, class and file of each image, separated by tabs."""
     from tui.data import folder_summary
 
-    with _progress() as (poll, on_bytes):
+    with shown_progress() as (poll, on_bytes):
         found = folder_summary.files_of(path, poll, on_bytes)
     if as_json:
         say_json(found, indent=0)

@@ -12,6 +12,7 @@ from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
 from tui import format as fmt
+from tui.cli.data import shown_progress
 from tui.cli.options import device_option, overrides_option, places, seed_option, with_places
 from tui.cli.output import say
 from tui.cli.show import say_rows
@@ -79,15 +80,31 @@ def preview(
         preset=catalog.load(name, overrides), seed=seed, device=device, data_dir=places(ctx).data_dir,
         num_epochs=num_epochs, num_images=num_images, wants_png=output is not None,
     )  # fmt: skip
+    _unpack(question)
     if sys.stderr.isatty():
         say(f"{sentence(LOADING)} …", err=True)
     answer = run_module("engine.training.preview", stdin=msgspec.json.encode(question))
     found = msgspec.json.decode(answer, type=Preview)
+    for notice in found.notices:
+        say(notice, err=True)
     if sys.stdout.isatty():
         say_rows(lambda width, coloured: preview_rows(found, width, coloured=coloured))
     if output is not None:
         write_new(Path(output), found.png, force=force)
         say(f"{fmt.plural(len(found.rows), 'image')} in {fmt.plural(_num_epochs(found), 'epoch')} are in {output}.")
+
+
+def _unpack(question: Question) -> None:
+    """Unpack the archive that the images are in, if they are in one, and show on a terminal how far that is."""
+    from engine.shared import data_locations, image_archives
+
+    data = question.preset.data
+    if data.dataset != "class-folders":
+        return
+    found = data_locations.locate(data, question.data_dir).path
+    if found is not None and image_archives.is_archive(Path(found)):
+        with shown_progress() as (_, on_bytes):
+            image_archives.unpack(Path(found), on_bytes)
 
 
 def _num_epochs(found: Preview) -> int:
