@@ -225,7 +225,7 @@ def test_signals_are_sent_to_our_own_children_or_through_the_check() -> None:
         "engine/training/distributed/agent.py": {"rank.send_signal(number)"},  # to children of this process
         "engine/training/distributed/heartbeat.py": {"os.kill(pid, 0)"},  # sends nothing
         "engine/runs/notify.py": {"os.killpg(process.pid, signal.SIGKILL)"},  # a child with a group of its own
-        "tui/data/torch_process.py": {"process.kill()"},
+        "tui/data/torch_process.py": {"process.kill()", "process.terminate()"},
         "engine/shared/device_reader.py": {"process.kill()"},
         "tui/cli/doctor.py": {"child.kill()", "process.kill()"},
         "tui/cli/log.py": {"process.terminate()", "process.kill()"},  # the process that logs

@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -91,8 +92,21 @@ def test_a_second_sigterm_ends_validation_and_test(train: Train, runs_dir: Path)
     assert not state.epochs
 
 
-def test_sigterm_while_data_is_prepared_ends_the_run_before_training(train: Train, runs_dir: Path) -> None:
-    process = train("--epochs", "2", "--set", "data.image_size=64", "--set", "data.train_limit=50000")
+def test_sigterm_while_data_is_prepared_ends_the_run_before_training(runs_dir: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "cifartui",
+        "train",
+        "demo",
+        *SMALL,
+        "--epochs",
+        "2",
+    ]  # forks have the data already
+    process = subprocess.Popen(
+        command, env={**os.environ, "CIFARTUI_RUNS": str(runs_dir)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     run = only_run(runs_dir)
     wait_for(lambda: run.read_state().data_progress, "the data being generated")
     process.send_signal(signal.SIGTERM)
