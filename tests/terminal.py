@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.fork_client import ForkServer
 from tests.waiting import wait_for
 
 LINES, COLUMNS = 24, 80
+LISTENS_S = 5.0
+"""So long a screen that does not come to rest is listened to at most."""
 _PATIENCE_S = 60
 
 
@@ -37,9 +40,10 @@ class Terminal:
         )
 
     def text(self) -> str:
-        """Return what is on the screen now."""
+        """Return what is on the screen now: once nothing has come for a moment, or after a while if it goes on."""
+        until = time.monotonic() + LISTENS_S
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
+            while time.monotonic() < until:
                 self._feed(self.process.read_nonblocking(65_536, timeout=0.1))
         return "\n".join(self.screen.display)
 

@@ -6,12 +6,14 @@ import os
 import struct
 import sys
 import termios
+import time
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 
+from tests.terminal import LISTENS_S
 from tests.ui.sample_run import SampleRun
 from tests.ui.test_predictions import store
 from tests.waiting import wait_for
@@ -30,8 +32,9 @@ def seen_on(term: str, runs_dir: Path, wanted: bytes) -> bytes:
 
     def has(text: bytes) -> bool:
         nonlocal sent
+        until = time.monotonic() + LISTENS_S
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
+            while time.monotonic() < until:
                 sent += process.read_nonblocking(65_536, timeout=0.1)
         return text in sent
 

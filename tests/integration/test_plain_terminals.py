@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pexpect
 import pyte
 import pytest
 
+from tests.terminal import LISTENS_S
 from tests.ui.sample_run import SampleRun
 from tests.waiting import wait_for
 
@@ -41,8 +43,9 @@ def sent_to(runs_dir: Path, keys: str, *arguments: str, **named: str) -> tuple[b
 
     def shows(text: str) -> bool:
         nonlocal sent
+        until = time.monotonic() + LISTENS_S
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
+            while time.monotonic() < until:
                 new = process.read_nonblocking(65_536, timeout=0.1)
                 sent += new
                 stream.feed(new)

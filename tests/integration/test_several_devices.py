@@ -139,8 +139,7 @@ def test_two_processes_weigh_draw_and_judge_classes_as_one(start: Start) -> None
 def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: Start) -> None:
     run = start(LONG, devices=2)
     trains(run)
-    validated = None
-    while validated is None or not validated.accepted:  # it is refused where the pause came into a validation
+    for _ in range(20):
         paused = ask(run, commands.Pause())
         wait_for(lambda: run.read_state().phase == "paused", "the pause")
         validated = ask(run, commands.Validate())
@@ -148,6 +147,8 @@ def test_commands_reach_every_rank_and_another_number_of_devices_goes_on(start: 
         assert saved.global_step == paused.global_step
         assert checkpoint_files.load(run.last)["progress"]["global_step"] == saved.global_step
         ask(run, commands.Continue())
+        if validated.accepted:  # it is refused where the pause came into a validation
+            break
     (done,) = wait_for(lambda: run.read_state().validations, "the validation")
     assert done.global_step == validated.global_step
     scaled = ask(run, commands.ScaleLearningRate(factor=0.5))
