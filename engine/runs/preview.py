@@ -51,5 +51,5 @@ class Preview(Struct, frozen=True, kw_only=True):
     """As torch names it; another kind of device draws other random numbers."""
     rows: tuple[Row, ...]
     notices: tuple[str, ...] = ()
-    """What training says of the data, such as images that cannot be read."""
+    """Sentences about the data, as training has them: of images that cannot be read, for example."""
     png: bytes = b""

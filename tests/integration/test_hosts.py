@@ -39,7 +39,11 @@ def child_of(connection: Connection) -> psutil.Process:
 
 
 def test_a_run_of_another_host_is_followed_and_steered_and_a_drop_loses_nothing(tmp_path: Path) -> None:
-    with training(tmp_path) as run, line_to(plain_host("gpu1", tmp_path)) as line, followed(line, "latest") as posted:
+    with (
+        training(tmp_path) as run,
+        line_to(plain_host("gpu1", tmp_path), pauses=(1.0, 1.0)) as line,  # a shorter drop is over before it is told
+        followed(line, "latest") as posted,
+    ):
         opened = wait_until(lambda: posted and posted[0], "the history")
         assert isinstance(opened, RunOpened)
         state = opened.state
