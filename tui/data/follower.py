@@ -21,6 +21,7 @@ from engine.journal.state import RunState
 from engine.runs.newer_info import read_shown
 from engine.runs.run_dir import RunDir, RunInfo
 from presets.errors import CifartuiError
+from tui.data.reference import report_of
 
 _WORTH_A_HELPER_BYTES = 8_000_000
 """From this size on a helper saves more than it costs."""
@@ -136,6 +137,7 @@ def follow_run(
         info = read_shown(run)
         state, reader = fold_file.read_folded(run.events) if history is None else go_on_from(run, history)
         posted = life_of(run)
+        report_of(info)  # may read the preset's file, which the dashboard's thread need not then
     except CifartuiError as error:
         post(RunUnreadable(str(error)))
         return
