@@ -7,6 +7,7 @@ It can be held at a place: there it makes the file `held` in its folder and wait
 Any other fork is a program, with the descriptors that come with the order; see `tests.forks`.
 """
 
+import faulthandler
 import fcntl
 import gc
 import json
@@ -28,6 +29,7 @@ from unittest import mock
 
 from tests import forks
 from tests.fork_client import LARGEST_ORDER
+from tests.waiting import PRINT_STACKS
 
 ANSWER = 3
 """Number of the descriptor, if a fork has it, to which it writes its exit code."""
@@ -157,6 +159,7 @@ def main() -> None:
         estimate(catalog.load("demo"), len(shapes.CLASS_NAMES))  # what torch makes for the first one, each fork has
     gc.freeze()  # or the first collection of a fork would copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    faulthandler.register(PRINT_STACKS)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         while listener in select.select([listener, 0], [], [])[0]:
             client, _ = listener.accept()

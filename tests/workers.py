@@ -20,7 +20,7 @@ from engine.shared import child_process
 from tests import forks
 from tests.fork_client import ForkServer
 from tests.fork_server import ANSWER
-from tests.waiting import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, left_by, wait_for
 
 HOME = Path(__file__).parents[1]
 _PATIENCE_S = 20
@@ -35,7 +35,7 @@ class Worker:
 
     def is_held(self) -> None:
         """Wait until it is where it was to be held."""
-        wait_for((self.run.path / "held").exists, f"the place; its log: {_log(self.run)}", _PATIENCE_S)
+        wait_for((self.run.path / "held").exists, lambda: f"the place; {left_by(self.run)}", _PATIENCE_S)
 
     def go_on(self) -> None:
         (self.run.path / "held").unlink()
@@ -45,15 +45,11 @@ class Worker:
 
     def ends(self) -> RunFinished | None:
         """Wait until it is gone, and return its last word."""
-        wait_for(lambda: not self.run.worker_lives(), f"its end; its log: {_log(self.run)}", _PATIENCE_S)
+        wait_for(lambda: not self.run.worker_lives(), lambda: f"its end; {left_by(self.run)}", _PATIENCE_S)
         return self.run.read_state().finished
 
     def trains(self) -> None:
-        wait_for(lambda: self.run.read_state().steps, f"training; its log: {_log(self.run)}", _PATIENCE_S)
-
-
-def _log(run: RunDir) -> str:
-    return run.log.read_text() if run.log.exists() else ""
+        wait_for(lambda: self.run.read_state().steps, lambda: f"training; {left_by(self.run)}", _PATIENCE_S)
 
 
 ForkWorker = Callable[..., Worker]

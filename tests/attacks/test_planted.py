@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 import engine
-from engine.journal.events import RunFinished, StepsTrained
+from engine.journal.events import StepsTrained
 from engine.journal.jsonl import EventWriter
 from engine.queue import queue_file
 from engine.runs import run_dir, start
@@ -25,7 +25,7 @@ from engine.runs.run_options import RunOptions
 from engine.shared import child_process, run_module
 from presets import catalog
 from presets.errors import CifartuiError
-from tests.waiting import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, finished, wait_for
 from tui.cli import doctor
 from tui.cli.doctor import benchmark
 from tui.data import follower, image_predictor, network_facts, torch_process
@@ -76,19 +76,11 @@ def run(mark: Path, runs_dir: Path) -> RunDir:
     return run
 
 
-def ended(run: RunDir) -> RunFinished:
-    def finished() -> RunFinished | None:
-        return None if run.worker_lives() else run.read_state().finished
-
-    found: RunFinished = wait_for(finished, f"its end; its log: {run.log.read_text() if run.log.exists() else ''}")
-    return found
-
-
 def test_a_worker_its_notify_command_and_an_evaluation(run: RunDir, tmp_path: Path) -> None:
     told = tmp_path / "told"
     command = f'"{sys.executable}" -c "import json" && pwd > {told}.part && mv {told}.part {told}'
     start.start_worker(run, notify=replace(of_command(command), log=("tensorboard", "mlflow")))
-    assert ended(run).outcome == "completed"
+    assert finished(run).outcome == "completed"
     wait_for(lambda: run.log.read_text().count(" points logged. See them with: ") == 2, "what is logged")
     wait_for(told.exists, "the notify command")
     assert told.read_text() == "/\n"
@@ -125,7 +117,7 @@ def test_an_agent_and_its_ranks(mark: Path, runs_dir: Path) -> None:
     run = run_dir.create(runs_dir, "demo", preset=preset, seed=0, device="cpu", devices=2)
     plant(run.path, mark)
     start.start_worker(run)
-    assert ended(run).outcome == "completed"
+    assert finished(run).outcome == "completed"
 
 
 def test_a_range_test(mark: Path, runs_dir: Path) -> None:
@@ -133,14 +125,14 @@ def test_a_range_test(mark: Path, runs_dir: Path) -> None:
     run = run_dir.create(runs_dir, "demo", preset=preset, seed=0, device="cpu")
     plant(run.path, mark)
     start.start_worker(run)
-    assert ended(run).outcome == "completed"
+    assert finished(run).outcome == "completed"
 
 
 def test_the_queues_runner_and_its_run(mark: Path, runs_dir: Path) -> None:
     queue_file.add(runs_dir, ["demo"], RunOptions(overrides=SMALL, device="cpu"))
     wait_for(lambda: not queue_file.runner_lives(runs_dir), "the runner's end")
     (run,) = run_dir.list_runs(runs_dir)
-    assert ended(run).outcome == "completed"
+    assert finished(run).outcome == "completed"
 
 
 @pytest.mark.usefixtures("mark")

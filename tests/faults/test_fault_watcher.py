@@ -16,7 +16,7 @@ from engine.runs.notify_settings import Notify
 from engine.runs.resume import resume_run
 from engine.runs.run_dir import RunDir
 from tests.http_server import Listener, listening
-from tests.waiting import wait_for
+from tests.waiting import left_by, wait_for
 
 Make = Callable[..., RunDir]
 MANY = 50_000
@@ -43,7 +43,7 @@ def watchers(run: RunDir) -> list[psutil.Process]:
 
 
 def trains(run: RunDir) -> RunDir:
-    wait_for(lambda: run.read_state().steps, f"training; its log: {run.log.read_text()}")
+    wait_for(lambda: run.read_state().steps, lambda: f"training; {left_by(run)}")
     return run
 
 

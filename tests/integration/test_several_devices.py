@@ -17,7 +17,7 @@ from PIL import Image
 
 from engine.data.shapes import CLASS_NAMES
 from engine.journal import commands
-from engine.journal.events import Alerted, BestMeasured, CommandApplied, RunFinished, RunStarted
+from engine.journal.events import Alerted, BestMeasured, CommandApplied, RunStarted
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir
 from engine.runs.resume import ACCEPT, resume_run
@@ -28,7 +28,7 @@ from engine.training.checkpoint_checks import data_of
 from presets import catalog
 from tests.bird_files import save
 from tests.fork_client import ForkServer
-from tests.waiting import wait_for
+from tests.waiting import finished, trains, wait_for
 from tests.workers import Program
 
 # BaseNet has no BatchNorm, which would go by the halves. 11 batches of 9 and 10 images, and a last one of 1 and 2.
@@ -62,22 +62,6 @@ def start(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         return run
 
     return start_small
-
-
-def finished(run: RunDir) -> RunFinished:
-    def ended() -> RunFinished | None:
-        return None if run.worker_lives() else run.read_state().finished
-
-    return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
-
-
-def trains(run: RunDir, epochs: int = 0) -> None:
-    def trained() -> bool:
-        state = run.read_state()
-        assert state.finished is None, state.finished
-        return len(state.epochs) >= epochs and bool(state.steps)
-
-    wait_for(trained, "training")
 
 
 def ask(run: RunDir, command: commands.AnyCommand) -> CommandApplied:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from engine.journal import commands
-from engine.journal.events import CommandApplied, EpochCompleted, RunFinished, StepsTrained
+from engine.journal.events import CommandApplied, EpochCompleted, StepsTrained
 from engine.journal.jsonl import append_command, read_events
 from engine.runs.run_dir import RunDir
 from engine.runs.start import start_worker
 from engine.training import checkpoint_files
 from presets.errors import CifartuiError
-from tests.waiting import wait_for
+from tests.waiting import finished, trains, wait_for
 from tests.workers import ForkWorker
 
 LONG = "train.epochs=1000"
@@ -32,17 +32,6 @@ def start_process(demo: Start) -> Start:
         return run
 
     return start_demo
-
-
-def finished(run: RunDir) -> RunFinished:
-    def ended() -> RunFinished | None:
-        return None if run.worker_lives() else run.read_state().finished
-
-    return wait_for(ended, f"the end of the run; its log: {run.log.read_text() if run.log.exists() else ''}")
-
-
-def trains(run: RunDir, epochs: int = 0) -> None:
-    wait_for(lambda: len(run.read_state().epochs) >= epochs and run.read_state().steps, "training")
 
 
 def test_a_run_trains_to_its_end_and_tests_its_best_weights(start_process: Start) -> None:
