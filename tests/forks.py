@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -51,6 +52,8 @@ class Popen(subprocess.Popen[bytes]):
         if env is not None and not isinstance(args, str) and is_forked(args):
             options["preexec_fn"] = partial(_after_fork, args, env, {0, 1, 2, *pass_fds})
         super().__init__(args, env=env, pass_fds=pass_fds, **options)
+        for path in _marks(args, env)[int((env or {}).get("RANK", 0)) :][:1]:
+            path.touch()
 
 
 def is_forked(command: Sequence[str]) -> bool:
@@ -113,8 +116,29 @@ def keep(descriptors: Sequence[int], numbers: Sequence[int]) -> None:
         os.close(descriptor)
 
 
+def _marks(command: Sequence[str], variables: Mapping[str, str] | None) -> list[Path]:
+    """Return the files that say which ranks of a run are forked, in their order; none for another module."""
+    module, *arguments = module_in(command) if is_forked(command) else ("",)
+    if module != "engine.training.distributed.rank" or variables is None:
+        return []
+    port, num_ranks = variables["MASTER_PORT"], int(variables["WORLD_SIZE"])
+    return [Path(arguments[0], f"forked-{port}-{number}") for number in range(num_ranks)]
+
+
+def _await_others(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Wait until all ranks of a run are forked.
+
+    The agents that fork them have a thread, torch's store, which looks up the name of whoever connects to it. A rank
+    that is forked meanwhile would have the lock of the C library's resolver, and nobody to release it.
+    """
+    agent = os.getppid()
+    while not all(path.exists() for path in _marks(command, variables)) and os.getppid() == agent:
+        time.sleep(0.005)
+
+
 def _after_fork(command: Sequence[str], variables: Mapping[str, str], kept: set[int]) -> None:
     _close_all_but(kept)  # as exec does: whoever started this waits for one of them to be closed
+    _await_others(command, variables)
     os._exit(ended(lambda: be_the_module(command, variables)))
 
 
