@@ -294,6 +294,8 @@ class Train(_Table, frozen=True, kw_only=True):
     """Mirror every training image in every other epoch, half of them in even ones, instead of by chance."""
     image_sizes: tuple[tuple[Share, Pixels], ...] = ()
     """Smaller images at first: [until, size], up to that share of a stage's epochs; then `data.image_size`."""
+    clip_norm: NonNegative = 0.0
+    """Scale a step's gradient down to this norm, taken over all trained weights, where it is larger. 0: never."""
     ema_decay: Decay = 0.0
     """Evaluate, and keep as the best, a moving average of the weights that forgets 1 - ema_decay a step. 0: none."""
     flip_average: bool = False

@@ -202,6 +202,10 @@ class StepsTrained(Event, frozen=True, kw_only=True, tag=True, gc=False):
     images_per_s: Number
     timing: StepTiming | None = None
     """Present now and then, if it can be had without making the device wait."""
+    grad_norm: Number | None = None
+    """Norm of the gradient before it is clipped; None if a version before wrote this, or it was no finite number."""
+    clipped: Number = 0.0
+    """Fraction of the batches whose gradients were clipped (`train.clip_norm`)."""
 
 
 class Validated(Event, frozen=True, kw_only=True, tag=True):

@@ -121,7 +121,7 @@ def progress_of(
     _within("global step", place.global_step, place.step, _MOST_STEPS, f"{place.step} steps of its epoch are trained")
     if place.at_once is not None:
         _within("images at once", place.at_once, 1, batch_size, f"a batch has {batch_size}")
-    loss, hits, num_images, _ = place.epoch_sums
+    loss, hits, num_images = place.epoch_sums[:3]
     _within("number of images", num_images, 0, place.step * batch_size, f"{place.step} batches are trained")
     _within("number of right answers", hits, 0, num_images, f"it counts {num_images} images")
     if not math.isfinite(loss):

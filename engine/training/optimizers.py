@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 
 from engine.training import checkpoint_checks as checks
 from engine.training.checkpoint_checks import schedule_state
+from engine.training.metrics import GradientNorm
 from engine.training.muon import Muon
 from engine.training.parallel import Parallel
 from presets import schema
@@ -202,9 +203,11 @@ class StageOptimizer:
         scaler: GradScaler,
         steps_per_epoch: int,
         parallel: Parallel | None = None,
+        clip_norm: float = 0.0,
     ) -> None:
         self._stage = stage
         self._scaler = scaler
+        self._clip_norm = clip_norm
         self.optimizer = build_optimizer(
             stage.optimizer, parameters, device, is_scaled=scaler.is_enabled(), parallel=parallel
         )
@@ -230,11 +233,30 @@ class StageOptimizer:
         """Drop the gradients added since the last step."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        """Update the weights with the accumulated gradient."""
+    def step(self) -> GradientNorm:
+        """Update the weights with the accumulated gradient, clipped if that is wanted; return its norm before."""
+        self._scaler.unscale_(self.optimizer)
+        norm = self._clip()
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.forget_gradients()
+        return norm
+
+    @torch.no_grad()
+    def _clip(self) -> GradientNorm:
+        groups = self.optimizer.param_groups
+        gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+        # torch.nn.utils.clip_grad_norm_ would read and write every gradient once more where nothing is clipped
+        value = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        is_clipped = is_skipped = None
+        if self._clip_norm:
+            torch._foreach_mul_(gradients, (self._clip_norm / value).clamp(max=1.0))
+            is_clipped = value > self._clip_norm
+        if self._scaler.is_enabled():
+            is_skipped = ~value.isfinite()
+            value = value.masked_fill(is_skipped, 0.0)
+            is_clipped = None if is_clipped is None else is_clipped & ~is_skipped
+        return GradientNorm(value, is_clipped, is_skipped)
 
     def advance(self, budget_spent: float = 0.0) -> None:
         """Note that a step was taken, for schedules that go by steps.

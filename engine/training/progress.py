@@ -64,7 +64,7 @@ class Progress(msgspec.Struct):
         if num_steps == before:
             return
         self.step = self.step * num_steps // before
-        loss, hits, num_images, _ = self.epoch_sums
+        loss, hits, num_images = self.epoch_sums[:3]
         if num_images:
             share = self.step * batch_size / num_images
             self.epoch_sums = Sums(loss * share, int(hits * share), self.step * batch_size)

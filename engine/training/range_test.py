@@ -47,7 +47,12 @@ class RangeTestRun:
             setup.network.freeze(self._stage.frozen)
         scaler = GradScaler(setup.device.type, enabled=setup.precision == "fp16")
         self._stage_optimizer = StageOptimizer(
-            self._stage, setup.network.parameters(), setup.device, scaler, table.steps
+            self._stage,
+            setup.network.parameters(),
+            setup.device,
+            scaler,
+            table.steps,
+            clip_norm=setup.info.preset.train.clip_norm,
         )
         self._pipeline = InputPipeline(setup, setup.network, journal.write)
         self.step_timer = StepTimer(setup.device)

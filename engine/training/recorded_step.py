@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.journal.events import Alerted
 from engine.training.input_pipeline import SplitInputs
+from engine.training.metrics import GradientNorm
 from engine.training.microbatch import capital_device, free_memory, is_out_of_memory
 from engine.training.optimizers import StageOptimizer
 
@@ -38,11 +39,13 @@ class Taken(NamedTuple):
         loss: mean over this rank's images that count, a scalar.
         hits: number of correct predictions among them, an int64 scalar.
         num_images: their number.
+        norm: of the gradient over the whole batch.
     """
 
     loss: Tensor
     hits: Tensor
     num_images: int
+    norm: GradientNorm
 
 
 class Recorder(Protocol):

@@ -138,6 +138,7 @@ def steps_trained(
     progress: Progress, window: ReportWindow, step: int, lr: float, timing: StepTiming | None
 ) -> StepsTrained:
     """Return the event for what was trained in `window`, which ends after `step` batches of this epoch."""
+    norm = window.sums.mean_norm()
     return StepsTrained(
         epoch=progress.epoch,
         step=step,
@@ -149,6 +150,8 @@ def steps_trained(
         lr=lr,
         images_per_s=window.images_per_s,
         timing=timing,
+        grad_norm=None if norm is None else float(f"{norm:.5g}"),  # what a plot can show
+        clipped=round(window.sums.share_clipped(), 4),
     )
 
 

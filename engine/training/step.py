@@ -5,6 +5,7 @@ Images, augmentation, forward, backward, weights, sums; no epochs.
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from engine.journal.jsonl import EventWriter
 from engine.training.class_balance import of_batch
 from engine.training.ema import Ema
 from engine.training.input_pipeline import SplitInputs
-from engine.training.metrics import Meter, is_hit
+from engine.training.metrics import GradientNorm, Meter, is_hit
 from engine.training.microbatch import MicroBatch, capital_device, is_out_of_memory, parts, smallest_part
 from engine.training.optimizers import StageOptimizer
 from engine.training.parallel import Parallel
@@ -23,6 +24,9 @@ from engine.training.seeds import reseed, seed_at
 from engine.training.setup import Setup, compile_errors_explained, records_steps
 from engine.training.step_timer import StepTimer
 from presets.errors import CifartuiError
+
+_Forwarded: TypeAlias = tuple[Tensor, Tensor, int]
+"""Loss, hits and number of images of a step, as in `Taken`."""
 
 
 class Stepper:
@@ -106,30 +110,30 @@ class Stepper:
         if self._ema is not None:
             self._ema.update(global_step + 1)
         meter.add_sums(taken.loss, taken.hits, taken.num_images, len(rows))
+        meter.add_norm(taken.norm)
         self._step_timer.step_ends()
 
     def _take(self, inputs: SplitInputs, rows: Tensor, seed: int, stage_optimizer: StageOptimizer) -> Taken:
         """Move the weights, with fewer images at once where memory runs out."""
 
-        def attempt(num_images: int) -> Taken:
+        def attempt(num_images: int) -> _Forwarded:
             reseed(self._setup.device, seed)
             return self._add_gradients(inputs, rows, seed, stage_optimizer, num_images, self._step_timer.has_data)
 
         if self._parallel.num_ranks == 1:
-            taken = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
+            seen = self.at_once.run(attempt, len(rows), undo=stage_optimizer.forget_gradients)
         else:  # a rank that began its step anew would be out of step with the others
-            taken = attempt(len(rows))
-        self._move_weights(stage_optimizer)
-        return taken
+            seen = attempt(len(rows))
+        return Taken(*seen, self._move_weights(stage_optimizer))
 
-    def _move_weights(self, stage_optimizer: StageOptimizer) -> None:
+    def _move_weights(self, stage_optimizer: StageOptimizer) -> GradientNorm:
         """Update the weights; the first time the optimizer allocates its state, beside weights and gradients.
 
         Raises:
             CifartuiError: memory runs out, which fewer images at once would not change: none are held any more.
         """
         try:
-            stage_optimizer.step()
+            return stage_optimizer.step()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -149,9 +153,8 @@ class Stepper:
         has_data: Callable[[], None],
     ) -> Taken:
         """Do all that the device does in a step."""
-        taken = self._add_gradients(inputs, rows, seed, stage_optimizer, num_images, has_data)
-        stage_optimizer.step()
-        return taken
+        seen = self._add_gradients(inputs, rows, seed, stage_optimizer, num_images, has_data)
+        return Taken(*seen, stage_optimizer.step())
 
     def _add_gradients(
         self,
@@ -161,7 +164,7 @@ class Stepper:
         stage_optimizer: StageOptimizer,
         num_images: int,
         has_data: Callable[[], None],
-    ) -> Taken:
+    ) -> _Forwarded:
         """Add up the gradients of the batch's mean loss, `num_images` at a time; return loss and hits.
 
         The whole batch is augmented at once, so that what is drawn for it does not depend on its parts.
@@ -184,7 +187,7 @@ class Stepper:
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         own = shard.own(labels)
         hits = is_hit(shard.own(torch.cat(logits) if len(logits) > 1 else logits[0]), own).sum()
-        return Taken(loss, hits, len(own))
+        return loss, hits, len(own)
 
 
 def network_input(

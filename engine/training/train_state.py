@@ -62,7 +62,13 @@ class TrainState:
         if isinstance(network, Freezable):
             network.freeze(stage.frozen)
         self.stage_optimizer = StageOptimizer(
-            stage, network.parameters(), self._setup.device, self._scaler, self.steps_per_epoch, self._parallel
+            stage,
+            network.parameters(),
+            self._setup.device,
+            self._scaler,
+            self.steps_per_epoch,
+            self._parallel,
+            self._setup.info.preset.train.clip_norm,
         )
 
     def begin_stage(self, load_best: Callable[[nn.Module, str], object]) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from engine.data.shapes import CLASS_NAMES
 from engine.journal import commands
-from engine.journal.events import Alerted, BestMeasured, CommandApplied, RunStarted
+from engine.journal.events import Alerted, BestMeasured, CommandApplied, RunStarted, StepsTrained
 from engine.journal.jsonl import append_command, read_events
 from engine.runs import run_dir
 from engine.runs.resume import ACCEPT, resume_run
@@ -80,6 +80,21 @@ def curve(run: RunDir) -> list[list[float]]:
     return [[p.train_loss, p.train_top1, p.val_loss, p.val_top1, p.lr] for p in run.read_state().epochs]
 
 
+def mean_norms(run: RunDir) -> list[float]:
+    """Return the mean norm of the gradient in every epoch."""
+    sums: dict[int, list[float]] = {}
+    for event in read_events(run.events):
+        if isinstance(event, StepsTrained):
+            assert event.grad_norm is not None
+            sums.setdefault(event.epoch, []).extend([event.grad_norm] * event.num_steps)
+    return [sum(norms) / len(norms) for norms in sums.values()]
+
+
+def clipped(run: RunDir) -> int:
+    """Return the number of steps whose gradients were clipped."""
+    return round(sum(e.clipped * e.num_steps for e in read_events(run.events) if isinstance(e, StepsTrained)))
+
+
 @pytest.mark.usefixtures("forked")
 def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Start, tmp_path: Path) -> None:
     plan = tmp_path / "stages.toml"
@@ -104,11 +119,14 @@ def test_two_processes_train_as_one_although_one_is_killed_on_the_way(start: Sta
 def test_two_processes_weigh_draw_and_judge_classes_as_one(start: Start) -> None:
     weights = f'{{"{CLASS_NAMES[0]}" = 5.0, "{CLASS_NAMES[1]}" = 0.2}}'
     uneven = (f"loss.class_weights={weights}", "data.sampler=balanced", "train.best_by=val_balanced")
-    uneven = (*uneven, "loss.label_smoothing=0.1", "train.epochs=3")
+    uneven = (*uneven, "loss.label_smoothing=0.1", "train.epochs=3", "train.clip_norm=0.37")
     alone, together = start(*uneven, devices=1), start(*uneven, devices=2)
     end, expected = finished(together), finished(alone)
     assert end.outcome == expected.outcome == "completed", end.reason
     assert curve(together) == [pytest.approx(epoch, rel=1e-5) for epoch in curve(alone)]
+    norms = [mean_norms(run) for run in (alone, together)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert clipped(together) == clipped(alone) > 0
     balanced = [point.val_balanced for point in alone.read_state().epochs]
     assert all(value is not None for value in balanced)
     assert [point.val_balanced for point in together.read_state().epochs] == balanced

@@ -35,6 +35,7 @@ PRESETS = {
     "class weights": replace(TWENTY_EPOCHS, loss=WEIGHTED),
     **{type(table).__name__: replace(TWENTY_EPOCHS, schedule=table) for table in every.SCHEDULES},
 }
+PRESETS["clipping"] = replace(TWENTY_EPOCHS, train=replace(TWENTY_EPOCHS.train, clip_norm=0.1))
 PRESETS["a moving average"] = AVERAGED = replace(
     MIRRORED, mix=every.MIXES[-1], train=replace(MIRRORED.train, ema_decay=0.9)
 )

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.training.metrics import Meter, Sums
+from engine.training.metrics import GradientNorm, Meter, Sums
 from tests.pretended_gpu import Copies
 
 CPU = torch.device("cpu")
@@ -49,6 +49,32 @@ def test_a_meter_goes_on_from_saved_sums() -> None:
     second = Meter(CPU, start=first.read())
     second.add(*batch(2))
     assert second.read() == whole.read()
+
+
+def norm(value: float, *, clipped: bool = False, skipped: bool = False) -> GradientNorm:
+    return GradientNorm(torch.tensor(value), torch.tensor(clipped), torch.tensor(skipped))
+
+
+def test_norms_are_means_over_the_steps_that_moved_the_weights() -> None:
+    meter = Meter(CPU)
+    assert meter.read().mean_norm() is None
+    for each in (norm(1.0), norm(6.0, clipped=True), norm(0.0, skipped=True), norm(2.0)):
+        meter.add_norm(each)
+    meter.request()
+    sums = meter.arrived()
+    assert sums == meter.read()
+    assert sums is not None
+    assert (sums.mean_norm(), sums.share_clipped()) == (3.0, pytest.approx(1 / 3))
+    resumed = Meter(CPU, start=sums)
+    resumed.add_norm(GradientNorm(torch.tensor(7.0), None, None))
+    assert resumed.read().mean_norm() == 4.0
+    assert resumed.read().since(sums).mean_norm() == 7.0
+
+
+def test_norms_that_are_no_number_are_not_told() -> None:
+    meter = Meter(CPU)
+    meter.add_norm(GradientNorm(torch.tensor(float("inf")), None, None))
+    assert meter.read().mean_norm() is None
 
 
 def test_what_was_added_since() -> None:

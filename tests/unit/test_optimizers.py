@@ -1,9 +1,11 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.amp import GradScaler
 
-from engine.training.optimizers import Schedule, build_optimizer
+from engine.training.optimizers import Schedule, StageOptimizer, build_optimizer
 from presets import schema
+from presets.plan import PlannedStage
 from tests import every
 
 CPU = torch.device("cpu")
@@ -91,3 +93,62 @@ def test_parameters_without_gradients_are_left_out() -> None:
     frozen, trained = nn.Parameter(torch.zeros(1), requires_grad=False), nn.Parameter(torch.zeros(1))
     optimizer = build_optimizer(schema.Sgd(lr=0.1), [frozen, trained], CPU)
     assert optimizer.param_groups[0]["params"] == [trained]
+
+
+def two_weights() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
+
+
+def stage_optimizer(weights: list[nn.Parameter], *, clip_norm: float = 0.0, scaled: bool = False) -> StageOptimizer:
+    stage = PlannedStage(
+        name="", epochs=1, optimizer=schema.Sgd(lr=1.0), schedule=schema.Constant(), augment=(), frozen=False,
+        from_best=False,
+    )  # fmt: skip
+    scaler = GradScaler("cpu", enabled=scaled, init_scale=4.0)
+    return StageOptimizer(stage, weights, CPU, scaler, STEPS, clip_norm=clip_norm)
+
+
+def loss_of(weights: list[nn.Parameter], factor: float = 1.0) -> Tensor:
+    """Return a loss whose gradient is 6 for three weights and -4 for four: of norm sqrt(172), times `factor`."""
+    return factor * (6 * weights[0].sum() - 4 * weights[1].sum())
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "fp16"])
+def test_a_step_measures_the_gradient_and_leaves_it_as_it_is(scaled: bool) -> None:
+    weights = two_weights()
+    optimizer = stage_optimizer(weights, scaled=scaled)
+    optimizer.add_gradients(loss_of(weights))
+    norm = optimizer.step()
+    assert float(norm.value) == pytest.approx(172**0.5, rel=1e-6)
+    assert norm.is_clipped is None
+    assert (None if norm.is_skipped is None else bool(norm.is_skipped)) is (False if scaled else None)
+    assert weights[0].tolist() == [-6.0] * 3
+    assert weights[1].tolist() == [[4.0] * 2] * 2
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "fp16"])
+@pytest.mark.parametrize("clip_norm", [1.0, 13.0, 14.0])
+def test_a_gradient_is_clipped_as_torch_does_it(clip_norm: float, scaled: bool) -> None:
+    weights, expected = two_weights(), two_weights()
+    optimizer = stage_optimizer(weights, clip_norm=clip_norm, scaled=scaled)
+    optimizer.add_gradients(loss_of(weights))
+    norm = optimizer.step()
+    loss_of(expected).backward()
+    before = nn.utils.clip_grad_norm_(expected, clip_norm)
+    assert float(norm.value) == pytest.approx(float(before), rel=1e-6)
+    assert norm.is_clipped is not None
+    assert bool(norm.is_clipped) is (clip_norm < 172**0.5)
+    for weight, other in zip(weights, expected, strict=True):
+        assert other.grad is not None
+        torch.testing.assert_close(weight.detach(), -other.grad, rtol=1e-5, atol=0.0)
+
+
+def test_a_step_that_fp16_leaves_out_has_no_norm_and_is_not_clipped() -> None:
+    weights = two_weights()
+    optimizer = stage_optimizer(weights, clip_norm=1.0, scaled=True)
+    optimizer.add_gradients(loss_of(weights, 1e38))
+    norm = optimizer.step()
+    assert norm.is_skipped is not None
+    assert norm.is_clipped is not None
+    assert (bool(norm.is_skipped), bool(norm.is_clipped), float(norm.value)) == (True, False, 0.0)
+    assert weights[0].tolist() == [0.0] * 3

@@ -83,10 +83,11 @@ def test_a_step_has_the_operations_of_a_bare_one(optimizer: schema.Optimizer, tm
     with Operations() as ours:
         trainer._train_batch(inputs, rows)
 
-    moves, total, hits = (
+    moves, total, hits, norms = (
         trainer._train_state.stage_optimizer.optimizer,
         torch.zeros((), dtype=torch.float64),
         torch.tensor(0),
+        torch.zeros((), dtype=torch.float64),
     )
     with Operations() as bare:
         images, labels = inputs.split.images.index_select(0, rows), inputs.split.labels.index_select(0, rows)
@@ -94,10 +95,13 @@ def test_a_step_has_the_operations_of_a_bare_one(optimizer: schema.Optimizer, tm
         loss = setup.criterion(logits, labels)
         loss.backward()
         num_hits = (logits.argmax(1) == labels).sum()
+        gradients = [weight.grad for group in moves.param_groups for weight in group["params"]]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         moves.step()
         moves.zero_grad(set_to_none=True)
         total.add_(loss.detach(), alpha=8)
         hits.add_(num_hits)
+        norms.add_(norm)
     assert ours.names == bare.names
     assert any("backward" in name for name in ours.names)
 

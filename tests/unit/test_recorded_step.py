@@ -58,7 +58,7 @@ def different() -> dict[str, schema.Preset]:
     return dict(found.values())
 
 
-PRESETS = different()
+PRESETS = different() | {"clipping": replace(PRESET, train=replace(PRESET.train, batch_size=4, clip_norm=0.1))}
 
 
 def train(trainer: Trainer) -> list[float]:
@@ -117,8 +117,8 @@ def test_beside_a_replay_a_step_launches_little(tmp_path: Path) -> None:
     with Launched():
         trainer._train_batch(inputs, torch.arange(8))
     launched.remove("arange")  # of the test itself
-    # rows; the mirrored epoch, and a rate for each of three groups; loss and hits of the epoch
-    assert launched == ["copy_", *["fill_"] * 4, *["add_"] * 2]
+    # rows; the mirrored epoch, and a rate for each of three groups; loss, hits and norms of the epoch
+    assert launched == ["copy_", *["fill_"] * 4, *["add_"] * 3]
 
 
 # --- recordings that keep what should change, or do something else ------------------------------------

@@ -57,6 +57,23 @@ def test_steps_add_up_to_the_epoch(tmp_path: Path) -> None:
         assert mean == pytest.approx(epoch.train_loss)
 
 
+def test_reports_tell_the_norm_of_the_gradient_and_how_often_it_was_clipped(tmp_path: Path) -> None:
+    told, losses = {}, {}
+    for clip_norm in (0.0, 1e-3, 1e6):
+        train = msgspec.structs.replace(PRESET.train, clip_norm=clip_norm)
+        trainer, folder = make(tmp_path / str(clip_norm), msgspec.structs.replace(PRESET, train=train))
+        trainer.run()
+        journal = read_events(folder.events)
+        told[clip_norm] = [event for event in journal if isinstance(event, events.StepsTrained)]
+        losses[clip_norm] = [event.train_loss for event in journal if isinstance(event, events.EpochCompleted)]
+    assert {event.clipped for event in told[0.0]} == {event.clipped for event in told[1e6]} == {0.0}
+    assert {event.clipped for event in told[1e-3]} == {1.0}
+    norms = {clip_norm: [event.grad_norm for event in steps] for clip_norm, steps in told.items()}
+    assert all(norm is not None and norm > 0.0 for norm in norms[0.0])
+    assert sum(event.num_steps for event in told[1e6]) == 20
+    assert losses[1e6] == losses[0.0] != losses[1e-3]
+
+
 def test_every_image_is_seen_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, _folder = make(tmp_path, num_train=81)
     seen: list[int] = []
