@@ -25,7 +25,7 @@ from engine.journal.jsonl import LineReader, event_reader
 from engine.journal.series import COLUMNS, StepSeries
 from engine.journal.state import RATE_WINDOW, SAMPLES_KEPT, RunState, fold
 
-_FORMAT = 5
+_FORMAT = 6
 """To be raised whenever RunState changes, or what `fold` makes of an event."""
 WORTH_BYTES = 1 << 22
 """So much more of a journal is worth a new fold: half an hour at ten reports a second, read in some 0.02 s."""
@@ -196,7 +196,7 @@ def _encoded(value: Any) -> Any:
 
 
 class _Series(Struct, frozen=True):
-    columns: tuple[bytes, bytes, bytes, bytes, bytes, bytes]
+    columns: tuple[bytes, ...]
     version: Count
     num_reports: Count
     slot_steps: Count

@@ -58,6 +58,8 @@ def point_of(event: AnyEvent, logged: Logged) -> Point | None:
         logged.step = event.global_step
         values = {"train/loss": event.loss, "train/top1": event.top1, "lr": event.lr}
         values["images_per_s"] = event.images_per_s
+        if event.grad_norm is not None:
+            values |= {"train/grad_norm": event.grad_norm, "train/clipped": event.clipped}
         if event.timing is not None:
             values |= {f"step/{name}": seconds for name, seconds in msgspec.structs.asdict(event.timing).items()}
         return Point(event.global_step, event.time, values)

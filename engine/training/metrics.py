@@ -10,7 +10,7 @@ from engine.training.parallel import Parallel
 from presets.schema import BestBy
 
 _NUM_SUMS = 5
-"""What `Meter` copies from the device: loss, hits, norms, steps that were clipped, and steps that were skipped."""
+"""Numbers that `Meter` copies from the device: loss, hits, norms, steps clipped, and steps skipped."""
 
 
 class Sums(NamedTuple):

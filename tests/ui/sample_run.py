@@ -152,6 +152,7 @@ class SampleRun:
                 ev.StepsTrained(
                     epoch=epoch, step=step, global_step=self.global_step, num_steps=35, num_images=1120,
                     loss=loss, top1=max(0.01, 0.62 - 0.135 * loss), lr=0.005, images_per_s=1280.0,
+                    grad_norm=0.4 * loss,
                 ),
                 seconds / reports,
             )  # fmt: skip

@@ -1,5 +1,6 @@
 """How the Monitor's curves are looked at: smoothing, scale, axes, reading values, marks, warnings, the log."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,25 @@ async def test_the_x_axis_counts_epochs_steps_or_minutes(runs_dir: Path) -> None
             await pilot.press("x")
             assert "minutes" in strip(app)
             assert 3.6 < max(chart(app).lines[0].xs) < 4.0  # 5.5 epochs of 40 s, and 4 s before them
+
+
+async def test_learning_rate_and_gradient_norm_are_read_off_their_own_plots(runs_dir: Path) -> None:
+    with training(runs_dir) as run:
+        app = app_on(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen.query_one("#loss", Plot).chart, "the plot")
+            await pilot.press("z", "z", "z")
+            assert monitor(app).zoomed == "lr"
+            await until(pilot, lambda: "learning rate" in head(app, "lr"), "the learning rate")
+            assert "━ 0.005" in head(app, "lr")
+            await pilot.press("z")
+            await until(pilot, lambda: "gradient norm" in head(app, "norm"), "the norm")
+            assert re.search(r"━ 1\.[12]", head(app, "norm"))
+            await pilot.press("left")
+            assert re.search(r"│ 8\.[45].* ━ 1\.[12]", head(app, "norm"))
+            await pilot.press("y")
+            assert "loss and gradient norm on a logarithmic axis" in strip(app)
+            assert app.screen.query_one("#norm", Plot).chart.y.is_log
 
 
 async def test_values_are_read_off_a_zoomed_plot(runs_dir: Path) -> None:

@@ -38,11 +38,21 @@ def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path:
     root = ElementTree.fromstring(text)
     said = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert 'A <b> & "c"' in said
-    assert {"loss", "top-1 %", "━ train", "• val", "◆ best 24.19", "┄ report 24.0 %", "epochs"} <= set(said)
+    assert {
+        "loss",
+        "top-1 %",
+        "learning rate",
+        "gradient norm",
+        "━ train",
+        "• val",
+        "◆ best 24.19",
+        "┄ report 24.0 %",
+        "epochs",
+    } <= set(said)
     lines = [element for element in root.iter() if element.tag.endswith(("polyline", "polygon"))]
-    assert len(lines) == 6  # steps, train and val, twice
+    assert len(lines) == 9  # steps, train and val, twice; the learning rate; norms and their range
     dashes = [element.get("stroke-dasharray") for element in root.iter()]
-    assert dashes.count("2 3") == 2  # one stage boundary in either plot
+    assert dashes.count("2 3") == 4  # one stage boundary in each plot
     for line in lines:
         for point in (line.get("points") or "").split():
             across, down = map(float, point.split(","))
@@ -82,6 +92,6 @@ def test_what_steered_a_run_is_named_in_its_picture_where_there_is_room(tmp_path
             )
         text = curves.metrics_svg(run.folder.read_state(), "steered", Report())
     labels = re.findall(">(▾[^<]*)<", text)
-    assert labels == 2 * ["▾stop", "▾go on", "▾"]
+    assert labels == 4 * ["▾stop", "▾go on", "▾"]
     places = [float(place) for place in re.findall('x="([^"]*)"[^>]*>▾', text)]
     assert all(62 - 4 <= place <= 446 for place in places)

@@ -64,6 +64,8 @@ def test_a_run_that_is_followed_adds_up_to_what_its_journal_does(far: Far, tmp_p
         assert state.best == whole.best
         assert (state.epoch, state.step, state.global_step) == (whole.epoch, whole.step, whole.global_step)
         assert sum(point.num_images for point in state.steps) == sum(point.num_images for point in whole.steps)
+        assert (state.steps[0].lr, state.steps[-1].lr) == (0.005, 0.005)
+        assert state.steps[0].grad_norm == pytest.approx(whole.steps[0].grad_norm, rel=1e-4)
         assert answers[-1].offset == run.folder.events.stat().st_size
         assert answers[-1].lives is True
 
@@ -113,10 +115,10 @@ def test_a_run_takes_no_more_of_a_line_than_it_may(far: Far, tmp_path: Path, mon
 
 
 def test_reports_are_merged_into_means_of_their_images_and_nothing_rare_is_left_out() -> None:
-    def report(step: int, time: float, num_images: int, loss: float) -> ev.StepsTrained:
+    def report(step: int, time: float, num_images: int, loss: float, norm: float | None = None) -> ev.StepsTrained:
         return ev.StepsTrained(
             seq=step, time=time, epoch=1, step=step, global_step=step, num_steps=1, num_images=num_images, loss=loss,
-            top1=0.5, lr=0.1, images_per_s=100.0,
+            top1=0.5, lr=0.1, images_per_s=100.0, grad_norm=norm, clipped=0.0 if norm is None else 1.0,
         )  # fmt: skip
 
     alert = ev.Alerted(seq=3, time=10.3, severity="notice", kind="test", text="between")
@@ -125,6 +127,9 @@ def test_reports_are_merged_into_means_of_their_images_and_nothing_rare_is_left_
         (2, 1.5, 40), (3, None, None), (4, 2.0, 7),
     ]  # fmt: skip
     assert thinned(found) == found
+    (merged,) = thinned([report(1, 10.1, 30, 1.0, 2.0), report(2, 10.2, 10, 3.0, 6.0), report(3, 10.3, 40, 1.0)])
+    assert isinstance(merged, ev.StepsTrained)
+    assert (merged.grad_norm, merged.clipped) == (3.0, 0.5)
 
 
 def test_a_long_history_is_cut_to_what_a_screen_shows(far: Far, tmp_path: Path) -> None:
@@ -251,6 +256,18 @@ def test_what_unpacks_to_more_than_can_be_shown_is_refused() -> None:
     assert len(line) < 100_000
     with pytest.raises(wire.HostileError):
         unpacker.answer(line)
+
+
+def test_the_curve_of_a_host_of_a_version_before_has_rates_and_norms_that_nobody_knows() -> None:
+    steps = {name: [1, 2] for name in ("global_step", "epoch", "time", "loss", "top1", "num_images")}
+    steps |= {"num_reports": 2, "num_thinned": 0, "slot_steps": 1}
+    state = decode_history(msgspec.Raw(msgspec.json.encode({"steps": steps})))
+    assert [(point.loss, point.lr, point.grad_norm, point.clipped) for point in state.steps] == [
+        (1.0, None, None, 0.0), (2.0, None, None, 0.0),
+    ]  # fmt: skip
+    steps["lr"] = [0.1]
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        decode_history(msgspec.Raw(msgspec.json.encode({"steps": steps})))
 
 
 @pytest.mark.parametrize(

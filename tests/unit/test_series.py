@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from statistics import fmean
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ def report(number: int, loss: float | None = None) -> StepsTrained:
     return StepsTrained(
         epoch=1, step=3 * number, global_step=3 * number, num_steps=3, num_images=96, lr=0.1, images_per_s=100.0,
         loss=2.0 + math.sin(number) if loss is None else loss, top1=0.5 + 0.1 * math.cos(number), time=float(number),
+        grad_norm=1.0 + number % 7,
     )  # fmt: skip
 
 
@@ -99,3 +101,26 @@ def test_numbers_that_are_none_and_steps_that_go_back_do_no_harm() -> None:
     series = StepSeries(64)
     series.extend([report(number % 90, math.nan if number % 3 else math.inf) for number in range(2000)], 1000)
     assert len(series) < 64
+
+
+def test_the_largest_norms_are_kept_and_what_an_older_version_did_not_write_is_none() -> None:
+    peaks = {4_001: 900.0, 30_003: 1e-6}
+    events = [
+        msgspec.structs.replace(report(number), grad_norm=None if number < 2_000 else peaks.get(number, 1.0))
+        for number in range(1, 40_000)
+    ]
+    series = StepSeries(MOST)
+    series.extend(events, 1000)
+    assert {900.0, 1e-6} <= set(series.grad_norm)
+    assert series[0].grad_norm is None
+    assert series[-1].grad_norm == 1.0
+    assert {point.grad_norm for point in series if point.global_step < 6_000} == {None}
+
+
+def test_a_light_report_has_its_predecessors_norm_and_its_own_rate() -> None:
+    series = StepSeries()
+    events = [report(1), msgspec.structs.replace(report(2), num_images=2, grad_norm=50.0, lr=0.2)]
+    series.extend(events, 1000)
+    (norms, _), (rates, _) = series.shown("grad_norm", 0, 2), series.shown("lr", 0, 2)
+    assert norms[0] == norms[1] < 5
+    assert rates == [events[0].lr, 0.2]

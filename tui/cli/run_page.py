@@ -15,6 +15,7 @@ from tui.data.summary import Summary
 from tui.plots.lr_range import rows_of
 from tui.plots.metrics import METRICS, MONOCHROME, MetricChart, View
 from tui.plots.render import resolution_of, text_rows
+from tui.plots.step_chart import StepChart
 from tui.terminal.streams import one_line
 from tui.text import run_text
 from tui.theme import TONES
@@ -22,7 +23,7 @@ from tui.theme import TONES
 _LABEL_COLUMNS = 13
 _SIDE_BY_SIDE_FROM = 100
 _WIDEST = 160
-_PLOT_ROWS = 11
+_PLOT_ROWS, _LOW_PLOT_ROWS = 11, 8
 _GAP = 3
 _LEAST_SETTINGS = 6
 
@@ -90,7 +91,7 @@ def _section(heading: str, lines: Iterable[str], width: int) -> list[Text]:
 
 
 def _plots(record: RunDetail, state: RunState, width: int, *, coloured: bool) -> list[Text]:
-    """Return the Monitor's loss and accuracy beside each other if there is room, else one above the other."""
+    """Return the Monitor's loss and accuracy, beside each other if there is room, and below them rate and norm."""
     if not record.steps and not record.epochs:
         return [Text.assemble(("No batch trained yet: nothing to plot.", "dim")), Text()]
     if record.range_test is not None:
@@ -101,13 +102,20 @@ def _plots(record: RunDetail, state: RunState, width: int, *, coloured: bool) ->
     view = replace(View() if coloured else MONOCHROME, is_over=not run_text.is_live(record.summary.status))
     charts = (MetricChart(metric, record.report).chart(state, size, view) for metric in METRICS)
     loss, top1 = (text_rows(chart, each, _PLOT_ROWS) for chart in charts)
-    if not side_by_side:
-        return [*loss, Text(), *top1, Text()]
-    rows = []
-    for left, right in zip(loss, top1, strict=True):
-        left.pad_right(each + _GAP - left.cell_len)
-        rows.append(left.append_text(right))
-    return [*rows, Text()]
+    half = (width - _GAP) // 2
+    size = resolution_of(half, _LOW_PLOT_ROWS, "braille")
+    low = (StepChart("lr"), StepChart("grad_norm", record.clip_norm))
+    rate, norm = (text_rows(chart.chart(state, size, view), half, _LOW_PLOT_ROWS) for chart in low)
+    first = _beside(loss, top1, each) if side_by_side else [*loss, Text(), *top1]
+    return [*first, Text(), *_beside(rate, norm, half), Text()]
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text], width: int) -> list[Text]:
+    """Return rows of a plot of so many columns with those of another one, as many, beside them."""
+    for row, other in zip(left, right, strict=True):
+        row.pad_right(width + _GAP - row.cell_len)
+        row.append_text(other)
+    return list(left)
 
 
 # --- sections ----------------------------------------------------------------------------------------
@@ -279,6 +287,8 @@ def _speed(record: RunDetail) -> str:
         parts.append(f"{fmt.count(record.images_per_s)} images/s")
     if record.lr is not None:
         parts.append(f"learning rate {fmt.lr(record.lr)}")
+    if record.clipped is not None:
+        parts.append(f"gradients of {fmt.percent(record.clipped, 0)} of the batches clipped to {record.clip_norm:g}")
     if record.timing is not None:
         parts.append(f"a step takes {run_text.step_split(record.timing)}")
     return ", ".join(parts)

@@ -5,6 +5,7 @@ docs/show.md says what every field means; change both together.
 
 import math
 from collections.abc import Sequence
+from operator import mul
 
 from msgspec import Struct
 
@@ -13,7 +14,7 @@ from engine.journal.commands import AnyCommand
 from engine.journal.eta import time_left
 from engine.journal.jsonl import command_reader
 from engine.journal.peaks import PeakMemory
-from engine.journal.series import StepPoint
+from engine.journal.series import StepPoint, StepSeries
 from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import read_shown
@@ -71,6 +72,10 @@ class RunDetail(Struct, frozen=True, kw_only=True):
     step: int
     steps_per_epoch: int | None
     lr: float | None
+    clip_norm: float
+    """Norm that gradients are scaled down to; 0 where none is."""
+    clipped: float | None
+    """Fraction of all batches whose gradients were clipped; None where none is."""
     images_per_s: float | None
     data: ev.DataReady | None
     model: ev.ModelBuilt | None
@@ -140,6 +145,8 @@ def record_of(
         step=state.step,
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
         lr=state.lr,
+        clip_norm=info.preset.train.clip_norm,
+        clipped=_share_clipped(state.steps) if info.preset.train.clip_norm else None,
         images_per_s=state.images_per_s,
         data=state.data,
         model=state.model,
@@ -164,16 +171,22 @@ def record_of(
     )
 
 
+def _share_clipped(steps: StepSeries) -> float | None:
+    weights = sum(steps.num_images)
+    return sum(map(mul, steps.clipped, steps.num_images)) / weights if weights else None
+
+
 def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
-    """Return at most so many points, the first and the last among them, and every bucket's extremes of both curves."""
+    """Return at most so many points, the first and the last among them, and every bucket's extremes of each curve."""
     if len(points) <= most:
         return list(points)
-    num_buckets = max(1, (most - 2) // 4)
+    num_buckets = max(1, (most - 2) // 6)
     kept = {0, len(points) - 1}
     for bucket in range(num_buckets):
         start, end = bucket * len(points) // num_buckets, (bucket + 1) * len(points) // num_buckets
         held = points[start:end]
-        for values in ([point.loss for point in held], [point.top1 for point in held]):
+        norms = [math.nan if point.grad_norm is None else point.grad_norm for point in held]
+        for values in ([point.loss for point in held], [point.top1 for point in held], norms):
             finite = [index for index, value in enumerate(values) if math.isfinite(value)]
             if finite:
                 kept |= {start + min(finite, key=values.__getitem__), start + max(finite, key=values.__getitem__)}

@@ -160,6 +160,8 @@ def _merged(events: Sequence[AnyEvent]) -> AnyEvent:
     if len(reports) < 2 or not num_images or not isinstance(last, StepsTrained):
         return last
     seconds = sum(event.num_images / event.images_per_s for event in reports if event.images_per_s)
+    norms = [(event.grad_norm, event.num_images) for event in reports if event.grad_norm is not None]
+    weight = sum(number for _, number in norms)
     return replace(
         last,
         num_steps=sum(event.num_steps for event in reports),
@@ -167,5 +169,7 @@ def _merged(events: Sequence[AnyEvent]) -> AnyEvent:
         loss=sum(event.loss * event.num_images for event in reports) / num_images,
         top1=sum(event.top1 * event.num_images for event in reports) / num_images,
         images_per_s=num_images / seconds if seconds else last.images_per_s,
+        grad_norm=sum(norm * number for norm, number in norms) / weight if weight else None,
+        clipped=sum(event.clipped * event.num_images for event in reports) / num_images,
         timing=next((event.timing for event in reversed(reports) if event.timing is not None), None),
     )

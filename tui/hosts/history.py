@@ -4,6 +4,7 @@ The journal of seven hundred epochs is some 100 kB packed. What is left out is t
 Monitor shows the ends or a plot.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +15,7 @@ from msgspec import Raw, Struct
 
 from engine.journal.events import AnyEvent, Count, DeviceSampled, Moment, Number, RunStarted
 from engine.journal.jsonl import well_formed
-from engine.journal.series import StepSeries
+from engine.journal.series import COLUMNS, StepSeries
 from engine.journal.state import RATE_WINDOW, SAMPLES_KEPT, RunState
 
 MOST_POINTS = 2048
@@ -40,9 +41,13 @@ class _Curve(Struct, frozen=True):
     num_reports: Count
     num_thinned: Count
     slot_steps: Count
+    lr: tuple[Number, ...] = ()
+    """Empty, as the following two, if the other side is of a version before."""
+    grad_norm: tuple[Number | None, ...] = ()
+    clipped: tuple[Number, ...] = ()
 
 
-_COLUMNS = ("global_step", "epoch", "time", "loss", "top1", "num_images")
+_ADDED = ("lr", "grad_norm", "clipped")
 
 
 def encode_history(state: RunState) -> Raw:
@@ -100,7 +105,7 @@ def _thinned(series: StepSeries) -> StepSeries:
     if len(series) <= MOST_POINTS:
         return series
     thin = StepSeries(most=MOST_POINTS)
-    for name in _COLUMNS:
+    for name in COLUMNS:
         setattr(thin, name, getattr(series, name)[:])
     thin.num_reports, thin.slot_steps, thin.num_thinned = series.num_reports, series.slot_steps, series.num_thinned
     thin.thin(MOST_POINTS)
@@ -119,6 +124,9 @@ def _encoded(value: Any) -> Any:
             value.num_reports,
             value.num_thinned,
             value.slot_steps,
+            tuple([_short(each) for each in value.lr]),
+            tuple([_short(each) if math.isfinite(each) else None for each in value.grad_norm]),
+            tuple(value.clipped),
         )
     if isinstance(value, deque):
         return list(value)
@@ -133,12 +141,14 @@ def _short(value: float) -> float:
 def _decoded(kind: Any, value: Any) -> Any:
     if kind is StepSeries:
         curve, series = msgspec.convert(value, _Curve), StepSeries()
-        if len({len(getattr(curve, name)) for name in _COLUMNS}) != 1:
+        lengths = {name: len(getattr(curve, name)) for name in COLUMNS}
+        if len({length for name, length in lengths.items() if length or name not in _ADDED}) != 1:
             raise ValueError("its columns have different lengths")
         if len(curve.global_step) > MOST_POINTS or list(curve.global_step) != sorted(curve.global_step):
             raise ValueError("it is no curve")
-        for name in _COLUMNS:
-            getattr(series, name).extend(getattr(curve, name))
+        for name in COLUMNS:
+            values = getattr(curve, name) or [0.0 if name == "clipped" else None] * len(curve.global_step)
+            getattr(series, name).extend([math.nan if each is None else each for each in values])
         series.num_reports, series.slot_steps = curve.num_reports, max(1, curve.slot_steps)
         series.num_thinned = min(curve.num_thinned, len(series))
         return series

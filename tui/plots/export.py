@@ -23,13 +23,14 @@ from tui.plots.chart import Band, Chart, Line, Resolution
 from tui.plots.lr_range import lr_chart
 from tui.plots.metrics import METRICS, MetricChart, View
 from tui.plots.overlay import COLORS, OverlaidRun, OverlayChart, faded, lightened, overlaid_run, result_of
+from tui.plots.step_chart import StepChart
 from tui.text.run_name import shared_words
 from tui.theme import MUTED, REFERENCE, TEXT, TRAIN, TRAIN_RANGE, VAL
 
 _EPOCH_FIELDS = (
     "epoch", "stage", "global_step", "train_loss", "train_top1", "val_loss", "val_top1", "lr", "seconds",
 )  # fmt: skip
-_STEP_FIELDS = ("global_step", "epoch", "time", "loss", "top1", "num_images")
+_STEP_FIELDS = ("global_step", "epoch", "time", "loss", "top1", "num_images", "lr")
 _INK, _GREY, _GRID = "#222222", "#999", "#ddd"
 _PAPER = {TRAIN: "#0072B2", TRAIN_RANGE: "#0072B2", VAL: "#D55E00", REFERENCE: "#009E73", TEXT: _INK, MUTED: "#666"}
 """On white, Okabe and Ito's palette as it was made; a colour that is not here stays as it is on the screen."""
@@ -39,6 +40,7 @@ _PAPER |= {faded(color): lightened(_PAPER[color]) for color in COLORS}
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
 _RESOLUTION = Resolution(num_columns=_WIDTH - _LEFT - _RIGHT, num_rows=11, max_ticks=8)
+_IN_A_ROW = 2
 _TITLE = 30
 """Height of the title's row, if there is a title."""
 _CHARACTER_WIDTH = 7
@@ -57,7 +59,8 @@ def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps
         raise CifartuiError(f"Run {run.id} is a range test, whose picture is not by epochs; export it as csv.")
     if kind == "csv":
         return steps_csv(state) if steps else epochs_csv(state)
-    return metrics_svg(state, f"{preset.title}  ·  {run.id}", report_of(info))
+    title = f"{preset.title}  ·  {run.id}"
+    return metrics_svg(state, title, report_of(info), preset.train.clip_norm)
 
 
 def epochs_csv(state: RunState) -> str:
@@ -73,9 +76,13 @@ def epochs_csv(state: RunState) -> str:
 
 
 def steps_csv(state: RunState) -> str:
-    """Return a line for every report of the training loop; `epoch` is fractional, `time` Unix seconds."""
-    rows = [[getattr(point, name) for name in _STEP_FIELDS] for point in state.steps]
-    return _csv(_STEP_FIELDS, rows)
+    """Return a line for every report of the training loop; `epoch` is fractional, `time` Unix seconds.
+
+    Behind them are grad_norm, where the journal has it, and clipped, where gradients were clipped.
+    """
+    also = {"grad_norm": any(map(math.isfinite, state.steps.grad_norm)), "clipped": any(state.steps.clipped)}
+    fields = (*_STEP_FIELDS, *(name for name, is_told in also.items() if is_told))
+    return _csv(fields, [[getattr(point, name) for name in fields] for point in state.steps])
 
 
 def range_test_csv(test: Verdict) -> str:
@@ -84,7 +91,7 @@ def range_test_csv(test: Verdict) -> str:
     return _csv(("lr", "loss", "smoothed"), rows)
 
 
-def _csv(fields: Sequence[str], rows: list[list[float]]) -> str:
+def _csv(fields: Sequence[str], rows: Sequence[Sequence[float | None]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
@@ -95,10 +102,12 @@ def _csv(fields: Sequence[str], rows: list[list[float]]) -> str:
 # --- SVG -----------------------------------------------------------------------------------------
 
 
-def metrics_svg(state: RunState, title: str, report: Report) -> str:
-    """Return loss and accuracy by epoch as one picture."""
+def metrics_svg(state: RunState, title: str, report: Report, clip_norm: float = 0.0) -> str:
+    """Return loss and accuracy by epoch, and below them learning rate and gradient norm, as one picture."""
     view = View(is_large=True, is_figure=True)
-    return svg([MetricChart(metric, report).chart(state, _RESOLUTION, view) for metric in METRICS], title)
+    charts = [MetricChart(metric, report).chart(state, _RESOLUTION, view) for metric in METRICS]
+    below = (StepChart("lr"), StepChart("grad_norm", clip_norm))
+    return svg([*charts, *(chart.chart(state, _RESOLUTION, view) for chart in below)], title)
 
 
 def range_test_svg(test: Verdict) -> str:
@@ -137,23 +146,25 @@ def overlay_svg(drawn: Sequence[OverlaidRun], *, is_log: bool = False) -> str:
 
 
 def svg(charts: Sequence[Chart], title: str, names: Sequence[tuple[str, str]] = ()) -> str:
-    """Return charts beside each other as one SVG picture that can be printed: dark on white. Cursors are left out.
+    """Return charts, two beside each other, as one SVG picture that can be printed: dark on white, without cursors.
 
     Args:
         charts: to draw.
         title: above them; "" for none.
         names: legend between title and charts, as text and colour, in as many rows as it takes.
     """
-    width = _WIDTH * len(charts)
+    width, num_rows = _WIDTH * min(_IN_A_ROW, len(charts)), -(-len(charts) // _IN_A_ROW)
     legend, above = _names(names, width, _TITLE if title else 0)
+    places = [(number % _IN_A_ROW * _WIDTH, number // _IN_A_ROW * _HEIGHT) for number in range(len(charts))]
     plots = [
-        f'<g transform="translate({number * _WIDTH} 0)">\n{_plot(each)}\n</g>\n' for number, each in enumerate(charts)
+        f'<g transform="translate({across} {down})">\n{_plot(each)}\n</g>\n'
+        for (across, down), each in zip(places, charts, strict=True)
     ]
     heading = (
         f'<text x="{width // 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>\n' if title else ""
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT + above}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {num_rows * _HEIGHT + above}" '
         f'font-family="sans-serif" font-size="12" fill="{_INK}">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n'
         f'{heading}{legend}<g transform="translate(0 {above})">\n{"".join(plots)}</g>\n</svg>\n'

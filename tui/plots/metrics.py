@@ -58,7 +58,7 @@ MONOCHROME = View(smoothing=0.0, is_coloured=False)
 """For pages without colours, where characters tell the series apart, in ASCII too."""
 
 
-class _Placing(NamedTuple):
+class Placing(NamedTuple):
     """An x axis, and how the numbers of a run come to lie on it: (number - offset) / unit."""
 
     axis: Axis
@@ -68,6 +68,7 @@ class _Placing(NamedTuple):
     unit: float
 
     def of(self, point: EpochPoint) -> float:
+        """Return where the end of an epoch lies."""
         return (float(getattr(point, self.field)) - self.offset) / self.unit
 
     def of_step(self, global_step: int, state: RunState) -> float | None:
@@ -90,13 +91,21 @@ class Levels(NamedTuple):
             return math.log10(value) if value > 0 else math.nan
         return value * self.factor
 
+    def of_columns(self, columns: Sequence[Column | None]) -> list[Column | None]:
+        """Return columns of values as columns of heights, None where a logarithmic axis has no place for them."""
+        heights = [
+            column and Column(self.of(column.low), self.of(column.high), self.of(column.mean), column.num_images)
+            for column in columns
+        ]
+        return [None if column is None or math.isnan(sum(column)) else column for column in heights]
+
     def shown(self, height: float) -> float:
         """Return the number that belongs to a height."""
         return 10.0**height if self.is_log else height
 
 
-_Points: TypeAlias = tuple[list[float], list[float]]
-_NONE: _Points = ([], [])
+Points: TypeAlias = tuple[list[float], list[float]]
+_NONE: Points = ([], [])
 
 
 class MetricChart:
@@ -113,7 +122,7 @@ class MetricChart:
         """Return the chart of `state` at `resolution`."""
         is_loss = self._metric == "loss"
         levels = Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
-        place = _placing(state, view, resolution.max_ticks)
+        place = placing(state, view, resolution.max_ticks)
         dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
         steps = self._steps(state, place, resolution.num_columns, levels)
         val = self._epochs("val", state, place, resolution.num_columns, levels)
@@ -121,13 +130,13 @@ class MetricChart:
         if view.is_figure:
             train = self._epochs("train", state, place, resolution.num_columns, levels)
         else:
-            train = _centers(smoothed(steps, view.smoothing), place.axis)
+            train = centers(smoothed(steps, view.smoothing), place.axis)
         joined = [Line(*train, TRAIN)]
         if view.is_coloured:
             joined += [Line(*val, VAL), *([Line(*balanced, MUTED)] if balanced[0] else [])]
         reference = None if is_loss else published_level(self._report, digits=1 if view.is_figure else 0)
         heights = [*train[1], *val[1], *balanced[1], *([reference.y] if reference else [])]
-        heights += _without_rare(
+        heights += without_rare(
             [height for column in steps if column is not None for height in (column.low, column.high)]
         )
         heights = [height for height in heights if math.isfinite(height)]
@@ -144,13 +153,13 @@ class MetricChart:
             legend=legend,
             reference=reference,
             empty="no batch trained yet",
-            boundaries=tuple(_beginnings(state.stages[1:], place, state)),
+            boundaries=tuple(beginnings(state.stages[1:], place, state)),
             bands=(Band(steps, TRAIN_RANGE),) if view.is_coloured else (),
-            marks=tuple(_marks(state, place, is_large=view.is_large)),
+            marks=tuple(marks_of(state, place, is_large=view.is_large)),
             cursor=cursor,
         )
 
-    def _steps(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> list[Column | None]:
+    def _steps(self, state: RunState, place: Placing, num_columns: int, levels: Levels) -> list[Column | None]:
         """Return the range of the training curve in every column of dots, as heights."""
         steps, axis = state.steps, place.axis
         raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
@@ -158,15 +167,11 @@ class MetricChart:
         columns = self._columns.follow(
             getattr(steps, place.field), read, raw, num_columns, (place.field, steps.version)
         )
-        heights = [
-            column and Column(levels.of(column.low), levels.of(column.high), levels.of(column.mean), column.num_images)
-            for column in columns
-        ]
-        return [None if column is None or math.isnan(sum(column)) else column for column in heights]
+        return levels.of_columns(columns)
 
     def _epochs(
-        self, split: Literal["train", "val"], state: RunState, place: _Placing, num_columns: int, levels: Levels
-    ) -> _Points:
+        self, split: Literal["train", "val"], state: RunState, place: Placing, num_columns: int, levels: Levels
+    ) -> Points:
         """Return x and y of the means of whole epochs."""
         values: Sequence[float] = [getattr(point, f"{split}_{self._metric}") for point in state.epochs]
         if split == "train":
@@ -174,7 +179,7 @@ class MetricChart:
         trace = Trace(lambda pair: place.of(pair[0]), lambda pair: levels.of(pair[1]))
         return trace.follow(list(zip(state.epochs, values, strict=True)), place.axis, num_columns)
 
-    def _balanced(self, state: RunState, place: _Placing, num_columns: int, levels: Levels) -> _Points:
+    def _balanced(self, state: RunState, place: Placing, num_columns: int, levels: Levels) -> Points:
         """Return x and y of the balanced accuracies: none where classes are even, nor in a chart of losses."""
         measured = [point for point in state.epochs if point.val_balanced is not None]
         if self._metric == "loss" or not measured:
@@ -196,7 +201,7 @@ class MetricChart:
             return self._y.holding(lowest, highest, num_rows)
         return self._y.holding(0.0, max(_LEAST_PERCENT, highest), num_rows)
 
-    def _points(self, state: RunState, place: _Placing, levels: Levels, val: _Points, balanced: _Points) -> list[Line]:
+    def _points(self, state: RunState, place: Placing, levels: Levels, val: Points, balanced: Points) -> list[Line]:
         """Return what is marked on the curves: epochs, validations asked for, and the best epoch."""
         lines = [Line(*balanced, MUTED, marker="▪")] if balanced[0] else []
         lines += [Line(*val, VAL, marker="•")] if val[0] else []
@@ -242,17 +247,15 @@ class MetricChart:
         return f"{value:.2f}" if self._metric == "loss" else f"{100 * value:.{digits}f}"
 
     def _reading(
-        self, state: RunState, place: _Placing, levels: Levels, steps: Sequence[Column | None], cursor: float
+        self, state: RunState, place: Placing, levels: Levels, steps: Sequence[Column | None], cursor: float
     ) -> tuple[tuple[str, str], ...]:
         """Return what the curves are at the cursor: the column's mean and range, and the nearest epoch.
 
         Between columns with reports it is a straight line from mean to mean, as the curve is drawn.
         """
         axis = place.axis
-        at = f"{cursor:,.0f}" if axis.upper >= 1000 else f"{cursor:.2f}"
-        told = [(f"│ {at}", TEXT)]
-        share = (cursor - axis.lower) / (axis.upper - axis.lower)
-        column = _read(steps, round(share * (len(steps) - 1)))
+        told = [cursor_text(axis, cursor)]
+        column = value_at(steps, axis, cursor)
         digits = 3 if self._metric == "loss" else 1
         if column is None:
             told.append(("no batch trained here", MUTED))
@@ -274,8 +277,15 @@ def train_means(points: Sequence[EpochPoint], metric: Metric) -> list[float]:
     return without_light([getattr(point, f"train_{metric}") for point in points], trained)
 
 
-def _read(columns: Sequence[Column | None], at: int) -> Column | float | None:
+def cursor_text(axis: Axis, cursor: float) -> tuple[str, str]:
+    """Return the place on the x axis where values are read, for a legend."""
+    at = f"{cursor:,.0f}" if axis.upper >= 1000 else f"{cursor:.2f}"
+    return f"│ {at}", TEXT
+
+
+def value_at(columns: Sequence[Column | None], axis: Axis, place: float) -> Column | float | None:
     """Return the column at a place, or beside it; between columns the interpolated mean; None where no curve runs."""
+    at = round((place - axis.lower) / (axis.upper - axis.lower) * (len(columns) - 1))
     left = next((number for number in range(at, -1, -1) if columns[number] is not None), None)
     right = next((number for number in range(at, len(columns)) if columns[number] is not None), None)
     if left is None or right is None:
@@ -289,7 +299,7 @@ def _read(columns: Sequence[Column | None], at: int) -> Column | float | None:
     return before.mean + (behind.mean - before.mean) * (at - left) / (right - left)
 
 
-def _placing(state: RunState, view: View, max_ticks: int) -> _Placing:
+def placing(state: RunState, view: View, max_ticks: int) -> Placing:
     """Return the x axis that holds what was trained so far.
 
     It shows a part of what is planned, unless the run is over or it is a figure's.
@@ -303,28 +313,28 @@ def _placing(state: RunState, view: View, max_ticks: int) -> _Placing:
     if view.x == "min":
         start = state.first_started_time or now
         if is_over:
-            return _Placing(fitted_axis((now - start) / 60, max_ticks), field, start, 60.0)
-        return _Placing(minute_axis(0.0, (now - start) / 60, max_ticks), field, start, 60.0)
+            return Placing(fitted_axis((now - start) / 60, max_ticks), field, start, 60.0)
+        return Placing(minute_axis(0.0, (now - start) / 60, max_ticks), field, start, 60.0)
     if view.x == "steps":
         if is_over:
-            return _Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
+            return Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
         total = state.total_epochs * (state.stage.steps_per_epoch if state.stage else 0)
-        return _Placing(step_axis(now, total, max_ticks), field, 0.0, 1.0)
+        return Placing(step_axis(now, total, max_ticks), field, 0.0, 1.0)
     if view.is_figure:
-        return _Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
+        return Placing(fitted_axis(now, max_ticks), field, 0.0, 1.0)
     if is_over:
-        return _Placing(trained_axis(now, max_ticks), field, 0.0, 1.0)
-    return _Placing(epoch_axis(now, state.total_epochs, max_ticks), field, 0.0, 1.0)
+        return Placing(trained_axis(now, max_ticks), field, 0.0, 1.0)
+    return Placing(epoch_axis(now, state.total_epochs, max_ticks), field, 0.0, 1.0)
 
 
-def _centers(heights: Sequence[float | None], axis: Axis) -> _Points:
+def centers(heights: Sequence[float | None], axis: Axis) -> Points:
     """Return x and y of what there is, each in the middle of its column."""
     width = (axis.upper - axis.lower) / len(heights)
     points = [(axis.lower + (number + 0.5) * width, height) for number, height in enumerate(heights)]
     return [x for x, height in points if height is not None], [height for _, height in points if height is not None]
 
 
-def _without_rare(heights: list[float]) -> list[float]:
+def without_rare(heights: list[float]) -> list[float]:
     """Return heights without the few that lie far out: they are drawn to the edge, and do not squeeze the rest."""
     rare = int(_RARE * len(heights))
     return sorted(heights)[rare : len(heights) - rare]
@@ -337,7 +347,7 @@ def published_level(report: Report, digits: int = 0) -> Reference | None:
     return Reference(100 * report.val_top1, f"{report.source} {fmt.percent(report.val_top1, digits)}", REFERENCE)
 
 
-def _beginnings(stages: Sequence[StageStarted], place: _Placing, state: RunState) -> list[float]:
+def beginnings(stages: Sequence[StageStarted], place: Placing, state: RunState) -> list[float]:
     """Return where stages began."""
     if place.field == "epoch":
         return [float(stage.first_epoch - 1) for stage in stages]
@@ -346,7 +356,7 @@ def _beginnings(stages: Sequence[StageStarted], place: _Placing, state: RunState
     return [place.of(end) for end in ends if end is not None]
 
 
-def _marks(state: RunState, place: _Placing, *, is_large: bool) -> list[Mark]:
+def marks_of(state: RunState, place: Placing, *, is_large: bool) -> list[Mark]:
     """Return a mark for every command that changed how training went on, where it took effect."""
     marks = []
     for applied in state.marks:

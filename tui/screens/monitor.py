@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tui.app import CifartuiApp
     from tui.hosts.remote_run import LineChanged, RemoteRun
 
-_ZOOMS = ("all", "loss", "accuracy", "memory")
+_ZOOMS = ("all", "loss", "accuracy", "lr", "norm", "memory")
 _TICK_S = 0.5
 """Interval of the clock beside a command without an answer."""
 _LOG_AT_OPENING = 100
@@ -61,10 +61,12 @@ class Monitor(Screen[None]):
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *RUN_KEYS,
-        Binding("z", "zoom", "zoom", id="monitor.zoom", tooltip="zoom: loss, accuracy, memory, all"),
+        Binding("z", "zoom", "zoom", id="monitor.zoom",
+                tooltip="zoom: loss, accuracy, learning rate, gradient norm, memory, all"),
         Binding("m", "smoothing", "smoothing", id="monitor.smoothing",
                 tooltip="smooth the training curves more, not at all, a little"),
-        Binding("y", "log_scale", "log scale", id="monitor.log_scale", tooltip="loss on a logarithmic axis"),
+        Binding("y", "log_scale", "log scale", id="monitor.log_scale",
+                tooltip="loss and gradient norm on a logarithmic axis"),
         Binding("x", "x_axis", "axis", id="monitor.x_axis", tooltip="x axis: epochs, steps, minutes"),
         Binding("L", "log", "log", id="monitor.log", tooltip="the log alone, to scroll in"),
         Binding("i", "images", "images", id="monitor.images", tooltip="test images, as the best weights see them"),
@@ -331,7 +333,7 @@ class Monitor(Screen[None]):
         self._change_view(self.query_one(Curves).smooth)
 
     def action_log_scale(self) -> None:
-        """Draw the loss on a logarithmic axis, or on a linear one again."""
+        """Draw loss and gradient norm on a logarithmic axis, or on a linear one again."""
         self._change_view(self.query_one(Curves).toggle_log)
 
     def action_x_axis(self) -> None:

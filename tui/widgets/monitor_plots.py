@@ -12,6 +12,7 @@ from tui.display import PlotStyle
 from tui.plots.lr_range import LrChart
 from tui.plots.memory import MemoryChart
 from tui.plots.metrics import MetricChart, View, XUnit
+from tui.plots.step_chart import StepChart
 from tui.text.device_text import memory_panel
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.plot import Plot
@@ -23,20 +24,25 @@ FEW_ROWS, _MANY_ROWS = 34, 55
 
 
 class Curves(Horizontal):
-    """Loss and accuracy of a run, or the loss of a range test. The methods that change the view say what they did."""
+    """Loss and accuracy of a run, or the loss of a range test; zoomed, also learning rate and gradient norm.
+
+    The methods that change the view say what they did.
+    """
 
     def __init__(self, grain: PlotStyle) -> None:
         """Make empty plots, drawn as fine as `grain` says the terminal can."""
         super().__init__(id="plots")
         self._grain: PlotStyle = grain
-        self._charts: dict[str, MetricChart | LrChart] = {}
+        self._charts: dict[str, MetricChart | LrChart | StepChart] = {}
         self._is_range_test = False
         self.view = View()
 
     def compose(self) -> ComposeResult:
-        """Lay the plots out beside each other."""
+        """Lay the plots out beside each other; the last two are seen alone."""
         yield Plot(id="loss", grain=self._grain)
         yield Plot(id="accuracy", grain=self._grain)
+        yield Plot(id="lr", grain=self._grain)
+        yield Plot(id="norm", grain=self._grain)
 
     def open(self, preset: Preset, report: Report) -> None:
         """Make the charts of a run of `preset`, with the published results that it is compared with."""
@@ -44,7 +50,12 @@ class Curves(Horizontal):
         if self._is_range_test:
             self._charts = {"loss": LrChart(preset)}
         else:
-            self._charts = {"loss": MetricChart("loss", report), "accuracy": MetricChart("top1", report)}
+            self._charts = {
+                "loss": MetricChart("loss", report),
+                "accuracy": MetricChart("top1", report),
+                "lr": StepChart("lr"),
+                "norm": StepChart("grad_norm", preset.train.clip_norm),
+            }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,9 +88,9 @@ class Curves(Horizontal):
         return f"smoothing {smoothing:g}" if smoothing else "no smoothing"
 
     def toggle_log(self) -> str:
-        """Put the loss on a logarithmic axis, or on a linear one again."""
+        """Put loss and gradient norm on a logarithmic axis, or on a linear one again."""
         self.view = replace(self.view, is_log=not self.view.is_log)
-        return f"loss on a {'logarithmic' if self.view.is_log else 'linear'} axis"
+        return f"loss and gradient norm on a {'logarithmic' if self.view.is_log else 'linear'} axis"
 
     def change_x(self) -> str:
         """Let the x axis count epochs, steps or minutes."""
