@@ -62,6 +62,8 @@ class Listing(Struct, frozen=True, kw_only=True):
     """Sentences about this data that the user should see."""
     train_folder: str = ""
     """Folder of the training part, in which the class folders lie; "" if that is the root."""
+    split_names: tuple[str, ...] = ()
+    """Names by which `split_by_name` divides the training files, those of a table; empty: paths below the folder."""
 
 
 class Rows(NamedTuple):
@@ -74,8 +76,9 @@ class Rows(NamedTuple):
 def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, seed: int) -> Rows:
     """Divide the training files by a hash of each one's name, so that others come and go without moving it.
 
-    The name is the path below the training part, in composed form (NFC). A class whose images would all validate keeps
-    the one of the highest hash to train on: that one alone may move, once the class has more images.
+    The name is the path below the training part, or the one that a table gives, in composed form (NFC). A class
+    whose images would all validate keeps the one of the highest hash to train on: that one alone may move, once the
+    class has more images.
 
     Args:
         listing: without a validation part; one with such a part keeps all of its training files.
@@ -88,7 +91,8 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
     names, labels = listing.train.names, listing.train.labels
     share, salt = (0.1, "") if validation == "every-tenth" else (validation, f"{seed}")
     prefix = f"{listing.train_folder}/" if listing.train_folder else ""
-    scores = [_score(name.removeprefix(prefix), salt) for name in names]
+    known_as = listing.split_names or [name.removeprefix(prefix) for name in names]
+    scores = [_score(name, salt) for name in known_as]
     is_val = [score < share for score in scores]
     has_train = {label for label, val in zip(labels, is_val, strict=True) if not val}
     highest: dict[int, int] = {}

@@ -81,7 +81,7 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
     scan = Scanner(root, poll, root / table)
     images = [image for _, image in scan.below([(0, "")])]
     wrapper = _wrapper(images)
-    parts, absent = _by_part(found, _Names(images), wrapper)
+    parts, written, absent = _by_part(found, _Names(images), wrapper)
     if not any(parts.values()):
         first = f", {short(absent[0])} first" if absent else ""
         raise CifartuiError(
@@ -95,7 +95,9 @@ def list_table(root: Path, table: str, name: str, poll: Poll) -> Listing:
         unlabelled = [image for image in extra if _part_of(image, wrapper) == "test"]
         extra = [image for image in extra if _part_of(image, wrapper) != "test"]
     unread_tests = sorted(image for image in scan.unread_images if _part_of(image, wrapper) == "test")
-    return _listing(scan, found, name, parts, (unlabelled, unread_tests), _notices(found, parts, absent, extra))
+    return _listing(
+        scan, found, name, parts, written, (unlabelled, unread_tests), _notices(found, parts, absent, extra)
+    )
 
 
 def count_labels(root: Path, table: str) -> int:
@@ -200,13 +202,18 @@ class _Names:
 
         A name and an image that both have folders agree in all that the shorter of them has.
         """
-        name = unicodedata.normalize("NFC", named.replace("\\", "/")).removeprefix("./")
+        name = unicodedata.normalize("NFC", _with_slashes(named))
         for index, key in ((self._whole, name), (self._last, name.rpartition("/")[2])):
             found = index.get(key) or (index.get(_stem(key)) if _may_be_renamed(key) else None) or []
             if fitting := [image for image in found if _same_place(image, name)]:
                 exact = [image for image in fitting if unicodedata.normalize("NFC", image).endswith(key)]
                 return exact or fitting
         return []
+
+
+def _with_slashes(name: str) -> str:
+    """Return the name of a file in a table, perhaps of Windows, in the form of this system."""
+    return name.replace("\\", "/").removeprefix("./")
 
 
 def _stem(name: str) -> str:
@@ -226,14 +233,17 @@ def _same_place(image: str, named: str) -> bool:
     return not ours or not theirs or f"/{ours}".endswith(f"/{theirs}") or f"/{theirs}".endswith(f"/{ours}")
 
 
-def _by_part(table: _Table, names: _Names, wrapper: str) -> tuple[dict[Part, dict[str, str]], list[str]]:
-    """Return images and labels by part, and the files that are not there.
+def _by_part(
+    table: _Table, names: _Names, wrapper: str
+) -> tuple[dict[Part, dict[str, str]], dict[str, str], list[str]]:
+    """Return images and labels by part, the images' names in the table, and the files that are not there.
 
     Raises:
         CifartuiError: a name may mean several images, an image has two labels, or a part is unknown.
     """
     parts: dict[Part, dict[str, str]] = {"train": {}, "val": {}, "test": {}}
     seen: dict[str, tuple[str, str, int]] = {}
+    written: dict[str, str] = {}
     absent = []
     for row in table.rows:
         found = names.find(row.file)
@@ -256,6 +266,7 @@ def _by_part(table: _Table, names: _Names, wrapper: str) -> tuple[dict[Part, dic
                 )
             continue
         seen[found[0]] = (label, row.split, row.line)
+        written[found[0]] = _with_slashes(row.file)
         part = _named_part(row.split, where) if table.has_split else "train"
         parts[part][found[0]] = label
     part_of = {image: _part_of(image, wrapper) for image in parts["train"]}
@@ -263,7 +274,7 @@ def _by_part(table: _Table, names: _Names, wrapper: str) -> tuple[dict[Part, dic
     if not table.has_split and len(by_folder & {"train", "val", "test"}) > 1 and None not in by_folder:
         labels = parts["train"]
         parts = {part: {image: labels[image] for image in labels if part_of[image] == part} for part in parts}
-    return parts, absent
+    return parts, written, absent
 
 
 def _named_part(split: str, where: str) -> Part:
@@ -292,7 +303,7 @@ def _part_of(image: str, wrapper: str) -> Part | None:
 
 
 def _listing(
-    scan: Scanner, table: _Table, name: str, parts: dict[Part, dict[str, str]],
+    scan: Scanner, table: _Table, name: str, parts: dict[Part, dict[str, str]], written: dict[str, str],
     without_labels: tuple[list[str], list[str]], notices: list[str],
 ) -> Listing:  # fmt: skip
     """Return the listing; `without_labels` are the test images without labels, those that are read and the others."""
@@ -327,6 +338,7 @@ def _listing(
         train=of["train"],
         val=of["val"],
         test=of["test"],
+        split_names=tuple(written[image] for image in of["train"].names),
         unlabelled=tuple(sorted(unlabelled)),
         unlabelled_unread=tuple(unlabelled_unread) if unlabelled else (),
         unread=scan.unread,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.shared.image_listing import list_images, num_classes
-from engine.shared.image_parts import Files, Listing
+from engine.shared.image_parts import Files, Listing, split_by_name
 from presets.errors import CifartuiError
 from tests.unit.test_image_listing import write
 
@@ -213,3 +213,17 @@ def test_folders_around_all_images_hide_no_part(tmp_path: Path, around: str) -> 
     (tmp_path / f"{around}test/e.jpg").symlink_to("nowhere")
     found = list_with(tmp_path, "id,label\na,cat\nb,dog\n", *images)
     assert (found.unlabelled, found.unlabelled_unread) == (tuple(images[2:]), (f"{around}test/e.jpg",))
+
+
+def test_a_table_divides_its_images_alike_wherever_they_lie(tmp_path: Path) -> None:
+    names = [f"{folder}/{number}.jpg" for folder in ("cat", "dog") for number in range(60)]
+    rows = "".join(f"{name},{name.split('/')[0]}\n" for name in names)
+    here = list_with(tmp_path / "a", f"file,label\n{rows}", *names)
+    deeper = list_with(tmp_path / "b", f"file,label\n{rows}", *(f"all/images/{name}" for name in names))
+    windows = list_with(tmp_path / "c", f"file,label\n{rows}".replace("/", "\\"), *names, "owl/other.jpg")
+    taken = [
+        {Path(listing.train.names[row]).parts[-2:] for row in split_by_name(listing, "every-tenth", 0).val}
+        for listing in (here, deeper, windows)
+    ]
+    assert 5 < len(taken[0]) < 25
+    assert taken[0] == taken[1] == taken[2]
