@@ -25,7 +25,7 @@ from engine.shared.data_locations import (
     incomplete,
     locate,
 )
-from engine.shared.image_archives import OnBytes, TarMember, check_archive, is_archive, say_nothing
+from engine.shared.image_archives import OnBytes, TarMember, check_archive, is_archive, say_nothing, unpacked_before
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing
 from engine.shared.image_scan import Poll
@@ -67,7 +67,8 @@ def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) ->
     """Return the data set at a path, which may begin with ~ or be relative to the current folder.
 
     CIFAR-100 (archive, folder, or the folder that holds one) and the forms of CUB-200 are known by their files;
-    everything else is a folder of images, which is listed, or an archive of one, which a run unpacks.
+    everything else is a folder of images, which is listed, or an archive of one, which a run unpacks, and which is
+    listed if that was done before.
 
     Args:
         named: the path.
@@ -83,7 +84,7 @@ def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) ->
         return known
     if is_archive(path):
         check_archive(path)
-    else:
+    if not is_archive(path) or unpacked_before(path) is not None:
         listing_at(path, labels, poll=poll)
     return NamedData("class-folders", str(path))
 

@@ -56,7 +56,7 @@ def opening(**ways: Any) -> Any:
     """An environment with the shipped presets, and no recent folders."""
     defaults = {
         "presets": catalog.list_presets, "loader": catalog.loader, "recent_folders": no_folders,
-        "remember_folder": lambda folder: None, "data_at": lambda path, _poll: NamedData("class-folders", path),
+        "remember_folder": lambda folder: None, "data_at": lambda path, *_: NamedData("class-folders", path),
     }  # fmt: skip
     return environment(**{**defaults, **ways})
 

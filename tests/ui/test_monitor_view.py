@@ -366,7 +366,7 @@ async def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
             return run.folder
 
         ways = environment(
-            loader=lambda: catalog.load, start=start, data_at=lambda path, _: NamedData("class-folders", path)
+            loader=lambda: catalog.load, start=start, data_at=lambda path, *_: NamedData("class-folders", path)
         )
         app = CifartuiApp(runs_dir, attach=run.folder, environment=ways)
         async with app.run_test(size=(100, 30)) as pilot:

@@ -17,7 +17,7 @@ from PIL import Image
 from engine.runs.needed_files import check_needed
 from engine.shared import image_formats
 from engine.shared.cache_folder import cache_folder
-from engine.shared.data_path import NamedData, with_data
+from engine.shared.data_path import NamedData, data_at, with_data
 from engine.shared.image_archives import OnBytes, Unpacked, unpack
 from presets import catalog
 from presets.errors import CifartuiError
@@ -400,6 +400,30 @@ def test_the_command_line_shows_how_far_an_archive_is_unpacked_and_ctrl_c_leaves
 
     monkeypatch.setattr("engine.shared.image_listing.unpack", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _print_summary(archive, as_json=False, with_all=False)
+        _print_summary(archive, None, as_json=False, with_all=False)
     assert re.search(r"unpacking: [0-9.]+ kB of [0-9.]+ kB   Ctrl-C ends that", screen.getvalue())
     assert list((cache_folder() / "unpacked").iterdir()) == []
+
+
+def test_a_table_inside_an_archive_is_looked_into_and_trained_by(tmp_path: Path) -> None:
+    for number in range(40):
+        photo(tmp_path / "set" / "all" / f"{number:02}.png")
+    rows_of_table = "".join(f"{number:02}.png,{'cat' if number % 2 else 'dog'}\n" for number in range(40))
+    (tmp_path / "set" / "labels.csv").write_text(f"file,label\n{rows_of_table}")
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "set")
+    assert data_at(archive).path == archive  # nothing is known of it before it is unpacked
+    refused = call("data", archive)
+    assert refused.exit_code == 2
+    assert "add --set data.labels=labels.csv" in refused.stderr
+    with pytest.raises(CifartuiError, match=r"add --set data\.labels=labels\.csv"):
+        data_at(archive)
+    assert data_at(archive, labels="labels.csv").path == archive
+    for named in (("--set", "data.labels=labels.csv"), ("--labels", "labels.csv")):
+        looked_into = call("data", archive, *named)
+        assert looked_into.exit_code == 0, looked_into.stderr
+        assert re.search(r"^cat +\d+ +\d+ +0$", looked_into.stdout, re.MULTILINE)
+        command = looked_into.stdout.splitlines()[-1].partition("Train on it: ")[2]
+        assert shlex.split(command)[-2:] == ["--set", 'data.labels="labels.csv"']
+    assert len(call("data", archive, "--labels", "labels.csv", "--files").stdout.splitlines()) == 40
+    assert "and not optimizer.lr=2." in call("data", archive, "--set", "optimizer.lr=2").stderr
+    assert "name it: cifartui data PATH" in call("data", "--labels", "labels.csv").stderr

@@ -279,4 +279,4 @@ def test_a_look_that_nobody_waits_for_ends(photos: Path) -> None:
         find_files(NeededFiles(str(photos)), Environment(), None, end)
     assert find_files(NeededFiles(), Environment(), None, end) == FoundFiles()
     with pytest.raises(CifartuiError):
-        Environment().data_at(f"{photos}/gone", end)
+        Environment().data_at(f"{photos}/gone", end, None)

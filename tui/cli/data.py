@@ -13,6 +13,7 @@ from engine.shared.data_locations import locate
 from engine.shared.image_archives import OnBytes, say_nothing
 from engine.shared.image_scan import Poll
 from presets.errors import CifartuiError
+from presets.safe_text import visible_in_a_row
 from presets.schema import DATASETS, Data
 from tui.cli.options import as_json_option, places, with_places
 from tui.cli.output import say, say_json
@@ -27,20 +28,49 @@ _ENDS = "Ctrl-C ends that"
 @click.option(
     "--all", "with_all", is_flag=True, help="Print every class, and all that is not read, however many there are."
 )
+@click.option(
+    "--labels", metavar="TABLE", help="CSV or TSV of files and labels, in PATH or anywhere: data.labels of a run."
+)
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="data.labels=TABLE, as for train: --labels."
+)
 @click.option("--files", "with_files", is_flag=True, help="Print every image and the part that it is in.")
 @as_json_option
 @with_places
 @click.pass_context
-def data(ctx: click.Context, path: str | None, with_all: bool, with_files: bool, as_json: bool) -> None:
+def data(
+    ctx: click.Context,
+    path: str | None,
+    labels: str | None,
+    overrides: tuple[str, ...],
+    with_all: bool,
+    with_files: bool,
+    as_json: bool,
+) -> None:
     """Look into PATH: layout, classes, sizes, split, a preset for it. Without PATH: what data is found, and where."""
+    labels = _labels(labels, overrides)
     if path is None:
-        if with_all or with_files:
-            raise CifartuiError("--all and --files are about one folder; name it: cifartui data PATH")
+        if with_all or with_files or labels:
+            raise CifartuiError("--all, --files and --labels are about one folder; name it: cifartui data PATH")
         _list_data_sets(places(ctx).data_dir, as_json)
     elif with_files:
-        _print_files(path, as_json)
+        _print_files(path, labels, as_json)
     else:
-        _print_summary(path, as_json, with_all)
+        _print_summary(path, labels, as_json, with_all)
+
+
+def _labels(labels: str | None, overrides: tuple[str, ...]) -> str | None:
+    """Return the table that is named by either option.
+
+    Raises:
+        CifartuiError: something else is set.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.strip() != "data.labels" or not value.strip():
+            raise CifartuiError(f"cifartui data takes --set data.labels=TABLE, and not {visible_in_a_row(override)}.")
+        labels = value.strip().strip("\"'")
+    return labels
 
 
 def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
@@ -54,11 +84,11 @@ def _list_data_sets(data_dir: str | None, as_json: bool) -> None:
             say(f"{'':<14} {location.advice}")
 
 
-def _print_summary(path: str, as_json: bool, with_all: bool) -> None:
+def _print_summary(path: str, labels: str | None, as_json: bool, with_all: bool) -> None:
     from tui.data import folder_summary
 
     with shown_progress() as (poll, on_bytes):
-        summary = folder_summary.summarize(path, poll, on_bytes)
+        summary = folder_summary.summarize(path, poll, on_bytes, labels)
     if as_json:
         say_json(summary)
         return
@@ -111,12 +141,12 @@ def shown_progress() -> Iterator[tuple[Poll, OnBytes]]:
         line.clear()
 
 
-def _print_files(path: str, as_json: bool) -> None:
+def _print_files(path: str, labels: str | None, as_json: bool) -> None:
     """Print part, class and file of each image, separated by tabs."""
     from tui.data import folder_summary
 
     with shown_progress() as (poll, on_bytes):
-        found = folder_summary.files_of(path, poll, on_bytes)
+        found = folder_summary.files_of(path, poll, on_bytes, labels)
     if as_json:
         say_json(found, indent=0)
         return

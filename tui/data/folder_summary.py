@@ -3,6 +3,7 @@
 Folders are listed by names alone; of a sample of the images the headers are read, and no image is decoded.
 """
 
+import json
 import random
 import shlex
 import time
@@ -115,6 +116,8 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
     """All that is known of the data at a path without decoding it."""
 
     path: str
+    labels: str | None = None
+    """Table of files and labels that was named beside the path."""
     dataset: str
     layout: str
     """One sentence."""
@@ -144,19 +147,22 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
     """A clause about that preset."""
 
 
-def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing) -> FolderSummary:
+def summarize(
+    named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing, labels: str | None = None
+) -> FolderSummary:
     """Return the summary of the data at a path, which may begin with ~ or be relative to the current folder.
 
     Args:
         named: the path.
         poll: called before each folder and each image; its exceptions end the work.
         on_bytes: told of progress while an archive is unpacked; likewise, and nothing half unpacked is left.
+        labels: a table of files and labels, relative to the folder or in the archive (`data.labels`).
 
     Raises:
         CifartuiError: see `engine.shared.data_path.data_at`.
     """
     path = resolved(named)
-    known = known_data(path)
+    known = known_data(path) if labels is None else None
     if known is not None:
         preset, why = _ADVISED[known.dataset]
         found = locate(Data(dataset=known.dataset, path=known.path), None)
@@ -165,23 +171,25 @@ def summarize(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_not
             notices=taken_for_mnist(Path(found.path)) if known.dataset == "mnist" and found.path is not None else (),
             split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
-    listing = listing_at(path, poll=poll, on_bytes=on_bytes)
-    return _of_listing(str(path), listing, poll)
+    listing = listing_at(path, labels, poll=poll, on_bytes=on_bytes)
+    return _of_listing(str(path), listing, poll, labels)
 
 
-def files_of(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing) -> list[ImageFile]:
+def files_of(
+    named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing, labels: str | None = None
+) -> list[ImageFile]:
     """Return every image of a folder and the part that it is in, as a run with seed 0 divides them.
 
     Raises:
         CifartuiError: see `summarize`.
     """
     path = resolved(named)
-    if (known := known_data(path)) is not None:
+    if labels is None and (known := known_data(path)) is not None:
         raise CifartuiError(
             f"{visible_in_a_row(known.path)} is the published data set {known.dataset}, whose files are not listed; "
             "leave --files out."
         )
-    listing = listing_at(path, poll=poll, on_bytes=on_bytes)
+    listing = listing_at(path, labels, poll=poll, on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
         ImageFile(shown(name), part, listing.class_names[label])
@@ -191,7 +199,7 @@ def files_of(named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_noth
     return [*rows, *(ImageFile(shown(name), "unlabelled", None) for name in listing.unlabelled)]
 
 
-def _of_listing(path: str, listing: Listing, poll: Poll) -> FolderSummary:
+def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None) -> FolderSummary:
     parts, is_drawn = _parts(listing)
     counts = {part: Counter(labels) for part, (_, labels) in parts.items()}
     on_disk = Counter(listing.train.labels)
@@ -202,6 +210,7 @@ def _of_listing(path: str, listing: Listing, poll: Poll) -> FolderSummary:
     preset, why = _advice(numbers["train"], len(listing.class_names))
     return FolderSummary(
         path=path,
+        labels=labels,
         dataset=listing.name,
         layout=listing.layout,
         num_train=numbers["train"],
@@ -320,7 +329,8 @@ def _not_read(summary: FolderSummary, *, each: bool) -> tuple[list[str], list[st
 
 def changes(summary: FolderSummary) -> tuple[str, ...]:
     """Return the overrides with which the advised preset starts on this data."""
-    return () if summary.validation is None else (f"data.validation={summary.validation}",)
+    labels = () if summary.labels is None else (f"data.labels={json.dumps(summary.labels, ensure_ascii=False)}",)
+    return labels if summary.validation is None else (*labels, f"data.validation={summary.validation}")
 
 
 def command(summary: FolderSummary, named: str) -> str | None:

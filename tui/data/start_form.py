@@ -285,7 +285,8 @@ def find_files(
     data, judged = None, set()
     if needed.data:
         try:
-            data = environment.data_at(needed.data, poll)
+            labels = next((own.labels for own, _ in needed.presets if own.labels is not None), None)
+            data = environment.data_at(needed.data, poll, labels)
         except CifartuiError as error:
             errors[DATA] = str(error)
     for own, network in needed.presets:
