@@ -213,7 +213,11 @@ class Controls:
             raise Aborted
         if isinstance(command, commands.Stop):
             self._stop(command.after, f"by command, after this {command.after}")
-            self._acknowledge(command, f"stopping after this {command.after}{self.then}")
+            is_training = self.stages_left is not None
+            how = (
+                f"stopping after this {command.after}{self.then}" if is_training else "stopping before training begins"
+            )
+            self._acknowledge(command, how)
         elif isinstance(command, commands.NextStage):
             self._next_stage(command)
         elif isinstance(command, commands.Pause):

@@ -61,6 +61,19 @@ def test_a_stop_is_acknowledged_at_its_step(run: RunDir, controls: Controls) -> 
     assert (answer.epoch, answer.global_step) == (3, 421)
 
 
+def test_a_stop_before_training_promises_no_test(run: RunDir, controls: Controls) -> None:
+    ask(run, commands.Stop())
+    controls.poll()
+    controls.stages_left = 0
+    ask(run, commands.Stop())
+    controls._next_read = 0.0
+    controls.poll()
+    assert [answer.effect for answer in answers(run)] == [
+        "stopping before training begins",
+        "stopping after this batch, then testing the best weights",
+    ]
+
+
 def test_a_stop_after_this_epoch_can_be_taken_back(run: RunDir, controls: Controls) -> None:
     ask(run, commands.Stop(after="epoch"))
     ask(run, commands.Continue())

@@ -427,3 +427,12 @@ def test_a_table_inside_an_archive_is_looked_into_and_trained_by(tmp_path: Path)
     assert len(call("data", archive, "--labels", "labels.csv", "--files").stdout.splitlines()) == 40
     assert "and not optimizer.lr=2." in call("data", archive, "--set", "optimizer.lr=2").stderr
     assert "name it: cifartui data PATH" in call("data", "--labels", "labels.csv").stderr
+
+
+def test_the_advice_tells_the_sizes_of_uneven_classes(tmp_path: Path) -> None:
+    for name, number in (("cat", 60), ("dog", 4)):
+        for each in range(number):
+            photo(tmp_path / name / f"{each}.png")
+    found = summarize(str(tmp_path))
+    counts = {each.name: each.train for each in found.classes}
+    assert f"training images, {counts['dog']} to {counts['cat']} a class: few" in found.why

@@ -207,7 +207,7 @@ def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None) -> 
     numbers = {part: len(labels) for part, (_, labels) in parts.items()}
     problem = "" if numbers["val"] else _problem(path, listing)
     no_val = without_images(parts["val"][1], listing.class_names, "val") if is_drawn and not problem else ""
-    preset, why = _advice(numbers["train"], len(listing.class_names))
+    preset, why = _advice(tuple(counts["train"][label] for label in range(len(listing.class_names))))
     return FolderSummary(
         path=path,
         labels=labels,
@@ -272,9 +272,11 @@ def _split_sentence(listing: Listing, numbers: dict[Literal["train", "val", "tes
     return f"{train}; {val}; no test part{judged}."
 
 
-def _advice(num_train: int, num_classes: int) -> tuple[str, str]:
-    """Return the preset for so many training images, and why."""
-    each = f"{num_train:,} training images, about {max(1, round(num_train / num_classes)):,} a class"
+def _advice(in_class: tuple[int, ...]) -> tuple[str, str]:
+    """Return the preset for so many training images of each class, and why."""
+    num_train, num_classes, least, most = sum(in_class), len(in_class), min(in_class), max(in_class)
+    about = f"about {max(1, round(num_train / num_classes)):,}"
+    each = f"{num_train:,} training images, {f'{least:,} to {most:,}' if most >= _UNEVEN * least else about} a class"
     if num_train < max(_FEW_IMAGES, _FEW_A_CLASS * num_classes):
         return "photos/frozen", f"{each}: few, so only a new last layer is trained on pretrained features"
     if num_train < _MANY_IMAGES:
