@@ -47,7 +47,7 @@ def test_the_norm_is_smoothed_over_its_range_and_its_bound_is_drawn() -> None:
     chart = StepChart("grad_norm", clip_norm=3.0).chart(state, RESOLUTION, View())
     assert chart.reference is not None
     assert (chart.reference.y, chart.reference.label) == (3.0, "clip_norm 3")
-    assert [text for text, _ in chart.legend] == ["━ 3.05", "50% of batches clipped"]
+    assert [text for text, _ in chart.legend] == ["━ 3.05", "50 % of batches clipped"]
     (band,) = chart.bands
     assert {(column.low, column.high) for column in band.columns if column is not None} == {(2.0, 4.0)}
     assert all(2.5 < y < 3.5 for y in chart.lines[0].ys[5:])
@@ -57,7 +57,7 @@ def test_a_bound_far_above_the_norms_does_not_squeeze_them() -> None:
     chart = StepChart("grad_norm", clip_norm=100.0).chart(state_of(*[(0.1, 2.0, 0.0)] * 4), RESOLUTION, View())
     assert chart.reference is None
     assert chart.y.upper < 5
-    assert [text for text, _ in chart.legend] == ["━ 2", "0% of batches clipped"]
+    assert [text for text, _ in chart.legend] == ["━ 2", "0 % of batches clipped"]
 
 
 def test_the_norm_has_a_logarithmic_axis_and_the_rate_has_none() -> None:

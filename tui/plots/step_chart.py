@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from engine.journal.state import RunState
+from tui import format as fmt
 from tui.plots.axes import Axis, ValueAxis, log_axis
 from tui.plots.chart import Band, Chart, Line, Reference, Resolution
 from tui.plots.downsample import Column, Columns, smoothed
@@ -100,7 +101,7 @@ class StepChart:
         if self._clip_norm:
             images = steps.num_images[latest]
             share = sum(map(float.__mul__, steps.clipped[latest], images)) / sum(images)
-            legend.append((f"{share:.0%} of batches clipped", MUTED))
+            legend.append((f"{fmt.percent(share, 0)} of batches clipped", MUTED))
         return tuple(legend)
 
     def _reading(
