@@ -1,11 +1,15 @@
 """Preview of a preset's training images: the question to `engine.training.preview`, and its answer. No torch."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
 from engine.runs.predictions import MAX_SIDE
 from presets.schema import Preset
+
+if TYPE_CHECKING:
+    from engine.shared.image_archives import OnBytes
 
 MOST_EPOCHS = 12
 MOST_IMAGES = 64
@@ -53,3 +57,19 @@ class Preview(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     """Sentences about the data, as training has them: of images that cannot be read, for example."""
     png: bytes = b""
+
+
+def unpack_first(question: Question, on_bytes: "OnBytes") -> None:
+    """Unpack the archive that the images are in, if they are in one; `on_bytes` is told how far that is.
+
+    Raises:
+        CifartuiError: it cannot be unpacked.
+    """
+    from engine.shared import data_locations, image_archives  # slow to import, and seldom needed
+
+    data = question.preset.data
+    if data.dataset != "class-folders":
+        return
+    found = data_locations.locate(data, question.data_dir).path
+    if found is not None and image_archives.is_archive(Path(found)):
+        image_archives.unpack(Path(found), on_bytes)

@@ -1,7 +1,7 @@
 """The Preview screen: from Home and from the Monitor, its pages, and what it says where there is nothing to show."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,40 @@ async def test_home_shows_the_highlighted_preset_in_pages_of_whole_images(runs_d
         await until(pilot, lambda: ": images 1 to 2" in sorting.text.plain, "the first page again")
         await pilot.press("escape")
         assert not isinstance(pilot.app.screen, PreviewScreen)
+
+
+async def test_an_archive_is_unpacked_first_which_is_shown_and_what_is_wrong_with_the_data_is_said(
+    runs_dir: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, left = threading.Event(), list[bool]()
+
+    def unpack_first(_question: Question, on_bytes: Callable[[int, int], None]) -> None:
+        on_bytes(3_000_000, 9_000_000)
+        while not go_on.wait(0.01):
+            try:
+                on_bytes(4_000_000, 9_000_000)
+            except Exception:
+                left.append(True)
+                raise
+
+    monkeypatch.setattr(screens, "unpack_first", unpack_first)
+    monkeypatch.setattr(screens, "_TELL_EVERY_S", 0.0)
+    async with CifartuiApp(runs_dir, environment=environment()).run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, "i")
+        making = screen.query_one("#making", Static)
+        await until(pilot, lambda: "unpacking: 4.0 MB of 9.0 MB…" in said(making), "the progress")
+        assert child.questions == []
+        await pilot.press("escape")
+        await until(pilot, lambda: left, "the end of the unpacking")
+        go_on.set()
+        screen = await opened(pilot, "i")
+        await until(pilot, lambda: child.questions, "the question")
+        await until(pilot, lambda: "Reading the data" in said(screen.query_one("#making", Static)), "the words")
+        monkeypatch.setitem(globals(), "FOUND", msgspec.structs.replace(FOUND, notices=("2 files are no images.", "b")))
+        child.go.set()
+        sorting = screen.query_one("#sorting", ChangedStatic)
+        noted = "note: 2 files are no images. (1 more in the log of a run)"
+        await until(pilot, lambda: sorting.text.plain.endswith(noted), "the notice")
 
 
 async def test_the_monitor_asks_for_the_images_of_its_run(runs_dir: Path, child: Child) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from engine.runs.preview import MOST_EPOCHS, MOST_IMAGES, Preview, Question
+from engine.runs.preview import MOST_EPOCHS, MOST_IMAGES, Preview, Question, unpack_first
 from engine.shared.device_names import check_devices
 from presets import catalog
 from presets.errors import CifartuiError
@@ -80,7 +80,8 @@ def preview(
         preset=catalog.load(name, overrides), seed=seed, device=device, data_dir=places(ctx).data_dir,
         num_epochs=num_epochs, num_images=num_images, wants_png=output is not None,
     )  # fmt: skip
-    _unpack(question)
+    with shown_progress() as (_, on_bytes):
+        unpack_first(question, on_bytes)
     if sys.stderr.isatty():
         say(f"{sentence(LOADING)} …", err=True)
     answer = run_module("engine.training.preview", stdin=msgspec.json.encode(question))
@@ -92,19 +93,6 @@ def preview(
     if output is not None:
         write_new(Path(output), found.png, force=force)
         say(f"{fmt.plural(len(found.rows), 'image')} in {fmt.plural(_num_epochs(found), 'epoch')} are in {output}.")
-
-
-def _unpack(question: Question) -> None:
-    """Unpack the archive that the images are in, if they are in one, and show on a terminal how far that is."""
-    from engine.shared import data_locations, image_archives
-
-    data = question.preset.data
-    if data.dataset != "class-folders":
-        return
-    found = data_locations.locate(data, question.data_dir).path
-    if found is not None and image_archives.is_archive(Path(found)):
-        with shown_progress() as (_, on_bytes):
-            image_archives.unpack(Path(found), on_bytes)
 
 
 def _num_epochs(found: Preview) -> int:

@@ -1,6 +1,7 @@
 """Preview screen: a preset's training images as its network is given them, in its first epochs. Asks torch once."""
 
 import threading
+import time
 from typing import ClassVar
 
 import msgspec
@@ -11,14 +12,17 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Static
 
-from engine.runs.preview import Preview, Question
+from engine.runs.preview import Preview, Question, unpack_first
 from presets.errors import CifartuiError
+from tui.data.folder_summary import unpacking
 from tui.data.torch_process import run_module
 from tui.screens.gallery_screen import GalleryScreen
 from tui.text import run_text
 from tui.theme import MUTED, TEXT, TONES
 from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, Picture
+
+_TELL_EVERY_S = 0.2
 
 
 class PreviewRead(Message):
@@ -27,6 +31,18 @@ class PreviewRead(Message):
     def __init__(self, found: Preview | None, problem: str = "") -> None:
         self.found, self.problem = found, problem
         super().__init__()
+
+
+class Unpacked(Message):
+    """How far the archive of the images is unpacked, in words; empty when that is done."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__()
+
+
+class _LeftError(Exception):
+    """The screen is gone."""
 
 
 class PreviewScreen(GalleryScreen):
@@ -46,7 +62,7 @@ class PreviewScreen(GalleryScreen):
         self._title, self._question = title, question
         self.found: Preview | None = None
         self._pictures: list[Picture] = []
-        self._problem = ""
+        self._problem = self._progress = ""
         self._left = threading.Event()
 
     def on_mount(self) -> None:
@@ -60,14 +76,33 @@ class PreviewScreen(GalleryScreen):
 
     @work(thread=True, group="preview")
     def _ask(self) -> None:
-        found, problem = None, ""
+        found, problem, told_at = None, "", 0.0
+
+        def on_bytes(done: int, total: int) -> None:
+            nonlocal told_at
+            if self._left.is_set():
+                raise _LeftError
+            if time.monotonic() - told_at > _TELL_EVERY_S:
+                told_at = time.monotonic()
+                self.post_message(Unpacked(unpacking(done, total)))
+
         try:
+            unpack_first(self._question, on_bytes)
+            self.post_message(Unpacked(""))
             answer = run_module("engine.training.preview", stdin=msgspec.json.encode(self._question), stop=self._left)
             found = msgspec.json.decode(answer, type=Preview)
+        except _LeftError:
+            return
         except CifartuiError as error:
             problem = str(error)
         if not self._left.is_set():
             self.post_message(PreviewRead(found, problem))
+
+    def on_unpacked(self, event: Unpacked) -> None:
+        """Say how far the archive is unpacked."""
+        self._progress = event.text
+        if self.found is None:
+            self.query_one("#making", Static).update(self._waiting())
 
     def on_preview_read(self, event: PreviewRead) -> None:
         """Show the images, or why there are none."""
@@ -110,12 +145,17 @@ class PreviewScreen(GalleryScreen):
         text = f"seed {self._question.seed}, on {self.found.device}"
         which = f"image {first}" if first == last else f"images {first} to {last}"
         place = f"{which} of {len(self.found.rows)}" if shown else "no image"
-        self.query_one("#sorting", ChangedStatic).set_text(Text(f"{text}: {place}", MUTED))
+        notices = self.found.notices
+        more = f" ({len(notices) - 1} more in the log of a run)" if len(notices) > 1 else ""
+        noted = f"   note: {notices[0]}{more}" if notices else ""
+        line = Text.assemble((f"{text}: {place}", MUTED), (noted, TONES["warn"]), no_wrap=True, overflow="ellipsis")
+        self.query_one("#sorting", ChangedStatic).set_text(line)
 
     def _waiting(self) -> Group | Text:
         if self._problem:
             return Text(self._problem, TONES["bad"])
-        text = Text("Reading the data, and drawing the first batches as a run does…", TONES["busy"])
+        doing = self._progress or "Reading the data, and drawing the first batches as a run does"
+        text = Text(f"{doing}…", TONES["busy"])
         return Group(text, Text(f"{run_text.sentence(run_text.LOADING)}. Esc leaves.", MUTED))
 
 
