@@ -13,7 +13,7 @@ from engine.data.image_cache import ImageCache
 from engine.data.image_pixels import background_of
 from engine.data.progress import LoadProgress, Report
 from engine.data.published_listings import list_flowers102, list_oxford_pets
-from engine.data.sets import NO_TEST, UNLABELLED_TEST, DataSet, ImageSplit, split_rows
+from engine.data.sets import NO_TEST, UNLABELLED_TEST, DataSet, ImageSplit, UnreadableImagesError, split_rows
 from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_formats import Fault
@@ -45,7 +45,8 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         report: is told of every image; what it raises ends the reading, and what is decoded by then stays.
 
     Raises:
-        CifartuiError: files are missing, a class is unknown, or too many images cannot be read.
+        CifartuiError: files are missing, or a class is unknown.
+        UnreadableImagesError: too many images cannot be read.
     """
     listing = _list(location, data.labels, report)
     where = _where(listing, location)
@@ -63,8 +64,9 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     for part, split in splits.items():
         if not len(split) and not (part == "test" and listing.unlabelled):
             broken = _broken(cache, rows[part])
-            raise CifartuiError(
-                f"No image of a whole split can be read in {where}, {_named(broken, 1)} first; mend or remove them."
+            raise UnreadableImagesError(
+                f"No image of a whole split can be read in {where}, {_named(broken, 1)} first; mend or remove them.",
+                _reasons(_broken(cache, needed)),
             )
     if (test := splits.get("test")) is not None:
         splits["test"] = replace(test, unreadable=(*test.unreadable, *listing.unlabelled_unread))
@@ -80,6 +82,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         class_names=listing.class_names,
         test_labels_hidden=bool(listing.unlabelled),
         notices=(*listing.notices, *_unlike_published(listing, location), *notices, *_missing(listing, splits)),
+        unreadable=_reasons(_broken(cache, needed)),
     )
 
 
@@ -270,18 +273,24 @@ def _notices(where: str, broken: dict[str, Fault], num_images: int) -> tuple[str
     """Return what to say of images that cannot be read.
 
     Raises:
-        CifartuiError: they are too many to go on without.
+        UnreadableImagesError: they are too many to go on without.
     """
     if not broken:
         return ()
     if len(broken) > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or len(broken) == num_images:
-        raise CifartuiError(
+        raise UnreadableImagesError(
             f"{len(broken):,} of {num_images:,} images in {where} cannot be read, {_named(broken, 1)} first; "
-            "mend or remove them."
-        )  # fmt: skip
+            "mend or remove them.",
+            _reasons(broken),
+        )
     rest = " …" if len(broken) > _BROKEN_NAMED else ""
     named = _named(broken, _BROKEN_NAMED)
     return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}{rest}.",)
+
+
+def _reasons(broken: dict[str, Fault]) -> dict[str, str]:
+    """Return why each image cannot be read, in words."""
+    return {name: fault.text for name, fault in broken.items()}
 
 
 def _named(broken: dict[str, Fault], num: int) -> str:

@@ -1,8 +1,8 @@
 """Data set in memory, its record and classes, and the division of its training rows into splits. No files."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,14 @@ UNLABELLED_TEST = "The test images have no labels, so there is no test accuracy.
 HIDDEN_TEST = "The test labels of this packaging are hidden (all 0), so there is no test accuracy."
 OF_TEST = (NO_TEST, UNLABELLED_TEST, HIDDEN_TEST)
 """Notices on how a run is judged; a range test is not."""
+
+
+class UnreadableImagesError(CifartuiError):
+    """Too many images cannot be read. `unreadable` has all of them, as `DataSet.unreadable`."""
+
+    def __init__(self, text: str, unreadable: Mapping[str, str]) -> None:
+        super().__init__(text)
+        self.unreadable = unreadable
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class DataSet:
         class_names: one a class, in label order.
         test_labels_hidden: true if the test labels are placeholders, so that no test accuracy exists.
         notices: sentences about this data that the user should see.
+        unreadable: every image file that cannot be read and is left out, by its printable name, and why.
     """
 
     name: str
@@ -66,6 +75,7 @@ class DataSet:
     class_names: tuple[str, ...]
     test_labels_hidden: bool = False
     notices: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_test_accuracy(self) -> bool:

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,7 @@ class RunDir:
     log = _file("worker.log")
     lock = _file("worker.lock")
     reserve = _file("reserve")
+    unreadable = _file("unreadable.txt")
     notified = _file("notified.json")
     summary = _file("summary.jsonl")
     checkpoints = _file("checkpoints")
@@ -149,6 +151,21 @@ class RunDir:
     def write_amended(self, info: RunInfo) -> None:
         """Keep what a resume changed, beside run.json, which stays."""
         write_atomically(self.amended, msgspec.json.format(msgspec.json.encode(info), indent=2))
+
+    def write_unreadable(self, reasons: Mapping[str, str]) -> None:
+        """Keep the names of all images that cannot be read, with the reason behind a tab; without any, no file.
+
+        Raises:
+            CifartuiError: the file cannot be written.
+        """
+        try:
+            if reasons:
+                lines = "".join(f"{name}\t{why}\n" for name, why in sorted(reasons.items()))
+                write_atomically(self.unreadable, lines.encode())
+            else:
+                self.unreadable.unlink(missing_ok=True)
+        except OSError as error:
+            raise files.unwritable(self.unreadable, error) from error
 
     def read_state(self, *, every_step: bool = False) -> "RunState":
         """Return what the journal so far adds up to; with `every_step` a very long run's curve is not thinned."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from engine.training.parallel import Parallel
+    from engine.training.setup import Setup
 
 
 _NO_LOCKS = (
@@ -222,6 +223,7 @@ def train_run(
         StoppedBeforeTraining, Aborted, SecondSignal: the user asked for it.
         CifartuiError: training cannot begin, or cannot go on.
     """
+    from engine.data.sets import UnreadableImagesError
     from engine.training.checkpoint_checks import data_of
     from engine.training.device import torch_memory, why_cpu
     from engine.training.flop_count import flops_of_stages
@@ -256,24 +258,36 @@ def train_run(
             raise StoppedBeforeTraining
 
     names = before.class_names if before is not None else ()
-    setup = parallel.in_turn(
-        lambda: set_up(
-            info,
-            device,
-            precision,
-            write=journal.write,
-            report=report,
-            class_names=names,
-            is_filled_later=bool(state),
-        )
-    )
+
+    def prepared() -> "Setup":
+        try:
+            found = set_up(
+                info,
+                device,
+                precision,
+                write=journal.write,
+                report=report,
+                class_names=names,
+                is_filled_later=bool(state),
+            )
+        except UnreadableImagesError as error:
+            if parallel.is_first:
+                folder.write_unreadable(error.unreadable)
+            raise CifartuiError(f"{error} {_all_unreadable(folder, len(error.unreadable))}") from error
+        if parallel.is_first:
+            folder.write_unreadable(found.data.unreadable)
+        return found
+
+    setup = parallel.in_turn(prepared)
     accept, data_path = arguments.accept_changed_data, arguments.data_path
     is_changed = check_data(folder, journal, before, setup.data_record, accept=accept, data_path=data_path)
     if data_path is not None and parallel.is_first:
         keep_data_path(folder, info)
     setup = parallel.prepare(setup)
     about_options = (*unsupported_speedups(setup).values(), *surprising(setup))
-    for kind, notices in (("data", setup.data.notices), ("option", about_options)):
+    unreadable = setup.data.unreadable
+    about_data = (*setup.data.notices, *([_all_unreadable(folder, len(unreadable))] if unreadable else []))
+    for kind, notices in (("data", about_data), ("option", about_options)):
         for notice in notices:
             journal.write(Alerted(severity="notice", kind=kind, text=notice))
     if test is not None:
@@ -286,6 +300,12 @@ def train_run(
     if state:
         trainer.restore(state, before.splits["train"].num_images if before is not None and is_changed else None)
     return trainer.run()
+
+
+def _all_unreadable(folder: RunDir, number: int) -> str:
+    """Return where the names of all images stand that cannot be read."""
+    what = "image that cannot be read is" if number == 1 else "images that cannot be read are"
+    return f"The {number:,} {what} listed in {folder.unreadable.name} in the run's folder, with the reason."
 
 
 def _started(

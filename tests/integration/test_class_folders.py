@@ -162,3 +162,24 @@ def test_photographs_in_an_archive_are_trained_on_as_they_are(
     assert [alert.text for alert in state.alerts if alert.kind == "data"] == [
         "There is no test part: the run is judged on its validation images."
     ]
+
+
+@pytest.mark.parametrize("num_broken", [3, 12])
+def test_a_run_lists_all_images_that_cannot_be_read_in_its_folder(
+    cifartui: Callable[..., CompletedProcess[str]], runs_dir: Path, tmp_path: Path, num_broken: int
+) -> None:
+    for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250))):
+        for number in range(20):
+            bird_files.save(tmp_path / "mine" / name / f"{number:02}.png", colour)
+    broken = [f"red/{number:02}.png" for number in range(num_broken)]
+    for name in broken:
+        (tmp_path / "mine" / name).write_bytes(b"")
+    options = ("--data", str(tmp_path / "mine"), "--epochs", "1", "--set", "train.batch_size=4", "--device", "cpu")
+    result = cifartui("train", "demo", *options)
+    (run,) = list_runs(runs_dir)
+    assert run.unreadable.read_text() == "".join(f"{name}\tempty\n" for name in broken)
+    state = run.read_state()
+    told = [alert.text for alert in state.alerts] if num_broken == 3 else [result.stdout + result.stderr]
+    where = f"The {num_broken} images that cannot be read are listed in unreadable.txt in the run's folder"
+    assert any(where in text for text in told), told
+    assert (result.returncode == 0) == (num_broken == 3)

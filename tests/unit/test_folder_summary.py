@@ -100,6 +100,20 @@ def test_why_an_image_cannot_be_opened_is_said(photos: Path) -> None:
     assert "3 of these cannot be read (no image of a format that is read 2, empty 1: cat/" in said
 
 
+def test_all_names_every_image_that_cannot_be_opened(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"cat/broken{number}.png" for number in range(5)]
+    for name in names:
+        (photos / name).write_bytes(b"")
+    assert "and others, which cifartui data --all names" in call("data", photos).stdout
+    assert summarize(str(photos)).images.all_unreadable == dict.fromkeys(names, "empty")  # type: ignore[union-attr]
+    monkeypatch.setattr("tui.data.folder_summary._MOST_HEADERS", 2)
+    whole = call("data", photos, "--all").stdout
+    assert "(the headers of 56 were read); 5 of these cannot be read" in whole
+    assert all(f"{name} cannot be read (empty)." in whole for name in names)
+    images = json.loads(call("data", photos, "--all", "--json").stdout)["images"]
+    assert sorted(images["all_unreadable"]) == names
+
+
 def test_a_small_folder_is_looked_at_whole_however_slow_the_machine_is(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,9 +266,8 @@ def test_many_classes_are_bounded_unless_all_are_asked_for(tmp_path: Path) -> No
     assert len(lines) == 22
     assert (lines[1].split()[0], lines[11], lines[-1].split()[0]) == ("class49", "… 30 others", "class00")
     assert len({len(line) for line in lines if not line.startswith("…")}) == 1
-    assert (
-        len(call("data", tmp_path, "--all").stdout.splitlines()) == len(call("data", tmp_path).stdout.splitlines()) + 28
-    )
+    shown, whole = (call("data", tmp_path, *option).stdout.splitlines() for option in ((), ("--all",)))
+    assert len([line for line in whole if " cannot be read (empty)." not in line]) == len(shown) + 28
 
 
 def test_the_page_says_all_of_it(photos: Path) -> None:

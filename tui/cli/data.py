@@ -26,7 +26,10 @@ _ENDS = "Ctrl-C ends that"
 @click.command()
 @click.argument("path", metavar="[PATH]", required=False)
 @click.option(
-    "--all", "with_all", is_flag=True, help="Print every class, and all that is not read, however many there are."
+    "--all",
+    "with_all",
+    is_flag=True,
+    help="Print every class, and all that is not read, however many there are; the headers of all images are read.",
 )
 @click.option(
     "--labels", metavar="TABLE", help="CSV or TSV of files and labels, in PATH or anywhere: data.labels of a run."
@@ -88,7 +91,7 @@ def _print_summary(path: str, labels: str | None, as_json: bool, with_all: bool)
     from tui.data import folder_summary
 
     with shown_progress() as (poll, on_bytes):
-        summary = folder_summary.summarize(path, poll, on_bytes, labels)
+        summary = folder_summary.summarize(path, poll, on_bytes, labels, every_header=with_all)
     if as_json:
         say_json(summary)
         return
@@ -131,7 +134,7 @@ def shown_progress() -> Iterator[tuple[Poll, OnBytes]]:
     def poll() -> None:
         seconds = time.monotonic() - began
         if seconds > _SHOWN_AFTER_S:
-            line.show(lambda columns: f"reading the names of the files, {seconds:.0f} s   {_ENDS}"[:columns])
+            line.show(lambda columns: f"looking at the files, {seconds:.0f} s   {_ENDS}"[:columns])
 
     def on_bytes(done: int, total: int) -> None:
         line.show(lambda columns: f"{folder_summary.unpacking(done, total)}   {_ENDS}"[:columns])

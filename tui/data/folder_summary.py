@@ -1,6 +1,6 @@
 """Summary of the data at a path: layout, classes, sizes, what is not read, the split, a preset for it. No torch.
 
-Folders are listed by names alone; of a sample of the images the headers are read, and no image is decoded.
+Folders are listed by names alone; of a sample of the images, or of all, the headers are read. No image is decoded.
 """
 
 import json
@@ -110,6 +110,8 @@ class SampledImages(Struct, frozen=True, kw_only=True):
     first_unreadable: str | None = None
     reasons: dict[str, int] = {}
     """Number of those by the reason, a clause."""
+    all_unreadable: dict[str, str] = {}
+    """Reason by the name of each of them, relative to the folder and printable."""
 
 
 class FolderSummary(Struct, frozen=True, kw_only=True):
@@ -148,7 +150,12 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
 
 
 def summarize(
-    named: str, poll: Poll = lambda: None, on_bytes: OnBytes = say_nothing, labels: str | None = None
+    named: str,
+    poll: Poll = lambda: None,
+    on_bytes: OnBytes = say_nothing,
+    labels: str | None = None,
+    *,
+    every_header: bool = False,
 ) -> FolderSummary:
     """Return the summary of the data at a path, which may begin with ~ or be relative to the current folder.
 
@@ -157,6 +164,7 @@ def summarize(
         poll: called before each folder and each image; its exceptions end the work.
         on_bytes: told of progress while an archive is unpacked; likewise, and nothing half unpacked is left.
         labels: a table of files and labels, relative to the folder or in the archive (`data.labels`).
+        every_header: read those of all images, not of a sample.
 
     Raises:
         CifartuiError: see `engine.shared.data_path.data_at`.
@@ -172,7 +180,7 @@ def summarize(
             split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
     listing = listing_at(path, labels, poll=poll, on_bytes=on_bytes)
-    return _of_listing(str(path), listing, poll, labels)
+    return _of_listing(str(path), listing, poll, labels, every_header=every_header)
 
 
 def files_of(
@@ -199,7 +207,7 @@ def files_of(
     return [*rows, *(ImageFile(shown(name), "unlabelled", None) for name in listing.unlabelled)]
 
 
-def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None) -> FolderSummary:
+def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None, *, every_header: bool) -> FolderSummary:
     parts, is_drawn = _parts(listing)
     counts = {part: Counter(labels) for part, (_, labels) in parts.items()}
     on_disk = Counter(listing.train.labels)
@@ -223,7 +231,7 @@ def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None) -> 
             for label, name in enumerate(listing.class_names)
         ),
         imbalance=largest / smallest,
-        images=_sample(listing, poll),
+        images=_sample(listing, poll, every_header=every_header),
         unread=listing.unread,
         notices=(*listing.notices, *([no_val] if no_val else [])),
         split=_split_sentence(listing, numbers, is_drawn=is_drawn),
@@ -319,7 +327,9 @@ def _not_read(summary: FolderSummary, *, each: bool) -> tuple[list[str], list[st
     told = set(unread_notices(summary.unread))
     others = [notice for notice in summary.notices if notice not in told]
     if each:
-        return [unread.sentence() for unread in summary.unread], others
+        unreadable = summary.images.all_unreadable if summary.images is not None else {}
+        broken = [f"{name} cannot be read ({reason})." for name, reason in unreadable.items()]
+        return [*(unread.sentence() for unread in summary.unread), *broken], others
     grouped = unread_notices(summary.unread, most=None)
     alone = [
         unread.sentence()
@@ -391,7 +401,8 @@ def _why_not(images: SampledImages) -> str:
     reasons = ", ".join(
         f"{reason} {num:,}" if len(images.reasons) > 1 else reason for reason, num in images.reasons.items()
     )
-    return f"{reasons}: {images.first_unreadable}{' and others' if images.unreadable > 1 else ''}"
+    others = " and others, which cifartui data --all names" if images.unreadable > 1 else ""
+    return f"{reasons}: {images.first_unreadable}{others}"
 
 
 def _pixels(size: tuple[int, int]) -> str:
@@ -401,28 +412,31 @@ def _pixels(size: tuple[int, int]) -> str:
 # --- headers ---------------------------------------------------------------------------------------
 
 
-def _sample(listing: Listing, poll: Poll) -> SampledImages:
-    """Read the headers of some images, drawn from all parts, the same ones every time as far as time allows."""
+def _sample(listing: Listing, poll: Poll, *, every_header: bool) -> SampledImages:
+    """Read the headers of some images, drawn from all parts, the same ones every time as far as time allows.
+
+    With `every_header` those of all images, in the order of their names.
+    """
     from engine.shared.image_formats import Fault, formats
 
     names = (*listing.train.names, *listing.val.names, *listing.test.names, *listing.unlabelled)
     chosen = random.Random(0).sample(range(len(names)), min(len(names), _MOST_HEADERS))
+    if every_header:
+        chosen = sorted(range(len(names)), key=names.__getitem__)
     sizes: list[tuple[int, int]] = []
     modes: Counter[str] = Counter()
-    unreadable: list[str] = []
-    reasons: Counter[str] = Counter()
+    unreadable: dict[str, str] = {}
     formats()  # imports what reads images, which on a busy machine takes longer than all headers
     ends_at = time.monotonic() + _HEADERS_S
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of large images and odd EXIF
         for number, row in enumerate(chosen):
-            if number >= _FEWEST_HEADERS and time.monotonic() > ends_at:
+            if not every_header and number >= _FEWEST_HEADERS and time.monotonic() > ends_at:
                 break
             poll()
             header = _header(listing.root / names[row])
             if isinstance(header, Fault):
-                unreadable.append(names[row])
-                reasons[header.text] += 1
+                unreadable[shown(names[row])] = header.text
                 continue
             sizes.append(header[0])
             modes[header[1]] += 1
@@ -434,8 +448,9 @@ def _sample(listing: Listing, poll: Poll) -> SampledImages:
         largest=sizes[-1] if sizes else None,
         modes=dict(modes.most_common()),
         unreadable=len(unreadable),
-        first_unreadable=shown(unreadable[0]) if unreadable else None,
-        reasons=dict(reasons.most_common()),
+        first_unreadable=next(iter(unreadable), None),
+        reasons=dict(Counter(unreadable.values()).most_common()),
+        all_unreadable=unreadable,
     )
 
 
