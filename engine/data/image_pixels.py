@@ -26,6 +26,13 @@ _DRAFT = 2
 """A JPEG is decoded no smaller than this many times the size asked for; see docs/presets.md for the difference."""
 _BITS = (8, 12, 16)
 """Depths that integer samples are taken for."""
+_OVERSHOOT = 1.25
+"""Floating-point samples up to this many times the largest value of 8, 12 or 16 bits go by that value.
+
+Cubic and Lanczos resampling overshoots an edge by a tenth, and a corner by a tenth of that more on each axis: 1.21.
+"""
+_HIGHLIGHTS = 2.0
+"""Floating-point samples up to this go by 1: taken for levels of 255 they would all be black."""
 _SRGB_TOLERANCE = 2
 """An ICC profile that changes no colour by more than so many of 255 levels is taken for sRGB."""
 _UPRIGHT = {
@@ -178,7 +185,7 @@ def _of_depth(image: Image.Image) -> Image.Image:
     if values.dtype.kind == "u" and values.itemsize == 2:
         grey = _eight_bit_table(largest)[values]
     else:
-        grey = (values * np.float64(255 / largest) + 0.5).astype(np.uint8)
+        grey = np.minimum(values * np.float64(255 / largest) + 0.5, 255).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     if clear is None:
@@ -198,7 +205,8 @@ def _largest(image: Image.Image, values: npt.NDArray[Any], stated_bits: int) -> 
 
     It is that of the file's own depth, if it states one below 16 bits or always uses the whole range. Else the samples
     go by the fewest of 8, 12 and 16 bits that hold them, because cameras put 12 bits into 16 and say nothing of it;
-    floating-point numbers up to 1 go by 1, and integers of 32 bits above 16 by 32.
+    floating-point numbers up to 1 go by 1, and integers of 32 bits above 16 by 32. Floating-point samples may be
+    somewhat above the value that is white, as resampling and highlights leave them.
     """
     if image.mode.startswith("I;16") and stated_bits < 16:
         return (1 << stated_bits) - 1
@@ -207,10 +215,11 @@ def _largest(image: Image.Image, values: npt.NDArray[Any], stated_bits: int) -> 
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
         raise UnreadableError(Fault.NO_RANGE)
-    if image.mode == "F" and high <= 1:
+    if image.mode == "F" and high <= _HIGHLIGHTS:
         return 1
+    margin = _OVERSHOOT if image.mode == "F" else 1
     for bits in _BITS:
-        if high < 1 << bits:
+        if high <= margin * ((1 << bits) - 1):
             return (1 << bits) - 1
     if values.dtype == np.uint32:
         return (1 << 32) - 1

@@ -160,6 +160,21 @@ def test_floats_and_integers_are_scaled(dtype: str, tmp_path: Path) -> None:
     assert np.array_equal(read(tiff(tmp_path / "x.tif", stored)), grey(GREYS))
 
 
+@pytest.mark.parametrize(("white", "over"), [(1, 1.02), (1, 2), (255, 1.2), (4095, 1.25), (65535, 1.01)])
+def test_floats_above_white_are_clipped(white: int, over: float, tmp_path: Path) -> None:
+    values = (GREYS / 255 * white).astype("<f4")
+    values[3, 3] = white * over
+    expected = GREYS.copy()
+    expected[3, 3] = 255
+    assert np.array_equal(read(tiff(tmp_path / "x.tif", values)), grey(expected))
+
+
+def test_integers_have_no_margin_above_white(tmp_path: Path) -> None:
+    values = np.clip(GREYS.astype("<i4"), 0, 254)
+    values[3, 3] = 256
+    assert read(tiff(tmp_path / "x.tif", values)).max() == 16
+
+
 def test_floats_from_0_to_255_stay_what_they_are(tmp_path: Path) -> None:
     assert np.array_equal(read(tiff(tmp_path / "x.tif", GREYS.astype("<f4"))), grey(GREYS))
 
