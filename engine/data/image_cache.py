@@ -31,8 +31,11 @@ from engine.shared.image_formats import Fault
 from presets.errors import CifartuiError
 
 _VERSION = 3
-"""Of the pixels that a file decodes to: 2 turns images upright, scales 16 bits, lays transparency over a colour; 3 clips
-floating-point samples above white, and scales 12 bits in 16 with transparency."""
+"""Of the pixels that a file decodes to.
+
+2 turns images upright, scales 16 bits, lays transparency over a colour. 3 clips floating-point samples above white, and
+scales 12 bits in 16 with transparency.
+"""
 _TODO = 0
 _KEEP_S = 1.0
 """Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""

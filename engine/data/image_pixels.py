@@ -50,8 +50,14 @@ _WHITE_IS_ZERO, _UNSIGNED = 0, (1,)
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _NATIVE = ";16L" if sys.byteorder == "little" else ";16B"
 """Tags of TIFF."""
-_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
-"""Forms in which Pillow reads the high byte of a sample, and those in which it takes the low one for it."""
+_LOW_BYTES = {
+    "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B",
+    "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "LA;16B": "RGBA",
+}  # fmt: skip
+"""Forms in which Pillow reads the high byte of a sample, and those in which it takes the low one for it.
+
+LA has no such form: as RGBA its bytes are the high and the low one of grey, then those of alpha.
+"""
 _PLAIN = {
     "1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB",
 }  # fmt: skip
@@ -122,20 +128,33 @@ def _stored_form(image: Image.Image) -> str:
 
 
 def _with_low_bytes(image: Image.Image, path: Path) -> Image.Image:
-    """Return a loaded image of 16-bit colours as RGB, scaled by its own range if it fills only 12 or 8 bits.
+    """Return a loaded image of 16-bit colours as RGB or RGBA, scaled by its own range if it fills only 12 or 8 bits.
 
-    Pillow reads the high bytes, of which there is little or nothing then.
+    Pillow reads the high bytes, of which there is little or nothing then. Alpha fills as many bits as the colours, or
+    more if it has larger samples: programs that add it to 12 bits write 4,095 or 65,535 for opaque.
     """
     high = np.asarray(image)
-    if high.max() >= 1 << (_BITS[1] - 8):
+    if high[..., :3].max() >= 1 << (_BITS[1] - 8):
         return _plain(image)
     with open_image(path) as again:
         tiles: list[Any] = again.tile  # type: ignore[attr-defined]
-        again.tile = [_in_form(tile, _LOW_BYTES[_stored_form(again)]) for tile in tiles]  # type: ignore[attr-defined]
+        form = _stored_form(again)
+        again.tile = [_in_form(tile, _LOW_BYTES[form]) for tile in tiles]  # type: ignore[attr-defined]
         low = np.asarray(again)
+    if form == "LA;16B":
+        low = low[..., [1, 1, 1, 3]]
     values = high.astype(np.uint16) << 8 | low
-    largest = next((1 << bits) - 1 for bits in _BITS if values.max() < 1 << bits)
-    return Image.fromarray(_eight_bit_table(largest)[values])
+    largest = _largest_of(values[..., :3])
+    levels = _eight_bit_table(largest)[values]
+    if levels.shape[-1] == 4:
+        alpha = values[..., 3]
+        levels[..., 3] = _eight_bit_table(max(largest, _largest_of(alpha)))[alpha]
+    return Image.fromarray(levels)
+
+
+def _largest_of(values: npt.NDArray[np.uint16]) -> int:
+    """Return the largest sample value of the fewest bits that hold these."""
+    return next((1 << bits) - 1 for bits in _BITS if values.max() < 1 << bits)
 
 
 def _in_form(tile: Any, form: str) -> Any:

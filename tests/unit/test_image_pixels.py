@@ -212,6 +212,28 @@ def test_colours_of_16_bits_are_scaled_too(order: str, largest: int, tmp_path: P
     assert np.abs(read(path).astype(int) - COLOURS).max() <= (largest == 65535)
 
 
+@pytest.mark.parametrize("opaque", [4095, 65535])
+@pytest.mark.parametrize("form", ["LA", "RGBA", "TIFF"])
+@pytest.mark.parametrize("largest", [255, 4095, 65535])
+def test_fewer_bits_in_16_are_scaled_with_alpha_too(form: str, largest: int, opaque: int, tmp_path: Path) -> None:
+    opaque = max(opaque, largest)
+    colours = grey(GREYS) if form == "LA" else COLOURS
+    values = np.round(np.dstack([colours * (largest / 255), MASK * opaque])).astype(np.uint16)
+    if form == "TIFF":
+        path = tiff_of_colours(tmp_path / "x.tif", values, 2)
+    else:
+        values = values[..., 2:] if form == "LA" else values
+        path = png(tmp_path / "x.png", values, 16, 4 if form == "LA" else 6)
+    expected = over(colours, MASK * 255, (10, 120, 230))
+    assert np.abs(read(path, (10, 120, 230)).astype(int) - expected).max() <= (largest == 65535)
+
+
+def test_alpha_of_a_pixel_that_is_half_clear_goes_by_12_bits_where_colours_do(tmp_path: Path) -> None:
+    values = np.full((SIZE, SIZE, 4), 2048, np.uint16)
+    shown = read(png(tmp_path / "x.png", values, 16, 6), (0, 0, 0))
+    assert set(shown.flatten().tolist()) == {(128 * 128 + 127) // 255}
+
+
 def tiff_of_colours(path: Path, values: npt.NDArray[np.generic], extra: int | None = None) -> Path:
     """Write a TIFF of several samples a pixel by hand; `extra` says what the last one is."""
     height, width, samples = values.shape
