@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack
-from engine.shared.image_scan import Scanner, shown
+from engine.shared.image_scan import Scanner, Unread, shown
 from presets.errors import CifartuiError
 
 MOST_GUESSES = 1000
@@ -116,7 +117,11 @@ class Found(NamedTuple):
 
 
 def images_at(
-    named: str, folder: Path, on_bytes: OnBytes = say_nothing, poll: Callable[[], object] = lambda: None
+    named: str,
+    folder: Path,
+    on_bytes: OnBytes = say_nothing,
+    poll: Callable[[], object] = lambda: None,
+    on_unread: Callable[[tuple[Unread, ...]], object] = lambda _unread: None,
 ) -> Iterator[Found]:
     """Yield the images at a path: a file, whatever it is called; all below a folder, sorted; those of an archive.
 
@@ -125,11 +130,13 @@ def images_at(
         folder: absolute.
         on_bytes: told of progress where an archive is unpacked.
         poll: called before each folder is read; its exceptions end the listing.
+        on_unread: told of the files of a folder or an archive that are not yielded.
     """
     path = folder / named
+    left_out: tuple[Unread, ...] = ()
     try:
         if is_archive(path):
-            root = unpack(path, on_bytes).folder
+            root, left_out = unpack(path, on_bytes)
         elif path.is_dir():
             root = path
         else:
@@ -144,5 +151,7 @@ def images_at(
         yield Found(shown(named), None, f"it cannot be read ({error.strerror})")
         return
     prefix = "" if named in (".", "./") else f"{named.rstrip('/') or '/'}/".replace("//", "/")
+    if left_out := (*scanner.unread_others, *left_out):
+        on_unread(tuple(replace(unread, folder=f"{prefix}{unread.folder}".rstrip("/")) for unread in left_out))
     for name in sorted({*names, *scanner.unread_images}):
         yield Found(shown(prefix + name), root / name)

@@ -196,14 +196,15 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join(filter(None, (", ".join(all_names[:-1]), all_names[-1])))
 
 
-def unread_notices(all_unread: Iterable[Unread], most: int | None = _NAMED) -> list[str]:
-    """Return a sentence for each reason why files are not read; none for what is no image in the data's own folder.
+def unread_notices(all_unread: Iterable[Unread], most: int | None = _NAMED, *, beside_data: bool = False) -> list[str]:
+    """Return a sentence for each reason why files are not read.
 
-    Behind the first `most` of them is one for all others.
+    Of what is no image in the data's own folder there is none, unless `beside_data` asks for it. Behind the first
+    `most` of them is one for all others.
     """
     by_reason: dict[str, list[Unread]] = {}
     for unread in all_unread:
-        if unread.folder or not unread.reason.endswith(NO_IMAGE):
+        if beside_data or unread.folder or not unread.reason.endswith(NO_IMAGE):
             by_reason.setdefault(unread.reason, []).append(unread)
     sentences = []
     reasons = list(by_reason.items())

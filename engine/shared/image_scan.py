@@ -164,22 +164,28 @@ class Scanner:
         self._system = system_devices()
         self._known: dict[str, Folder] = {}
         self._unread: dict[tuple[str, str], tuple[int, str]] = {}
+        self._unread_others: dict[tuple[str, str], tuple[int, str]] = {}
         self.unread_images: set[str] = set()
         """Those of the files not read that are named like images."""
 
     @property
     def unread(self) -> tuple[Unread, ...]:
         """Files not read, by folder and reason, sorted."""
-        grouped = sorted(self._unread.items())
-        return tuple(Unread(folder, reason, *found) for (folder, reason), found in grouped)
+        return _grouped(self._unread)
+
+    @property
+    def unread_others(self) -> tuple[Unread, ...]:
+        """Those of `unread` that are not named like images."""
+        return _grouped(self._unread_others)
 
     def leave_out(self, folder: str, name: str, reason: str) -> None:
         """Count a file or folder of `folder` that is not read."""
         suffix = suffix_of(name)
         if suffix in SUFFIXES or suffix in OPTIONAL_SUFFIXES:
             self.unread_images.add(f"{folder}/{name}".lstrip("/"))
-        num_files, first = self._unread.get((folder, reason), (0, name))
-        self._unread[folder, reason] = (num_files + 1, min(first, name))
+        else:
+            _count(self._unread_others, folder, name, reason)
+        _count(self._unread, folder, name, reason)
 
     def contents(self, folder: str = "") -> Folder:
         """Return the contents of a folder, itself relative to the root.
@@ -345,6 +351,15 @@ class Scanner:
             images += [(label, image) for image in here.images]
             links += [(label, link) for link in here.links]
             stack += here.folders
+
+
+def _count(counts: dict[tuple[str, str], tuple[int, str]], folder: str, name: str, reason: str) -> None:
+    num_files, first = counts.get((folder, reason), (0, name))
+    counts[folder, reason] = (num_files + 1, min(first, name))
+
+
+def _grouped(counts: dict[tuple[str, str], tuple[int, str]]) -> tuple[Unread, ...]:
+    return tuple(Unread(folder, reason, *found) for (folder, reason), found in sorted(counts.items()))
 
 
 def _drain(links: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -41,7 +41,8 @@ from engine.runs.image_predictions import (
 from engine.runs.predictions import MAX_SIDE
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.image_formats import Fault
-from engine.shared.image_scan import shown
+from engine.shared.image_parts import unread_notices
+from engine.shared.image_scan import Unread, shown
 from engine.training.device import prepare_backend
 from engine.training.exported_network import load_exported
 from engine.training.microbatch import MicroBatch
@@ -76,7 +77,7 @@ class _Images:
     def __iter__(self) -> Iterator[Found]:
         folder, number = Path(self._request.folder), 0
         for number, name in enumerate(self._names, start=1):
-            listed = list(images_at(name, folder, partial(self._unpacking, shown(name))))
+            listed = list(images_at(name, folder, partial(self._unpacking, shown(name)), on_unread=_say_unread))
             self.known += len(listed)
             self.is_all = number == self._request.num_names
             if not listed:
@@ -212,6 +213,11 @@ def _prepare(device: torch.device, info: RunInfo) -> None:
 
 def _notice(alert: Alerted) -> None:
     say(Noticed(alert.text))
+
+
+def _say_unread(unread: tuple[Unread, ...]) -> None:
+    for text in unread_notices(unread, beside_data=True):
+        say(Noticed(text))
 
 
 def _names(content: IO[bytes]) -> Iterator[str]:

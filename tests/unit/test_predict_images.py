@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from engine.runs.image_predictions import Answer, Loaded, Noticed, Predicted, Re
 from engine.runs.run_dir import RunDir
 from engine.shared import child_process
 from engine.shared.image_formats import Fault
+from engine.shared.image_scan import Unread
 from engine.training import checkpoint_files, predict_images
 from engine.training.evaluate_checkpoint import measure
 from presets.schema import Data
@@ -108,6 +111,33 @@ def test_files_folders_and_archives_keep_their_order(predict: Predict, tmp_path:
     last = answers[-1]
     assert isinstance(last, Predicted)
     assert (last.done, last.known, last.is_all) == (10, 10, True)
+
+
+def test_what_has_no_row_is_said_with_the_reason(predict: Predict, tmp_path: Path) -> None:
+    sample_model.write_images(tmp_path / "images", 0, 1)
+    for name in ("a.eps", "b.eps", "val/red/c.pdf", "val/red/later.heic"):
+        (tmp_path / "images" / name).touch()
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the two that have one name
+        whole = (tmp_path / "images/val/red/00.png").read_bytes()
+        for name in ("x.png", "x.png", "../y.png", f"{'z' * 300}.png", "notes.txt"):
+            archive.writestr(name, whole)
+    answers = predict("images", "some.zip")
+    assert [row.file for row in rows_of(answers)][3:] == ["images/val/red/later.heic", "some.zip/x.png"]
+    assert [answer.text for answer in answers if isinstance(answer, Noticed)] == [
+        "2 files in images are not read (.eps: not an image format that is read).",
+        "images/val/red/c.pdf is not read (.pdf: not an image format that is read).",
+        "some.zip/notes.txt is not read (.txt: not an image format that is read).",
+        "some.zip/x.png is not read (a later file of the archive has its name).",
+        "some.zip/../y.png is not read (it would lie outside of the archive's folder).",
+        f"some.zip/{'z' * 300}.png is not read (its name is too long).",
+    ]
+    shutil.rmtree(tmp_path / "images/val")
+    unread: list[Unread] = []
+    assert list(images_at(".", tmp_path / "images", on_unread=unread.extend)) == []
+    assert [each.sentence() for each in unread] == [
+        "2 files in the folder itself are not read (.eps: not an image format that is read)."
+    ]
 
 
 def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
