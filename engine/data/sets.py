@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from engine.journal.data_record import DataRecord, SplitRecord, class_indices, packed_sizes, same_name
+from engine.journal.data_record import DataRecord, SplitRecord, class_indices, packed_sizes, same_name, without_classes
 from presets.errors import CifartuiError
 from presets.schema import Data
 
@@ -86,6 +86,8 @@ class DataSet:
 def with_classes(data: DataSet, class_names: Sequence[str]) -> DataSet:
     """Return the data set with labels that are indices into `class_names`, matched by name.
 
+    A notice names those of the classes that it does not have.
+
     Raises:
         CifartuiError: it has a class that is not among them.
     """
@@ -95,7 +97,10 @@ def with_classes(data: DataSet, class_names: Sequence[str]) -> DataSet:
     table = torch.tensor(indices)
     train, val = (replace(split, labels=table[split.labels]) for split in (data.train, data.val))
     test = None if data.test is None else replace(data.test, labels=table[data.test.labels])
-    return replace(data, train=train, val=val, test=test, class_names=tuple(class_names))
+    notices = data.notices
+    if missing := without_classes(class_names, data.class_names, data.source):
+        notices = (*notices, missing)
+    return replace(data, train=train, val=val, test=test, class_names=tuple(class_names), notices=notices)
 
 
 def record_of(data: DataSet) -> DataRecord:

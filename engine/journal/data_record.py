@@ -86,6 +86,19 @@ def class_indices(trained: Sequence[str], found: Sequence[str], source: str) -> 
     )
 
 
+def without_classes(trained: Sequence[str], found: Sequence[str], source: str) -> str:
+    """Return a sentence on the classes that weights were trained for and data does not have; "" if it has all."""
+    known = {same_name(name) for name in found}
+    missing = [name for name in trained if same_name(name) not in known]
+    if not missing:
+        return ""
+    classes = "class" if len(missing) == 1 else "classes"
+    return (
+        f"{visible_in_a_row(source)} has no images of the {classes} {_quoted(missing)}, for which the weights were "
+        "trained."
+    )
+
+
 def differences(before: DataRecord, now: DataRecord) -> str:
     """Return in a clause how data differ from those recorded before; empty if they are the same, wherever they lie."""
     names = before.splits | now.splits

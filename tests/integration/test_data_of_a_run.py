@@ -78,7 +78,8 @@ def test_a_class_that_is_renamed_is_refused_and_one_that_is_gone_keeps_the_other
     hits = {score["name"]: score["hits"] for score in whole["classes"]}  # type: ignore[attr-defined]
     found = {score["name"]: score["hits"] for score in others["classes"]}  # type: ignore[attr-defined]
     assert found == {name: hits[name] for name in ("red", "green")}
-    (notice,) = others["notices"]  # type: ignore[misc]
+    missing, notice = others["notices"]  # type: ignore[misc]
+    assert missing == f'{folder} has no images of the class "blue", for which the weights were trained.'
     assert "is not what the weights were trained with: 40 training images, not 60" in notice
 
 

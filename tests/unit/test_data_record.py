@@ -110,6 +110,11 @@ def test_data_without_a_class_keeps_the_place_of_the_others() -> None:
     found = with_classes(data_of(NAMED, class_names=("cat", "dog")), ("ant", "cat", "cow", "dog"))
     assert found.train.labels.tolist() == [1, 1, 3, 3]
     assert len(found.class_names) == 4
+    said = '/a has no images of the classes "ant", "cow", for which the weights were trained.'
+    assert found.notices == (said,)
+    (one,) = with_classes(data_of(NAMED), ("cat", "dog", "\x1bowl")).notices
+    assert one == '/a has no images of the class "␛owl", for which the weights were trained.'
+    assert with_classes(data_of(NAMED, class_names=("dog", "cat")), ("cat", "dog")).notices == ()
 
 
 def test_a_class_that_the_weights_do_not_have_is_refused_and_both_names_are_named() -> None:
