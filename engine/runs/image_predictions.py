@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing, unpack
-from engine.shared.image_scan import Scanner, Unread, shown
+from engine.shared.image_scan import Scanner, Unread, in_json
 from presets.errors import CifartuiError
 
 MOST_GUESSES = 1000
@@ -47,7 +47,8 @@ class Row(Struct, frozen=True):
     """Prediction for one image: classes, the most probable first, or in `problem` a clause why there are none."""
 
     file: str
-    """As it was named, or below the folder or archive that was; printable."""
+    """As it was named, or below the folder or archive that was; it may have control characters (`image_scan.in_json`).
+    """
     top: tuple[Guess, ...] = ()
     problem: str = ""
 
@@ -140,18 +141,18 @@ def images_at(
         elif path.is_dir():
             root = path
         else:
-            yield Found(shown(named), path)
+            yield Found(in_json(named), path)
             return
         scanner = Scanner(root, poll)
         names = [name for _, name in scanner.below([(0, "")])]
     except (CifartuiError, ValueError) as error:  # ValueError: a zero byte
-        yield Found(shown(named), None, str(error).rstrip("."))
+        yield Found(in_json(named), None, str(error).rstrip("."))
         return
     except OSError as error:  # of the path itself, as a name that is too long
-        yield Found(shown(named), None, f"it cannot be read ({error.strerror})")
+        yield Found(in_json(named), None, f"it cannot be read ({error.strerror})")
         return
     prefix = "" if named in (".", "./") else f"{named.rstrip('/') or '/'}/".replace("//", "/")
     if left_out := (*scanner.unread_others, *left_out):
         on_unread(tuple(replace(unread, folder=f"{prefix}{unread.folder}".rstrip("/")) for unread in left_out))
     for name in sorted({*names, *scanner.unread_images}):
-        yield Found(shown(prefix + name), root / name)
+        yield Found(in_json(prefix + name), root / name)

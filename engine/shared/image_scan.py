@@ -117,6 +117,15 @@ def shown(name: str) -> str:
     return visible_in_a_row(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
+def in_json(name: str) -> str:
+    """Return a file's name for JSON, which can hold any but one with bytes that are no UTF-8: that is as `shown`."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return shown(name)
+    return name
+
+
 def folder_of(name: str) -> str:
     """Return the folder of a relative name; "" if it has none."""
     return name.rpartition("/")[0]

@@ -101,6 +101,17 @@ def test_csv_json_top_and_threshold(predict: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".csv"] == ["x.csv"]
 
 
+def test_json_has_the_name_itself_and_lines_and_csv_show_it(predict: Run, images: Path) -> None:
+    name = "new\nline\x1b.png"
+    (images / "val/blue/00.png").rename(images.parent / name)
+    assert [json.loads(line)["file"] for line in predict(name, "--json").stdout.splitlines()] == [name]
+    for options in ((), ("--csv", "-")):
+        printed = predict(name, *options).stdout
+        assert "new␊line␛.png" in printed
+        assert "\x1b" not in printed
+        assert len(printed.splitlines()) == 1 + bool(options)
+
+
 def test_names_on_standard_input_and_the_threshold_on_a_line(predict: Run) -> None:
     result = predict(
         "images/val/red/01.png", "-", "--top", "1", "--threshold", "1", stdin="images/val/red/00.png\n\nimages/val/blue"

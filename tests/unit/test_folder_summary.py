@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -190,6 +191,21 @@ def test_files_are_in_the_parts_that_the_summary_counts(photos: Path) -> None:
     lines = call("data", photos, "--files").stdout.splitlines()
     assert lines == [f"{each.part}\t{each.class_name}\t{each.file}" for each in files]
     assert len(json.loads(call("data", photos, "--files", "--json").stdout)) == 51
+
+
+def test_json_has_the_names_themselves_and_lines_show_them(photos: Path) -> None:
+    names = ["new\nline.png", "esc\x1b[2J.png", os.fsdecode(b"no\xffutf.png")]
+    for name in names:
+        (photos / "cat" / name).touch()
+    own = {f"cat/{name}" for name in names[:2]} | {"cat/no\\xffutf.png"}
+    found = call("data", photos, "--files", "--json").stdout
+    assert own <= {each["file"] for each in json.loads(found)}
+    assert "\x1b" not in found
+    assert own == set(json.loads(call("data", photos, "--all", "--json").stdout)["images"]["all_unreadable"])
+    for option in ("--files", "--all"):
+        lines = call("data", photos, option).stdout
+        assert all(f"cat/{name}" in lines for name in ("new␊line.png", "esc␛[2J.png", "no\\xffutf.png"))
+        assert "\x1b" not in lines
 
 
 def test_test_images_without_labels_are_named_so(photos: Path) -> None:

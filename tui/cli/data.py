@@ -11,7 +11,7 @@ import click
 
 from engine.shared.data_locations import locate
 from engine.shared.image_archives import OnBytes, say_nothing
-from engine.shared.image_scan import Poll
+from engine.shared.image_scan import Poll, shown
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from presets.schema import DATASETS, Data
@@ -154,4 +154,4 @@ def _print_files(path: str, labels: str | None, as_json: bool) -> None:
         say_json(found, indent=0)
         return
     for each in found:
-        say(f"{each.part}\t{each.class_name or ''}\t{each.file}")
+        say(f"{each.part}\t{each.class_name or ''}\t{shown(each.file)}")

@@ -28,6 +28,7 @@ from engine.runs.image_predictions import (
     Unpacking,
 )
 from engine.runs.run_dir import RunDir
+from engine.shared.image_scan import shown
 from presets.errors import CifartuiError
 from tui import format as fmt
 from tui.cli.interrupts import INTERRUPTED, NOBODY_READS, TERMINATED
@@ -290,7 +291,7 @@ def _cells(row: Row, class_name: str, top: int) -> list[object]:
     guesses: list[object] = [_rounded(row.top[0])] if row.top else [""]
     for guess in row.top[1:]:
         guesses += [guess.class_name, _rounded(guess)]
-    return [row.file, class_name, *guesses, *[""] * (2 * top - 1 - len(guesses)), row.problem]
+    return [shown(row.file), class_name, *guesses, *[""] * (2 * top - 1 - len(guesses)), row.problem]
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:
@@ -301,11 +302,11 @@ def _csv(rows: Sequence[Sequence[object]]) -> bytes:
 
 def _columns(row: Row, class_name: str) -> list[str]:
     if row.problem:
-        return [row.file, f"no prediction: {row.problem}"]
+        return [shown(row.file), f"no prediction: {row.problem}"]
     first, *others = row.top
     confidence = fmt.percent(first.confidence, 2)
     known = [class_name, confidence] if class_name else ["unsure", f"{first.class_name} {confidence}"]
-    return [row.file, *known, *(f"{guess.class_name} {fmt.percent(guess.confidence, 2)}" for guess in others)]
+    return [shown(row.file), *known, *(f"{guess.class_name} {fmt.percent(guess.confidence, 2)}" for guess in others)]
 
 
 def _print(lines: Sequence[Sequence[str]]) -> None:

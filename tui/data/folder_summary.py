@@ -27,7 +27,7 @@ from engine.shared.image_parts import (
     unread_notices,
     without_images,
 )
-from engine.shared.image_scan import Unread, shown
+from engine.shared.image_scan import Unread, in_json, shown
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from presets.schema import Data
@@ -87,7 +87,10 @@ class ClassCount(Struct, frozen=True):
 
 
 class ImageFile(Struct, frozen=True):
-    """An image file, relative to the folder, and where a run puts it; no class if it has no label."""
+    """An image file, relative to the folder, and where a run puts it; no class if it has no label.
+
+    Its name may have control characters (`image_scan.in_json`).
+    """
 
     file: str
     part: Part
@@ -111,7 +114,7 @@ class SampledImages(Struct, frozen=True, kw_only=True):
     reasons: dict[str, int] = {}
     """Number of those by the reason, a clause."""
     all_unreadable: dict[str, str] = {}
-    """Reason by the name of each of them, relative to the folder and printable."""
+    """Reason by the name of each of them, relative to the folder, as `ImageFile.file`."""
 
 
 class FolderSummary(Struct, frozen=True, kw_only=True):
@@ -200,11 +203,11 @@ def files_of(
     listing = listing_at(path, labels, poll=poll, on_bytes=on_bytes)
     parts, _ = _parts(listing)
     rows = [
-        ImageFile(shown(name), part, listing.class_names[label])
+        ImageFile(in_json(name), part, listing.class_names[label])
         for part, of_part in parts.items()
         for name, label in zip(*of_part, strict=True)
     ]
-    return [*rows, *(ImageFile(shown(name), "unlabelled", None) for name in listing.unlabelled)]
+    return [*rows, *(ImageFile(in_json(name), "unlabelled", None) for name in listing.unlabelled)]
 
 
 def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None, *, every_header: bool) -> FolderSummary:
@@ -328,7 +331,7 @@ def _not_read(summary: FolderSummary, *, each: bool) -> tuple[list[str], list[st
     others = [notice for notice in summary.notices if notice not in told]
     if each:
         unreadable = summary.images.all_unreadable if summary.images is not None else {}
-        broken = [f"{name} cannot be read ({reason})." for name, reason in unreadable.items()]
+        broken = [f"{shown(name)} cannot be read ({reason})." for name, reason in unreadable.items()]
         return [*(unread.sentence() for unread in summary.unread), *broken], others
     grouped = unread_notices(summary.unread, most=None)
     alone = [
@@ -436,7 +439,7 @@ def _sample(listing: Listing, poll: Poll, *, every_header: bool) -> SampledImage
             poll()
             header = _header(listing.root / names[row])
             if isinstance(header, Fault):
-                unreadable[shown(names[row])] = header.text
+                unreadable[in_json(names[row])] = header.text
                 continue
             sizes.append(header[0])
             modes[header[1]] += 1
@@ -448,7 +451,7 @@ def _sample(listing: Listing, poll: Poll, *, every_header: bool) -> SampledImage
         largest=sizes[-1] if sizes else None,
         modes=dict(modes.most_common()),
         unreadable=len(unreadable),
-        first_unreadable=next(iter(unreadable), None),
+        first_unreadable=shown(next(iter(unreadable))) if unreadable else None,
         reasons=dict(Counter(unreadable.values()).most_common()),
         all_unreadable=unreadable,
     )

@@ -19,7 +19,7 @@ from engine import files
 from engine.runs.image_predictions import Answer, Loaded, Noticed, Predicted, Request, Row, Unpacking
 from engine.runs.run_dir import RunDir, RunInfo
 from engine.shared.image_archives import is_archive
-from engine.shared.image_scan import suffix_of, why_not_read
+from engine.shared.image_scan import shown, suffix_of, why_not_read
 from presets.errors import CifartuiError
 from presets.problems import printable
 from tui import format as fmt
@@ -206,4 +206,4 @@ class OwnImages(GalleryScreen):
             below = (row.problem, TONES["bad"])
         else:
             below = (f"{row.top[0].class_name} {fmt.percent(row.top[0].confidence, 0)}", TEXT)
-        return Picture(pixels, self._side, ((row.file.rpartition("/")[2], MUTED), below))
+        return Picture(pixels, self._side, ((shown(row.file).rpartition("/")[2], MUTED), below))
