@@ -1,6 +1,7 @@
 """Disk cache of decoded images, memory-mapped.
 
-A cache is a folder with `pixels` (uint8 [N, 3, S, S]) and `marks` (uint8 [N]: 0 not yet, 1 decoded, else a `Fault`).
+A cache is a folder with `pixels` (uint8 [N, 3, S, S]) and `marks` (uint8 [N]: 0 not yet, 1 decoded,
+64 decoded by its own range of samples, else a `Fault`).
 Its name is a hash of what the pixels depend on: the version of the decoding, S, the background, and of every file its
 name, size, times and inode. So a change makes another cache, and those of an earlier version are not used.
 Pixels are flushed before their marks, so after a crash every marked image is whole.
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from engine import files
 from engine.data import image_decoders
-from engine.data.image_decoders import DECODED, Answer, Job
+from engine.data.image_decoders import BY_OWN_RANGE, DECODED, Answer, Job
 from engine.data.image_pixels import WHITE, Colour
 from engine.data.progress import LoadProgress, Report
 from engine.journal.events import DataProgressed
@@ -40,7 +41,7 @@ _TODO = 0
 _KEEP_S = 1.0
 """Seconds of decoding that a crash may lose: pixels and then their marks are flushed so often."""
 _WAIT_S = 0.2
-_KNOWN = [_TODO, DECODED, *Fault]
+_KNOWN = [_TODO, DECODED, BY_OWN_RANGE, *Fault]
 """Marks that an image can have; another one is of a damaged file."""
 _AGAIN = [_TODO, *(fault for fault in Fault if not fault.is_of_the_file)]
 """Marks of images that are decoded at the next start."""
@@ -153,8 +154,13 @@ class ImageCache:
 
     def is_broken(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return true for each of `rows` whose file cannot be read: bool [M]."""
-        broken: npt.NDArray[np.bool_] = np.asarray(self._marks[rows] > DECODED)
+        marks = np.asarray(self._marks[rows])
+        broken: npt.NDArray[np.bool_] = (marks > DECODED) & (marks != BY_OWN_RANGE)
         return broken
+
+    def by_own_range(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Return the names of those of `rows` whose samples of more than 8 bits were scaled by their own range."""
+        return [self._names[row] for row in rows[self._marks[rows] == BY_OWN_RANGE].tolist()]
 
     def faults(self, rows: npt.NDArray[np.int64]) -> dict[str, Fault]:
         """Return the names of those of `rows` that cannot be read, with the reason."""

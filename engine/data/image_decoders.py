@@ -25,7 +25,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.image_pixels import Colour, read_square
+from engine.data.image_pixels import Colour, read_square_and_range
 from engine.shared import child_process
 from engine.shared.image_formats import Fault, fault_of
 from engine.shared.image_scan import shown
@@ -33,6 +33,8 @@ from presets.errors import CifartuiError
 
 DECODED = 1
 """The answer for an image whose pixels are written; other answers are a `Fault`, or that they cannot be written."""
+BY_OWN_RANGE = 64
+"""The same, for one whose samples of more than 8 bits were scaled by their own range."""
 _NOT_WRITTEN = 128
 """Such an answer is this plus the number of the system's error."""
 _WORTH_PROCESSES = 1000
@@ -45,7 +47,7 @@ _NOT_FOR_DECODERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals to the whole process group, meant for the process that started the decoders."""
 
 Answer: TypeAlias = tuple[int, int]
-"""A row, and DECODED or a Fault."""
+"""A row, and DECODED, BY_OWN_RANGE or a Fault."""
 Answers: TypeAlias = Generator[list[Answer], None, None]
 
 
@@ -113,24 +115,26 @@ def _by_threads(job: Job, rows: Sequence[int], num_threads: int) -> Answers:
         os.close(pixels)
 
 
-def _decoded(path: Path, size: int, background: Colour) -> "npt.NDArray[np.uint8] | Fault":
-    """Return the pixels of a file, uint8 [3, size, size], or why there are none."""
+def _decoded(path: Path, size: int, background: Colour) -> "tuple[npt.NDArray[np.uint8], int] | Fault":
+    """Return the pixels of a file, uint8 [3, size, size], with DECODED or BY_OWN_RANGE; or why there are none."""
     try:
-        return np.ascontiguousarray(np.moveaxis(read_square(path, size, background), 2, 0))
+        pixels, by_own_range = read_square_and_range(path, size, background)
     except Exception as error:
         return fault_of(error, path)
+    return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), BY_OWN_RANGE if by_own_range else DECODED
 
 
 def _decode_row(pixels: int, row: int, path: Path, job: Job) -> int:
     """Decode a file into its place in the open file `pixels`; return the answer."""
-    planes = _decoded(path, job.size, job.background)
-    if isinstance(planes, Fault):
-        return planes
+    found = _decoded(path, job.size, job.background)
+    if isinstance(found, Fault):
+        return found
+    planes, answer = found
     try:
         written = os.pwrite(pixels, planes.data, row * planes.nbytes)  # less work than pages of a memory map
     except OSError as error:
         return _NOT_WRITTEN + min(error.errno or errno.EIO, 255 - _NOT_WRITTEN)
-    return DECODED if written == planes.nbytes else _NOT_WRITTEN + errno.ENOSPC
+    return answer if written == planes.nbytes else _NOT_WRITTEN + errno.ENOSPC
 
 
 def _by_processes(job: Job, all_rows: Sequence[int], num_processes: int) -> Answers:
@@ -244,10 +248,13 @@ def decode_in_order(
     """
     left, num_cpus = iter(paths), usable_cpus()
     first = left if num_cpus == 1 else islice(left, _WORTH_PROCESSES)
+
+    def decoded(path: Path | None) -> Decoded:
+        found = None if path is None else _decoded(path, size, background)
+        return found[0] if isinstance(found, tuple) else found
+
     with ThreadPoolExecutor(max(4, num_cpus)) as pool:
-        yield from map_in_order(
-            pool, lambda path: None if path is None else _decoded(path, size, background), first, num_ahead
-        )
+        yield from map_in_order(pool, decoded, first, num_ahead)
     if num_cpus > 1 and (path := next(left, _END)) is not _END:
         yield from _streamed(chain([path], left), size, background, num_ahead, num_cpus)
 
@@ -306,7 +313,7 @@ def _streamed(
                         yield None
                     else:
                         mark = marks.pop(row)
-                        yield slots[row] if mark == DECODED else Fault(mark)
+                        yield slots[row] if mark in (DECODED, BY_OWN_RANGE) else Fault(mark)
                         free.append(row)
         finally:
             for decoder in decoders:

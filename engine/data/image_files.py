@@ -59,6 +59,8 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     notices = _notices(where, _broken(cache, needed[needed < unlabelled]), int((needed < unlabelled).sum()))
     if broken := _broken(cache, needed[needed >= unlabelled]):
         notices += (_untested(broken, len(listing.unlabelled)),)
+    if scaled := cache.by_own_range(needed):
+        notices += (_scaled(scaled, len(needed)),)
     pixels = cache.pixels()
     splits = {part: _split(pixels, labels, names, chosen, cache) for part, chosen in rows.items() if len(chosen)}
     for part, split in splits.items():
@@ -286,6 +288,14 @@ def _notices(where: str, broken: dict[str, Fault], num_images: int) -> tuple[str
     rest = " …" if len(broken) > _BROKEN_NAMED else ""
     named = _named(broken, _BROKEN_NAMED)
     return (f"{len(broken)} of {num_images:,} images cannot be read and are left out: {named}{rest}.",)
+
+
+def _scaled(names: list[str], num_images: int) -> str:
+    """Return what to say of images whose white is a guess."""
+    return (
+        f"{len(names):,} of {num_images:,} images have samples of more than 8 bits that fill only 8 or 12, and were "
+        f"scaled by that, each by its own samples: {shown(names[0])} is the first."
+    )
 
 
 def _reasons(broken: dict[str, Fault]) -> dict[str, str]:

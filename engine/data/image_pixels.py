@@ -26,6 +26,7 @@ _DRAFT = 2
 """A JPEG is decoded no smaller than this many times the size asked for; see docs/presets.md for the difference."""
 _BITS = (8, 12, 16)
 """Depths that integer samples are taken for."""
+_SIXTEEN_BITS = 65535
 _OVERSHOOT = 1.25
 """Floating-point samples up to this many times the largest value of 8, 12 or 16 bits go by that value.
 
@@ -80,23 +81,38 @@ def read_square(path: Path, size: int, background: Colour) -> npt.NDArray[np.uin
     Raises:
         Exception: it cannot be read; `image_formats.fault_of` says why.
     """
+    return read_square_and_range(path, size, background)[0]
+
+
+def read_square_and_range(path: Path, size: int, background: Colour) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Return an image as `read_square` does, and true if white was guessed by its own samples, as of 8 or 12 bits."""
     with open_image(path) as image:
-        return square_of(image, size, background, path)
+        return _square_and_range(image, size, background, path)
 
 
-def square_of(
-    image: Image.Image, size: int, background: Colour = WHITE, path: Path | None = None
-) -> npt.NDArray[np.uint8]:
+def square_of(image: Image.Image, size: int, background: Colour = WHITE) -> npt.NDArray[np.uint8]:
     """Return an open image as `read_square` returns a file. If it is loaded already, all of its pixels are resized.
 
-    `path` is that of its file, which is read again for colours of 16 bits; without it they go by their high bytes.
+    Colours of 16 bits go by their high bytes.
     """
+    return _square_and_range(image, size, background, None)[0]
+
+
+def _square_and_range(
+    image: Image.Image, size: int, background: Colour, path: Path | None
+) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Return what `read_square_and_range` does; `path` is read again for the low bytes of colours of 16 bits."""
     draft = image.draft(None, (_DRAFT * size, _DRAFT * size))
     _scale_clear_value(image)
     stored = _stored_form(image)
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
-    square = _with_low_bytes(image, path) if path is not None and stored in _LOW_BYTES else _plain(image)
+    if path is not None and stored in _LOW_BYTES:
+        square, by_own_range = _with_low_bytes(image, path)
+    elif image.mode.startswith("I") or image.mode == "F":
+        square, by_own_range = _of_depth(image)
+    else:
+        square, by_own_range = _plain(image), False
     width, height = draft[1][2:] if draft else square.size  # of a draft, the last row and column may be part of it
     if square.size != (size, size):
         side = min(width, height)
@@ -107,7 +123,7 @@ def square_of(
     if turn is not None:
         square = square.transpose(turn)
     pixels = np.asarray(square)
-    return pixels if square.mode == "RGB" else _over(pixels, background)
+    return pixels if square.mode == "RGB" else _over(pixels, background), by_own_range
 
 
 def _orientation(image: Image.Image) -> int:
@@ -127,15 +143,15 @@ def _stored_form(image: Image.Image) -> str:
     return str(form[0] if isinstance(form, tuple) and form else form).replace(";16N", _NATIVE)
 
 
-def _with_low_bytes(image: Image.Image, path: Path) -> Image.Image:
-    """Return a loaded image of 16-bit colours as RGB or RGBA, scaled by its own range if it fills only 12 or 8 bits.
+def _with_low_bytes(image: Image.Image, path: Path) -> tuple[Image.Image, bool]:
+    """Return a loaded image of 16-bit colours as RGB or RGBA, and true if scaled by its own range of 12 or 8 bits.
 
     Pillow reads the high bytes, of which there is little or nothing then. Alpha fills as many bits as the colours, or
     more if it has larger samples: programs that add it to 12 bits write 4,095 or 65,535 for opaque.
     """
     high = np.asarray(image)
     if high[..., :3].max() >= 1 << (_BITS[1] - 8):
-        return _plain(image)
+        return _plain(image), False
     with open_image(path) as again:
         tiles: list[Any] = again.tile  # type: ignore[attr-defined]
         form = _stored_form(again)
@@ -149,7 +165,7 @@ def _with_low_bytes(image: Image.Image, path: Path) -> Image.Image:
     if levels.shape[-1] == 4:
         alpha = values[..., 3]
         levels[..., 3] = _eight_bit_table(max(largest, _largest_of(alpha)))[alpha]
-    return Image.fromarray(levels)
+    return Image.fromarray(levels), bool(largest < _SIXTEEN_BITS and values[..., :3].any())
 
 
 def _largest_of(values: npt.NDArray[np.uint16]) -> int:
@@ -178,10 +194,8 @@ def _scale_clear_value(image: Image.Image) -> None:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Return a loaded image in L, LA, RGB, RGBA, CMYK or LAB: 8 bits a sample, no palette."""
+    """Return a loaded image of 8 bits a sample in L, LA, RGB, RGBA, CMYK or LAB: no palette."""
     has_clear = image.info.get("transparency") is not None
-    if image.mode.startswith("I") or image.mode == "F":
-        return _of_depth(image)
     if image.mode == "P":
         has_alpha = has_clear or (image.palette is not None and image.palette.mode == "RGBA")
         return image.convert("RGBA" if has_alpha else "RGB")
@@ -190,8 +204,10 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert(_PLAIN[image.mode]) if image.mode in _PLAIN else image
 
 
-def _of_depth(image: Image.Image) -> Image.Image:
+def _of_depth(image: Image.Image) -> tuple[Image.Image, bool]:
     """Return a greyscale image of more than 8 bits as L, or as LA if one of its sample values is transparent.
+
+    Also returned is true if it was scaled by its own range of 8 or 12 bits.
 
     Raises:
         UnreadableError: which values are black and white is not known.
@@ -200,7 +216,9 @@ def _of_depth(image: Image.Image) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
     if image.mode == "I" and tags.get(_SAMPLE_FORMAT) == _UNSIGNED:
         values = values.view(np.uint32)  # Pillow reads them as signed
-    largest = _largest(image, values, tags.get(_BITS_PER_SAMPLE, (16,))[0])
+    stated = _stated_largest(image, tags.get(_BITS_PER_SAMPLE, (16,))[0])
+    largest = stated or _likely_largest(image, values)
+    by_own_range = stated is None and 1 < largest < _SIXTEEN_BITS and bool(values.any())
     if values.dtype.kind == "u" and values.itemsize == 2:
         grey = _eight_bit_table(largest)[values]
     else:
@@ -208,8 +226,9 @@ def _of_depth(image: Image.Image) -> Image.Image:
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     if clear is None:
-        return Image.fromarray(grey)
-    return Image.merge("LA", [Image.fromarray(grey), Image.fromarray(np.uint8(255) * (values != clear))])
+        return Image.fromarray(grey), by_own_range
+    alpha = np.uint8(255) * (values != clear)
+    return Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]), by_own_range
 
 
 @cache
@@ -219,18 +238,22 @@ def _eight_bit_table(largest: int) -> npt.NDArray[np.uint8]:
     return np.minimum(levels, 255).astype(np.uint8)
 
 
-def _largest(image: Image.Image, values: npt.NDArray[Any], stated_bits: int) -> int:
-    """Return the sample value that is white.
-
-    It is that of the file's own depth, if it states one below 16 bits or always uses the whole range. Else the samples
-    go by the fewest of 8, 12 and 16 bits that hold them, because cameras put 12 bits into 16 and say nothing of it;
-    floating-point numbers up to 1 go by 1, and integers of 32 bits above 16 by 32. Floating-point samples may be
-    somewhat above the value that is white, as resampling and highlights leave them.
-    """
+def _stated_largest(image: Image.Image, stated_bits: int) -> int | None:
+    """Return the sample value that is white if the file states a depth below 16 bits, or always uses all 16."""
     if image.mode.startswith("I;16") and stated_bits < 16:
         return (1 << stated_bits) - 1
     if image.format in ("PPM", "JPEG2000") and image.mode != "F":  # Pillow scales them to 16 bits
-        return 65535
+        return _SIXTEEN_BITS
+    return None
+
+
+def _likely_largest(image: Image.Image, values: npt.NDArray[Any]) -> int:
+    """Return the sample value that is white, by the samples themselves.
+
+    They go by the fewest of 8, 12 and 16 bits that hold them, because cameras put 12 bits into 16 and say nothing of
+    it; floating-point numbers up to 1 go by 1, and integers of 32 bits above 16 by 32. Floating-point samples may be
+    somewhat above the value that is white, as resampling and highlights leave them.
+    """
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
         raise UnreadableError(Fault.NO_RANGE)

@@ -78,6 +78,27 @@ def test_every_mode_becomes_rgb(mode: str, root: Path) -> None:
     assert (load_folders(root).train.images[1].int() - 102).abs().max() <= 4
 
 
+@pytest.mark.parametrize("by_processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_images_that_are_scaled_by_their_own_range_are_said(
+    root: Path, by_processes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.image_decoders._WORTH_PROCESSES", 1 if by_processes else 1000)
+    monkeypatch.setattr("engine.data.image_decoders.usable_cpus", lambda: 2)
+    said = "images have samples of more than 8 bits that fill only 8 or 12"
+    for name, largest in (("deep.png", 65535), ("black.png", 0)):
+        Image.fromarray(np.full((8, 8), largest, np.uint16)).save(root / "train/gull" / name)
+    assert not any(said in notice for notice in load_folders(root).notices)
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(root / "train/gull/twelve.png")
+    Image.fromarray(np.full((8, 8), 3.5, np.float32)).save(root / "train/gull/float.tif")
+    for _ in range(2):  # the second time from the cache
+        data = load_folders(root)
+        (notice,) = [notice for notice in data.notices if said in notice]
+        assert notice.startswith("2 of 37 ")
+        assert notice.endswith("is the first.")
+        assert not data.train.unreadable
+        assert len(data.train) + len(data.val) == 34
+
+
 def test_a_val_folder_goes_first(root: Path) -> None:
     save(root / "val/gull/0.png", (50, 50, 50))
     data = load_folders(root)

@@ -41,13 +41,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files decoded, as they are."""
     names: list[str] = []
-    read = image_decoders.read_square
+    read = image_decoders.read_square_and_range
 
     def noted(path: Path, size: int, background: Colour) -> object:
         names.append(path.name)
         return read(path, size, background)
 
-    monkeypatch.setattr(image_decoders, "read_square", noted)
+    monkeypatch.setattr(image_decoders, "read_square_and_range", noted)
     return names
 
 
@@ -231,11 +231,11 @@ def test_two_processes_at_once_decode_every_image_once(root: Path) -> None:
         "from engine.data import image_decoders\n"
         "from engine.data.load import load\n"
         "from presets.schema import Data\n"
-        "read, count = image_decoders.read_square, [0]\n"
+        "read, count = image_decoders.read_square_and_range, [0]\n"
         "def counted(*asked):\n"
         "    count[0] += 1\n"
         "    return read(*asked)\n"
-        "image_decoders.read_square = counted\n"
+        "image_decoders.read_square_and_range = counted\n"
         f"data = load(Data(dataset='class-folders', path={str(root)!r}, image_size=8), None, 0, lambda event: None)\n"
         "print(count[0], int(data.train.images.sum()))\n"
     )

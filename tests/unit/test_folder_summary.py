@@ -101,6 +101,13 @@ def test_why_an_image_cannot_be_opened_is_said(photos: Path) -> None:
     assert "3 of these cannot be read (no image of a format that is read 2, empty 1: cat/" in said
 
 
+def test_images_of_more_than_8_bits_are_said_to_be_scaled(photos: Path) -> None:
+    said = "; I and F have more than 8 bits, and one that fills only 8 or 12 is scaled by its own samples"
+    assert said not in dict(rows(summarize(str(photos))))["images"]
+    photo(photos / "cat" / "deep.png", mode="I;16")
+    assert said in dict(rows(summarize(str(photos))))["images"]
+
+
 def test_all_names_every_image_that_cannot_be_opened(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"cat/broken{number}.png" for number in range(5)]
     for name in names:

@@ -395,6 +395,8 @@ def _images(images: SampledImages | None) -> str:
         sizes = f"{sizes} to {_pixels(images.largest)}, median {_pixels(images.median)}"
     modes = ", ".join(f"{mode} {number:,}" if len(images.modes) > 1 else mode for mode, number in images.modes.items())
     text = f"{sizes} px, {modes} (the headers of {images.looked_at:,} were read)"
+    if any(mode == "F" or mode.startswith("I") for mode in images.modes):
+        text += "; I and F have more than 8 bits, and one that fills only 8 or 12 is scaled by its own samples"
     if images.unreadable:
         text += f"; {images.unreadable:,} of these cannot be read ({_why_not(images)})"
     return text
