@@ -89,7 +89,7 @@ def _worker_options(folder: RunDir, asked: Asked) -> list[str]:
         data = folder.read_info().preset.data
         from engine.shared.data_path import data_at  # slow to import, and seldom needed
 
-        found, dataset = data_at(asked.data, labels=data.labels), data.dataset
+        found, dataset = data_at(asked.data, labels=data.labels, dataset=data.dataset), data.dataset
         if found.dataset != dataset:
             raise CifartuiError(
                 f"{printable(found.path)} holds {found.dataset}, and run {folder.id} was trained on {dataset}; name "

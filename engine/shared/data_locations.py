@@ -308,16 +308,37 @@ def _find_class_folders(base: Path, labels: str | None = None) -> Location | Non
     )
 
 
+def published_in(base: Path) -> list[Location]:
+    """Return the published data sets in a folder that is named, each once. Files of MNIST may be Fashion-MNIST's."""
+    found = [
+        _find_cifar100(base),
+        _find_cifar10(base),
+        _find_idx("mnist", base, is_named=True),
+        _find_idx("fashion-mnist", base, is_named=True),
+        _find_flowers102(base),
+        _find_oxford_pets(base),
+    ]
+    birds = {each.kind.split("-")[1]: each for each in reversed(list(_all_birds(base)))}  # one of each edition
+    once: dict[tuple[Kind, str | None], Location] = {}
+    for each in (*found, *birds.values()):
+        if each is not None:
+            once.setdefault((each.kind, each.path), each)
+    return list(once.values())
+
+
 def _find_cub200(base: Path) -> Location | None:
-    """Find the birds: the folder of 2011, of 2010, or the archives of 2010, in this order."""
+    return next(_all_birds(base), None)
+
+
+def _all_birds(base: Path) -> Iterator[Location]:
+    """Yield the birds: in each folder that of 2011, of 2010, or the archives of 2010, in this order."""
     for folder in (base / "CUB_200_2011", base / "CUB-200-2010", base / "CUB_200_2010", base):
         if all(_is_file(folder / name) for name in CUB_2011_TABLES):
-            return _birds("cub-2011-folder", folder, "CUB-200-2011")
+            yield _birds("cub-2011-folder", folder, "CUB-200-2011")
         if all(_is_file(folder / "lists" / name) for name in ("train.txt", "test.txt")):
-            return _birds("cub-2010-folder", folder, "CUB-200-2010")
+            yield _birds("cub-2010-folder", folder, "CUB-200-2010")
         if all(_is_file(folder / name) for name in CUB_2010_ARCHIVES):
-            return _birds("cub-2010-archives", folder, "CUB-200-2010, archives")
-    return None
+            yield _birds("cub-2010-archives", folder, "CUB-200-2010, archives")
 
 
 def _find_named_birds(base: Path) -> Location | None:

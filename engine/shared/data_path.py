@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine import files
 from engine.shared import label_table
@@ -21,14 +21,17 @@ from engine.shared.data_locations import (
     CIFAR100_ARCHIVE,
     COURSE_ARCHIVE,
     MEMBER_MD5,
+    Location,
     idx_files,
     incomplete,
     locate,
+    published_in,
 )
 from engine.shared.image_archives import OnBytes, TarMember, check_archive, is_archive, say_nothing, unpacked_before
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing
 from engine.shared.image_scan import Poll
+from engine.shared.mixed_data import mixed_data
 from presets.checks import CONTROL
 from presets.config_layers import override_layers
 from presets.errors import CifartuiError
@@ -63,7 +66,12 @@ class NamedData(Struct, frozen=True):
         return f"data.dataset={self.dataset}", f"data.path={json.dumps(self.path, ensure_ascii=False)}"
 
 
-def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) -> NamedData:
+def data_at(
+    named: str,
+    poll: Poll = lambda: None,
+    labels: str | None = None,
+    dataset: object = None,
+) -> NamedData:
     """Return the data set at a path, which may begin with ~ or be relative to the current folder.
 
     CIFAR-100 (archive, folder, or the folder that holds one) and the forms of CUB-200 are known by their files;
@@ -74,12 +82,14 @@ def data_at(named: str, poll: Poll = lambda: None, labels: str | None = None) ->
         named: the path.
         poll: called before each folder is read; its exceptions end the listing.
         labels: a table of files and labels (`data.labels`).
+        dataset: the data set that is asked for by name, which is taken if it is there, whatever lies beside it.
 
     Raises:
-        CifartuiError: there is nothing, nobody may read it, or it holds no images in a layout that is read.
+        CifartuiError: there is nothing, nobody may read it, it holds no images in a layout that is read, or a published
+            data set and other data.
     """
     path = resolved(named)
-    known = known_data(path)
+    known = known_data(path, poll, dataset if labels is None else "class-folders")
     if known is not None:
         return known
     if is_archive(path):
@@ -140,19 +150,30 @@ def resolved(named: str) -> Path:
     return path
 
 
-def known_data(path: Path) -> NamedData | None:
+def known_data(path: Path, poll: Poll = lambda: None, dataset: object = None) -> NamedData | None:
     """Return the published data set that lies at a path; None for a folder, an archive or a table of images.
 
+    Args:
+        path: the path.
+        poll: called before each folder is read.
+        dataset: the data set that is asked for by name, if any.
+
     Raises:
-        CifartuiError: it is a file of something else.
+        CifartuiError: it is a file of something else; or a folder with a published data set and other data, and none
+            of them is asked for.
     """
     is_folder = path.is_dir()
     if not is_folder and (archived := _archived_cifar(path)) is not None:
         return NamedData(archived, str(path))
-    for name in _PUBLISHED if is_folder else ():
-        kind = locate(Data(dataset=name, path=str(path)), None).kind
-        if kind not in {"absent", "class-folders"}:
-            return NamedData(_kind_of_idx(path) if kind == "idx-folder" else name, str(path))
+    if is_folder and (sets := published_in(path)):
+        asked = next((name for name in _PUBLISHED if name == dataset), None)
+        if asked is not None and _holds(path, asked):
+            return NamedData(asked, str(path))
+        sets = [structs.replace(each, dataset=_kind_of(each)) for each in sets]
+        if not (mixed := mixed_data(path, sets, poll)):
+            return NamedData(_kind_of(sets[0]), str(path))
+        if dataset != "class-folders":
+            raise CifartuiError(mixed)
     if not (is_folder or path.suffix.lower() in label_table.SUFFIXES or is_archive(path)):
         raise CifartuiError(
             f"{printable(str(path))} is a file, and no archive (zip, tar) or table (csv, tsv); name a folder of images."
@@ -173,7 +194,8 @@ def with_data(named: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
             f"--data {printable(named, 80)} and --set {printable(other, 80)} both name the data; leave one out."
         )
     labels = _override_of("labels", overrides)[1]
-    return (*data_at(named, labels=labels if isinstance(labels, str) else None).overrides, *overrides)
+    dataset = _override_of("dataset", overrides)[1]
+    return (*data_at(named, labels=labels if isinstance(labels, str) else None, dataset=dataset).overrides, *overrides)
 
 
 def path_override(overrides: Sequence[str]) -> str | None:
@@ -190,14 +212,19 @@ def _override_of(key: str, overrides: Sequence[str]) -> tuple[str | None, object
     return None, None
 
 
-def _kind_of_idx(path: Path) -> DatasetName:
-    """Return MNIST or Fashion-MNIST, whose files have the same names; MNIST where nothing tells."""
-    names: tuple[DatasetName, ...] = ("mnist", "fashion-mnist")
-    for name in names:
-        found = locate(Data(dataset=name, path=str(path)), None)
-        if found.path is not None and (told := idx_set(Path(found.path))) is not None:
-            return told
-    return "mnist"
+def _holds(path: Path, dataset: DatasetName) -> bool:
+    """Return true if a published data set lies in a folder; false for MNIST's files if they are of the other one."""
+    found = locate(Data(dataset=dataset, path=str(path)), None)
+    if found.path is None or found.kind == "class-folders":
+        return False
+    return found.kind != "idx-folder" or idx_set(Path(found.path)) in {None, dataset}
+
+
+def _kind_of(found: Location) -> DatasetName:
+    """Return the data set found, by its name in presets; MNIST where nothing tells it from Fashion-MNIST."""
+    if found.kind == "idx-folder" and found.path is not None:
+        return idx_set(Path(found.path)) or "mnist"
+    return next(name for name in _PUBLISHED if name == found.dataset)
 
 
 def idx_set(folder: Path) -> DatasetName | None:

@@ -50,6 +50,15 @@ _BIRDS = {
 """Titles and numbers of the editions of CUB-200, by the beginning of the kind of their location."""
 
 
+def title_of(dataset: str, kind: str) -> str:
+    """Return the title of a data set for people, given the kind of its location; of CUB-200 it names the edition."""
+    return _BIRDS[_edition(kind)][0] if dataset == "cub200" else PUBLISHED[dataset].title
+
+
+def _edition(kind: str) -> str:
+    return "-".join(kind.split("-")[:2])
+
+
 def unlike_published(
     dataset: str, kind: str, num_train: int, num_val: int, num_test: int, num_classes: int
 ) -> tuple[str, ...]:
@@ -68,7 +77,7 @@ def unlike_published(
     )
     found = Numbers(parts, num_classes)
     if kind.startswith(tuple(_BIRDS)):
-        title, numbers = _BIRDS["-".join(kind.split("-")[:2])]
+        title, numbers = _BIRDS[_edition(kind)]
         return _differences(title, numbers, found)
     if (published := PUBLISHED.get(dataset)) is None:
         return ()
@@ -81,12 +90,13 @@ def _differences(title: str, published: Numbers, found: Numbers) -> tuple[str, .
         return ()
     says_classes = found.num_classes != published.num_classes
     of, of_published = (f" of {numbers.num_classes} classes" if says_classes else "" for numbers in (found, published))
-    said = _in_a_row([f"{number:,} {part}" for part, number in found.parts])
-    wanted = _in_a_row([f"{number:,}" for _, number in published.parts])
+    said = in_a_row([f"{number:,} {part}" for part, number in found.parts])
+    wanted = in_a_row([f"{number:,}" for _, number in published.parts])
     return (f"This {title} has {said} images{of}, where {wanted}{of_published} are published.",)
 
 
-def _in_a_row(words: list[str]) -> str:
+def in_a_row(words: list[str]) -> str:
+    """Return words with commas, and "and" before the last."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

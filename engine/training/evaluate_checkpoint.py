@@ -73,11 +73,10 @@ def measure(
     """
     info = folder.read_info()
     path, state = read_weights(folder, info, which)
-    preset = (
-        info.preset
-        if data is None
-        else catalog.amend(info.preset, data_at(data, labels=info.preset.data.labels).overrides)
-    )
+    preset = info.preset
+    if data is not None:
+        asked = preset.data.dataset if same_data else None
+        preset = catalog.amend(preset, data_at(data, labels=preset.data.labels, dataset=asked).overrides)
     info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     try:

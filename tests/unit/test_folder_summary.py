@@ -270,7 +270,7 @@ def test_published_data_is_known_and_has_a_preset(dataset: str, tmp_path: Path) 
 @pytest.mark.parametrize("dataset", [name for name in DATASETS if name not in {"class-folders", "shapes100"}])
 def test_every_published_data_set_has_a_summary(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = NamedData(dataset, str(tmp_path))  # type: ignore[arg-type]
-    monkeypatch.setattr("tui.data.folder_summary.known_data", lambda path: known)
+    monkeypatch.setattr("tui.data.folder_summary.known_data", lambda path, _poll: known)
     found = summarize(str(tmp_path))
     assert (found.dataset, found.classes) == (dataset, ())
     assert catalog.load(found.preset, known.overrides).data.dataset == dataset

@@ -86,7 +86,9 @@ def _evaluate(run: RunDir, device: str, data_dir: str | None, data: str | None) 
         if data is not None:
             from engine.shared.data_path import data_at  # slow to import, and seldom needed
 
-            arguments += ["--data", data_at(data, labels=run.read_info().preset.data.labels).path, "--same-data"]
+            of_run = run.read_info().preset.data
+            found = data_at(data, labels=of_run.labels, dataset=of_run.dataset)
+            arguments += ["--data", found.path, "--same-data"]
         try:
             run_module("engine.training.evaluate_checkpoint", arguments)
         except CifartuiError as error:

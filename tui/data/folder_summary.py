@@ -173,7 +173,7 @@ def summarize(
         CifartuiError: see `engine.shared.data_path.data_at`.
     """
     path = resolved(named)
-    known = known_data(path) if labels is None else None
+    known = known_data(path, poll) if labels is None else None
     if known is not None:
         preset, why = _ADVISED[known.dataset]
         found = locate(Data(dataset=known.dataset, path=known.path), None)
@@ -195,7 +195,7 @@ def files_of(
         CifartuiError: see `summarize`.
     """
     path = resolved(named)
-    if labels is None and (known := known_data(path)) is not None:
+    if labels is None and (known := known_data(path, poll)) is not None:
         raise CifartuiError(
             f"{visible_in_a_row(known.path)} is the published data set {known.dataset}, whose files are not listed; "
             "leave --files out."

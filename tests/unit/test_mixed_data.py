@@ -1,0 +1,139 @@
+"""Folders with a published data set and other data: refused where no data set is asked for by name, else as before."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.runs.resume import Asked, _worker_options
+from engine.runs.run_dir import create
+from engine.shared.data_locations import locate
+from engine.shared.data_path import NamedData, data_at, with_data
+from presets import catalog
+from presets.errors import CifartuiError
+from presets.schema import Data, DatasetName
+from tests import bird_files
+from tui.data.folder_summary import files_of, summarize
+
+MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def put(root: Path, *names: str) -> Path:
+    """Write an image for each name that ends like one, and an empty file for each other."""
+    for name in names:
+        if name.endswith(".jpg"):
+            bird_files.save(root / name, (1, 2, 3))
+        else:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+    return root
+
+
+def put_mnist(root: Path, folder: str = "MNIST/raw/") -> Path:
+    return put(root, *(f"{folder}{name}" for name in MNIST))
+
+
+def refusal(root: Path) -> str:
+    """Return what each way of naming data without a data set answers, the path left out."""
+    said = set()
+    ways: tuple[Callable[[str], object], ...] = (data_at, summarize, files_of, lambda named: with_data(named, ()))
+    for way in ways:
+        with pytest.raises(CifartuiError) as raised:
+            way(str(root))
+        said.add(str(raised.value).replace(str(root), "F"))
+    (one,) = said
+    return one
+
+
+FLAT = ("cat/1.jpg", "dog/1.jpg", "owl/1.jpg")
+TO_MOVE = "name F/MNIST/raw for MNIST; to read class folders, move MNIST elsewhere."
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (FLAT, f"F holds MNIST (MNIST/raw) and class folders (cat, dog and owl): {TO_MOVE}"),
+        (
+            ("train/ants/1.jpg", "train/bees/1.jpg", "val/ants/2.jpg"),
+            f"F holds MNIST (MNIST/raw) and class folders (train and val): {TO_MOVE}",
+        ),
+        (
+            ("mine/cat/1.jpg", "mine/dog/1.jpg"),
+            "F holds MNIST (MNIST/raw) and a folder of images (mine): name one of them, for instance F/MNIST/raw.",
+        ),
+        (
+            ("1.jpg", "2.jpg", "labels.csv"),
+            "F holds MNIST (MNIST/raw) and images and a table (labels.csv): name one of them, for instance "
+            "F/MNIST/raw.",
+        ),
+        (
+            ("cifar-100-python.tar.gz",),
+            "F holds CIFAR-100 (cifar-100-python.tar.gz) and MNIST (MNIST/raw): name one of them, for instance "
+            "F/cifar-100-python.tar.gz.",
+        ),
+    ],
+)
+def test_a_published_set_beside_other_data_is_not_taken_for_all(
+    beside: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    assert refusal(put_mnist(put(tmp_path / "f", *beside))) == said
+
+
+def test_a_linked_archive_beside_class_folders(tmp_path: Path) -> None:
+    root = put(tmp_path / "f", *FLAT)
+    (root / "cifar-100-python.tar.gz").symlink_to(put(tmp_path, "elsewhere.tar.gz") / "elsewhere.tar.gz")
+    assert refusal(root) == (
+        "F holds CIFAR-100 (cifar-100-python.tar.gz) and class folders (cat, dog and owl): name "
+        "F/cifar-100-python.tar.gz for CIFAR-100; to read class folders, move CIFAR-100 elsewhere."
+    )
+    assert data_at(str(root / "cifar-100-python.tar.gz")).dataset == "cifar100"
+
+
+def test_each_of_several_sets_is_named_and_found_under_the_name_that_is_said(tmp_path: Path) -> None:
+    root = put_mnist(put_mnist(tmp_path / "f"), "FashionMNIST/raw/")
+    put(root, "mine/cat/1.jpg", "mine/dog/1.jpg", "oxford-iiit-pet/images/a_1.jpg")
+    put(root, "oxford-iiit-pet/annotations/trainval.txt", "oxford-iiit-pet/annotations/test.txt")
+    bird_files.write_2011(root)
+    bird_files.write_2010(root)
+    said = refusal(root)
+    for place, dataset in (
+        ("MNIST/raw", "mnist"), ("FashionMNIST/raw", "fashion-mnist"), ("oxford-iiit-pet", "oxford-pets"),
+        ("CUB_200_2011", "cub200"), ("CUB-200-2010", "cub200"), ("mine", "class-folders"),
+    ):  # fmt: skip
+        assert f"({place})" in said
+        assert data_at(str(root / place)).dataset == dataset
+
+
+@pytest.mark.parametrize(
+    "beside", [(), ("notes/1.jpg",), ("notes/a.txt", "labels.csv"), ("picture.jpg",), (".x/a/1.jpg",)]
+)
+def test_a_published_set_that_is_all_the_data_stays_what_it_was(beside: tuple[str, ...], tmp_path: Path) -> None:
+    root = put_mnist(put(tmp_path / "f", *beside))
+    assert data_at(str(root)) == NamedData("mnist", str(root))
+
+
+def test_files_of_a_set_in_the_folder_itself_stay_what_they_were(tmp_path: Path) -> None:
+    root = put_mnist(put(tmp_path / "f", *FLAT), "")
+    assert data_at(str(root)) == NamedData("mnist", str(root))
+    put(root, "cifar-100-python.tar.gz")
+    assert refusal(root) == (
+        "F holds CIFAR-100 (cifar-100-python.tar.gz) and MNIST (its own files): name F/cifar-100-python.tar.gz for "
+        "CIFAR-100; to read MNIST, move CIFAR-100 elsewhere."
+    )
+
+
+def test_a_set_that_is_asked_for_by_name_is_found_among_many(tmp_path: Path) -> None:
+    root = put(put_mnist(put_mnist(tmp_path / "f"), "FashionMNIST/raw/"), *FLAT, "cifar-100-python.tar.gz")
+    names: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "cifar100", "class-folders")
+    for name in names:
+        assert locate(Data(dataset=name, path=str(root)), None).kind != "absent"
+        assert data_at(str(root), dataset=name) == NamedData(name, str(root))
+        assert with_data(str(root), (f"data.dataset={name}",))[0] == f"data.dataset={name}"
+        if name != "class-folders":
+            assert locate(Data(dataset=name), str(root)).kind != "absent"
+
+
+def test_a_resumed_run_finds_its_own_set_among_many(tmp_path: Path) -> None:
+    root = put(put_mnist(tmp_path / "f"), *FLAT, "cifar-100-python.tar.gz")
+    run = create(tmp_path / "runs", "x", preset=catalog.load("basenet", ("data.dataset=mnist",)), seed=0, device="cpu")
+    assert _worker_options(run, Asked((), False, str(root))) == [f"--data-path={root}"]
