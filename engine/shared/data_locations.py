@@ -95,6 +95,7 @@ class _Pieces(NamedTuple):
 
 
 _FLOWERS = ("imagelabels.mat", "setid.mat")
+_FIRST_FLOWER = "jpg/image_00001.jpg"
 _PETS = ("annotations/trainval.txt", "annotations/test.txt")
 _BIRDS = ("lists/train.txt", "lists/test.txt")
 _IDX = tuple(
@@ -109,7 +110,7 @@ _PIECES: dict[str, tuple[_Pieces, ...]] = {
     "cifar10": (_Pieces("CIFAR-10", (*CIFAR10_BATCHES, "batches.meta"), CIFAR10_BATCHES),),
     "mnist": (_Pieces("MNIST", _IDX, _IDX),),
     "fashion-mnist": (_Pieces("Fashion-MNIST", _IDX, _IDX),),
-    "flowers102": (_Pieces("Oxford 102 Flowers", _FLOWERS, (*_FLOWERS, "102flowers.tgz|jpg")),),
+    "flowers102": (_Pieces("Oxford 102 Flowers", (*_FLOWERS, _FIRST_FLOWER), (*_FLOWERS, "102flowers.tgz|jpg")),),
     "oxford-pets": (
         _Pieces("Oxford-IIIT Pets", _PETS, _PETS),
         _Pieces("Oxford-IIIT Pets", ("annotations.tar.gz",), ("images.tar.gz", "annotations.tar.gz")),
@@ -140,6 +141,12 @@ def incomplete(dataset: str, base: Path) -> Incomplete | None:
             if missing and any(_has(folder, names) for names in pieces.known_by):
                 return Incomplete(folder, pieces.title, missing)
     return None
+
+
+def incomplete_birds(base: Path) -> Incomplete | None:
+    """Return an edition of CUB-200 whose class folders are there, and not the files that say how it is divided."""
+    found = incomplete("cub200", base) if _find_cub200(base) is None else None
+    return found if found is not None and _is_there(found.folder / "images") else None
 
 
 def _has(folder: Path, names: str) -> bool:
@@ -344,7 +351,7 @@ def _all_birds(base: Path) -> Iterator[Location]:
 def _find_named_birds(base: Path) -> Location | None:
     """Find the birds under `data.path`, which may be class folders too."""
     birds = _find_cub200(base)
-    folders = _find_class_folders(base) if birds is None else None
+    folders = _find_class_folders(base) if birds is None and incomplete_birds(base) is None else None
     return birds if folders is None else structs.replace(folders, dataset="cub200")
 
 

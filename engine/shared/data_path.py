@@ -24,6 +24,7 @@ from engine.shared.data_locations import (
     Location,
     idx_files,
     incomplete,
+    incomplete_birds,
     locate,
     published_in,
 )
@@ -108,11 +109,19 @@ def listing_at(
         CifartuiError: as there; of a folder with some files of a published data set, those that are missing.
     """
     try:
-        return list_images(path, labels, poll=poll, on_bytes=on_bytes)
+        listing = list_images(path, labels, poll=poll, on_bytes=on_bytes)
     except CifartuiError as error:
         if path.is_dir() and (sentence := _incomplete_set(path)):
             raise CifartuiError(sentence) from error
         raise
+    if labels is None and path.is_dir() and (birds := incomplete_birds(path)) is not None:
+        images = birds.folder / "images"
+        if any((listing.root / name).is_relative_to(images) for name in listing.train.names):
+            raise CifartuiError(
+                f"{printable(birds.sentence).rstrip('.')}, or name {printable(str(images))}, whose class folders are "
+                "then divided anew."
+            )
+    return listing
 
 
 def _incomplete_set(path: Path) -> str:

@@ -27,7 +27,7 @@ from engine.shared.data_locations import locate
 from engine.shared.published_sets import PUBLISHED, PublishedFile, unlike_published
 from presets.errors import CifartuiError
 from presets.schema import DATASETS, Data
-from tests import http_server
+from tests import bird_files, http_server
 from tests.cifar_files import pickled, write_archive, write_folder
 from tests.http_server import Answer
 from tui.data.folder_summary import summarize
@@ -123,6 +123,7 @@ def test_a_label_that_cifar10_does_not_have_is_refused(tmp_path: Path) -> None:
         ),
         ("flowers-102", "", ["setid.mat", "102flowers.tgz"], "Oxford 102 Flowers, but imagelabels.mat is"),
         ("flowers-102", "flowers-102", ["setid.mat", "imagelabels.mat"], "Flowers, but 102flowers.tgz is"),
+        ("f", "f", ["jpg/image_00001.jpg"], "Oxford 102 Flowers, but imagelabels.mat and setid.mat are"),
         ("p", "p", ["annotations/test.txt"], "Oxford-IIIT Pets, but annotations/trainval.txt is"),
         ("p", "p", ["annotations.tar.gz"], "Oxford-IIIT Pets, but images.tar.gz is"),
         ("b", "b", ["images.txt", "train_test_split.txt"], "CUB-200-2011, but image_class_labels.txt is"),
@@ -142,6 +143,28 @@ def test_a_set_without_one_of_its_files_is_named_and_the_file_too(
         assert said in str(raised.value)
         assert str(raised.value).startswith(f"{base / folder} looks like ")
         assert str(raised.value).endswith(" missing; fetch it again.")
+
+
+@pytest.mark.parametrize("named", ["CUB_200_2011", ""])
+@pytest.mark.parametrize("table", ["train_test_split", "image_class_labels"])
+def test_birds_without_their_split_are_no_class_folders(table: str, named: str, tmp_path: Path) -> None:
+    folder = bird_files.write_2011(tmp_path)
+    (folder / f"{table}.txt").unlink()
+    said = f"{folder} looks like CUB-200-2011, but {table}.txt is missing; fetch it again"
+    for look in (data_path.data_at, summarize):
+        with pytest.raises(CifartuiError) as raised:
+            look(str(tmp_path / named))
+        assert str(raised.value) == f"{said}, or name {folder}/images, whose class folders are then divided anew."
+    assert data_path.data_at(str(folder / "images")).dataset == "class-folders"
+    found = locate(Data(dataset="cub200", path=str(tmp_path / named)), None)
+    assert (found.kind, found.text) == ("absent", said.removesuffix("."))
+
+
+def test_class_folders_beside_a_list_of_their_own_are_no_birds(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "dog/1.jpg"):
+        bird_files.save(tmp_path / name, (1, 2, 3))
+    write_folder(tmp_path / "lists", {"train.txt": b"cat/1.jpg"})
+    assert data_path.data_at(str(tmp_path)).dataset == "class-folders"
 
 
 def test_a_named_set_without_one_of_its_files_names_the_file(tmp_path: Path) -> None:
