@@ -200,7 +200,7 @@ def unread_notices(all_unread: Iterable[Unread], most: int | None = _NAMED, *, b
     """Return a sentence for each reason why files are not read.
 
     Of what is no image in the data's own folder there is none, unless `beside_data` asks for it. Behind the first
-    `most` of them is one for all others.
+    `most` of them is one for all others, if these are several.
     """
     by_reason: dict[str, list[Unread]] = {}
     for unread in all_unread:
@@ -208,14 +208,15 @@ def unread_notices(all_unread: Iterable[Unread], most: int | None = _NAMED, *, b
             by_reason.setdefault(unread.reason, []).append(unread)
     sentences = []
     reasons = list(by_reason.items())
-    for reason, groups in reasons[:most]:
+    num_said = len(reasons) if most is None or len(reasons) == most + 1 else most
+    for reason, groups in reasons[:num_said]:
         if len(groups) == 1:
             sentences.append(groups[0].sentence())
             continue
         total = sum(group.num_files for group in groups)
         folders = listed(group.folder or "the folder itself" for group in groups)
         sentences.append(f"{total:,} files in {folders} are not read ({reason}).")
-    if others := reasons[len(sentences) :]:
+    if others := reasons[num_said:]:
         total = sum(group.num_files for _, groups in others for group in groups)
         sentences.append(f"{total:,} more files are not read, for {len(others):,} other reasons.")
     return sentences

@@ -134,6 +134,16 @@ def test_a_small_folder_is_looked_at_whole_however_slow_the_machine_is(
     assert (found.looked_at, sum(found.modes.values())) == (49, 49)
 
 
+@pytest.mark.parametrize(("num", "ends"), [(7, "is not read"), (8, "is not read"), (9, "2 more sentences like these")])
+def test_no_sentence_stands_in_place_of_a_single_one(num: int, ends: str, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        photo(tmp_path / name / "1.jpg")
+    for number in range(num + 1):
+        (tmp_path / f"cat/x.k{number:02}").touch()
+    said = [text for _, text in rows(summarize(str(tmp_path))) if "is not read" in text or "more sentences" in text]
+    assert (len(said), ends in said[-1]) == (min(num + 1, 9), True)
+
+
 def test_all_that_is_not_read_is_printed_if_all_is_asked_for(photos: Path) -> None:
     names = [f"cat/x.k{number:02}" for number in range(30)]
     for name in names:

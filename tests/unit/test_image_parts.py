@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, without_images
+from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, unread_notices, without_images
+from engine.shared.image_scan import Unread
 from presets.errors import CifartuiError
 
 
@@ -120,6 +121,19 @@ def test_the_fraction_advised_takes_an_image_with_every_seed(
         rows = split_by_name(found, fraction, seed)
         assert rows.val
         assert {found.train.labels[row] for row in rows.train} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("num_reasons", "num_sentences", "last"),
+    [
+        (10, 10, "z/a.9 is not read (.9: no image)."),
+        (11, 11, "z/a.10 is not read (.10: no image)."),
+        (12, 11, "2 more files are not read, for 2 other reasons."),
+    ],
+)
+def test_no_sentence_stands_in_place_of_a_single_one(num_reasons: int, num_sentences: int, last: str) -> None:
+    said = unread_notices(Unread("z", f".{each}: no image", 1, f"a.{each}") for each in range(num_reasons))
+    assert (len(said), said[-1]) == (num_sentences, last)
 
 
 def test_classes_without_images_are_named() -> None:

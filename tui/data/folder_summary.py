@@ -309,7 +309,8 @@ def unpacking(done: int, total: int) -> str:
 def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tuple[str, str]]:
     """Return labels and sentences: all of a summary but its classes one by one.
 
-    Of what is not read there are at most so many sentences; None: one for each folder and reason.
+    Of what is not read there are at most so many sentences, and one that says how many more there are; None: one for
+    each folder and reason.
     """
     found = [("folder", visible_in_a_row(summary.path)), ("layout", summary.layout)]
     if summary.classes:
@@ -318,9 +319,10 @@ def rows(summary: FolderSummary, most: int | None = MOST_SENTENCES) -> list[tupl
     if summary.problem:
         found.append(("problem", summary.problem))
     said, others = _not_read(summary, each=most is None)
-    found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:most])]
-    if most is not None and len(said) > most:
-        found.append(("", f"… and {len(said) - most:,} more sentences like these: cifartui data --all prints them"))
+    num_said = len(said) if most is None or len(said) == most + 1 else most
+    found += [("not read" if not number else "", sentence) for number, sentence in enumerate(said[:num_said])]
+    if len(said) > num_said:
+        found.append(("", f"… and {len(said) - num_said:,} more sentences like these: cifartui data --all prints them"))
     found += [("note" if not number else "", notice) for number, notice in enumerate(others)]
     return [*found, ("preset", f"{summary.preset}: {summary.why}")]
 
