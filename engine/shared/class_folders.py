@@ -8,7 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.shared.image_archives import SUFFIXES as ARCHIVES
-from engine.shared.image_parts import PARTS, Files, Listing, Part, listed, shown_names, unread_notices, without_images
+from engine.shared.image_parts import (
+    PARTS,
+    Files,
+    Listing,
+    Part,
+    alike,
+    listed,
+    shown_names,
+    unread_notices,
+    without_images,
+)
 from engine.shared.image_scan import Poll, Scanner, base_of, folder_of, is_junk, shown
 from engine.shared.label_table import SUFFIXES as TABLES
 from presets.errors import CifartuiError
@@ -217,6 +227,7 @@ class _Classes:
                 f"{listed(f'{name}/' for name in empty)} in {shown(folder or scan.root.name)} {has} no image that is "
                 f"read, and {classes}."
             )
+        self.notices += alike(self.names, shown(folder_of(folders[0]) or scan.root.name) if folders else "")
         place = {label: index for index, label in enumerate(label for label in range(len(names)) if counts[label])}
         self._files = Files(tuple(file for _, file in found), tuple(place[label] for label, _ in found))
         is_nested = not {folder_of(file) for file in self._files.names}.issubset(folders)

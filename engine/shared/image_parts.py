@@ -187,6 +187,25 @@ def shown_names(names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def alike(names: Iterable[str], where: str) -> list[str]:
+    """Return what to say of classes whose names differ in upper and lower case only; nothing if there are none.
+
+    Args:
+        names: of the classes, in order.
+        where: the folder or table that has them, for people.
+    """
+    by_folded: dict[str, list[str]] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    groups = [" / ".join(map(short, same)) for same in by_folded.values() if len(same) > 1]
+    if not groups:
+        return []
+    return [
+        f"{where} has classes that differ in upper and lower case only, and are read as different ones: "
+        f"{listed(groups)}; if they are one, give both one name."
+    ]
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first names in a row, and how many follow."""
     all_names = [short(name) for name in names]

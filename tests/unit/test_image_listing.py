@@ -125,6 +125,22 @@ def test_what_is_not_read_is_counted_by_folder_and_reason(tmp_path: Path, monkey
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "where"),
+    [
+        (("Cat/1.jpg", "cat/1.jpg", "dog/1.jpg", "DOG/a.txt"), "{root}"),
+        (("train/Cat/1.jpg", "train/cat/1.jpg", "val/cat/2.jpg", "val/Cat/2.jpg"), "train"),
+    ],
+)
+def test_class_folders_that_differ_in_case_only_are_named(names: tuple[str, ...], where: str, tmp_path: Path) -> None:
+    found = list_images(write(tmp_path, *names))
+    said = [notice for notice in found.notices if "upper and lower case" in notice]
+    assert said == [
+        f"{where.format(root=tmp_path.name)} has classes that differ in upper and lower case only, and are read as "
+        "different ones: Cat / cat; if they are one, give both one name."
+    ]
+
+
 def test_a_folder_of_everything_is_said_in_a_few_sentences(tmp_path: Path) -> None:
     found = list_images(write(tmp_path, *FLAT, *(f"cat/x.e{number}" for number in range(30))))
     assert len(found.unread) == 30
