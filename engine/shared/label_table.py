@@ -17,6 +17,7 @@ from engine.shared.image_parts import (
     Files,
     Listing,
     Part,
+    alike,
     listed,
     short,
     shown_names,
@@ -132,6 +133,11 @@ def _read(path: Path) -> _Table:
         raise CifartuiError(f"{where} is no table that can be read ({error}).") from error
     columns = [column.strip() for column in lines[0]] if lines else []
     file, label, split = (_column(columns, names) for names in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS))
+    if (file is None or label is None) and len(columns) == 1 and "|" in columns[0]:
+        raise CifartuiError(
+            f"{where} has one column, {short(columns[0])}; known separators are commas, semicolons and tabs: use one "
+            "of them, or name another one in a first line sep=|."
+        )
     if file is None or label is None:
         raise CifartuiError(
             f"{where} {f'has the columns {listed(columns)}' if columns else 'is empty'}, and needs {_EXPECTED} in "
@@ -246,6 +252,8 @@ def _by_part(
     written: dict[str, str] = {}
     absent = []
     for row in table.rows:
+        if not row.file:
+            continue
         found = names.find(row.file)
         if not found:
             absent.append(row.file)
@@ -260,9 +268,8 @@ def _by_part(
             other, split, line = seen[found[0]]
             if (other, split) != (label, row.split):
                 raise CifartuiError(
-                    f"{where}: {short(row.file)} is {short(label)} {short(row.split)}".rstrip()
-                    + f", and {short(other)} {short(split)}".rstrip()
-                    + f" in line {line}; an image has one label and is in one part: take one of the lines out."
+                    f"{where}: {short(row.file)} {_labelled(label, row.split)}, and {_labelled(other, split)} in line "
+                    f"{line}; an image has one label and is in one part: take one of the lines out."
                 )
             continue
         seen[found[0]] = (label, row.split, row.line)
@@ -275,6 +282,12 @@ def _by_part(
         labels = parts["train"]
         parts = {part: {image: labels[image] for image in labels if part_of[image] == part} for part in parts}
     return parts, written, absent
+
+
+def _labelled(label: str, split: str) -> str:
+    """Return what a row says of its file."""
+    said = f"is {short(label)}" if label else "has no label"
+    return f"{said} in {short(split)}" if split else said
 
 
 def _named_part(split: str, where: str) -> Part:
@@ -316,9 +329,12 @@ def _listing(
     for part in ("val", "test"):
         unknown = _sorted_labels({label for label in parts[part].values() if label and label not in place})
         if unknown:
+            same = next((name for name in names if name.casefold() == unknown[0].casefold()), None)
+            advice = "mend the table or its column of parts"
+            if same is not None:
+                advice = f"there {short(unknown[0])} is {short(same)}: give both one name"
             raise CifartuiError(
-                f"{table.where} has labels in its {part} part that no training image has: {listed(unknown)}; mend the "
-                "table or its column of parts."
+                f"{table.where} has labels in its {part} part that no training image has: {listed(unknown)}; {advice}."
             )
     of: dict[Part, Files] = {}
     for part, rows in parts.items():
@@ -376,14 +392,22 @@ def _notices(
             f"{table.where} is not in UTF-8, so letters are shown by their bytes in {listed(foreign)}; "
             "save the table as CSV in UTF-8."
         )
+    notices += alike(_sorted_labels({label for label in parts["train"].values() if label}), table.where)
+    if nameless := [row.line for row in table.rows if not row.file]:
+        is_one = len(nameless) == 1
+        rows, first, are = ("a row", "", "is") if is_one else (f"{len(nameless):,} rows", " first", "are")
+        notices.append(
+            f"{table.where} has {rows} without a file name (line {nameless[0]}{first}), which {are} left out."
+        )
     if absent:
         files_are = "names a file that is" if len(absent) == 1 else f"names {len(absent):,} files that are"
-        notices.append(f"{table.where} {files_are} not among the images, and left out: {listed(absent)}.")
+        is_left = "is" if len(absent) == 1 else "are"
+        notices.append(f"{table.where} {files_are} not among the images, and {is_left} left out: {listed(absent)}.")
     if num_without:
         have, are = ("image has", "is") if num_without == 1 else ("images have", "are")
         notices.append(f"{num_without:,} {have} no label in {table.where}, and {are} left out.")
     if extra:
         first = f", {short(extra[0])} first" if len(extra) > 1 else f": {short(extra[0])}"
-        are = "image is" if len(extra) == 1 else "images are"
-        notices.append(f"{len(extra):,} {are} not in {table.where}, and left out{first}.")
+        image, are = ("image", "is") if len(extra) == 1 else ("images", "are")
+        notices.append(f"{len(extra):,} {image} {are} not in {table.where}, and {are} left out{first}.")
     return notices

@@ -60,7 +60,7 @@ def test_tables_as_excel_writes_them(tmp_path: Path, encoding: str, first: str) 
 
 
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
-    with pytest.raises(CifartuiError, match=r"line 4: a is dog, and cat in line 3;"):
+    with pytest.raises(CifartuiError, match=r"line 4: a is dog, and is cat in line 3;"):
         list_with(tmp_path, "sep=,\nfile,label\na,cat\na,dog\n")
     with pytest.raises(CifartuiError, match="the quote that begins in line 3 is not closed"):
         list_with(tmp_path, 'sep=,\nfile,label\na,"cat\nb,dog\n')
@@ -127,10 +127,35 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     found = list_with(tmp_path, "file,label\na,cat\nb,dog\nc,\ngone.jpg,cat\n", *IMAGES, "e.heic.txt")
     assert found.train.names == ("a.jpg", "b.jpg")
     assert found.notices[1:] == (
-        f"{tmp_path}/labels.csv names a file that is not among the images, and left out: gone.jpg.",
+        f"{tmp_path}/labels.csv names a file that is not among the images, and is left out: gone.jpg.",
         f"1 image has no label in {tmp_path}/labels.csv, and is left out.",
-        f"1 image is not in {tmp_path}/labels.csv, and left out: sub/d.png.",
+        f"1 image is not in {tmp_path}/labels.csv, and is left out: sub/d.png.",
     )
+
+
+def test_rows_without_a_file_name_are_counted_by_themselves(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label\na,cat\nb,dog\nc,cat\nd,dog\ngone.jpg,cat\nnope,dog\n,cat\n")
+    assert found.notices[1:] == (
+        f"{tmp_path}/labels.csv has a row without a file name (line 8), which is left out.",
+        f"{tmp_path}/labels.csv names 2 files that are not among the images, and are left out: gone.jpg and nope.",
+    )
+    found = list_with(tmp_path, f"file,label\n,cat\n,dog\n{ROWS}")
+    assert found.notices[1:] == (
+        f"{tmp_path}/labels.csv has 2 rows without a file name (line 2 first), which are left out.",
+    )
+
+
+def test_labels_that_differ_in_case_only_are_named(tmp_path: Path) -> None:
+    found = list_with(tmp_path, "file,label\na,cat\nb,Dog\nc,CAT\nd,dog\n")
+    assert found.class_names == ("CAT", "Dog", "cat", "dog")
+    assert found.notices[1:] == (
+        f"{tmp_path}/labels.csv has classes that differ in upper and lower case only, and are read as different ones: "
+        "CAT / cat and Dog / dog; if they are one, give both one name.",
+    )
+
+
+def test_a_first_line_may_name_a_separator_that_is_not_known(tmp_path: Path) -> None:
+    assert list_with(tmp_path, "sep=|\nfile|label\na|cat\nb|dog\n").class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +166,23 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         ("file,x\na,cat\n", r"needs .* a column label"),
         ("file,label\n", "names no image that is in"),
         ("file,label\nz,cat\n", r"names no image that is in .*, z first; name the folder"),
-        ("file,label\na,cat\na,dog\nb,dog\n", r"line 3: a is dog, and cat in line 2; an image has one label"),
+        ("file,label\na,cat\na,dog\nb,dog\n", r"line 3: a is dog, and is cat in line 2; an image has one label"),
         ("file,label\na,cat\nb,cat\n", r"has one label only, cat, for training images"),
+        ("file,label\na,cat\nb,dog\na,\n", r"line 4: a has no label, and is cat in line 2; an image has one label"),
+        ("file,label\na,\nb,dog\na,cat\n", r"line 4: a is cat, and has no label in line 2; an image has one label"),
+        (
+            "file,label,split\na,cat,val\na,cat,train\nb,dog,train\n",
+            "line 3: a is cat in train, and is cat in val in line 2; an image has one label and is in one part",
+        ),
+        (
+            "file,label,split\na,cat,train\nb,dog,train\nc,Cat,val\n",
+            r"labels in its val part that no training image has: Cat; there Cat is cat: give both one name\.",
+        ),
+        (
+            "file|label\na|cat\nb|dog\n",
+            r"has one column, file\|label; known separators are commas, semicolons and tabs: use one of them, or name "
+            r"another one in a first line sep=\|\.",
+        ),
         (
             "file,label,split\na,cat,train\nb,dog,holdout\n",
             r"line 3: the part is holdout; known are train, val and test",
@@ -174,7 +214,7 @@ def test_a_file_that_is_not_there_is_no_other_of_its_name(tmp_path: Path, named:
         tmp_path, f"file,label\n{named},dog\ncat/2.jpg,cat\nowl/3.jpg,owl\n", "cat/1.jpg", "cat/2.jpg", "owl/3.jpg"
     )
     assert found.train == Files(("cat/2.jpg", "owl/3.jpg"), (0, 1))
-    said = f"names a file that is not among the images, and left out: {named}"
+    said = f"names a file that is not among the images, and is left out: {named}"
     assert any(said in notice for notice in found.notices)
 
 
