@@ -258,6 +258,8 @@ class _Classes:
             advice = (
                 "add it there or remove it here" if same is None else f"there it is {shown(same)}: give both one name"
             )
+            if empty := self._folders.get(_name_of(unknown[0])):
+                advice = f"{shown(empty[0])}/ has no image that is read: put some there, or remove it here"
             raise CifartuiError(
                 f"{shown(str(self._scan.root / unknown[0]))} is a class that the training part does not have{more}; "
                 f"{advice}."
@@ -388,6 +390,12 @@ def _one_class(scan: Scanner, folder: str) -> CifartuiError:
         table = _likely_table(scan)
         if table != _NO_TABLE:
             text += f"if {shown(table)} names files and labels, {_AS_DATA}; else "
+        siblings = scan.contents(folder_of(folder)).all_folders
+        if empty := [f"{name}/" for name in siblings if name != folder and not scan.has_image(name)]:
+            has = "has" if len(empty) == 1 else "have"
+            return CifartuiError(
+                f"{text}{listed(empty)} {has} no image that is read; put images of another class there."
+            )
         return CifartuiError(f"{text}put the images of each class into a folder of its own.")
     where = f"{_where(scan, folder)}, with {listed(map(base_of, inner))} inside,"
     if folder_of(folder):

@@ -238,6 +238,16 @@ def test_a_class_without_a_validation_image_is_said(tmp_path: Path) -> None:
         (["kaggle/train/a.jpg", "kaggle/test/a.jpg", "kaggle/labels.csv"], r"or as data\.labels=kaggle/labels\.csv\.$"),
         (["labels.csv", "kaggle/train/a.jpg", "kaggle/test/a.jpg"], r"or as data\.labels=labels\.csv\.$"),
         (["cat/1.jpg"], r"images of one class only, cat"),
+        (
+            ["train/a/1.jpg", "train/b/x.txt", "val/a/1.jpg", "val/b/1.jpg"],
+            r"class only, a; .* two: train/b/ has no image that is read; put images of another class there\.$",
+        ),
+        (["a/1.jpg", "b/x.txt", "c/x.txt"], r"needs two: b/ and c/ have no image that is read; put images of another"),
+        (
+            ["train/a/1.jpg", "train/b/x.txt", "train/c/1.jpg", "val/a/1.jpg", "val/b/1.jpg"],
+            r"val/b is a class that the training part does not have; train/b/ has no image that is read: put some "
+            r"there, or remove it here\.$",
+        ),
         (["train/cat/1.jpg"], r"images of one class only, cat"),
         (["train/1.jpg", "train/2.jpg"], r"The 2 images in .*train lie loose.*data\.labels"),
         (
