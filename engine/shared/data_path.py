@@ -28,7 +28,15 @@ from engine.shared.data_locations import (
     locate,
     published_in,
 )
-from engine.shared.image_archives import OnBytes, TarMember, check_archive, is_archive, say_nothing, unpacked_before
+from engine.shared.image_archives import (
+    OnBytes,
+    TarMember,
+    check_archive,
+    is_archive,
+    kind_inside,
+    say_nothing,
+    unpacked_before,
+)
 from engine.shared.image_listing import list_images
 from engine.shared.image_parts import Listing
 from engine.shared.image_scan import Poll
@@ -184,6 +192,11 @@ def known_data(path: Path, poll: Poll = lambda: None, dataset: object = None) ->
         if dataset != "class-folders":
             raise CifartuiError(mixed)
     if not (is_folder or path.suffix.lower() in label_table.SUFFIXES or is_archive(path)):
+        if (kind := kind_inside(path)) is not None:
+            raise CifartuiError(
+                f"{printable(str(path))} is a {kind} archive inside, and not named like one; rename it to "
+                f"{printable(path.name)}.{kind}."
+            )
         raise CifartuiError(
             f"{printable(str(path))} is a file, and no archive (zip, tar) or table (csv, tsv); name a folder of images."
         )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from typing import IO, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -110,6 +110,16 @@ def check_archive(path: Path) -> None:
     except _DAMAGED:
         pass
     raise CifartuiError(f"{shown(str(path))} is no archive that can be read; fetch it again.")
+
+
+def kind_inside(path: Path) -> Literal["zip", "tar"] | None:
+    """Return the kind of archive that a file is by its content, whatever its name; None if it is none with members."""
+    with suppress(*_DAMAGED):
+        if _is_zip(path):
+            return "zip"
+        with tarfile.open(path, tarinfo=TarMember) as opened:
+            return None if opened.next() is None else "tar"
+    return None
 
 
 def _is_zip(path: Path) -> bool:

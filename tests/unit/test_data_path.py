@@ -104,6 +104,26 @@ def test_archives_and_tables_are_named_like_folders(photos: Path) -> None:
     assert with_data(str(loose), ("data.labels=labels.csv",))[1] == f'data.path="{loose}"'
 
 
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
+def test_an_archive_by_another_name_is_refused_with_the_name_that_it_needs(form: str, photos: Path) -> None:
+    archive = Path(shutil.make_archive(str(photos.parent / "photos"), form, photos))
+    renamed = archive.rename(photos.parent / "flat.dat")
+    kind = "zip" if form == "zip" else "tar"
+    with pytest.raises(CifartuiError) as raised:
+        data_at(str(renamed))
+    assert str(raised.value) == (
+        f"{renamed} is a {kind} archive inside, and not named like one; rename it to flat.dat.{kind}."
+    )
+    assert data_at(str(renamed.rename(f"{renamed}.{kind}"))).dataset == "class-folders"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(10_240), b"text", b"\x1f\x8bnothing"])
+def test_a_file_of_anything_else_is_no_archive(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "flat.dat").write_bytes(content)
+    with pytest.raises(CifartuiError, match="is a file, and no archive"):
+        data_at(str(tmp_path / "flat.dat"))
+
+
 @pytest.mark.parametrize("other", ['data.path="/x"', 'data={path = "/x"}'])
 def test_two_paths_contradict_each_other(other: str, photos: Path) -> None:
     with pytest.raises(CifartuiError, match="both name the data; leave one out"):
