@@ -18,7 +18,7 @@ from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_formats import Fault
 from engine.shared.image_listing import list_images
-from engine.shared.image_parts import Listing, check_validation, split_by_name, without_images
+from engine.shared.image_parts import Listing, check_validation, split_by_name, without_drawn, without_images
 from engine.shared.image_scan import shown
 from engine.shared.published_sets import unlike_published
 from presets.errors import CifartuiError
@@ -83,7 +83,7 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
         test=splits.get("test"),
         class_names=listing.class_names,
         test_labels_hidden=bool(listing.unlabelled),
-        notices=(*listing.notices, *_unlike_published(listing, location), *notices, *_missing(listing, splits)),
+        notices=(*listing.notices, *_unlike_published(listing, location), *notices, *_missing(listing, splits, seed)),
         unreadable=_reasons(_broken(cache, needed)),
     )
 
@@ -242,11 +242,17 @@ def _split(
     )
 
 
-def _missing(listing: Listing, splits: dict[str, ImageSplit]) -> list[str]:
+def _missing(listing: Listing, splits: dict[str, ImageSplit], seed: int) -> list[str]:
     """Return what to say of parts that the data does not have, and of classes that a part has no image of."""
     if listing.name == "cub200" and listing.test:
         return []
-    said = [] if listing.val else [without_images(splits["val"].labels.tolist(), listing.class_names, "val")]
+    drawn = splits["val"].labels.tolist()
+    if listing.val:
+        said = []
+    elif listing.name == "cub200":  # every tenth row is held back, whatever its name
+        said = [without_images(drawn, listing.class_names, "val")]
+    else:
+        said = [without_drawn(listing, drawn, seed)]
     said.append(without_images(splits["train"].labels.tolist(), listing.class_names, "training"))
     if listing.unlabelled:
         said.append(UNLABELLED_TEST)

@@ -26,6 +26,8 @@ _LONGEST_NAME = 80
 """Characters of a name in a sentence, before it is cut."""
 _FRACTIONS = (0.3, 0.5, 0.7, 0.9, 0.99)
 """Values of data.validation that are advised, the first that takes an image."""
+_FRACTIONS_FOR_ALL = (0.2, 0.3, 0.4, 0.5)
+"""Likewise, the first that takes an image of each class."""
 
 
 class Files(Struct, frozen=True):
@@ -88,11 +90,9 @@ def split_by_name(listing: Listing, validation: Literal["every-tenth"] | float, 
     Returns:
         Rows to train on, at least one of each class, and rows to validate with, perhaps none.
     """
-    names, labels = listing.train.names, listing.train.labels
+    labels = listing.train.labels
     share, salt = (0.1, "") if validation == "every-tenth" else (validation, f"{seed}")
-    prefix = f"{listing.train_folder}/" if listing.train_folder else ""
-    known_as = listing.split_names or [name.removeprefix(prefix) for name in names]
-    scores = [_score(name, salt) for name in known_as]
+    scores = _scores(listing, salt)
     is_val = [score < share for score in scores]
     has_train = {label for label, val in zip(labels, is_val, strict=True) if not val}
     highest: dict[int, int] = {}
@@ -144,6 +144,33 @@ def check_validation(
         f"data.validation = {validation} takes none of the {len(listing.train):,} training images in "
         f"{shown(named or str(listing.root))} for validation; {advice}."
     )
+
+
+def without_drawn(listing: Listing, labels: Iterable[int], seed: int) -> str:
+    """Return a sentence about the classes of which no image was drawn to validate with, and what to do; "" if none.
+
+    Args:
+        listing: without a validation part.
+        labels: of the images that were drawn.
+        seed: of the run.
+    """
+    said = without_images(labels, listing.class_names, "val")
+    if not said:
+        return ""
+    sizes = Counter(listing.train.labels)
+    lowest: dict[int, float] = {}
+    for label, score in zip(listing.train.labels, _scores(listing, f"{seed}"), strict=True):
+        lowest[label] = min(score, lowest.get(label, 1))
+    needed = max(lowest.values()) if min(sizes.values()) > 1 else 1
+    fraction = next((f", or set data.validation={share}" for share in _FRACTIONS_FOR_ALL if needed < share), "")
+    return f"{said.removesuffix('.')}; put images of each class into val/{fraction}."
+
+
+def _scores(listing: Listing, salt: str) -> list[float]:
+    """Return the scores of the training files, by their names below the training part, or by those of a table."""
+    prefix = f"{listing.train_folder}/" if listing.train_folder else ""
+    names = listing.split_names or [name.removeprefix(prefix) for name in listing.train.names]
+    return [_score(name, salt) for name in names]
 
 
 def _score(name: str, salt: str) -> float:

@@ -139,7 +139,9 @@ def test_images_that_are_none_are_left_out_and_named(tmp_path: Path) -> None:
     for name, content in broken.items():
         (root / "train/001.Crow" / name).write_bytes(content)
     told = load(Data(dataset="class-folders", path=str(root), image_size=8), None, 0, lambda event: None)
-    assert told.notices[1:] == ("The class 001.Crow has no validation image.",)
+    assert told.notices[1:] == (
+        "The class 001.Crow has no validation image; put images of each class into val/, or set data.validation=0.2.",
+    )
     assert told.notices[0].startswith("5 of 36 images cannot be read and are left out: ")
     assert all(f"train/001.Crow/{name}" in told.notices[0] for name in broken)
     assert len(told.train) + len(told.val) == 30 - 5

@@ -49,7 +49,10 @@ def test_classes_are_the_sorted_folders(root: Path) -> None:
     assert data.train.images[:4, 1, 0, 0].tolist() == [0, 1, 2, 4]
     assert (data.train.images.dtype, data.train.labels.dtype) == (torch.uint8, torch.int64)
     assert data.train.images.is_contiguous()
-    assert data.notices == ("2 classes have no validation image: gull and wren.",)
+    assert data.notices == (
+        "2 classes have no validation image: gull and wren; put images of each class into val/, or set "
+        "data.validation=0.2.",
+    )
 
 
 def test_images_of_the_right_size_stay_what_they_are(root: Path) -> None:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, unread_notices, without_images
+from engine.shared.image_parts import (
+    Files,
+    Listing,
+    check_validation,
+    split_by_name,
+    unread_notices,
+    without_drawn,
+    without_images,
+)
 from engine.shared.image_scan import Unread
 from presets.errors import CifartuiError
 
@@ -134,6 +142,26 @@ def test_the_fraction_advised_takes_an_image_with_every_seed(
 def test_no_sentence_stands_in_place_of_a_single_one(num_reasons: int, num_sentences: int, last: str) -> None:
     said = unread_notices(Unread("z", f".{each}: no image", 1, f"a.{each}") for each in range(num_reasons))
     assert (len(said), said[-1]) == (num_sentences, last)
+
+
+@given(st.integers(2, 9), st.integers(2, 4), st.integers(0, 99))
+def test_the_fraction_advised_for_classes_without_validation_images_takes_one_of_each(
+    num_images: int, num_classes: int, seed: int
+) -> None:
+    found = listing({f"{label}/{number}.jpg": label for label in range(num_classes) for number in range(num_images)})
+    drawn = [found.train.labels[row] for row in split_by_name(found, "every-tenth", seed).val]
+    said = without_drawn(found, drawn, seed)
+    assert (said == "") == (len(set(drawn)) == num_classes)
+    if "data.validation=" in said:
+        fraction = float(said.rpartition("=")[2].removesuffix("."))
+        rows = split_by_name(found, fraction, seed).val
+        assert {found.train.labels[row] for row in rows} == set(range(num_classes))
+
+
+def test_where_no_fraction_takes_an_image_of_each_class_none_is_advised() -> None:
+    found = listing({"0/a.jpg": 0, "0/b.jpg": 0, "1/a.jpg": 1})
+    assert without_drawn(found, [0], 0) == "The class 1 has no validation image; put images of each class into val/."
+    assert without_drawn(found, [0, 1], 0) == ""
 
 
 def test_classes_without_images_are_named() -> None:

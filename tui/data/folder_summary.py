@@ -25,7 +25,7 @@ from engine.shared.image_parts import (
     fraction_with_images,
     split_by_name,
     unread_notices,
-    without_images,
+    without_drawn,
 )
 from engine.shared.image_scan import Unread, in_json, shown
 from presets.errors import CifartuiError
@@ -217,7 +217,7 @@ def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None, *, 
     largest, smallest = max(on_disk.values()), min(on_disk.values())
     numbers = {part: len(labels) for part, (_, labels) in parts.items()}
     problem = "" if numbers["val"] else _problem(path, listing)
-    no_val = without_images(parts["val"][1], listing.class_names, "val") if is_drawn and not problem else ""
+    no_val = without_drawn(listing, parts["val"][1], 0) if is_drawn and not problem else ""
     preset, why = _advice(tuple(counts["train"][label] for label in range(len(listing.class_names))))
     return FolderSummary(
         path=path,
