@@ -34,7 +34,7 @@ class PreviewRead(Message):
 
 
 class Unpacked(Message):
-    """How far the archive of the images is unpacked, in words; empty when that is done."""
+    """Progress of the unpacking of an archive with the images, in words; empty when that is done."""
 
     def __init__(self, text: str) -> None:
         self.text = text
