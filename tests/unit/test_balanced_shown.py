@@ -117,7 +117,7 @@ def test_the_plots_have_both_curves(tmp_path: Path) -> None:
     reading = MetricChart("top1", Report()).chart(state, size, View(cursor=0.0)).legend
     assert reading[-2:] == (("• val 90.0 (epoch 1)", VAL), ("▪ balanced 40.0", MUTED))
     assert "▪ balanced 50.0" in "\n".join(row.plain for row in run_page.run_page(*shown(tmp_path), 80, coloured=False))
-    picture = metrics_svg(state, "", Report())
+    picture = metrics_svg(state, Report())
     assert (picture.count("<rect"), picture.count("▪ balanced")) == (1 + 3, 1)
 
 

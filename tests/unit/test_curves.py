@@ -34,7 +34,7 @@ def test_csv_has_a_line_for_every_epoch_and_every_report(tmp_path: Path) -> None
 
 def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path: Path) -> None:
     found = state(tmp_path)
-    text = curves.metrics_svg(found, 'A <b> & "c"', Report(val_top1=0.24))
+    text = curves.training_svg(found, 'A <b> & "c"', Report(val_top1=0.24))
     root = ElementTree.fromstring(text)
     said = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert 'A <b> & "c"' in said
@@ -62,7 +62,7 @@ def test_the_picture_is_xml_with_both_curves_the_report_and_the_stages(tmp_path:
 
 def test_a_run_of_one_epoch_has_a_picture_too(tmp_path: Path) -> None:
     with training(tmp_path, epochs_done=1) as run:
-        ElementTree.fromstring(curves.metrics_svg(run.folder.read_state(), "short", Report()))
+        ElementTree.fromstring(curves.training_svg(run.folder.read_state(), "short", Report()))
 
 
 def test_a_picture_has_no_more_points_than_it_can_show(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_picture_has_no_more_points_than_it_can_show(tmp_path: Path) -> None:
                     loss=math.nan if number == 7 else 1e9 if number == 9 else 4 - number / 5000, images_per_s=900.0,
                 )
             )  # fmt: skip
-        text = curves.metrics_svg(run.folder.read_state(), "long", Report())
+        text = curves.training_svg(run.folder.read_state(), "long", Report())
     assert "nan" not in text
     points = [float(place) for place in re.split("[ ,]", re.findall('polygon points="([^"]*)"', text)[0])]
     assert 300 < len(points) / 2 <= 2 * 384
@@ -90,7 +90,7 @@ def test_what_steered_a_run_is_named_in_its_picture_where_there_is_room(tmp_path
                     command_id=command, command=command, accepted=True, effect="done", epoch=9, global_step=step
                 )
             )
-        text = curves.metrics_svg(run.folder.read_state(), "steered", Report())
+        text = curves.training_svg(run.folder.read_state(), "steered", Report())
     labels = re.findall(">(▾[^<]*)<", text)
     assert labels == 4 * ["▾stop", "▾go on", "▾"]
     places = [float(place) for place in re.findall('x="([^"]*)"[^>]*>▾', text)]

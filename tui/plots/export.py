@@ -40,6 +40,7 @@ _PAPER |= {faded(color): lightened(_PAPER[color]) for color in COLORS}
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
 _RESOLUTION = Resolution(num_columns=_WIDTH - _LEFT - _RIGHT, num_rows=11, max_ticks=8)
+_FIGURE = View(is_large=True, is_figure=True)
 _IN_A_ROW = 2
 _TITLE = 30
 """Height of the title's row, if there is a title."""
@@ -60,7 +61,7 @@ def curves_text(run: RunDir, state: RunState, kind: Literal["csv", "svg"], steps
     if kind == "csv":
         return steps_csv(state) if steps else epochs_csv(state)
     title = f"{preset.title}  ·  {run.id}"
-    return metrics_svg(state, title, report_of(info), preset.train.clip_norm)
+    return training_svg(state, title, report_of(info), preset.train.clip_norm)
 
 
 def epochs_csv(state: RunState) -> str:
@@ -102,17 +103,24 @@ def _csv(fields: Sequence[str], rows: Sequence[Sequence[float | None]]) -> str:
 # --- SVG -----------------------------------------------------------------------------------------
 
 
-def metrics_svg(state: RunState, title: str, report: Report, clip_norm: float = 0.0) -> str:
+def metrics_svg(state: RunState, report: Report) -> str:
+    """Return loss and accuracy by epoch as one picture."""
+    return svg(_charts(state, report), "")
+
+
+def training_svg(state: RunState, title: str, report: Report, clip_norm: float = 0.0) -> str:
     """Return loss and accuracy by epoch, and below them learning rate and gradient norm, as one picture."""
-    view = View(is_large=True, is_figure=True)
-    charts = [MetricChart(metric, report).chart(state, _RESOLUTION, view) for metric in METRICS]
     below = (StepChart("lr"), StepChart("grad_norm", clip_norm))
-    return svg([*charts, *(chart.chart(state, _RESOLUTION, view) for chart in below)], title)
+    return svg([*_charts(state, report), *(chart.chart(state, _RESOLUTION, _FIGURE) for chart in below)], title)
+
+
+def _charts(state: RunState, report: Report) -> list[Chart]:
+    return [MetricChart(metric, report).chart(state, _RESOLUTION, _FIGURE) for metric in METRICS]
 
 
 def range_test_svg(test: Verdict) -> str:
     """Return the loss of a range test over the learning rate."""
-    return svg([lr_chart(test, ValueAxis(), _RESOLUTION, View(is_large=True, is_figure=True))], "")
+    return svg([lr_chart(test, ValueAxis(), _RESOLUTION, _FIGURE)], "")
 
 
 def overlaid_runs(runs: Sequence[RunDir]) -> list[OverlaidRun]:

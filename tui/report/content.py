@@ -164,7 +164,7 @@ def _curves(record: RunDetail, state: RunState) -> str:
         return ""
     if record.range_test is not None:
         return range_test_svg(record.range_test)
-    return metrics_svg(state, "", record.report, record.clip_norm)
+    return metrics_svg(state, record.report)
 
 
 def _verdict(found: Verdict) -> tuple[str, ...]:
