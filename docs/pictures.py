@@ -32,7 +32,7 @@ from tui.data.environment import Environment
 PICTURES = Path(__file__).resolve().parent / "pictures"
 _WIDE, _USUAL, _WITH_SCORES, _LOW = (160, 45), (120, 36), (152, 36), (120, 28)
 _RATES = (0.002, 0.005, 0.01, 0.03)
-_EPOCHS, _HALVED_AFTER, _TAKEN_AFTER = 10, 4, 7
+_EPOCHS, _HALVED_AFTER, _TAKEN_AFTER = 20, 4, 7
 _PAGES = {
     "report": (1240, 1710, ""),
     "report-matrix": (1240, 1600, "section > :not(#matrix-1):not(#matrix-1 ~ *) { display: none; }"),
