@@ -62,7 +62,10 @@ def load_image_files(location: Location, data: Data, seed: int, report: Report) 
     if scaled := cache.by_own_range(needed):
         notices += (_scaled(scaled, len(needed)),)
     pixels = cache.pixels()
-    splits = {part: _split(pixels, labels, names, chosen, cache) for part, chosen in rows.items() if len(chosen)}
+    known_as = tuple([listing.known_as.get(name, name) for name in names]) if listing.known_as else ()
+    splits = {
+        part: _split(pixels, labels, (names, known_as), chosen, cache) for part, chosen in rows.items() if len(chosen)
+    }
     for part, split in splits.items():
         if not len(split) and not (part == "test" and listing.unlabelled):
             broken = _broken(cache, rows[part])
@@ -224,11 +227,12 @@ def _divide(
 def _split(
     pixels: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.int64],
-    names: tuple[str, ...],
+    all_names: tuple[tuple[str, ...], tuple[str, ...]],
     chosen: npt.NDArray[np.int64],
     cache: ImageCache,
 ) -> ImageSplit:
-    """Return the images at the cache rows `chosen`, without the broken ones."""
+    """Return the images at cache rows without the broken ones; names are the files' and, if there is one, a table's."""
+    names, known_as = all_names
     is_broken = cache.is_broken(chosen)
     rows = chosen[~is_broken]
     is_range = len(rows) > 0 and bool((np.diff(rows) == 1).all())
@@ -239,6 +243,7 @@ def _split(
         names=tuple(names[row] for row in rows),
         unreadable=tuple(names[row] for row in chosen[is_broken]),
         sizes=tuple(cache.sizes[rows].tolist()),
+        known_as=tuple([known_as[row] for row in rows]) if known_as else (),
     )
 
 

@@ -36,6 +36,7 @@ class ImageSplit:
         names: of image files, relative to the data set's root; empty for other data.
         unreadable: files of this split that cannot be read, and so have no row.
         sizes: of image files, in bytes; empty for other data.
+        known_as: names by which a record knows the image files again, where these are a table's; else empty.
     """
 
     images: Tensor
@@ -43,6 +44,7 @@ class ImageSplit:
     names: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
+    known_as: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -116,7 +118,8 @@ def _record_of(split: ImageSplit, classes: Sequence[str]) -> SplitRecord:
     rows: list[str] = [classes[label] for label in split.labels.tolist()]
     sizes = split.sizes
     if split.names:
-        named = [f"{same_name(name)}\0{row}" for name, row in zip(split.names, rows, strict=True)]
+        names = split.known_as or split.names
+        named = [f"{same_name(name)}\0{row}" for name, row in zip(names, rows, strict=True)]
         order = sorted(range(len(named)), key=lambda at: (named[at], sizes[at] if sizes else 0))
         rows, sizes = [named[at] for at in order], tuple(sizes[at] for at in order if sizes)
     digest = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()

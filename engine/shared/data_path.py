@@ -216,8 +216,13 @@ def with_data(named: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
             f"--data {printable(named, 80)} and --set {printable(other, 80)} both name the data; leave one out."
         )
     labels = _override_of("labels", overrides)[1]
-    dataset = _override_of("dataset", overrides)[1]
+    dataset = dataset_override(overrides)
     return (*data_at(named, labels=labels if isinstance(labels, str) else None, dataset=dataset).overrides, *overrides)
+
+
+def dataset_override(overrides: Sequence[str]) -> object:
+    """Return the data set that overrides ask for by name; None if none does."""
+    return _override_of("dataset", overrides)[1]
 
 
 def path_override(overrides: Sequence[str]) -> str | None:

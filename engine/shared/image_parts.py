@@ -64,8 +64,8 @@ class Listing(Struct, frozen=True, kw_only=True):
     """Sentences about this data that the user should see."""
     train_folder: str = ""
     """Folder of the training part, in which the class folders lie; "" if that is the root."""
-    split_names: tuple[str, ...] = ()
-    """Names by which `split_by_name` divides the training files, those of a table; empty: paths below the folder."""
+    known_as: dict[str, str] = {}
+    """Name that a table gives a file, by the file's own: files are divided and known again by it, wherever they lie."""
 
 
 class Rows(NamedTuple):
@@ -135,15 +135,24 @@ def check_validation(
         return
     fraction = fraction_with_images(listing, seeds)
     if fraction is not None:
-        advice = f"set data.validation={fraction}, add images, or put some into val/"
+        advice = f"set data.validation={fraction}, add images, or {_by_hand(listing, 'some')}"
     elif len(listing.train) == len(set(listing.train.labels)):
-        advice = "each class has one image, which is trained on: add images, or put others into val/"
+        advice = f"each class has one image, which is trained on: add images, or {_by_hand(listing, 'others')}"
     else:
-        advice = "add images, or put some into val/"
+        advice = f"add images, or {_by_hand(listing, 'some')}"
     raise CifartuiError(
         f"data.validation = {validation} takes none of the {len(listing.train):,} training images in "
         f"{shown(named or str(listing.root))} for validation; {advice}."
     )
+
+
+def _by_hand(listing: Listing, which: str) -> str:
+    """Return how images of one's own choice are validated with: a clause. Published data sets have no such way."""
+    if listing.known_as:
+        return f"give the table a column split, with val for {which}"
+    if not listing.train_folder:
+        return f"put the class folders into train/, and {which} into val/"
+    return f"put {which} into val/"
 
 
 def without_drawn(listing: Listing, labels: Iterable[int], seed: int) -> str:
@@ -162,15 +171,17 @@ def without_drawn(listing: Listing, labels: Iterable[int], seed: int) -> str:
     for label, score in zip(listing.train.labels, _scores(listing, f"{seed}"), strict=True):
         lowest[label] = min(score, lowest.get(label, 1))
     needed = max(lowest.values()) if min(sizes.values()) > 1 else 1
-    fraction = next((f", or set data.validation={share}" for share in _FRACTIONS_FOR_ALL if needed < share), "")
-    return f"{said.removesuffix('.')}; put images of each class into val/{fraction}."
+    fraction = next((f"set data.validation={share}" for share in _FRACTIONS_FOR_ALL if needed < share), "")
+    by_hand = _by_hand(listing, "images of each class") if listing.name == "class-folders" else ""
+    advice = ", or ".join(filter(None, (by_hand, fraction)))
+    return f"{said.removesuffix('.')}; {advice}." if advice else said
 
 
 def _scores(listing: Listing, salt: str) -> list[float]:
     """Return the scores of the training files, by their names below the training part, or by those of a table."""
     prefix = f"{listing.train_folder}/" if listing.train_folder else ""
-    names = listing.split_names or [name.removeprefix(prefix) for name in listing.train.names]
-    return [_score(name, salt) for name in names]
+    known_as = listing.known_as
+    return [_score(known_as.get(name) or name.removeprefix(prefix), salt) for name in listing.train.names]
 
 
 def _score(name: str, salt: str) -> float:

@@ -354,7 +354,7 @@ def _listing(
         train=of["train"],
         val=of["val"],
         test=of["test"],
-        split_names=tuple(written[image] for image in of["train"].names),
+        known_as=written,
         unlabelled=tuple(sorted(unlabelled)),
         unlabelled_unread=tuple(unlabelled_unread) if unlabelled else (),
         unread=scan.unread,

@@ -75,8 +75,8 @@ def measure(
     path, state = read_weights(folder, info, which)
     preset = info.preset
     if data is not None:
-        asked = preset.data.dataset if same_data else None
-        preset = catalog.amend(preset, data_at(data, labels=preset.data.labels, dataset=asked).overrides)
+        own = preset.data
+        preset = catalog.amend(preset, data_at(data, labels=own.labels, dataset=own.dataset).overrides)
     info = msgspec.structs.replace(info, preset=preset, device=device_asked, data_dir=data_dir or info.data_dir)
     device, precision = choose_hardware(info)
     try:

@@ -50,6 +50,17 @@ def renamed(folder: Path, old: str, new: str) -> None:
         (folder / part / old).rename(folder / part / new)
 
 
+def mnist_files(folder: Path) -> None:
+    """Write 60 training and 20 test images of ten digits as MNIST's files are."""
+    folder.mkdir(parents=True)
+    for part, number in (("train", 60), ("t10k", 20)):
+        images = bytes((row * 7 + place) % 256 for row in range(number) for place in range(784))
+        labels = bytes(row % 10 for row in range(number))
+        for name, shape, content in (("images-idx3", (number, 28, 28), images), ("labels-idx1", (number,), labels)):
+            header = bytes((0, 0, 8, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + content)
+
+
 def evaluated(cifartui: Cifartui, *options: str) -> dict[str, object]:
     done = cifartui("evaluate", "latest", "--device", "cpu", "--json", *options)
     assert done.returncode == 0, done.stderr
@@ -291,3 +302,41 @@ def test_a_report_takes_data_that_has_moved_and_no_other(
     assert "name a file" in unnamed.stderr
     nothing = cifartui(*asked, "--force", "--data", str(tmp_path / "nothing"))
     assert nothing.returncode == 0  # all is measured: the data is not asked for
+
+
+def test_a_table_and_its_images_are_the_same_data_one_folder_deeper(
+    cifartui: Cifartui, runs_dir: Path, tmp_path: Path
+) -> None:
+    names = [f"{colour}{number:02}.png" for colour in COLOURS for number in range(24)]
+    for place in ("here", "there/deeper"):
+        for name in names:
+            bird_files.save(tmp_path / place / name, COLOURS[name[:-6]])
+    for root in ("here", "there"):
+        rows = "".join(f"{name},{name[:-6]}\n" for name in names)
+        (tmp_path / root / "labels.csv").write_text(f"file,label\n{rows}")
+    done = cifartui(
+        "train", "demo", "--data", str(tmp_path / "here"), "--set", "data.labels=labels.csv", "--epochs", "1",
+        "--set", "train.batch_size=8", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = cifartui("resume", "latest", "--data", str(tmp_path / "there"), "--epochs", "+1")
+    assert again.returncode == 0, again.stderr
+    (run,) = list_runs(runs_dir)
+    assert run.read_state().epochs[-1].number == 2
+
+
+def test_a_folder_that_holds_other_data_too_is_evaluated_as_it_was_trained_on(
+    cifartui: Cifartui, folder: Path, runs_dir: Path
+) -> None:
+    mnist_files(folder.parent / "mixed" / "MNIST" / "raw")
+    shutil.copytree(folder / "train", folder.parent / "mixed", dirs_exist_ok=True)
+    for name in ("mnist", "class-folders"):
+        done = cifartui(
+            "train", "demo", "--data", str(folder.parent / "mixed"), "--set", f"data.dataset={name}", "--epochs", "1",
+            "--set", "train.batch_size=8", "--set", "data.validation=0.2", "--device", "cpu",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert evaluated(cifartui, "--data", str(folder.parent / "mixed"))
+    refused = cifartui("train", "demo", "--data", str(folder.parent / "mixed"), "--device", "cpu")
+    assert (refused.returncode, "holds MNIST" in refused.stderr) == (2, True)
+    assert len(list_runs(runs_dir)) == 2

@@ -130,7 +130,7 @@ async def test_of_a_folder_too_small_for_a_tenth_the_panel_is_filled_in_so_that_
         await until(pilot, lambda: isinstance(app.screen, FolderScreen) and app.screen.summary, "the summary")
         shown = " ".join(rendered(app).split())
         assert "none to validate with" in shown
-        assert "set data.validation=0.3, add images, or put some into val/." in shown
+        assert "set data.validation=0.3, add images, or put the class folders into train/, and some into val/." in shown
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, StartPanel) and app.screen.checked.options, "the dialog")
         changes = app.screen.query_one("#changes", Input)

@@ -217,7 +217,7 @@ async def test_keys_that_come_at_once_open_one_panel(runs_dir: Path) -> None:
         assert sum(isinstance(screen, StartPanel) for screen in app.screen_stack) == 1
 
 
-def data_at(named: str, _poll: Callable[[], object], _labels: str | None) -> NamedData:
+def data_at(named: str, *_: object) -> NamedData:
     """There is one folder of images."""
     if named.rstrip("/") != "/photos":
         raise CifartuiError(f"{named} does not exist; name a folder of images.")
@@ -249,7 +249,7 @@ async def test_data_is_looked_at_and_is_in_the_order(runs_dir: Path) -> None:
 async def test_a_disk_that_does_not_answer_keeps_nobody(runs_dir: Path) -> None:
     was_asked, may_answer, was_withdrawn = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(named: str, poll: Callable[[], object], _labels: str | None) -> NamedData:
+    def slow(named: str, poll: Callable[[], object], *_: object) -> NamedData:
         was_asked.set()
         may_answer.wait(20)
         try:

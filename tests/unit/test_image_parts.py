@@ -109,7 +109,10 @@ def test_nothing_to_validate_with_is_refused() -> None:
 
 def test_no_fraction_is_advised_where_every_class_has_one_image() -> None:
     found = listing({"0/a.jpg": 0, "1/b.jpg": 1})
-    with pytest.raises(CifartuiError, match=r"each class has one image, .*: add images, or put others into val/\.$"):
+    with pytest.raises(
+        CifartuiError,
+        match=r"each class has one image, .*: add images, or put the class folders .*, and others into val/\.$",
+    ):
         check_validation(found, 0.99, (0,))
 
 
@@ -121,7 +124,7 @@ def test_the_fraction_advised_takes_an_image_with_every_seed(
     files: tuple[str, ...], seeds: tuple[int, ...], fraction: float
 ) -> None:
     found = listing({f"{name}.png": int(name.startswith("dog")) for name in files})
-    said = rf"every-tenth takes none of the 4 .*; set data\.validation={fraction}, add images, or put some into val/\.$"
+    said = rf"takes none of the 4 .*; set data\.validation={fraction}, add images, or put .* and some into val/\.$"
     with pytest.raises(CifartuiError, match=said):
         check_validation(found, "every-tenth", seeds)
     check_validation(found, fraction, seeds)
@@ -160,7 +163,10 @@ def test_the_fraction_advised_for_classes_without_validation_images_takes_one_of
 
 def test_where_no_fraction_takes_an_image_of_each_class_none_is_advised() -> None:
     found = listing({"0/a.jpg": 0, "0/b.jpg": 0, "1/a.jpg": 1})
-    assert without_drawn(found, [0], 0) == "The class 1 has no validation image; put images of each class into val/."
+    assert (
+        without_drawn(found, [0], 0)
+        == "The class 1 has no validation image; put the class folders into train/, and images of each class into val/."
+    )
     assert without_drawn(found, [0, 1], 0) == ""
 
 

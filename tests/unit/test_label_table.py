@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.shared.image_listing import list_images, num_classes
-from engine.shared.image_parts import Files, Listing, split_by_name
+from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, without_drawn
 from presets.errors import CifartuiError
 from tests.unit.test_image_listing import write
 
@@ -267,3 +267,11 @@ def test_a_table_divides_its_images_alike_wherever_they_lie(tmp_path: Path) -> N
     ]
     assert 5 < len(taken[0]) < 25
     assert taken[0] == taken[1] == taken[2]
+
+
+def test_images_without_a_validation_image_of_a_class_get_it_by_a_column_of_parts(tmp_path: Path) -> None:
+    found = list_with(tmp_path, f"file,label\n{ROWS}")
+    with pytest.raises(CifartuiError, match=r"or give the table a column split, with val for some\.$"):
+        check_validation(found, "every-tenth", (0,))
+    said = without_drawn(found, [0], 0)
+    assert "; give the table a column split, with val for images of each class, or set data.validation=" in said

@@ -72,9 +72,9 @@ def few(root: Path, numbers: dict[str, tuple[int, ...]]) -> Path:
     ("numbers", "options", "said"),
     [
         ({"cat": (0, 1), "dog": (0, 1)}, (), "every-tenth takes none of the 4 training images in {few} for validation; "
-         "set data.validation=0.3, add images, or put some into val/."),
+         "set data.validation=0.3, add images, or put the class folders into train/, and some into val/."),
         ({"cat": (2, 8), "dog": (1, 6)}, ("--set", "data.validation=0.3"), "set data.validation=0.7, add images"),
-        ({"cat": (0,), "dog": (0,)}, (), "each class has one image, which is trained on: add images, or put others"),
+        ({"cat": (0,), "dog": (0,)}, (), "each class has one image, which is trained on: add images, or put the class"),
     ],
 )  # fmt: skip
 def test_data_with_nothing_to_validate_with_is_refused_before_a_run_is_made(

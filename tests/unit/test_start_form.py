@@ -189,6 +189,21 @@ def test_data_typed_is_in_the_order_and_in_the_presets(photos: Path) -> None:
     assert [preset.data.path for preset in checked.presets] == [str(photos)] * 2
 
 
+def test_a_data_set_that_is_asked_for_by_name_is_found_beside_others(photos: Path) -> None:
+    asked = []
+
+    def data_at(named: str, _poll: object, _labels: object, dataset: object) -> NamedData:
+        asked.append(dataset)
+        return NamedData("class-folders", named)
+
+    for changes in ("", "data.dataset=mnist"):
+        typed = {"data": str(photos), "changes": changes}
+        checked = check(["demo"], catalog.load, fields_of([catalog.load("demo")]), typed, lambda _: None)
+        assert checked.waits_for is not None
+        find_files(checked.waits_for, Environment(data_at=data_at), None, lambda: None)
+    assert asked == [None, "mnist"]
+
+
 def test_mistakes_in_files_are_said_in_the_words_of_the_dialog(photos: Path) -> None:
     gone = looked_at(["photos/frozen"], data=f"{photos}/gone", changes=f"model.weights={photos}/gone.pt")
     assert gone.options is None
@@ -206,7 +221,7 @@ def test_data_with_nothing_to_validate_with_is_said_with_what_to_type(tmp_path: 
     names, data = ["photos/frozen", "photos/finetune"], str(tmp_path)
     assert looked_at(names, data=data).errors["changes"] == (
         f"data.validation = every-tenth takes none of the 4 training images in {tmp_path} for validation; "
-        "set data.validation=0.7, add images, or put some into val/."
+        "set data.validation=0.7, add images, or put the class folders into train/, and some into val/."
     )
     of_preset = looked_at(["photos/frozen"], changes=f"data.path={data} data.validation=0.6").errors["changes"]
     assert of_preset.startswith("data.validation = 0.6 takes none of the 4 training images")
@@ -279,4 +294,4 @@ def test_a_look_that_nobody_waits_for_ends(photos: Path) -> None:
         find_files(NeededFiles(str(photos)), Environment(), None, end)
     assert find_files(NeededFiles(), Environment(), None, end) == FoundFiles()
     with pytest.raises(CifartuiError):
-        Environment().data_at(f"{photos}/gone", end, None)
+        Environment().data_at(f"{photos}/gone", end, None, None)

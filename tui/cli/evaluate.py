@@ -78,7 +78,8 @@ def evaluate(
     if data is not None:
         from engine.shared.data_path import data_at  # slow to import, and seldom needed
 
-        arguments += ["--data", data_at(data, labels=run.read_info().preset.data.labels).path]
+        own = run.read_info().preset.data
+        arguments += ["--data", data_at(data, labels=own.labels, dataset=own.dataset).path]
     result = msgspec.json.decode(run_module("engine.training.evaluate_checkpoint", arguments))
     found = predictions.read(run, result["split"])
     assert found is not None

@@ -73,10 +73,10 @@ def _locate(data: Data, data_dir: str | None) -> "Location":
     return data_locations.locate(data, data_dir)
 
 
-def _data_at(named: str, poll: Callable[[], object], labels: str | None) -> "NamedData":
+def _data_at(named: str, poll: Callable[[], object], labels: str | None, dataset: object) -> "NamedData":
     from engine.shared import data_path
 
-    return data_path.data_at(named, poll, labels)
+    return data_path.data_at(named, poll, labels, dataset)
 
 
 def _summarize(named: str, poll: Callable[[], object], on_bytes: "OnBytes") -> "FolderSummary":
@@ -189,7 +189,7 @@ class Environment:
     loader: Callable[[], Callable[[str, Sequence[str]], Preset]] = _loader
     """Makes what loads several presets in a row, reading each file once."""
     locate: "Callable[[Data, str | None], Location]" = _locate
-    data_at: "Callable[[str, Callable[[], object], str | None], NamedData]" = _data_at
+    data_at: "Callable[[str, Callable[[], object], str | None, object], NamedData]" = _data_at
     """Finds out what data lies at a path; raises CifartuiError, and what its second argument raises, which it calls
     now and then."""
     summarize: "Callable[[str, Callable[[], object], OnBytes], FolderSummary]" = _summarize

@@ -13,7 +13,7 @@ from engine.runs.needed_files import check_split, check_weights
 from engine.runs.run_options import SEED_BELOW, RunOptions
 from engine.runs.seed_groups import parse_seeds
 from engine.shared.data_locations import is_fetched
-from engine.shared.data_path import NamedData, path_override
+from engine.shared.data_path import NamedData, dataset_override, path_override
 from engine.shared.device_names import MOST_DEVICES, check_devices, is_device_name
 from engine.shared.gpus import visible_gpus
 from presets.config_layers import override_layers
@@ -52,6 +52,8 @@ class NeededFiles(Struct, frozen=True):
     """The path typed; empty if the presets' own data is used."""
     presets: tuple[tuple[Data, Model], ...] = ()
     """Own data and network of each."""
+    dataset: str = ""
+    """The data set at that path that is asked for by name; empty if none is."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the runs, where a fraction of the training images is held back by them."""
 
@@ -179,7 +181,8 @@ def check(
             presets = _load_all(names, load, overrides)
         except CifartuiError as error:
             errors |= _blamed(names, load, changed, free) or {CHANGES: _without_option(str(error))}
-    needed = NeededFiles(path, tuple((preset.data, preset.model) for preset in presets))
+    asked = dataset_override(overrides) if presets else None
+    needed = NeededFiles(path, tuple((preset.data, preset.model) for preset in presets), str(asked or ""))
     if (
         SEED not in errors
         and SEEDS not in errors
@@ -286,7 +289,7 @@ def find_files(
     if needed.data:
         try:
             labels = next((own.labels for own, _ in needed.presets if own.labels is not None), None)
-            data = environment.data_at(needed.data, poll, labels)
+            data = environment.data_at(needed.data, poll, labels, needed.dataset or None)
         except CifartuiError as error:
             errors[DATA] = str(error)
     for own, network in needed.presets:
