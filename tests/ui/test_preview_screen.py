@@ -122,11 +122,14 @@ async def test_an_archive_is_unpacked_first_which_is_shown_and_what_is_wrong_wit
         screen = await opened(pilot, "i")
         await until(pilot, lambda: child.questions, "the question")
         await until(pilot, lambda: "Reading the data" in said(screen.query_one("#making", Static)), "the words")
-        monkeypatch.setitem(globals(), "FOUND", msgspec.structs.replace(FOUND, notices=("2 files are no images.", "b")))
+        monkeypatch.setitem(
+            globals(), "FOUND", msgspec.structs.replace(FOUND, notices=("a", "2 images cannot be read.", "b", "c"))
+        )
         child.go.set()
         sorting = screen.query_one("#sorting", ChangedStatic)
-        noted = "note: 2 files are no images. (1 more in the log of a run)"
-        await until(pilot, lambda: sorting.text.plain.endswith(noted), "the notice")
+        rows = ["2 images cannot be read.", "a", "… and 2 more notices, which cifartui preview prints"]
+        await until(pilot, lambda: sorting.text.plain.splitlines()[1:] == rows, "the notices")
+        await until(pilot, lambda: sorting.size.height == 4, "rows of their own")
 
 
 async def test_the_monitor_asks_for_the_images_of_its_run(runs_dir: Path, child: Child) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -23,6 +24,8 @@ from tui.widgets.basic import ChangedStatic
 from tui.widgets.gallery import Gallery, Picture
 
 _TELL_EVERY_S = 0.2
+_MOST_NOTICES = 3
+"""Rows that they take from the images."""
 
 
 class PreviewRead(Message):
@@ -145,11 +148,8 @@ class PreviewScreen(GalleryScreen):
         text = f"seed {self._question.seed}, on {self.found.device}"
         which = f"image {first}" if first == last else f"images {first} to {last}"
         place = f"{which} of {len(self.found.rows)}" if shown else "no image"
-        notices = self.found.notices
-        more = f" ({len(notices) - 1} more in the log of a run)" if len(notices) > 1 else ""
-        noted = f"   note: {notices[0]}{more}" if notices else ""
-        line = Text.assemble((f"{text}: {place}", MUTED), (noted, TONES["warn"]), no_wrap=True, overflow="ellipsis")
-        self.query_one("#sorting", ChangedStatic).set_text(line)
+        said = [Text(f"{text}: {place}", MUTED), *(Text(each, TONES["warn"]) for each in noted(self.found.notices))]
+        self.query_one("#sorting", ChangedStatic).set_text(Text("\n", no_wrap=True, overflow="ellipsis").join(said))
 
     def _waiting(self) -> Group | Text:
         if self._problem:
@@ -157,6 +157,15 @@ class PreviewScreen(GalleryScreen):
         doing = self._progress or "Reading the data, and drawing the first batches as a run does"
         text = Text(f"{doing}…", TONES["busy"])
         return Group(text, Text(f"{run_text.sentence(run_text.LOADING)}. Esc leaves.", MUTED))
+
+
+def noted(notices: Sequence[str]) -> list[str]:
+    """Return the rows about the data that there is room for: images that cannot be read first, and how many others."""
+    ordered = sorted(notices, key=lambda notice: "cannot be read" not in notice)
+    if len(ordered) <= _MOST_NOTICES:
+        return ordered
+    others = len(ordered) - _MOST_NOTICES + 1
+    return [*ordered[: _MOST_NOTICES - 1], f"… and {others} more notices, which cifartui preview prints"]
 
 
 def pictures(found: Preview) -> list[Picture]:
