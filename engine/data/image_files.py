@@ -18,14 +18,19 @@ from engine.shared.data_locations import Location
 from engine.shared.image_archives import OnBytes
 from engine.shared.image_formats import Fault
 from engine.shared.image_listing import list_images
-from engine.shared.image_parts import Listing, check_validation, split_by_name, without_drawn, without_images
+from engine.shared.image_parts import (
+    Listing,
+    are_too_many,
+    check_validation,
+    split_by_name,
+    without_drawn,
+    without_images,
+)
 from engine.shared.image_scan import shown
 from engine.shared.published_sets import unlike_published
 from presets.errors import CifartuiError
 from presets.schema import Data
 
-_BROKEN_ALLOWED = 10
-_BROKEN_FRACTION = 0.01
 _BROKEN_NAMED = 10
 
 
@@ -290,7 +295,7 @@ def _notices(where: str, broken: dict[str, Fault], num_images: int) -> tuple[str
     """
     if not broken:
         return ()
-    if len(broken) > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or len(broken) == num_images:
+    if are_too_many(len(broken), num_images):
         raise UnreadableImagesError(
             f"{len(broken):,} of {num_images:,} images in {where} cannot be read, {_named(broken, 1)} first; "
             "mend or remove them.",

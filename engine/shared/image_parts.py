@@ -22,6 +22,8 @@ PARTS: dict[str, Part] = {
 """Folders that hold a part of a data set, in any case."""
 _NAMED = 10
 """Names in a sentence, before the number of the others."""
+_BROKEN_ALLOWED, _BROKEN_FRACTION = 10, 0.01
+"""Images that a run leaves out because they cannot be read: so many, or so large a part of all, if that is more."""
 _LONGEST_NAME = 80
 """Characters of a name in a sentence, before it is cut."""
 _FRACTIONS = (0.3, 0.5, 0.7, 0.9, 0.99)
@@ -190,6 +192,11 @@ def _score(name: str, salt: str) -> float:
         name = unicodedata.normalize("NFC", name)
     digest = hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2**64
+
+
+def are_too_many(num_broken: int, num_images: int) -> bool:
+    """Return true if no run starts with so many images that cannot be read, of so many."""
+    return num_broken > max(_BROKEN_ALLOWED, _BROKEN_FRACTION * num_images) or num_broken == num_images
 
 
 def without_images(labels: Iterable[int], class_names: tuple[str, ...], part: str) -> str:

@@ -482,3 +482,14 @@ def test_the_advice_tells_the_sizes_of_uneven_classes(tmp_path: Path) -> None:
     found = summarize(str(tmp_path))
     counts = {each.name: each.train for each in found.classes}
     assert f"training images, {counts['dog']} to {counts['cat']} a class: few" in found.why
+
+
+def test_of_a_folder_with_many_damaged_images_no_run_is_advised(photos: Path) -> None:
+    for number in range(11):
+        (photos / "cat" / f"{number:02}.png").write_bytes(b"no image")
+    found = summarize(str(photos))
+    assert "11 of 51 images cannot be read, so no run starts; mend or remove them" in found.problem
+    assert "Train on it" not in call("data", photos).stdout
+    photo(photos / "cat" / "00.png")
+    assert (summarize(str(photos)).problem, summarize(str(photos)).validation) == ("", None)
+    assert "Train on it" in call("data", photos).stdout

@@ -21,6 +21,7 @@ from engine.shared.data_path import known_data, listing_at, resolved, taken_for_
 from engine.shared.image_archives import OnBytes, is_archive, say_nothing
 from engine.shared.image_parts import (
     Listing,
+    are_too_many,
     check_validation,
     fraction_with_images,
     split_by_name,
@@ -144,7 +145,7 @@ class FolderSummary(Struct, frozen=True, kw_only=True):
     split: str = ""
     """One sentence on which images are trained on, validated with and tested with."""
     problem: str = ""
-    """One sentence: no image would be validated with, so no run starts, and what to do; empty if there are some."""
+    """One sentence on why no run starts, and what to do: no image to validate with, or many unreadable; else empty."""
     validation: float | None = None
     """A fraction for data.validation with which a run starts in spite of the problem; None if there is none."""
     preset: str
@@ -216,7 +217,13 @@ def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None, *, 
     on_disk = Counter(listing.train.labels)
     largest, smallest = max(on_disk.values()), min(on_disk.values())
     numbers = {part: len(labels) for part, (_, labels) in parts.items()}
+    images = _sample(listing, poll, every_header=every_header)
     problem = "" if numbers["val"] else _problem(path, listing)
+    if not problem and are_too_many(images.unreadable, sum(numbers.values())):
+        problem = (
+            f"{images.unreadable:,} of {images.looked_at:,} images cannot be read, so no run starts; mend or remove "
+            "them: cifartui data --all names them."
+        )
     no_val = without_drawn(listing, parts["val"][1], 0) if is_drawn and not problem else ""
     preset, why = _advice(tuple(counts["train"][label] for label in range(len(listing.class_names))))
     return FolderSummary(
@@ -234,12 +241,12 @@ def _of_listing(path: str, listing: Listing, poll: Poll, labels: str | None, *, 
             for label, name in enumerate(listing.class_names)
         ),
         imbalance=largest / smallest,
-        images=_sample(listing, poll, every_header=every_header),
+        images=images,
         unread=listing.unread,
         notices=(*listing.notices, *([no_val] if no_val else [])),
         split=_split_sentence(listing, numbers, is_drawn=is_drawn),
         problem=problem,
-        validation=fraction_with_images(listing, (0,)) if problem else None,
+        validation=None if numbers["val"] else fraction_with_images(listing, (0,)),
         preset=preset,
         why=why,
     )
