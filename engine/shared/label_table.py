@@ -42,6 +42,8 @@ _SPLIT_COLUMNS = ("split", "set", "subset", "part", "partition")
 _SEP = re.compile(r'"?sep=([,;\t|])"?[ \t]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _MOST_BYTES = 1_000_000_000
+_HEADER_BYTES = 100_000
+"""Bytes in which a first line is looked for."""
 _EXPECTED = "a column file (or filename, image, path, id) and a column label (or class, category)"
 
 
@@ -110,6 +112,19 @@ def count_labels(root: Path, table: str) -> int:
     return len({row.label for row in _read(root / table).rows if row.label})
 
 
+def has_columns(path: Path) -> bool:
+    """Return true if a table's first line names the columns that a listing needs; false if it cannot be read."""
+    try:
+        with os.fdopen(files.open_to_read(path), "rb") as opened:
+            text = _decoded(opened.read(_HEADER_BYTES), "")
+        named, text = _named_delimiter(text)
+        first = next(csv.reader(io.StringIO(text, newline=""), delimiter=named or _delimiter(text, path)), [])
+    except (OSError, CifartuiError, csv.Error):
+        return False
+    columns = [column.strip() for column in first]
+    return all(_column(columns, names) is not None for names in (_FILE_COLUMNS, _LABEL_COLUMNS))
+
+
 # --- the table -------------------------------------------------------------------------------------
 
 
@@ -122,8 +137,7 @@ def _read(path: Path) -> _Table:
         raise CifartuiError(f"{where} cannot be read ({error.strerror}); name a table in data.labels.") from error
     text = _decoded(content, where)
     named, text = _named_delimiter(text)
-    header = text.split("\n", 1)[0]
-    delimiter = named or ("\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count))
+    delimiter = named or _delimiter(text, path)
     before = 1 if named else 0
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
@@ -172,6 +186,11 @@ def _named_delimiter(text: str) -> tuple[str, str]:
     """Return the delimiter that a line before the columns names, as Excel writes it (`sep=;`), and what follows it."""
     found = _SEP.match(text)
     return (found[1], text[found.end() :]) if found else ("", text)
+
+
+def _delimiter(text: str, path: Path) -> str:
+    """Return the delimiter of a table that names none: the commonest in its first line, of a .tsv the tab."""
+    return "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
 
 
 def _check_quotes(text: str, delimiter: str, before: int) -> None:

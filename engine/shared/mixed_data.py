@@ -8,6 +8,7 @@ from engine.shared.data_locations import Location
 from engine.shared.image_parts import PARTS, listed, short
 from engine.shared.image_scan import Poll, Scanner, is_junk, shown
 from engine.shared.label_table import SUFFIXES as TABLES
+from engine.shared.label_table import has_columns
 from engine.shared.published_sets import in_a_row, title_of
 
 
@@ -69,9 +70,8 @@ def _others(path: Path, taken: set[str], poll: Poll) -> list[_Found]:
     scan = Scanner(path, poll)
     here = scan.contents()
     folders = [folder for folder in here.all_folders if shown(folder) not in taken and scan.has_image(folder)]
-    tables = sorted(each for each in path.iterdir() if each.suffix.lower() in TABLES and not is_junk(each.name))
-    if tables and (folders or here.images):
-        return [_Found("images and a table", short(tables[0].name), tables[0])]
+    if (folders or here.images) and (table := _table(path)) is not None:
+        return [_Found("images and a table", short(table.name), table)]
     is_nested = [not scan.contents(folder).images for folder in folders]
     if len(folders) < 2 and not any(is_nested):
         return []
@@ -79,3 +79,9 @@ def _others(path: Path, taken: set[str], poll: Poll) -> list[_Found]:
         title = "a folder of images" if len(folders) == 1 else "folders of images"
         return [_Found(title, listed(folders), path / folders[0])]
     return [_Found("class folders", listed(folders), None)]
+
+
+def _table(path: Path) -> Path | None:
+    """Return the first table of files and labels in a folder; of others, such as a log of epochs, none."""
+    tables = sorted(each for each in path.iterdir() if each.suffix.lower() in TABLES and not is_junk(each.name))
+    return next(filter(has_columns, tables), None)

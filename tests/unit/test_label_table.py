@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.shared import label_table
 from engine.shared.image_listing import list_images, num_classes
 from engine.shared.image_parts import Files, Listing, check_validation, split_by_name, without_drawn
 from presets.errors import CifartuiError
@@ -275,3 +276,24 @@ def test_images_without_a_validation_image_of_a_class_get_it_by_a_column_of_part
         check_validation(found, "every-tenth", (0,))
     said = without_drawn(found, [0], 0)
     assert "; give the table a column split, with val for images of each class, or set data.validation=" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "has"),
+    [
+        ("t.csv", b"file,label\n", True),
+        ("t.csv", "Image Name;Category\r\n".encode("utf-16"), True),
+        ("t.tsv", b"path\tclass", True),
+        ("t.csv", b"sep=|\nid|species\n", True),
+        ("t.csv", b'"file","label', True),
+        ("t.csv", b"epoch,acc\n", False),
+        ("t.csv", b"file,size\n", False),
+        ("t.csv", b"", False),
+        ("t.csv", b"\xff\0\0\0abc\0", False),
+        ("t.csv", b"x" * 200_000, False),
+    ],
+)
+def test_columns_are_told_by_the_first_line_alone(name: str, content: bytes, *, has: bool, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert label_table.has_columns(tmp_path / name) == has
+    assert not label_table.has_columns(tmp_path / "absent.csv")

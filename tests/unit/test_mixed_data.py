@@ -19,10 +19,13 @@ MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def put(root: Path, *names: str) -> Path:
-    """Write an image for each name that ends like one, and an empty file for each other."""
+    """Write an image for each name that ends like one, a table of labels for labels.csv, else an empty file."""
     for name in names:
-        if name.endswith(".jpg"):
+        if name.endswith((".jpg", ".png")):
             bird_files.save(root / name, (1, 2, 3))
+        elif name.endswith("labels.csv"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("file,label\n1.jpg,a\n2.jpg,b\n")
         else:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
@@ -110,6 +113,17 @@ def test_each_of_several_sets_is_named_and_found_under_the_name_that_is_said(tmp
 def test_a_published_set_that_is_all_the_data_stays_what_it_was(beside: tuple[str, ...], tmp_path: Path) -> None:
     root = put_mnist(put(tmp_path / "f", *beside))
     assert data_at(str(root)) == NamedData("mnist", str(root))
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"), [("notes.csv", "a,b"), ("results.csv", "epoch,acc"), ("empty.tsv", ""), ("odd.csv", "\0")]
+)
+def test_a_table_without_labels_is_no_data(table: str, columns: str, tmp_path: Path) -> None:
+    root = put_mnist(put(tmp_path / "f", "logo.png", "notes/1.jpg"))
+    (root / table).write_text(f"{columns}\n1,2\n")
+    assert data_at(str(root)).dataset == "mnist"
+    put(root, "z_labels.csv")
+    assert "images and a table (z_labels.csv)" in refusal(root)
 
 
 def test_files_of_a_set_in_the_folder_itself_stay_what_they_were(tmp_path: Path) -> None:
