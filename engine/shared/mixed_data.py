@@ -11,6 +11,23 @@ from engine.shared.label_table import SUFFIXES as TABLES
 from engine.shared.label_table import has_columns
 from engine.shared.published_sets import in_a_row, title_of
 
+_OTHER_THINGS = frozenset({
+    "plots", "plot", "figures", "figs", "charts", "graphs", "screenshots", "docs", "doc", "assets", "static", "media",
+    "results", "outputs", "output", "reports", "report", "samples", "examples", "predictions", "visualizations",
+    "logs", "log", "runs", "wandb", "mlruns", "tensorboard", "lightning_logs", "checkpoints", "weights",
+    "notebooks", "venv", "env", "node_modules", "site-packages",
+})  # fmt: skip
+"""Folders, in lower case, in which projects keep pictures that are no data: charts of a run, pages, programs.
+
+Beside a published data set they are not looked at; where they are classes of one's own, the others still tell.
+"""
+_OWN: dict[str, frozenset[str]] = {
+    "cub200": frozenset({"segmentations", "attributes", "annotations-mat", "lists", "parts", "images"}),
+    "oxford-pets": frozenset({"annotations", "trimaps", "images"}),
+    "flowers102": frozenset({"segmim", "jpg"}),
+}
+"""Folders, in lower case, that archives of a data set's publisher unpack to, so that they may lie beside it."""
+
 
 class _Found(NamedTuple):
     """Data in a folder."""
@@ -34,7 +51,9 @@ def mixed_data(path: Path, sets: Sequence[Location], poll: Poll) -> str:
     """
     found = [_published(path, each) for each in sets]
     if all(each.place for each in found):
-        found += _others(path, {each.place.split("/")[0] for each in found}, poll)
+        scan = Scanner(path, poll)
+        taken = {each.place.split("/")[0] for each in found}
+        found += _others(scan, [folder for folder in _beside(scan, sets) if shown(folder) not in taken])
     if len(found) < 2:
         return ""
     what = in_a_row([f"{each.title} ({each.place or 'its own files'})" for each in found])
@@ -62,15 +81,23 @@ def _published(path: Path, found: Location) -> _Found:
     return _Found(title, shown(str(place.relative_to(path))), place)
 
 
-def _others(path: Path, taken: set[str], poll: Poll) -> list[_Found]:
-    """Return folders with images and tables of labels beside the published data sets.
+def _beside(scan: Scanner, sets: Sequence[Location]) -> list[str]:
+    """Return the folders with images, without those that belong to a set by their names or are for other things."""
+    left_out = _OTHER_THINGS.union(*(_OWN.get(each.dataset, ()) for each in sets))
+    return [each for each in scan.contents().all_folders if each.lower() not in left_out and scan.has_image(each)]
+
+
+def _others(scan: Scanner, folders: list[str]) -> list[_Found]:
+    """Return what data there is beside the published data sets: class folders, or images and a table of labels.
 
     A single folder with images and no folders inside is no data to tell classes apart in, and is passed over.
+
+    Args:
+        scan: of the folder.
+        folders: those with images beside the sets.
     """
-    scan = Scanner(path, poll)
-    here = scan.contents()
-    folders = [folder for folder in here.all_folders if shown(folder) not in taken and scan.has_image(folder)]
-    if (folders or here.images) and (table := _table(path)) is not None:
+    path = scan.root
+    if (folders or scan.contents().images) and (table := _table(path)) is not None:
         return [_Found("images and a table", short(table.name), table)]
     is_nested = [not scan.contents(folder).images for folder in folders]
     if len(folders) < 2 and not any(is_nested):

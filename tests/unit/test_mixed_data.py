@@ -48,6 +48,8 @@ def refusal(root: Path) -> str:
     return one
 
 
+FLOWERS = ("imagelabels.mat", "setid.mat", "102flowers.tgz")
+SEGMENTED = ("segmim/1.jpg", "segmentations/1.png")
 FLAT = ("cat/1.jpg", "dog/1.jpg", "owl/1.jpg")
 TO_MOVE = "name F/MNIST/raw for MNIST; to read class folders, move MNIST elsewhere."
 
@@ -124,6 +126,34 @@ def test_a_table_without_labels_is_no_data(table: str, columns: str, tmp_path: P
     assert data_at(str(root)).dataset == "mnist"
     put(root, "z_labels.csv")
     assert "images and a table (z_labels.csv)" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ("plots/1.png", "figures/1.png"),
+        ("Results/1.png", "runs/a/1.png", "runs/b/1.png"),
+        ("docs/images/1.png", "cat/1.jpg"),
+        ("plots/1.png", "z_labels.csv"),
+    ],
+)
+def test_folders_that_are_for_other_things_are_no_data(beside: tuple[str, ...], tmp_path: Path) -> None:
+    root = put_mnist(put(tmp_path / "f", *beside))
+    assert data_at(str(root)).dataset == "mnist"
+    put(root, "owl/1.jpg", "ape/1.jpg")
+    assert "MNIST (MNIST/raw) and" in refusal(root)
+
+
+def test_what_a_publisher_unpacks_beside_its_own_set_belongs_to_it(tmp_path: Path) -> None:
+    birds = put(tmp_path / "birds", "segmentations/a/1.png", "segmentations/b/1.png")
+    bird_files.write_2011(birds)
+    assert data_at(str(birds)).dataset == "cub200"
+    pets = put(tmp_path / "pets", "oxford-iiit-pet/images/a_1.jpg", "annotations/trimaps/1.png", "trimaps/1.png")
+    put(pets, "oxford-iiit-pet/annotations/trainval.txt", "oxford-iiit-pet/annotations/test.txt")
+    assert data_at(str(pets)).dataset == "oxford-pets"
+    flowers = put(tmp_path / "flowers", *(f"flowers-102/{name}" for name in FLOWERS), "segmim/1.jpg", "jpg/1.jpg")
+    assert data_at(str(flowers)).dataset == "flowers102"
+    assert "class folders (segmentations and segmim)" in refusal(put_mnist(put(tmp_path / "mixed", *SEGMENTED)))
 
 
 def test_files_of_a_set_in_the_folder_itself_stay_what_they_were(tmp_path: Path) -> None:
