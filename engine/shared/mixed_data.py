@@ -37,6 +37,8 @@ class _Found(NamedTuple):
     """Names for people, relative to the folder; "" for a published data set whose files lie in the folder itself."""
     named: Path | None
     """The path that names it alone; None if none does."""
+    asked: str
+    """The name of the data set by which a run may ask for it; "" if that would be read with others."""
 
 
 def mixed_data(path: Path, sets: Sequence[Location], poll: Poll) -> str:
@@ -53,17 +55,23 @@ def mixed_data(path: Path, sets: Sequence[Location], poll: Poll) -> str:
     if all(each.place for each in found):
         scan = Scanner(path, poll)
         taken = {each.place.split("/")[0] for each in found}
-        found += _others(scan, [folder for folder in _beside(scan, sets) if shown(folder) not in taken])
+        beside = [folder for folder in _beside(scan, sets) if shown(folder) not in taken]
+        others = _others(scan, beside)
+        if others and any(map(scan.has_image, set(scan.contents().all_folders) - set(beside))):  # would be a class
+            others = [each._replace(asked="") for each in others]
+        found += others
     if len(found) < 2:
         return ""
     what = in_a_row([f"{each.title} ({each.place or 'its own files'})" for each in found])
     named = [each for each in found if each.named is not None]
-    unnamed = [each.title for each in found if each.named is None]
+    unnamed = [each for each in found if each.named is None]
     if not named:
         advice = "move all but one elsewhere"
     elif unnamed:
-        others = in_a_row([each.title for each in named])
-        advice = f"name {_shown(named[0])} for {named[0].title}; to read {unnamed[0]}, move {others} elsewhere"
+        to_move = in_a_row([each.title for each in named])
+        advice = f"name {_shown(named[0])} for {named[0].title}; to read {unnamed[0].title}, move {to_move} elsewhere"
+        if unnamed[0].asked:
+            advice = f"{advice}, or train with --set data.dataset={unnamed[0].asked}"
     else:
         advice = f"name one of them, for instance {_shown(named[0])}"
     return f"{shown(str(path))} holds {what}: {advice}."
@@ -75,10 +83,11 @@ def _shown(found: _Found) -> str:
 
 def _published(path: Path, found: Location) -> _Found:
     place = Path(found.path or path)
-    title = title_of(found.dataset, found.kind)
+    dataset = found.dataset
+    title = title_of(dataset, found.kind)
     if place == path:
-        return _Found(title, "", None)
-    return _Found(title, shown(str(place.relative_to(path))), place)
+        return _Found(title, "", None, dataset)
+    return _Found(title, shown(str(place.relative_to(path))), place, dataset)
 
 
 def _beside(scan: Scanner, sets: Sequence[Location]) -> list[str]:
@@ -98,14 +107,14 @@ def _others(scan: Scanner, folders: list[str]) -> list[_Found]:
     """
     path = scan.root
     if (folders or scan.contents().images) and (table := _table(path)) is not None:
-        return [_Found("images and a table", short(table.name), table)]
+        return [_Found("images and a table", short(table.name), table, "")]
     is_nested = [not scan.contents(folder).images for folder in folders]
     if len(folders) < 2 and not any(is_nested):
         return []
     if all(is_nested) and not any(folder.lower() in PARTS for folder in folders):
         title = "a folder of images" if len(folders) == 1 else "folders of images"
-        return [_Found(title, listed(folders), path / folders[0])]
-    return [_Found("class folders", listed(folders), None)]
+        return [_Found(title, listed(folders), path / folders[0], "")]
+    return [_Found("class folders", listed(folders), None, "class-folders")]
 
 
 def _table(path: Path) -> Path | None:

@@ -8,7 +8,7 @@ import pytest
 from engine.runs.resume import Asked, _worker_options
 from engine.runs.run_dir import create
 from engine.shared.data_locations import locate
-from engine.shared.data_path import NamedData, data_at, with_data
+from engine.shared.data_path import NamedData, data_at, listing_at, with_data
 from presets import catalog
 from presets.errors import CifartuiError
 from presets.schema import Data, DatasetName
@@ -51,7 +51,10 @@ def refusal(root: Path) -> str:
 FLOWERS = ("imagelabels.mat", "setid.mat", "102flowers.tgz")
 SEGMENTED = ("segmim/1.jpg", "segmentations/1.png")
 FLAT = ("cat/1.jpg", "dog/1.jpg", "owl/1.jpg")
-TO_MOVE = "name F/MNIST/raw for MNIST; to read class folders, move MNIST elsewhere."
+TO_MOVE = (
+    "name F/MNIST/raw for MNIST; to read class folders, move MNIST elsewhere, or train with "
+    "--set data.dataset=class-folders."
+)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,8 @@ def test_a_linked_archive_beside_class_folders(tmp_path: Path) -> None:
     (root / "cifar-100-python.tar.gz").symlink_to(put(tmp_path, "elsewhere.tar.gz") / "elsewhere.tar.gz")
     assert refusal(root) == (
         "F holds CIFAR-100 (cifar-100-python.tar.gz) and class folders (cat, dog and owl): name "
-        "F/cifar-100-python.tar.gz for CIFAR-100; to read class folders, move CIFAR-100 elsewhere."
+        "F/cifar-100-python.tar.gz for CIFAR-100; to read class folders, move CIFAR-100 elsewhere, or train "
+        "with --set data.dataset=class-folders."
     )
     assert data_at(str(root / "cifar-100-python.tar.gz")).dataset == "cifar100"
 
@@ -162,7 +166,7 @@ def test_files_of_a_set_in_the_folder_itself_stay_what_they_were(tmp_path: Path)
     put(root, "cifar-100-python.tar.gz")
     assert refusal(root) == (
         "F holds CIFAR-100 (cifar-100-python.tar.gz) and MNIST (its own files): name F/cifar-100-python.tar.gz for "
-        "CIFAR-100; to read MNIST, move CIFAR-100 elsewhere."
+        "CIFAR-100; to read MNIST, move CIFAR-100 elsewhere, or train with --set data.dataset=mnist."
     )
 
 
@@ -175,6 +179,25 @@ def test_a_set_that_is_asked_for_by_name_is_found_among_many(tmp_path: Path) -> 
         assert with_data(str(root), (f"data.dataset={name}",))[0] == f"data.dataset={name}"
         if name != "class-folders":
             assert locate(Data(dataset=name), str(root)).kind != "absent"
+
+
+def test_the_override_that_a_refusal_says_is_obeyed(tmp_path: Path) -> None:
+    root = put_mnist(put(tmp_path / "f", "train/ants/1.jpg", "train/bees/1.jpg", "val/ants/2.jpg"))
+    override = refusal(root).rstrip(".").rpartition("--set ")[2]
+    dataset, path = with_data(str(root), (override,))[:2]
+    assert dataset == override == "data.dataset=class-folders"
+    assert path == f'data.path="{root}"'
+    assert listing_at(root).class_names == ("ants", "bees")
+
+
+def test_class_folders_beside_other_pictures_are_not_asked_for_by_name(tmp_path: Path) -> None:
+    root = put(tmp_path / "f", *FLAT)
+    bird_files.write_2011(root)
+    assert "CUB_200_2011" in listing_at(root).class_names
+    assert refusal(root).endswith("; to read class folders, move CUB-200-2011 elsewhere.")
+    root = put_mnist(put(tmp_path / "g", *FLAT, "plots/1.png"))
+    assert "plots" in listing_at(root).class_names
+    assert refusal(root).endswith("; to read class folders, move MNIST elsewhere.")
 
 
 def test_a_resumed_run_finds_its_own_set_among_many(tmp_path: Path) -> None:

@@ -231,6 +231,14 @@ def test_data_with_nothing_to_validate_with_is_said_with_what_to_type(tmp_path: 
     assert looked_at(names, data=data, changes="data.validation=0.7").options is not None
 
 
+def test_mixed_data_is_refused_without_the_name_of_an_option(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "owl/1.jpg"):
+        bird_files.save(tmp_path / name, (1, 2, 3))
+    (tmp_path / "cifar-100-python.tar.gz").touch()
+    said = looked_at(["photos/frozen"], data=str(tmp_path)).errors["data"]
+    assert said.endswith("move CIFAR-100 elsewhere, or train with data.dataset=class-folders.")
+
+
 def test_data_that_is_fetched_or_generated_is_no_mistake() -> None:
     assert looked_at(["demo", "basenet"]).options == RunOptions()
     assert looked_at(["basenet"], changes="data.dataset=cifar10").options == RunOptions(

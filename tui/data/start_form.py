@@ -291,7 +291,7 @@ def find_files(
             labels = next((own.labels for own, _ in needed.presets if own.labels is not None), None)
             data = environment.data_at(needed.data, poll, labels, needed.dataset or None)
         except CifartuiError as error:
-            errors[DATA] = str(error)
+            errors[DATA] = _without_option(str(error))
     for own, network in needed.presets:
         poll()
         if not needed.data and (problem := _absent(own, environment, data_dir)):
