@@ -1,15 +1,16 @@
-"""Folders that hold a published data set and other data: the sentence with which they are refused. No torch."""
+"""Folders that hold a published data set and other data: the sentences that refuse them, or say so. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.shared.data_locations import Location
+from engine.shared.data_locations import COURSE_ARCHIVE, CUB_2010_ARCHIVES, Location
+from engine.shared.image_archives import is_archive
 from engine.shared.image_parts import PARTS, listed, short
 from engine.shared.image_scan import Poll, Scanner, is_junk, shown
 from engine.shared.label_table import SUFFIXES as TABLES
 from engine.shared.label_table import has_columns
-from engine.shared.published_sets import in_a_row, title_of
+from engine.shared.published_sets import PUBLISHED, in_a_row, title_of
 
 _OTHER_THINGS = frozenset({
     "plots", "plot", "figures", "figs", "charts", "graphs", "screenshots", "docs", "doc", "assets", "static", "media",
@@ -27,6 +28,12 @@ _OWN: dict[str, frozenset[str]] = {
     "flowers102": frozenset({"segmim", "jpg"}),
 }
 """Folders, in lower case, that archives of a data set's publisher unpack to, so that they may lie beside it."""
+_OWN_ARCHIVES: dict[str, tuple[str, ...]] = {
+    "cifar100": (COURSE_ARCHIVE,),
+    "cub200": ("CUB_200_2011.tgz", "segmentations.tgz", "attributes.tgz", "annotations.tgz", *CUB_2010_ARCHIVES),
+    "flowers102": ("102segmentations.tgz",),
+}
+"""Archives of a data set's publisher, besides those that `PUBLISHED` names."""
 
 
 class _Found(NamedTuple):
@@ -56,10 +63,7 @@ def mixed_data(path: Path, sets: Sequence[Location], poll: Poll) -> str:
         scan = Scanner(path, poll)
         taken = {each.place.split("/")[0] for each in found}
         beside = [folder for folder in _beside(scan, sets) if shown(folder) not in taken]
-        others = _others(scan, beside)
-        if others and any(map(scan.has_image, set(scan.contents().all_folders) - set(beside))):  # would be a class
-            others = [each._replace(asked="") for each in others]
-        found += others
+        found += _others(scan, beside)
     if len(found) < 2:
         return ""
     what = in_a_row([f"{each.title} ({each.place or 'its own files'})" for each in found])
@@ -75,6 +79,36 @@ def mixed_data(path: Path, sets: Sequence[Location], poll: Poll) -> str:
     else:
         advice = f"name one of them, for instance {_shown(named[0])}"
     return f"{shown(str(path))} holds {what}: {advice}."
+
+
+def passed_over(path: Path, found: Location, poll: Poll) -> tuple[str, ...]:
+    """Return sentences about what lies beside a published data set and is not read: archives, class folders.
+
+    Args:
+        path: the folder that was named.
+        found: the data set in it, whose files lie there or below.
+        poll: called before each folder is read.
+    """
+    said = []
+    own = {Path(found.path or "").name, *_OWN_ARCHIVES.get(found.dataset, ())}
+    if found.dataset in PUBLISHED:
+        own.update(each.name for each in PUBLISHED[found.dataset].files)
+    archives = sorted(each.name for each in path.iterdir() if is_archive(each) and not is_junk(each.name))
+    if others := [name for name in archives if name not in own]:
+        said.append(
+            f"Not looked into: {listed(others)}; name {'it' if len(others) == 1 else 'one of them'} to read it."
+        )
+    if found.path == str(path):
+        scan = Scanner(path, poll)
+        for each in _others(scan, _beside(scan, [found])):
+            advice = f"; name {_shown(each)} to read it" if each.named is not None else ""
+            if each.asked:
+                advice = f"; to train on them, add --set data.dataset={each.asked}"
+            said.append(
+                f"Not read: {each.title} ({each.place}) beside the files of {title_of(found.dataset, found.kind)}"
+                f"{advice}."
+            )
+    return tuple(said)
 
 
 def _shown(found: _Found) -> str:
@@ -114,7 +148,9 @@ def _others(scan: Scanner, folders: list[str]) -> list[_Found]:
     if all(is_nested) and not any(folder.lower() in PARTS for folder in folders):
         title = "a folder of images" if len(folders) == 1 else "folders of images"
         return [_Found(title, listed(folders), path / folders[0], "")]
-    return [_Found("class folders", listed(folders), None, "class-folders")]
+    others = set(scan.contents().all_folders).difference(folders)
+    asked = "" if any(map(scan.has_image, others)) else "class-folders"  # each of the others would be a class
+    return [_Found("class folders", listed(folders), None, asked)]
 
 
 def _table(path: Path) -> Path | None:

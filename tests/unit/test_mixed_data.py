@@ -170,6 +170,50 @@ def test_files_of_a_set_in_the_folder_itself_stay_what_they_were(tmp_path: Path)
     )
 
 
+def notices(root: Path) -> list[str]:
+    """Return what a summary says of what is not read, the path left out."""
+    return [said.replace(str(root), "F") for said in summarize(str(root)).notices if said.startswith("Not ")]
+
+
+def test_archives_beside_a_set_are_named(tmp_path: Path) -> None:
+    root = put(tmp_path / "f", "cifar-100-python.tar.gz", "ants-bees.tar", "cifar-10-jpeg.tar.gz", ".x.zip", "a.txt")
+    assert notices(root) == [
+        "Not looked into: ants-bees.tar and cifar-10-jpeg.tar.gz; name one of them to read it."
+    ]  # fmt: skip
+    assert notices(put_mnist(put(tmp_path / "g", "a.zip"))) == ["Not looked into: a.zip; name it to read it."]
+    assert summarize(str(root / "cifar-100-python.tar.gz")).notices == ()
+
+
+def test_archives_of_the_set_itself_are_not_named(tmp_path: Path) -> None:
+    birds = put(tmp_path / "birds", "CUB_200_2011.tgz", "segmentations.tgz")
+    bird_files.write_2011(birds)
+    flowers = put(tmp_path / "flowers", *FLOWERS, "102segmentations.tgz", "jpg/1.jpg", "segmim/1.jpg")
+    cifar = put(tmp_path / "cifar", "cifar-100-python.tar.gz", "cifar-100-python/train", "cifar-100-python/test")
+    for root in (birds, birds / "CUB_200_2011", flowers, cifar, put_mnist(tmp_path / "mnist")):
+        assert notices(root) == []
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (FLAT, ["Not read: class folders (cat, dog and owl) beside the files of MNIST; {}"]),
+        (("train/a/1.jpg", "val/a/1.jpg"), ["Not read: class folders (train and val) beside the files of MNIST; {}"]),
+        (("mine/a/1.jpg",), ["Not read: a folder of images (mine) beside the files of MNIST; name F/mine to read it."]),
+        (("1.jpg", "labels.csv"),
+         ["Not read: images and a table (labels.csv) beside the files of MNIST; name F/labels.csv to read it."]),
+        ((*FLAT, "plots/1.png"), ["Not read: class folders (cat, dog and owl) beside the files of MNIST."]),
+        (("plots/1.png", "figures/1.png"), []),
+        (("notes/1.jpg",), []),
+    ],
+)  # fmt: skip
+def test_class_folders_beside_the_files_of_a_set_are_named(
+    beside: tuple[str, ...], said: list[str], tmp_path: Path
+) -> None:
+    root = put_mnist(put(tmp_path / "f", *beside), "")
+    to_ask = "to train on them, add --set data.dataset=class-folders."
+    assert notices(root) == [each.format(to_ask) for each in said]
+
+
 def test_a_set_that_is_asked_for_by_name_is_found_among_many(tmp_path: Path) -> None:
     root = put(put_mnist(put_mnist(tmp_path / "f"), "FashionMNIST/raw/"), *FLAT, "cifar-100-python.tar.gz")
     names: tuple[DatasetName, ...] = ("mnist", "fashion-mnist", "cifar100", "class-folders")

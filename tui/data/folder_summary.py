@@ -29,6 +29,7 @@ from engine.shared.image_parts import (
     without_drawn,
 )
 from engine.shared.image_scan import Unread, in_json, shown
+from engine.shared.mixed_data import passed_over
 from presets.errors import CifartuiError
 from presets.safe_text import visible_in_a_row
 from presets.schema import Data
@@ -178,9 +179,11 @@ def summarize(
     if known is not None:
         preset, why = _ADVISED[known.dataset]
         found = locate(Data(dataset=known.dataset, path=known.path), None)
+        notices = passed_over(path, found, poll) if path.is_dir() else ()
+        if known.dataset == "mnist" and found.path is not None:
+            notices = (*taken_for_mnist(Path(found.path)), *notices)
         return FolderSummary(
-            path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why,
-            notices=taken_for_mnist(Path(found.path)) if known.dataset == "mnist" and found.path is not None else (),
+            path=known.path, dataset=known.dataset, layout=f"{found.text}.", preset=preset, why=why, notices=notices,
             split=_PUBLISHED_PARTS if known.dataset == "flowers102" else _PUBLISHED_SPLIT,
         )  # fmt: skip
     listing = listing_at(path, labels, poll=poll, on_bytes=on_bytes)
