@@ -30,6 +30,7 @@ _PATIENCE_S = 5.0
 """Sooner than this nothing is said of a driver that has not answered yet."""
 _ENDS_WITHIN_S = 0.5
 _LIBRARY = "libnvidia-ml.so.1"
+_ENDED = "the process that asks the NVIDIA driver ended; it is started again"
 _NOT_YET = "the NVIDIA driver has not answered yet"
 
 _Answer = tuple[tuple[GpuSample, ...], str]
@@ -97,8 +98,12 @@ class DeviceReader:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        process.stdin.write(f"{pid}\n".encode())
-        process.stdin.flush()
+        try:
+            process.stdin.write(f"{pid}\n".encode())
+            process.stdin.flush()
+        except BrokenPipeError:
+            self.close()
+            return (), _ENDED
         self._asked = (self._steady(), self._now())
         answer = self._answer(self._wait_s)
         return ((), self._reason()) if answer is None else answer
@@ -130,7 +135,7 @@ class DeviceReader:
             received = os.read(fd, 1 << 16)
             if not received:
                 self.close()
-                return (), "the process that asks the NVIDIA driver ended; it is started again"
+                return (), _ENDED
             self._received += received
         line, _, self._received = self._received.partition(b"\n")
         self._asked = None

@@ -119,8 +119,9 @@ def test_errors_and_odd_answers_of_the_driver_are_seen_as_readings_that_are_miss
     wait_for(lambda: terminal.text() is not None and not terminal.process.isalive(), "the end", patience_s=10)
 
 
-def test_a_driver_that_answers_again_is_read_again(stub: Path) -> None:
-    script = """
+@pytest.mark.parametrize("awaited", ["", "reader._process.wait()"], ids=["dying", "dead"])
+def test_a_driver_that_answers_again_is_read_again(stub: Path, awaited: str) -> None:
+    script = f"""
 device_reader._PATIENCE_S = 0
 with DeviceReader(20.0) as reader:
     read(reader)
@@ -133,6 +134,7 @@ with DeviceReader(20.0) as reader:
     reader._wait_s = 20.0
     read(reader)
     os.kill(reader._process.pid, 9)
+    {awaited}
     read(reader)
     read(reader)
 """
