@@ -8,6 +8,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from operator import mul
 from typing import Any, Literal, TypeAlias, overload
 
 from msgspec import Struct
@@ -153,6 +154,11 @@ class StepSeries(Sequence[StepPoint]):
         self.grad_norm.fromlist([math.nan if event.grad_norm is None else event.grad_norm for event in events])
         self.clipped.fromlist([event.clipped for event in events])
         self.num_reports += len(events)
+
+    def share_clipped(self, last: int = 0) -> float | None:
+        """Return the fraction of the batches whose gradients were clipped, in the last so many reports; 0: in all."""
+        weights = self.num_images[-last:]
+        return sum(map(mul, self.clipped[-last:], weights)) / sum(weights) if weights else None
 
     def cut_after(self, global_step: int) -> None:
         """Remove the points after `global_step`: their steps were lost with a worker, and are trained again."""

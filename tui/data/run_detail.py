@@ -5,7 +5,6 @@ docs/show.md says what every field means; change both together.
 
 import math
 from collections.abc import Sequence
-from operator import mul
 
 from msgspec import Struct
 
@@ -14,7 +13,7 @@ from engine.journal.commands import AnyCommand
 from engine.journal.eta import time_left
 from engine.journal.jsonl import command_reader
 from engine.journal.peaks import PeakMemory
-from engine.journal.series import StepPoint, StepSeries
+from engine.journal.series import StepPoint
 from engine.journal.state import EpochPoint, RunState, worked_s
 from engine.runs.delete import size_bytes
 from engine.runs.newer_info import read_shown
@@ -146,7 +145,7 @@ def record_of(
         steps_per_epoch=state.stage.steps_per_epoch if state.stage else None,
         lr=state.lr,
         clip_norm=info.preset.train.clip_norm,
-        clipped=_share_clipped(state.steps) if info.preset.train.clip_norm else None,
+        clipped=state.steps.share_clipped() if info.preset.train.clip_norm else None,
         images_per_s=state.images_per_s,
         data=state.data,
         model=state.model,
@@ -169,11 +168,6 @@ def record_of(
         range_test=verdict_with_command(info, state),
         log=[LogLine(time=event.time, text=run_text.event(event)[0]) for event in state.log],
     )
-
-
-def _share_clipped(steps: StepSeries) -> float | None:
-    weights = sum(steps.num_images)
-    return sum(map(mul, steps.clipped, steps.num_images)) / weights if weights else None
 
 
 def thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:

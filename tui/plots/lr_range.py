@@ -44,7 +44,7 @@ def lr_chart(found: Verdict, linear: ValueAxis, resolution: Resolution, view: Vi
     """
     x = lr_axis(math.log10(found.first_lr), math.log10(found.last_lr))
     y = _loss_axis(found, linear, resolution.num_rows, is_log=view.is_log)
-    cursor = None if view.cursor is None else x.lower + view.cursor * (x.upper - x.lower)
+    cursor = view.cursor_on(x)
     places = [math.log10(point.lr) for point in found.points]
     batches = Line(places, _heights([point.loss for point in found.points], y, is_log=view.is_log), TRAIN_RANGE)
     smoothed = Line(places, _heights(found.smoothed, y, is_log=view.is_log), TRAIN)

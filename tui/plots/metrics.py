@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from engine.journal.commands import Command, Continue, NextStage, Pause, Stop, kind_of
 from engine.journal.events import CommandApplied, StageStarted
-from engine.journal.series import StepSeries, without_light
+from engine.journal.series import Series, StepSeries, without_light
 from engine.journal.state import EpochPoint, RunState
 from presets.schema import Report
 from tui import format as fmt
@@ -53,6 +53,10 @@ class View:
     is_figure: bool = False
     """A figure for a report: the x axis ends with the data, and the training curve is the means of whole epochs."""
 
+    def cursor_on(self, axis: Axis) -> float | None:
+        """Return the place on an x axis at which values are read; None where none are."""
+        return None if self.cursor is None else axis.lower + self.cursor * (axis.upper - axis.lower)
+
 
 MONOCHROME = View(smoothing=0.0, is_coloured=False)
 """For pages without colours, where characters tell the series apart, in ASCII too."""
@@ -66,6 +70,13 @@ class Placing(NamedTuple):
     """Of StepPoint and EpochPoint."""
     offset: float
     unit: float
+
+    def columns(self, followed: Columns, steps: StepSeries, series: Series, num_columns: int) -> list[Column | None]:
+        """Return the range of a series of steps in every column of dots, which `followed` keeps between two calls."""
+        axis = self.axis
+        raw = Axis(self.offset + self.unit * axis.lower, self.offset + self.unit * axis.upper, axis.step)
+        key = (self.field, steps.version)
+        return followed.follow(getattr(steps, self.field), partial(steps.shown, series), raw, num_columns, key)
 
     def of(self, point: EpochPoint) -> float:
         """Return where the end of an epoch lies."""
@@ -124,7 +135,7 @@ class MetricChart:
         levels = Levels(1.0 if is_loss else 100.0, view.is_log and is_loss)
         place = placing(state, view, resolution.max_ticks)
         dotted = not view.is_coloured or len(state.epochs) <= resolution.num_columns // 6
-        steps = self._steps(state, place, resolution.num_columns, levels)
+        steps = levels.of_columns(place.columns(self._columns, state.steps, self._metric, resolution.num_columns))
         val = self._epochs("val", state, place, resolution.num_columns, levels)
         balanced = self._balanced(state, place, resolution.num_columns, levels)
         if view.is_figure:
@@ -140,9 +151,8 @@ class MetricChart:
             [height for column in steps if column is not None for height in (column.low, column.high)]
         )
         heights = [height for height in heights if math.isfinite(height)]
-        cursor, legend = None, self._legend(state, view)
-        if view.cursor is not None:
-            cursor = place.axis.lower + view.cursor * (place.axis.upper - place.axis.lower)
+        cursor, legend = view.cursor_on(place.axis), self._legend(state, view)
+        if cursor is not None:
             legend = self._reading(state, place, levels, steps, cursor)
         return Chart(
             title="loss" if is_loss else "top-1 %",
@@ -158,16 +168,6 @@ class MetricChart:
             marks=tuple(marks_of(state, place, is_large=view.is_large)),
             cursor=cursor,
         )
-
-    def _steps(self, state: RunState, place: Placing, num_columns: int, levels: Levels) -> list[Column | None]:
-        """Return the range of the training curve in every column of dots, as heights."""
-        steps, axis = state.steps, place.axis
-        raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
-        read = partial(steps.shown, self._metric)
-        columns = self._columns.follow(
-            getattr(steps, place.field), read, raw, num_columns, (place.field, steps.version)
-        )
-        return levels.of_columns(columns)
 
     def _epochs(
         self, split: Literal["train", "val"], state: RunState, place: Placing, num_columns: int, levels: Levels

@@ -1,7 +1,6 @@
 """Chart of the learning rate or of the gradient's norm over training, as steps report them."""
 
 import math
-from functools import partial
 from typing import Literal, TypeAlias
 
 from engine.journal.state import RunState
@@ -46,14 +45,13 @@ class StepChart:
         is_rate = self._value == "lr"
         levels = Levels(1.0, view.is_log and not is_rate)
         place = placing(state, view, resolution.max_ticks)
-        steps = self._steps(state, place, resolution.num_columns, levels)
+        steps = levels.of_columns(place.columns(self._columns, state.steps, self._value, resolution.num_columns))
         line = centers(smoothed(steps, 0.0 if is_rate else view.smoothing), place.axis)
         ranges = [height for column in steps if column is not None for height in (column.low, column.high)]
         heights = [height for height in (*line[1], *without_rare(ranges)) if math.isfinite(height)]
         reference = self._reference(heights, levels)
-        cursor, legend = None, self._legend(state, view)
-        if view.cursor is not None:
-            cursor = place.axis.lower + view.cursor * (place.axis.upper - place.axis.lower)
+        cursor, legend = view.cursor_on(place.axis), self._legend(state, view)
+        if cursor is not None:
             legend = self._reading(place, levels, steps, cursor)
         return Chart(
             title=_TITLES[self._value],
@@ -70,16 +68,6 @@ class StepChart:
             cursor=cursor,
         )
 
-    def _steps(self, state: RunState, place: Placing, num_columns: int, levels: Levels) -> list[Column | None]:
-        """Return the range of the values in every column of dots, as heights."""
-        steps, axis = state.steps, place.axis
-        raw = Axis(place.offset + place.unit * axis.lower, place.offset + place.unit * axis.upper, axis.step)
-        read = partial(steps.shown, self._value)
-        columns = self._columns.follow(
-            getattr(steps, place.field), read, raw, num_columns, (place.field, steps.version)
-        )
-        return levels.of_columns(columns)
-
     def _reference(self, heights: list[float], levels: Levels) -> Reference | None:
         if not self._clip_norm or not heights or self._clip_norm > _FAR * levels.shown(max(heights)):
             return None
@@ -91,17 +79,16 @@ class StepChart:
 
     def _legend(self, state: RunState, view: View) -> tuple[tuple[str, str], ...]:
         """Return the latest value, and how many of the latest batches were clipped."""
-        steps, latest = state.steps, slice(-_REPORTS_IN_LEGEND, None)
-        values = [value for value in getattr(steps, self._value)[latest] if math.isfinite(value)]
+        steps = state.steps
+        values = [value for value in getattr(steps, self._value)[-_REPORTS_IN_LEGEND:] if math.isfinite(value)]
         if not values:
             return ()
         joined = "━" if view.is_coloured else "⠒"
         now = values[-1] if self._value == "lr" else sum(values) / len(values)
         legend = [(f"{joined} {now:.3g}", TRAIN)]
         if self._clip_norm:
-            images = steps.num_images[latest]
-            share = sum(map(float.__mul__, steps.clipped[latest], images)) / sum(images)
-            legend.append((f"{fmt.percent(share, 0)} of batches clipped", MUTED))
+            share = fmt.percent(steps.share_clipped(_REPORTS_IN_LEGEND), 0)
+            legend.append((f"{share} of batches clipped", MUTED))
         return tuple(legend)
 
     def _reading(
